@@ -1,0 +1,1 @@
+//! The two command lines, `pythia-quant` and `pythia-run`.

@@ -1,0 +1,1 @@
+//! From checkpoint to GGUF: plan, recipe and one streaming pass.

@@ -1,0 +1,1 @@
+//! CPU kernels written once over a small set of ISA verbs.

@@ -1,0 +1,1 @@
+//! GPT-NeoX over a backend: weights, key-value cache, forward pass.

@@ -1,0 +1,1 @@
+//! Tokenizer, sampling, generation and evaluation over a model.

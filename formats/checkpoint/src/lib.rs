@@ -1,0 +1,1 @@
+//! Hugging Face checkpoints: safetensors folders, config.json and tokenizer.json.

@@ -1,0 +1,1 @@
+//! GGUF files: reader, writer, metadata, vocabulary keys and per-architecture schemas.

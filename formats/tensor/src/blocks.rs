@@ -1,0 +1,66 @@
+//! Block formats: one file each, with the layout, the reference encoder and the decoder.
+
+mod float;
+mod q4_0;
+mod q4_1;
+mod q5_0;
+mod q5_1;
+mod q6_k;
+mod q8_0;
+
+pub use float::{BF16, F16, F32};
+pub use q4_0::Q4_0;
+pub use q4_1::Q4_1;
+pub use q5_0::Q5_0;
+pub use q5_1::Q5_1;
+pub use q6_k::Q6_K;
+pub use q8_0::Q8_0;
+
+/// A block as it lies in a file.
+///
+/// # Safety
+/// The type must be `repr(C)` and made of bytes and byte arrays only: alignment 1, no padding, every bit pattern valid.
+pub unsafe trait Block: Copy + Send + Sync + 'static {
+    /// Elements in a block.
+    const ELEMS: usize;
+}
+
+/// The scalar codec of a block format.
+pub trait Codec: Block {
+    /// Quantizes `ELEMS` values by the reference algorithm.
+    fn encode(values: &[f32]) -> Self;
+    /// Restores `ELEMS` values.
+    fn decode(&self, values: &mut [f32]);
+}
+
+/// Implements [`Block`] and proves at compile time what the cast below relies on.
+macro_rules! block {
+    ($name:ident, elems = $elems:expr, bytes = $bytes:expr) => {
+        // SAFETY: `repr(C)` over byte arrays (see the struct); size and alignment are asserted right here.
+        unsafe impl $crate::blocks::Block for $name {
+            const ELEMS: usize = $elems;
+        }
+        const _: () = assert!(size_of::<$name>() == $bytes && align_of::<$name>() == 1);
+    };
+}
+use block;
+
+/// Views bytes as blocks.
+///
+/// # Panics
+/// If `bytes` is not a whole number of blocks.
+pub fn cast<B: Block>(bytes: &[u8]) -> &[B] {
+    assert!(bytes.len().is_multiple_of(size_of::<B>()), "not a whole number of blocks");
+    // SAFETY: `Block` promises alignment 1 and that any bytes are valid; the length is whole and in bounds.
+    unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / size_of::<B>()) }
+}
+
+/// Views mutable bytes as blocks.
+///
+/// # Panics
+/// If `bytes` is not a whole number of blocks.
+pub fn cast_mut<B: Block>(bytes: &mut [u8]) -> &mut [B] {
+    assert!(bytes.len().is_multiple_of(size_of::<B>()), "not a whole number of blocks");
+    // SAFETY: as in `cast`; the borrow is exclusive, and a `Block` has no padding, so writing one writes plain bytes.
+    unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len() / size_of::<B>()) }
+}

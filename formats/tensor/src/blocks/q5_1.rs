@@ -1,0 +1,48 @@
+//! Q5_1: affine, 5 bits.
+//!
+//! ```text
+//! byte  0      2       4                8                                24
+//!       | d f16 | m f16 | fifth bits u32 | low nibble: element j, high: j + 16 |     value j = d * q[j] + m
+//! ```
+
+use super::q4_0::pack_nibbles;
+use super::q5_0::{pack_fifth, unpack_five};
+use super::{Codec, block};
+use crate::fit::{f16_bytes, f16_value, inverse, min_max};
+
+/// 32 elements in 24 bytes.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+#[allow(non_camel_case_types)]
+pub struct Q5_1 {
+    /// Scale, a little-endian f16.
+    pub d: [u8; 2],
+    /// Minimum, a little-endian f16.
+    pub m: [u8; 2],
+    /// Fifth bits, a little-endian word.
+    pub qh: [u8; 4],
+    /// Lower four bits.
+    pub qs: [u8; 16],
+}
+block!(Q5_1, elems = 32, bytes = 24);
+
+impl Codec for Q5_1 {
+    fn encode(values: &[f32]) -> Self {
+        let values: &[f32; 32] = values.try_into().expect("a block");
+        let (min, max) = min_max(values);
+        let d = (max - min) / 31.0;
+        let id = inverse(d);
+        let mut codes = [0u8; 32];
+        for (c, v) in codes.iter_mut().zip(values) {
+            *c = ((v - min) * id + 0.5) as i32 as u8;
+        }
+        Self { d: f16_bytes(d), m: f16_bytes(min), qh: pack_fifth(&codes), qs: pack_nibbles(&codes) }
+    }
+
+    fn decode(&self, values: &mut [f32]) {
+        let (d, m) = (f16_value(self.d), f16_value(self.m));
+        for (v, c) in values.iter_mut().zip(unpack_five(&self.qs, self.qh)) {
+            *v = f32::from(c) * d + m;
+        }
+    }
+}

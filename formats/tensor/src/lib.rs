@@ -1,0 +1,25 @@
+//! Tensor types as bytes on disk: one registry of block formats, their scalar codecs, and the one memory map.
+//!
+//! A *block* is the unit a format quantizes: 32 (or 256) consecutive elements of one row, stored as one or two f16
+//! scales and packed integers. Everything here is scalar and portable; it is the oracle the vector kernels are
+//! tested against, and what the converter writes with.
+//!
+//! ```
+//! use pythia_tensor::TensorType;
+//!
+//! let row: Vec<f32> = (0..64).map(|i| (i as f32 - 31.5) / 64.0).collect();
+//! let ty: TensorType = "q8_0".parse().unwrap();
+//! let mut bytes = vec![0; ty.row_bytes(row.len()).unwrap()];
+//! ty.encode(&row, &mut bytes);
+//! let mut back = vec![0.0; row.len()];
+//! ty.decode(&bytes, &mut back);
+//! assert!(row.iter().zip(&back).all(|(a, b)| (a - b).abs() < 0.003));
+//! ```
+
+pub mod blocks;
+mod fit;
+mod map;
+mod registry;
+
+pub use map::FileMap;
+pub use registry::{ForeignType, ParseTypeError, TensorType};

@@ -1,0 +1,38 @@
+//! The one memory map.
+
+use std::fs::File;
+use std::io;
+use std::ops::Deref;
+use std::path::Path;
+
+/// A whole file, mapped read-only. Pages are read when first touched.
+///
+/// The map is private, but a file that another process truncates while it is mapped can still fault on access; no
+/// portable program can prevent that. Files this project writes appear by rename and are never changed in place.
+#[derive(Debug)]
+pub struct FileMap(memmap2::Mmap);
+
+impl FileMap {
+    /// Maps `path`.
+    ///
+    /// # Errors
+    /// If it cannot be opened, is not a regular file, or the kernel refuses the map.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        // SAFETY: the map is read-only and private, and nothing in this process writes to the file. A concurrent
+        // truncation by someone else raises SIGBUS, which ends the process; it cannot be used to read other memory.
+        let map = unsafe { memmap2::Mmap::map(&file)? };
+        Ok(Self(map))
+    }
+}
+
+impl Deref for FileMap {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}

@@ -1,0 +1,231 @@
+//! The one list of tensor types. A new format is one row here and one file in `blocks/`.
+
+use crate::blocks::{self, Block, Codec};
+use std::fmt;
+use std::str::FromStr;
+
+/// Calls `$callback! { rows }` with a row per tensor type: `Variant, Block, GGUF id, "name", "note"`.
+///
+/// Other crates pass their own macro to build what they need per format: dispatch arms, tests, benches. A format
+/// without an implementation there is a compile error, never a run-time "not supported".
+#[macro_export]
+macro_rules! for_each_tensor_type {
+    ($callback:path) => {
+        $callback! {
+            (F32, F32, 0, "F32", "IEEE single precision"),
+            (F16, F16, 1, "F16", "IEEE half precision"),
+            (Q4_0, Q4_0, 2, "Q4_0", "32 elements: f16 scale, 4-bit codes around 8"),
+            (Q4_1, Q4_1, 3, "Q4_1", "32 elements: f16 scale and minimum, 4-bit codes"),
+            (Q5_0, Q5_0, 6, "Q5_0", "32 elements: f16 scale, 5-bit codes around 16"),
+            (Q5_1, Q5_1, 7, "Q5_1", "32 elements: f16 scale and minimum, 5-bit codes"),
+            (Q8_0, Q8_0, 8, "Q8_0", "32 elements: f16 scale, 8-bit codes"),
+            (Q6_K, Q6_K, 14, "Q6_K", "256 elements in 16 groups: f16 super-scale, 8-bit group scales, 6-bit codes"),
+            (BF16, BF16, 30, "BF16", "upper half of a single"),
+        }
+    };
+}
+
+/// Types of the GGUF id space that this project cannot read or write yet: `id, "name", block elements, block bytes`.
+/// Known by size so that a file holding them can still be listed.
+const FOREIGN: &[(u32, &str, usize, usize)] = &[
+    (10, "Q2_K", 256, 84),
+    (11, "Q3_K", 256, 110),
+    (12, "Q4_K", 256, 144),
+    (13, "Q5_K", 256, 176),
+    (15, "Q8_K", 256, 292),
+    (16, "IQ2_XXS", 256, 66),
+    (17, "IQ2_XS", 256, 74),
+    (18, "IQ3_XXS", 256, 98),
+    (19, "IQ1_S", 256, 50),
+    (20, "IQ4_NL", 32, 18),
+    (21, "IQ3_S", 256, 110),
+    (22, "IQ2_S", 256, 82),
+    (23, "IQ4_XS", 256, 136),
+    (24, "I8", 1, 1),
+    (25, "I16", 1, 2),
+    (26, "I32", 1, 4),
+    (27, "I64", 1, 8),
+    (28, "F64", 1, 8),
+    (29, "IQ1_M", 256, 56),
+    (34, "TQ1_0", 256, 54),
+    (35, "TQ2_0", 256, 66),
+    (39, "MXFP4", 32, 17),
+    (40, "NVFP4", 64, 36),
+];
+
+/// A GGUF tensor type that is known by name and size only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForeignType {
+    /// Its id in GGUF files.
+    pub id: u32,
+    /// Its name, as in `Q4_K`.
+    pub name: &'static str,
+    /// Elements in a block.
+    pub block_elems: usize,
+    /// Bytes of a block.
+    pub block_bytes: usize,
+}
+
+impl ForeignType {
+    /// The type of this GGUF id, if it is one that is known but not supported.
+    pub fn from_id(id: u32) -> Option<Self> {
+        FOREIGN
+            .iter()
+            .find(|row| row.0 == id)
+            .map(|&(id, name, block_elems, block_bytes)| Self { id, name, block_elems, block_bytes })
+    }
+}
+
+macro_rules! define_tensor_type {
+    ($(($variant:ident, $block:ident, $id:literal, $name:literal, $note:literal),)*) => {
+        /// How the elements of a tensor are stored. The discriminant is the GGUF id.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[allow(non_camel_case_types)] // the names the field uses
+        #[repr(u32)]
+        pub enum TensorType {
+            $(#[doc = $note] $variant = $id,)*
+        }
+
+        impl TensorType {
+            /// Every type, by ascending GGUF id.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// The type of this GGUF id.
+            pub const fn from_id(id: u32) -> Option<Self> {
+                match id {
+                    $($id => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+
+            /// Its name as users type it, in capitals: `Q8_0`.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// One line on the layout.
+            pub const fn note(self) -> &'static str {
+                match self { $(Self::$variant => $note,)* }
+            }
+
+            /// Elements in a block: 1 for plain floats.
+            pub const fn block_elems(self) -> usize {
+                match self { $(Self::$variant => <blocks::$block as Block>::ELEMS,)* }
+            }
+
+            /// Bytes of a block.
+            pub const fn block_bytes(self) -> usize {
+                match self { $(Self::$variant => size_of::<blocks::$block>(),)* }
+            }
+
+            /// Encodes `src` by the reference algorithm of the format.
+            ///
+            /// # Panics
+            /// If `src` is not a whole number of blocks or `dst` is not exactly as long as its encoding.
+            pub fn encode(self, src: &[f32], dst: &mut [u8]) {
+                match self { $(Self::$variant => encode_blocks(src, blocks::cast_mut::<blocks::$block>(dst)),)* }
+            }
+
+            /// Decodes `src` to f32, exactly as the reference does.
+            ///
+            /// # Panics
+            /// If `src` is not a whole number of blocks or `dst` has not as many elements.
+            pub fn decode(self, src: &[u8], dst: &mut [f32]) {
+                match self { $(Self::$variant => decode_blocks(blocks::cast::<blocks::$block>(src), dst),)* }
+            }
+        }
+    };
+}
+for_each_tensor_type!(define_tensor_type);
+
+fn encode_blocks<B: Codec>(src: &[f32], dst: &mut [B]) {
+    assert_eq!(src.len(), dst.len() * B::ELEMS, "elements do not match blocks");
+    for (values, block) in src.chunks_exact(B::ELEMS).zip(dst) {
+        *block = B::encode(values);
+    }
+}
+
+fn decode_blocks<B: Codec>(src: &[B], dst: &mut [f32]) {
+    assert_eq!(dst.len(), src.len() * B::ELEMS, "elements do not match blocks");
+    for (block, values) in src.iter().zip(dst.chunks_exact_mut(B::ELEMS)) {
+        block.decode(values);
+    }
+}
+
+impl TensorType {
+    /// Its id in GGUF files.
+    pub const fn id(self) -> u32 {
+        self as u32
+    }
+
+    /// Whether elements are integers with block scales, rather than floats.
+    pub const fn is_quantized(self) -> bool {
+        self.block_elems() > 1
+    }
+
+    /// Bytes of a row of `elems` elements; `None` if a block would straddle its end, or the count overflows.
+    pub const fn row_bytes(self, elems: usize) -> Option<usize> {
+        if elems.is_multiple_of(self.block_elems()) {
+            (elems / self.block_elems()).checked_mul(self.block_bytes())
+        } else {
+            None
+        }
+    }
+
+    /// Bits stored per element, scales included.
+    pub fn bits_per_weight(self) -> f64 {
+        self.block_bytes() as f64 * 8.0 / self.block_elems() as f64
+    }
+}
+
+impl fmt::Display for TensorType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A name that is no tensor type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParseTypeError(String);
+
+impl fmt::Display for ParseTypeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = TensorType::ALL.iter().map(|t| t.name()).collect();
+        write!(f, "unknown tensor type '{}', wanted one of {}", self.0, names.join(", "))
+    }
+}
+
+impl std::error::Error for ParseTypeError {}
+
+impl FromStr for TensorType {
+    type Err = ParseTypeError;
+
+    /// Parses a name, upper or lower case.
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.iter().find(|t| t.name().eq_ignore_ascii_case(s));
+        found.copied().ok_or_else(|| ParseTypeError(s.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_and_names_round_trip() {
+        for &ty in TensorType::ALL {
+            assert_eq!(TensorType::from_id(ty.id()), Some(ty));
+            assert_eq!(ty.name().to_lowercase().parse(), Ok(ty));
+            assert_eq!(ForeignType::from_id(ty.id()), None, "{ty} is both supported and foreign");
+        }
+        assert!("Q9_9".parse::<TensorType>().is_err());
+    }
+
+    #[test]
+    fn rows_must_be_whole_blocks() {
+        assert_eq!(TensorType::Q8_0.row_bytes(64), Some(68));
+        assert_eq!(TensorType::Q8_0.row_bytes(65), None);
+        assert_eq!(TensorType::Q6_K.row_bytes(128), None);
+        assert_eq!(TensorType::F32.row_bytes(usize::MAX), None);
+    }
+}

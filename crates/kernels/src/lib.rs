@@ -1,1 +1,35 @@
 //! CPU kernels written once over a small set of ISA verbs.
+//!
+//! One answer everywhere: for the same inputs, every operation here returns the same bits on every ISA level, with any
+//! number of threads, and however rows are batched. `docs/numerics.md` in the repository states the order of every
+//! sum. The layers, from the bottom:
+//!
+//! - the ISA verbs: vectors of fixed width, scalar code as the oracle, the one dispatch;
+//! - the block formats as the products see them: a file each, written once for all ISAs;
+//! - matrix products, attention, LayerNorm, softmax;
+//! - [`Cpu`]: an ISA level and a [`Team`] of threads, with a safe method per operation.
+
+// Kernels walk several arrays by one index; iterators over one of them would hide that.
+#![allow(clippy::needless_range_loop)]
+
+mod attention;
+mod cpu;
+mod dot;
+mod isa;
+pub mod limits;
+mod math;
+mod matmul;
+mod norm;
+mod quantize;
+mod rope;
+mod shared;
+mod softmax;
+mod team;
+
+pub use attention::{Append, Attend, KvCache, KvShape, KvType};
+pub use cpu::Cpu;
+pub use isa::{Level, LevelError};
+pub use matmul::{Activations, Gelu, Matmul, Then, Weights, Workspace};
+pub use norm::LayerNorm;
+pub use rope::RopeTable;
+pub use team::Team;

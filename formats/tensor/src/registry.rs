@@ -69,10 +69,12 @@ pub struct ForeignType {
 impl ForeignType {
     /// The type of this GGUF id, if it is one that is known but not supported.
     pub fn from_id(id: u32) -> Option<Self> {
-        FOREIGN
-            .iter()
-            .find(|row| row.0 == id)
-            .map(|&(id, name, block_elems, block_bytes)| Self { id, name, block_elems, block_bytes })
+        FOREIGN.iter().find(|row| row.0 == id).map(|&(id, name, block_elems, block_bytes)| Self {
+            id,
+            name,
+            block_elems,
+            block_bytes,
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Plain floats, as blocks of one element.
 
-use super::{Block, Codec, block};
+use super::{Codec, block};
 
 /// A little-endian f32.
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,270 @@
+//! Causal attention of new queries over the cache.
+
+use super::cache::{KvCache, KvType, TILE};
+use crate::isa::{Isa, Kernel, Level};
+use crate::math;
+use crate::shared::SharedMut;
+use crate::team::Team;
+use std::cell::Cell;
+
+/// Queries of a sequence that one task takes: enough to reuse keys from the nearest cache.
+const QUERIES_PER_TASK: usize = 16;
+
+/// Attention of `n` queries at consecutive positions of one sequence, over all heads.
+#[derive(Debug)]
+pub struct Attend<'a> {
+    /// Keys and values, those of the queries' own positions included.
+    pub cache: &'a KvCache,
+    /// Which sequence.
+    pub sequence: usize,
+    /// Position of the first query; query i sees keys `0..=first_position + i`.
+    pub first_position: usize,
+    /// Rotated queries: row i starts at `i * stride`, head h at `h * head_dim` in it.
+    pub queries: &'a [f32],
+    /// Floats between rows of queries.
+    pub stride: usize,
+    /// Output: `[n, heads * head_dim]`.
+    pub out: &'a mut [f32],
+}
+
+impl Attend<'_> {
+    pub(crate) fn run(self, team: &Team, level: Level) {
+        let shape = self.cache.shape;
+        let width = shape.heads * shape.head_dim;
+        let n = self.out.len() / width;
+        assert!(self.out.len().is_multiple_of(width) && self.sequence < shape.sequences);
+        assert!(self.stride >= width && self.queries.len() >= n.saturating_sub(1) * self.stride + width.min(n * width));
+        assert!(self.first_position + n <= shape.positions, "queries within the cache");
+        let out = SharedMut::new(self.out);
+        let blocks = n.div_ceil(QUERIES_PER_TASK);
+        // Later queries see more keys; they go first so that the last tasks to be taken are the small ones.
+        team.run(blocks * shape.heads, &|task| {
+            let (block, head) = (blocks - 1 - task / shape.heads, task % shape.heads);
+            let first = block * QUERIES_PER_TASK;
+            let head = Head {
+                cache: self.cache,
+                sequence: self.sequence,
+                head,
+                first_position: self.first_position,
+                queries: self.queries,
+                stride: self.stride,
+                range: (first, n.min(first + QUERIES_PER_TASK)),
+                out,
+                width,
+            };
+            level.dispatch(head);
+        });
+    }
+}
+
+struct Head<'a> {
+    cache: &'a KvCache,
+    sequence: usize,
+    head: usize,
+    first_position: usize,
+    queries: &'a [f32],
+    stride: usize,
+    range: (usize, usize),
+    out: SharedMut<'a, f32>,
+    width: usize,
+}
+
+thread_local! {
+    /// Scores; taken and put back, so that no closure stands between a kernel and its features.
+    static SCORES: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+impl Kernel for Head<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let mut scores = SCORES.take();
+        let (mut q, end) = self.range;
+        while q < end {
+            if I::ATTEND_QUERIES >= 4 && end - q >= 4 {
+                self.queries::<I, 4, 1, 2>(isa, q, &mut scores);
+                q += 4;
+            } else if end - q >= 2 {
+                self.queries::<I, 2, 2, 2>(isa, q, &mut scores);
+                q += 2;
+            } else {
+                self.queries::<I, 1, 4, 4>(isa, q, &mut scores);
+                q += 1;
+            }
+        }
+        SCORES.set(scores);
+    }
+}
+
+impl Head<'_> {
+    /// `Q` queries from `q` on; `K` tiles of keys and `D` sixteens of dimensions at once, to hide latencies.
+    #[inline(always)]
+    fn queries<I: Isa, const Q: usize, const K: usize, const D: usize>(&self, isa: I, q: usize, scores: &mut Vec<f32>) {
+        let head_dim = self.cache.shape.head_dim;
+        // Keys seen by the last of the queries, in whole tiles.
+        let keys = self.first_position + q + Q;
+        let padded = keys.next_multiple_of(TILE);
+        scores.resize(Q * padded, 0.0);
+        let mut rows = [0; Q];
+        for (i, row) in rows.iter_mut().enumerate() {
+            *row = (q + i) * self.stride + self.head * head_dim;
+        }
+        let mut tile = 0;
+        while tile + K <= padded / TILE {
+            self.scores::<I, Q, K>(isa, &rows, tile, scores, padded);
+            tile += K;
+        }
+        while tile < padded / TILE {
+            self.scores::<I, Q, 1>(isa, &rows, tile, scores, padded);
+            tile += 1;
+        }
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        let mut inverse_sums = [0.0; Q];
+        for (i, inverse) in inverse_sums.iter_mut().enumerate() {
+            let seen = self.first_position + q + i + 1;
+            let row = &mut scores[i * padded..][..padded];
+            row[seen..].fill(f32::NEG_INFINITY);
+            *inverse = 1.0 / exponentials(isa, row, scale);
+        }
+        let sixteens = self.cache.shape.padded_dim() / TILE;
+        let mut d = 0;
+        while d + D <= sixteens {
+            self.values::<I, Q, D>(isa, q, d, scores, padded, &inverse_sums);
+            d += D;
+        }
+        while d < sixteens {
+            self.values::<I, Q, 1>(isa, q, d, scores, padded, &inverse_sums);
+            d += 1;
+        }
+    }
+
+    /// Dot products of `Q` queries with the keys of `K` tiles.
+    #[inline(always)]
+    fn scores<I: Isa, const Q: usize, const K: usize>(
+        &self,
+        isa: I,
+        rows: &[usize; Q],
+        tile: usize,
+        scores: &mut [f32],
+        padded: usize,
+    ) {
+        let shape = &self.cache.shape;
+        let element = shape.ty.bytes();
+        let start = self.cache.keys_start(self.sequence, self.head) + tile * TILE * shape.head_dim * element;
+        let keys = &self.cache.keys[start..][..K * TILE * shape.head_dim * element];
+        let mut acc = [[isa.splat(0.0); K]; Q];
+        for d in 0..shape.head_dim {
+            let mut key = [isa.splat(0.0); K];
+            for (k, key) in key.iter_mut().enumerate() {
+                // SAFETY: 16 elements at dimension `d` of tile `k`, within `keys`.
+                *key = unsafe { load(isa, shape.ty, keys.as_ptr().add((k * shape.head_dim + d) * TILE * element)) };
+            }
+            for (acc, &row) in acc.iter_mut().zip(rows) {
+                let query = isa.splat(self.queries[row + d]);
+                for k in 0..K {
+                    acc[k] = isa.fma(query, key[k], acc[k]);
+                }
+            }
+        }
+        for (i, acc) in acc.iter().enumerate() {
+            let row = &mut scores[i * padded + tile * TILE..][..K * TILE];
+            for (k, &acc) in acc.iter().enumerate() {
+                // SAFETY: 16 floats within the row.
+                unsafe { isa.store(row.as_mut_ptr().add(k * TILE), acc) };
+            }
+        }
+    }
+
+    /// Weighted sums of `D` sixteens of the values' dimensions.
+    #[inline(always)]
+    fn values<I: Isa, const Q: usize, const D: usize>(
+        &self,
+        isa: I,
+        q: usize,
+        d: usize,
+        weights: &[f32],
+        padded: usize,
+        inverse_sums: &[f32; Q],
+    ) {
+        let shape = &self.cache.shape;
+        let element = shape.ty.bytes();
+        let row_bytes = shape.padded_dim() * element;
+        let start = self.cache.values_start(self.sequence, self.head);
+        let seen = self.first_position + q + 1;
+        let values = &self.cache.values[start..][..(seen + Q - 1) * row_bytes];
+        let column = d * TILE * element;
+        let mut acc = [[isa.splat(0.0); D]; Q];
+        // Keys that all queries see, then those that only the later ones do: a weight of 0 would not do for the
+        // others, as adding 0 can change the sign of a zero.
+        for key in 0..seen + Q - 1 {
+            let mut value = [isa.splat(0.0); D];
+            for (i, value) in value.iter_mut().enumerate() {
+                // SAFETY: 16 elements within row `key`.
+                let at = unsafe { values.as_ptr().add(key * row_bytes + column + i * TILE * element) };
+                // SAFETY: as above.
+                *value = unsafe { load(isa, shape.ty, at) };
+            }
+            for (i, acc) in acc.iter_mut().enumerate().skip((key + 1).saturating_sub(seen)) {
+                let weight = isa.splat(weights[i * padded + key]);
+                for n in 0..D {
+                    acc[n] = isa.fma(weight, value[n], acc[n]);
+                }
+            }
+        }
+        for (i, acc) in acc.iter().enumerate() {
+            for (n, &acc) in acc.iter().enumerate() {
+                let y = isa.mul(acc, isa.splat(inverse_sums[i]));
+                let mut lanes = [0.0f32; TILE];
+                // SAFETY: an array of 16 floats.
+                unsafe { isa.store(lanes.as_mut_ptr(), y) };
+                let first = (d + n) * TILE;
+                let len = TILE.min(shape.head_dim - first);
+                // SAFETY: this task alone works on this head of these queries.
+                let out = unsafe { self.out.slice((q + i) * self.width + self.head * shape.head_dim + first, len) };
+                out.copy_from_slice(&lanes[..len]);
+            }
+        }
+    }
+}
+
+/// Scales scores and replaces them by exponentials of their distance to the largest; returns the sum. Lane l sums
+/// elements l, l + 16, ...
+#[inline(always)]
+fn exponentials<I: Isa>(isa: I, row: &mut [f32], scale: f32) -> f32 {
+    let scale = isa.splat(scale);
+    let (lanes, _) = row.as_chunks_mut::<TILE>();
+    let mut largest = isa.splat(f32::NEG_INFINITY);
+    for x in &mut *lanes {
+        // SAFETY: an array of 16 floats.
+        unsafe {
+            let scaled = isa.mul(isa.load(x.as_ptr()), scale);
+            isa.store(x.as_mut_ptr(), scaled);
+            largest = isa.max(largest, scaled);
+        }
+    }
+    let max = isa.splat(isa.max_lane(largest));
+    let mut sum = isa.splat(0.0);
+    for x in lanes {
+        // SAFETY: an array of 16 floats.
+        unsafe {
+            let e = math::exp(isa, isa.sub(isa.load(x.as_ptr()), max));
+            isa.store(x.as_mut_ptr(), e);
+            sum = isa.add(sum, e);
+        }
+    }
+    isa.sum(sum)
+}
+
+/// # Safety
+/// 16 readable elements.
+#[inline(always)]
+unsafe fn load<I: Isa>(isa: I, ty: KvType, p: *const u8) -> I::F {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match ty {
+            KvType::F16 => isa.load_f16(p),
+            KvType::F32 => isa.load(p.cast()),
+        }
+    }
+}

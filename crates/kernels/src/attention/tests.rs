@@ -1,0 +1,90 @@
+//! Attention against sums in f64, and the same bits however it is run.
+
+use super::*;
+use crate::cpu::Cpu;
+use crate::isa::Level;
+use crate::rope::RopeTable;
+
+fn noise(seed: u64, len: usize) -> Vec<f32> {
+    let mut s = seed;
+    let mut next = || {
+        s = s.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (s >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..len).map(|_| next() * 2.0).collect()
+}
+
+/// Appends and attends over `n` positions in pieces of `batch`; bits of the outputs.
+fn run(cpu: &Cpu, shape: KvShape, qkv: &[f32], batch: usize) -> Vec<f32> {
+    let width = shape.heads * shape.head_dim;
+    let rope = RopeTable::new(10000.0, shape.head_dim / 4 * 2, shape.positions);
+    let mut cache = KvCache::new(shape);
+    let mut result = Vec::new();
+    for (i, qkv) in qkv.chunks(3 * width * batch).enumerate() {
+        let (sequence, first_position) = (shape.sequences - 1, i * batch);
+        let mut qkv = qkv.to_vec();
+        cpu.append(Append { cache: &mut cache, rope: &rope, sequence, first_position, qkv: &mut qkv });
+        let mut out = vec![f32::NAN; qkv.len() / 3];
+        let (cache, queries, stride) = (&cache, &qkv[..], 3 * width);
+        cpu.attend(Attend { cache, sequence, first_position, queries, stride, out: &mut out });
+        result.extend(out);
+    }
+    result
+}
+
+/// The definition, in f64 and f32 storage.
+fn reference(shape: KvShape, qkv: &[f32]) -> Vec<f64> {
+    let (heads, dim) = (shape.heads, shape.head_dim);
+    let width = heads * dim;
+    let rope = RopeTable::new(10000.0, dim / 4 * 2, shape.positions);
+    let mut rows: Vec<Vec<f32>> = qkv.chunks(3 * width).map(<[f32]>::to_vec).collect();
+    for (p, row) in rows.iter_mut().enumerate() {
+        for head in row[..2 * width].chunks_mut(dim) {
+            rope.rotate(p, head);
+        }
+    }
+    let part = |p: usize, which: usize, h: usize| &rows[p][which * width + h * dim..][..dim];
+    let mut out = Vec::new();
+    for p in 0..rows.len() {
+        for h in 0..heads {
+            let dot = |k: usize| -> f64 {
+                part(p, 0, h).iter().zip(part(k, 1, h)).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+            };
+            let weights: Vec<f64> = (0..=p).map(|k| (dot(k) / (dim as f64).sqrt()).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            for d in 0..dim {
+                out.push((0..=p).map(|k| weights[k] * f64::from(part(k, 2, h)[d])).sum::<f64>() / total);
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn attention_is_right_and_its_bits_depend_on_nothing_else() {
+    // 80 and 24: not multiples of 32 and 16; 70 positions: tiles of 16 begun and crossed.
+    for head_dim in [8, 24, 32, 80, 128] {
+        for ty in [KvType::F32, KvType::F16] {
+            let shape = KvShape { ty, sequences: 2, heads: 3, head_dim, positions: 70 };
+            let qkv = noise(head_dim as u64, 70 * 3 * 3 * head_dim);
+            let want = run(&Cpu::new(1, Some(Level::Scalar)).unwrap(), shape, &qkv, 1);
+            let tolerance = if ty == KvType::F32 { 2e-6 } else { 2e-2 };
+            for (got, want) in want.iter().zip(reference(shape, &qkv)) {
+                assert!((f64::from(*got) - want).abs() < tolerance, "{ty:?} {head_dim}: {got}, want {want}");
+            }
+            for &level in Level::ALL.iter().filter(|l| l.is_supported()) {
+                for (threads, batch) in [(1, 70), (2, 1), (2, 5), (3, 33), (4, 70)] {
+                    let got = run(&Cpu::new(threads, Some(level)).unwrap(), shape, &qkv, batch);
+                    let same = got.iter().zip(&want).all(|(a, b)| a.to_bits() == b.to_bits());
+                    assert!(same, "{ty:?} {head_dim} {level} {threads} threads batch {batch}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cache_that_cannot_be_counted_is_seen() {
+    let huge = KvShape { ty: KvType::F32, sequences: usize::MAX, heads: 8, head_dim: 64, positions: 2048 };
+    assert_eq!(huge.bytes(), None);
+}

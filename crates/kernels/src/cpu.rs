@@ -1,0 +1,89 @@
+//! A processor to compute on: an ISA level and a team of threads.
+
+use crate::attention::{Append, Attend};
+use crate::isa::{Level, LevelError};
+use crate::matmul::{Matmul, Workspace};
+use crate::norm::LayerNorm;
+use crate::softmax::LogSumExp;
+use crate::team::Team;
+
+/// The kernels, compiled for one ISA and run by one team. Results do not depend on either.
+pub struct Cpu {
+    level: Level,
+    team: Team,
+}
+
+impl Cpu {
+    /// `threads` of 0 means as many as this process may use (affinity and cgroup limits count); `level` of `None`
+    /// means what `PYTHIA_ISA` names, else the best.
+    ///
+    /// # Errors
+    /// If this CPU lacks the level.
+    pub fn new(threads: usize, level: Option<Level>) -> Result<Self, LevelError> {
+        let level = match level {
+            // Parsing is where support is checked.
+            Some(level) => level.name().parse()?,
+            None => Level::from_env()?,
+        };
+        let available = || std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self { level, team: Team::new(if threads == 0 { available() } else { threads }) })
+    }
+
+    /// The ISA level in use.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// The team.
+    pub fn team(&self) -> &Team {
+        &self.team
+    }
+
+    /// Threads in the team.
+    pub fn threads(&self) -> usize {
+        self.team.threads()
+    }
+
+    /// A matrix product with its epilogue.
+    ///
+    /// # Panics
+    /// If shapes do not match.
+    pub fn matmul(&self, matmul: Matmul<'_>, workspace: &mut Workspace) {
+        matmul.run(&self.team, self.level, workspace);
+    }
+
+    /// LayerNorm of every row.
+    ///
+    /// # Panics
+    /// If shapes do not match.
+    pub fn layer_norm(&self, norm: LayerNorm<'_>) {
+        norm.run(&self.team, self.level);
+    }
+
+    /// Rotates queries and keys and appends keys and values to a cache.
+    ///
+    /// # Panics
+    /// If shapes do not match or positions are out of range.
+    pub fn append(&self, append: Append<'_>) {
+        append.run(&self.team, self.level);
+    }
+
+    /// Causal attention over a cache.
+    ///
+    /// # Panics
+    /// If shapes do not match.
+    pub fn attend(&self, attend: Attend<'_>) {
+        attend.run(&self.team, self.level);
+    }
+
+    /// `ln(sum(exp(logits)))` of one row, on the calling thread.
+    pub fn log_sum_exp(&self, logits: &[f32]) -> f64 {
+        self.level.dispatch(LogSumExp(logits))
+    }
+}
+
+impl std::fmt::Debug for Cpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cpu").field("level", &self.level).field("threads", &self.threads()).finish()
+    }
+}

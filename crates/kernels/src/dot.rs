@@ -1,0 +1,51 @@
+//! How each block format presents itself to the integer products: codes, scales, minima. One file per format.
+
+mod q4_0;
+mod q4_1;
+mod q5_0;
+mod q5_1;
+mod q6_k;
+mod q8_0;
+
+use crate::isa::Isa;
+use pythia_tensor::blocks::Block;
+
+/// Elements whose codes are read together, and the size of an activation block.
+pub(crate) const UNIT: usize = 32;
+
+/// A quantized format as the products see it: `value = scale * (code - OFFSET) + min`, in units of 32 elements.
+///
+/// The pointers are to a block of the first of 16 rows whose blocks at this column lie `stride` bytes apart.
+/// All methods are `#[inline(always)]`, so that they are compiled with the ISA's features.
+#[allow(clippy::missing_safety_doc)] // the one duty: whole readable blocks behind every pointer
+pub(crate) trait Format: Block {
+    /// A scale per 16 elements rather than per 32.
+    const SPLIT: bool = false;
+    /// Whether there are minima.
+    const AFFINE: bool = false;
+    /// Codes are two's complement bytes; else they are 0..=127.
+    const SIGNED: bool = false;
+    /// The code that stands for zero (before a minimum).
+    const OFFSET: i32;
+
+    /// 32 codes of a block; `unit` counts units within it.
+    unsafe fn codes<I: Isa>(isa: I, block: *const Self, unit: usize) -> I::B;
+
+    /// Scales of 16 rows; `half` tells which 16 elements, where `SPLIT`.
+    unsafe fn scales<I: Isa>(isa: I, block: *const Self, stride: usize, unit: usize, half: usize) -> I::F;
+
+    /// Minima of 16 rows, where `AFFINE`.
+    unsafe fn mins<I: Isa>(isa: I, _block: *const Self, _stride: usize, _unit: usize, _half: usize) -> I::F {
+        isa.splat(0.0)
+    }
+}
+
+/// What the integer kernels need to know of a format once its codes and scales are unpacked.
+pub(crate) struct Kind;
+
+impl Kind {
+    /// What a product of raw codes has too much of, per activation: the offset and the ISA's bias.
+    pub(crate) const fn excess<I: Isa, T: Format>() -> i32 {
+        T::OFFSET + if T::SIGNED { I::I8_BIAS } else { 0 }
+    }
+}

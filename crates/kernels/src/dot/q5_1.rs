@@ -1,0 +1,32 @@
+//! Q5_1: nibbles with a fifth bit, scale and minimum.
+
+use super::Format;
+use crate::isa::Isa;
+use pythia_tensor::blocks::Q5_1;
+use std::mem::offset_of;
+
+impl Format for Q5_1 {
+    const AFFINE: bool = true;
+    const OFFSET: i32 = 0;
+
+    #[inline(always)]
+    unsafe fn codes<I: Isa>(isa: I, block: *const Self, _unit: usize) -> I::B {
+        // SAFETY: the caller has a readable block.
+        unsafe {
+            let p = block.cast::<u8>();
+            isa.or(isa.nibbles(p.add(offset_of!(Self, qs))), isa.fifth_bits(p.add(offset_of!(Self, qh))))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn scales<I: Isa>(isa: I, block: *const Self, stride: usize, _unit: usize, _half: usize) -> I::F {
+        // SAFETY: the caller has 16 readable blocks.
+        unsafe { isa.gather_f16(block.cast::<u8>().add(offset_of!(Self, d)), stride) }
+    }
+
+    #[inline(always)]
+    unsafe fn mins<I: Isa>(isa: I, block: *const Self, stride: usize, _unit: usize, _half: usize) -> I::F {
+        // SAFETY: the caller has 16 readable blocks.
+        unsafe { isa.gather_f16(block.cast::<u8>().add(offset_of!(Self, m)), stride) }
+    }
+}

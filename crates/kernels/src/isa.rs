@@ -1,0 +1,274 @@
+//! The verbs every instruction set provides, and the one place that chooses among them.
+//!
+//! Kernels are written once, generic over [`Isa`]. An ISA is a token: a zero-sized value that only [`Level::detect`]'s
+//! path can make, so holding one proves that the CPU has the feature. Vectors have the same number of lanes on every
+//! ISA (16 floats, 32 bytes), whatever the registers' width, because the numeric contract fixes which lane sums what:
+//! a narrow ISA uses several registers for one vector, and every verb returns the same bits everywhere.
+
+/// Writes verbs whose bodies are intrinsics, with the one reason why calling those is sound.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! verbs {
+    () => {};
+    (fn $name:ident(self $(, $arg:ident: $ty:ty)*) -> $ret:ty $body:block $($rest:tt)*) => {
+        #[inline(always)]
+        #[allow(unused_unsafe)] // where the body only calls shared helpers
+        fn $name(self $(, $arg: $ty)*) -> $ret {
+            // SAFETY: `self` is a token, which exists only where the CPU has the features of these intrinsics.
+            unsafe { $body }
+        }
+        verbs! { $($rest)* }
+    };
+    (unsafe fn $name:ident(self $(, $arg:ident: $ty:ty)*) -> $ret:ty $body:block $($rest:tt)*) => {
+        #[inline(always)]
+        #[allow(unused_unsafe)]
+        unsafe fn $name(self $(, $arg: $ty)*) -> $ret {
+            // SAFETY: as above for the features; the caller answers for the memory behind the pointers.
+            unsafe { $body }
+        }
+        verbs! { $($rest)* }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod scalar;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The verbs. See the module documentation for what they may rely on.
+///
+/// # Safety
+/// A value of an implementing type must exist only where the CPU has the features its verbs use.
+/// The verbs that take a pointer need as many readable (writable) bytes behind it as they name; any alignment will do.
+#[allow(clippy::missing_safety_doc)] // the pointer verbs' duty is stated once, above
+pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
+    /// 16 f32.
+    type F: Copy;
+    /// 16 i32.
+    type N: Copy;
+    /// 32 bytes.
+    type B: Copy;
+    /// 8 i32: sums over 4 neighbouring bytes of a [`Self::B`].
+    type Q: Copy;
+    /// 64 bytes, 16 lanes of 4: what one step of a panel multiplies.
+    type P: Copy;
+
+    /// What [`Self::prepare_i8`] adds to codes: 128 where the dot instruction wants its left side unsigned.
+    const I8_BIAS: i32;
+    /// Tokens in a register tile of the integer GEMM.
+    const GEMM_TOKENS: usize;
+    /// Rows and tokens in a register tile of the float GEMM.
+    const FLOAT_TILE: (usize, usize);
+    /// Queries that share one pass over keys and values.
+    const ATTEND_QUERIES: usize;
+
+    fn splat(self, x: f32) -> Self::F;
+    /// 16 floats.
+    unsafe fn load(self, p: *const f32) -> Self::F;
+    /// 16 floats.
+    unsafe fn store(self, p: *mut f32, v: Self::F);
+    /// 16 f16.
+    unsafe fn load_f16(self, p: *const u8) -> Self::F;
+    /// 16 f16, rounded to nearest even.
+    unsafe fn store_f16(self, p: *mut u8, v: Self::F);
+    /// 16 bf16.
+    unsafe fn load_bf16(self, p: *const u8) -> Self::F;
+    /// 16 f16, `stride` bytes apart.
+    unsafe fn gather_f16(self, p: *const u8, stride: usize) -> Self::F;
+    /// 16 i8, `stride` bytes apart.
+    unsafe fn gather_i8(self, p: *const u8, stride: usize) -> Self::F;
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b + c`, rounded once.
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// The larger; operands are never NaN.
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
+    /// The smaller; operands are never NaN.
+    fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    fn abs(self, a: Self::F) -> Self::F;
+    /// Magnitude of `a`, sign of `sign`.
+    fn copysign(self, a: Self::F, sign: Self::F) -> Self::F;
+    /// Per lane `if a < b { x } else { y }`.
+    fn select_lt(self, a: Self::F, b: Self::F, x: Self::F, y: Self::F) -> Self::F;
+    /// Sum of the lanes by halving: l + (l + 8), then 4, 2, 1.
+    fn sum(self, a: Self::F) -> f32;
+    /// Largest lane.
+    fn max_lane(self, a: Self::F) -> f32;
+    /// Nearest integers, ties to even.
+    fn round(self, a: Self::F) -> Self::N;
+    fn to_float(self, a: Self::N) -> Self::F;
+    /// 2^n for n in -126..=127.
+    fn pow2(self, n: Self::N) -> Self::F;
+
+    fn splat_int(self, x: i32) -> Self::N;
+    fn add_int(self, a: Self::N, b: Self::N) -> Self::N;
+    /// 16 integers in -128..=127, as bytes.
+    unsafe fn store_i8(self, p: *mut u8, v: Self::N);
+
+    /// 32 bytes.
+    unsafe fn bytes(self, p: *const u8) -> Self::B;
+    /// 32 bytes.
+    unsafe fn store_bytes(self, p: *mut u8, v: Self::B);
+    /// 16 bytes: their low nibbles, then their high nibbles.
+    unsafe fn nibbles(self, p: *const u8) -> Self::B;
+    /// 4 bytes: byte j is 16 where bit j is set, else 0.
+    unsafe fn fifth_bits(self, p: *const u8) -> Self::B;
+    fn or(self, a: Self::B, b: Self::B) -> Self::B;
+    fn and(self, a: Self::B, mask: u8) -> Self::B;
+    /// Every byte shifted right by `N` bits.
+    fn shr<const N: i32>(self, a: Self::B) -> Self::B;
+    /// Every byte shifted left by `N` bits.
+    fn shl<const N: i32>(self, a: Self::B) -> Self::B;
+    /// Two's complement codes as [`Self::dot_i8`] wants its left side: plus [`Self::I8_BIAS`].
+    fn prepare_i8(self, a: Self::B) -> Self::B;
+
+    /// Sums of `w * a` over 4 neighbours; `w` in 0..=127, `a` in -127..=127.
+    fn dot_u7(self, w: Self::B, a: Self::B) -> Self::Q;
+    /// The same for prepared signed codes.
+    fn dot_i8(self, w: Self::B, a: Self::B) -> Self::Q;
+    /// For each of 16 partial products the sum of its lanes 0..4 and of its lanes 4..8.
+    fn reduce(self, parts: [Self::Q; 16]) -> (Self::N, Self::N);
+
+    /// 64 bytes.
+    unsafe fn panel(self, p: *const u8) -> Self::P;
+    /// Per lane `acc + w . a` over 4 bytes; `w` in 0..=127; `a` holds the same 4 signed bytes for every lane.
+    fn dot4_u7(self, acc: Self::N, w: Self::P, a: i32) -> Self::N;
+    /// The same for prepared signed codes.
+    fn dot4_i8(self, acc: Self::N, w: Self::P, a: i32) -> Self::N;
+
+    /// Asks for the cache line of `p`; the address need not be readable.
+    fn prefetch(self, p: *const u8);
+}
+
+/// A computation that is generic over the ISA: a struct of its arguments.
+pub(crate) trait Kernel {
+    /// What it returns.
+    type Output;
+    /// The body. Must be `#[inline(always)]`, so that it is compiled with the features of the trampoline.
+    fn run<I: Isa>(self, isa: I) -> Self::Output;
+}
+
+/// Per row: `cfg`, variant, token, name, test for the CPU, `#[target_feature]` list. The trampolines, the detection
+/// order (last supported row wins) and `PYTHIA_ISA` all come from here, so that they cannot drift apart.
+macro_rules! isas {
+    ($($(#[$cfg:meta])* $variant:ident, $token:ty, $name:literal, [$($feature:tt),*], $doc:literal;)*) => {
+        /// An instruction set level that kernels are compiled for.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Level {
+            $($(#[$cfg])* #[doc = $doc] $variant,)*
+        }
+
+        impl Level {
+            /// Every level compiled in, slowest first, whether this CPU has it or not.
+            pub const ALL: &[Level] = &[$($(#[$cfg])* Level::$variant,)*];
+
+            /// Its name, as `PYTHIA_ISA` takes it.
+            pub fn name(self) -> &'static str {
+                match self { $($(#[$cfg])* Level::$variant => $name,)* }
+            }
+
+            /// Whether this CPU can run it.
+            pub fn is_supported(self) -> bool {
+                match self { $($(#[$cfg])* Level::$variant => true $(&& detected!($feature))*,)* }
+            }
+
+            /// Runs a kernel compiled for this level. The level must be supported; [`crate::Cpu`] checks it once.
+            #[inline]
+            pub(crate) fn dispatch<K: Kernel>(self, kernel: K) -> K::Output {
+                match self {
+                    $($(#[$cfg])* Level::$variant => {
+                        $(#[target_feature(enable = $feature)])*
+                        fn trampoline<K: Kernel>(token: $token, kernel: K) -> K::Output {
+                            kernel.run(token)
+                        }
+                        // SAFETY: a `Level` reaches this only through `Cpu::new`, which checked `is_supported`.
+                        unsafe { trampoline(<$token>::new(), kernel) }
+                    })*
+                }
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+macro_rules! detected {
+    ($feature:tt) => {
+        std::arch::is_x86_feature_detected!($feature)
+    };
+}
+#[cfg(target_arch = "aarch64")]
+macro_rules! detected {
+    ($feature:tt) => {
+        std::arch::is_aarch64_feature_detected!($feature)
+    };
+}
+
+isas! {
+    Scalar, scalar::Scalar, "scalar", [], "Portable code; the oracle of the others, and slow.";
+    #[cfg(target_arch = "x86_64")]
+    Avx2, avx2::Avx2, "avx2", ["avx2", "fma", "f16c"], "x86-64 with AVX2, FMA and F16C.";
+    #[cfg(target_arch = "x86_64")]
+    Avx512, avx512::Avx512, "avx512",
+        ["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"],
+        "x86-64 with AVX-512 and VNNI.";
+    #[cfg(target_arch = "aarch64")]
+    Neon, neon::Neon<false>, "neon", ["neon"], "AArch64 without the dot-product instructions.";
+    #[cfg(target_arch = "aarch64")]
+    NeonDot, neon::Neon<true>, "neon-dotprod", ["neon", "dotprod"], "AArch64 with SDOT.";
+}
+
+impl Level {
+    /// The best level of this CPU.
+    pub fn detect() -> Self {
+        *Self::ALL.iter().rev().find(|l| l.is_supported()).unwrap_or(&Self::Scalar)
+    }
+
+    /// The level that `PYTHIA_ISA` names, else the best of this CPU.
+    ///
+    /// # Errors
+    /// If the variable names none, or one that this CPU lacks.
+    pub fn from_env() -> Result<Self, LevelError> {
+        match std::env::var("PYTHIA_ISA") {
+            Ok(name) if !name.is_empty() => name.parse(),
+            _ => Ok(Self::detect()),
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// An ISA name that cannot be used here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LevelError(String);
+
+impl fmt::Display for LevelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = Level::ALL.iter().filter(|l| l.is_supported()).map(|l| l.name()).collect();
+        write!(f, "ISA '{}' is not one that this CPU can run: {}", self.0, names.join(", "))
+    }
+}
+
+impl std::error::Error for LevelError {}
+
+impl FromStr for Level {
+    type Err = LevelError;
+
+    /// Parses a name; levels that this CPU lacks are refused.
+    fn from_str(s: &str) -> Result<Self, LevelError> {
+        let found = Self::ALL.iter().find(|l| l.name().eq_ignore_ascii_case(s) && l.is_supported());
+        found.copied().ok_or_else(|| LevelError(s.to_owned()))
+    }
+}

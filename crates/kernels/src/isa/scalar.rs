@@ -1,0 +1,224 @@
+//! The verbs in portable Rust: what each of them means.
+
+use super::Isa;
+use half::f16;
+use std::array::from_fn;
+
+/// Needs no feature.
+#[derive(Clone, Copy)]
+pub(crate) struct Scalar(());
+
+impl Scalar {
+    /// Safe on every CPU; `unsafe` only to look like the others.
+    pub(super) unsafe fn new() -> Self {
+        Self(())
+    }
+}
+
+/// 16 elements of `N` bytes from `p`, `stride` bytes apart.
+///
+/// # Safety
+/// All of them must be readable.
+unsafe fn gather<const N: usize>(p: *const u8, stride: usize) -> [[u8; N]; 16] {
+    // SAFETY: the caller's promise; arrays of bytes have no alignment.
+    from_fn(|l| unsafe { p.add(l * stride).cast::<[u8; N]>().read() })
+}
+
+// SAFETY: no features are needed.
+unsafe impl Isa for Scalar {
+    type F = [f32; 16];
+    type N = [i32; 16];
+    type B = [u8; 32];
+    type Q = [i32; 8];
+    type P = [[u8; 4]; 16];
+
+    const I8_BIAS: i32 = 0;
+    const GEMM_TOKENS: usize = 4;
+    const FLOAT_TILE: (usize, usize) = (2, 2);
+    const ATTEND_QUERIES: usize = 2;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> [f32; 16] {
+        [x; 16]
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> [f32; 16] {
+        // SAFETY: the caller has 16 readable floats there.
+        unsafe { p.cast::<[f32; 16]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: [f32; 16]) {
+        // SAFETY: the caller has 16 writable floats there.
+        unsafe { p.cast::<[f32; 16]>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    unsafe fn load_f16(self, p: *const u8) -> [f32; 16] {
+        // SAFETY: the caller's promise.
+        unsafe { self.gather_f16(p, 2) }
+    }
+    #[inline(always)]
+    unsafe fn store_f16(self, p: *mut u8, v: [f32; 16]) {
+        // SAFETY: the caller has 32 writable bytes there.
+        unsafe { p.cast::<[[u8; 2]; 16]>().write(v.map(|x| f16::from_f32(x).to_le_bytes())) }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(self, p: *const u8) -> [f32; 16] {
+        // SAFETY: the caller has 32 readable bytes there.
+        unsafe { gather::<2>(p, 2) }.map(|b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16))
+    }
+    #[inline(always)]
+    unsafe fn gather_f16(self, p: *const u8, stride: usize) -> [f32; 16] {
+        // SAFETY: the caller's promise.
+        unsafe { gather::<2>(p, stride) }.map(|b| f16::from_le_bytes(b).to_f32())
+    }
+    #[inline(always)]
+    unsafe fn gather_i8(self, p: *const u8, stride: usize) -> [f32; 16] {
+        // SAFETY: the caller's promise.
+        unsafe { gather::<1>(p, stride) }.map(|[b]| f32::from(b as i8))
+    }
+    #[inline(always)]
+    fn add(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        from_fn(|l| a[l] + b[l])
+    }
+    #[inline(always)]
+    fn sub(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        from_fn(|l| a[l] - b[l])
+    }
+    #[inline(always)]
+    fn mul(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        from_fn(|l| a[l] * b[l])
+    }
+    #[inline(always)]
+    fn div(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        from_fn(|l| a[l] / b[l])
+    }
+    #[inline(always)]
+    fn fma(self, a: [f32; 16], b: [f32; 16], c: [f32; 16]) -> [f32; 16] {
+        from_fn(|l| a[l].mul_add(b[l], c[l]))
+    }
+    #[inline(always)]
+    fn max(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        from_fn(|l| if a[l] > b[l] { a[l] } else { b[l] })
+    }
+    #[inline(always)]
+    fn min(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        from_fn(|l| if a[l] < b[l] { a[l] } else { b[l] })
+    }
+    #[inline(always)]
+    fn abs(self, a: [f32; 16]) -> [f32; 16] {
+        a.map(f32::abs)
+    }
+    #[inline(always)]
+    fn copysign(self, a: [f32; 16], sign: [f32; 16]) -> [f32; 16] {
+        from_fn(|l| a[l].copysign(sign[l]))
+    }
+    #[inline(always)]
+    fn select_lt(self, a: [f32; 16], b: [f32; 16], x: [f32; 16], y: [f32; 16]) -> [f32; 16] {
+        from_fn(|l| if a[l] < b[l] { x[l] } else { y[l] })
+    }
+    #[inline(always)]
+    fn sum(self, a: [f32; 16]) -> f32 {
+        let a: [f32; 8] = from_fn(|l| a[l] + a[l + 8]);
+        let a: [f32; 4] = from_fn(|l| a[l] + a[l + 4]);
+        (a[0] + a[2]) + (a[1] + a[3])
+    }
+    #[inline(always)]
+    fn max_lane(self, a: [f32; 16]) -> f32 {
+        a.into_iter().fold(f32::NEG_INFINITY, |m, x| if x > m { x } else { m })
+    }
+    #[inline(always)]
+    fn round(self, a: [f32; 16]) -> [i32; 16] {
+        a.map(|x| x.round_ties_even() as i32)
+    }
+    #[inline(always)]
+    fn to_float(self, a: [i32; 16]) -> [f32; 16] {
+        a.map(|x| x as f32)
+    }
+    #[inline(always)]
+    fn pow2(self, n: [i32; 16]) -> [f32; 16] {
+        n.map(|n| f32::from_bits(((n + 127) << 23) as u32))
+    }
+    #[inline(always)]
+    fn splat_int(self, x: i32) -> [i32; 16] {
+        [x; 16]
+    }
+    #[inline(always)]
+    fn add_int(self, a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
+        from_fn(|l| a[l] + b[l])
+    }
+    #[inline(always)]
+    unsafe fn store_i8(self, p: *mut u8, v: [i32; 16]) {
+        // SAFETY: the caller has 16 writable bytes there.
+        unsafe { p.cast::<[u8; 16]>().write(v.map(|x| x as u8)) }
+    }
+    #[inline(always)]
+    unsafe fn bytes(self, p: *const u8) -> [u8; 32] {
+        // SAFETY: the caller has 32 readable bytes there.
+        unsafe { p.cast::<[u8; 32]>().read() }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, p: *mut u8, v: [u8; 32]) {
+        // SAFETY: the caller has 32 writable bytes there.
+        unsafe { p.cast::<[u8; 32]>().write(v) }
+    }
+    #[inline(always)]
+    unsafe fn nibbles(self, p: *const u8) -> [u8; 32] {
+        // SAFETY: the caller has 16 readable bytes there.
+        let b = unsafe { p.cast::<[u8; 16]>().read() };
+        from_fn(|j| if j < 16 { b[j] & 15 } else { b[j - 16] >> 4 })
+    }
+    #[inline(always)]
+    unsafe fn fifth_bits(self, p: *const u8) -> [u8; 32] {
+        // SAFETY: the caller has 4 readable bytes there.
+        let bits = u32::from_le_bytes(unsafe { p.cast::<[u8; 4]>().read() });
+        from_fn(|j| ((bits >> j & 1) << 4) as u8)
+    }
+    #[inline(always)]
+    fn or(self, a: [u8; 32], b: [u8; 32]) -> [u8; 32] {
+        from_fn(|j| a[j] | b[j])
+    }
+    #[inline(always)]
+    fn and(self, a: [u8; 32], mask: u8) -> [u8; 32] {
+        a.map(|x| x & mask)
+    }
+    #[inline(always)]
+    fn shr<const N: i32>(self, a: [u8; 32]) -> [u8; 32] {
+        a.map(|x| x >> N)
+    }
+    #[inline(always)]
+    fn shl<const N: i32>(self, a: [u8; 32]) -> [u8; 32] {
+        a.map(|x| x << N)
+    }
+    #[inline(always)]
+    fn prepare_i8(self, a: [u8; 32]) -> [u8; 32] {
+        a
+    }
+    #[inline(always)]
+    fn dot_u7(self, w: [u8; 32], a: [u8; 32]) -> [i32; 8] {
+        self.dot_i8(w, a)
+    }
+    #[inline(always)]
+    fn dot_i8(self, w: [u8; 32], a: [u8; 32]) -> [i32; 8] {
+        from_fn(|l| (4 * l..4 * l + 4).map(|j| i32::from(w[j] as i8) * i32::from(a[j] as i8)).sum())
+    }
+    #[inline(always)]
+    fn reduce(self, parts: [[i32; 8]; 16]) -> ([i32; 16], [i32; 16]) {
+        (from_fn(|r| parts[r][..4].iter().sum()), from_fn(|r| parts[r][4..].iter().sum()))
+    }
+    #[inline(always)]
+    unsafe fn panel(self, p: *const u8) -> [[u8; 4]; 16] {
+        // SAFETY: the caller has 64 readable bytes there.
+        unsafe { p.cast::<[[u8; 4]; 16]>().read() }
+    }
+    #[inline(always)]
+    fn dot4_u7(self, acc: [i32; 16], w: [[u8; 4]; 16], a: i32) -> [i32; 16] {
+        self.dot4_i8(acc, w, a)
+    }
+    #[inline(always)]
+    fn dot4_i8(self, acc: [i32; 16], w: [[u8; 4]; 16], a: i32) -> [i32; 16] {
+        let a = a.to_le_bytes();
+        from_fn(|l| acc[l] + (0..4).map(|j| i32::from(w[l][j] as i8) * i32::from(a[j] as i8)).sum::<i32>())
+    }
+    #[inline(always)]
+    fn prefetch(self, _: *const u8) {}
+}

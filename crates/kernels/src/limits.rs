@@ -1,0 +1,66 @@
+//! What this machine can do at most, measured: the yardstick that `bench` holds results against.
+
+use crate::cpu::Cpu;
+use crate::isa::{Isa, Kernel};
+use std::hint::black_box;
+use std::time::Instant;
+
+/// Larger than any last-level cache share this is likely to meet.
+const BUFFER_BYTES: usize = 512 << 20;
+
+/// Bytes per second that `threads` together read from memory, the best of several passes.
+pub fn read_bandwidth(threads: usize) -> f64 {
+    let threads = threads.max(1);
+    // Written with something, so that every page is really there.
+    let buffer: Vec<u64> = (0..BUFFER_BYTES as u64 / 8).collect();
+    let part = buffer.len().div_ceil(threads);
+    let pass = || {
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            for chunk in buffer.chunks(part) {
+                scope.spawn(move || black_box(chunk.iter().fold(0u64, |s, &x| s.wrapping_add(x))));
+            }
+        });
+        BUFFER_BYTES as f64 / start.elapsed().as_secs_f64()
+    };
+    (0..5).map(|_| pass()).fold(0.0, f64::max)
+}
+
+/// Integer operations (a multiply and an add count as two) per second of the dot instruction that the products use,
+/// with operands in registers, on all threads of `cpu`: the best of several passes.
+pub fn int8_rate(cpu: &Cpu) -> f64 {
+    const ROUNDS: usize = 2_000_000;
+    let pass = || {
+        let start = Instant::now();
+        cpu.team().run(cpu.threads(), &|_| {
+            black_box(cpu.level().dispatch(DotRounds(ROUNDS)));
+        });
+        (2 * 64 * ACCUMULATORS * ROUNDS * cpu.threads()) as f64 / start.elapsed().as_secs_f64()
+    };
+    (0..5).map(|_| pass()).fold(0.0, f64::max)
+}
+
+/// Enough chains to hide the latency of the instruction, few enough for 16 registers.
+const ACCUMULATORS: usize = 6;
+
+struct DotRounds(usize);
+
+impl Kernel for DotRounds {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> f32 {
+        let bytes = black_box([1u8; 64]);
+        // SAFETY: 64 bytes.
+        let w = unsafe { isa.panel(bytes.as_ptr()) };
+        let a = black_box(0x0102_0304);
+        let mut acc = [isa.splat_int(0); ACCUMULATORS];
+        for _ in 0..self.0 {
+            for acc in &mut acc {
+                *acc = isa.dot4_u7(*acc, w, a);
+            }
+        }
+        let total = acc.into_iter().fold(isa.splat_int(0), |t, a| isa.add_int(t, a));
+        isa.sum(isa.to_float(total))
+    }
+}

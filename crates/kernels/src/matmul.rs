@@ -1,0 +1,195 @@
+//! Matrix products `y = W x`: one answer, whatever the ISA, the threads and the number of rows of `x`.
+//!
+//! Every element of `y` has one f32 accumulator. For quantized weights it takes the groups of 32 (or 16) elements
+//! that share a scale in ascending order, by fused multiply-add of the exact integer dot product of the group
+//! (`integer`). For float weights sixteen partial sums run along the row and are added by a fixed tree (`float`).
+//! The kernel for one row of `x` and the tiled one for many keep that order, so they agree bit for bit.
+
+mod float;
+mod integer;
+#[cfg(test)]
+mod tests;
+
+use crate::dot::Format;
+use crate::isa::{Isa, Level};
+use crate::math;
+use crate::quantize::QuantizedRows;
+use crate::shared::SharedMut;
+use crate::team::Team;
+use pythia_tensor::{TensorType, blocks, for_each_tensor_type};
+
+/// Rows of `W` (elements of `y`) that a kernel works on at once.
+pub(crate) const LANES: usize = 16;
+
+/// A weight matrix as it lies in a file: `[rows, cols]`, row by row.
+#[derive(Clone, Copy, Debug)]
+pub struct Weights<'a> {
+    /// Its type.
+    pub ty: TensorType,
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs: a multiple of the type's block, and of 32.
+    pub cols: usize,
+    /// `rows` times the bytes of a row.
+    pub data: &'a [u8],
+}
+
+/// How activations enter a product with quantized weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activations {
+    /// As int8 blocks of 32; float weights always see f32.
+    #[default]
+    Int8,
+    /// As f32, against weights decoded to f32: the error of the weights alone.
+    F32,
+}
+
+/// Which GELU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Gelu {
+    /// The exact form, by erf: what Pythia's configuration names.
+    #[default]
+    Erf,
+    /// The tanh approximation: what llama.cpp computes.
+    Tanh,
+}
+
+/// What becomes of a product once its bias is added.
+#[derive(Clone, Copy, Debug)]
+pub enum Then {
+    /// It is stored.
+    Store,
+    /// It is added to what is there: a residual connection.
+    Add,
+    /// It goes through GELU and is stored.
+    Gelu(Gelu),
+}
+
+/// Everything a product needs.
+#[derive(Debug)]
+pub struct Matmul<'a> {
+    /// Weights.
+    pub weights: Weights<'a>,
+    /// Input: `[n, cols]`.
+    pub x: &'a [f32],
+    /// Added to every row of the product: `[rows]`.
+    pub bias: Option<&'a [f32]>,
+    /// What becomes of the result.
+    pub then: Then,
+    /// How activations enter.
+    pub activations: Activations,
+    /// Output: `[n, rows]`.
+    pub out: &'a mut [f32],
+}
+
+/// Buffers that products reuse.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    rows: QuantizedRows,
+    corrections: integer::Corrections,
+}
+
+impl Matmul<'_> {
+    pub(crate) fn run(self, team: &Team, level: Level, workspace: &mut Workspace) {
+        let w = &self.weights;
+        let row_bytes = w.ty.row_bytes(w.cols).expect("whole blocks in a row");
+        assert!(w.cols.is_multiple_of(32) && w.data.len() == w.rows * row_bytes, "weights match their shape");
+        assert!(self.x.len().is_multiple_of(w.cols), "whole rows of x");
+        let n = self.x.len() / w.cols;
+        assert_eq!(self.out.len(), n * w.rows, "output matches x and weights");
+        assert!(self.bias.is_none_or(|b| b.len() == w.rows), "bias matches weights");
+        if n == 0 || w.rows == 0 {
+            return;
+        }
+        let out = Output { out: SharedMut::new(self.out), rows: w.rows, bias: self.bias, then: self.then };
+        if w.ty.is_quantized() && self.activations == Activations::Int8 {
+            workspace.rows.fill(team, level, self.x, w.cols);
+            let job = integer::Job { weights: *w, x: &workspace.rows, out };
+            job.run_as_type(team, level, &mut workspace.corrections);
+        } else {
+            float::Job { weights: *w, x: self.x, out }.run(team, level);
+        }
+    }
+}
+
+macro_rules! define_run_as_type {
+    ($(($variant:ident, $block:ident, $id:literal, $name:literal, $note:literal),)*) => {
+        impl integer::Job<'_> {
+            fn run_as_type(self, team: &Team, level: Level, corrections: &mut integer::Corrections) {
+                match self.weights.ty {
+                    $(TensorType::$variant => <blocks::$block as Operand>::integer(self, team, level, corrections),)*
+                }
+            }
+        }
+    };
+}
+for_each_tensor_type!(define_run_as_type);
+
+/// Takes a block type to its integer product.
+trait Operand {
+    fn integer(job: integer::Job<'_>, team: &Team, level: Level, corrections: &mut integer::Corrections);
+}
+
+impl<T: Format> Operand for T {
+    fn integer(job: integer::Job<'_>, team: &Team, level: Level, corrections: &mut integer::Corrections) {
+        job.run::<T>(team, level, corrections);
+    }
+}
+
+/// Floats have no integer product; `Matmul::run` never asks for it.
+macro_rules! float_operand {
+    ($($block:ident)*) => { $(
+        impl Operand for blocks::$block {
+            fn integer(_: integer::Job<'_>, _: &Team, _: Level, _: &mut integer::Corrections) {
+                unreachable!("float weights take float activations");
+            }
+        }
+    )* };
+}
+float_operand!(F32 F16 BF16);
+
+/// Where results go: bias, then what `Then` says.
+#[derive(Clone, Copy)]
+struct Output<'a> {
+    out: SharedMut<'a, f32>,
+    rows: usize,
+    bias: Option<&'a [f32]>,
+    then: Then,
+}
+
+impl Output<'_> {
+    /// Finishes 16 elements of row `n` from column `first` on; those past the end are dropped.
+    ///
+    /// # Safety
+    /// No other task may work on the same elements.
+    #[inline(always)]
+    unsafe fn finish<I: Isa>(&self, isa: I, n: usize, first: usize, y: I::F) {
+        let len = LANES.min(self.rows - first);
+        // SAFETY: the caller's promise.
+        let out = unsafe { self.out.slice(n * self.rows + first, len) };
+        let mut partial = [[0.0f32; LANES]; 2];
+        let (bias, target) = if len == LANES {
+            (self.bias.map(|b| b[first..][..LANES].as_ptr()), out.as_mut_ptr())
+        } else {
+            partial[0][..len].copy_from_slice(out);
+            if let Some(b) = self.bias {
+                partial[1][..len].copy_from_slice(&b[first..]);
+            }
+            (self.bias.map(|_| partial[1].as_ptr()), partial[0].as_mut_ptr())
+        };
+        // SAFETY: 16 floats each: whole slices, or the two local arrays.
+        unsafe {
+            let y = if let Some(bias) = bias { isa.add(y, isa.load(bias)) } else { y };
+            let y = match self.then {
+                Then::Store => y,
+                Then::Add => isa.add(isa.load(target), y),
+                Then::Gelu(Gelu::Erf) => math::gelu_erf(isa, y),
+                Then::Gelu(Gelu::Tanh) => math::gelu_tanh(isa, y),
+            };
+            isa.store(target, y);
+        }
+        if len < LANES {
+            out.copy_from_slice(&partial[0][..len]);
+        }
+    }
+}

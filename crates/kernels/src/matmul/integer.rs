@@ -1,0 +1,176 @@
+//! Products of quantized weights with int8 activations.
+//!
+//! `one` reads rows of `W` as they lie in the file, for one row of `x`: it moves at the speed of memory. `many`
+//! decodes 16 rows once into a panel and multiplies it with tiles of rows of `x`: it is bound by the multipliers.
+
+mod many;
+mod one;
+
+use super::{LANES, Output, Weights};
+use crate::dot::{Format, Kind, UNIT};
+use crate::isa::{Isa, Kernel, Level};
+use crate::quantize::QuantizedRows;
+use crate::shared::SharedMut;
+use crate::team::Team;
+use std::marker::PhantomData;
+
+/// A product with checked shapes.
+pub(super) struct Job<'a> {
+    pub(super) weights: Weights<'a>,
+    pub(super) x: &'a QuantizedRows,
+    pub(super) out: Output<'a>,
+}
+
+impl Job<'_> {
+    pub(super) fn run<T: Format>(self, team: &Team, level: Level, corrections: &mut Corrections) {
+        let n = self.x.codes.len() / self.x.cols;
+        corrections.fill::<T>(team, level, self.x, n);
+        let rows = self.weights.rows;
+        if n == 1 {
+            team.run_ranges(rows, LANES, &|range| {
+                level.dispatch(one::One::<T> { job: &self, corrections, range, format: PhantomData });
+            });
+        } else {
+            team.run_ranges(rows, LANES, &|range| {
+                level.dispatch(many::Many::<T> { job: &self, corrections, range, format: PhantomData });
+            });
+        }
+    }
+}
+
+/// Rows of `x` in the order `many` reads them, with what raw products must be corrected by.
+///
+/// A product of codes is too large by `excess * sum of activations` per group: that is where accumulators start.
+/// A minimum adds `min * scale * sum of activations` per group.
+#[derive(Debug, Default)]
+pub(super) struct Corrections {
+    /// Tiles of rows: first row and number of rows.
+    tiles: Vec<(usize, usize)>,
+    /// Codes, four at a time: `[tile][cols / 4][rows of the tile]`.
+    codes: Vec<i32>,
+    /// Scales: `[tile][units][rows of the tile]`.
+    scales: Vec<f32>,
+    /// Where accumulators start: `[tile][groups][rows of the tile]`.
+    starts: Vec<i32>,
+    /// `scale * sum`, for minima: the same shape.
+    sums: Vec<f32>,
+}
+
+/// Tile sizes that the kernels are compiled for.
+const TILE_SIZES: [usize; 5] = [12, 4, 3, 2, 1];
+
+impl Corrections {
+    fn fill<T: Format>(&mut self, team: &Team, level: Level, x: &QuantizedRows, n: usize) {
+        let largest = level.dispatch(LargestTile);
+        self.tiles.clear();
+        let mut first = 0;
+        while first < n {
+            let fits = |&&size: &&usize| size <= largest && size <= n - first;
+            let size = *TILE_SIZES.iter().find(fits).unwrap_or(&1);
+            self.tiles.push((first, size));
+            first += size;
+        }
+        let units = n * x.cols / UNIT;
+        let groups = units * groups_per_unit::<T>();
+        self.codes.resize(units * (UNIT / 4), 0);
+        self.scales.resize(units, 0.0);
+        self.starts.resize(groups, 0);
+        self.sums.resize(groups, 0.0);
+        let (codes, scales) = (SharedMut::new(&mut self.codes), SharedMut::new(&mut self.scales));
+        let (starts, sums) = (SharedMut::new(&mut self.starts), SharedMut::new(&mut self.sums));
+        let excess = level.dispatch(Excess::<T>(PhantomData));
+        let units_per_row = x.cols / UNIT;
+        let tiles = &self.tiles;
+        team.run_ranges(tiles.len(), 1, &|range| {
+            for &(first, size) in &tiles[range] {
+                let (at, len) = (first * units_per_row, size * units_per_row);
+                let per_unit = groups_per_unit::<T>();
+                // SAFETY: tiles do not overlap, and each is written by one task.
+                let tile = unsafe {
+                    Tile {
+                        codes: codes.slice(at * (UNIT / 4), len * (UNIT / 4)),
+                        scales: scales.slice(at, len),
+                        starts: starts.slice(at * per_unit, len * per_unit),
+                        sums: sums.slice(at * per_unit, len * per_unit),
+                    }
+                };
+                tile.fill::<T>(x, first, size, excess);
+            }
+        });
+    }
+}
+
+/// Groups of elements with a scale of their own, per 32.
+const fn groups_per_unit<T: Format>() -> usize {
+    if T::SPLIT { 2 } else { 1 }
+}
+
+struct Tile<'a> {
+    codes: &'a mut [i32],
+    scales: &'a mut [f32],
+    starts: &'a mut [i32],
+    sums: &'a mut [f32],
+}
+
+impl Tile<'_> {
+    fn fill<T: Format>(self, x: &QuantizedRows, first: usize, size: usize, excess: i32) {
+        let units = x.cols / UNIT;
+        let groups = units * groups_per_unit::<T>();
+        for m in 0..size {
+            let row = first + m;
+            let codes = x.codes[row * x.cols..][..x.cols].as_chunks::<4>().0;
+            for (i, &four) in codes.iter().enumerate() {
+                self.codes[i * size + m] = i32::from_le_bytes(four);
+            }
+            let scales = &x.scales[row * units..][..units];
+            for (u, &scale) in scales.iter().enumerate() {
+                self.scales[u * size + m] = scale;
+            }
+            let sixteens = &x.sums[row * 2 * units..][..2 * units];
+            for g in 0..groups {
+                let (sum, unit) =
+                    if T::SPLIT { (sixteens[g], g / 2) } else { (sixteens[2 * g] + sixteens[2 * g + 1], g) };
+                self.starts[g * size + m] = -excess * sum;
+                self.sums[g * size + m] = scales[unit] * sum as f32;
+            }
+        }
+    }
+}
+
+struct LargestTile;
+
+impl Kernel for LargestTile {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) -> usize {
+        I::GEMM_TOKENS
+    }
+}
+
+struct Excess<T>(PhantomData<T>);
+
+impl<T: Format> Kernel for Excess<T> {
+    type Output = i32;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) -> i32 {
+        Kind::excess::<I, T>()
+    }
+}
+
+/// 16 rows of `W` from `first` on, as pointer and stride. The last rows of a matrix whose count 16 does not divide are
+/// copied to `padded` and the missing ones repeat the last: their results are dropped.
+fn sixteen_rows<T>(weights: &Weights<'_>, first: usize, padded: &mut Vec<u8>) -> (*const T, usize) {
+    let stride = weights.data.len() / weights.rows;
+    let rest = &weights.data[first * stride..];
+    if rest.len() >= LANES * stride {
+        return (rest.as_ptr().cast(), stride);
+    }
+    padded.clear();
+    padded.extend_from_slice(rest);
+    while padded.len() < LANES * stride {
+        padded.extend_from_slice(&rest[rest.len() - stride..]);
+    }
+    (padded.as_ptr().cast(), stride)
+}

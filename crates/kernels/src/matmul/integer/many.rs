@@ -1,0 +1,166 @@
+//! Many rows of `x`: 16 rows of `W` decoded once into a panel, then register tiles over the rows of `x`.
+//!
+//! A step of the panel holds 4 consecutive codes of each of 16 rows, 64 bytes: one multiply-accumulate of a dot
+//! instruction against 4 activations of one row of `x`, the same for all lanes. Lane = row of `W`, so nothing is ever
+//! summed across lanes.
+
+use super::{Corrections, Job, LANES, groups_per_unit, sixteen_rows};
+use crate::dot::{Format, UNIT};
+use crate::isa::{Isa, Kernel};
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// Steps of 4 elements in a unit.
+const STEPS: usize = UNIT / 4;
+
+pub(super) struct Many<'a, T> {
+    pub(super) job: &'a Job<'a>,
+    pub(super) corrections: &'a Corrections,
+    pub(super) range: Range<usize>,
+    pub(super) format: PhantomData<T>,
+}
+
+/// 16 rows of `W`, unpacked.
+#[derive(Default)]
+struct Panel {
+    /// `[units][8 steps][16 rows]` of 4 codes.
+    codes: Vec<Step>,
+    /// `[groups][16 rows]`.
+    scales: Vec<Lanes>,
+    /// The same, where the format has minima.
+    mins: Vec<Lanes>,
+}
+
+/// 4 codes of each of 16 rows.
+#[derive(Clone, Copy, Default)]
+#[repr(C, align(64))]
+struct Step([u32; LANES]);
+
+#[derive(Clone, Copy, Default)]
+#[repr(C, align(64))]
+struct Lanes([f32; LANES]);
+
+thread_local! {
+    /// Taken and put back rather than borrowed in a closure: a closure would be compiled without the ISA's features.
+    static PANEL: Cell<Panel> = Cell::new(Panel::default());
+}
+
+impl<T: Format> Kernel for Many<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let mut panel = PANEL.take();
+        let mut padded = Vec::new();
+        for first in self.range.clone().step_by(LANES) {
+            let (rows, stride) = sixteen_rows::<T>(&self.job.weights, first, &mut padded);
+            // SAFETY: 16 whole rows of `stride` bytes lie behind `rows`.
+            unsafe { panel.decode(isa, rows, stride, self.job.x.cols / UNIT) };
+            self.multiply(isa, &panel, first);
+        }
+        PANEL.set(panel);
+    }
+}
+
+impl Panel {
+    /// # Safety
+    /// 16 rows of `units` units each, `stride` bytes apart.
+    #[inline(always)]
+    unsafe fn decode<I: Isa, T: Format>(&mut self, isa: I, rows: *const T, stride: usize, units: usize) {
+        let units_per_block = T::ELEMS / UNIT;
+        let groups = units * groups_per_unit::<T>();
+        self.codes.resize(units * STEPS, Step::default());
+        self.scales.resize(groups, Lanes::default());
+        self.mins.resize(groups, Lanes::default());
+        for u in 0..units {
+            let (block, unit) = (u / units_per_block, u % units_per_block);
+            let mut codes = [[0u32; STEPS]; LANES];
+            // SAFETY: the caller's promise; every store is to an array of that size.
+            unsafe {
+                let column = rows.add(block);
+                for (r, codes) in codes.iter_mut().enumerate() {
+                    let row = T::codes(isa, column.byte_add(r * stride), unit);
+                    isa.store_bytes(codes.as_mut_ptr().cast(), row);
+                }
+                for half in 0..groups_per_unit::<T>() {
+                    let g = u * groups_per_unit::<T>() + half;
+                    isa.store(self.scales[g].0.as_mut_ptr(), T::scales(isa, column, stride, unit, half));
+                    if T::AFFINE {
+                        isa.store(self.mins[g].0.as_mut_ptr(), T::mins(isa, column, stride, unit, half));
+                    }
+                }
+            }
+            for (s, step) in self.codes[u * STEPS..][..STEPS].iter_mut().enumerate() {
+                for (r, lane) in step.0.iter_mut().enumerate() {
+                    *lane = codes[r][s];
+                }
+            }
+        }
+    }
+}
+
+impl<T: Format> Many<'_, T> {
+    #[inline(always)]
+    fn multiply<I: Isa>(&self, isa: I, panel: &Panel, column: usize) {
+        for &(first, size) in &self.corrections.tiles {
+            match size {
+                12 if I::GEMM_TOKENS >= 12 => self.tile::<I, 12>(isa, panel, first, column),
+                4 if I::GEMM_TOKENS >= 4 => self.tile::<I, 4>(isa, panel, first, column),
+                3 => self.tile::<I, 3>(isa, panel, first, column),
+                2 => self.tile::<I, 2>(isa, panel, first, column),
+                _ => self.tile::<I, 1>(isa, panel, first, column),
+            }
+        }
+    }
+
+    /// `M` rows of `x` from `first` on times the panel. The loop order is the numeric contract: groups ascending.
+    #[inline(always)]
+    fn tile<I: Isa, const M: usize>(&self, isa: I, panel: &Panel, first: usize, column: usize) {
+        let units = self.job.x.cols / UNIT;
+        let groups = units * groups_per_unit::<T>();
+        let steps_per_group = STEPS / groups_per_unit::<T>();
+        let c = self.corrections;
+        let codes = c.codes[first * units * STEPS..][..M * units * STEPS].as_chunks::<M>().0;
+        let scales = c.scales[first * units..][..M * units].as_chunks::<M>().0;
+        let starts = c.starts[first * groups..][..M * groups].as_chunks::<M>().0;
+        let sums = c.sums[first * groups..][..M * groups].as_chunks::<M>().0;
+        assert!(panel.codes.len() == units * STEPS && panel.scales.len() == groups && panel.mins.len() == groups);
+        assert!(codes.len() == units * STEPS && scales.len() == units);
+        assert!(starts.len() == groups && sums.len() == groups);
+
+        let mut acc = [isa.splat(0.0); M];
+        for g in 0..groups {
+            let mut dot = [isa.splat_int(0); M];
+            for m in 0..M {
+                dot[m] = isa.splat_int(starts[g][m]);
+            }
+            for s in 0..steps_per_group {
+                let step = g * steps_per_group + s;
+                // SAFETY: a step is 64 bytes.
+                let w = unsafe { isa.panel(panel.codes[step].0.as_ptr().cast()) };
+                for m in 0..M {
+                    let a = codes[step][m];
+                    dot[m] = if T::SIGNED { isa.dot4_i8(dot[m], w, a) } else { isa.dot4_u7(dot[m], w, a) };
+                }
+            }
+            // SAFETY: 16 floats.
+            let w = unsafe { isa.load(panel.scales[g].0.as_ptr()) };
+            let scale = scales[g / groups_per_unit::<T>()];
+            for m in 0..M {
+                acc[m] = isa.fma(isa.to_float(dot[m]), isa.mul(w, isa.splat(scale[m])), acc[m]);
+            }
+            if T::AFFINE {
+                // SAFETY: 16 floats.
+                let min = unsafe { isa.load(panel.mins[g].0.as_ptr()) };
+                for m in 0..M {
+                    acc[m] = isa.fma(min, isa.splat(sums[g][m]), acc[m]);
+                }
+            }
+        }
+        for m in 0..M {
+            // SAFETY: this task alone works on these columns.
+            unsafe { self.job.out.finish(isa, first + m, column, acc[m]) };
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! One row of `x`: 16 rows of `W` side by side, each lane of the accumulator one of them.
+
+use super::{Corrections, Job, LANES, groups_per_unit, sixteen_rows};
+use crate::dot::{Format, UNIT};
+use crate::isa::{Isa, Kernel};
+use std::marker::PhantomData;
+use std::ops::Range;
+
+const CACHE_LINE_BYTES: usize = 64;
+
+pub(super) struct One<'a, T> {
+    pub(super) job: &'a Job<'a>,
+    pub(super) corrections: &'a Corrections,
+    pub(super) range: Range<usize>,
+    pub(super) format: PhantomData<T>,
+}
+
+impl<T: Format> Kernel for One<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let mut padded = Vec::new();
+        for first in self.range.clone().step_by(LANES) {
+            let (rows, stride) = sixteen_rows::<T>(&self.job.weights, first, &mut padded);
+            // SAFETY: 16 rows of `stride` bytes lie behind `rows`; this task alone writes these 16 results.
+            unsafe {
+                let y = self.sixteen(isa, rows, stride);
+                self.job.out.finish(isa, 0, first, y);
+            }
+        }
+    }
+}
+
+impl<T: Format> One<'_, T> {
+    /// # Safety
+    /// 16 whole rows, `stride` bytes apart.
+    #[inline(always)]
+    unsafe fn sixteen<I: Isa>(&self, isa: I, rows: *const T, stride: usize) -> I::F {
+        let units_per_block = T::ELEMS / UNIT;
+        let units = self.job.x.cols / UNIT;
+        let (scales, starts, sums) = (&self.corrections.scales, &self.corrections.starts, &self.corrections.sums);
+        assert!(scales.len() == units && starts.len() == units * groups_per_unit::<T>());
+        assert!(sums.len() == starts.len() && self.job.x.codes.len() == units * UNIT);
+        // The 16 rows are one run of memory, but they are read as 16 streams, which hardware prefetchers lose. So the
+        // next 16 rows are asked for in the order they lie in, as much per unit as a unit of 16 rows takes.
+        let ahead_per_unit = LANES * size_of::<T>() / units_per_block;
+        let mut ahead = rows.cast::<u8>().wrapping_add(LANES * stride);
+        let mut acc = isa.splat(0.0);
+        for u in 0..units {
+            let mut line = 0;
+            while line < ahead_per_unit {
+                isa.prefetch(ahead.wrapping_add(line));
+                line += CACHE_LINE_BYTES;
+            }
+            ahead = ahead.wrapping_add(ahead_per_unit);
+
+            let (block, unit) = (u / units_per_block, u % units_per_block);
+            // SAFETY: `block` is within the row, each row within the 16; activations have 32 bytes per unit.
+            unsafe {
+                let a = isa.bytes(self.job.x.codes.as_ptr().add(u * UNIT));
+                let column = rows.add(block);
+                let mut parts = [dot::<I, T>(isa, column, unit, a); LANES];
+                for (r, part) in parts.iter_mut().enumerate().skip(1) {
+                    *part = dot::<I, T>(isa, column.byte_add(r * stride), unit, a);
+                }
+                let (lo, hi) = isa.reduce(parts);
+                let groups = if T::SPLIT { [lo, hi] } else { [isa.add_int(lo, hi); 2] };
+                for half in 0..groups_per_unit::<T>() {
+                    let g = u * groups_per_unit::<T>() + half;
+                    let dot = isa.to_float(isa.add_int(groups[half], isa.splat_int(starts[g])));
+                    let w = T::scales(isa, column, stride, unit, half);
+                    acc = isa.fma(dot, isa.mul(w, isa.splat(scales[u])), acc);
+                    if T::AFFINE {
+                        acc = isa.fma(T::mins(isa, column, stride, unit, half), isa.splat(sums[g]), acc);
+                    }
+                }
+            }
+        }
+        acc
+    }
+}
+
+/// # Safety
+/// A readable block.
+#[inline(always)]
+unsafe fn dot<I: Isa, T: Format>(isa: I, block: *const T, unit: usize, a: I::B) -> I::Q {
+    // SAFETY: the caller's promise.
+    let w = unsafe { T::codes(isa, block, unit) };
+    if T::SIGNED { isa.dot_i8(w, a) } else { isa.dot_u7(w, a) }
+}

@@ -1,0 +1,162 @@
+//! Every format on every ISA: right within rounding, and the same bits however it is run.
+
+use super::*;
+use crate::cpu::Cpu;
+use pythia_tensor::TensorType;
+
+/// Values like a layer's: mostly small, some large, reproducible.
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
+    };
+    (0..len).map(|_| (next() + next() + next()) * if next() > 0.48 { 6.0 } else { 1.0 }).collect()
+}
+
+struct Case {
+    ty: TensorType,
+    rows: usize,
+    cols: usize,
+    data: Vec<u8>,
+    x: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl Case {
+    fn new(ty: TensorType, rows: usize, cols: usize, n: usize) -> Self {
+        let mut data = vec![0; rows * ty.row_bytes(cols).expect("whole blocks")];
+        ty.encode(&noise(rows as u64, rows * cols), &mut data);
+        Self { ty, rows, cols, data, x: noise(n as u64 + 99, n * cols), bias: noise(7, rows) }
+    }
+
+    /// The product, `x` handed over in pieces of `batch` rows. The output starts as NaN, so that an element nobody
+    /// wrote is seen.
+    fn run(&self, cpu: &Cpu, activations: Activations, batch: usize) -> Vec<u32> {
+        let weights = Weights { ty: self.ty, rows: self.rows, cols: self.cols, data: &self.data };
+        let mut workspace = Workspace::default();
+        let mut out = vec![f32::NAN; self.x.len() / self.cols * self.rows];
+        for (x, out) in self.x.chunks(batch * self.cols).zip(out.chunks_mut(batch * self.rows)) {
+            let bias = Some(&self.bias[..]);
+            let matmul = Matmul { weights, x, bias, then: Then::Store, activations, out };
+            cpu.matmul(matmul, &mut workspace);
+        }
+        out.into_iter().map(f32::to_bits).collect()
+    }
+}
+
+fn levels() -> impl Iterator<Item = Level> {
+    Level::ALL.iter().copied().filter(|l| l.is_supported())
+}
+
+#[test]
+fn bits_do_not_depend_on_isa_threads_or_batch() {
+    for &ty in TensorType::ALL {
+        for (rows, cols) in [(1, 256), (37, 512), (64, 768)] {
+            let case = Case::new(ty, rows, cols, 29);
+            for activations in [Activations::Int8, Activations::F32] {
+                let want = case.run(&Cpu::new(1, Some(Level::Scalar)).unwrap(), activations, 1);
+                for level in levels() {
+                    for threads in [1, 2, 4] {
+                        let cpu = Cpu::new(threads, Some(level)).unwrap();
+                        for batch in [1, 2, 3, 7, 12, 29] {
+                            let same = case.run(&cpu, activations, batch) == want;
+                            assert!(same, "{ty} {rows}x{cols} {level} {threads} threads batch {batch} {activations:?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// With f32 activations only the order of sums separates the product from a sum in f64; with int8 ones also the
+/// rounding of activations: half a step of `amax / 127` per element.
+#[test]
+fn products_are_right() {
+    for &ty in TensorType::ALL {
+        let case = Case::new(ty, 48, 512, 5);
+        let mut w = vec![0.0; 48 * 512];
+        ty.decode(&case.data, &mut w);
+        let cpu = Cpu::new(2, None).unwrap();
+        for activations in [Activations::F32, Activations::Int8] {
+            let got = case.run(&cpu, activations, 5);
+            for (i, got) in got.iter().map(|&b| f64::from(f32::from_bits(b))).enumerate() {
+                let (n, r) = (i / 48, i % 48);
+                let (x, w) = (&case.x[n * 512..][..512], &w[r * 512..][..512]);
+                let products = x.iter().zip(w).map(|(&x, &w)| f64::from(x) * f64::from(w));
+                let want = products.sum::<f64>() + f64::from(case.bias[r]);
+                let rounding: f64 = match activations {
+                    Activations::Int8 if ty.is_quantized() => {
+                        let step = |x: &[f32]| f64::from(x.iter().fold(0.0f32, |m, x| m.max(x.abs()))) / 254.0;
+                        let blocks = x.chunks(32).zip(w.chunks(32));
+                        blocks.map(|(x, w)| step(x) * w.iter().map(|w| f64::from(w.abs())).sum::<f64>()).sum()
+                    }
+                    _ => 0.0,
+                };
+                assert!((got - want).abs() <= rounding + 1e-4, "{ty} {activations:?} [{n}, {r}]: {got}, want {want}");
+            }
+        }
+    }
+}
+
+#[test]
+fn epilogues_add_and_bend() {
+    let case = Case::new(TensorType::Q8_0, 48, 256, 3);
+    let cpu = Cpu::new(2, None).unwrap();
+    let weights = Weights { ty: case.ty, rows: case.rows, cols: case.cols, data: &case.data };
+    let run = |then, start: f32| {
+        let mut out = vec![start; 3 * 48];
+        let activations = Activations::Int8;
+        cpu.matmul(
+            Matmul { weights, x: &case.x, bias: None, then, activations, out: &mut out },
+            &mut Workspace::default(),
+        );
+        out
+    };
+    let plain = run(Then::Store, f32::NAN);
+    let added = run(Then::Add, 2.0);
+    assert!(plain.iter().zip(&added).all(|(p, a)| *a == 2.0 + p));
+    let bent = run(Then::Gelu(Gelu::Tanh), f32::NAN);
+    for (p, b) in plain.iter().zip(&bent) {
+        let want = 0.5 * p * (1.0 + (0.797_884_6 * (p + 0.044_715 * p * p * p)).tanh());
+        assert!((b - want).abs() < 1e-5, "{b}, want {want}");
+    }
+}
+
+/// Codes at both ends with activations at both ends: where 16-bit intermediates would saturate.
+#[test]
+fn extremes_do_not_saturate() {
+    for &ty in TensorType::ALL.iter().filter(|t| t.is_quantized()) {
+        let block = ty.block_bytes();
+        // All bits set, scales 1.0: the largest codes; for Q8_0 also -128, which no encoder writes but a file may hold.
+        for fill in [0xFFu8, 0x80, 0x7F, 0x00] {
+            let mut data = vec![fill; 16 * block * (256 / ty.block_elems())];
+            for b in data.chunks_mut(block) {
+                let one = half::f16::ONE.to_le_bytes();
+                if ty == TensorType::Q6_K {
+                    b[208..].copy_from_slice(&one)
+                } else {
+                    b[..2].copy_from_slice(&one)
+                }
+                if matches!(ty, TensorType::Q4_1 | TensorType::Q5_1) {
+                    b[2..4].copy_from_slice(&one);
+                }
+            }
+            let x: Vec<f32> = (0..3 * 256).map(|i| if i / 2 % 3 == 0 { -127.0 } else { 127.0 }).collect();
+            let case = Case { ty, rows: 16, cols: 256, data, x, bias: vec![0.0; 16] };
+            let mut w = vec![0.0; 16 * 256];
+            ty.decode(&case.data, &mut w);
+            let exact: f32 = w[..256].iter().zip(&case.x).map(|(w, x)| w * x).sum();
+            for level in levels() {
+                let cpu = Cpu::new(1, Some(level)).unwrap();
+                for batch in [1, 3] {
+                    let got = f32::from_bits(case.run(&cpu, Activations::Int8, batch)[0]);
+                    assert!((got - exact).abs() <= exact.abs() * 1e-5, "{ty} {fill:#x} {level}: {got}, want {exact}");
+                }
+            }
+        }
+    }
+}

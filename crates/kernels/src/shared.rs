@@ -1,0 +1,37 @@
+//! A mutable slice that the tasks of one job write disjoint parts of.
+
+use std::marker::PhantomData;
+
+/// A slice shared among tasks. Who takes parts of it answers for their being disjoint.
+#[derive(Clone, Copy)]
+pub(crate) struct SharedMut<'a, T> {
+    start: *mut T,
+    len: usize,
+    slice: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: it only hands out parts through `unsafe` methods whose callers promise that no two tasks share one.
+unsafe impl<T: Send> Send for SharedMut<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for SharedMut<'_, T> {}
+
+impl<'a, T> SharedMut<'a, T> {
+    pub(crate) fn new(slice: &'a mut [T]) -> Self {
+        Self { start: slice.as_mut_ptr(), len: slice.len(), slice: PhantomData }
+    }
+
+    /// `len` elements from `first`.
+    ///
+    /// # Safety
+    /// No other live part may overlap it.
+    ///
+    /// # Panics
+    /// If it is out of bounds.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref)] // the point of the type
+    pub(crate) unsafe fn slice(&self, first: usize, len: usize) -> &'a mut [T] {
+        assert!(first <= self.len && len <= self.len - first, "part out of bounds");
+        // SAFETY: in bounds by the assertion, exclusive by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(first), len) }
+    }
+}

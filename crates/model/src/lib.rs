@@ -1,1 +1,30 @@
 //! GPT-NeoX over a backend: weights, key-value cache, forward pass.
+//!
+//! ```no_run
+//! use pythia_model::{ContextShape, Model, Options, Span};
+//!
+//! let model = Model::open("pythia-70m-Q8_0.gguf".as_ref(), &Options::default())?;
+//! let mut context = model.context(ContextShape { n_seq: 1, n_ctx: 512, n_batch: 64 })?;
+//! context.forward(&[Span { sequence: 0, tokens: &[450, 1169, 996] }])?;
+//! let mut logits = vec![0.0; model.hparams().n_vocab];
+//! context.logits(2..3, &mut logits); // of the last token
+//! # Ok::<(), pythia_model::Error>(())
+//! ```
+//!
+//! Logits have the same bits on every ISA, with any number of threads, and however tokens are split over calls of
+//! [`Context::forward`].
+
+pub mod arch;
+pub mod backend;
+mod context;
+mod cpu;
+mod error;
+mod model;
+mod options;
+
+pub use context::{Context, ContextShape, Span};
+pub use cpu::CpuBackend;
+pub use error::Error;
+pub use model::Model;
+pub use options::Options;
+pub use pythia_kernels::{Activations, Gelu, KvType};

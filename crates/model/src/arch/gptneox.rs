@@ -1,0 +1,141 @@
+//! GPT-NeoX: LayerNorm, fused QKV, partial rotary embedding, biases everywhere, and by default a parallel residual.
+//!
+//! ```text
+//! parallel:    h += attention(norm1(h)) + mlp(norm2(h))
+//! sequential:  h += attention(norm1(h));  h += mlp(norm2(h))
+//! ```
+//! Black et al., "GPT-NeoX-20B" (2022), section 2; Biderman et al., "Pythia" (2023).
+
+use crate::backend::{Backend, Linear, Norm, Place, Tensor};
+use pythia_gguf::schema::gptneox::Hparams;
+use pythia_kernels::{Gelu, KvShape, KvType, Then};
+use std::ops::Range;
+
+/// One transformer block.
+struct Layer<B: Backend> {
+    attn_norm: Norm<B>,
+    attn_qkv: Linear<B>,
+    attn_output: Linear<B>,
+    ffn_norm: Norm<B>,
+    ffn_up: Linear<B>,
+    ffn_down: Linear<B>,
+}
+
+/// All weights, ready for a backend.
+pub struct GptNeoX<B: Backend> {
+    hparams: Hparams,
+    gelu: Gelu,
+    token_embd: B::Matrix,
+    layers: Vec<Layer<B>>,
+    output_norm: Norm<B>,
+    output: B::Matrix,
+}
+
+/// Activations of a batch and the caches of all layers.
+pub struct State<B: Backend> {
+    hidden: B::Buffer,
+    attn_in: B::Buffer,
+    ffn_in: B::Buffer,
+    qkv: B::Buffer,
+    attended: B::Buffer,
+    ffn: B::Buffer,
+    caches: Vec<B::Cache>,
+    rope: B::Rope,
+    workspace: B::Workspace,
+}
+
+impl<B: Backend> GptNeoX<B> {
+    /// Takes every tensor by its GGUF name; `find` has checked shapes and types.
+    ///
+    /// # Errors
+    /// Whatever `find` returns.
+    pub fn load<E>(
+        backend: &B,
+        hparams: &Hparams,
+        gelu: Gelu,
+        mut find: impl FnMut(&str) -> Result<Tensor, E>,
+    ) -> Result<Self, E> {
+        let mut matrix = |name: &str| find(name).map(|t| backend.matrix(&t));
+        let token_embd = matrix("token_embd.weight")?;
+        let output = matrix("output.weight")?;
+        let mut norm = |name: &str| -> Result<Norm<B>, E> {
+            let gamma = backend.vector(&find(&format!("{name}.weight"))?);
+            let beta = backend.vector(&find(&format!("{name}.bias"))?);
+            Ok(Norm { gamma, beta, eps: hparams.norm_eps })
+        };
+        let output_norm = norm("output_norm")?;
+        let mut norms = Vec::with_capacity(hparams.n_layer);
+        for i in 0..hparams.n_layer {
+            norms.push((norm(&format!("blk.{i}.attn_norm"))?, norm(&format!("blk.{i}.ffn_norm"))?));
+        }
+        let mut linear = |name: String| -> Result<Linear<B>, E> {
+            let weight = backend.matrix(&find(&format!("{name}.weight"))?);
+            let bias = backend.vector(&find(&format!("{name}.bias"))?);
+            Ok(Linear { weight, bias })
+        };
+        let mut layers = Vec::with_capacity(hparams.n_layer);
+        for (i, (attn_norm, ffn_norm)) in norms.into_iter().enumerate() {
+            layers.push(Layer {
+                attn_norm,
+                attn_qkv: linear(format!("blk.{i}.attn_qkv"))?,
+                attn_output: linear(format!("blk.{i}.attn_output"))?,
+                ffn_norm,
+                ffn_up: linear(format!("blk.{i}.ffn_up"))?,
+                ffn_down: linear(format!("blk.{i}.ffn_down"))?,
+            });
+        }
+        Ok(Self { hparams: hparams.clone(), gelu, token_embd, layers, output_norm, output })
+    }
+
+    /// Room for `n_batch` tokens at a time, in `n_seq` sequences of up to `n_ctx` positions.
+    pub fn state(&self, backend: &B, kv: KvType, n_seq: usize, n_ctx: usize, n_batch: usize) -> State<B> {
+        let h = &self.hparams;
+        let shape = kv_shape(h, kv, n_seq, n_ctx);
+        State {
+            hidden: backend.buffer(n_batch, h.n_embd),
+            attn_in: backend.buffer(n_batch, h.n_embd),
+            ffn_in: backend.buffer(n_batch, h.n_embd),
+            qkv: backend.buffer(n_batch, 3 * h.n_embd),
+            attended: backend.buffer(n_batch, h.n_embd),
+            ffn: backend.buffer(n_batch, h.n_ff),
+            caches: (0..h.n_layer).map(|_| backend.cache(shape)).collect(),
+            rope: backend.rope(h.rope_base, h.n_rot, n_ctx),
+            workspace: B::Workspace::default(),
+        }
+    }
+
+    /// Runs all blocks over a batch; the state then holds the final hidden rows, normalised for the output matrix.
+    pub fn forward(&self, backend: &B, state: &mut State<B>, tokens: &[u32], places: &[Place]) {
+        let n = tokens.len();
+        backend.embed(&self.token_embd, tokens, &mut state.hidden);
+        for (layer, cache) in self.layers.iter().zip(&mut state.caches) {
+            let work = &mut state.workspace;
+            backend.layer_norm(&layer.attn_norm, &state.hidden, n, &mut state.attn_in);
+            if self.hparams.parallel_residual {
+                backend.layer_norm(&layer.ffn_norm, &state.hidden, n, &mut state.ffn_in);
+            }
+            backend.product(&layer.attn_qkv, &state.attn_in, n, Then::Store, &mut state.qkv, work);
+            for &place in places {
+                backend.append(&state.rope, place, &mut state.qkv, cache);
+                backend.attend(place, &state.qkv, cache, &mut state.attended);
+            }
+            backend.product(&layer.attn_output, &state.attended, n, Then::Add, &mut state.hidden, work);
+            if !self.hparams.parallel_residual {
+                backend.layer_norm(&layer.ffn_norm, &state.hidden, n, &mut state.ffn_in);
+            }
+            backend.product(&layer.ffn_up, &state.ffn_in, n, Then::Gelu(self.gelu), &mut state.ffn, work);
+            backend.product(&layer.ffn_down, &state.ffn, n, Then::Add, &mut state.hidden, work);
+        }
+        backend.layer_norm(&self.output_norm, &state.hidden, n, &mut state.attn_in);
+    }
+
+    /// Logits of rows of the last batch: `[rows.len(), n_vocab]`.
+    pub fn logits(&self, backend: &B, state: &mut State<B>, rows: Range<usize>, out: &mut [f32]) {
+        backend.logits(&self.output, &state.attn_in, rows, out, &mut state.workspace);
+    }
+}
+
+/// Shape of one layer's cache.
+pub fn kv_shape(h: &Hparams, ty: KvType, sequences: usize, positions: usize) -> KvShape {
+    KvShape { ty, sequences, heads: h.n_head, head_dim: h.n_embd / h.n_head, positions }
+}

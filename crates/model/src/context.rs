@@ -1,0 +1,169 @@
+//! Running state: sequences, their lengths and caches.
+
+use crate::arch::gptneox::{State, kv_shape};
+use crate::backend::Place;
+use crate::cpu::CpuBackend;
+use crate::error::Error;
+use crate::model::Model;
+use std::ops::Range;
+
+/// How much a context can hold.
+#[derive(Clone, Copy, Debug)]
+pub struct ContextShape {
+    /// Independent sequences.
+    pub n_seq: usize,
+    /// Positions per sequence.
+    pub n_ctx: usize,
+    /// Tokens per call of [`Context::forward`].
+    pub n_batch: usize,
+}
+
+/// Tokens to append to a sequence.
+#[derive(Clone, Copy, Debug)]
+pub struct Span<'t> {
+    /// Which sequence, below `n_seq`.
+    pub sequence: usize,
+    /// Token ids, below the vocabulary's size.
+    pub tokens: &'t [u32],
+}
+
+/// Sequences in progress.
+pub struct Context<'m> {
+    model: &'m Model,
+    shape: ContextShape,
+    lengths: Vec<usize>,
+    /// Rows of the last batch.
+    rows: usize,
+    state: State<CpuBackend>,
+}
+
+impl<'m> Context<'m> {
+    pub(crate) fn new(model: &'m Model, shape: ContextShape) -> Result<Self, Error> {
+        let ContextShape { n_seq, n_ctx, n_batch } = shape;
+        if n_seq == 0 || n_ctx == 0 || n_batch == 0 {
+            return Err(Error::Request(format!(
+                "a context of {n_seq} sequences, {n_ctx} positions, {n_batch} tokens per batch: none may be 0"
+            )));
+        }
+        let h = model.hparams();
+        let kv = model.options().kv;
+        let cache_bytes = kv_shape(h, kv, n_seq, n_ctx).bytes().and_then(|b| b.checked_mul(h.n_layer));
+        // Activations take this many floats per token, the widest buffers first.
+        let batch_bytes = n_batch.checked_mul(4 * (h.n_ff + 8 * h.n_embd));
+        if cache_bytes
+            .zip(batch_bytes)
+            .is_none_or(|(c, b)| c.checked_add(b).is_none_or(|all| all > isize::MAX as usize))
+        {
+            return Err(Error::Request(format!("a context of {n_seq} x {n_ctx} positions does not fit in memory")));
+        }
+        let state = model.weights.state(&model.backend, kv, n_seq, n_ctx, n_batch);
+        Ok(Self { model, shape, lengths: vec![0; n_seq], rows: 0, state })
+    }
+
+    /// Appends every span to its sequence and computes the hidden rows of the new tokens.
+    ///
+    /// # Errors
+    /// If a span names a sequence or token that does not exist, a sequence would outgrow its context, a sequence is
+    /// named twice, or there are more tokens than a batch holds. Nothing is changed then.
+    pub fn forward(&mut self, spans: &[Span<'_>]) -> Result<(), Error> {
+        let mut tokens = Vec::new();
+        let mut places: Vec<Place> = Vec::with_capacity(spans.len());
+        for span in spans {
+            self.check(span)?;
+            if places.iter().any(|p| p.sequence == span.sequence) {
+                return Err(Error::Request(format!("sequence {} is named twice in a batch", span.sequence)));
+            }
+            places.push(Place {
+                sequence: span.sequence,
+                first_row: tokens.len(),
+                rows: span.tokens.len(),
+                first_position: self.lengths[span.sequence],
+            });
+            tokens.extend_from_slice(span.tokens);
+        }
+        if tokens.len() > self.shape.n_batch {
+            return Err(Error::Request(format!("{} tokens in a batch of {}", tokens.len(), self.shape.n_batch)));
+        }
+        places.retain(|p| p.rows > 0);
+        self.rows = tokens.len();
+        if tokens.is_empty() {
+            return Ok(());
+        }
+        self.model.weights.forward(&self.model.backend, &mut self.state, &tokens, &places);
+        for place in places {
+            self.lengths[place.sequence] += place.rows;
+        }
+        Ok(())
+    }
+
+    fn check(&self, span: &Span<'_>) -> Result<(), Error> {
+        let Some(&length) = self.lengths.get(span.sequence) else {
+            return Err(Error::Request(format!("sequence {} of {}", span.sequence, self.lengths.len())));
+        };
+        if span.tokens.len() > self.shape.n_ctx - length {
+            let (more, n_ctx) = (span.tokens.len(), self.shape.n_ctx);
+            return Err(Error::Request(format!("{more} more tokens after {length} exceed the context of {n_ctx}")));
+        }
+        let n_vocab = self.model.hparams().n_vocab;
+        match span.tokens.iter().find(|&&t| t as usize >= n_vocab) {
+            Some(token) => Err(Error::Request(format!("token {token}, but the vocabulary has {n_vocab}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Logits of rows of the last batch, `[rows.len(), n_vocab]`. Rows count the tokens of all spans in order.
+    ///
+    /// # Panics
+    /// If the last batch has no such rows, or `out` is not of that size.
+    pub fn logits(&mut self, rows: Range<usize>, out: &mut [f32]) {
+        assert!(rows.start <= rows.end && rows.end <= self.rows, "rows {rows:?} of a batch of {}", self.rows);
+        assert_eq!(out.len(), rows.len() * self.model.hparams().n_vocab, "room for the logits");
+        self.model.weights.logits(&self.model.backend, &mut self.state, rows, out);
+    }
+
+    /// Tokens in a sequence.
+    ///
+    /// # Panics
+    /// If there is no such sequence.
+    pub fn len(&self, sequence: usize) -> usize {
+        self.lengths[sequence]
+    }
+
+    /// Whether a sequence has no tokens.
+    ///
+    /// # Panics
+    /// If there is no such sequence.
+    pub fn is_empty(&self, sequence: usize) -> bool {
+        self.lengths[sequence] == 0
+    }
+
+    /// Forgets the tokens of a sequence from `len` on; nothing if it has no more.
+    ///
+    /// # Panics
+    /// If there is no such sequence.
+    pub fn truncate(&mut self, sequence: usize, len: usize) {
+        let length = &mut self.lengths[sequence];
+        *length = len.min(*length);
+    }
+
+    /// Positions per sequence.
+    pub fn n_ctx(&self) -> usize {
+        self.shape.n_ctx
+    }
+
+    /// Tokens per batch.
+    pub fn n_batch(&self) -> usize {
+        self.shape.n_batch
+    }
+
+    /// The model it runs.
+    pub fn model(&self) -> &'m Model {
+        self.model
+    }
+}
+
+impl std::fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("shape", &self.shape).field("lengths", &self.lengths).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,68 @@
+//! What can go wrong with a model.
+
+use pythia_kernels::LevelError;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// Why a model cannot be opened or run.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file cannot be read.
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is no well-formed GGUF, or its metadata describes no model that can run.
+    Gguf {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: pythia_gguf::Error,
+    },
+    /// A tensor is missing, not wanted, or of another shape or type than the metadata asks for.
+    Tensor {
+        /// Which file.
+        path: PathBuf,
+        /// Which tensor.
+        name: String,
+        /// What was found and what was wanted.
+        problem: String,
+    },
+    /// The CPU lacks the ISA that was asked for.
+    Isa(LevelError),
+    /// A call asks for more than the context holds, or for a token that the model does not have.
+    Request(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
+            Self::Gguf { path, source } => write!(f, "{}: {source}", path.display()),
+            Self::Tensor { path, name, problem } => write!(f, "{}: tensor '{name}': {problem}", path.display()),
+            Self::Isa(error) => error.fmt(f),
+            Self::Request(problem) => f.write_str(problem),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            Self::Gguf { source, .. } => Some(source),
+            Self::Isa(error) => Some(error),
+            Self::Tensor { .. } | Self::Request(_) => None,
+        }
+    }
+}
+
+impl From<LevelError> for Error {
+    fn from(error: LevelError) -> Self {
+        Self::Isa(error)
+    }
+}

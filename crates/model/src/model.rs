@@ -1,0 +1,130 @@
+//! A model file, opened.
+
+use crate::arch::gptneox::GptNeoX;
+use crate::backend::Tensor;
+use crate::context::{Context, ContextShape};
+use crate::cpu::CpuBackend;
+use crate::error::Error;
+use crate::options::Options;
+use pythia_gguf::schema::gptneox::{self, Hparams};
+use pythia_gguf::{AnyType, Gguf, TensorInfo};
+use pythia_kernels::Cpu;
+use pythia_tensor::FileMap;
+use std::collections::HashMap;
+use std::path::Path;
+
+/// Weights in a mapped file and the processor that runs them. Opening reads the header only; weights are paged in as
+/// they are used.
+pub struct Model {
+    hparams: Hparams,
+    gguf: Gguf,
+    options: Options,
+    pub(crate) backend: CpuBackend,
+    pub(crate) weights: GptNeoX<CpuBackend>,
+}
+
+impl Model {
+    /// Opens a GGUF file of architecture `gptneox`.
+    ///
+    /// # Errors
+    /// If it cannot be read, is malformed, or does not hold exactly the tensors that its metadata asks for.
+    pub fn open(path: &Path, options: &Options) -> Result<Self, Error> {
+        let io = |source| Error::Io { path: path.to_owned(), source };
+        let parse = |source| Error::Gguf { path: path.to_owned(), source };
+        let file = FileMap::open(path).map_err(io)?;
+        let gguf = Gguf::parse(&file).map_err(parse)?;
+        let hparams = Hparams::from_metadata(&gguf.metadata).map_err(parse)?;
+        let infos = gptneox::bind(&hparams, &gguf).map_err(parse)?;
+        let mut tensors = HashMap::new();
+        for info in infos {
+            let tensor = prepared(info).map_err(|problem| Error::Tensor {
+                path: path.to_owned(),
+                name: info.name.clone(),
+                problem,
+            })?;
+            tensors.insert(info.name.as_str(), tensor);
+        }
+        let cpu = Cpu::new(options.threads, options.isa)?;
+        let backend = CpuBackend::new(cpu, file, options.activations);
+        let find = |name: &str| {
+            let unbound = || Error::Tensor { path: path.to_owned(), name: name.to_owned(), problem: "missing".into() };
+            tensors.get(name).cloned().ok_or_else(unbound)
+        };
+        let weights = GptNeoX::load(&backend, &hparams, options.gelu, find)?;
+        Ok(Self { hparams, gguf, options: options.clone(), backend, weights })
+    }
+
+    /// Its dimensions.
+    pub fn hparams(&self) -> &Hparams {
+        &self.hparams
+    }
+
+    /// Its metadata and tensor table.
+    pub fn gguf(&self) -> &Gguf {
+        &self.gguf
+    }
+
+    /// Size of the file.
+    pub fn file_bytes(&self) -> u64 {
+        self.backend.file().len() as u64
+    }
+
+    /// How it runs.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The processor it runs on.
+    pub fn cpu(&self) -> &Cpu {
+        self.backend.cpu()
+    }
+
+    /// Name of the ISA level in use.
+    pub fn isa_name(&self) -> &'static str {
+        self.cpu().level().name()
+    }
+
+    /// Threads in use.
+    pub fn threads(&self) -> usize {
+        self.cpu().threads()
+    }
+
+    /// Makes room to run in.
+    ///
+    /// # Errors
+    /// If a dimension is 0 or the cache's size cannot be counted.
+    pub fn context(&self, shape: ContextShape) -> Result<Context<'_>, Error> {
+        Context::new(self, shape)
+    }
+}
+
+/// Inputs of a product come in activation blocks of this many.
+const INPUT_MULTIPLE: usize = 32;
+
+/// A tensor whose shape and type the schema has checked, as a backend takes it.
+fn prepared(info: &TensorInfo) -> Result<Tensor, String> {
+    let AnyType::Known(ty) = info.ty else {
+        return Err(format!("type {} cannot be run", info.ty.name()));
+    };
+    let mut dims = info.dims.iter().map(|&d| d as usize);
+    let (cols, rows) = (dims.next().unwrap_or(1), dims.next().unwrap_or(1));
+    if rows > 1 && !cols.is_multiple_of(INPUT_MULTIPLE) {
+        return Err(format!("rows of {cols} elements, wanted a multiple of {INPUT_MULTIPLE}"));
+    }
+    if rows == 1 && !cols.is_multiple_of(LANES) {
+        return Err(format!("{cols} elements, wanted a multiple of {LANES}"));
+    }
+    let too_large = |_| "beyond this machine's address space".to_owned();
+    let start = usize::try_from(info.offset).map_err(too_large)?;
+    let len = usize::try_from(info.n_bytes).map_err(too_large)?;
+    Ok(Tensor { ty, rows, cols, bytes: start..start + len })
+}
+
+/// Norms and biases are taken this many elements at a time.
+const LANES: usize = 16;
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Model").field("hparams", &self.hparams).field("options", &self.options).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,19 @@
+//! How a model runs.
+
+use pythia_kernels::{Activations, Gelu, KvType, Level};
+
+/// Choices made when a model is opened. The default is what gives Hugging Face's function fastest: int8 activations,
+/// exact GELU, an f16 cache, all processors and the best ISA.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Threads; 0 for as many as the process may use.
+    pub threads: usize,
+    /// ISA level; `None` for what `PYTHIA_ISA` names, else the best of this CPU.
+    pub isa: Option<Level>,
+    /// How activations enter products with quantized weights.
+    pub activations: Activations,
+    /// Which GELU.
+    pub gelu: Gelu,
+    /// Element type of the key-value cache.
+    pub kv: KvType,
+}

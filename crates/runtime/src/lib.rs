@@ -1,1 +1,20 @@
 //! Tokenizer, sampling, generation and evaluation over a model.
+//!
+//! - [`Tokenizer`]: text to token ids and back, exactly as Hugging Face's `tokenizers` does it, from what a GGUF holds.
+//! - [`Sampler`]: which token comes next, by the rules and in the order of transformers' `generate`.
+//! - [`generate()`]: a prompt continued, its text handed on as it appears.
+//! - [`eval`]: perplexity of a text under a named protocol, and the distance of one file from another.
+
+mod error;
+pub mod eval;
+mod generate;
+mod rng;
+mod sampler;
+mod stop;
+mod tokenizer;
+
+pub use error::Error;
+pub use generate::{Finish, GenerateOptions, Generation, Timings, generate};
+pub use rng::Rng;
+pub use sampler::{Sampler, Sampling};
+pub use tokenizer::{TextStream, Tokenizer};

@@ -1,1 +1,36 @@
-//! Hugging Face checkpoints: safetensors folders, config.json and tokenizer.json.
+//! Hugging Face checkpoints of GPT-NeoX models: safetensors folders, `config.json` and `tokenizer.json`.
+//!
+//! Everything is checked on opening; only headers are read then. Tensor data is read by position afterwards, a few
+//! rows at a time, so that memory stays bounded however large the model is.
+//!
+//! ```no_run
+//! use pythia_checkpoint::{Checkpoint, to_f32};
+//!
+//! let checkpoint = Checkpoint::open("pythia-70m".as_ref())?;
+//! let (mut bytes, mut values) = (Vec::new(), Vec::new());
+//! for tensor in checkpoint.tensors() {
+//!     checkpoint.read_rows(tensor, 0, 1, &mut bytes)?;
+//!     to_f32(tensor.dtype, &bytes, &mut values);
+//!     println!("{} {:?}: starts with {}", tensor.name, tensor.shape, values[0]);
+//! }
+//! # Ok::<(), pythia_checkpoint::Error>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod checkpoint;
+mod config;
+mod dtype;
+mod error;
+mod files;
+mod folder;
+mod json;
+mod positioned;
+mod tokenizer;
+mod weight_file;
+
+pub use checkpoint::{Checkpoint, SourceTensor, Wanted};
+pub use config::{Config, HiddenAct, MODEL_TYPE};
+pub use dtype::{Dtype, to_f32};
+pub use error::Error;
+pub use tokenizer::{TokenKind, TokenizerFile, byte_char};

@@ -1,0 +1,87 @@
+//! SHA-256 of a written file and of each tensor in it.
+
+use crate::Error;
+use crate::output::AtomicFile;
+use crate::provenance::hex;
+use pythia_gguf::Layout;
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Digests of one GGUF file, hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Digests {
+    /// Of the whole file.
+    pub(crate) whole: String,
+    /// Of each tensor's bytes, without padding: `(name, digest)`.
+    pub(crate) tensors: Vec<(String, String)>,
+}
+
+/// Reads the file at `path`, laid out as `layout` says, once.
+pub(crate) fn of_file(path: &Path, layout: &Layout, cancel: &AtomicBool) -> Result<Digests, Error> {
+    let file = File::open(path).map_err(Error::io(path, "open"))?;
+    let mut reader = Hashing { path, file, cancel, whole: Sha256::new(), offset: 0 };
+    let mut tensors = Vec::new();
+    for tensor in layout.tensors() {
+        let mut hasher = Sha256::new();
+        reader.read_to(tensor.offset, None)?;
+        reader.read_to(tensor.offset + tensor.n_bytes, Some(&mut hasher))?;
+        tensors.push((tensor.name.clone(), hex(&hasher.finalize())));
+    }
+    reader.read_to(layout.total_bytes(), None)?;
+    Ok(Digests { whole: hex(&reader.whole.finalize()), tensors })
+}
+
+/// A file read in order, everything going into one digest.
+struct Hashing<'a> {
+    path: &'a Path,
+    file: File,
+    cancel: &'a AtomicBool,
+    whole: Sha256,
+    offset: u64,
+}
+
+impl Hashing<'_> {
+    /// Reads on to `end`, also into `part` if there is one.
+    fn read_to(&mut self, end: u64, mut part: Option<&mut Sha256>) -> Result<(), Error> {
+        let mut buffer = [0; 1 << 15];
+        while self.offset < end {
+            if self.cancel.load(Ordering::Relaxed) {
+                return Err(Error::Cancelled);
+            }
+            let wanted = (end - self.offset).min(buffer.len() as u64) as usize;
+            let bytes = &mut buffer[..wanted];
+            self.file.read_exact(bytes).map_err(Error::io(self.path, "read back"))?;
+            self.whole.update(&*bytes);
+            if let Some(part) = &mut part {
+                part.update(&*bytes);
+            }
+            self.offset += wanted as u64;
+        }
+        Ok(())
+    }
+}
+
+/// `FILE.sha256`.
+pub(crate) fn sidecar(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".sha256");
+    name.into()
+}
+
+impl Digests {
+    /// Writes the sidecar of `path`: what `sha256sum -c` reads, with the tensors' digests as comments.
+    pub(crate) fn write_sidecar(&self, path: &Path, force: bool) -> Result<(), Error> {
+        let target = sidecar(path);
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let mut text = format!("{}  {name}\n", self.whole);
+        for (tensor, digest) in &self.tensors {
+            text.push_str(&format!("# {digest}  {tensor}\n"));
+        }
+        let sink = AtomicFile::create(&target, 0)?;
+        sink.file().write_all(text.as_bytes()).map_err(Error::io(&target, "write"))?;
+        sink.commit(force)
+    }
+}

@@ -1,0 +1,187 @@
+//! Files that appear whole or not at all.
+
+use crate::Error;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
+
+/// A file under construction: a temporary one in the target's folder, which replaces the target by one rename when it
+/// is complete, and is removed when this is dropped before.
+///
+/// (A process killed outright cannot remove it: what then stays is `.NAME.*.tmp`, never a partial NAME.)
+#[derive(Debug)]
+pub struct AtomicFile {
+    temp: NamedTempFile,
+    target: PathBuf,
+}
+
+impl AtomicFile {
+    /// Starts a file that will be `target`, of `bytes` zeros.
+    ///
+    /// # Errors
+    /// If the folder does not exist or cannot be written.
+    pub fn create(target: &Path, bytes: u64) -> Result<Self, Error> {
+        let folder = folder_of(target);
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let temp =
+            builder(&format!(".{name}.")).tempfile_in(folder).map_err(Error::io(folder, "create a file here"))?;
+        temp.as_file().set_len(bytes).map_err(Error::io(target, "write"))?;
+        Ok(Self { temp, target: target.to_owned() })
+    }
+
+    /// The file, for positioned writes.
+    pub fn file(&self) -> &File {
+        self.temp.as_file()
+    }
+
+    /// Where it lies until it is committed.
+    pub fn temp_path(&self) -> &Path {
+        self.temp.path()
+    }
+
+    /// What it will be called.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Makes the file durable and gives it its name. Without `force` a target that exists by now stays as it is.
+    ///
+    /// # Errors
+    /// If the data cannot be flushed, or the target exists and `force` is off. The temporary file is then removed.
+    pub fn commit(self, force: bool) -> Result<(), Error> {
+        let Self { temp, target } = self;
+        temp.as_file().sync_all().map_err(Error::io(&target, "flush"))?;
+        let renamed = if force { temp.persist(&target) } else { temp.persist_noclobber(&target) };
+        renamed.map_err(|e| match e.error.kind() {
+            std::io::ErrorKind::AlreadyExists => exists(&target),
+            _ => Error::io(&target, "rename to")(e.error),
+        })?;
+        sync_folder(folder_of(&target))
+    }
+}
+
+/// The error for a target that is already there.
+pub(crate) fn exists(target: &Path) -> Error {
+    Error::Request(format!("{}: already exists (--force replaces it)", target.display()))
+}
+
+/// Refuses a `target` that is one of `inputs`, by whatever name or link, or that exists while `force` is off.
+///
+/// # Errors
+/// [`Error::Request`] in both cases.
+pub fn check_target(target: &Path, inputs: &[PathBuf], force: bool) -> Result<(), Error> {
+    if let Some(input) = inputs.iter().find(|input| same_file(target, input)) {
+        let (target, input) = (target.display(), input.display());
+        return Err(Error::Request(format!("{target}: the output would replace the input {input}")));
+    }
+    if target.is_dir() {
+        return Err(Error::Request(format!("{}: is a folder, a file was wanted", target.display())));
+    }
+    if !force && target.symlink_metadata().is_ok() {
+        return Err(exists(target));
+    }
+    Ok(())
+}
+
+/// The folder a path lies in; the current one for a bare name.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(unix)]
+fn builder(prefix: &str) -> tempfile::Builder<'_, 'static> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut builder = tempfile::Builder::new();
+    // Temporary files are private by default; this one becomes an ordinary file, so the umask decides.
+    builder.prefix(prefix).suffix(".tmp").permissions(std::fs::Permissions::from_mode(0o666));
+    builder
+}
+
+#[cfg(not(unix))]
+fn builder(prefix: &str) -> tempfile::Builder<'_, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(prefix).suffix(".tmp");
+    builder
+}
+
+/// A rename is durable once its folder is.
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> Result<(), Error> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io(folder, "flush"))
+}
+
+/// Only unix can open a folder to flush it.
+#[cfg(not(unix))]
+fn sync_folder(_folder: &Path) -> Result<(), Error> {
+    Ok(())
+}
+
+#[cfg(unix)]
+fn same_file(a: &Path, b: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |path: &Path| path.metadata().map(|m| (m.dev(), m.ino()));
+    matches!((id(a), id(b)), (Ok(a), Ok(b)) if a == b)
+}
+
+#[cfg(not(unix))]
+fn same_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_dropped_file_leaves_nothing_and_a_committed_one_leaves_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("out.gguf");
+        drop(AtomicFile::create(&target, 10).unwrap());
+        assert_eq!(names(dir.path()), [""; 0]);
+
+        let file = AtomicFile::create(&target, 10).unwrap();
+        assert!(names(dir.path())[0].starts_with(".out.gguf."), "{:?}", names(dir.path()));
+        file.commit(false).unwrap();
+        assert_eq!(names(dir.path()), ["out.gguf"]);
+        assert_eq!(fs::read(&target).unwrap(), [0; 10]);
+    }
+
+    #[test]
+    fn a_target_that_appears_meanwhile_is_kept_unless_forced() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("out.gguf");
+        let file = AtomicFile::create(&target, 3).unwrap();
+        fs::write(&target, "theirs").unwrap();
+        let error = file.commit(false).unwrap_err();
+        assert!(matches!(&error, Error::Request(m) if m.contains("already exists")), "{error}");
+        assert_eq!(fs::read(&target).unwrap(), b"theirs");
+        assert_eq!(names(dir.path()), ["out.gguf"]);
+
+        AtomicFile::create(&target, 3).unwrap().commit(true).unwrap();
+        assert_eq!(fs::read(&target).unwrap(), [0; 3]);
+    }
+
+    #[test]
+    fn inputs_are_never_targets() {
+        let dir = tempfile::tempdir().unwrap();
+        let input = dir.path().join("model.safetensors");
+        fs::write(&input, "weights").unwrap();
+        let other = dir.path().join("other.gguf");
+        check_target(&other, std::slice::from_ref(&input), false).unwrap();
+        fs::hard_link(&input, &other).unwrap();
+        for target in [&input, &other, &dir.path().join("./model.safetensors")] {
+            let error = check_target(target, std::slice::from_ref(&input), true).unwrap_err().to_string();
+            assert!(error.contains("would replace the input"), "{error}");
+        }
+        let error = check_target(dir.path(), &[], true).unwrap_err().to_string();
+        assert!(error.contains("is a folder"), "{error}");
+    }
+}

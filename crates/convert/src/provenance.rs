@@ -1,0 +1,166 @@
+//! Where a file came from, in terms that mean the same on every machine: names and digests, no paths, no dates.
+
+use crate::Error;
+use pythia_checkpoint::Checkpoint;
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What is known about a checkpoint besides its contents.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Provenance {
+    /// The base name of its folder, `pythia-70m`; the repository's name in the Hub's cache.
+    pub name: String,
+    /// The commit, where the folder is a snapshot in the Hub's cache.
+    pub revision: Option<String>,
+    /// The license its model card states.
+    pub license: Option<String>,
+    /// SHA-256 of `config.json`, hexadecimal.
+    pub config_sha256: Option<String>,
+    /// The base names of the weight files.
+    pub weight_files: Vec<String>,
+    /// Their SHA-256, hexadecimal; empty if they were not computed.
+    pub weights_sha256: Vec<String>,
+}
+
+impl Provenance {
+    /// Reads it from the checkpoint's folder. With `hash_weights` every weight file is read once, besides the pass
+    /// that converts it: that pass reads tensors in another order than a digest of the file needs.
+    ///
+    /// # Errors
+    /// If a file cannot be read, or `cancel` is raised.
+    pub fn gather(checkpoint: &Checkpoint, hash_weights: bool, cancel: &AtomicBool) -> Result<Self, Error> {
+        let folder = folder_of(checkpoint);
+        let (name, revision) = name_of(&folder);
+        let mut weights_sha256 = Vec::new();
+        if hash_weights {
+            for path in checkpoint.files() {
+                weights_sha256.push(sha256_file(path, cancel)?);
+            }
+        }
+        Ok(Self {
+            name,
+            revision,
+            license: read_head(&folder.join("README.md")).and_then(|card| card_license(&card)),
+            config_sha256: Some(sha256_file(&folder.join("config.json"), cancel)?),
+            weight_files: checkpoint.files().iter().map(|path| base_name(path)).collect(),
+            weights_sha256,
+        })
+    }
+}
+
+/// The files a conversion reads, for the check that none of them is overwritten.
+pub fn inputs(checkpoint: &Checkpoint) -> Vec<PathBuf> {
+    let folder = folder_of(checkpoint);
+    let companions = ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors.index.json"];
+    checkpoint.files().iter().cloned().chain(companions.iter().map(|name| folder.join(name))).collect()
+}
+
+/// SHA-256 of a file, hexadecimal.
+///
+/// # Errors
+/// If it cannot be read, or `cancel` is raised.
+pub fn sha256_file(path: &Path, cancel: &AtomicBool) -> Result<String, Error> {
+    let mut file = File::open(path).map_err(Error::io(path, "open"))?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        if cancel.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
+        match file.read(&mut buffer).map_err(Error::io(path, "read"))? {
+            0 => return Ok(hex(&hasher.finalize())),
+            n => hasher.update(&buffer[..n]),
+        }
+    }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The folder that holds the checkpoint's files.
+fn folder_of(checkpoint: &Checkpoint) -> PathBuf {
+    let path = checkpoint.path();
+    if path.is_dir() {
+        return path.to_owned();
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new(".")).to_owned()
+}
+
+fn base_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Name and, if it can be told, commit of a checkpoint folder.
+fn name_of(folder: &Path) -> (String, Option<String>) {
+    // `.` and `..` have no name of their own. A link keeps the name the user gave it.
+    let resolved = match folder.file_name() {
+        Some(_) => folder.to_owned(),
+        None => folder.canonicalize().unwrap_or_else(|_| folder.to_owned()),
+    };
+    // The Hub's cache: models--OWNER--NAME/snapshots/COMMIT
+    let above = |path: &Path| path.parent().map(base_name).unwrap_or_default();
+    if let Some(snapshots) = resolved.parent().filter(|_| above(&resolved) == "snapshots")
+        && let Some((_, name)) = above(snapshots).strip_prefix("models--").and_then(|repo| repo.rsplit_once("--"))
+    {
+        return (name.to_owned(), Some(base_name(&resolved)));
+    }
+    let name = base_name(&resolved);
+    (if name.is_empty() { "model".to_owned() } else { name }, None)
+}
+
+/// The first part of a text file, if there is one that can be read: a model card is a courtesy, not an input.
+fn read_head(path: &Path) -> Option<String> {
+    const HEAD_BYTES: u64 = 1 << 16;
+    if !fs::metadata(path).ok()?.is_file() {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    File::open(path).ok()?.take(HEAD_BYTES).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// `license:` of a model card's YAML front matter.
+fn card_license(card: &str) -> Option<String> {
+    let mut lines = card.lines();
+    if lines.next()?.trim_end() != "---" {
+        return None;
+    }
+    let value = lines.take_while(|line| line.trim_end() != "---").find_map(|line| line.strip_prefix("license:"))?;
+    let value = value.trim().trim_matches(['"', '\'']);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._+".contains(c);
+    (!value.is_empty() && value.chars().all(plain)).then(|| value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_from_the_folder_or_from_the_hub_cache() {
+        let name = |path: &str| name_of(Path::new(path));
+        assert_eq!(name("/data/pythia-70m"), ("pythia-70m".into(), None));
+        assert_eq!(name("pythia-70m/"), ("pythia-70m".into(), None));
+        assert_eq!(
+            name("hub/models--EleutherAI--pythia-70m/snapshots/a39f36b"),
+            ("pythia-70m".into(), Some("a39f36b".into()))
+        );
+        assert_eq!(name("x/snapshots/step3000"), ("step3000".into(), None));
+        assert!(!name(".").0.is_empty());
+    }
+
+    #[test]
+    fn licenses_are_taken_from_front_matter_only() {
+        assert_eq!(card_license("---\nlanguage: en\nlicense: apache-2.0\n---\ntext"), Some("apache-2.0".into()));
+        assert_eq!(card_license("---\nlicense: \"mit\"\r\n---\n"), Some("mit".into()));
+        for card in
+            ["", "license: mit", "---\nlang: en\n---\nlicense: mit", "---\nlicense:\n---", "---\nlicense: {a: b}\n---"]
+        {
+            assert_eq!(card_license(card), None, "{card:?}");
+        }
+    }
+}

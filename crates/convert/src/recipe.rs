@@ -1,0 +1,274 @@
+//! Which tensor gets which type.
+//!
+//! A [`Level`] is what a user names with `-t`: the type of a whole file. Its row in the table below says what most
+//! matrices are stored as and which kinds of tensor differ. The rows are llama.cpp's (`src/llama-quant.cpp` for an
+//! untied `gptneox` model), so that a file of ours and one of llama.cpp's under the same name hold the same types.
+
+use crate::Error;
+use pythia_gguf::FileType;
+use pythia_gguf::schema::gptneox::{Kind, TensorSpec};
+use pythia_tensor::TensorType;
+use regex::Regex;
+use std::fmt;
+use std::str::FromStr;
+
+/// A kind of tensor that a level stores differently from the rest. The K-quant mixes need one more column here, a
+/// predicate on (layer, layers), and are then rows like the others.
+type Exception = (Kind, TensorType);
+
+macro_rules! levels {
+    ($(($level:ident, base = $base:ident, [$(($kind:ident, $ty:ident)),*]),)*) => {
+        /// The type of a whole file, as in `pythia-70m-Q4_0.gguf`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[allow(non_camel_case_types)] // the names the field uses
+        pub enum Level {
+            $(#[doc = concat!("Most matrices in ", stringify!($base), ".")] $level,)*
+        }
+
+        impl Level {
+            /// Every level, best quality first.
+            pub const ALL: &[Self] = &[$(Self::$level),*];
+
+            /// Its name in capitals, as in file names.
+            pub const fn name(self) -> &'static str {
+                self.file_type().name()
+            }
+
+            /// What `general.file_type` says of it.
+            pub const fn file_type(self) -> FileType {
+                match self { $(Self::$level => FileType::$level,)* }
+            }
+
+            /// What matrices are stored as unless an exception, an option or a fallback says otherwise.
+            pub const fn base(self) -> TensorType {
+                match self { $(Self::$level => TensorType::$base,)* }
+            }
+
+            const fn exceptions(self) -> &'static [Exception] {
+                match self { $(Self::$level => &[$((Kind::$kind, TensorType::$ty)),*],)* }
+            }
+        }
+    };
+}
+
+levels! {
+    (F32, base = F32, []),
+    (F16, base = F16, []),
+    (BF16, base = BF16, []),
+    (Q8_0, base = Q8_0, []),
+    (Q6_K, base = Q6_K, []),
+    (Q5_1, base = Q5_1, [(Output, Q6_K)]),
+    (Q5_0, base = Q5_0, [(Output, Q6_K)]),
+    (Q4_1, base = Q4_1, [(Output, Q6_K)]),
+    (Q4_0, base = Q4_0, [(Output, Q6_K)]),
+}
+
+/// What takes the place of a type whose blocks do not divide a row. Types without a row here give way to F16, which
+/// always fits. The K-quants' rows go here too.
+const FALLBACKS: &[(TensorType, TensorType)] = &[(TensorType::Q6_K, TensorType::Q8_0)];
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Level {
+    type Err = Error;
+
+    /// Parses a name, upper or lower case.
+    fn from_str(s: &str) -> Result<Self, Error> {
+        let found = Self::ALL.iter().find(|level| level.name().eq_ignore_ascii_case(s));
+        found.copied().ok_or_else(|| {
+            let names: Vec<_> = Self::ALL.iter().map(|level| level.name()).collect();
+            Error::Request(format!("unknown type '{s}', wanted one of {}", names.join(", ")))
+        })
+    }
+}
+
+/// `REGEX=TYPE`: every weight matrix whose GGUF name the expression matches anywhere is stored as `TYPE`.
+#[derive(Clone, Debug)]
+pub struct TypeRule {
+    pattern: Regex,
+    ty: TensorType,
+}
+
+impl fmt::Display for TypeRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.pattern, self.ty)
+    }
+}
+
+impl FromStr for TypeRule {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self, Error> {
+        // The last `=`: an expression may contain one, a type name cannot.
+        let (pattern, ty) =
+            s.rsplit_once('=').ok_or_else(|| Error::Request(format!("rule '{s}' is not of the form REGEX=TYPE")))?;
+        let ty = ty.parse().map_err(|e| Error::Request(format!("rule '{s}': {e}")))?;
+        let pattern = Regex::new(pattern).map_err(|e| Error::Request(format!("rule '{s}': {}", one_line(&e))))?;
+        Ok(Self { pattern, ty })
+    }
+}
+
+/// The last line of a regex error says what is wrong; the ones before draw a picture of where.
+fn one_line(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or("not a regular expression");
+    last.trim_start_matches("error: ").to_owned()
+}
+
+/// What the user changed about the mixes. In order of precedence, weakest first: the level's row, `pure`, `output`
+/// and `token_embd`, then `rules`, of which the last that matches wins.
+#[derive(Clone, Debug, Default)]
+pub struct Recipe {
+    /// Ignore the level's exceptions: every matrix in its base type.
+    pub pure: bool,
+    /// Type of the output head.
+    pub output: Option<TensorType>,
+    /// Type of the token embedding.
+    pub token_embd: Option<TensorType>,
+    /// Rules by name.
+    pub rules: Vec<TypeRule>,
+}
+
+impl fmt::Display for Recipe {
+    /// The options as one types them; nothing for the default.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pure = self.pure.then(|| "--pure".to_owned());
+        let output = self.output.map(|ty| format!("--output-tensor-type {ty}"));
+        let token_embd = self.token_embd.map(|ty| format!("--token-embedding-type {ty}"));
+        let rules = self.rules.iter().map(|rule| format!("--tensor-type {rule}"));
+        let options: Vec<String> = pure.into_iter().chain(output).chain(token_embd).chain(rules).collect();
+        f.write_str(&options.join(" "))
+    }
+}
+
+/// The type of one tensor at one level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// How it is stored.
+    pub ty: TensorType,
+    /// What was wanted, if its blocks do not divide the rows.
+    pub wanted: Option<TensorType>,
+}
+
+impl Recipe {
+    /// Whether every level is stored just as its row says.
+    pub fn is_default(&self) -> bool {
+        !self.pure && self.output.is_none() && self.token_embd.is_none() && self.rules.is_empty()
+    }
+
+    /// The types of `specs`, in their order, at `level`.
+    ///
+    /// Norms and biases are always F32: they are few, and llama.cpp's kernels take them in no other type.
+    ///
+    /// # Errors
+    /// If a rule matches no weight matrix: it is a misspelling, and ignoring it would give a file nobody asked for.
+    pub fn types(&self, level: Level, specs: &[TensorSpec]) -> Result<Vec<Choice>, Error> {
+        let is_matrix = |spec: &&TensorSpec| spec.kind.is_matrix();
+        for rule in &self.rules {
+            if !specs.iter().filter(is_matrix).any(|spec| rule.pattern.is_match(&spec.gguf)) {
+                return Err(Error::Request(format!("rule '{rule}' matches no weight matrix of this model")));
+            }
+        }
+        Ok(specs.iter().map(|spec| self.choose(level, spec)).collect())
+    }
+
+    fn choose(&self, level: Level, spec: &TensorSpec) -> Choice {
+        if !spec.kind.is_matrix() {
+            return Choice { ty: TensorType::F32, wanted: None };
+        }
+        let row_elems = spec.shape.last().copied().unwrap_or(1);
+        let wanted = self.wanted(level, spec);
+        let mut ty = wanted;
+        while ty.row_bytes(row_elems).is_none() {
+            ty = FALLBACKS.iter().find(|(from, _)| *from == ty).map_or(TensorType::F16, |&(_, to)| to);
+        }
+        Choice { ty, wanted: (ty != wanted).then_some(wanted) }
+    }
+
+    fn wanted(&self, level: Level, spec: &TensorSpec) -> TensorType {
+        if let Some(rule) = self.rules.iter().rev().find(|rule| rule.pattern.is_match(&spec.gguf)) {
+            return rule.ty;
+        }
+        let named = match spec.kind {
+            Kind::Output => self.output,
+            Kind::TokenEmbd => self.token_embd,
+            _ => None,
+        };
+        let exception = || level.exceptions().iter().find(|(kind, _)| !self.pure && *kind == spec.kind);
+        named.or_else(|| exception().map(|&(_, ty)| ty)).unwrap_or(level.base())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pythia_gguf::schema::gptneox::Transform;
+
+    fn spec(gguf: &str, kind: Kind, shape: &[usize]) -> TensorSpec {
+        TensorSpec { gguf: gguf.into(), hf: vec![], shape: shape.to_vec(), transform: Transform::None, kind }
+    }
+
+    fn model(n_embd: usize) -> Vec<TensorSpec> {
+        vec![
+            spec("token_embd.weight", Kind::TokenEmbd, &[64, n_embd]),
+            spec("blk.0.attn_norm.weight", Kind::Norm, &[n_embd]),
+            spec("blk.0.ffn_up.weight", Kind::FfnUp, &[4 * n_embd, n_embd]),
+            spec("blk.0.ffn_up.bias", Kind::Bias, &[4 * n_embd]),
+            spec("output.weight", Kind::Output, &[64, n_embd]),
+        ]
+    }
+
+    fn names(recipe: &Recipe, level: Level, n_embd: usize) -> Vec<&'static str> {
+        recipe.types(level, &model(n_embd)).unwrap().iter().map(|c| c.ty.name()).collect()
+    }
+
+    #[test]
+    fn options_win_over_the_mix_and_later_rules_over_earlier_ones() {
+        let plain = Recipe::default();
+        assert_eq!(names(&plain, Level::Q4_0, 256), ["Q4_0", "F32", "Q4_0", "F32", "Q6_K"]);
+        let pure = Recipe { pure: true, ..Recipe::default() };
+        assert_eq!(names(&pure, Level::Q4_0, 256), ["Q4_0", "F32", "Q4_0", "F32", "Q4_0"]);
+        let named = Recipe { output: Some(TensorType::F16), token_embd: Some(TensorType::Q8_0), ..pure };
+        assert_eq!(names(&named, Level::Q4_0, 256), ["Q8_0", "F32", "Q4_0", "F32", "F16"]);
+        let rules = ["ffn_.*=q5_0", "blk=Q5_1", "^output=BF16"].map(|rule| rule.parse().unwrap());
+        let ruled = Recipe { rules: rules.to_vec(), ..named };
+        assert_eq!(names(&ruled, Level::Q4_0, 256), ["Q8_0", "F32", "Q5_1", "F32", "BF16"]);
+        let typed = "--pure --output-tensor-type F16 --token-embedding-type Q8_0 \
+                     --tensor-type ffn_.*=Q5_0 --tensor-type blk=Q5_1 --tensor-type ^output=BF16";
+        assert_eq!(ruled.to_string(), typed);
+    }
+
+    #[test]
+    fn rows_that_blocks_do_not_divide_fall_back_and_say_so() {
+        let choices = Recipe::default().types(Level::Q4_0, &model(128)).unwrap();
+        assert_eq!(choices[4], Choice { ty: TensorType::Q8_0, wanted: Some(TensorType::Q6_K) });
+        assert_eq!(choices[0], Choice { ty: TensorType::Q4_0, wanted: None });
+        assert_eq!(names(&Recipe::default(), Level::Q6_K, 48), ["F16", "F32", "F16", "F32", "F16"]);
+    }
+
+    #[test]
+    fn rules_that_match_no_matrix_are_refused() {
+        for rule in ["blk\\.9=Q8_0", "ffn_up\\.bias=F16", "attn_norm=Q8_0"] {
+            let recipe = Recipe { rules: vec![rule.parse().unwrap()], ..Recipe::default() };
+            let error = recipe.types(Level::Q8_0, &model(256)).unwrap_err().to_string();
+            assert_eq!(error, format!("rule '{rule}' matches no weight matrix of this model"));
+        }
+    }
+
+    #[test]
+    fn malformed_rules_and_levels_are_refused_in_one_line() {
+        for rule in ["ffn_up", "ffn_up=", "ffn_up=Q9", "(=Q8_0", "a{99999999}=F16"] {
+            let error = rule.parse::<TypeRule>().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("rule '{rule}'")) && !error.contains('\n'), "{error}");
+        }
+        assert_eq!("(a=b)=q8_0".parse::<TypeRule>().unwrap().to_string(), "(a=b)=Q8_0");
+        assert!("Q4_K_M".parse::<Level>().is_err());
+        for &level in Level::ALL {
+            assert_eq!(level.name().to_lowercase().parse::<Level>().unwrap(), level);
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! One pass over the checkpoint for all files.
+//!
+//! A reader thread fetches chunks of whole rows, a bounded number ahead; the pool takes them from the channel, and
+//! each worker widens, checks, encodes and writes a chunk on its own. So reading, encoding and writing overlap, and
+//! memory is a few chunks, whatever the size of the model. Every byte's place is planned and depends on no thread.
+
+use crate::output::{AtomicFile, check_target};
+use crate::plan::{Encoding, Plan, PlannedTensor};
+use crate::{Error, Level, digest, provenance};
+use pythia_checkpoint::{Checkpoint, Dtype, to_f32};
+use pythia_tensor::TensorType;
+use rayon::ThreadPool;
+use rayon::iter::{ParallelBridge, ParallelIterator};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
+use std::time::Instant;
+
+/// Elements of a chunk, as far as rows allow: large enough that a file is written in long pieces, small enough that
+/// the last chunks of a small model still feed every thread.
+const CHUNK_ELEMS: usize = 1 << 18;
+
+/// Chunks read ahead.
+const CHUNKS_AHEAD: usize = 8;
+
+/// Elements widened and encoded at a time: 64 KiB of f32, which stay in the L2 cache until every type has used them.
+/// A multiple of every block, so a piece of a chunk is whole blocks because rows are.
+const PIECE_ELEMS: usize = 1 << 14;
+
+/// From here on a value rounds to infinity in f16. The scale and the minimum of a block are stored in f16 too.
+const F16_OVERFLOW: f32 = 65520.0;
+
+/// Hears how far a run is, from any thread.
+pub trait Progress: Sync {
+    /// `source_bytes` more of the GGUF tensor `tensor` are done.
+    fn advance(&self, tensor: &str, source_bytes: u64);
+}
+
+/// Hears nothing.
+impl Progress for () {
+    fn advance(&self, _tensor: &str, _source_bytes: u64) {}
+}
+
+/// How to run a plan. None of it changes a byte of the result.
+#[derive(Clone, Copy)]
+pub struct RunOptions<'a> {
+    /// Worker threads; 0 for one per core.
+    pub threads: usize,
+    /// Replace files that exist.
+    pub force: bool,
+    /// Convert weights that are infinite or not a number, or too large for f16, instead of refusing them.
+    pub allow_nonfinite: bool,
+    /// Write `FILE.sha256` beside each file.
+    pub sha256: bool,
+    /// Raised by the caller to stop: the run then removes what it has begun.
+    pub cancel: &'a AtomicBool,
+    /// Hears how far it is.
+    pub progress: &'a dyn Progress,
+}
+
+/// A file that was written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written {
+    /// Its level.
+    pub level: Level,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its size.
+    pub n_bytes: u64,
+    /// Time spent on encoding for it and writing it, summed over the threads. Work shared between files counts in each.
+    pub worker_seconds: f64,
+    /// SHA-256 of the whole file, hexadecimal, if digests were asked for.
+    pub sha256: Option<String>,
+}
+
+/// Writes every file of `plan`. They get their names together at the end, each whole.
+///
+/// # Errors
+/// If an output exists or is an input, a weight cannot be converted, the system refuses a read or write, or the run
+/// is cancelled. Nothing is left behind then, except files that had their names already.
+pub fn run(checkpoint: &Checkpoint, plan: &Plan, options: &RunOptions<'_>) -> Result<Vec<Written>, Error> {
+    let inputs = provenance::inputs(checkpoint);
+    for file in &plan.files {
+        check_target(&file.path, &inputs, options.force)?;
+        if options.sha256 {
+            check_target(&digest::sidecar(&file.path), &inputs, options.force)?;
+        }
+    }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
+    let pool = pool.map_err(|e| Error::Request(format!("cannot start {} threads: {e}", options.threads)))?;
+    let mut sinks = Vec::new();
+    for file in &plan.files {
+        let sink = Sink { file: AtomicFile::create(&file.path, file.n_bytes())?, worker_nanos: AtomicU64::new(0) };
+        sink.write(file.layout.header(), 0)?;
+        sinks.push(sink);
+    }
+    Pass { checkpoint, plan, options, sinks: &sinks }.run(&pool)?;
+    sinks.into_iter().zip(&plan.files).map(|(sink, file)| finish(sink, file, options)).collect()
+}
+
+/// Digests, if they are wanted, then the file's name.
+fn finish(sink: Sink, plan: &crate::FilePlan, options: &RunOptions<'_>) -> Result<Written, Error> {
+    let digests = match options.sha256 {
+        true => Some(digest::of_file(sink.file.temp_path(), &plan.layout, options.cancel)?),
+        false => None,
+    };
+    if options.cancel.load(Ordering::Relaxed) {
+        return Err(Error::Cancelled);
+    }
+    sink.file.commit(options.force)?;
+    if let Some(digests) = &digests {
+        digests.write_sidecar(&plan.path, options.force)?;
+    }
+    Ok(Written {
+        level: plan.level,
+        path: plan.path.clone(),
+        n_bytes: plan.n_bytes(),
+        worker_seconds: sink.worker_nanos.into_inner() as f64 / 1e9,
+        sha256: digests.map(|digests| digests.whole),
+    })
+}
+
+/// A file being written.
+struct Sink {
+    file: AtomicFile,
+    worker_nanos: AtomicU64,
+}
+
+impl Sink {
+    fn write(&self, bytes: &[u8], offset: u64) -> Result<(), Error> {
+        write_all_at(&self.file, bytes, offset).map_err(Error::io(self.file.target(), "write"))
+    }
+
+    fn add_time(&self, since: Instant) {
+        self.worker_nanos.fetch_add(since.elapsed().as_nanos() as u64, Ordering::Relaxed);
+    }
+}
+
+#[cfg(unix)]
+fn write_all_at(file: &AtomicFile, bytes: &[u8], offset: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file.file(), bytes, offset)
+}
+
+#[cfg(windows)]
+fn write_all_at(file: &AtomicFile, mut bytes: &[u8], mut offset: u64) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        let n = std::os::windows::fs::FileExt::seek_write(file.file(), bytes, offset)?;
+        if n == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        bytes = &bytes[n..];
+        offset += n as u64;
+    }
+    Ok(())
+}
+
+/// Whole rows of one tensor, as the checkpoint stores their elements, in GGUF's row order.
+struct Chunk<'p> {
+    tensor: &'p PlannedTensor,
+    first_row: usize,
+    bytes: Vec<u8>,
+}
+
+/// Buffers of one worker, reused from chunk to chunk.
+#[derive(Default)]
+struct Scratch {
+    values: Vec<f32>,
+    /// One output per encoding.
+    encoded: Vec<Vec<u8>>,
+}
+
+/// The streaming pass.
+#[derive(Clone, Copy)]
+struct Pass<'a> {
+    checkpoint: &'a Checkpoint,
+    plan: &'a Plan,
+    options: &'a RunOptions<'a>,
+    sinks: &'a [Sink],
+}
+
+impl<'a> Pass<'a> {
+    fn run(self, pool: &ThreadPool) -> Result<(), Error> {
+        let (sender, chunks) = sync_channel(CHUNKS_AHEAD);
+        thread::scope(|scope| {
+            scope.spawn(move || self.read_all(&sender));
+            // When a worker fails, the channel is dropped with the iterator, and the reader ends at its next send.
+            pool.install(|| {
+                let chunks = chunks.into_iter().par_bridge();
+                chunks.try_for_each_init(Scratch::default, |scratch, chunk| self.convert(&chunk?, scratch))
+            })
+        })
+    }
+
+    /// Reads every chunk in order and sends it; sends the error instead if there is one, and ends.
+    fn read_all(self, sender: &SyncSender<Result<Chunk<'a>, Error>>) {
+        for tensor in &self.plan.tensors {
+            let source = &tensor.source;
+            let step = (CHUNK_ELEMS / source.row_elems().max(1)).max(1);
+            for first_row in (0..source.n_rows()).step_by(step) {
+                let rows = first_row..source.n_rows().min(first_row + step);
+                let chunk = match self.options.cancel.load(Ordering::Relaxed) {
+                    true => Err(Error::Cancelled),
+                    false => read_rows(self.checkpoint, tensor, rows).map(|bytes| Chunk { tensor, first_row, bytes }),
+                };
+                let failed = chunk.is_err();
+                if sender.send(chunk).is_err() || failed {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Encodes a chunk in every type it is needed in, and writes it everywhere it is needed.
+    fn convert(self, chunk: &Chunk<'_>, scratch: &mut Scratch) -> Result<(), Error> {
+        let tensor = chunk.tensor;
+        let Scratch { values, encoded } = scratch;
+        encoded.resize_with(tensor.encodings.len().max(encoded.len()), Vec::new);
+        encoded.iter_mut().for_each(Vec::clear);
+        for piece in chunk.bytes.chunks(PIECE_ELEMS * tensor.source.dtype.size()) {
+            to_f32(tensor.source.dtype, piece, values);
+            if !self.options.allow_nonfinite {
+                check_values(tensor, values)?;
+            }
+            for (encoding, out) in tensor.encodings.iter().zip(encoded.iter_mut()) {
+                let start = Instant::now();
+                append(encoding.ty, tensor.source.dtype, piece, values, out);
+                encoding.places.iter().for_each(|place| self.sinks[place.file].add_time(start));
+            }
+        }
+        for (encoding, bytes) in tensor.encodings.iter().zip(encoded.iter()) {
+            self.write(chunk, encoding, bytes)?;
+        }
+        self.options.progress.advance(&tensor.name, chunk.bytes.len() as u64);
+        Ok(())
+    }
+
+    fn write(self, chunk: &Chunk<'_>, encoding: &Encoding, bytes: &[u8]) -> Result<(), Error> {
+        // Rows are whole blocks, so they are of one size and the chunk starts at a multiple of it.
+        let n_rows = chunk.bytes.len() / chunk.tensor.source.row_bytes();
+        let within = chunk.first_row as u64 * (bytes.len() / n_rows) as u64;
+        for place in &encoding.places {
+            let start = Instant::now();
+            self.sinks[place.file].write(bytes, place.offset + within)?;
+            self.sinks[place.file].add_time(start);
+        }
+        Ok(())
+    }
+}
+
+/// Appends the encoding of one piece. A type that is the source's own is copied, bit for bit.
+fn append(ty: TensorType, dtype: Dtype, source: &[u8], values: &[f32], out: &mut Vec<u8>) {
+    if ty.name() == dtype.name() {
+        out.extend_from_slice(source);
+        return;
+    }
+    let start = out.len();
+    out.resize(start + values.len() / ty.block_elems() * ty.block_bytes(), 0);
+    ty.encode(values, &mut out[start..]);
+}
+
+/// Refuses weights no model works with: they come from a damaged file or a diverged training run.
+fn check_values(tensor: &PlannedTensor, values: &[f32]) -> Result<(), Error> {
+    // Bits of the magnitude order as integers do, with infinities and NaNs on top: one vector maximum answers both.
+    let bits = values.iter().fold(0, |max: u32, value| max.max(value.to_bits() & 0x7fff_ffff));
+    let largest = f32::from_bits(bits);
+    if !largest.is_finite() {
+        let reason = "holds a value that is not finite (--allow-nonfinite converts it all the same)";
+        return Err(Error::tensor(&tensor.source.name, reason));
+    }
+    let overflows = |encoding: &&Encoding| !matches!(encoding.ty, TensorType::F32 | TensorType::BF16);
+    if largest >= F16_OVERFLOW
+        && let Some(encoding) = tensor.encodings.iter().find(overflows)
+    {
+        let reason =
+            format!("holds {largest:e}, too large for the f16 in {} (--allow-nonfinite ignores it)", encoding.ty);
+        return Err(Error::tensor(&tensor.source.name, reason));
+    }
+    Ok(())
+}
+
+/// Reads the GGUF rows `rows` of a tensor.
+fn read_rows(checkpoint: &Checkpoint, tensor: &PlannedTensor, rows: Range<usize>) -> Result<Vec<u8>, Error> {
+    let source = &tensor.source;
+    let mut bytes = Vec::new();
+    let Some(order) = tensor.order else {
+        checkpoint.read_rows(source, rows.start, rows.len(), &mut bytes)?;
+        return Ok(bytes);
+    };
+    let mut run_bytes = Vec::new();
+    bytes.reserve_exact(rows.len() * source.row_bytes());
+    if source.shape.len() == 1 {
+        // A bias: its elements are the rows of the matrix it belongs to.
+        checkpoint.read_rows(source, 0, 1, &mut run_bytes)?;
+        let size = source.dtype.size();
+        for run in order.source_runs(0..source.row_elems()) {
+            bytes.extend_from_slice(&run_bytes[run.start * size..run.end * size]);
+        }
+    } else {
+        for run in order.source_runs(rows) {
+            checkpoint.read_rows(source, run.start, run.len(), &mut run_bytes)?;
+            bytes.extend_from_slice(&run_bytes);
+        }
+    }
+    Ok(bytes)
+}

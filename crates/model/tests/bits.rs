@@ -1,0 +1,149 @@
+//! One answer everywhere: the logits of the shipped checkpoint, at every level, as a digest that is the same on every
+//! ISA, with any number of threads and however tokens are split over calls.
+//!
+//! The digests in the table are the contract across machines: x86-64 and AArch64 must both give them.
+
+use pythia_checkpoint::Checkpoint;
+use pythia_convert::{Level as FileLevel, Request, RunOptions, plan, run};
+use pythia_kernels::{Activations, Gelu, KvType, Level};
+use pythia_model::{ContextShape, Model, Options, Span};
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+const TOKENS: usize = 512;
+
+/// Level, and the first 16 hex digits of the SHA-256 of all logits of 512 positions.
+const DIGESTS: &[(&str, &str)] = &[
+    ("F32", "2624c3877ddd6f65"),
+    ("F16", "2624c3877ddd6f65"),
+    ("BF16", "540c14ae0b0ab367"),
+    ("Q8_0", "6cc24b92268a130a"),
+    ("Q6_K", "101def58bf6c88cc"),
+    ("Q5_1", "54573072411d90e5"),
+    ("Q5_0", "5ef582e945b2ecf0"),
+    ("Q4_1", "44f722194847027e"),
+    ("Q4_0", "d1f8d37bdeae7507"),
+];
+
+/// Converts the shipped checkpoint to every level of the table.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/pythia-docs-6m");
+    let checkpoint = Checkpoint::open(&source).unwrap();
+    let path = |name: &str| folder.join(format!("{name}.gguf"));
+    let files = DIGESTS.iter().map(|(name, _)| (name.parse::<FileLevel>().unwrap(), path(name))).collect();
+    let request = Request { files, ..Request::default() };
+    let cancel = AtomicBool::new(false);
+    let options =
+        RunOptions { threads: 2, force: false, allow_nonfinite: false, sha256: false, cancel: &cancel, progress: &() };
+    run(&checkpoint, &plan(&checkpoint, &request).unwrap(), &options).unwrap();
+    DIGESTS.iter().map(|(name, _)| path(name)).collect()
+}
+
+/// Ids that visit the whole vocabulary, with repetitions.
+fn tokens(n_vocab: usize) -> Vec<u32> {
+    (0..TOKENS).map(|i| ((i * i * 31 + i * 7) % (n_vocab - 1)) as u32).collect()
+}
+
+fn digest(path: &Path, options: &Options, n_tokens: usize, batch: usize) -> String {
+    let model = Model::open(path, options).unwrap();
+    let n_vocab = model.hparams().n_vocab;
+    let mut context = model.context(ContextShape { n_seq: 2, n_ctx: TOKENS, n_batch: batch }).unwrap();
+    let mut sha = Sha256::new();
+    for span in tokens(n_vocab)[..n_tokens].chunks(batch) {
+        context.forward(&[Span { sequence: 1, tokens: span }]).unwrap();
+        let mut logits = vec![f32::NAN; span.len() * n_vocab];
+        context.logits(0..span.len(), &mut logits);
+        logits.iter().for_each(|x| sha.update(x.to_bits().to_le_bytes()));
+    }
+    sha.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
+}
+
+fn supported() -> impl Iterator<Item = Level> {
+    Level::ALL.iter().copied().filter(|l| l.is_supported())
+}
+
+#[test]
+fn logits_have_the_same_bits_everywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut wrong = Vec::new();
+    for (path, (name, want)) in files(folder.path()).iter().zip(DIGESTS) {
+        // On the level in use (`PYTHIA_ISA`, else the best) the whole grid for two of the formats and a diagonal for
+        // the rest; one run on every other level. The scalar one is too slow for more.
+        let in_use = Level::from_env().unwrap();
+        let mut runs = vec![(in_use, 1, 512), (in_use, 2, 7), (in_use, 4, 64)];
+        if in_use != Level::Scalar && ["Q8_0", "Q4_0"].contains(name) {
+            let grid = [1, 2, 4].into_iter().flat_map(|t| [1, 7, 64, 512].map(|b| (in_use, t, b)));
+            runs = grid.collect();
+        }
+        runs.extend(supported().filter(|&level| level != in_use).map(|level| (level, 2, 64)));
+        for (level, threads, batch) in runs {
+            let options = Options { isa: Some(level), threads, ..Options::default() };
+            let got = digest(path, &options, TOKENS, batch);
+            if got != *want {
+                wrong.push(format!("{name} {level} {threads} threads batch {batch}: {got}, want {want}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_other_modes_are_one_answer_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = files(folder.path());
+    let q4_0 = paths.last().unwrap();
+    for activations in [Activations::Int8, Activations::F32] {
+        for (gelu, kv) in [(Gelu::Tanh, KvType::F16), (Gelu::Erf, KvType::F32)] {
+            let options = |isa, threads| Options { threads, isa: Some(isa), activations, gelu, kv };
+            let best = Level::detect();
+            let want = digest(q4_0, &options(best, 1), 96, 96);
+            for level in supported() {
+                assert_eq!(digest(q4_0, &options(level, 3), 96, 41), want, "{level} {activations:?} {gelu:?} {kv:?}");
+            }
+        }
+    }
+}
+
+/// Two sequences in one batch give what each gives alone.
+#[test]
+fn sequences_do_not_see_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = &files(folder.path())[3];
+    let model = Model::open(path, &Options::default()).unwrap();
+    let n_vocab = model.hparams().n_vocab;
+    let ids = tokens(n_vocab);
+    let last_logits = |spans: &[Span<'_>], row: usize| {
+        let mut context = model.context(ContextShape { n_seq: 2, n_ctx: 64, n_batch: 64 }).unwrap();
+        context.forward(spans).unwrap();
+        let mut logits = vec![0.0; n_vocab];
+        context.logits(row..row + 1, &mut logits);
+        logits
+    };
+    let (a, b) = (&ids[..20], &ids[100..131]);
+    let together = [Span { sequence: 1, tokens: a }, Span { sequence: 0, tokens: b }];
+    assert_eq!(last_logits(&together, 19), last_logits(&[Span { sequence: 0, tokens: a }], 19));
+    assert_eq!(last_logits(&together, 50), last_logits(&[Span { sequence: 1, tokens: b }], 30));
+}
+
+#[test]
+fn requests_beyond_the_context_are_refused_and_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Model::open(&files(folder.path())[3], &Options::default()).unwrap();
+    let mut context = model.context(ContextShape { n_seq: 1, n_ctx: 8, n_batch: 6 }).unwrap();
+    context.forward(&[Span { sequence: 0, tokens: &[1, 2, 3] }]).unwrap();
+    let refused: &[&[Span<'_>]] = &[
+        &[Span { sequence: 1, tokens: &[1] }],
+        &[Span { sequence: 0, tokens: &[1, 2, 3, 4, 5, 6] }],
+        &[Span { sequence: 0, tokens: &[4096] }],
+        &[Span { sequence: 0, tokens: &[1] }, Span { sequence: 0, tokens: &[1] }],
+    ];
+    for spans in refused {
+        assert!(context.forward(spans).is_err());
+        assert_eq!(context.len(0), 3);
+    }
+    context.truncate(0, 1);
+    assert_eq!(context.len(0), 1);
+    assert!(model.context(ContextShape { n_seq: 0, n_ctx: 8, n_batch: 6 }).is_err());
+    assert!(model.context(ContextShape { n_seq: usize::MAX, n_ctx: 8, n_batch: 6 }).is_err());
+}

@@ -1,0 +1,115 @@
+//! What can go wrong between a text and its continuation.
+
+use std::fmt;
+
+/// Why a text could not be tokenized, continued or scored. One line each.
+#[derive(Debug)]
+pub enum Error {
+    /// A metadata value is missing or malformed.
+    Gguf(pythia_gguf::Error),
+    /// The model refused a call.
+    Model(pythia_model::Error),
+    /// The tokenizer that the file holds cannot be used.
+    Tokenizer {
+        /// The metadata key at fault.
+        key: &'static str,
+        /// What is wrong with its value.
+        problem: String,
+    },
+    /// A setting is out of its range.
+    Setting {
+        /// Its name.
+        name: &'static str,
+        /// What was found and what was wanted.
+        problem: String,
+    },
+    /// The prompt has no tokens.
+    EmptyPrompt,
+    /// The prompt does not fit the context.
+    PromptTooLong {
+        /// Its length.
+        tokens: usize,
+        /// Positions left in the context.
+        room: usize,
+    },
+    /// The text is shorter than the protocol needs.
+    TextTooShort {
+        /// Tokens of the text.
+        tokens: usize,
+        /// Tokens that the protocol needs at least.
+        wanted: usize,
+        /// Name of the protocol.
+        protocol: &'static str,
+    },
+    /// A token id that is no row of the model's vocabulary.
+    TokenOutOfRange {
+        /// The id.
+        token: u32,
+        /// Rows of the vocabulary.
+        n_vocab: usize,
+    },
+    /// Two models that cannot be compared.
+    VocabularyMismatch {
+        /// Vocabulary rows of the base.
+        base: usize,
+        /// Vocabulary rows of the level.
+        level: usize,
+    },
+    /// The model's output holds NaN, or no finite value at all.
+    NotFinite {
+        /// Position in the text of the token that was to be predicted.
+        position: usize,
+    },
+    /// The caller asked to stop.
+    Interrupted,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gguf(e) => e.fmt(f),
+            Self::Model(e) => e.fmt(f),
+            Self::Tokenizer { key, problem } => write!(f, "{key}: {problem}"),
+            Self::Setting { name, problem } => write!(f, "{name}: {problem}"),
+            Self::EmptyPrompt => f.write_str("the prompt is empty, wanted at least one token"),
+            Self::PromptTooLong { tokens, room } => {
+                write!(f, "the prompt has {tokens} tokens, the context has room for {room}")
+            }
+            Self::TextTooShort { tokens, wanted, protocol } => {
+                write!(f, "the text has {tokens} tokens, protocol {protocol} needs at least {wanted}")
+            }
+            Self::TokenOutOfRange { token, n_vocab } => {
+                write!(f, "token id {token} is out of range, the model's vocabulary has {n_vocab} rows")
+            }
+            Self::VocabularyMismatch { base, level } => {
+                write!(f, "vocabulary of {level} rows, the base has {base}: the two cannot be compared")
+            }
+            Self::NotFinite { position } => {
+                write!(f, "logits for token {position} of the text are not finite: the weights are damaged or overflow")
+            }
+            Self::Interrupted => f.write_str("interrupted"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Gguf(e) => Some(e),
+            Self::Model(e) => Some(e),
+            _ => None,
+        }
+    }
+}
+
+impl From<pythia_gguf::Error> for Error {
+    fn from(e: pythia_gguf::Error) -> Self {
+        Self::Gguf(e)
+    }
+}
+
+impl From<pythia_model::Error> for Error {
+    fn from(e: pythia_model::Error) -> Self {
+        Self::Model(e)
+    }
+}

@@ -1,0 +1,295 @@
+//! Which token comes next.
+//!
+//! The steps and their order are those of transformers' `generate`: repetition penalty, temperature, top-k, top-p,
+//! min-p, then one draw. Probabilities are f64 and use a portable `exp`, so a seed gives the same tokens everywhere.
+
+use crate::{Error, Rng};
+
+/// How the next token is chosen. The default is greedy.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// Logits are divided by it; 0 takes the most likely token.
+    pub temperature: f32,
+    /// Only the this many most likely tokens are candidates, and those that tie with the last; 0 is no limit.
+    pub top_k: usize,
+    /// Only the fewest tokens whose probabilities reach this sum are candidates; 1 is no limit.
+    pub top_p: f32,
+    /// Only tokens at least this likely, relative to the likeliest, are candidates; 0 is no limit.
+    pub min_p: f32,
+    /// Logits of tokens that occurred are divided by it where positive and multiplied where negative; 1 changes nothing.
+    pub repetition_penalty: f32,
+    /// Seed of the generator.
+    pub seed: u64,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0, seed: 0 }
+    }
+}
+
+impl Sampling {
+    fn check(&self) -> Result<(), Error> {
+        let share = |x: f32| (0.0..=1.0).contains(&x);
+        let checks = [
+            ("temperature", self.temperature, self.temperature.is_finite() && self.temperature >= 0.0, "0 or more"),
+            ("top-p", self.top_p, share(self.top_p) && self.top_p > 0.0, "more than 0, at most 1"),
+            ("min-p", self.min_p, share(self.min_p), "0 to 1"),
+            (
+                "repetition penalty",
+                self.repetition_penalty,
+                self.repetition_penalty.is_finite() && self.repetition_penalty > 0.0,
+                "more than 0",
+            ),
+        ];
+        match checks.into_iter().find(|&(_, _, ok, _)| !ok) {
+            Some((name, found, _, wanted)) => {
+                Err(Error::Setting { name, problem: format!("found {found}, wanted {wanted}") })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// A candidate: its id and its weight, first the scaled logit and then the probability before normalization.
+type Candidate = (u32, f64);
+
+/// Chooses tokens, one position after another.
+#[derive(Debug)]
+pub struct Sampler {
+    settings: Sampling,
+    rng: Rng,
+    /// Whether a token occurred; as long as the tokenizer's vocabulary.
+    seen: Vec<bool>,
+    candidates: Vec<Candidate>,
+}
+
+impl Sampler {
+    /// A sampler over token ids below `n_tokens`. Rows that only pad a model's vocabulary are never chosen.
+    ///
+    /// # Errors
+    /// If a setting is out of its range.
+    pub fn new(settings: Sampling, n_tokens: usize) -> Result<Self, Error> {
+        settings.check()?;
+        Ok(Self { settings, rng: Rng::new(settings.seed), seen: vec![false; n_tokens], candidates: Vec::new() })
+    }
+
+    /// Notes a token of the prompt or of the answer, for the repetition penalty.
+    pub fn accept(&mut self, token: u32) {
+        if let Some(seen) = self.seen.get_mut(token as usize) {
+            *seen = true;
+        }
+    }
+
+    /// Chooses from `logits`, one per vocabulary row, and notes the choice. NaN counts as impossible. `None` if no
+    /// token has a value above minus infinity.
+    pub fn sample(&mut self, logits: &mut [f32]) -> Option<u32> {
+        let n = logits.len().min(self.seen.len());
+        let logits = &mut logits[..n];
+        self.penalize(logits);
+        let token = if self.settings.temperature == 0.0 { argmax(logits) } else { self.draw(logits) }?;
+        self.accept(token);
+        Some(token)
+    }
+
+    fn penalize(&self, logits: &mut [f32]) {
+        let penalty = self.settings.repetition_penalty;
+        if penalty != 1.0 {
+            for (x, _) in logits.iter_mut().zip(&self.seen).filter(|&(_, &seen)| seen) {
+                *x = if *x < 0.0 { *x * penalty } else { *x / penalty };
+            }
+        }
+    }
+
+    fn draw(&mut self, logits: &[f32]) -> Option<u32> {
+        let Sampling { temperature, top_k, top_p, min_p, .. } = self.settings;
+        let candidates = &mut self.candidates;
+        candidates.clear();
+        // Infinity would turn every probability into NaN; as the largest finite value it just wins.
+        let usable = logits.iter().enumerate().filter(|(_, x)| **x > f32::NEG_INFINITY);
+        candidates.extend(usable.map(|(id, x)| (id as u32, f64::from(x.min(f32::MAX)) / f64::from(temperature))));
+        keep_top_k(candidates, top_k);
+        let max = candidates.iter().fold(f64::NEG_INFINITY, |max, c| max.max(c.1));
+        for c in candidates.iter_mut() {
+            c.1 = libm::exp(c.1 - max);
+        }
+        keep_top_p(candidates, f64::from(top_p));
+        // The likeliest weighs exactly 1.
+        candidates.retain(|c| c.1 >= f64::from(min_p));
+        let total: f64 = candidates.iter().map(|c| c.1).sum();
+        let mut left = self.rng.next_f64() * total;
+        let chosen = candidates.iter().find(|c| {
+            left -= c.1;
+            left < 0.0
+        });
+        // Rounding can leave a hair after the last one.
+        chosen.or(candidates.last()).map(|c| c.0)
+    }
+}
+
+/// The first of the largest values. NaN is skipped.
+fn argmax(logits: &[f32]) -> Option<u32> {
+    let mut best = (f32::NEG_INFINITY, None);
+    for (id, &x) in logits.iter().enumerate() {
+        if x > best.0 {
+            best = (x, Some(id as u32));
+        }
+    }
+    best.1
+}
+
+fn keep_top_k(candidates: &mut Vec<Candidate>, k: usize) {
+    if k == 0 || k >= candidates.len() {
+        return;
+    }
+    let (_, &mut (_, least), _) = candidates.select_nth_unstable_by(k - 1, by_weight);
+    candidates.retain(|c| c.1 >= least);
+    // Selection moved them about, and the draw goes by their order.
+    candidates.sort_unstable_by_key(|c| c.0);
+}
+
+fn keep_top_p(candidates: &mut Vec<Candidate>, p: f64) {
+    if p >= 1.0 || candidates.is_empty() {
+        return;
+    }
+    let total: f64 = candidates.iter().map(|c| c.1).sum();
+    // All tokens below this weight together weigh less than the share that may be cut off, so none of them can be
+    // among those kept. That leaves few to sort.
+    let floor = (1.0 - p) * total / candidates.len() as f64;
+    candidates.retain(|c| c.1 >= floor);
+    candidates.sort_unstable_by(by_weight);
+    let mut sum = 0.0;
+    let kept = candidates.iter().take_while(|c| {
+        let wanted = sum < p * total;
+        sum += c.1;
+        wanted
+    });
+    let kept = kept.count();
+    candidates.truncate(kept);
+}
+
+/// Heaviest first; of equals the lower id.
+fn by_weight(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
+    b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sampler(settings: Sampling, n: usize) -> Sampler {
+        Sampler::new(settings, n).unwrap()
+    }
+
+    /// How often each id is drawn from the same logits.
+    fn counts(settings: Sampling, logits: &[f32], draws: usize) -> Vec<usize> {
+        let mut counts = vec![0; logits.len()];
+        let mut sampler = sampler(settings, logits.len());
+        for _ in 0..draws {
+            counts[sampler.sample(&mut logits.to_vec()).unwrap() as usize] += 1;
+        }
+        counts
+    }
+
+    const WARM: Sampling =
+        Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0, seed: 1 };
+
+    #[test]
+    fn greedy_takes_the_first_of_the_largest_and_skips_nan() {
+        let mut greedy = sampler(Sampling::default(), 5);
+        assert_eq!(greedy.sample(&mut [f32::NAN, 1.0, 3.0, 3.0, f32::NAN]), Some(2));
+        assert_eq!(greedy.sample(&mut [0.0, f32::INFINITY, 1.0, 0.0, 0.0]), Some(1));
+        assert_eq!(greedy.sample(&mut [f32::NAN; 5]), None);
+        assert_eq!(greedy.sample(&mut [f32::NEG_INFINITY; 5]), None);
+        assert_eq!(greedy.sample(&mut []), None);
+    }
+
+    #[test]
+    fn padding_rows_are_never_chosen() {
+        for settings in [Sampling::default(), WARM] {
+            let mut sampler = sampler(settings, 2);
+            for _ in 0..50 {
+                assert!(sampler.sample(&mut [0.0, 0.0, 90.0, f32::INFINITY]).unwrap() < 2);
+            }
+        }
+    }
+
+    #[test]
+    fn draws_follow_the_distribution() {
+        let p = [0.5f32, 0.3, 0.15, 0.05];
+        let logits = p.map(f32::ln);
+        let n = counts(WARM, &logits, 20_000);
+        for (n, p) in n.iter().zip(p) {
+            assert!((*n as f32 / 20_000.0 - p).abs() < 0.015, "{n} for {p}");
+        }
+        // Temperature 1/2 squares the odds.
+        let n = counts(Sampling { temperature: 0.5, ..WARM }, &logits[..2], 20_000);
+        assert!((n[0] as f32 / 20_000.0 - 25.0 / 34.0).abs() < 0.015, "{n:?}");
+    }
+
+    #[test]
+    fn filters_cut_where_transformers_cuts() {
+        let drawn = |settings, logits: &[f32]| -> Vec<usize> {
+            let n = counts(settings, logits, 3_000);
+            (0..n.len()).filter(|&i| n[i] > 0).collect()
+        };
+        let logits = [0.15f32, 0.5, 0.05, 0.3].map(f32::ln);
+        assert_eq!(drawn(Sampling { top_k: 2, ..WARM }, &logits), [1, 3]);
+        assert_eq!(drawn(Sampling { top_k: 2, ..WARM }, &[1.0, 1.0, 1.0, 0.0]), [0, 1, 2], "ties with the k-th stay");
+        assert_eq!(drawn(Sampling { top_p: 0.45, ..WARM }, &logits), [1]);
+        assert_eq!(drawn(Sampling { top_p: 0.51, ..WARM }, &logits), [1, 3]);
+        assert_eq!(drawn(Sampling { top_p: 0.81, ..WARM }, &logits), [0, 1, 3]);
+        assert_eq!(drawn(Sampling { min_p: 0.2, ..WARM }, &logits), [0, 1, 3]);
+        assert_eq!(drawn(Sampling { min_p: 1.0, ..WARM }, &logits), [1]);
+        // Top-p sees the distribution that top-k left: 0.5 and 0.3 of 0.8.
+        assert_eq!(drawn(Sampling { top_k: 2, top_p: 0.62, ..WARM }, &logits), [1]);
+    }
+
+    #[test]
+    fn repetition_penalty_as_in_transformers() {
+        let mut s = sampler(Sampling { repetition_penalty: 2.0, ..Sampling::default() }, 4);
+        s.accept(0);
+        s.accept(3);
+        let mut logits = [3.0, 1.0, 2.0, -1.0];
+        assert_eq!(s.sample(&mut logits), Some(2));
+        assert_eq!(logits, [1.5, 1.0, 2.0, -2.0]);
+        // The choice counts from now on, once however often it occurs.
+        s.accept(2);
+        let mut logits = [0.0, 1.5, 2.0, 0.0];
+        assert_eq!(s.sample(&mut logits), Some(1));
+        assert_eq!(logits[2], 1.0);
+    }
+
+    #[test]
+    fn a_seed_means_the_same_tokens_for_ever() {
+        let logits: Vec<f32> = (0..100).map(|i| (i * 37 % 101) as f32 / 16.0).collect();
+        let mut s = sampler(Sampling { seed: 42, ..WARM }, 100);
+        let drawn: Vec<u32> = (0..8).map(|_| s.sample(&mut logits.clone()).unwrap()).collect();
+        assert_eq!(drawn, [81, 30, 98, 68, 79, 60, 16, 60], "as a plain script of the same steps draws");
+    }
+
+    #[test]
+    fn draws_survive_odd_values() {
+        let mut s = sampler(Sampling { top_k: 3, top_p: 0.9, min_p: 0.1, ..WARM }, 4);
+        assert_eq!(s.sample(&mut [f32::NAN, 5.0, f32::NEG_INFINITY, f32::NAN]), Some(1));
+        assert_eq!(s.sample(&mut [f32::INFINITY, 5.0, 0.0, f32::NAN]), Some(0));
+        assert_eq!(s.sample(&mut [f32::NAN; 4]), None);
+        let mut cold = sampler(Sampling { temperature: f32::MIN_POSITIVE, ..WARM }, 2);
+        assert_eq!(cold.sample(&mut [f32::MAX, f32::MIN]), Some(0));
+    }
+
+    #[test]
+    fn settings_out_of_range_are_named() {
+        for (settings, name) in [
+            (Sampling { temperature: -1.0, ..WARM }, "temperature"),
+            (Sampling { temperature: f32::NAN, ..WARM }, "temperature"),
+            (Sampling { top_p: 0.0, ..WARM }, "top-p"),
+            (Sampling { top_p: 1.5, ..WARM }, "top-p"),
+            (Sampling { min_p: -0.1, ..WARM }, "min-p"),
+            (Sampling { repetition_penalty: 0.0, ..WARM }, "repetition penalty"),
+        ] {
+            let error = Sampler::new(settings, 4).unwrap_err().to_string();
+            assert!(error.starts_with(name), "{error}");
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Text to token ids and back.
+//!
+//! The work is done by Hugging Face's `tokenizers` crate, set up either from the `tokenizer.json` that travels in the
+//! file or, in files made by other tools, from the `tokenizer.ggml.*` keys. Both give the same ids.
+
+mod byte_level;
+mod rebuild;
+mod segments;
+mod stream;
+
+pub use stream::TextStream;
+
+use crate::Error;
+use pythia_gguf::{Metadata, Vocab, keys};
+use segments::Segments;
+use tokenizers::decoders::DecoderWrapper;
+
+/// A byte-level BPE tokenizer.
+#[derive(Debug)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    pieces: Vec<Piece>,
+    segments: Segments,
+    bos: Option<u32>,
+    eos: Option<u32>,
+}
+
+/// One entry of the vocabulary; a hole in the ids has no bytes.
+#[derive(Clone, Debug, Default)]
+struct Piece {
+    bytes: Box<[u8]>,
+    special: bool,
+}
+
+impl Tokenizer {
+    /// The tokenizer that a GGUF file holds: its `tokenizer.json` if there is one, else what the GGUF keys say.
+    ///
+    /// # Errors
+    /// If neither is there and sound, or if the two disagree.
+    pub fn from_gguf(metadata: &Metadata) -> Result<Self, Error> {
+        Self::from_vocab(&Vocab::from_metadata(metadata)?)
+    }
+
+    /// As [`Tokenizer::from_gguf`], from a vocabulary already read.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_vocab(vocab: &Vocab) -> Result<Self, Error> {
+        let Some(json) = &vocab.huggingface_json else {
+            return Self::rebuilt(vocab);
+        };
+        let inner =
+            tokenizers::Tokenizer::from_bytes(json).map_err(|e| fault(keys::HUGGINGFACE_JSON, one_line(&*e)))?;
+        Self::new(inner, vocab, keys::HUGGINGFACE_JSON)
+    }
+
+    /// From the GGUF keys alone, even where the file embeds a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// If the tokens and merges do not fit together, or the pre-tokenizer is not the one of GPT-2.
+    pub fn rebuilt(vocab: &Vocab) -> Result<Self, Error> {
+        Self::new(rebuild::tokenizer(vocab)?, vocab, keys::TOKENS)
+    }
+
+    fn new(mut inner: tokenizers::Tokenizer, vocab: &Vocab, key: &'static str) -> Result<Self, Error> {
+        if !matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_))) {
+            return Err(fault(key, "decoder is not byte-level, the only kind that is supported".to_owned()));
+        }
+        // What a training script left behind there would silently shorten or lengthen every text.
+        inner.with_truncation(None).map_err(|e| fault(key, one_line(&*e)))?;
+        inner.with_padding(None);
+        let pieces = pieces(&inner, vocab, key)?;
+        let segments = Segments::of(&inner);
+        Ok(Self { inner, pieces, segments, bos: vocab.bos, eos: vocab.eos })
+    }
+
+    /// Token ids of `text`. No special token is added; those that stand in the text are recognised, as transformers
+    /// does. Time and memory are linear in the length of the text.
+    ///
+    /// # Errors
+    /// If the vocabulary has no token for some byte of the text and none for unknown ones.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
+        let mut ids = Vec::with_capacity(text.len() / 3);
+        for segment in self.segments.split(text) {
+            let encoding = self.inner.encode_fast(segment, false).map_err(|e| fault(keys::TOKENS, one_line(&*e)))?;
+            ids.extend_from_slice(encoding.get_ids());
+        }
+        Ok(ids)
+    }
+
+    /// Text of `ids`. Bytes that are not UTF-8 become U+FFFD, ids outside the vocabulary nothing.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
+        let shown = ids.iter().filter(|&&id| !(skip_special && self.is_special(id)));
+        let bytes: Vec<u8> = shown.flat_map(|&id| self.token_bytes(id)).copied().collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Bytes that a token stands for; they need not be whole characters. Empty outside the vocabulary.
+    pub fn token_bytes(&self, id: u32) -> &[u8] {
+        self.pieces.get(id as usize).map_or(&[], |p| &p.bytes)
+    }
+
+    /// Whether this is a control token, such as the end of a text.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.pieces.get(id as usize).is_some_and(|p| p.special)
+    }
+
+    /// One more than the highest token id. A model can have more rows than that: padding.
+    pub fn n_tokens(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// The token that begins a text.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// The token that ends a text.
+    pub fn eos(&self) -> Option<u32> {
+        self.eos
+    }
+}
+
+/// The vocabulary of `inner` by id, checked against the token list of the file.
+fn pieces(inner: &tokenizers::Tokenizer, vocab: &Vocab, key: &'static str) -> Result<Vec<Piece>, Error> {
+    let chars = byte_level::bytes_of_chars();
+    let added = inner.get_added_tokens_decoder();
+    let mut pieces = Vec::new();
+    for (text, id) in inner.get_vocab(true) {
+        let index = id as usize;
+        if vocab.tokens.get(index) != Some(&text) {
+            let listed = vocab.tokens.get(index).map_or("nothing".to_owned(), |t| format!("{t:?}"));
+            return Err(fault(key, format!("token {id} is {text:?}, {} has {listed} there", keys::TOKENS)));
+        }
+        if index >= pieces.len() {
+            pieces.resize(index + 1, Piece::default());
+        }
+        let special = added.get(&id).is_some_and(|token| token.special);
+        pieces[index] = Piece { bytes: byte_level::decode(&text, &chars), special };
+    }
+    Ok(pieces)
+}
+
+fn fault(key: &'static str, problem: String) -> Error {
+    Error::Tokenizer { key, problem }
+}
+
+/// Messages from elsewhere can have several lines; ours have one.
+fn one_line(e: &dyn std::error::Error) -> String {
+    e.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use pythia_gguf::TokenKind;
+    use std::sync::LazyLock;
+
+    /// The vocabulary of the test model, as the converter would write it: 4,095 tokens and one row of padding.
+    fn vocab() -> Vocab {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/pythia-docs-6m/tokenizer.json");
+        let json = std::fs::read_to_string(path).expect("the test model is part of the repository");
+        let tree: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let mut tokens = vec!["[PAD4095]".to_owned(); 4096];
+        let mut kinds = vec![TokenKind::Unused; 4096];
+        for (text, id) in tree["model"]["vocab"].as_object().unwrap() {
+            let id = id.as_u64().unwrap() as usize;
+            (tokens[id], kinds[id]) = (text.clone(), TokenKind::Normal);
+        }
+        for added in tree["added_tokens"].as_array().unwrap() {
+            let id = added["id"].as_u64().unwrap() as usize;
+            tokens[id] = added["content"].as_str().unwrap().to_owned();
+            kinds[id] = if added["special"] == true { TokenKind::Control } else { TokenKind::UserDefined };
+        }
+        let merge = |m: &serde_json::Value| format!("{} {}", m[0].as_str().unwrap(), m[1].as_str().unwrap());
+        let merges = tree["model"]["merges"].as_array().unwrap().iter().map(merge).collect();
+        let (bos, eos, unk) = (Some(0), Some(0), Some(0));
+        Vocab { tokens, kinds, merges, bos, eos, unk, pre: "olmo".to_owned(), huggingface_json: Some(json) }
+    }
+
+    static BOTH: LazyLock<[Tokenizer; 2]> = LazyLock::new(|| {
+        let vocab = vocab();
+        [Tokenizer::from_vocab(&vocab).unwrap(), Tokenizer::rebuilt(&vocab).unwrap()]
+    });
+
+    #[test]
+    fn sizes_and_special_tokens() {
+        for t in BOTH.iter() {
+            assert_eq!((t.n_tokens(), t.eos()), (4095, Some(0)));
+            assert_eq!(t.encode("x<|endoftext|>y").unwrap(), [89, 0, 90]);
+            assert_eq!(t.decode(&[89, 0, 90], false), "x<|endoftext|>y");
+            assert_eq!(t.decode(&[89, 0, 90], true), "xy");
+            assert_eq!(t.decode(&[4095, 9999], false), "", "padding is no text");
+            assert!(t.is_special(0) && !t.is_special(4094) && !t.is_special(4095));
+        }
+    }
+
+    #[test]
+    fn vocabularies_that_do_not_hold_together_are_refused() {
+        let error = |change: &dyn Fn(&mut Vocab)| {
+            let mut vocab = vocab();
+            change(&mut vocab);
+            let error = Tokenizer::from_vocab(&vocab).unwrap_err().to_string();
+            assert!(!error.contains('\n'), "{error}");
+            error
+        };
+        assert!(error(&|v| v.tokens[5] = "zz".to_owned()).contains("token 5 is"));
+        assert!(error(&|v| v.tokens.truncate(4000)).contains("has nothing there"));
+        assert!(error(&|v| v.huggingface_json = Some("{".to_owned())).starts_with("tokenizer.huggingface.json: "));
+        let rebuilt = |change: &dyn Fn(&mut Vocab)| {
+            error(&|v| {
+                v.huggingface_json = None;
+                change(v);
+            })
+        };
+        assert!(rebuilt(&|v| v.pre = "llama-bpe".to_owned()).contains("llama-bpe"));
+        assert!(rebuilt(&|v| v.merges[7] = "ab".to_owned()).contains("merge 7"));
+        assert!(rebuilt(&|v| v.merges[7] = "a b c".to_owned()).contains("merge 7"));
+        assert!(rebuilt(&|v| v.merges[7] = "q\u{e9}q zzz".to_owned()).starts_with("tokenizer.ggml.merges: "));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        /// Texts full of what could matter: white space of all kinds, contractions, combining characters, special
+        /// tokens and their parts.
+        #[test]
+        fn cutting_and_rebuilding_change_no_id(parts in prop::collection::vec(prop::sample::select(vec![
+            " ", " ", " ", "  ", "\n", "\t", "\r\n", "\u{a0}", "\u{2003}", "a", "b", "the", "7", "'s", "'", "s", "!",
+            ".", "\u{301}", "e", "\u{e9}", "\u{1100}", "\u{1161}", "\u{212b}", "<|endoftext|>", "<|", "|>",
+            "<|padding|>", "_", "\0",
+        ]), 0..30)) {
+            let text = parts.concat();
+            let whole = BOTH[0].encode(&text).unwrap();
+            prop_assert_eq!(&BOTH[1].encode(&text).unwrap(), &whole);
+            let pieces = Segments::everywhere().split(&text);
+            let cut: Vec<u32> = pieces.flat_map(|piece| BOTH[0].encode(piece).unwrap()).collect();
+            prop_assert_eq!(&cut, &whole);
+            // Our own decoder against the crate's.
+            prop_assert_eq!(BOTH[0].decode(&whole, false), BOTH[0].inner.decode(&whole, false).unwrap());
+        }
+    }
+}

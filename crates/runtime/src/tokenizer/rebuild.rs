@@ -1,0 +1,56 @@
+//! A tokenizer from the `tokenizer.ggml.*` keys, for files that do not embed their `tokenizer.json`.
+
+use super::{fault, one_line};
+use crate::Error;
+use pythia_gguf::{TokenKind, Vocab, keys};
+use tokenizers::models::bpe::{BPE, Vocab as BpeVocab};
+use tokenizers::normalizers::NFC;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, Tokenizer};
+
+/// Names under which llama.cpp keeps the pre-tokenizer of GPT-2; files from before there were names have none.
+const GPT2_PRE_TOKENIZERS: &[&str] = &["", "default", "gpt-2", "phi-2", "mpt", "olmo"];
+
+/// The pipeline of the GPT-NeoX tokenizer around the vocabulary, merges and added tokens of `vocab`.
+pub(super) fn tokenizer(vocab: &Vocab) -> Result<Tokenizer, Error> {
+    if !GPT2_PRE_TOKENIZERS.contains(&vocab.pre.as_str()) {
+        return Err(fault(keys::TOKENIZER_PRE, format!("unknown pre-tokenizer '{}', wanted 'olmo'", vocab.pre)));
+    }
+    let mut tokenizer = Tokenizer::new(model(vocab)?);
+    tokenizer.with_normalizer(Some(NFC)).map_err(|e| fault(keys::TOKENS, one_line(&*e)))?;
+    tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+    tokenizer.with_decoder(Some(ByteLevel::default()));
+    // Added tokens take the ids of the entries with their texts.
+    tokenizer.add_tokens(added_tokens(vocab)).map_err(|e| fault(keys::TOKENS, one_line(&*e)))?;
+    Ok(tokenizer)
+}
+
+fn model(vocab: &Vocab) -> Result<BPE, Error> {
+    let entries = vocab.tokens.iter().zip(&vocab.kinds).zip(0..);
+    let used = entries.filter(|((_, kind), _)| **kind != TokenKind::Unused);
+    let ids: BpeVocab = used.map(|((text, _), id)| (text.clone(), id)).collect();
+    let merges: Result<Vec<_>, Error> = vocab.merges.iter().enumerate().map(|(i, m)| split_merge(i, m)).collect();
+    let built = BPE::builder().vocab_and_merges(ids, merges?).build();
+    built.map_err(|e| fault(keys::MERGES, one_line(&*e)))
+}
+
+/// `"left right"`. Neither half holds a space: the byte-level alphabet has none.
+fn split_merge(index: usize, merge: &str) -> Result<(String, String), Error> {
+    match merge.split_once(' ') {
+        Some((left, right)) if !left.is_empty() && !right.is_empty() && !right.contains(' ') => {
+            Ok((left.to_owned(), right.to_owned()))
+        }
+        _ => Err(fault(keys::MERGES, format!("merge {index} is {merge:?}, wanted two parts and one space"))),
+    }
+}
+
+/// Control tokens are matched in the text as it is; those a user defined, such as runs of spaces, after NFC.
+fn added_tokens(vocab: &Vocab) -> Vec<AddedToken> {
+    let entries = vocab.tokens.iter().zip(&vocab.kinds);
+    let added = entries.filter_map(|(text, kind)| match kind {
+        TokenKind::Control => Some(AddedToken::from(text.clone(), true)),
+        TokenKind::UserDefined => Some(AddedToken::from(text.clone(), false)),
+        _ => None,
+    });
+    added.collect()
+}

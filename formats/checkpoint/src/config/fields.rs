@@ -1,0 +1,106 @@
+//! Typed access to the fields of a JSON object, with errors that name the key.
+
+use crate::error::{Error, excerpt};
+use crate::json;
+use serde_json::{Map, Value};
+use std::path::Path;
+
+/// Sizes are kept below this so that products of two of them, in bytes, fit in 64 bits.
+const MAX_COUNT: u64 = (1 << 31) - 1;
+
+/// The object of a config file. A key `a.b` is member `b` of object `a`.
+pub(super) struct Fields<'p> {
+    path: &'p Path,
+    root: Map<String, Value>,
+}
+
+impl<'p> Fields<'p> {
+    pub(super) fn parse(path: &'p Path, text: &str) -> Result<Self, Error> {
+        Ok(Self { path, root: json::parse(path, text)? })
+    }
+
+    pub(super) fn error(&self, key: &str, reason: impl Into<String>) -> Error {
+        Error::json(self.path, key, reason)
+    }
+
+    /// The value at `key`; null counts as absent, as in Python.
+    fn value(&self, key: &str) -> Result<Option<&Value>, Error> {
+        let Some((outer, member)) = key.split_once('.') else {
+            return Ok(self.root.get(key).filter(|value| !value.is_null()));
+        };
+        match self.root.get(outer) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Object(object)) => Ok(object.get(member).filter(|value| !value.is_null())),
+            Some(other) => Err(self.wrong_type(outer, other, "an object")),
+        }
+    }
+
+    fn wrong_type(&self, key: &str, found: &Value, wanted: &str) -> Error {
+        self.error(key, format!("found {}, wanted {wanted}", excerpt(&found.to_string())))
+    }
+
+    /// The value at `key` if `read` accepts it; an error that says `wanted` otherwise.
+    fn typed<'v, T>(
+        &'v self,
+        key: &str,
+        wanted: &str,
+        read: impl Fn(&'v Value) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        match self.value(key)? {
+            None => Ok(None),
+            Some(value) => read(value).map(Some).ok_or_else(|| self.wrong_type(key, value, wanted)),
+        }
+    }
+
+    pub(super) fn text(&self, key: &str) -> Result<Option<&str>, Error> {
+        self.typed(key, "a string", Value::as_str)
+    }
+
+    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, Error> {
+        self.typed(key, "true or false", Value::as_bool)
+    }
+
+    pub(super) fn number(&self, key: &str) -> Result<Option<f64>, Error> {
+        self.typed(key, "a number", Value::as_f64)
+    }
+
+    /// A size: an integer from 1 to 2^31 - 1.
+    pub(super) fn count(&self, key: &str) -> Result<Option<usize>, Error> {
+        let in_range = |value: &Value| value.as_u64().filter(|n| (1..=MAX_COUNT).contains(n)).map(|n| n as usize);
+        self.typed(key, &format!("an integer from 1 to {MAX_COUNT}"), in_range)
+    }
+
+    pub(super) fn required_count(&self, key: &str) -> Result<usize, Error> {
+        self.count(key)?.ok_or_else(|| self.error(key, "missing"))
+    }
+
+    /// A token id, or the first of a list of them.
+    pub(super) fn token_id(&self, key: &str) -> Result<Option<u32>, Error> {
+        self.typed(key, "a token id", |value| {
+            let value = value.as_array().map_or(Some(value), |list| list.first())?;
+            value.as_u64().and_then(|id| u32::try_from(id).ok())
+        })
+    }
+
+    /// The number that every one of `keys` that is present holds.
+    pub(super) fn agreed(&self, keys: &[&'static str]) -> Result<Option<f64>, Error> {
+        let mut agreed: Option<(&str, f64)> = None;
+        for &key in keys {
+            let Some(number) = self.number(key)? else { continue };
+            match agreed {
+                None => agreed = Some((key, number)),
+                Some((_, earlier)) if earlier == number => {}
+                Some((other, earlier)) => {
+                    return Err(self.error(key, format!("{number} conflicts with {other} {earlier}")));
+                }
+            }
+        }
+        Ok(agreed.map(|(_, number)| number))
+    }
+
+    /// The key of `keys` that an error about their value should name.
+    pub(super) fn first_present(&self, keys: &[&'static str]) -> &'static str {
+        let present = keys.iter().find(|key| matches!(self.value(key), Ok(Some(_))));
+        present.or(keys.first()).copied().unwrap_or_default()
+    }
+}

@@ -1,0 +1,159 @@
+//! What can be wrong with a checkpoint.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The problems a message lists before it only counts the rest. A folder of another architecture has hundreds.
+const LISTED_PROBLEMS: usize = 12;
+
+/// Why a checkpoint could not be opened or read. Every message is one line.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused a file.
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The path does not hold a checkpoint this crate reads: no weights, weights of another kind, a placeholder file.
+    Layout {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was found and what was wanted.
+        reason: String,
+    },
+    /// A safetensors file whose container is damaged.
+    Container {
+        /// The weight file.
+        path: PathBuf,
+        /// Where in the file, in bytes from its start.
+        offset: u64,
+        /// What was found and what was wanted.
+        reason: String,
+    },
+    /// One tensor of a weight file cannot be used.
+    Tensor {
+        /// The weight file.
+        path: PathBuf,
+        /// The tensor's name.
+        name: String,
+        /// What was found and what was wanted.
+        reason: String,
+    },
+    /// A JSON file cannot be used: a config, an index of shards, a tokenizer.
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// The key it is about; empty where it is the whole file.
+        key: String,
+        /// What was found and what was wanted.
+        reason: String,
+    },
+    /// The tensors are not those the config calls for.
+    Mismatch {
+        /// The checkpoint.
+        path: PathBuf,
+        /// One entry per tensor that is missing, unexpected or of another shape.
+        problems: Vec<String>,
+    },
+}
+
+impl Error {
+    /// Whether the operating system failed, rather than the data being wrong.
+    pub fn is_io(&self) -> bool {
+        matches!(self, Self::Io { .. })
+    }
+
+    /// The file or folder this is about.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Io { path, .. }
+            | Self::Layout { path, .. }
+            | Self::Container { path, .. }
+            | Self::Tensor { path, .. }
+            | Self::Json { path, .. }
+            | Self::Mismatch { path, .. } => path,
+        }
+    }
+
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io { path: path.to_owned(), source }
+    }
+
+    pub(crate) fn layout(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Layout { path: path.to_owned(), reason: reason.into() }
+    }
+
+    pub(crate) fn container(path: &Path, offset: u64, reason: impl Into<String>) -> Self {
+        Self::Container { path: path.to_owned(), offset, reason: reason.into() }
+    }
+
+    pub(crate) fn tensor(path: &Path, name: &str, reason: impl Into<String>) -> Self {
+        Self::Tensor { path: path.to_owned(), name: name.to_owned(), reason: reason.into() }
+    }
+
+    pub(crate) fn json(path: &Path, key: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Json { path: path.to_owned(), key: key.into(), reason: reason.into() }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.path().display())?;
+        match self {
+            Self::Io { source, .. } => write!(f, "{source}"),
+            Self::Layout { reason, .. } => f.write_str(reason),
+            Self::Container { offset, reason, .. } => write!(f, "byte {offset}: {reason}"),
+            // Names come from the file: Debug keeps control characters and newlines out of the terminal.
+            Self::Tensor { name, reason, .. } => write!(f, "tensor {name:?}: {reason}"),
+            Self::Json { key, reason, .. } if key.is_empty() => f.write_str(reason),
+            Self::Json { key, reason, .. } => write!(f, "{key}: {reason}"),
+            Self::Mismatch { problems, .. } => {
+                write!(f, "tensors do not fit the config: ")?;
+                f.write_str(&problems[..problems.len().min(LISTED_PROBLEMS)].join("; "))?;
+                match problems.len().saturating_sub(LISTED_PROBLEMS) {
+                    0 => Ok(()),
+                    more => write!(f, "; and {more} more"),
+                }
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// `text`, cut for an error message and with control characters escaped.
+pub(crate) fn excerpt(text: &str) -> String {
+    const SHOWN_CHARS: usize = 60;
+    let mut shown: String = text.chars().take(SHOWN_CHARS).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    format!("{shown:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_stays_one_bounded_line() {
+        let problems = (0..500).map(|i| format!("tensor {i} is missing")).collect();
+        let message = Error::Mismatch { path: "m".into(), problems }.to_string();
+        assert!(message.ends_with("tensor 11 is missing; and 488 more"), "{message}");
+
+        let named = Error::tensor(Path::new("m.safetensors"), "a\nb\u{1b}[2J", "dtype I8").to_string();
+        assert_eq!(named, r#"m.safetensors: tensor "a\nb\u{1b}[2J": dtype I8"#);
+        assert_eq!(excerpt(&"é".repeat(100)).chars().count(), 63);
+    }
+}

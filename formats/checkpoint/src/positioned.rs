@@ -1,0 +1,42 @@
+//! Reads at a position, from any thread, without a map: what is read does not stay in memory.
+
+use std::fs::File;
+use std::io;
+
+/// An open file that several threads may read at once.
+#[cfg(unix)]
+#[derive(Debug)]
+pub(crate) struct PositionedFile(File);
+
+#[cfg(unix)]
+impl PositionedFile {
+    pub(crate) fn new(file: File) -> Self {
+        Self(file)
+    }
+
+    /// Fills `bytes` from `offset` on.
+    pub(crate) fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(&self.0, bytes, offset)
+    }
+}
+
+/// An open file that several threads may read, one after the other.
+#[cfg(not(unix))]
+#[derive(Debug)]
+pub(crate) struct PositionedFile(std::sync::Mutex<File>);
+
+#[cfg(not(unix))]
+impl PositionedFile {
+    pub(crate) fn new(file: File) -> Self {
+        Self(std::sync::Mutex::new(file))
+    }
+
+    /// Fills `bytes` from `offset` on.
+    pub(crate) fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        use std::io::{Read, Seek, SeekFrom};
+        // Every read seeks first, so a position that a panicking reader left behind does no harm.
+        let mut file = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        file.seek(SeekFrom::Start(offset))?;
+        file.read_exact(bytes)
+    }
+}

@@ -1,0 +1,113 @@
+use super::super::byte_level::utf8_byte_chars;
+use super::*;
+use serde_json::{Map, json};
+
+/// The 243 byte tokens from id 2 on, `Ġt` = 245, and two added tokens: 0 is special, 247 is a run of spaces.
+fn small() -> Value {
+    let mut vocab: Map<String, Value> =
+        utf8_byte_chars().enumerate().map(|(i, (_, c))| (c.to_string(), json!(i + 2))).collect();
+    vocab.insert("<|end|>".into(), json!(0));
+    vocab.insert("Ġt".into(), json!(245));
+    json!({
+        "added_tokens": [
+            {"id": 0, "content": "<|end|>", "special": true, "normalized": false},
+            {"id": 247, "content": "  ", "special": false, "normalized": true},
+        ],
+        "normalizer": {"type": "NFC"},
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true},
+        "decoder": {"type": "ByteLevel"},
+        "model": {"type": "BPE", "vocab": vocab, "merges": ["Ġ t"], "unk_token": null},
+    })
+}
+
+fn parse(document: &Value) -> Result<TokenizerFile, String> {
+    TokenizerFile::parse(Path::new("tokenizer.json"), document.to_string(), 250).map_err(|e| e.to_string())
+}
+
+/// `small()` with the value at each JSON pointer replaced.
+fn edited(edits: &[(&str, Value)]) -> Value {
+    let mut document = small();
+    for (pointer, value) in edits {
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        match document.pointer_mut(parent).unwrap() {
+            Value::Array(list) => list[key.parse::<usize>().unwrap()] = value.clone(),
+            object => object[key] = value.clone(),
+        }
+    }
+    document
+}
+
+#[test]
+fn tokens_are_dense_and_padded() {
+    let tokenizer = parse(&small()).unwrap();
+    assert_eq!((tokenizer.tokens.len(), tokenizer.kinds.len()), (250, 250));
+    let row = |id: usize| (tokenizer.tokens[id].as_str(), tokenizer.kinds[id]);
+    assert_eq!(row(0), ("<|end|>", TokenKind::Control));
+    assert_eq!(row(1), ("[PAD1]", TokenKind::Unused));
+    assert_eq!(row(2), ("Ā", TokenKind::Normal));
+    assert_eq!(row(245), ("Ġt", TokenKind::Normal));
+    assert_eq!(row(246), ("[PAD246]", TokenKind::Unused));
+    assert_eq!(row(247), ("  ", TokenKind::UserDefined));
+    assert_eq!(row(249), ("[PAD249]", TokenKind::Unused));
+    assert_eq!(tokenizer.merges, ["Ġ t"]);
+    assert_eq!(tokenizer.json, small().to_string());
+}
+
+#[test]
+fn both_forms_of_merges_mean_the_same() {
+    let pairs = parse(&edited(&[("/model/merges", json!([["Ġ", "t"]]))])).unwrap();
+    assert_eq!(pairs.merges, parse(&small()).unwrap().merges);
+}
+
+#[test]
+fn what_the_vocabulary_keys_cannot_express_is_refused() {
+    let cases = [
+        ("/model/type", json!("WordPiece"), r#"model.type: "WordPiece", wanted "BPE""#),
+        ("/model/type", json!(null), r#"model.type: missing, wanted "BPE""#),
+        ("/normalizer", json!({"type": "NFKC"}), r#"normalizer: "NFKC" is not supported"#),
+        ("/pre_tokenizer", json!({"type": "Metaspace"}), r#"pre_tokenizer: "Metaspace" is not supported"#),
+        ("/pre_tokenizer", json!(null), "pre_tokenizer: none is not supported"),
+        ("/pre_tokenizer/use_regex", json!(false), "pre_tokenizer.use_regex: false is not supported, wanted true"),
+        ("/pre_tokenizer/add_prefix_space", json!(true), "pre_tokenizer.add_prefix_space: true"),
+        ("/decoder", json!({"type": "WordPiece"}), "decoder: \"WordPiece\""),
+        ("/decoder", json!([1]), "decoder: \"\" is not supported"),
+        ("/model/byte_fallback", json!(true), "model.byte_fallback: is set"),
+        ("/model/ignore_merges", json!(true), "model.ignore_merges: is set"),
+        ("/model/dropout", json!(0.1), "model.dropout: is set"),
+        ("/model/end_of_word_suffix", json!("</w>"), "model.end_of_word_suffix: is set"),
+        ("/model/unk_token", json!("<unk>"), r#"model.unk_token: "<unk>" is no token"#),
+        ("/model/merges", json!(["Ġ t", ["Ġ", "t"]]), "model.merges: 1 of 2 are pairs and the others strings"),
+        ("/model/merges", json!(["Ġt"]), r#"model.merges[0]: "Ġt" is not two pieces"#),
+        ("/model/merges", json!(["Ġ t "]), "is not two pieces"),
+        ("/model/merges", json!([" t"]), "is not two pieces"),
+        ("/model/merges", json!([["Ġ", "t t"]]), "is not two pieces"),
+        ("/model/merges", json!(["Ġ t", "q qq"]), r#"model.merges[1]: "q qq" joins or makes a piece that is not"#),
+        ("/model/merges", json!(["t Ġ"]), "joins or makes a piece"),
+        ("/model/merges", json!([1]), "not the JSON expected"),
+        ("/model/vocab", json!([["a", 0.5]]), "not the JSON expected"),
+        ("/model/vocab", json!({"a": 1}), "model.vocab: no token 'Ā' for byte 0x00: not byte-level"),
+        ("/model/vocab/Ġt", json!(250), r#"model.vocab: "Ġt" has id 250, but vocab_size is 250"#),
+        ("/model/vocab/Ġt", json!(-1), "not the JSON expected"),
+        ("/model/vocab/Ġt", json!(2), r#"model.vocab: "Ā" and "Ġt" both have id 2"#),
+        ("/model/vocab/Ġt", json!(247), r#"model.vocab: "  " and "Ġt" both have id 247"#),
+        ("/model/vocab/a b", json!(246), r#"model.vocab: "a b" (id 246) is not in byte-level spelling"#),
+        ("/model/vocab/<|end|>", json!(246), r#"added_tokens: "<|end|>" has id 0, but also id 246"#),
+        ("/model/vocab/[PAD1]", json!(246), r#"id 1 has no token and "[PAD1]" is taken"#),
+        ("/model/vocab/", json!(246), "the token with id 246 is empty"),
+        ("/added_tokens/1/id", json!(250), "added_tokens: \"  \" has id 250, but vocab_size is 250"),
+        ("/added_tokens/1/id", json!(0), r#"added_tokens: "<|end|>" and "  " both have id 0"#),
+        ("/added_tokens/1/content", json!("<|end|>"), r#"added_tokens: "<|end|>" has id 247, but also id 0"#),
+    ];
+    for (pointer, value, wanted) in cases {
+        let message = parse(&edited(&[(pointer, value)])).expect_err(wanted);
+        assert!(message.contains(wanted), "{pointer}: {message}\nwanted: {wanted}");
+        assert!(message.starts_with("tokenizer.json: ") && !message.contains('\n'), "{message}");
+    }
+}
+
+#[test]
+fn a_repeated_piece_is_refused() {
+    let text = small().to_string().replacen(r#""vocab":{"#, r#""vocab":{"Ġt":9,"#, 1);
+    let message = TokenizerFile::parse(Path::new("t"), text, 250).unwrap_err().to_string();
+    assert!(message.contains("\"Ġt\" comes twice"), "{message}");
+}

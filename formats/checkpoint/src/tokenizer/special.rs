@@ -1,0 +1,94 @@
+//! Which tokens begin and end a text: `tokenizer_config.json` by text, `config.json` by id.
+
+use super::TokenizerFile;
+use super::document::id_of;
+use crate::config::Config;
+use crate::error::{Error, excerpt};
+use crate::json;
+use serde::Deserialize;
+use std::path::Path;
+
+#[derive(Deserialize)]
+struct Named {
+    bos_token: Option<TokenText>,
+    eos_token: Option<TokenText>,
+    unk_token: Option<TokenText>,
+}
+
+/// Transformers writes a plain string, or an object if the token has options.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TokenText {
+    Plain(String),
+    Detailed { content: String },
+}
+
+impl TokenizerFile {
+    /// Sets `bos`, `eos` and `unk`. The tokenizer's own word comes before the model's, as in the reference converter.
+    pub(super) fn name_special(&mut self, path: &Path, text: &str, config: &Config) -> Result<(), Error> {
+        let named: Named = json::parse(path, text)?;
+        let by_text = |key: &str, token: Option<TokenText>| match token {
+            None => Ok(None),
+            Some(TokenText::Plain(text) | TokenText::Detailed { content: text }) => id_of(&self.tokens, &text)
+                .map(Some)
+                .ok_or_else(|| Error::json(path, key, format!("{} is not in tokenizer.json", excerpt(&text)))),
+        };
+        let by_id = |key: &str, id: Option<u32>| match id {
+            Some(id) if id as usize >= self.tokens.len() => {
+                let reason = format!("{id}, but vocab_size is {}", self.tokens.len());
+                Err(Error::json(&path.with_file_name("config.json"), key, reason))
+            }
+            id => Ok(id),
+        };
+        let bos = by_text("bos_token", named.bos_token)?.or(by_id("bos_token_id", config.bos_token)?);
+        let eos = by_text("eos_token", named.eos_token)?.or(by_id("eos_token_id", config.eos_token)?);
+        let unk = by_text("unk_token", named.unk_token)?.or(self.unk);
+        (self.bos, self.eos, self.unk) = (bos, eos, unk);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(special: &str, ids: &str) -> Result<[Option<u32>; 3], String> {
+        let config = format!(
+            r#"{{"model_type": "gpt_neox", "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1,
+                "vocab_size": 3, "max_position_embeddings": 8, "rotary_pct": 1.0{ids}}}"#
+        );
+        let config = Config::parse(Path::new("config.json"), &config).unwrap();
+        let mut tokenizer = TokenizerFile {
+            json: String::new(),
+            tokens: ["<a>", "b", "<c>"].map(str::to_owned).to_vec(),
+            kinds: Vec::new(),
+            merges: Vec::new(),
+            bos: None,
+            eos: None,
+            unk: Some(1),
+        };
+        tokenizer.name_special(Path::new("m/tokenizer_config.json"), special, &config).map_err(|e| e.to_string())?;
+        Ok([tokenizer.bos, tokenizer.eos, tokenizer.unk])
+    }
+
+    #[test]
+    fn the_tokenizers_word_comes_first() {
+        assert_eq!(named("{}", ""), Ok([None, None, Some(1)]));
+        assert_eq!(named("{}", r#", "bos_token_id": 2, "eos_token_id": [0, 1]"#), Ok([Some(2), Some(0), Some(1)]));
+        let special = r#"{"bos_token": "<a>", "eos_token": {"content": "<c>", "lstrip": false}, "unk_token": "<a>"}"#;
+        assert_eq!(named(special, r#", "bos_token_id": 2, "eos_token_id": 1"#), Ok([Some(0), Some(2), Some(0)]));
+    }
+
+    #[test]
+    fn tokens_that_are_not_there_are_refused() {
+        for (special, ids, wanted) in [
+            (r#"{"eos_token": "</s>"}"#, "", r#"m/tokenizer_config.json: eos_token: "</s>" is not in tokenizer.json"#),
+            ("{}", r#", "eos_token_id": 3"#, "m/config.json: eos_token_id: 3, but vocab_size is 3"),
+            (r#"{"bos_token": 1}"#, "", "m/tokenizer_config.json: not the JSON expected"),
+            ("[]", "", "m/tokenizer_config.json: "),
+        ] {
+            let message = named(special, ids).unwrap_err();
+            assert!(message.starts_with(wanted), "{message}");
+        }
+    }
+}

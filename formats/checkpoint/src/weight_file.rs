@@ -1,0 +1,200 @@
+//! One safetensors file: the header checked, the data read by position.
+//!
+//! ```text
+//! byte  0        8                8 + n
+//!       | n u64  | n bytes JSON   | the tensors by ascending offset, without holes, to the end of the file
+//! ```
+//!
+//! All little-endian. The format's own description: <https://github.com/huggingface/safetensors#format>.
+
+use crate::error::{Error, excerpt};
+use crate::files::{open_regular, placeholder};
+use crate::positioned::PositionedFile;
+use safetensors::SafeTensorError;
+use safetensors::tensor::{Metadata, TensorInfo};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Bytes of the length field before the header.
+const LENGTH_BYTES: u64 = 8;
+/// The format's own limit.
+const HEADER_LIMIT_BYTES: u64 = 100_000_000;
+/// Enough to recognise what a failed download left behind.
+const SNIFFED_BYTES: u64 = 64;
+
+/// An open weight file. Every range in `tensors` lies within it.
+#[derive(Debug)]
+pub(crate) struct WeightFile {
+    pub(crate) path: PathBuf,
+    /// By ascending offset.
+    pub(crate) tensors: Vec<HeaderTensor>,
+    file: PositionedFile,
+}
+
+/// A tensor as the header lists it.
+#[derive(Debug)]
+pub(crate) struct HeaderTensor {
+    pub(crate) name: String,
+    pub(crate) dtype: safetensors::Dtype,
+    pub(crate) shape: Vec<usize>,
+    /// In bytes from the start of the file.
+    pub(crate) offset: u64,
+}
+
+impl WeightFile {
+    /// Opens `path` and checks its header.
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let (file, file_bytes) = open_regular(path)?;
+        let file = PositionedFile::new(file);
+        let read = |offset: u64, n_bytes: u64| -> Result<Vec<u8>, Error> {
+            // Callers have checked the range against the file, so this never asks for memory a small file can claim.
+            let mut bytes = vec![0; n_bytes as usize];
+            file.read_exact_at(&mut bytes, offset).map_err(|e| Error::io(path, e))?;
+            Ok(bytes)
+        };
+        let start = read(0, file_bytes.min(SNIFFED_BYTES))?;
+        if let Some(reason) = placeholder(&start) {
+            return Err(Error::layout(path, reason));
+        }
+        let header_bytes = header_len(path, &start, file_bytes)?;
+        let header = read(LENGTH_BYTES, header_bytes)?;
+        let data_offset = LENGTH_BYTES + header_bytes;
+        let tensors = parse_header(path, &header, data_offset, file_bytes)?;
+        Ok(Self { path: path.to_owned(), tensors, file })
+    }
+
+    /// Fills `bytes` from `offset`.
+    pub(crate) fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<(), Error> {
+        self.file.read_exact_at(bytes, offset).map_err(|e| Error::io(&self.path, e))
+    }
+}
+
+/// The header's length, from the `start` of a file of `file_bytes`.
+fn header_len(path: &Path, start: &[u8], file_bytes: u64) -> Result<u64, Error> {
+    let Some(length) = start.first_chunk::<8>() else {
+        let reason = format!("the file ends here, wanted the {LENGTH_BYTES} bytes of a safetensors header length");
+        return Err(Error::container(path, file_bytes, reason));
+    };
+    let length = u64::from_le_bytes(*length);
+    if length > HEADER_LIMIT_BYTES {
+        let reason =
+            format!("header length {length}, at most {HEADER_LIMIT_BYTES} are allowed: not a safetensors file?");
+        return Err(Error::container(path, 0, reason));
+    }
+    if length > file_bytes - LENGTH_BYTES {
+        let reason = format!("header length {length}, but only {} bytes follow: truncated?", file_bytes - LENGTH_BYTES);
+        return Err(Error::container(path, 0, reason));
+    }
+    match start.get(LENGTH_BYTES as usize) {
+        _ if length == 0 => Err(Error::container(path, 0, "header length 0")),
+        Some(b'{') => Ok(length),
+        _ => Err(Error::container(path, LENGTH_BYTES, "the header does not start with '{': not a safetensors file?")),
+    }
+}
+
+/// The checked tensors of a header, by ascending offset.
+fn parse_header(path: &Path, header: &[u8], data_offset: u64, file_bytes: u64) -> Result<Vec<HeaderTensor>, Error> {
+    let text = str::from_utf8(header)
+        .map_err(|e| Error::container(path, LENGTH_BYTES + e.valid_up_to() as u64, "the header is not UTF-8"))?;
+    let Header(mut tensors) = serde_json::from_str(text)
+        .map_err(|e| Error::container(path, LENGTH_BYTES, format!("the header cannot be read: {e}")))?;
+    for (name, info) in &tensors {
+        check_size(info).map_err(|reason| Error::tensor(path, name, reason))?;
+    }
+    tensors.sort_by_key(|(_, info)| info.data_offsets);
+    let names: Vec<String> = tensors.iter().map(|(name, _)| name.clone()).collect();
+    // Finds overlaps, holes and a first tensor that does not start at 0.
+    let metadata = Metadata::new(None, tensors).map_err(|e| match e {
+        SafeTensorError::InvalidOffset(name) => {
+            Error::tensor(path, &name, "its data does not start where the tensor before it ends (overlap or hole)")
+        }
+        other => Error::container(path, LENGTH_BYTES, format!("the header is invalid: {other}")),
+    })?;
+    let data_bytes = file_bytes - data_offset;
+    if metadata.data_len() as u64 != data_bytes {
+        let reason = format!("{data_bytes} bytes of tensor data, the header describes {}", metadata.data_len());
+        return Err(Error::container(path, data_offset, reason));
+    }
+    let listed = names.into_iter().filter_map(|name| {
+        let info = metadata.info(&name)?;
+        let offset = data_offset + info.data_offsets.0 as u64;
+        Some(HeaderTensor { dtype: info.dtype, shape: info.shape.clone(), offset, name })
+    });
+    Ok(listed.collect())
+}
+
+/// Whether a tensor's range is as long as its shape and type need.
+fn check_size(info: &TensorInfo) -> Result<(), String> {
+    let (start, end) = info.data_offsets;
+    let n_bits = info.shape.iter().try_fold(info.dtype.bitsize(), |product, &dim| product.checked_mul(dim));
+    match (n_bits, end.checked_sub(start)) {
+        (Some(n_bits), Some(n_bytes)) if n_bits.is_multiple_of(8) && n_bits / 8 == n_bytes => Ok(()),
+        (_, None) => Err(format!("data_offsets [{start}, {end}] are inverted")),
+        (None, _) => Err(format!("shape {:?} is too large to be real", Shown(&info.shape))),
+        (Some(n_bits), Some(n_bytes)) => Err(format!(
+            "data_offsets [{start}, {end}] hold {n_bytes} bytes, shape {:?} of {:?} needs {}",
+            Shown(&info.shape),
+            info.dtype,
+            n_bits.div_ceil(8),
+        )),
+    }
+}
+
+/// A shape for a message. A hostile one may have a million dimensions.
+pub(crate) struct Shown<'s>(pub(crate) &'s [usize]);
+
+impl fmt::Debug for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN_DIMS: usize = 6;
+        match self.0.get(..SHOWN_DIMS) {
+            Some(start) if self.0.len() > SHOWN_DIMS => {
+                write!(f, "{start:?} and {} more dimensions", self.0.len() - SHOWN_DIMS)
+            }
+            _ => write!(f, "{:?}", self.0),
+        }
+    }
+}
+
+/// The entries of a header, in its order, names unique.
+///
+/// The crate's own deserializer keeps the last of two entries with one name; everything it checks beyond that is
+/// checked here through its types.
+struct Header(Vec<(String, TensorInfo)>);
+
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Header;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of tensors")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Header, A::Error> {
+                let mut tensors = Vec::new();
+                let mut seen = HashSet::new();
+                while let Some(name) = access.next_key::<String>()? {
+                    let in_entry = |e: A::Error| A::Error::custom(format_args!("{}: {e}", excerpt(&name)));
+                    if name == "__metadata__" {
+                        access.next_value::<HashMap<String, String>>().map_err(in_entry)?;
+                    } else {
+                        tensors.push((name.clone(), access.next_value().map_err(in_entry)?));
+                    }
+                    if let Some(twice) = seen.replace(name) {
+                        return Err(A::Error::custom(format_args!("{} comes twice", excerpt(&twice))));
+                    }
+                }
+                Ok(Header(tensors))
+            }
+        }
+
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+use super::*;
+use crate::value::Value;
+
+/// The 243 bytes of UTF-8, then `he`, an end-of-text token and padding.
+fn small() -> Vocab {
+    let mut tokens: Vec<String> = byte_level::text_letters().map(|(_, letter)| letter.to_string()).collect();
+    let mut kinds = vec![TokenKind::Normal; 243];
+    for (text, kind) in
+        [("he", TokenKind::Normal), ("<|endoftext|>", TokenKind::Control), ("[PAD245]", TokenKind::Unused)]
+    {
+        tokens.push(text.to_owned());
+        kinds.push(kind);
+    }
+    let merges = vec!["h e".to_owned()];
+    let (bos, eos, unk) = (Some(244), Some(244), None);
+    Vocab { tokens, kinds, merges, bos, eos, unk, pre: "olmo".to_owned(), huggingface_json: None }
+}
+
+fn metadata() -> Metadata {
+    let mut m = Metadata::new();
+    small().to_metadata(&mut m);
+    m
+}
+
+#[test]
+fn round_trips_with_and_without_the_json() {
+    for huggingface_json in [None, Some("{\"model\": {}}".to_owned())] {
+        let vocab = Vocab { huggingface_json, ..small() };
+        let mut m = Metadata::new();
+        vocab.to_metadata(&mut m);
+        assert_eq!(Vocab::from_metadata(&m), Ok(vocab));
+    }
+}
+
+#[test]
+fn accepts_what_older_files_leave_out() {
+    let mut m = metadata();
+    for key in [keys::TOKEN_TYPE, keys::TOKENIZER_PRE, keys::BOS, keys::ADD_BOS, keys::ADD_EOS] {
+        assert!(m.remove(key).is_some(), "{key}");
+    }
+    let vocab = Vocab::from_metadata(&m).unwrap();
+    assert_eq!((vocab.pre.as_str(), vocab.bos, vocab.kinds[244]), ("gpt-2", None, TokenKind::Normal));
+}
+
+#[test]
+fn the_json_makes_split_and_bytes_its_own_affair() {
+    let mut m = metadata();
+    m.insert(keys::TOKENIZER_PRE, "llama-bpe");
+    m.insert(keys::TOKENS, vec!["h".to_owned(), "e".to_owned(), "he".to_owned()]);
+    m.insert(keys::TOKEN_TYPE, vec![1i32; 3]);
+    m.insert(keys::BOS, 0u32);
+    m.insert(keys::EOS, 0u32);
+    assert!(Vocab::from_metadata(&m).is_err());
+    m.insert(keys::HUGGINGFACE_JSON, "{}");
+    assert!(Vocab::from_metadata(&m).is_ok());
+}
+
+/// A change to a valid vocabulary, and what the error must say.
+type Case = (&'static str, fn(&mut Metadata), &'static str);
+
+fn edit_tokens(m: &mut Metadata, edit: impl FnOnce(&mut Vec<String>)) {
+    let mut tokens = m.strings(keys::TOKENS).unwrap().unwrap().to_vec();
+    edit(&mut tokens);
+    m.insert(keys::TOKENS, tokens);
+}
+
+fn edit_kinds(m: &mut Metadata, edit: impl FnOnce(&mut Vec<i32>)) {
+    let mut kinds = m.i32s(keys::TOKEN_TYPE).unwrap().unwrap();
+    edit(&mut kinds);
+    m.insert(keys::TOKEN_TYPE, kinds);
+}
+
+fn set_merge(m: &mut Metadata, merge: &str) {
+    m.insert(keys::MERGES, vec![merge.to_owned()]);
+}
+
+const CASES: &[Case] = &[
+    ("no tokens key", |m| drop(m.remove(keys::TOKENS)), "tokens': found no such key"),
+    ("tokens a string", |m| m.insert(keys::TOKENS, "a b"), "tokens': found string 'a b', wanted an array of strings"),
+    ("tokens numbers", |m| m.insert(keys::TOKENS, vec![1u32]), "found array of 1 u32, wanted an array of strings"),
+    (
+        "zero tokens",
+        |m| {
+            m.insert(keys::TOKENS, Vec::<String>::new());
+            m.insert(keys::TOKEN_TYPE, Vec::<i32>::new());
+        },
+        "found no tokens",
+    ),
+    ("duplicate", |m| edit_tokens(m, |t| t[245] = "he".into()), "found tokens 243 and 245 both 'he'"),
+    ("kinds f32", |m| m.insert(keys::TOKEN_TYPE, vec![1f32; 246]), "found array of 246 f32"),
+    ("kinds short", |m| edit_kinds(m, |k| k.truncate(245)), "found 245 kinds, wanted 246"),
+    ("kinds long", |m| edit_kinds(m, |k| k.push(1)), "found 247 kinds, wanted 246"),
+    ("kind 0", |m| edit_kinds(m, |k| k[3] = 0), "found kind 0 of token 3"),
+    ("kind 7", |m| edit_kinds(m, |k| k[3] = 7), "found kind 7 of token 3"),
+    ("scores u8", |m| m.insert(keys::SCORES, vec![0u8; 246]), "found array of 246 u8, wanted array of 246 f32"),
+    ("scores short", |m| m.insert(keys::SCORES, vec![0f32; 3]), "found array of 3 f32"),
+    ("no merges", |m| drop(m.remove(keys::MERGES)), "merges': found no such key"),
+    ("merge without space", |m| set_merge(m, "he"), "found merge 0, 'he', wanted two pieces"),
+    ("merge of three", |m| set_merge(m, "h e l"), "found merge 0, 'h e l', wanted two pieces"),
+    ("empty left half", |m| set_merge(m, " e"), "wanted two pieces"),
+    ("empty right half", |m| set_merge(m, "h "), "wanted two pieces"),
+    ("unknown half", |m| set_merge(m, "he lo"), "'lo' is none"),
+    ("unknown whole", |m| set_merge(m, "e h"), "'eh' is none"),
+    ("bos past the end", |m| m.insert(keys::BOS, 246u32), "bos_token_id': found 246, wanted an id below 246"),
+    ("eos -1", |m| m.insert(keys::EOS, u32::MAX), "eos_token_id': found 4294967295"),
+    ("unk past the end", |m| m.insert(keys::UNK, 300u32), "unknown_token_id': found 300"),
+    ("add bos", |m| m.insert(keys::ADD_BOS, true), "add_bos_token': found true"),
+    ("no model", |m| drop(m.remove(keys::TOKENIZER_MODEL)), "model': found no such key"),
+    ("other model", |m| m.insert(keys::TOKENIZER_MODEL, "llama"), "model': found 'llama', wanted 'gpt2'"),
+    ("other split", |m| m.insert(keys::TOKENIZER_PRE, "llama-bpe"), "pre': found 'llama-bpe', wanted one of olmo"),
+    ("byte missing", |m| edit_tokens(m, |t| t[10] = "x y".into()), "found no token for byte 0x0a, 'Ċ'"),
+    ("huge token", |m| edit_tokens(m, |t| t[245] = "x".repeat(65536)), "found token 245 of 65536 bytes"),
+    (
+        "byte token -1",
+        |m| {
+            edit_tokens(m, |t| t[245] = "<0x-1>".into());
+            edit_kinds(m, |k| k[245] = 6);
+        },
+        "found token 245, '<0x-1>', of kind byte",
+    ),
+    (
+        "byte token ZZ",
+        |m| {
+            edit_tokens(m, |t| t[245] = "<0xZZ>".into());
+            edit_kinds(m, |k| k[245] = 6);
+        },
+        "found token 245, '<0xZZ>', of kind byte",
+    ),
+];
+
+#[test]
+fn refuses_vocabularies_that_do_not_fit_together() {
+    for (name, change, wanted) in CASES {
+        let mut m = metadata();
+        change(&mut m);
+        let line = Vocab::from_metadata(&m).unwrap_err().to_string();
+        assert!(line.starts_with("key 'tokenizer.ggml.") && line.contains(wanted), "{name}: {line}");
+    }
+}
+
+#[test]
+fn kinds_of_any_integer_width_are_read() {
+    let mut m = metadata();
+    let kinds: Vec<u8> = small().kinds.iter().map(|k| k.id() as u8).collect();
+    m.insert(keys::TOKEN_TYPE, Value::from(kinds));
+    assert_eq!(Vocab::from_metadata(&m), Ok(small()));
+}

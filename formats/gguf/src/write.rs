@@ -1,0 +1,142 @@
+//! The writer: a header and a plan of the data, for the caller to stream.
+
+use crate::error::Error;
+use crate::metadata::Metadata;
+use crate::read::index_by_name;
+use crate::rules::{self, MAGIC, VERSION};
+use crate::tensor::TensorInfo;
+use crate::value::{Array, Value, for_each_number};
+use byteorder::{ByteOrder, LE};
+use pythia_tensor::TensorType;
+
+/// Where everything goes in a file about to be written.
+///
+/// The file is [`header`](Self::header), then each of [`tensors`](Self::tensors) at its offset, with zeros between
+/// and after them up to [`total_bytes`](Self::total_bytes).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layout {
+    header: Vec<u8>,
+    tensors: Vec<TensorInfo>,
+    total_bytes: u64,
+}
+
+impl Layout {
+    /// Plans a version 3 file. `tensors` are name, type and dimensions, the row length first, in file order.
+    ///
+    /// Data is aligned to 32 bytes, or to `general.alignment` if the metadata has it.
+    ///
+    /// # Errors
+    /// If a key, a name, a shape or the alignment breaks a rule of the format: what this accepts,
+    /// [`Gguf::parse`](crate::Gguf::parse) reads back.
+    pub fn new(metadata: &Metadata, tensors: Vec<(String, TensorType, Vec<u64>)>) -> Result<Self, Error> {
+        let alignment = rules::alignment(metadata)?;
+        let (mut tensors, data_bytes) = plan(tensors, alignment)?;
+        index_by_name(&tensors)?;
+
+        let mut header = Vec::new();
+        header.extend_from_slice(MAGIC);
+        put_u32(&mut header, VERSION);
+        put_u64(&mut header, tensors.len() as u64);
+        put_u64(&mut header, metadata.len() as u64);
+        for (key, value) in metadata.iter() {
+            rules::check_key(key)?;
+            put_string(&mut header, key);
+            put_u32(&mut header, value.type_id());
+            put_value(&mut header, value);
+        }
+        for t in &tensors {
+            put_tensor(&mut header, t);
+        }
+        header.resize(header.len().next_multiple_of(alignment as usize), 0);
+
+        let data_offset = header.len() as u64;
+        let total_bytes = data_offset.checked_add(data_bytes);
+        let total_bytes = total_bytes.ok_or_else(|| Error::header("2^64 bytes of tensors", "a smaller file"))?;
+        for t in &mut tensors {
+            t.offset += data_offset;
+        }
+        Ok(Self { header, tensors, total_bytes })
+    }
+
+    /// The first bytes of the file, from the magic to the padding before the data.
+    pub fn header(&self) -> &[u8] {
+        &self.header
+    }
+
+    /// The tensors in file order, with offsets from the start of the file.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    /// Length of the whole file, padding after the last tensor included.
+    pub fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+}
+
+/// Entries with offsets relative to the data, and the bytes of the data.
+fn plan(tensors: Vec<(String, TensorType, Vec<u64>)>, alignment: u64) -> Result<(Vec<TensorInfo>, u64), Error> {
+    let mut infos = Vec::with_capacity(tensors.len());
+    let mut offset = 0u64;
+    for (name, ty, dims) in tensors {
+        rules::check_tensor_name(&name)?;
+        let ty = ty.into();
+        let n_bytes = rules::tensor_bytes(&name, ty, &dims)?;
+        let end = offset.checked_add(n_bytes).and_then(|end| rules::pad(end, alignment));
+        let end = end.ok_or_else(|| Error::tensor(&name, "an end past 2^64 bytes", "a smaller file"))?;
+        infos.push(TensorInfo { name, ty, dims, offset, n_bytes });
+        offset = end;
+    }
+    Ok((infos, offset))
+}
+
+fn put_u32(out: &mut Vec<u8>, value: u32) {
+    let mut bytes = [0; 4];
+    LE::write_u32(&mut bytes, value);
+    out.extend_from_slice(&bytes);
+}
+
+fn put_u64(out: &mut Vec<u8>, value: u64) {
+    let mut bytes = [0; 8];
+    LE::write_u64(&mut bytes, value);
+    out.extend_from_slice(&bytes);
+}
+
+fn put_string(out: &mut Vec<u8>, text: &str) {
+    put_u64(out, text.len() as u64);
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn put_tensor(out: &mut Vec<u8>, t: &TensorInfo) {
+    put_string(out, &t.name);
+    put_u32(out, t.dims.len() as u32); // at most 4
+    for &extent in &t.dims {
+        put_u64(out, extent);
+    }
+    put_u32(out, t.ty.id());
+    put_u64(out, t.offset);
+}
+
+macro_rules! define_value_writers {
+    ($(($variant:ident, $t:ident, $id:literal),)*) => {
+        fn put_value(out: &mut Vec<u8>, value: &Value) {
+            match value {
+                $(Value::$variant(v) => out.extend_from_slice(&v.to_le_bytes()),)*
+                Value::Bool(v) => out.push((*v).into()),
+                Value::String(v) => put_string(out, v),
+                Value::Array(v) => put_array(out, v),
+            }
+        }
+
+        fn put_array(out: &mut Vec<u8>, array: &Array) {
+            put_u32(out, array.element_id());
+            put_u64(out, array.len() as u64);
+            match array {
+                $(Array::$variant(values) => out.extend(values.iter().flat_map(|v| v.to_le_bytes())),)*
+                Array::Bool(values) => out.extend(values.iter().map(|&v| u8::from(v))),
+                Array::String(values) => values.iter().for_each(|v| put_string(out, v)),
+            }
+        }
+    };
+}
+for_each_number!(define_value_writers);

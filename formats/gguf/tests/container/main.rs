@@ -1,0 +1,5 @@
+//! Whole files through the public interface: what is written, what is read, and what is refused.
+
+mod hostile;
+mod raw;
+mod round_trip;

@@ -1,1 +1,5 @@
-fn main() {}
+//! `pythia-quant`: see `pythia_cli::quant`.
+
+fn main() -> std::process::ExitCode {
+    pythia_cli::quant::main()
+}

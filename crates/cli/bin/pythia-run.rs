@@ -1,1 +1,5 @@
-fn main() {}
+//! `pythia-run`: see `pythia_cli::run`.
+
+fn main() -> std::process::ExitCode {
+    pythia_cli::run::main()
+}

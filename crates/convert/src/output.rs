@@ -74,8 +74,9 @@ pub fn check_target(target: &Path, inputs: &[PathBuf], force: bool) -> Result<()
         let (target, input) = (target.display(), input.display());
         return Err(Error::Request(format!("{target}: the output would replace the input {input}")));
     }
-    if target.is_dir() {
-        return Err(Error::Request(format!("{}: is a folder, a file was wanted", target.display())));
+    // A rename would put a file in the place of `/dev/null`, too.
+    if target.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(Error::Request(format!("{}: exists and is not a regular file", target.display())));
     }
     if !force && target.symlink_metadata().is_ok() {
         return Err(exists(target));
@@ -182,6 +183,6 @@ mod tests {
             assert!(error.contains("would replace the input"), "{error}");
         }
         let error = check_target(dir.path(), &[], true).unwrap_err().to_string();
-        assert!(error.contains("is a folder"), "{error}");
+        assert!(error.contains("not a regular file"), "{error}");
     }
 }

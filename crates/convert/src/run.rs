@@ -305,3 +305,46 @@ fn read_rows(checkpoint: &Checkpoint, tensor: &PlannedTensor, rows: Range<usize>
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pythia_checkpoint::SourceTensor;
+
+    fn tensor(types: &[TensorType]) -> PlannedTensor {
+        let shape = vec![1, 256];
+        let source = SourceTensor { name: "w".into(), dtype: Dtype::F32, shape: shape.clone(), file: 0, offset: 0 };
+        let encodings = types.iter().map(|&ty| Encoding { ty, places: vec![] }).collect();
+        PlannedTensor { name: "w".into(), shape, source, encodings, order: None }
+    }
+
+    #[test]
+    fn values_that_a_type_cannot_hold_are_refused() {
+        let refused = |value: f32, types: &[TensorType]| {
+            let mut values = [0.5; 256];
+            values[77] = value;
+            check_values(&tensor(types), &values).err().map(|e| e.to_string())
+        };
+        for value in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -f32::NAN] {
+            assert!(refused(value, &[TensorType::F32]).unwrap().contains("not finite"), "{value}");
+        }
+        for value in [65520.0, -1e30] {
+            assert_eq!(refused(value, &[TensorType::F32, TensorType::BF16]), None);
+            let message = refused(value, &[TensorType::BF16, TensorType::Q8_0]).unwrap();
+            assert!(message.contains("too large for the f16 in Q8_0"), "{message}");
+        }
+        assert_eq!(refused(-65519.0, &[TensorType::F16]), None);
+        assert!(half::f16::from_f32(65519.0).is_finite() && half::f16::from_f32(65520.0).is_infinite());
+    }
+
+    #[test]
+    fn a_type_that_is_the_sources_is_copied_bit_for_bit() {
+        // A signalling NaN: any arithmetic would change it.
+        let source = 0x7f80_0001u32.to_le_bytes();
+        let mut out = vec![1];
+        append(TensorType::F32, Dtype::F32, &source, &[f32::NAN], &mut out);
+        assert_eq!(out, [&[1][..], &source].concat());
+        append(TensorType::F16, Dtype::F32, &1f32.to_le_bytes(), &[1.0], &mut out);
+        assert_eq!(out[5..], [0x00, 0x3c]);
+    }
+}

@@ -9,19 +9,19 @@
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! verbs {
     () => {};
-    (fn $name:ident(self $(, $arg:ident: $ty:ty)*) -> $ret:ty $body:block $($rest:tt)*) => {
+    (fn $name:ident($self:ident $(, $arg:ident: $ty:ty)*) -> $ret:ty $body:block $($rest:tt)*) => {
         #[inline(always)]
         #[allow(unused_unsafe)] // where the body only calls shared helpers
-        fn $name(self $(, $arg: $ty)*) -> $ret {
+        fn $name($self $(, $arg: $ty)*) -> $ret {
             // SAFETY: `self` is a token, which exists only where the CPU has the features of these intrinsics.
             unsafe { $body }
         }
         verbs! { $($rest)* }
     };
-    (unsafe fn $name:ident(self $(, $arg:ident: $ty:ty)*) -> $ret:ty $body:block $($rest:tt)*) => {
+    (unsafe fn $name:ident($self:ident $(, $arg:ident: $ty:ty)*) -> $ret:ty $body:block $($rest:tt)*) => {
         #[inline(always)]
         #[allow(unused_unsafe)]
-        unsafe fn $name(self $(, $arg: $ty)*) -> $ret {
+        unsafe fn $name($self $(, $arg: $ty)*) -> $ret {
             // SAFETY: as above for the features; the caller answers for the memory behind the pointers.
             unsafe { $body }
         }
@@ -145,8 +145,9 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     /// The same for prepared signed codes.
     fn dot4_i8(self, acc: Self::N, w: Self::P, a: i32) -> Self::N;
 
-    /// Asks for the cache line of `p`; the address need not be readable.
-    fn prefetch(self, p: *const u8);
+    /// Asks for the cache line of `p`, into the nearest cache or, where `far`, the one behind it; the address need not
+    /// be readable.
+    fn prefetch(self, p: *const u8, far: bool);
 }
 
 /// A computation that is generic over the ISA: a struct of its arguments.

@@ -15,8 +15,9 @@ use std::thread::{self, JoinHandle, Thread};
 
 /// How often a worker looks for a job before it parks: some hundred microseconds.
 const SPINS_BEFORE_PARK: u32 = 20_000;
-/// After so many looks it offers its processor to others first.
-const SPINS_BEFORE_YIELD: u32 = 4_000;
+/// Every so many looks it offers its processor to others: on a machine with fewer processors than threads that is what
+/// lets the one that has the work get on.
+const SPINS_BEFORE_YIELD: u32 = 256;
 
 /// Threads that run the tasks of one job at a time.
 pub struct Team {

@@ -143,7 +143,9 @@ unsafe impl Isa for Avx2 {
             let one = |w| dot_unsigned(_mm256_abs_epi8(w), _mm256_sign_epi8(a, w));
             [_mm256_add_epi32(acc[0], one(w[0])), _mm256_add_epi32(acc[1], one(w[1]))]
         }
-        fn prefetch(self, p: *const u8) -> () { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        fn prefetch(self, p: *const u8, far: bool) -> () {
+            if far { _mm_prefetch::<_MM_HINT_T1>(p.cast()) } else { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        }
     }
 
     #[inline(always)]

@@ -103,7 +103,9 @@ unsafe impl Isa for Avx512 {
         fn dot4_i8(self, acc: __m512i, w: __m512i, a: i32) -> __m512i {
             _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(a))
         }
-        fn prefetch(self, p: *const u8) -> () { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        fn prefetch(self, p: *const u8, far: bool) -> () {
+            if far { _mm_prefetch::<_MM_HINT_T1>(p.cast()) } else { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        }
     }
 
     #[inline(always)]

@@ -197,8 +197,12 @@ unsafe impl<const DOT: bool> Isa for Neon<DOT> {
             four!(i => self.sdot(acc[i], w[i], a))
         }
         fn dot4_i8(self, acc: N, w: [int8x16_t; 4], a: i32) -> N { self.dot4_u7(acc, w, a) }
-        fn prefetch(self, p: *const u8) -> () {
-            asm!("prfm pldl1keep, [{p}]", p = in(reg) p, options(readonly, nostack, preserves_flags))
+        fn prefetch(self, p: *const u8, far: bool) -> () {
+            if far {
+                asm!("prfm pldl2keep, [{p}]", p = in(reg) p, options(readonly, nostack, preserves_flags));
+            } else {
+                asm!("prfm pldl1keep, [{p}]", p = in(reg) p, options(readonly, nostack, preserves_flags));
+            }
         }
     }
 

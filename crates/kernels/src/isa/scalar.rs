@@ -220,5 +220,5 @@ unsafe impl Isa for Scalar {
         from_fn(|l| acc[l] + (0..4).map(|j| i32::from(w[l][j] as i8) * i32::from(a[j] as i8)).sum::<i32>())
     }
     #[inline(always)]
-    fn prefetch(self, _: *const u8) {}
+    fn prefetch(self, _: *const u8, _: bool) {}
 }

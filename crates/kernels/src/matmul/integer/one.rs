@@ -8,6 +8,11 @@ use std::ops::Range;
 
 const CACHE_LINE_BYTES: usize = 64;
 
+/// Sixteen rows that take more than this are asked for into the second cache: together with the rows being read they
+/// would push each other out of the first. Measured on Zen 4 (32 KiB): rows of 2304 and 4352 bytes gain half again,
+/// rows of 576 bytes lose a third.
+const NEAR_BYTES: usize = 12 << 10;
+
 pub(super) struct One<'a, T> {
     pub(super) job: &'a Job<'a>,
     pub(super) corrections: &'a Corrections,
@@ -46,11 +51,12 @@ impl<T: Format> One<'_, T> {
         // next 16 rows are asked for in the order they lie in, as much per unit as a unit of 16 rows takes.
         let ahead_per_unit = LANES * size_of::<T>() / units_per_block;
         let mut ahead = rows.cast::<u8>().wrapping_add(LANES * stride);
+        let far = LANES * stride > NEAR_BYTES;
         let mut acc = isa.splat(0.0);
         for u in 0..units {
             let mut line = 0;
             while line < ahead_per_unit {
-                isa.prefetch(ahead.wrapping_add(line));
+                isa.prefetch(ahead.wrapping_add(line), far);
                 line += CACHE_LINE_BYTES;
             }
             ahead = ahead.wrapping_add(ahead_per_unit);

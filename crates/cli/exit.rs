@@ -1,0 +1,169 @@
+//! How a program ends: exit codes, one-line errors, Ctrl-C.
+
+use clap::Parser;
+use clap::error::ErrorKind as ClapErrorKind;
+use std::fmt::{self, Display};
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Why a program could not do what it was asked, and the exit code that says so to scripts (`sysexits.h`).
+#[derive(Debug)]
+pub struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    /// The command line asks for something that cannot be: exit code 2.
+    pub fn usage(message: impl Display) -> Self {
+        Self::new(2, message)
+    }
+
+    /// A file holds something it should not: exit code 65.
+    pub fn data(message: impl Display) -> Self {
+        Self::new(65, message)
+    }
+
+    /// The operating system refused: exit code 74.
+    pub fn io(message: impl Display) -> Self {
+        Self::new(74, message)
+    }
+
+    /// The operating system refused `path`: exit code 74.
+    pub fn at(path: &Path, error: &io::Error) -> Self {
+        Self::io(format_args!("{}: {error}", path.display()))
+    }
+
+    /// The user pressed Ctrl-C: exit code 130.
+    pub fn interrupted() -> Self {
+        Self::new(130, "interrupted")
+    }
+
+    fn new(code: u8, message: impl Display) -> Self {
+        Self { code, message: message.to_string() }
+    }
+
+    /// The exit code.
+    pub fn code(&self) -> u8 {
+        self.code
+    }
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<pythia_convert::Error> for Failure {
+    fn from(error: pythia_convert::Error) -> Self {
+        match error.kind() {
+            pythia_convert::ErrorKind::Usage => Self::usage(error),
+            pythia_convert::ErrorKind::Data => Self::data(error),
+            pythia_convert::ErrorKind::Io => Self::io(error),
+            pythia_convert::ErrorKind::Cancelled => Self::interrupted(),
+        }
+    }
+}
+
+impl From<pythia_checkpoint::Error> for Failure {
+    fn from(error: pythia_checkpoint::Error) -> Self {
+        pythia_convert::Error::from(error).into()
+    }
+}
+
+/// The code of `result`; its error goes to stderr as `PROGRAM: error: ...`, in one line.
+pub fn report(program: &str, result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Messages are one line by contract; a name from a file must not break it.
+            let line = failure.message.replace(['\n', '\r'], " ");
+            // Nobody is left to hear that stderr is closed.
+            let _ = writeln!(io::stderr(), "{program}: error: {line}");
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Parses the command line.
+///
+/// # Errors
+/// The exit code, when there is nothing left to do: help was printed, or the error was reported.
+pub fn parse<T: Parser>(program: &str) -> Result<T, ExitCode> {
+    T::try_parse().map_err(|error| match error.kind() {
+        ClapErrorKind::DisplayHelp
+        | ClapErrorKind::DisplayVersion
+        | ClapErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+        }
+        _ => report(program, Err(Failure::usage(one_line(&error.to_string())))),
+    })
+}
+
+/// The first paragraph of a clap error, as one line.
+fn one_line(text: &str) -> String {
+    let paragraph = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);
+    let line = paragraph.collect::<Vec<_>>().join(" ");
+    format!("{} (--help lists what is possible)", line.strip_prefix("error: ").unwrap_or(&line))
+}
+
+/// Writes to stdout. A reader that has gone (`| head`) is no error: what it wanted it has.
+///
+/// # Errors
+/// If stdout cannot be written for another reason.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::io(format_args!("stdout: {error}"))),
+        _ => Ok(()),
+    }
+}
+
+/// Writes `value` to stdout as indented JSON and a newline.
+///
+/// # Errors
+/// If stdout cannot be written.
+pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let json = serde_json::to_string_pretty(value).map_err(|e| Failure::io(format_args!("stdout: {e}")))?;
+    print(&(json + "\n"))
+}
+
+/// Raised by Ctrl-C.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// From now on Ctrl-C (and SIGTERM) raise the returned flag instead of ending the program, so that it can clean up;
+/// a second one ends it at once. Calling this again returns the same flag.
+pub fn catch_interrupts() -> &'static AtomicBool {
+    // Fails only if there is a handler already, which is then this one; without one, Ctrl-C just ends the program.
+    let _ = ctrlc::set_handler(|| {
+        if INTERRUPTED.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    });
+    &INTERRUPTED
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clap_errors_become_one_line() {
+        let text = "error: the following required arguments were not provided:\n  <SRC>\n  --type <T>\n\nUsage: x\n";
+        let line =
+            "the following required arguments were not provided: <SRC> --type <T> (--help lists what is possible)";
+        assert_eq!(one_line(text), line);
+    }
+
+    #[test]
+    fn library_errors_keep_their_kind() {
+        let missing = pythia_checkpoint::Checkpoint::open(Path::new("no such folder")).unwrap_err();
+        assert_eq!(Failure::from(missing).code(), 74);
+        assert_eq!(Failure::from(pythia_convert::Error::Cancelled).code(), 130);
+        assert_eq!(Failure::from("Q9".parse::<pythia_convert::Level>().unwrap_err()).code(), 2);
+    }
+}

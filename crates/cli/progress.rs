@@ -1,0 +1,79 @@
+//! Progress bars on stderr: only at a terminal, never in a log.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::{self, IsTerminal};
+
+/// A bar with an ETA, or nothing where nobody watches.
+#[derive(Debug)]
+pub struct Bar(ProgressBar);
+
+/// What a bar counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Bytes, with a rate.
+    Bytes,
+    /// Things of this name, in the plural: `chunks`.
+    Items(&'static str),
+}
+
+impl Bar {
+    /// A bar up to `total`. Hidden if `quiet`, or if stderr is not a terminal.
+    pub fn new(total: u64, unit: Unit, quiet: bool) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
+        if !quiet && io::stderr().is_terminal() {
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        // The templates are ours: they are right, or a test says so.
+        bar.set_style(ProgressStyle::with_template(&template(unit)).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self(bar)
+    }
+
+    /// `n` more are done.
+    pub fn advance(&self, n: u64) {
+        self.0.inc(n);
+    }
+
+    /// Says what is being done, after the bar.
+    pub fn message(&self, text: impl Into<std::borrow::Cow<'static, str>>) {
+        self.0.set_message(text);
+    }
+
+    /// Takes the bar away, so that results can be printed.
+    pub fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+fn template(unit: Unit) -> String {
+    let counts = match unit {
+        Unit::Bytes => "{decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}".to_owned(),
+        Unit::Items(name) => format!("{{pos}}/{{len}} {name}"),
+    };
+    format!("{{bar:30}} {counts} eta {{eta}} {{wide_msg}}")
+}
+
+impl Drop for Bar {
+    /// An error message should not be written into the middle of a bar.
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+impl pythia_convert::Progress for Bar {
+    fn advance(&self, tensor: &str, source_bytes: u64) {
+        self.0.set_message(tensor.to_owned());
+        self.0.inc(source_bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_are_valid() {
+        for unit in [Unit::Bytes, Unit::Items("chunks")] {
+            ProgressStyle::with_template(&template(unit)).unwrap();
+        }
+    }
+}

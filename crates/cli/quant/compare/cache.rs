@@ -1,0 +1,126 @@
+//! Converted files, kept from one run to the next.
+//!
+//! A folder belongs to one checkpoint: its name ends in a digest of where the weights are, how large, and when they
+//! were written. A file in it is used again if it begins with exactly the header that a conversion would write now, so
+//! a change of the configuration, of the tokenizer, of a recipe or of the format makes a new one.
+
+use super::{Args, Contestant};
+use crate::exit::{self, Failure};
+use crate::progress::{Bar, Unit};
+use pythia_checkpoint::Checkpoint;
+use pythia_convert::{FilePlan, Level, Plan, Provenance, Recipe, Request, RunOptions};
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+/// The files of a checkpoint.
+pub(super) struct Converted {
+    /// Name of the model.
+    pub(super) name: String,
+    /// A file per level, in the order asked for.
+    pub(super) files: Vec<Contestant>,
+}
+
+/// Converts the levels that the cache does not hold, in one pass over the checkpoint.
+pub(super) fn converted(checkpoint: &Checkpoint, levels: &[Level], args: &Args) -> Result<Converted, Failure> {
+    let cancel = exit::catch_interrupts();
+    let provenance = Provenance::gather(checkpoint, false, cancel)?;
+    let name = provenance.name.clone();
+    let folder = args.cache.join(format!("{name}-{}", digest(checkpoint.files()).map_err(Failure::io)?));
+    fs::create_dir_all(&folder).map_err(|e| Failure::at(&folder, &e))?;
+    let request = |levels: &[Level]| Request {
+        files: levels.iter().map(|&level| (level, folder.join(format!("{name}-{level}.gguf")))).collect(),
+        recipe: Recipe::default(),
+        provenance: provenance.clone(),
+    };
+    let plan = pythia_convert::plan(checkpoint, &request(levels))?;
+    plan.warnings.iter().for_each(|warning| super::super::warn(warning));
+    let missing: Vec<Level> = plan.files.iter().filter(|file| !is_current(file)).map(|file| file.level).collect();
+    let kept = levels.len() - missing.len();
+    eprintln!("cache: {}: {kept} of {} files are there", folder.display(), levels.len());
+    if !missing.is_empty() {
+        convert(checkpoint, &pythia_convert::plan(checkpoint, &request(&missing))?, args.threads)?;
+    }
+    let files = plan.files.into_iter().map(|file| Contestant { name: file.level.name().to_owned(), path: file.path });
+    Ok(Converted { name, files: files.collect() })
+}
+
+fn convert(checkpoint: &Checkpoint, plan: &Plan, threads: usize) -> Result<(), Failure> {
+    let bar = Bar::new(plan.source_bytes(), Unit::Bytes, false);
+    let options = RunOptions {
+        threads,
+        // What is there is out of date.
+        force: true,
+        allow_nonfinite: false,
+        sha256: false,
+        cancel: exit::catch_interrupts(),
+        progress: &bar,
+    };
+    pythia_convert::run(checkpoint, plan, &options)?;
+    Ok(())
+}
+
+/// Whether the planned file is there already. Files get their names when they are complete, so the size is a check
+/// against later damage only.
+fn is_current(plan: &FilePlan) -> bool {
+    let header = plan.layout.header();
+    let begins_with_header = || -> io::Result<bool> {
+        let file = File::open(&plan.path)?;
+        if file.metadata()?.len() != plan.n_bytes() {
+            return Ok(false);
+        }
+        let mut found = Vec::with_capacity(header.len());
+        file.take(header.len() as u64).read_to_end(&mut found)?;
+        Ok(found == header)
+    };
+    // A file that cannot be read is made anew.
+    begins_with_header().unwrap_or(false)
+}
+
+/// Sixteen hexadecimal digits that change with the weights. Reading them all would cost as much as converting.
+fn digest(weights: &[PathBuf]) -> io::Result<String> {
+    let mut hasher = Sha256::new();
+    // Another version may round differently.
+    hasher.update(env!("CARGO_PKG_VERSION"));
+    for path in weights {
+        let (path, len, nanos) =
+            identity(path).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
+        // Each field ends unmistakably: lengths are fixed, and no path holds a NUL.
+        hasher.update(path.as_os_str().as_encoded_bytes());
+        hasher.update([0]);
+        hasher.update(len.to_le_bytes());
+        hasher.update(nanos.to_le_bytes());
+    }
+    Ok(hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn identity(path: &Path) -> io::Result<(PathBuf, u64, u128)> {
+    let metadata = fs::metadata(path)?;
+    // A clock before 1970 still differs from other times by the length of the file at least.
+    let nanos = metadata.modified()?.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
+    Ok((path.canonicalize()?, metadata.len(), nanos))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_follows_the_weights() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+        fs::write(&a, "1234").unwrap();
+        fs::copy(&a, &b).unwrap();
+        let first = digest(std::slice::from_ref(&a)).unwrap();
+        assert_eq!(digest(std::slice::from_ref(&a)).unwrap(), first);
+        assert_ne!(digest(std::slice::from_ref(&b)).unwrap(), first, "another place");
+        assert_ne!(digest(&[a.clone(), b.clone()]).unwrap(), first, "another shard");
+        let later = fs::metadata(&a).unwrap().modified().unwrap() + std::time::Duration::from_nanos(1000);
+        File::options().write(true).open(&a).unwrap().set_modified(later).unwrap();
+        assert_ne!(digest(std::slice::from_ref(&a)).unwrap(), first, "another time");
+        let missing = digest(&[dir.path().join("none")]).unwrap_err();
+        assert!(missing.to_string().contains("none"), "{missing}");
+    }
+}

@@ -1,0 +1,218 @@
+//! Perplexity of every level and its distance from the base.
+
+use super::{Args, Contestant, bits_per_weight, open};
+use crate::exit::{self, Failure};
+use crate::progress::{Bar, Unit};
+use crate::report::{AgainstBase, Estimate, Protocol, memory_available};
+use pythia_gguf::keys;
+use pythia_model::{Model, Options};
+use pythia_runtime::Tokenizer;
+use pythia_runtime::eval::{self, Observer, Progress, Request};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What the text told about all files.
+pub(super) struct Qualities {
+    /// What was scored.
+    pub(super) protocol: Protocol,
+    /// The base, then the levels.
+    pub(super) levels: Vec<Quality>,
+}
+
+/// What the text and the tensor table told about one file.
+pub(super) struct Quality {
+    pub(super) file_bytes: u64,
+    pub(super) bits_per_weight: f64,
+    pub(super) bits_per_weight_blocks: f64,
+    pub(super) perplexity: Estimate,
+    /// `None` for the base.
+    pub(super) against_base: Option<AgainstBase>,
+}
+
+/// The file's text as it is scored.
+pub(super) fn read_text(path: &Path) -> Result<String, Failure> {
+    let bytes = std::fs::read(path).map_err(|e| Failure::at(path, &e))?;
+    let text = String::from_utf8(bytes).map_err(|e| {
+        let offset = e.utf8_error().valid_up_to();
+        Failure::data(format_args!("{}: not UTF-8 at byte {offset}", path.display()))
+    })?;
+    Ok(eval::strip_newline(&text).to_owned())
+}
+
+/// Which tokens are scored.
+pub(super) fn protocol(args: &Args) -> Result<eval::Protocol, Failure> {
+    let protocol = eval::Protocol::Llama { n_ctx: args.n_ctx };
+    // A chunk that is too short is refused here rather than after the conversion.
+    protocol.windows(args.n_ctx.saturating_mul(2))?;
+    Ok(protocol)
+}
+
+/// Runs the base (the first) and the levels over the text.
+pub(super) fn measure(
+    args: &Args,
+    protocol: eval::Protocol,
+    contestants: &[Contestant],
+    options: &Options,
+    text: &str,
+) -> Result<Qualities, Failure> {
+    let (base, levels) = contestants.split_first().ok_or_else(|| Failure::usage("nothing to compare"))?;
+    let base_model = open(base, options)?;
+    let tokenizer = Tokenizer::from_gguf(&base_model.gguf().metadata)
+        .map_err(|e| Failure::data(format_args!("{}: {e}", base.path.display())))?;
+    let locate = |error| match error {
+        e @ (pythia_runtime::Error::TextTooShort { .. } | pythia_runtime::Error::TokenOutOfRange { .. }) => {
+            Failure::data(format_args!("{}: {e}", args.text.display()))
+        }
+        e => e.into(),
+    };
+    let tokens = tokenizer.encode(text).map_err(locate)?;
+    let max_windows = args.chunks.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+    let request = Request { tokens: &tokens, tokenizer: &tokenizer, protocol, max_windows };
+    let groups = groups(&base_model, levels)?;
+    let mut watch = Watch::new(&base.name, groups.len());
+    let mut rows = Vec::new();
+    let mut scored = None;
+    for group in groups {
+        let models = group.iter().map(|level| open(level, options)).collect::<Result<Vec<_>, _>>()?;
+        for (level, model) in group.iter().zip(&models) {
+            check_vocabulary(&base_model, level, model)?;
+        }
+        let comparison =
+            eval::compare(&base_model, &models.iter().collect::<Vec<_>>(), &request, &mut watch).map_err(locate)?;
+        rows.extend(
+            models
+                .iter()
+                .zip(&comparison.levels)
+                .map(|(model, level)| quality(model, &level.perplexity, Some(&level.against_base))),
+        );
+        scored = Some(comparison.base);
+        watch.group += 1;
+    }
+    let scored = scored.ok_or_else(|| Failure::usage("nothing to compare"))?;
+    rows.insert(0, quality(&base_model, &scored, None));
+    let protocol = Protocol {
+        name: protocol.name().to_owned(),
+        text: args.text.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        n_ctx: args.n_ctx,
+        chunks: scored.windows,
+        tokens_scored: scored.scored as u64,
+    };
+    Ok(Qualities { protocol, levels: rows })
+}
+
+/// Share of the memory the system calls available that mapped weights may take.
+const MEMORY_SHARE: f64 = 0.75;
+
+/// Levels that fit in memory together with the base, which runs once per group. A level's results do not depend on
+/// its group; weights that are read from disk again for every chunk would cost far more than running the base twice.
+fn groups<'c>(base: &Model, levels: &'c [Contestant]) -> Result<Vec<&'c [Contestant]>, Failure> {
+    let budget = memory_available().map_or(u64::MAX, |bytes| (bytes as f64 * MEMORY_SHARE) as u64);
+    let size =
+        |level: &Contestant| std::fs::metadata(&level.path).map(|m| m.len()).map_err(|e| Failure::at(&level.path, &e));
+    let sizes = levels.iter().map(size).collect::<Result<Vec<u64>, _>>()?;
+    let mut rest = levels;
+    let groups = split_by_size(&sizes, budget.saturating_sub(base.file_bytes())).into_iter().map(|n| {
+        let (group, others) = rest.split_at(n);
+        rest = others;
+        group
+    });
+    Ok(groups.collect())
+}
+
+/// Lengths of the shortest list of runs whose sizes sum to at most `budget` each; a size above it is a run of its own.
+fn split_by_size(sizes: &[u64], budget: u64) -> Vec<usize> {
+    let mut runs: Vec<(usize, u64)> = Vec::new();
+    for &size in sizes {
+        match runs.last_mut() {
+            Some((n, sum)) if sum.saturating_add(size) <= budget => (*n, *sum) = (*n + 1, *sum + size),
+            _ => runs.push((1, size)),
+        }
+    }
+    runs.into_iter().map(|(n, _)| n).collect()
+}
+
+fn quality(model: &Model, perplexity: &eval::Perplexity, against: Option<&eval::AgainstBase>) -> Quality {
+    let estimate = |e: eval::Estimate| Estimate { value: e.value, se: e.se };
+    let base = |a: &eval::AgainstBase| perplexity.perplexity.value - a.perplexity_difference.value;
+    Quality {
+        file_bytes: model.file_bytes(),
+        bits_per_weight: bits_per_weight(model.gguf(), |_| true),
+        bits_per_weight_blocks: bits_per_weight(model.gguf(), |tensor| tensor.name.starts_with("blk.")),
+        perplexity: estimate(perplexity.perplexity),
+        against_base: against.map(|a| AgainstBase {
+            perplexity_delta: estimate(a.perplexity_difference),
+            perplexity_delta_percent: 100.0 * a.perplexity_difference.value / base(a),
+            kld_mean: estimate(a.kld),
+            kld_p99: a.kld_p99,
+            kld_max: a.kld_max,
+            same_top: estimate(a.same_top),
+        }),
+    }
+}
+
+/// The same ids must mean the same text. Other words for them are no error: converters name padding differently.
+fn check_vocabulary(base: &Model, level: &Contestant, model: &Model) -> Result<(), Failure> {
+    let file = level.path.display();
+    let (found, wanted) = (model.hparams().n_vocab, base.hparams().n_vocab);
+    if found != wanted {
+        return Err(Failure::data(format_args!("{file}: vocabulary of {found} rows, wanted the base's {wanted}")));
+    }
+    let tokens = |model: &Model| model.gguf().metadata.strings(keys::TOKENS).ok().flatten().map(<[String]>::to_vec);
+    if tokens(base) != tokens(model) {
+        super::super::warn(&format!("{file}: its tokens have other names than the base's, whose ids it is given"));
+    }
+    Ok(())
+}
+
+/// Shows how far an evaluation is, and stops it on Ctrl-C.
+struct Watch<'a> {
+    base: &'a str,
+    group: usize,
+    n_groups: usize,
+    bar: Option<Bar>,
+    cancel: &'static AtomicBool,
+}
+
+impl<'a> Watch<'a> {
+    fn new(base: &'a str, n_groups: usize) -> Self {
+        Self { base, group: 0, n_groups, bar: None, cancel: exit::catch_interrupts() }
+    }
+}
+
+impl Observer for Watch<'_> {
+    fn window(&mut self, progress: &Progress) -> ControlFlow<()> {
+        let total = progress.total_windows * self.n_groups;
+        let bar = self.bar.get_or_insert_with(|| Bar::new(total as u64, Unit::Items("chunks"), false));
+        bar.advance(1);
+        bar.message(format!("{} PPL {:.4}", self.base, progress.perplexity));
+        if self.cancel.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_fit_the_budget() {
+        assert_eq!(split_by_size(&[4, 3, 3, 2], 7), [2, 2]);
+        assert_eq!(split_by_size(&[4, 3, 3, 2], 100), [4]);
+        assert_eq!(split_by_size(&[4, 9, 1], 5), [1, 1, 1]);
+        assert_eq!(split_by_size(&[1, 2], 0), [1, 1]);
+        assert_eq!(split_by_size(&[], 5), [0; 0]);
+    }
+
+    #[test]
+    fn text_must_be_utf8() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("text");
+        std::fs::write(&path, b"abc\xff").unwrap();
+        let failure = read_text(&path).unwrap_err();
+        assert_eq!(failure.code(), 65);
+        assert!(failure.to_string().ends_with("not UTF-8 at byte 3"), "{failure}");
+        std::fs::write(&path, "abc\n\n").unwrap();
+        assert_eq!(read_text(&path).unwrap(), "abc\n");
+        assert_eq!(read_text(dir.path()).unwrap_err().code(), 74);
+    }
+}

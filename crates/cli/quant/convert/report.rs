@@ -1,0 +1,174 @@
+//! What `convert` prints: a table of tensors, a table of files, or JSON.
+
+use super::Written;
+use crate::report::format_bytes;
+use crate::table::{Align, Table};
+use pythia_convert::{FilePlan, Plan};
+use serde::Serialize;
+
+/// What a run added to its plan.
+#[derive(Clone, Copy)]
+pub(super) struct Outcome<'a> {
+    pub(super) written: &'a [Written],
+    pub(super) seconds: f64,
+}
+
+/// The report for people.
+pub(super) fn text(plan: &Plan, outcome: Option<Outcome<'_>>, with_tensors: bool) -> String {
+    let mut text = String::new();
+    if with_tensors {
+        text += &tensors(plan).to_terminal();
+        text.push('\n');
+    }
+    text += &files(plan, outcome).to_terminal();
+    for file in &plan.files {
+        for fallback in file.fallbacks() {
+            text += &format!("{}: {fallback}\n", file.level);
+        }
+    }
+    match outcome {
+        Some(outcome) => text += &summary(plan, outcome),
+        None => text += "dry run, nothing was written\n",
+    }
+    text
+}
+
+fn summary(plan: &Plan, outcome: Outcome<'_>) -> String {
+    let read = format_bytes(plan.source_bytes());
+    let n_bytes = format_bytes(outcome.written.iter().map(|written| written.n_bytes).sum());
+    format!("{read} read, {n_bytes} written in {:.1} s\n", outcome.seconds)
+}
+
+/// A row per tensor: where it comes from, and what it becomes in each file.
+fn tensors(plan: &Plan) -> Table {
+    let mut columns =
+        vec![("tensor".to_owned(), Align::Left), ("shape".to_owned(), Align::Left), ("source".to_owned(), Align::Left)];
+    for file in &plan.files {
+        columns.push((file.level.to_string(), Align::Left));
+        columns.push(("bytes".to_owned(), Align::Right));
+    }
+    let mut table = Table::new(columns);
+    for (index, tensor) in plan.tensors.iter().enumerate() {
+        let shape = tensor.shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" x ");
+        let mut row = vec![tensor.name.clone(), shape, tensor.source.dtype.to_string()];
+        for file in &plan.files {
+            let info = &file.layout.tensors()[index];
+            row.push(info.ty.name().to_owned());
+            row.push(info.n_bytes.to_string());
+        }
+        table.push(row);
+    }
+    table
+}
+
+/// A row per file.
+fn files(plan: &Plan, outcome: Option<Outcome<'_>>) -> Table {
+    let mut columns = vec![
+        ("type", Align::Left),
+        ("file", Align::Left),
+        ("bytes", Align::Right),
+        ("bits/weight", Align::Right),
+        ("in blocks", Align::Right),
+        ("fallbacks", Align::Right),
+    ];
+    if outcome.is_some() {
+        columns.push(("worker s", Align::Right));
+    }
+    let mut table = Table::new(columns);
+    for (index, file) in plan.files.iter().enumerate() {
+        let mut row = vec![
+            file.level.to_string(),
+            file.path.display().to_string(),
+            file.n_bytes().to_string(),
+            format!("{:.3}", file.bits_per_weight()),
+            format!("{:.3}", file.block_bits_per_weight()),
+            file.fallbacks().count().to_string(),
+        ];
+        row.extend(outcome.map(|outcome| format!("{:.2}", outcome.written[index].worker_seconds)));
+        table.push(row);
+    }
+    table
+}
+
+/// The report for programs.
+#[derive(Debug, Serialize)]
+pub(super) struct Json {
+    dry_run: bool,
+    source_bytes: u64,
+    /// Wall time of the pass, `null` in a dry run.
+    seconds: Option<f64>,
+    warnings: Vec<String>,
+    files: Vec<JsonFile>,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonFile {
+    #[serde(rename = "type")]
+    level: &'static str,
+    path: String,
+    bytes: u64,
+    bits_per_weight: f64,
+    bits_per_weight_blocks: f64,
+    worker_seconds: Option<f64>,
+    sha256: Option<String>,
+    fallbacks: Vec<JsonFallback>,
+    tensors: Vec<JsonTensor>,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonFallback {
+    tensor: String,
+    wanted: &'static str,
+    used: &'static str,
+    row_elems: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonTensor {
+    name: String,
+    shape: Vec<usize>,
+    source: &'static str,
+    #[serde(rename = "type")]
+    ty: &'static str,
+    offset: u64,
+    bytes: u64,
+}
+
+pub(super) fn json(plan: &Plan, outcome: Option<Outcome<'_>>) -> Json {
+    let written = |index: usize| outcome.map(|outcome| &outcome.written[index]);
+    Json {
+        dry_run: outcome.is_none(),
+        source_bytes: plan.source_bytes(),
+        seconds: outcome.map(|outcome| outcome.seconds),
+        warnings: plan.warnings.clone(),
+        files: plan.files.iter().enumerate().map(|(index, file)| json_file(plan, file, written(index))).collect(),
+    }
+}
+
+fn json_file(plan: &Plan, file: &FilePlan, written: Option<&Written>) -> JsonFile {
+    let fallbacks = file.fallbacks().map(|fallback| JsonFallback {
+        tensor: fallback.tensor.to_owned(),
+        wanted: fallback.wanted.name(),
+        used: fallback.used.name(),
+        row_elems: fallback.row_elems,
+    });
+    let tensors = plan.tensors.iter().zip(file.layout.tensors()).map(|(tensor, info)| JsonTensor {
+        name: tensor.name.clone(),
+        shape: tensor.shape.clone(),
+        source: tensor.source.dtype.name(),
+        ty: info.ty.name(),
+        offset: info.offset,
+        bytes: info.n_bytes,
+    });
+    JsonFile {
+        level: file.level.name(),
+        path: file.path.display().to_string(),
+        bytes: file.n_bytes(),
+        bits_per_weight: file.bits_per_weight(),
+        bits_per_weight_blocks: file.block_bits_per_weight(),
+        worker_seconds: written.map(|written| written.worker_seconds),
+        sha256: written.and_then(|written| written.sha256.clone()),
+        fallbacks: fallbacks.collect(),
+        tensors: tensors.collect(),
+    }
+}

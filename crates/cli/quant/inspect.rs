@@ -1,0 +1,158 @@
+//! `pythia-quant inspect`: what a GGUF file holds.
+
+mod value;
+
+use crate::exit::{self, Failure};
+use crate::report::format_bytes;
+use crate::table::{Align, Table};
+use pythia_gguf::{FileType, Gguf, TensorInfo, keys};
+use pythia_tensor::FileMap;
+use serde::Serialize;
+use serde_json::{Map, Value as Json};
+use std::path::PathBuf;
+
+/// Show the metadata, tensors and sizes of a GGUF file
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// GGUF file, of any architecture and with tensors of any type
+    file: PathBuf,
+    /// List every tensor (JSON always does)
+    #[arg(long)]
+    tensors: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let map = FileMap::open(&args.file).map_err(|e| Failure::at(&args.file, &e))?;
+    let gguf = Gguf::parse(&map).map_err(|e| Failure::data(format_args!("{}: {e}", args.file.display())))?;
+    let sizes = Sizes::of(&gguf, map.len() as u64);
+    if args.json { super::print_json(&json(&gguf, &sizes)) } else { exit::print(&text(&gguf, &sizes, args.tensors)) }
+}
+
+/// Sizes of a file and what they mean per weight.
+#[derive(Debug, Serialize)]
+struct Sizes {
+    file_bytes: u64,
+    tensor_bytes: u64,
+    /// Elements of all tensors.
+    parameters: u64,
+    /// Without the two vocabulary matrices, as Pythia's model cards count.
+    parameters_non_embedding: u64,
+    /// Over all tensors; `null` for a file without any.
+    bits_per_weight: Option<f64>,
+    /// Over the tensors of the transformer blocks.
+    bits_per_weight_blocks: Option<f64>,
+}
+
+impl Sizes {
+    fn of(gguf: &Gguf, file_bytes: u64) -> Self {
+        let sum = |included: fn(&TensorInfo) -> bool| {
+            let tensors = gguf.tensors().iter().filter(|tensor| included(tensor));
+            tensors.fold((0u64, 0u64), |sum, tensor| (sum.0 + tensor.n_elems(), sum.1 + tensor.n_bytes))
+        };
+        let bits = |(elems, bytes): (u64, u64)| (elems > 0).then(|| 8.0 * bytes as f64 / elems as f64);
+        let all = sum(|_| true);
+        let vocabulary = sum(|tensor| matches!(tensor.name.as_str(), "token_embd.weight" | "output.weight"));
+        Self {
+            file_bytes,
+            tensor_bytes: all.1,
+            parameters: all.0,
+            parameters_non_embedding: all.0 - vocabulary.0,
+            bits_per_weight: bits(all),
+            bits_per_weight_blocks: bits(sum(|tensor| tensor.name.starts_with("blk."))),
+        }
+    }
+}
+
+/// The file type by name, or by number if it is none we know; `None` if the file does not say.
+fn file_type(gguf: &Gguf) -> Option<String> {
+    let id = gguf.metadata.u32(keys::FILE_TYPE).ok()??;
+    Some(FileType::from_id(id).map_or_else(|| format!("unknown ({id})"), |ty| ty.name().to_owned()))
+}
+
+/// Tensors and bytes per tensor type, most bytes first.
+fn by_type(gguf: &Gguf) -> Vec<(&'static str, u64, u64)> {
+    let mut types: Vec<(&'static str, u64, u64)> = Vec::new();
+    for tensor in gguf.tensors() {
+        match types.iter_mut().find(|(name, ..)| *name == tensor.ty.name()) {
+            Some(row) => (row.1, row.2) = (row.1 + 1, row.2 + tensor.n_bytes),
+            None => types.push((tensor.ty.name(), 1, tensor.n_bytes)),
+        }
+    }
+    types.sort_by_key(|row| std::cmp::Reverse(row.2));
+    types
+}
+
+fn text(gguf: &Gguf, sizes: &Sizes, with_tensors: bool) -> String {
+    let mut metadata = Table::new([("key", Align::Left), ("type", Align::Left), ("value", Align::Left)]);
+    for (key, value) in gguf.metadata.iter() {
+        metadata.push(vec![value::escaped(key), value.type_name(), value::to_text(value)]);
+    }
+    let mut text = format!("{}\n", metadata.to_terminal());
+    if with_tensors {
+        text += &format!("{}\n", tensors(gguf).to_terminal());
+    }
+    let mut types = Table::new([("stored as", Align::Left), ("tensors", Align::Right), ("bytes", Align::Right)]);
+    for (name, n, n_bytes) in by_type(gguf) {
+        types.push(vec![name.to_owned(), n.to_string(), n_bytes.to_string()]);
+    }
+    text += &format!("{}\n", types.to_terminal());
+    let bits = |bits: Option<f64>| bits.map_or_else(|| "-".to_owned(), |bits| format!("{bits:.3}"));
+    let facts = [
+        ("container", format!("GGUF version {}, alignment {}", gguf.version, gguf.alignment)),
+        ("file type", file_type(gguf).unwrap_or_else(|| "not stated".to_owned())),
+        ("file size", format!("{} ({} bytes)", format_bytes(sizes.file_bytes), sizes.file_bytes)),
+        ("parameters", sizes.parameters.to_string()),
+        ("without vocabulary", sizes.parameters_non_embedding.to_string()),
+        ("bits per weight", bits(sizes.bits_per_weight)),
+        ("  in blocks", bits(sizes.bits_per_weight_blocks)),
+    ];
+    facts.iter().for_each(|(name, value)| text += &format!("{name:<20}{value}\n"));
+    text
+}
+
+fn tensors(gguf: &Gguf) -> Table {
+    let columns = [("tensor", Align::Left), ("shape", Align::Left), ("type", Align::Left)];
+    let numbers = [("bytes", Align::Right), ("offset", Align::Right)];
+    let mut table = Table::new(columns.into_iter().chain(numbers));
+    for tensor in gguf.tensors() {
+        let shape = tensor.shape().iter().map(ToString::to_string).collect::<Vec<_>>().join(" x ");
+        let name = value::escaped(&tensor.name);
+        table.push(vec![
+            name,
+            shape,
+            tensor.ty.name().to_owned(),
+            tensor.n_bytes.to_string(),
+            tensor.offset.to_string(),
+        ]);
+    }
+    table
+}
+
+fn json(gguf: &Gguf, sizes: &Sizes) -> Json {
+    let metadata: Map<String, Json> =
+        gguf.metadata.iter().map(|(key, value)| (key.to_owned(), value::to_json(value))).collect();
+    let tensors: Vec<Json> = gguf
+        .tensors()
+        .iter()
+        .map(|tensor| {
+            serde_json::json!({
+                "name": tensor.name,
+                "shape": tensor.shape(),
+                "type": tensor.ty.name(),
+                "bytes": tensor.n_bytes,
+                "offset": tensor.offset,
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "version": gguf.version,
+        "alignment": gguf.alignment,
+        "file_type": file_type(gguf),
+        "sizes": sizes,
+        "metadata": metadata,
+        "tensors": tensors,
+    })
+}

@@ -1,0 +1,231 @@
+//! The report of a comparison: plain data here, one writer per format in the files beside this one.
+//!
+//! [`Report`] is what `report.json` holds; the other formats are views of it. Nothing in it depends on the day of the
+//! run, so two runs that measured the same quality differ only in their speeds.
+
+mod arithmetic;
+mod columns;
+mod csv;
+mod html;
+mod machine;
+mod markdown;
+mod number;
+mod plot;
+#[cfg(test)]
+mod sample;
+
+pub(crate) use arithmetic::{Arithmetic, parse_activations, parse_gelu};
+pub(crate) use columns::terminal_table;
+pub(crate) use machine::{Machine, PeakRss, memory_available};
+pub(crate) use number::bytes as format_bytes;
+
+use serde::Serialize;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// What `report.json` says about its own layout. Raised when a field changes its meaning or goes away.
+pub(crate) const FORMAT: &str = "pythia-compare/1";
+
+/// A comparison of quantization levels of one model on one text.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Report {
+    /// Always [`FORMAT`].
+    pub(crate) format: &'static str,
+    /// The model: a folder's or file's name, without its place on this machine.
+    pub(crate) source: String,
+    /// Where the levels ran.
+    pub(crate) machine: Machine,
+    /// What was scored.
+    pub(crate) protocol: Protocol,
+    /// How the levels ran.
+    pub(crate) arithmetic: Arithmetic,
+    /// Name of the level that the others are compared with.
+    pub(crate) base: String,
+    /// Whether [`Level::peak_rss_bytes`] belongs to the level alone; else it is the process's peak until then.
+    pub(crate) peak_rss_is_per_level: bool,
+    /// The base and the levels, in the order they were asked for.
+    pub(crate) levels: Vec<Level>,
+}
+
+/// Which tokens were scored.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Protocol {
+    /// `llama`: disjoint chunks of `n_ctx` tokens, the second half of each scored.
+    pub(crate) name: String,
+    /// Name of the text file.
+    pub(crate) text: String,
+    /// Tokens in a chunk.
+    pub(crate) n_ctx: usize,
+    /// Chunks evaluated.
+    pub(crate) chunks: usize,
+    /// Tokens whose probability counts.
+    pub(crate) tokens_scored: u64,
+}
+
+/// One file of the comparison.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Level {
+    /// Its name in tables and plots: `Q4_0`.
+    pub(crate) name: String,
+    /// Name of the file.
+    pub(crate) file: String,
+    /// Size of the file.
+    pub(crate) file_bytes: u64,
+    /// Bits of all tensor data per parameter.
+    pub(crate) bits_per_weight: f64,
+    /// The same over the transformer blocks alone, without the two vocabulary matrices and the final norm.
+    pub(crate) bits_per_weight_blocks: f64,
+    /// Perplexity; the standard error is that of the text as a sample, common to all levels.
+    pub(crate) perplexity: Estimate,
+    /// The distance to the base. `None` for the base itself.
+    pub(crate) against_base: Option<AgainstBase>,
+    /// Prompt tokens processed per second.
+    pub(crate) prefill_tokens_per_second: f64,
+    /// Tokens generated per second, one sequence.
+    pub(crate) decode_tokens_per_second: f64,
+    /// Peak resident memory, file pages included, where the system tells it.
+    pub(crate) peak_rss_bytes: Option<u64>,
+}
+
+/// How far a level is from the base, on the same tokens.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct AgainstBase {
+    /// Perplexity minus the base's; the standard error is of the paired difference.
+    pub(crate) perplexity_delta: Estimate,
+    /// The same as a share of the base's perplexity.
+    pub(crate) perplexity_delta_percent: f64,
+    /// Mean Kullback-Leibler divergence from the base's prediction, in nats per token.
+    pub(crate) kld_mean: Estimate,
+    /// 99th percentile of the divergence.
+    pub(crate) kld_p99: f64,
+    /// Largest divergence at any token.
+    pub(crate) kld_max: f64,
+    /// Share of tokens where both predict the same most likely token, 0 to 1.
+    pub(crate) same_top: Estimate,
+}
+
+/// A mean and its standard error.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Estimate {
+    /// The mean.
+    pub(crate) value: f64,
+    /// Its standard error, tokens taken as independent.
+    pub(crate) se: f64,
+}
+
+impl Report {
+    /// The base level.
+    pub(crate) fn base_level(&self) -> Option<&Level> {
+        self.levels.iter().find(|level| level.against_base.is_none())
+    }
+
+    /// Sentences that belong beside the numbers, in every format.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let p = &self.protocol;
+        let a = &self.arithmetic;
+        let activations = match a.activations {
+            "f32" => {
+                "weights are decoded and multiplied with f32 activations, so the error shown is that of the weights alone"
+            }
+            _ => {
+                "activations are rounded to int8 in blocks of 32 before products with quantized weights (F32, F16 and BF16 \
+                 weights see f32), so the error shown is that of weights and activations together, as the file runs; \
+                 `--activations f32` shows that of the weights alone"
+            }
+        };
+        let memory = if self.peak_rss_is_per_level {
+            "Peak memory is that of the process while this level alone is open and its speed is measured; pages of the \
+             mapped file count."
+        } else {
+            "Peak memory is the highest of the whole process until the level was done (this system does not let it be \
+             reset), so it never falls from one level to the next."
+        };
+        vec![
+            format!(
+                "Protocol `{}`: {} disjoint chunks of {} tokens of {}, the second half of each scored ({} tokens). \
+                 Perplexities of other protocols, contexts or texts cannot be compared with these.",
+                p.name, p.chunks, p.n_ctx, p.text, p.tokens_scored
+            ),
+            format!("Arithmetic: {activations}. GELU by {}, key-value cache in {}.", a.gelu, a.kv_cache),
+            format!(
+                "KLD is measured from {} as it runs here, over the whole vocabulary, without clipping or rounding: the same \
+                 weights give exactly 0. Other files cannot come arbitrarily near: the rounding of activations and of the \
+                 key-value cache puts a floor under them, and a level at that floor has nothing left to gain in its weights.",
+                self.base
+            ),
+            "The +- after a perplexity is the standard error of the text as a sample, and the same luck befalls every \
+             level; the +- of a difference is of the paired difference, and the one to judge levels by. Both take tokens \
+             as independent."
+                .to_owned(),
+            format!("{memory} Speeds are medians of a short run on this machine: {}.", self.machine),
+        ]
+    }
+
+    /// Writes `report.json`, `.csv`, `.md` and `.html` into `dir`, each whole or not at all; returns their paths.
+    ///
+    /// # Errors
+    /// As the file system gives them, with the path in the message.
+    pub(crate) fn write(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        let json = serde_json::to_string_pretty(self).map_err(io::Error::other)? + "\n";
+        let contents = [json, csv::render(self), markdown::render(self), html::render(self)];
+        let paths = Self::paths(dir);
+        std::fs::create_dir_all(dir).map_err(|e| at(dir, e))?;
+        for (path, content) in paths.iter().zip(&contents) {
+            write_whole(dir, path, content.as_bytes()).map_err(|e| at(path, e))?;
+        }
+        Ok(paths.into())
+    }
+
+    /// The files that [`Report::write`] makes in `dir`.
+    pub(crate) fn paths(dir: &Path) -> [PathBuf; 4] {
+        ["json", "csv", "md", "html"].map(|extension| dir.join("report").with_extension(extension))
+    }
+}
+
+/// By way of a temporary file in the same folder, renamed when it is complete.
+fn write_whole(dir: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut builder = tempfile::Builder::new();
+    // A report is to be read by others; a temporary file is its owner's alone by default. The umask still applies.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(dir)?;
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|e| e.error)?;
+    Ok(())
+}
+
+fn at(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_four_files_and_replaces_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let report = sample::report(7);
+        report.write(dir.path()).unwrap();
+        let paths = report.write(&dir.path().join("deeper/still")).unwrap();
+        assert_eq!(paths.len(), 4);
+        let json: serde_json::Value = serde_json::from_slice(&std::fs::read(&paths[0]).unwrap()).unwrap();
+        assert_eq!(json["format"], FORMAT);
+        assert_eq!(json["levels"].as_array().unwrap().len(), 7);
+        assert!(json["levels"][0]["against_base"].is_null());
+        assert!(json["levels"][1]["against_base"]["kld_mean"]["se"].is_f64());
+        report.write(dir.path()).unwrap();
+        let left = std::fs::read_dir(dir.path()).unwrap().count();
+        assert_eq!(left, 5, "four files and a folder, no temporary file left");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let error = sample::report(3).write(&file).unwrap_err();
+        assert!(error.to_string().contains("file"), "{error}");
+    }
+}

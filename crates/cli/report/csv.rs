@@ -1,0 +1,78 @@
+//! `report.csv`: a line per level, numbers in full, empty where the base has no distance to itself.
+
+use super::{AgainstBase, Level, Report};
+
+/// A field of text or of a number that may be missing.
+enum Field {
+    Text(fn(&Level) -> &str),
+    Number(fn(&Level) -> Option<f64>),
+    Distance(fn(&AgainstBase) -> f64),
+}
+
+const FIELDS: &[(&str, Field)] = &[
+    ("level", Field::Text(|l| &l.name)),
+    ("file", Field::Text(|l| &l.file)),
+    ("file_bytes", Field::Number(|l| Some(l.file_bytes as f64))),
+    ("bits_per_weight", Field::Number(|l| Some(l.bits_per_weight))),
+    ("bits_per_weight_blocks", Field::Number(|l| Some(l.bits_per_weight_blocks))),
+    ("perplexity", Field::Number(|l| Some(l.perplexity.value))),
+    ("perplexity_se", Field::Number(|l| Some(l.perplexity.se))),
+    ("perplexity_delta", Field::Distance(|a| a.perplexity_delta.value)),
+    ("perplexity_delta_se", Field::Distance(|a| a.perplexity_delta.se)),
+    ("perplexity_delta_percent", Field::Distance(|a| a.perplexity_delta_percent)),
+    ("kld_mean", Field::Distance(|a| a.kld_mean.value)),
+    ("kld_mean_se", Field::Distance(|a| a.kld_mean.se)),
+    ("kld_p99", Field::Distance(|a| a.kld_p99)),
+    ("kld_max", Field::Distance(|a| a.kld_max)),
+    ("same_top", Field::Distance(|a| a.same_top.value)),
+    ("same_top_se", Field::Distance(|a| a.same_top.se)),
+    ("prefill_tokens_per_second", Field::Number(|l| Some(l.prefill_tokens_per_second))),
+    ("decode_tokens_per_second", Field::Number(|l| Some(l.decode_tokens_per_second))),
+    ("peak_rss_bytes", Field::Number(|l| l.peak_rss_bytes.map(|b| b as f64))),
+];
+
+/// The file's content.
+pub(crate) fn render(report: &Report) -> String {
+    let names: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
+    let mut out = names.join(",") + "\n";
+    for level in &report.levels {
+        let cells: Vec<String> = FIELDS.iter().map(|(_, field)| cell(level, field)).collect();
+        out += &(cells.join(",") + "\n");
+    }
+    out
+}
+
+fn cell(level: &Level, field: &Field) -> String {
+    let number = match field {
+        Field::Text(text) => return quoted(text(level)),
+        Field::Number(number) => number(level),
+        Field::Distance(number) => level.against_base.as_ref().map(number),
+    };
+    number.map_or_else(String::new, |n| n.to_string())
+}
+
+/// RFC 4180: quotes where the text holds a separator, doubled inside.
+fn quoted(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn every_line_has_every_field() {
+        let mut report = sample::report(3);
+        report.levels[1].file = "a,b\"c".into();
+        let csv = render(&report);
+        assert!(csv.contains("\"a,b\"\"c\""), "{csv}");
+        let lines: Vec<&str> = csv.lines().collect();
+        assert_eq!(lines.len(), 4);
+        assert_eq!(lines[1].split(',').count(), FIELDS.len());
+        assert_eq!(lines[2].split(',').count(), FIELDS.len() + 1, "the quoted comma");
+        assert!(lines[1].contains(",,"), "the base has no distance");
+        let mean = report.levels[2].against_base.as_ref().unwrap().kld_mean.value;
+        assert!(lines[3].split(',').any(|cell| cell.parse() == Ok(mean)), "numbers survive in full");
+    }
+}

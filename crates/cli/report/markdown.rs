@@ -1,0 +1,37 @@
+//! `report.md`: the whole table and the notes.
+
+use super::{Report, columns};
+
+/// The file's content.
+pub(crate) fn render(report: &Report) -> String {
+    let mut out = format!("# {}: quantization levels compared with {}\n\n", heading(&report.source), report.base);
+    out += &columns::full_table(report).to_markdown();
+    out.push('\n');
+    for note in report.notes() {
+        out += &format!("- {note}\n");
+    }
+    out
+}
+
+/// A name may hold anything; a heading is one line.
+fn heading(source: &str) -> String {
+    source.replace(['\n', '\r'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn has_a_row_per_level_and_the_notes() {
+        let report = sample::report(7);
+        let text = render(&report);
+        let rows = text.lines().filter(|line| line.starts_with('|')).count();
+        assert_eq!(rows, 2 + 7, "{text}");
+        for level in &report.levels {
+            assert!(text.contains(&format!("| {} ", level.name)), "{}", level.name);
+        }
+        assert!(text.contains("Protocol `llama`") && text.contains("int8"));
+    }
+}

@@ -1,0 +1,60 @@
+//! `pythia-run`: GGUF files at work.
+
+pub(crate) mod bench;
+mod failure;
+mod generate;
+mod info;
+mod model;
+mod perplexity;
+mod text;
+mod tokenize;
+
+use crate::exit::{self, Failure};
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+const PROGRAM: &str = "pythia-run";
+
+/// Run quantized Pythia models (GPT-NeoX in GGUF files)
+#[derive(Debug, Parser)]
+#[command(name = PROGRAM, version, subcommand_required = true, arg_required_else_help = true)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// A row per subcommand; each has a file of its own in `run/`.
+#[derive(Debug, Subcommand)]
+enum Command {
+    Generate(generate::Args),
+    Perplexity(perplexity::Args),
+    Bench(bench::Args),
+    Tokenize(tokenize::Args),
+    Info(info::Args),
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let args: Args = match exit::parse(PROGRAM) {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
+    let result = match args.command {
+        Command::Generate(args) => generate::run(&args),
+        Command::Perplexity(args) => perplexity::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Tokenize(args) => tokenize::run(&args),
+        Command::Info(args) => info::run(&args),
+    };
+    exit::report(PROGRAM, result)
+}
+
+/// `value` as one line of JSON on stdout.
+fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
+    exit::print(&format!("{value}\n"))
+}
+
+/// The shortest decimal that means `x`: 0.8, not the 0.800000011920929 that it is as f64.
+fn decimal(x: f32) -> f64 {
+    x.to_string().parse().unwrap_or(f64::from(x))
+}

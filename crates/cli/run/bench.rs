@@ -1,0 +1,245 @@
+//! `pythia-run bench`: prompt processing and generation by the clock, as llama-bench does it, and how far both are
+//! from what the machine can do.
+
+pub(crate) mod measure;
+mod output;
+mod result;
+mod work;
+
+use crate::exit::{self, Failure};
+use crate::progress::{Bar, Unit};
+use crate::report::{Arithmetic, Machine, parse_activations};
+use measure::{BATCH_TOKENS, Stopwatch, median};
+use output::Format;
+use pythia_gguf::FileType;
+use pythia_kernels::limits;
+use pythia_model::{Activations, Model, Options};
+use result::{Setup, Share, TestResult, iso_time};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use work::{Limits, Work};
+
+/// Measure speed as llama-bench does, and its share of this machine's limits
+///
+/// ppN processes a prompt of N tokens, tgN generates N tokens one by one. Generation reads every weight once per token,
+/// so it is held against the read bandwidth of memory: `reached` is the bytes of all tensors but the embedding table,
+/// times tokens per second. A prompt is held against the int8 rate of the processor: `reached` is 2 operations per
+/// weight of the blocks' matrices for each token, and per weight of the output matrix once. Both limits are measured
+/// first, with the same threads. Above 100 % the weights fit in a cache.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// GGUF files, separated by commas
+    #[arg(short, long, value_name = "FILE", value_delimiter = ',', required = true)]
+    model: Vec<PathBuf>,
+    /// Lengths of prompts to process; 0 for none
+    #[arg(short = 'p', long, value_name = "N", value_delimiter = ',', default_value = "512")]
+    n_prompt: Vec<usize>,
+    /// Numbers of tokens to generate; 0 for none
+    #[arg(short = 'n', long, value_name = "N", value_delimiter = ',', default_value = "128")]
+    n_gen: Vec<usize>,
+    /// Repetitions of each test, after one that does not count
+    #[arg(short, long, value_name = "N", default_value_t = 5)]
+    repetitions: usize,
+    /// Numbers of threads; 0 for as many as there are
+    #[arg(short, long, value_name = "N", value_delimiter = ',', default_value = "0")]
+    threads: Vec<usize>,
+    /// How activations enter a product
+    #[arg(long, value_name = "int8|f32", value_parser = parse_activations, default_value = "int8")]
+    activations: Activations,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value = "md")]
+    output: Format,
+}
+
+/// One test of a model, before it is run.
+#[derive(Clone, Copy, Debug)]
+enum Test {
+    /// A prompt of this many tokens.
+    Prefill(usize),
+    /// This many tokens one by one.
+    Decode(usize),
+}
+
+/// The subcommand.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let prefills = args.n_prompt.iter().map(|&n| Test::Prefill(n));
+    let decodes = args.n_gen.iter().map(|&n| Test::Decode(n));
+    let tests: Vec<Test> = prefills.chain(decodes).filter(|test| test.tokens() > 0).collect();
+    if tests.is_empty() || args.repetitions == 0 {
+        return Err(Failure::usage("nothing to measure: every -p and -n is 0, or -r is 0"));
+    }
+    let cancel = exit::catch_interrupts();
+    let runs = args.model.len() * args.threads.len() * tests.len() * (args.repetitions + 1);
+    let bar = Bar::new(runs as u64, Unit::Items("runs"), false);
+    let mut limits_of: Vec<(usize, Limits)> = Vec::new();
+    let mut results = Vec::new();
+    for path in &args.model {
+        for &threads in &args.threads {
+            let options = Options { threads, activations: args.activations, ..Options::default() };
+            let model = Model::open(path, &options)?;
+            check_room(&tests, &model, path)?;
+            let limits = match limits_of.iter().find(|(n, _)| *n == model.threads()) {
+                Some(known) => known.1,
+                None => {
+                    bar.message("the machine's limits");
+                    let measured = machine_limits(&model);
+                    limits_of.push((model.threads(), measured));
+                    measured
+                }
+            };
+            for &test in &tests {
+                bar.message(format!("{} {}", path.display(), test.name()));
+                let bench = Bench { path, model: &model, limits, repetitions: args.repetitions, bar: &bar, cancel };
+                results.push(bench.run(test)?);
+            }
+        }
+    }
+    bar.finish();
+    if args.output == Format::Md {
+        eprint!("{}", limits_note(&limits_of));
+    }
+    exit::print(&output::render(&results, args.output))
+}
+
+impl Test {
+    fn tokens(self) -> usize {
+        match self {
+            Self::Prefill(n) | Self::Decode(n) => n,
+        }
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Prefill(n) => format!("pp{n}"),
+            Self::Decode(n) => format!("tg{n}"),
+        }
+    }
+}
+
+/// A model that was trained with fewer positions would run, but nobody would use it so.
+fn check_room(tests: &[Test], model: &Model, path: &Path) -> Result<(), Failure> {
+    let n_ctx = model.hparams().n_ctx;
+    match tests.iter().find(|test| test.tokens() > n_ctx) {
+        None => Ok(()),
+        Some(test) => {
+            let file = path.display();
+            Err(Failure::usage(format_args!(
+                "{file}: {} does not fit the model's context of {n_ctx} tokens",
+                test.name()
+            )))
+        }
+    }
+}
+
+fn machine_limits(model: &Model) -> Limits {
+    Limits {
+        gigabytes_per_second: limits::read_bandwidth(model.threads()) / 1e9,
+        gigaops_per_second: limits::int8_rate(model.cpu()) / 1e9,
+    }
+}
+
+fn limits_note(limits: &[(usize, Limits)]) -> String {
+    let line = |(threads, limits): &(usize, Limits)| {
+        let Limits { gigabytes_per_second: read, gigaops_per_second: int8 } = limits;
+        format!("limits, threads {threads}: {read:.1} GB/s read from memory, {int8:.0} GOP/s int8\n")
+    };
+    limits.iter().map(line).collect()
+}
+
+/// A model about to be measured.
+struct Bench<'a> {
+    path: &'a Path,
+    model: &'a Model,
+    limits: Limits,
+    repetitions: usize,
+    bar: &'a Bar,
+    cancel: &'a AtomicBool,
+}
+
+impl Bench<'_> {
+    fn run(&self, test: Test) -> Result<TestResult, Failure> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut stopwatch = Stopwatch::new(self.model, test.tokens())?;
+        let mut samples = Vec::new();
+        // The first run brings weights into memory and does not count.
+        for _ in 0..=self.repetitions {
+            if self.cancel.load(Ordering::Relaxed) {
+                return Err(Failure::interrupted());
+            }
+            let time: Duration = match test {
+                Test::Prefill(n) => stopwatch.prefill(n)?,
+                Test::Decode(n) => stopwatch.decode(n)?.iter().sum(),
+            };
+            samples.push(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+            self.bar.advance(1);
+        }
+        samples.remove(0);
+        let (n_prompt, n_gen) = match test {
+            Test::Prefill(n) => (n, 0),
+            Test::Decode(n) => (0, n),
+        };
+        let mut result = TestResult {
+            setup: self.setup(),
+            n_prompt,
+            n_gen,
+            test_time: iso_time(now.as_secs()),
+            samples_ns: samples,
+            share: Share { reached: 0.0, limit: None, unit: "" },
+        };
+        result.share = self.share(test, median(&result.samples_ts()));
+        Ok(result)
+    }
+
+    /// How near a speed is to the limit that bounds such a test.
+    fn share(&self, test: Test, tokens_per_second: f64) -> Share {
+        let work = Work::of(self.model.gguf());
+        match test {
+            Test::Prefill(n) => Share {
+                reached: work.prefill_ops(n) / n as f64 * tokens_per_second / 1e9,
+                // Products of f32 activations are not bounded by the int8 rate.
+                limit: (self.model.options().activations == Activations::Int8)
+                    .then_some(self.limits.gigaops_per_second),
+                unit: "GOP/s",
+            },
+            Test::Decode(_) => Share {
+                reached: work.decode_bytes * tokens_per_second / 1e9,
+                limit: Some(self.limits.gigabytes_per_second),
+                unit: "GB/s",
+            },
+        }
+    }
+
+    fn setup(&self) -> Setup {
+        let model = self.model;
+        let tensors = model.gguf().tensors();
+        let machine = Machine::detect(model.isa_name(), model.threads());
+        let arithmetic = Arithmetic::of(model.options());
+        let n_params: u64 = tensors.iter().map(|t| t.n_elems()).sum();
+        Setup {
+            model_filename: self.path.display().to_string(),
+            model_type: format!("gptneox {} {}", in_millions(n_params), file_type(model)),
+            model_size: tensors.iter().map(|t| t.n_bytes).sum(),
+            model_n_params: n_params,
+            cpu: machine.cpu,
+            isa: machine.isa,
+            threads: machine.threads,
+            activations: arithmetic.activations.to_owned(),
+            kv_cache: arithmetic.kv_cache.to_owned(),
+            n_batch: BATCH_TOKENS,
+        }
+    }
+}
+
+fn in_millions(n_params: u64) -> String {
+    match n_params as f64 {
+        n if n < 1e9 => format!("{:.0}M", n / 1e6),
+        n => format!("{:.1}B", n / 1e9),
+    }
+}
+
+/// What the file says its type is.
+fn file_type(model: &Model) -> &'static str {
+    let id = model.gguf().metadata.u32(pythia_gguf::keys::FILE_TYPE).ok().flatten();
+    id.and_then(FileType::from_id).map_or("unknown type", FileType::name)
+}

@@ -1,0 +1,114 @@
+//! The forms a list of results is printed in.
+
+use super::measure::{mean_and_sd, median};
+use super::result::TestResult;
+use crate::report::format_bytes;
+use crate::table::{Align, Table};
+use serde_json::Value;
+
+/// What `-o` chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// A Markdown table.
+    Md,
+    /// A list of objects.
+    Json,
+    /// An object per line.
+    Jsonl,
+    /// Comma-separated values.
+    Csv,
+}
+
+/// The whole output.
+pub(crate) fn render(results: &[TestResult], format: Format) -> String {
+    match format {
+        Format::Md => markdown(results),
+        Format::Json => {
+            let list = Value::Array(results.iter().map(TestResult::to_json).collect());
+            format!("{list:#}\n")
+        }
+        Format::Jsonl => results.iter().map(|result| format!("{}\n", result.to_json())).collect(),
+        Format::Csv => csv(results),
+    }
+}
+
+fn markdown(results: &[TestResult]) -> String {
+    let left = ["model", "backend", "test"];
+    let titles = ["model", "size", "params", "backend", "threads", "test", "t/s", "median t/s", "reached", "of limit"];
+    let align = |title| if left.contains(&title) { Align::Left } else { Align::Right };
+    let mut table = Table::new(titles.map(|title| (title, align(title))));
+    for result in results {
+        let s = &result.setup;
+        let samples = result.samples_ts();
+        let (mean, sd) = mean_and_sd(&samples);
+        table.push(vec![
+            s.model_type.clone(),
+            format_bytes(s.model_size),
+            format!("{:.2} M", s.model_n_params as f64 / 1e6),
+            format!("CPU {}", s.isa),
+            s.threads.to_string(),
+            result.name(),
+            format!("{mean:.2} \u{b1} {sd:.2}"),
+            format!("{:.2}", median(&samples)),
+            format!("{:.1} {}", result.share.reached, result.share.unit),
+            result.share.percent().map_or_else(|| "-".to_owned(), |percent| format!("{percent:.0} %")),
+        ]);
+    }
+    table.to_markdown()
+}
+
+/// Like llama-bench's: without the samples, every value in quotes.
+fn csv(results: &[TestResult]) -> String {
+    let mut out = String::new();
+    for result in results {
+        let fields = result.fields();
+        if out.is_empty() {
+            out += &fields.iter().map(|(key, _)| *key).collect::<Vec<_>>().join(",");
+            out.push('\n');
+        }
+        let cells: Vec<String> = fields.iter().map(|(_, value)| quoted(value)).collect();
+        out += &cells.join(",");
+        out.push('\n');
+    }
+    out
+}
+
+fn quoted(value: &Value) -> String {
+    let text = match value {
+        Value::String(text) => text.replace('"', "\"\""),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    };
+    format!("\"{text}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::result::sample::result;
+    use super::*;
+
+    #[test]
+    fn markdown_has_llama_bench_columns() {
+        let text = render(&[result(512, 0), result(0, 128)], Format::Md);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 4);
+        for column in ["model", "size", "params", "backend", "threads", "test", "t/s"] {
+            assert!(lines[0].contains(column), "{column}");
+        }
+        assert!(lines[2].contains("pp512") && lines[2].contains("750.00 \u{b1} 353.55"), "{}", lines[2]);
+        assert!(lines[3].contains("tg128") && lines[3].contains("25 %"), "{}", lines[3]);
+    }
+
+    #[test]
+    fn machine_formats_agree() {
+        let results = [result(512, 0), result(0, 128)];
+        let list: Value = serde_json::from_str(&render(&results, Format::Json)).unwrap();
+        let lines = render(&results, Format::Jsonl);
+        let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(list.as_array().unwrap(), &lines);
+        let csv = render(&results, Format::Csv);
+        assert_eq!(csv.lines().count(), 3);
+        assert!(csv.contains("\"a,b.gguf\""));
+        assert_eq!(csv.lines().next().unwrap().split(',').count(), results[0].fields().len());
+    }
+}

@@ -1,0 +1,259 @@
+//! `pythia-run generate`: a text continued.
+
+use super::model::{ModelArgs, describe};
+use super::text::TextArgs;
+use crate::exit::{self, Failure};
+use pythia_model::{ContextShape, Model};
+use pythia_runtime::{Finish, GenerateOptions, Generation, Sampling, Tokenizer, generate};
+use serde_json::{Value, json};
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Continue a text
+///
+/// The continuation goes to standard output as it appears, timings to standard error. Without an option of sampling the
+/// most likely token is taken at every step.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    text: TextArgs,
+    /// Tokens to generate at most; -1 or -2 goes on to the end of the context
+    #[arg(
+        short,
+        long,
+        visible_aliases = ["predict", "max-new-tokens"],
+        value_name = "N",
+        default_value_t = 128,
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(i64).range(-2..)
+    )]
+    n_predict: i64,
+    /// Tokens of prompt and continuation together at most; 0 for the model's context
+    #[arg(short, long, value_name = "N", default_value_t = 0)]
+    ctx_size: usize,
+    /// Text that ends the continuation, and is not shown; may be repeated
+    #[arg(short = 'r', long, visible_aliases = ["stop-strings", "reverse-prompt"], value_name = "TEXT")]
+    stop: Vec<String>,
+    /// Go on after the end-of-text token
+    #[arg(long)]
+    ignore_eos: bool,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    /// Show the prompt before its continuation
+    #[arg(long, conflicts_with = "json")]
+    echo: bool,
+    /// Print one JSON object at the end
+    #[arg(long)]
+    json: bool,
+    /// No timings
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// How tokens are chosen.
+#[derive(Debug, clap::Args)]
+struct SamplingArgs {
+    /// Take the most likely token at every step; this is the default
+    #[arg(long, conflicts_with_all = ["do_sample", "temp", "top_k", "top_p", "min_p"])]
+    greedy: bool,
+    /// Sample; implied by the options below
+    #[arg(long)]
+    do_sample: bool,
+    /// Temperature: below 1 favours likely tokens, 0 is greedy [default when sampling: 1]
+    #[arg(long, visible_alias = "temperature", value_name = "T")]
+    temp: Option<f32>,
+    /// Sample from the K most likely tokens; 0 for all
+    #[arg(long, value_name = "K")]
+    top_k: Option<usize>,
+    /// Sample from the fewest tokens whose probabilities reach P
+    #[arg(long, value_name = "P")]
+    top_p: Option<f32>,
+    /// Sample from tokens at least P times as likely as the likeliest
+    #[arg(long, value_name = "P")]
+    min_p: Option<f32>,
+    /// Make tokens that occurred less likely: more than 1
+    #[arg(long, visible_alias = "repetition-penalty", value_name = "R", default_value_t = 1.0)]
+    repeat_penalty: f32,
+    /// Seed of sampling; -1 for a random one
+    #[arg(
+        short,
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(i64).range(-1..)
+    )]
+    seed: i64,
+}
+
+impl SamplingArgs {
+    fn settings(&self) -> Sampling {
+        let filters = self.top_k.is_some() || self.top_p.is_some() || self.min_p.is_some();
+        let implied = if self.do_sample || filters { 1.0 } else { 0.0 };
+        Sampling {
+            temperature: self.temp.unwrap_or(implied),
+            top_k: self.top_k.unwrap_or(0),
+            top_p: self.top_p.unwrap_or(1.0),
+            min_p: self.min_p.unwrap_or(0.0),
+            repetition_penalty: self.repeat_penalty,
+            seed: u64::try_from(self.seed).unwrap_or_else(|_| random_seed()),
+        }
+    }
+}
+
+/// Different from run to run. Small enough to be typed again as `--seed`.
+fn random_seed() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (now.as_nanos() as u64 ^ u64::from(std::process::id()) << 20) & 0xffff_ffff
+}
+
+/// Prompt tokens that go through the model in one call.
+const BATCH_TOKENS: usize = 512;
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let interrupted = exit::catch_interrupts();
+    let options = GenerateOptions {
+        max_new_tokens: usize::try_from(args.n_predict).ok(),
+        stop: args.stop.clone(),
+        ignore_eos: args.ignore_eos,
+        sampling: args.sampling.settings(),
+    };
+    let (model, tokenizer) = args.model.open()?;
+    let locate = |e| super::failure::locate(e, args.model.path(), &args.text);
+    let text = args.text.read_line_end_stripped()?;
+    let prompt = prompt(&tokenizer, tokenizer.encode(&text).map_err(locate)?)?;
+    let n_ctx = n_ctx(args, &model, prompt.len(), &options)?;
+    let shape = ContextShape { n_seq: 1, n_ctx, n_batch: prompt.len().clamp(1, BATCH_TOKENS) };
+    let mut context = model.context(shape)?;
+    let mut output = Output { silent: args.json, failure: None, ends_line: true };
+    if args.echo {
+        let _ = output.write(&text);
+    }
+    let mut on_text = |text: &str| {
+        let written = output.write(text);
+        if interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { written }
+    };
+    let generation = generate(&mut context, &tokenizer, &prompt, &options, &mut on_text).map_err(locate)?;
+    output.finish()?;
+    if args.json {
+        super::print_json(&json(args, &model, &prompt, &options, &generation))?;
+    } else if !args.quiet {
+        eprintln!("{}", timings(&generation, &options));
+    }
+    if interrupted.load(Ordering::Relaxed) { Err(Failure::interrupted()) } else { Ok(()) }
+}
+
+/// The prompt's tokens; for an empty text the token that texts begin with, as transformers does.
+fn prompt(tokenizer: &Tokenizer, ids: Vec<u32>) -> Result<Vec<u32>, Failure> {
+    if !ids.is_empty() {
+        return Ok(ids);
+    }
+    let start = tokenizer.bos().or(tokenizer.eos());
+    Ok(vec![start.ok_or(pythia_runtime::Error::EmptyPrompt)?])
+}
+
+/// No more room than the text can take: the cache is allocated for it.
+fn n_ctx(args: &Args, model: &Model, prompt: usize, options: &GenerateOptions) -> Result<usize, Failure> {
+    let trained = model.hparams().n_ctx;
+    let limit = if args.ctx_size == 0 { trained } else { args.ctx_size };
+    if limit > trained {
+        return Err(Failure::usage(format_args!("--ctx-size: found {limit}, wanted at most the model's {trained}")));
+    }
+    // At least room for the prompt, so that one that is too long is found to be.
+    Ok(options.max_new_tokens.map_or(limit, |new| limit.min(prompt.saturating_add(new))).max(1))
+}
+
+/// Standard output, as long as somebody reads it.
+struct Output {
+    silent: bool,
+    failure: Option<Failure>,
+    ends_line: bool,
+}
+
+impl Output {
+    fn write(&mut self, text: &str) -> ControlFlow<()> {
+        if self.silent || text.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        self.ends_line = text.ends_with('\n');
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                // A reader that has gone has what it wanted.
+                if error.kind() != io::ErrorKind::BrokenPipe {
+                    self.failure = Some(Failure::io(format_args!("stdout: {error}")));
+                }
+                self.silent = true;
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    /// Ends the line, so that the shell's prompt or the timings begin on a new one.
+    fn finish(mut self) -> Result<(), Failure> {
+        if !self.ends_line {
+            let _ = self.write("\n");
+        }
+        self.failure.map_or(Ok(()), Err)
+    }
+}
+
+fn timings(generation: &Generation, options: &GenerateOptions) -> String {
+    let t = &generation.timings;
+    let ended = match &generation.finish {
+        Finish::EndOfText => "the model ended the text".to_owned(),
+        Finish::Stop(stop) => format!("found {stop:?}"),
+        Finish::Length => "length reached".to_owned(),
+        Finish::ContextFull => "context full".to_owned(),
+        Finish::Interrupted => "interrupted".to_owned(),
+    };
+    let seed =
+        if options.sampling.temperature > 0.0 { format!("; seed {}", options.sampling.seed) } else { String::new() };
+    format!(
+        "prompt: {} tokens, {:.1} tokens/s; first token after {:.3} s; generated: {} tokens, {:.1} tokens/s; {ended}{seed}",
+        t.prompt_tokens,
+        t.prompt_rate(),
+        t.first_token.as_secs_f64(),
+        t.generated_tokens,
+        t.generation_rate(),
+    )
+}
+
+fn json(args: &Args, model: &Model, prompt: &[u32], options: &GenerateOptions, generation: &Generation) -> Value {
+    let t = &generation.timings;
+    let s = &options.sampling;
+    let stop = match &generation.finish {
+        Finish::Stop(stop) => Some(stop),
+        _ => None,
+    };
+    json!({
+        "run": describe(model, args.model.path()),
+        "prompt_ids": prompt,
+        "ids": generation.ids,
+        "text": generation.text,
+        "finish": generation.finish.name(),
+        "stop": stop,
+        "sampling": {
+            "temperature": super::decimal(s.temperature),
+            "top_k": s.top_k,
+            "top_p": super::decimal(s.top_p),
+            "min_p": super::decimal(s.min_p),
+            "repetition_penalty": super::decimal(s.repetition_penalty),
+            "seed": s.seed,
+        },
+        "timings": {
+            "prompt_tokens": t.prompt_tokens,
+            "prompt_seconds": t.prompt.as_secs_f64(),
+            "prompt_tokens_per_second": t.prompt_rate(),
+            "first_token_seconds": t.first_token.as_secs_f64(),
+            "generated_tokens": t.generated_tokens,
+            "generation_seconds": t.generation.as_secs_f64(),
+            "generated_tokens_per_second": t.generation_rate(),
+        },
+    })
+}

@@ -1,0 +1,97 @@
+//! `pythia-run info`: what a model is and how it would run here.
+
+use super::model::{ModelArgs, describe};
+use crate::exit::{self, Failure};
+use crate::report::format_bytes;
+use pythia_gguf::schema::gptneox::parameter_counts;
+use pythia_gguf::{FileType, keys};
+use pythia_model::Model;
+use serde_json::{Value, json};
+
+/// Show what a model is and how it would run on this machine
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let (model, tokenizer) = args.model.open()?;
+    let mut info = describe(&model, args.model.path());
+    let (total, non_embedding) = parameter_counts(model.hparams());
+    let h = model.hparams();
+    let more = json!({
+        "name": text(&model, keys::NAME),
+        "file_type": file_type(&model),
+        "file_bytes": model.file_bytes(),
+        "parameters": total,
+        "parameters_non_embedding": non_embedding,
+        "n_layer": h.n_layer,
+        "n_embd": h.n_embd,
+        "n_head": h.n_head,
+        "n_ff": h.n_ff,
+        "n_vocab": h.n_vocab,
+        "n_tokens": tokenizer.n_tokens(),
+        "n_ctx": h.n_ctx,
+        "n_rot": h.n_rot,
+        "rope_base": super::decimal(h.rope_base),
+        "norm_eps": super::decimal(h.norm_eps),
+        "parallel_residual": h.parallel_residual,
+        "kv_bytes_per_token": kv_bytes_per_token(&model),
+    });
+    if let (Value::Object(info), Value::Object(more)) = (&mut info, more) {
+        info.extend(more);
+    }
+    if args.json { super::print_json(&info) } else { exit::print(&table(&model, &info)) }
+}
+
+/// Keys and values of all layers.
+fn kv_bytes_per_token(model: &Model) -> usize {
+    let h = model.hparams();
+    2 * h.n_layer * h.n_embd * model.options().kv.bytes()
+}
+
+fn text(model: &Model, key: &str) -> Option<String> {
+    model.gguf().metadata.str(key).ok().flatten().map(str::to_owned)
+}
+
+/// What the file says it is, if it does.
+fn file_type(model: &Model) -> Option<&'static str> {
+    let id = model.gguf().metadata.u32(keys::FILE_TYPE).ok().flatten()?;
+    FileType::from_id(id).map(FileType::name)
+}
+
+fn table(model: &Model, info: &Value) -> String {
+    let h = model.hparams();
+    let plain = |key: &str| match &info[key] {
+        Value::String(text) => text.clone(),
+        Value::Null => "not stated".to_owned(),
+        other => other.to_string(),
+    };
+    let cache = kv_bytes_per_token(model);
+    let rows = [
+        ("model", plain("model")),
+        ("name", plain("name")),
+        ("type", format!("{}, {}", plain("file_type"), format_bytes(model.file_bytes()))),
+        ("parameters", format!("{}, {} without embeddings", plain("parameters"), plain("parameters_non_embedding"))),
+        ("shape", format!("{} layers, {} wide, {} heads, feed-forward {}", h.n_layer, h.n_embd, h.n_head, h.n_ff)),
+        ("residual", if h.parallel_residual { "parallel" } else { "sequential" }.to_owned()),
+        ("rotary", format!("{} of {} elements of a head, base {}", h.n_rot, h.n_embd / h.n_head, h.rope_base)),
+        ("vocabulary", format!("{} rows, {} tokens", h.n_vocab, plain("n_tokens"))),
+        ("context", format!("{} tokens", h.n_ctx)),
+        (
+            "cache",
+            format!(
+                "{}, {cache} bytes per token, {} for a full context",
+                plain("kv_cache"),
+                format_bytes((cache * h.n_ctx) as u64)
+            ),
+        ),
+        ("runs on", format!("{}, {} threads", plain("isa"), plain("threads"))),
+        ("arithmetic", format!("{} activations, GELU by {}", plain("activations"), plain("gelu"))),
+    ];
+    rows.iter().map(|(name, value)| format!("{name:<12}{value}\n")).collect()
+}

@@ -1,0 +1,105 @@
+//! The options of every command that runs a model.
+
+use crate::exit::Failure;
+use crate::report::{Arithmetic, parse_activations, parse_gelu};
+use pythia_gguf::Gguf;
+use pythia_kernels::Level;
+use pythia_model::{Activations, Gelu, KvType, Model, Options};
+use pythia_runtime::Tokenizer;
+use pythia_tensor::FileMap;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// Which file.
+#[derive(Debug, clap::Args)]
+pub(super) struct FileArgs {
+    /// Model: a GGUF file
+    #[arg(value_name = "MODEL", required_unless_present = "model")]
+    file: Option<PathBuf>,
+    /// The same, as an option
+    #[arg(short, long, value_name = "MODEL", conflicts_with = "file")]
+    model: Option<PathBuf>,
+}
+
+/// How it runs.
+#[derive(Debug, clap::Args)]
+pub(super) struct ModelArgs {
+    #[command(flatten)]
+    file: FileArgs,
+    /// Threads [default: one per core]; results do not depend on it
+    #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    threads: usize,
+    /// How activations enter products with quantized weights
+    #[arg(long, value_name = "int8|f32", value_parser = parse_activations, default_value = "int8")]
+    activations: Activations,
+    /// Which GELU: erf is the model's own, tanh is llama.cpp's
+    #[arg(long, value_name = "erf|tanh", value_parser = parse_gelu, default_value = "erf")]
+    gelu: Gelu,
+    /// Element type of the key-value cache
+    #[arg(long, visible_alias = "cache-type-k", value_name = "f16|f32", value_parser = parse_kv, default_value = "f16")]
+    kv: KvType,
+    /// Instruction set [default: the best of this CPU, or what PYTHIA_ISA names]; results do not depend on it
+    #[arg(long, value_name = "NAME")]
+    isa: Option<Level>,
+}
+
+impl FileArgs {
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        // The parser refuses a command line with neither.
+        self.file.as_deref().or(self.model.as_deref()).unwrap_or(Path::new(""))
+    }
+
+    /// The tokenizer alone: the weights need not be there, or be of types that can run.
+    pub(super) fn tokenizer(&self) -> Result<Tokenizer, Failure> {
+        let path = self.path();
+        let map = FileMap::open(path).map_err(|e| Failure::at(path, &e))?;
+        let gguf = Gguf::parse(&map).map_err(|e| Failure::data(format_args!("{}: {e}", path.display())))?;
+        tokenizer(&gguf, path)
+    }
+}
+
+impl ModelArgs {
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Opens it.
+    pub(super) fn open(&self) -> Result<(Model, Tokenizer), Failure> {
+        let options = Options {
+            threads: self.threads,
+            isa: self.isa,
+            activations: self.activations,
+            gelu: self.gelu,
+            kv: self.kv,
+        };
+        let model = Model::open(self.path(), &options)?;
+        let tokenizer = tokenizer(model.gguf(), self.path())?;
+        Ok((model, tokenizer))
+    }
+}
+
+fn tokenizer(gguf: &Gguf, path: &Path) -> Result<Tokenizer, Failure> {
+    Tokenizer::from_gguf(&gguf.metadata).map_err(|e| Failure::data(format_args!("{}: {e}", path.display())))
+}
+
+/// What the results of a model depend on, and where it runs.
+pub(super) fn describe(model: &Model, path: &Path) -> Value {
+    let arithmetic = Arithmetic::of(model.options());
+    json!({
+        "model": path.display().to_string(),
+        "isa": model.isa_name(),
+        "threads": model.threads(),
+        "activations": arithmetic.activations,
+        "gelu": arithmetic.gelu,
+        "kv_cache": arithmetic.kv_cache,
+    })
+}
+
+/// For clap: the type of the key-value cache, by the names that reports use.
+fn parse_kv(text: &str) -> Result<KvType, String> {
+    let name = |kv| Arithmetic::of(&Options { kv, ..Options::default() }).kv_cache;
+    let known = [KvType::F16, KvType::F32].into_iter().find(|&kv| name(kv).eq_ignore_ascii_case(text));
+    known.ok_or_else(|| format!("found '{text}', wanted f16 or f32"))
+}

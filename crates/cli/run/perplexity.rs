@@ -1,0 +1,198 @@
+//! `pythia-run perplexity`: how well a model predicts a text.
+
+use super::model::{ModelArgs, describe};
+use super::text::TextArgs;
+use crate::exit::{self, Failure};
+use crate::progress::{Bar, Unit};
+use pythia_model::Model;
+use pythia_runtime::eval::{self, Observer, Perplexity, Progress, Protocol, Request};
+use serde_json::{Value, json};
+use std::io::{BufWriter, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use tempfile::NamedTempFile;
+
+/// Measure the perplexity of a text
+///
+/// Perplexities under different protocols, window lengths or texts cannot be compared.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    text: TextArgs,
+    /// Which tokens are scored: as llama-perplexity does, or as the Hugging Face guide does
+    #[arg(long, value_enum, default_value = "llama")]
+    protocol: ProtocolName,
+    /// Tokens in a window; 0 for the model's context [default: 512 for llama; for hf-stride the model's, 2048 at most]
+    #[arg(short, long, value_name = "N")]
+    ctx_size: Option<usize>,
+    /// Tokens from one window to the next, for hf-stride [default: 512, at most a window]
+    #[arg(long, visible_alias = "ppl-stride", value_name = "N")]
+    stride: Option<usize>,
+    /// Evaluate the first N windows only
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    chunks: Option<u64>,
+    /// Write the negative log-likelihood of every scored token to FILE: a JSON object per line
+    #[arg(long, value_name = "FILE")]
+    nll_out: Option<PathBuf>,
+    /// Replace the file of --nll-out if it exists
+    #[arg(long)]
+    force: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// No progress
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum ProtocolName {
+    Llama,
+    HfStride,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let interrupted = exit::catch_interrupts();
+    let (model, tokenizer) = args.model.open()?;
+    let protocol = protocol(args, &model)?;
+    let locate = |e| super::failure::locate(e, args.model.path(), &args.text);
+    let tokens = tokenizer.encode(&args.text.read_line_end_stripped()?).map_err(locate)?;
+    let max_windows = args.chunks.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+    let request = Request { tokens: &tokens, tokenizer: &tokenizer, protocol, max_windows };
+    let nll_file = args.nll_out.as_deref().map(|path| NllFile::create(path, args.force)).transpose()?;
+    let mut watch = Watch { tokens: &tokens, nll_file, bar: None, quiet: args.quiet, interrupted, failure: None };
+    let result = eval::perplexity(&model, &request, &mut watch);
+    let Watch { nll_file, failure, bar, .. } = watch;
+    drop(bar);
+    // The observer can only stop the run; why it did is the error to report.
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    let result = result.map_err(locate)?;
+    if let Some(file) = nll_file {
+        file.finish()?;
+    }
+    let text = args.text.to_string();
+    if args.json { super::print_json(&json(&model, args, &result)) } else { exit::print(&table(&text, &result)) }
+}
+
+fn protocol(args: &Args, model: &Model) -> Result<Protocol, Failure> {
+    let n_ctx = model.hparams().n_ctx;
+    let window = |default: usize| match args.ctx_size {
+        None => default,
+        Some(0) => n_ctx,
+        Some(n) => n,
+    };
+    match (args.protocol, args.stride) {
+        (ProtocolName::Llama, None) => Ok(Protocol::Llama { n_ctx: window(512) }),
+        (ProtocolName::Llama, Some(_)) => Err(Failure::usage("--stride: protocol llama has none, wanted hf-stride")),
+        (ProtocolName::HfStride, stride) => {
+            let window = window(n_ctx.min(2048));
+            Ok(Protocol::HfStride { window, stride: stride.unwrap_or(window.min(512)) })
+        }
+    }
+}
+
+fn describe_protocol(protocol: Protocol) -> String {
+    match protocol {
+        Protocol::Llama { n_ctx } => format!("llama: disjoint windows of {n_ctx} tokens, second half of each scored"),
+        Protocol::HfStride { window, stride } => {
+            format!("hf-stride: windows of {window} tokens every {stride}, new tokens of each scored")
+        }
+    }
+}
+
+fn table(text: &str, p: &Perplexity) -> String {
+    let rows = [
+        ("text", text.to_owned()),
+        ("protocol", describe_protocol(p.protocol)),
+        ("scored", format!("{} tokens, {} bytes, in {} windows; no token is added", p.scored, p.bytes, p.windows)),
+        ("nll", format!("{:.6} +- {:.6} nats per token", p.nll.value, p.nll.se)),
+        ("bits/byte", format!("{:.6}", p.bits_per_byte)),
+        ("speed", format!("{:.1} tokens/s", p.tokens_per_second)),
+    ];
+    let rows: String = rows.iter().map(|(name, value)| format!("{name:<10}{value}\n")).collect();
+    // The words of llama-perplexity, which scripts look for.
+    format!("{rows}Final estimate: PPL = {:.4} +/- {:.5}\n", p.perplexity.value, p.perplexity.se)
+}
+
+fn json(model: &Model, args: &Args, p: &Perplexity) -> Value {
+    json!({
+        "run": describe(model, args.model.path()),
+        "text": args.text.to_string(),
+        "protocol": p.protocol,
+        "windows": p.windows,
+        "tokens_scored": p.scored,
+        "bytes": p.bytes,
+        "nll": p.nll,
+        "perplexity": p.perplexity,
+        "bits_per_byte": p.bits_per_byte,
+        "tokens_per_second": p.tokens_per_second,
+    })
+}
+
+/// Shows and records an evaluation, and stops it on Ctrl-C or when the record cannot be written.
+struct Watch<'a> {
+    tokens: &'a [u32],
+    nll_file: Option<NllFile>,
+    bar: Option<Bar>,
+    quiet: bool,
+    interrupted: &'static AtomicBool,
+    failure: Option<Failure>,
+}
+
+impl Observer for Watch<'_> {
+    fn token(&mut self, position: usize, nll: f64) {
+        if let (Some(file), None) = (&mut self.nll_file, &self.failure) {
+            self.failure = file.push(position, self.tokens[position], nll).err();
+        }
+    }
+
+    fn window(&mut self, progress: &Progress) -> ControlFlow<()> {
+        let total = progress.total_windows as u64;
+        let bar = self.bar.get_or_insert_with(|| Bar::new(total, Unit::Items("windows"), self.quiet));
+        bar.advance(1);
+        bar.message(format!("PPL {:.4}", progress.perplexity));
+        let stop = self.failure.is_some() || self.interrupted.load(Ordering::Relaxed);
+        if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+/// The record of every token, which appears under its name when it is complete.
+struct NllFile {
+    path: PathBuf,
+    force: bool,
+    writer: BufWriter<NamedTempFile>,
+}
+
+impl NllFile {
+    fn create(path: &Path, force: bool) -> Result<Self, Failure> {
+        // Found out before the work, not after.
+        if path.exists() && !force {
+            return Err(Failure::usage(format_args!("{}: exists; --force replaces it", path.display())));
+        }
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut builder = tempfile::Builder::new();
+        // A record is to be read by others; a temporary file is its owner's alone by default. The umask still applies.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let file = builder.tempfile_in(folder).map_err(|e| Failure::at(path, &e))?;
+        Ok(Self { path: path.to_owned(), force, writer: BufWriter::new(file) })
+    }
+
+    fn push(&mut self, position: usize, token: u32, nll: f64) -> Result<(), Failure> {
+        let line = json!({ "position": position, "token": token, "nll": nll });
+        writeln!(self.writer, "{line}").map_err(|e| Failure::at(&self.path, &e))
+    }
+
+    fn finish(self) -> Result<(), Failure> {
+        let at = |e: &std::io::Error| Failure::at(&self.path, e);
+        let file = self.writer.into_inner().map_err(|e| at(e.error()))?;
+        file.as_file().sync_all().map_err(|e| at(&e))?;
+        let kept = if self.force { file.persist(&self.path) } else { file.persist_noclobber(&self.path) };
+        kept.map(drop).map_err(|e| at(&e.error))
+    }
+}

@@ -1,0 +1,98 @@
+//! What the integration tests share: the checkpoint in `tests/data` and a way to run the programs.
+
+#![allow(dead_code, reason = "every test program uses a part of it")]
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// A file or folder under `tests/data`.
+pub(crate) fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
+}
+
+/// The checkpoint of the tests.
+pub(crate) fn checkpoint() -> PathBuf {
+    data("pythia-docs-6m")
+}
+
+/// The checkpoint as a GGUF file of this type: `F32`, `Q8_0` or `Q4_0`. Converted once per test program.
+pub(crate) fn gguf(level: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("gguf");
+        std::fs::create_dir_all(&folder).expect("a folder for models");
+        let (source, output) = (checkpoint(), folder.clone());
+        let types = ["-t".as_ref(), "F32,Q8_0,Q4_0".as_ref(), "--force".as_ref(), "-o".as_ref(), output.as_os_str()];
+        quant(&folder, ["convert".as_ref(), source.as_os_str()].into_iter().chain(types)).ok();
+        folder
+    });
+    folder.join(format!("pythia-docs-6m-{level}.gguf"))
+}
+
+/// A file of the reference outputs that are too large or not free to be in the repository. They lie where
+/// `PYTHIA_GOLDENS` says, or in `../shared`; `None`, and a line on stderr, where they do not.
+pub(crate) fn shared(name: &str) -> Option<PathBuf> {
+    let folder = std::env::var_os("PYTHIA_GOLDENS").map_or_else(|| data("../../../shared"), PathBuf::from);
+    let path = folder.join(name);
+    if !path.exists() {
+        eprintln!("SKIPPED: {} is not there (PYTHIA_GOLDENS names its folder)", path.display());
+    }
+    path.exists().then_some(path)
+}
+
+/// What a program said and how it ended.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Outcome {
+    /// Its stdout, if it ended well.
+    pub(crate) fn ok(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self.stdout
+    }
+
+    /// Asserts that it failed with `code` and one line on stderr that holds every one of `parts`.
+    pub(crate) fn fails(&self, program: &str, code: i32, parts: &[&str]) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert!(self.stderr.starts_with(&format!("{program}: error: ")), "{self:?}");
+        assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
+        assert_eq!(self.stdout, "", "{self:?}");
+        for part in parts {
+            assert!(self.stderr.contains(part), "no '{part}' in {self:?}");
+        }
+    }
+}
+
+/// Runs `pythia-quant` in `folder`.
+pub(crate) fn quant<S: AsRef<OsStr>>(folder: &Path, args: impl IntoIterator<Item = S>) -> Outcome {
+    run(env!("CARGO_BIN_EXE_pythia-quant"), folder, args)
+}
+
+/// Runs `pythia-run` in `folder`.
+pub(crate) fn run_model<S: AsRef<OsStr>>(folder: &Path, args: impl IntoIterator<Item = S>) -> Outcome {
+    run(env!("CARGO_BIN_EXE_pythia-run"), folder, args)
+}
+
+fn run<S: AsRef<OsStr>>(program: &str, folder: &Path, args: impl IntoIterator<Item = S>) -> Outcome {
+    let output = Command::new(program).args(args).current_dir(folder).output().expect("the program starts");
+    Outcome {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).expect("stdout is UTF-8"),
+        stderr: String::from_utf8(output.stderr).expect("stderr is UTF-8"),
+    }
+}
+
+/// The names in a folder, sorted.
+pub(crate) fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into()).collect();
+    names.sort();
+    names
+}

@@ -1,8 +1,8 @@
 //! How well a model predicts a text, and how far one file of it is from another.
 
 mod exp;
-pub mod kl;
-pub mod perplexity;
+mod kl;
+mod perplexity;
 mod protocol;
 mod runner;
 mod statistics;

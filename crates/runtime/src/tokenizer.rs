@@ -220,6 +220,53 @@ mod tests {
         assert!(rebuilt(&|v| v.merges[7] = "q\u{e9}q zzz".to_owned()).starts_with("tokenizer.ggml.merges: "));
     }
 
+    /// Whatever the embedded text holds, the answer is a tokenizer or an error of one line.
+    fn survives(json: String) {
+        let vocab = Vocab { huggingface_json: Some(json), ..vocab() };
+        match Tokenizer::from_vocab(&vocab) {
+            Ok(tokenizer) => drop(tokenizer.encode("caf\u{e9}  x<|endoftext|>")),
+            Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
+        }
+    }
+
+    #[test]
+    fn strange_pipelines_are_survived() {
+        let json = vocab().huggingface_json.unwrap();
+        for (found, replacement) in [
+            ("\"NFC\"", "\"Precompiled\""),
+            ("\"type\": \"BPE\"", "\"type\": \"Unigram\""),
+            ("\"dropout\": null", "\"dropout\": 2.0"),
+            ("\"unk_token\": null", "\"unk_token\": \"nowhere\""),
+            ("\"id\": 0", "\"id\": 4294967295"),
+            ("\"id\": 4072", "\"id\": 1"),
+            ("<|padding|>", ""),
+            ("<|padding|>", "<|endoftext|>"),
+            (
+                "\"truncation\": null",
+                "\"truncation\": {\"max_length\": 0, \"strategy\": \"LongestFirst\", \"stride\": 9}",
+            ),
+            ("\"continuing_subword_prefix\": null", "\"continuing_subword_prefix\": \"####\""),
+        ] {
+            let changed = json.replacen(found, replacement, 1);
+            assert_ne!(changed, json, "{found} is not in the file");
+            survives(changed);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn damaged_json_is_survived(at in 0usize..6_000, from_end in any::<bool>(), byte in 0x20u8..0x7f, cut in any::<bool>()) {
+            let mut json = vocab().huggingface_json.unwrap().into_bytes();
+            let at = if from_end { json.len() - 1 - at } else { at };
+            json[at] = byte;
+            if cut {
+                json.truncate(at);
+            }
+            survives(String::from_utf8_lossy(&json).into_owned());
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
         /// Texts full of what could matter: white space of all kinds, contractions, combining characters, special

@@ -4,6 +4,8 @@
 //! file or, in files made by other tools, from the `tokenizer.ggml.*` keys. Both give the same ids.
 
 mod byte_level;
+mod embedded;
+mod merges;
 mod rebuild;
 mod segments;
 mod stream;
@@ -13,7 +15,6 @@ pub use stream::TextStream;
 use crate::Error;
 use pythia_gguf::{Metadata, Vocab, keys};
 use segments::Segments;
-use tokenizers::decoders::DecoderWrapper;
 
 /// A byte-level BPE tokenizer.
 #[derive(Debug)]
@@ -46,12 +47,10 @@ impl Tokenizer {
     /// # Errors
     /// As there.
     pub fn from_vocab(vocab: &Vocab) -> Result<Self, Error> {
-        let Some(json) = &vocab.huggingface_json else {
-            return Self::rebuilt(vocab);
-        };
-        let inner =
-            tokenizers::Tokenizer::from_bytes(json).map_err(|e| fault(keys::HUGGINGFACE_JSON, one_line(&*e)))?;
-        Self::new(inner, vocab, keys::HUGGINGFACE_JSON)
+        match &vocab.huggingface_json {
+            Some(json) => Self::new(embedded::tokenizer(json)?, vocab, keys::HUGGINGFACE_JSON),
+            None => Self::rebuilt(vocab),
+        }
     }
 
     /// From the GGUF keys alone, even where the file embeds a `tokenizer.json`.
@@ -62,13 +61,7 @@ impl Tokenizer {
         Self::new(rebuild::tokenizer(vocab)?, vocab, keys::TOKENS)
     }
 
-    fn new(mut inner: tokenizers::Tokenizer, vocab: &Vocab, key: &'static str) -> Result<Self, Error> {
-        if !matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_))) {
-            return Err(fault(key, "decoder is not byte-level, the only kind that is supported".to_owned()));
-        }
-        // What a training script left behind there would silently shorten or lengthen every text.
-        inner.with_truncation(None).map_err(|e| fault(key, one_line(&*e)))?;
-        inner.with_padding(None);
+    fn new(inner: tokenizers::Tokenizer, vocab: &Vocab, key: &'static str) -> Result<Self, Error> {
         let pieces = pieces(&inner, vocab, key)?;
         let segments = Segments::of(&inner);
         Ok(Self { inner, pieces, segments, bos: vocab.bos, eos: vocab.eos })
@@ -78,7 +71,8 @@ impl Tokenizer {
     /// does. Time and memory are linear in the length of the text.
     ///
     /// # Errors
-    /// If the vocabulary has no token for some byte of the text and none for unknown ones.
+    /// As the `tokenizers` crate gives them; none for texts that are UTF-8. In a vocabulary that lacks some of the 256
+    /// bytes and a token for unknown ones, those bytes are dropped, as Hugging Face does.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
         let mut ids = Vec::with_capacity(text.len() / 3);
         for segment in self.segments.split(text) {
@@ -218,6 +212,9 @@ mod tests {
         assert!(rebuilt(&|v| v.merges[7] = "ab".to_owned()).contains("merge 7"));
         assert!(rebuilt(&|v| v.merges[7] = "a b c".to_owned()).contains("merge 7"));
         assert!(rebuilt(&|v| v.merges[7] = "q\u{e9}q zzz".to_owned()).starts_with("tokenizer.ggml.merges: "));
+        // Both halves are tokens, what they make is longer than any: the crate would panic.
+        let longest = vocab().tokens.into_iter().filter(|t| t.is_ascii()).max_by_key(String::len).unwrap();
+        assert!(rebuilt(&|v| v.merges[7] = format!("{longest} {longest}")).contains("is no token"));
     }
 
     /// Whatever the embedded text holds, the answer is a tokenizer or an error of one line.
@@ -246,6 +243,10 @@ mod tests {
                 "\"truncation\": {\"max_length\": 0, \"strategy\": \"LongestFirst\", \"stride\": 9}",
             ),
             ("\"continuing_subword_prefix\": null", "\"continuing_subword_prefix\": \"####\""),
+            ("\"merges\": [", "\"merges\": [[\"the\", \"zzz\"], "),
+            ("\"merges\": [", "\"merges\": [7, "),
+            ("\"lstrip\": false", "\"lstrip\": true"),
+            ("\"single_word\": false", "\"single_word\": true"),
         ] {
             let changed = json.replacen(found, replacement, 1);
             assert_ne!(changed, json, "{found} is not in the file");

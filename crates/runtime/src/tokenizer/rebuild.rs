@@ -1,5 +1,6 @@
 //! A tokenizer from the `tokenizer.ggml.*` keys, for files that do not embed their `tokenizer.json`.
 
+use super::merges::check_merge;
 use super::{fault, one_line};
 use crate::Error;
 use pythia_gguf::{TokenKind, Vocab, keys};
@@ -29,19 +30,14 @@ fn model(vocab: &Vocab) -> Result<BPE, Error> {
     let entries = vocab.tokens.iter().zip(&vocab.kinds).zip(0..);
     let used = entries.filter(|((_, kind), _)| **kind != TokenKind::Unused);
     let ids: BpeVocab = used.map(|((text, _), id)| (text.clone(), id)).collect();
-    let merges: Result<Vec<_>, Error> = vocab.merges.iter().enumerate().map(|(i, m)| split_merge(i, m)).collect();
-    let built = BPE::builder().vocab_and_merges(ids, merges?).build();
-    built.map_err(|e| fault(keys::MERGES, one_line(&*e)))
-}
-
-/// `"left right"`. Neither half holds a space: the byte-level alphabet has none.
-fn split_merge(index: usize, merge: &str) -> Result<(String, String), Error> {
-    match merge.split_once(' ') {
-        Some((left, right)) if !left.is_empty() && !right.is_empty() && !right.contains(' ') => {
-            Ok((left.to_owned(), right.to_owned()))
-        }
-        _ => Err(fault(keys::MERGES, format!("merge {index} is {merge:?}, wanted two parts and one space"))),
+    let mut merges = Vec::with_capacity(vocab.merges.len());
+    for (i, merge) in vocab.merges.iter().enumerate() {
+        let pair = merge.split_once(' ');
+        check_merge(pair, |token| ids.contains_key(token))
+            .map_err(|problem| fault(keys::MERGES, format!("merge {i}: {problem}")))?;
+        merges.extend(pair.map(|(left, right)| (left.to_owned(), right.to_owned())));
     }
+    BPE::builder().vocab_and_merges(ids, merges).build().map_err(|e| fault(keys::MERGES, one_line(&*e)))
 }
 
 /// Control tokens are matched in the text as it is; those a user defined, such as runs of spaces, after NFC.

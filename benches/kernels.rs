@@ -1,0 +1,85 @@
+//! Products, attention and norms of the 410m shape, on the best ISA (or `PYTHIA_ISA`) and all processors.
+//!
+//! What it shows: `one` is the matrix-vector product of generation and should move its bytes at memory speed; `many`
+//! is the prompt's product over 512 rows and should approach the int8 rate that `pythia-run bench` measures.
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use pythia_kernels::{
+    Activations, Append, Attend, Cpu, KvCache, KvShape, KvType, LayerNorm, Matmul, RopeTable, Then, Weights, Workspace,
+};
+use pythia_tensor::TensorType;
+
+const WIDTH: usize = 1024;
+const TOKENS: usize = 512;
+
+fn noise(len: usize) -> Vec<f32> {
+    (0..len).map(|i| ((i * 7919 % 2003) as f32 - 1001.0) / 1001.0).collect()
+}
+
+fn products(c: &mut Criterion) {
+    let cpu = Cpu::new(0, None).expect("an ISA of this CPU");
+    let x = noise(TOKENS * WIDTH);
+    let (rows, cols) = (4 * WIDTH, WIDTH);
+    for (name, n) in [("one", 1), ("many", TOKENS)] {
+        let mut group = c.benchmark_group(name);
+        for &ty in TensorType::ALL {
+            let mut data = vec![0; rows * ty.row_bytes(cols).expect("whole blocks")];
+            ty.encode(&noise(rows * cols), &mut data);
+            let mut out = vec![f32::NAN; n * rows];
+            let mut workspace = Workspace::default();
+            let per_run = if n == 1 {
+                Throughput::Bytes(data.len() as u64)
+            } else {
+                Throughput::Elements((2 * n * rows * cols) as u64) // operations
+            };
+            group.throughput(per_run);
+            group.bench_function(BenchmarkId::from_parameter(ty), |b| {
+                b.iter(|| {
+                    let weights = Weights { ty, rows, cols, data: &data };
+                    let (x, activations) = (&x[..n * cols], Activations::Int8);
+                    let matmul = Matmul { weights, x, bias: None, then: Then::Store, activations, out: &mut out };
+                    cpu.matmul(matmul, &mut workspace);
+                });
+            });
+            assert!(out.iter().all(|y| y.is_finite()), "every output was written");
+        }
+    }
+}
+
+fn attention(c: &mut Criterion) {
+    let cpu = Cpu::new(0, None).expect("an ISA of this CPU");
+    let mut group = c.benchmark_group("attention");
+    for (keys, n) in [(512, 512), (512, 1), (2048, 1)] {
+        let shape = KvShape { ty: KvType::F16, sequences: 1, heads: 16, head_dim: WIDTH / 16, positions: keys };
+        let rope = RopeTable::new(10000.0, 16, keys);
+        let mut cache = KvCache::new(shape);
+        let mut qkv = noise(keys * 3 * WIDTH);
+        cpu.append(Append { cache: &mut cache, rope: &rope, sequence: 0, first_position: 0, qkv: &mut qkv });
+        let mut out = vec![f32::NAN; n * WIDTH];
+        group.bench_function(BenchmarkId::from_parameter(format!("{n} over {keys}")), |b| {
+            b.iter(|| {
+                let queries = &qkv[(keys - n) * 3 * WIDTH..];
+                let (cache, sequence, first_position, stride) = (&cache, 0, keys - n, 3 * WIDTH);
+                cpu.attend(Attend { cache, sequence, first_position, queries, stride, out: &mut out });
+            });
+        });
+        assert!(out.iter().all(|y| y.is_finite()), "every output was written");
+    }
+}
+
+fn norms(c: &mut Criterion) {
+    let cpu = Cpu::new(0, None).expect("an ISA of this CPU");
+    let (x, gamma, beta) = (noise(TOKENS * WIDTH), noise(WIDTH), noise(WIDTH));
+    let mut out = vec![f32::NAN; x.len()];
+    let mut group = c.benchmark_group("layer_norm");
+    group.throughput(Throughput::Elements(x.len() as u64));
+    group.bench_function("512 rows", |b| {
+        b.iter(|| cpu.layer_norm(LayerNorm { x: &x, gamma: &gamma, beta: &beta, eps: 1e-5, out: &mut out }));
+    });
+    assert!(out.iter().all(|y| y.is_finite()), "every output was written");
+    let logits = noise(50_304);
+    group.bench_function("log_sum_exp of 50304", |b| b.iter(|| cpu.log_sum_exp(&logits)));
+}
+
+criterion_group!(benches, products, attention, norms);
+criterion_main!(benches);

@@ -31,6 +31,13 @@ pub(crate) trait Format: Block {
     /// 32 codes of a block; `unit` counts units within it.
     unsafe fn codes<I: Isa>(isa: I, block: *const Self, unit: usize) -> I::B;
 
+    /// The codes of a block of each of two rows: of their first 16 elements, then of their last 16.
+    #[inline(always)]
+    unsafe fn codes_of_two<I: Isa>(isa: I, a: *const Self, b: *const Self, unit: usize) -> [I::B; 2] {
+        // SAFETY: the caller has readable blocks.
+        unsafe { isa.regroup(Self::codes(isa, a, unit), Self::codes(isa, b, unit)) }
+    }
+
     /// Scales of 16 rows; `half` tells which 16 elements, where `SPLIT`.
     unsafe fn scales<I: Isa>(isa: I, block: *const Self, stride: usize, unit: usize, half: usize) -> I::F;
 

@@ -55,7 +55,7 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     type N: Copy;
     /// 32 bytes.
     type B: Copy;
-    /// 8 i32: sums over 4 neighbouring bytes of a [`Self::B`].
+    /// 8 i32: sums over 4 neighbouring bytes of a [`Self::B`]. Where two rows share a vector, lanes 0..4 are the first's.
     type Q: Copy;
     /// 64 bytes, 16 lanes of 4: what one step of a panel multiplies.
     type P: Copy;
@@ -131,12 +131,20 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     /// Two's complement codes as [`Self::dot_i8`] wants its left side: plus [`Self::I8_BIAS`].
     fn prepare_i8(self, a: Self::B) -> Self::B;
 
-    /// Sums of `w * a` over 4 neighbours; `w` in 0..=127, `a` in -127..=127.
-    fn dot_u7(self, w: Self::B, a: Self::B) -> Self::Q;
+    /// 32 bytes as two vectors: the first 16 twice, the last 16 twice.
+    unsafe fn doubled(self, p: *const u8) -> [Self::B; 2];
+    /// The low nibbles of 16 bytes behind `p` and of 16 behind `q`, then the high nibbles of both.
+    unsafe fn nibbles_of_two(self, p: *const u8, q: *const u8) -> [Self::B; 2];
+    /// The first halves of both, then the second halves of both.
+    fn regroup(self, a: Self::B, b: Self::B) -> [Self::B; 2];
+
+    fn zero_quads(self) -> Self::Q;
+    /// `acc` plus the sums of `w * a` over 4 neighbours; `w` in 0..=127, `a` in -127..=127.
+    fn dot_u7(self, acc: Self::Q, w: Self::B, a: Self::B) -> Self::Q;
     /// The same for prepared signed codes.
-    fn dot_i8(self, w: Self::B, a: Self::B) -> Self::Q;
-    /// For each of 16 partial products the sum of its lanes 0..4 and of its lanes 4..8.
-    fn reduce(self, parts: [Self::Q; 16]) -> (Self::N, Self::N);
+    fn dot_i8(self, acc: Self::Q, w: Self::B, a: Self::B) -> Self::Q;
+    /// Lane i: the sum of lanes 0..4 of part i; lane i + 8: of its lanes 4..8.
+    fn reduce(self, parts: [Self::Q; 8]) -> Self::N;
 
     /// 64 bytes.
     unsafe fn panel(self, p: *const u8) -> Self::P;
@@ -145,9 +153,8 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     /// The same for prepared signed codes.
     fn dot4_i8(self, acc: Self::N, w: Self::P, a: i32) -> Self::N;
 
-    /// Asks for the cache line of `p`, into the nearest cache or, where `far`, the one behind it; the address need not
-    /// be readable.
-    fn prefetch(self, p: *const u8, far: bool);
+    /// Asks for the cache line of `p`, into the second cache; the address need not be readable.
+    fn prefetch(self, p: *const u8);
 }
 
 /// A computation that is generic over the ISA: a struct of its arguments.

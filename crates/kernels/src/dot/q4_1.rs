@@ -19,6 +19,13 @@ impl Format for Q4_1 {
     }
 
     #[inline(always)]
+    unsafe fn codes_of_two<I: Isa>(isa: I, a: *const Self, b: *const Self, _unit: usize) -> [I::B; 2] {
+        let qs = offset_of!(Self, qs);
+        // SAFETY: the caller has readable blocks.
+        unsafe { isa.nibbles_of_two(a.cast::<u8>().add(qs), b.cast::<u8>().add(qs)) }
+    }
+
+    #[inline(always)]
     unsafe fn scales<I: Isa>(isa: I, block: *const Self, stride: usize, _unit: usize, _half: usize) -> I::F {
         // SAFETY: the caller has 16 readable blocks.
         unsafe { isa.gather_f16(block.cast::<u8>().add(offset_of!(Self, d)), stride) }

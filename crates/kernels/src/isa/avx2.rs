@@ -127,9 +127,21 @@ unsafe impl Isa for Avx2 {
         fn or(self, a: __m256i, b: __m256i) -> __m256i { _mm256_or_si256(a, b) }
         fn and(self, a: __m256i, mask: u8) -> __m256i { _mm256_and_si256(a, _mm256_set1_epi8(mask as i8)) }
         fn prepare_i8(self, a: __m256i) -> __m256i { a }
-        fn dot_u7(self, w: __m256i, a: __m256i) -> __m256i { dot_unsigned(w, a) }
-        fn dot_i8(self, w: __m256i, a: __m256i) -> __m256i { dot_unsigned(_mm256_abs_epi8(w), _mm256_sign_epi8(a, w)) }
-        fn reduce(self, parts: [__m256i; 16]) -> ([__m256i; 2], [__m256i; 2]) { reduce_16(parts) }
+        unsafe fn doubled(self, p: *const u8) -> [__m256i; 2] {
+            let p = p.cast::<__m128i>();
+            [
+                _mm256_broadcastsi128_si256(_mm_loadu_si128(p)),
+                _mm256_broadcastsi128_si256(_mm_loadu_si128(p.add(1))),
+            ]
+        }
+        unsafe fn nibbles_of_two(self, p: *const u8, q: *const u8) -> [__m256i; 2] { nibbles_of_two(p, q) }
+        fn regroup(self, a: __m256i, b: __m256i) -> [__m256i; 2] { regroup(a, b) }
+        fn zero_quads(self) -> __m256i { _mm256_setzero_si256() }
+        fn dot_u7(self, acc: __m256i, w: __m256i, a: __m256i) -> __m256i { _mm256_add_epi32(acc, dot_unsigned(w, a)) }
+        fn dot_i8(self, acc: __m256i, w: __m256i, a: __m256i) -> __m256i {
+            _mm256_add_epi32(acc, dot_unsigned(_mm256_abs_epi8(w), _mm256_sign_epi8(a, w)))
+        }
+        fn reduce(self, parts: [__m256i; 8]) -> [__m256i; 2] { reduce_8(parts) }
         unsafe fn panel(self, p: *const u8) -> [__m256i; 2] {
             let p = p.cast::<__m256i>();
             [_mm256_loadu_si256(p), _mm256_loadu_si256(p.add(1))]
@@ -143,9 +155,7 @@ unsafe impl Isa for Avx2 {
             let one = |w| dot_unsigned(_mm256_abs_epi8(w), _mm256_sign_epi8(a, w));
             [_mm256_add_epi32(acc[0], one(w[0])), _mm256_add_epi32(acc[1], one(w[1]))]
         }
-        fn prefetch(self, p: *const u8, far: bool) -> () {
-            if far { _mm_prefetch::<_MM_HINT_T1>(p.cast()) } else { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
-        }
+        fn prefetch(self, p: *const u8) -> () { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
 
     #[inline(always)]
@@ -244,17 +254,32 @@ pub(super) fn max_8(a: __m256) -> f32 {
     }
 }
 
+/// # Safety
+/// 16 readable bytes behind each, and AVX2.
+#[inline(always)]
+pub(super) unsafe fn nibbles_of_two(p: *const u8, q: *const u8) -> [__m256i; 2] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (p, q) = (_mm_loadu_si128(p.cast()), _mm_loadu_si128(q.cast()));
+        let both = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(p), q);
+        let mask = _mm256_set1_epi8(15);
+        [_mm256_and_si256(both, mask), _mm256_and_si256(_mm256_srli_epi16::<4>(both), mask)]
+    }
+}
+
+#[inline(always)]
+pub(super) fn regroup(a: __m256i, b: __m256i) -> [__m256i; 2] {
+    // SAFETY: called from verbs of a token holder only.
+    unsafe { [_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b)] }
+}
+
 /// Two levels of horizontal adds leave, per 128-bit half, the sums of four parts; the halves are then regrouped.
 #[inline(always)]
-pub(super) fn reduce_16(p: [__m256i; 16]) -> ([__m256i; 2], [__m256i; 2]) {
+pub(super) fn reduce_8(p: [__m256i; 8]) -> [__m256i; 2] {
     // SAFETY: called from verbs of a token holder only.
     unsafe {
         let four =
             |i: usize| _mm256_hadd_epi32(_mm256_hadd_epi32(p[i], p[i + 1]), _mm256_hadd_epi32(p[i + 2], p[i + 3]));
-        let (a, b, c, d) = (four(0), four(4), four(8), four(12));
-        (
-            [_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x20>(c, d)],
-            [_mm256_permute2x128_si256::<0x31>(a, b), _mm256_permute2x128_si256::<0x31>(c, d)],
-        )
+        regroup(four(0), four(4))
     }
 }

@@ -87,14 +87,21 @@ unsafe impl Isa for Avx512 {
         fn or(self, a: __m256i, b: __m256i) -> __m256i { _mm256_or_si256(a, b) }
         fn and(self, a: __m256i, mask: u8) -> __m256i { _mm256_and_si256(a, _mm256_set1_epi8(mask as i8)) }
         fn prepare_i8(self, a: __m256i) -> __m256i { _mm256_xor_si256(a, _mm256_set1_epi8(i8::MIN)) }
-        fn dot_u7(self, w: __m256i, a: __m256i) -> __m256i { _mm256_dpbusd_epi32(_mm256_setzero_si256(), w, a) }
-        fn dot_i8(self, w: __m256i, a: __m256i) -> __m256i { _mm256_dpbusd_epi32(_mm256_setzero_si256(), w, a) }
-        fn reduce(self, parts: [__m256i; 16]) -> (__m512i, __m512i) {
-            let ([l0, l1], [h0, h1]) = super::avx2::reduce_16(parts);
-            (
-                _mm512_inserti64x4::<1>(_mm512_castsi256_si512(l0), l1),
-                _mm512_inserti64x4::<1>(_mm512_castsi256_si512(h0), h1),
-            )
+        unsafe fn doubled(self, p: *const u8) -> [__m256i; 2] {
+            let p = p.cast::<__m128i>();
+            [
+                _mm256_broadcastsi128_si256(_mm_loadu_si128(p)),
+                _mm256_broadcastsi128_si256(_mm_loadu_si128(p.add(1))),
+            ]
+        }
+        unsafe fn nibbles_of_two(self, p: *const u8, q: *const u8) -> [__m256i; 2] { super::avx2::nibbles_of_two(p, q) }
+        fn regroup(self, a: __m256i, b: __m256i) -> [__m256i; 2] { super::avx2::regroup(a, b) }
+        fn zero_quads(self) -> __m256i { _mm256_setzero_si256() }
+        fn dot_u7(self, acc: __m256i, w: __m256i, a: __m256i) -> __m256i { _mm256_dpbusd_epi32(acc, w, a) }
+        fn dot_i8(self, acc: __m256i, w: __m256i, a: __m256i) -> __m256i { _mm256_dpbusd_epi32(acc, w, a) }
+        fn reduce(self, parts: [__m256i; 8]) -> __m512i {
+            let [lo, hi] = super::avx2::reduce_8(parts);
+            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(lo), hi)
         }
         unsafe fn panel(self, p: *const u8) -> __m512i { _mm512_loadu_si512(p.cast()) }
         fn dot4_u7(self, acc: __m512i, w: __m512i, a: i32) -> __m512i {
@@ -103,9 +110,7 @@ unsafe impl Isa for Avx512 {
         fn dot4_i8(self, acc: __m512i, w: __m512i, a: i32) -> __m512i {
             _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(a))
         }
-        fn prefetch(self, p: *const u8, far: bool) -> () {
-            if far { _mm_prefetch::<_MM_HINT_T1>(p.cast()) } else { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
-        }
+        fn prefetch(self, p: *const u8) -> () { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
 
     #[inline(always)]

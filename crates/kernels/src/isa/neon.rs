@@ -180,16 +180,24 @@ unsafe impl<const DOT: bool> Isa for Neon<DOT> {
             [vandq_s8(a[0], m), vandq_s8(a[1], m)]
         }
         fn prepare_i8(self, a: B) -> B { a }
-        fn dot_u7(self, w: B, a: B) -> [int32x4_t; 2] {
-            let zero = vdupq_n_s32(0);
-            [self.sdot(zero, w[0], a[0]), self.sdot(zero, w[1], a[1])]
+        unsafe fn doubled(self, p: *const u8) -> [B; 2] {
+            let [a, b] = self.bytes(p);
+            [[a, a], [b, b]]
         }
-        fn dot_i8(self, w: B, a: B) -> [int32x4_t; 2] { self.dot_u7(w, a) }
-        fn reduce(self, p: [[int32x4_t; 2]; 16]) -> (N, N) {
+        unsafe fn nibbles_of_two(self, p: *const u8, q: *const u8) -> [B; 2] {
+            self.regroup(self.nibbles(p), self.nibbles(q))
+        }
+        fn regroup(self, a: B, b: B) -> [B; 2] { [[a[0], b[0]], [a[1], b[1]]] }
+        fn zero_quads(self) -> [int32x4_t; 2] { [vdupq_n_s32(0); 2] }
+        fn dot_u7(self, acc: [int32x4_t; 2], w: B, a: B) -> [int32x4_t; 2] {
+            [self.sdot(acc[0], w[0], a[0]), self.sdot(acc[1], w[1], a[1])]
+        }
+        fn dot_i8(self, acc: [int32x4_t; 2], w: B, a: B) -> [int32x4_t; 2] { self.dot_u7(acc, w, a) }
+        fn reduce(self, p: [[int32x4_t; 2]; 8]) -> N {
             let four = |i: usize, h: usize| {
                 vpaddq_s32(vpaddq_s32(p[i][h], p[i + 1][h]), vpaddq_s32(p[i + 2][h], p[i + 3][h]))
             };
-            (four!(i => four(4 * i, 0)), four!(i => four(4 * i, 1)))
+            [four(0, 0), four(4, 0), four(0, 1), four(4, 1)]
         }
         unsafe fn panel(self, p: *const u8) -> [int8x16_t; 4] { four!(i => vld1q_s8(p.add(16 * i).cast())) }
         fn dot4_u7(self, acc: N, w: [int8x16_t; 4], a: i32) -> N {
@@ -197,12 +205,8 @@ unsafe impl<const DOT: bool> Isa for Neon<DOT> {
             four!(i => self.sdot(acc[i], w[i], a))
         }
         fn dot4_i8(self, acc: N, w: [int8x16_t; 4], a: i32) -> N { self.dot4_u7(acc, w, a) }
-        fn prefetch(self, p: *const u8, far: bool) -> () {
-            if far {
-                asm!("prfm pldl2keep, [{p}]", p = in(reg) p, options(readonly, nostack, preserves_flags));
-            } else {
-                asm!("prfm pldl1keep, [{p}]", p = in(reg) p, options(readonly, nostack, preserves_flags));
-            }
+        fn prefetch(self, p: *const u8) -> () {
+            asm!("prfm pldl2keep, [{p}]", p = in(reg) p, options(readonly, nostack, preserves_flags))
         }
     }
 

@@ -194,16 +194,36 @@ unsafe impl Isa for Scalar {
         a
     }
     #[inline(always)]
-    fn dot_u7(self, w: [u8; 32], a: [u8; 32]) -> [i32; 8] {
-        self.dot_i8(w, a)
+    unsafe fn doubled(self, p: *const u8) -> [[u8; 32]; 2] {
+        // SAFETY: the caller has 32 readable bytes there.
+        let b = unsafe { self.bytes(p) };
+        self.regroup(b, b)
     }
     #[inline(always)]
-    fn dot_i8(self, w: [u8; 32], a: [u8; 32]) -> [i32; 8] {
-        from_fn(|l| (4 * l..4 * l + 4).map(|j| i32::from(w[j] as i8) * i32::from(a[j] as i8)).sum())
+    unsafe fn nibbles_of_two(self, p: *const u8, q: *const u8) -> [[u8; 32]; 2] {
+        // SAFETY: the caller has 16 readable bytes behind each.
+        unsafe { self.regroup(self.nibbles(p), self.nibbles(q)) }
     }
     #[inline(always)]
-    fn reduce(self, parts: [[i32; 8]; 16]) -> ([i32; 16], [i32; 16]) {
-        (from_fn(|r| parts[r][..4].iter().sum()), from_fn(|r| parts[r][4..].iter().sum()))
+    fn regroup(self, a: [u8; 32], b: [u8; 32]) -> [[u8; 32]; 2] {
+        [from_fn(|j| if j < 16 { a[j] } else { b[j - 16] }), from_fn(|j| if j < 16 { a[j + 16] } else { b[j] })]
+    }
+    #[inline(always)]
+    fn zero_quads(self) -> [i32; 8] {
+        [0; 8]
+    }
+    #[inline(always)]
+    fn dot_u7(self, acc: [i32; 8], w: [u8; 32], a: [u8; 32]) -> [i32; 8] {
+        self.dot_i8(acc, w, a)
+    }
+    #[inline(always)]
+    fn dot_i8(self, acc: [i32; 8], w: [u8; 32], a: [u8; 32]) -> [i32; 8] {
+        let product = |j: usize| i32::from(w[j] as i8) * i32::from(a[j] as i8);
+        from_fn(|l| acc[l] + (4 * l..4 * l + 4).map(product).sum::<i32>())
+    }
+    #[inline(always)]
+    fn reduce(self, parts: [[i32; 8]; 8]) -> [i32; 16] {
+        from_fn(|l| parts[l % 8][l / 8 * 4..][..4].iter().sum())
     }
     #[inline(always)]
     unsafe fn panel(self, p: *const u8) -> [[u8; 4]; 16] {
@@ -220,5 +240,5 @@ unsafe impl Isa for Scalar {
         from_fn(|l| acc[l] + (0..4).map(|j| i32::from(w[l][j] as i8) * i32::from(a[j] as i8)).sum::<i32>())
     }
     #[inline(always)]
-    fn prefetch(self, _: *const u8, _: bool) {}
+    fn prefetch(self, _: *const u8) {}
 }

@@ -74,6 +74,13 @@ impl AllVerbs<'_> {
             (isa.bytes(q), isa.bytes(self.activations.as_ptr()))
         };
         push(isa.or(w, a));
+        for v in isa.regroup(w, a) {
+            push(v);
+        }
+        // SAFETY: 16 and 32 bytes, within the arrays.
+        for v in unsafe { [isa.nibbles_of_two(q, q.add(33)), isa.doubled(q)] }.into_iter().flatten() {
+            push(v);
+        }
         push(isa.and(w, 0x35));
         push(isa.shr::<2>(w));
         push(isa.shl::<2>(w));
@@ -86,12 +93,20 @@ impl AllVerbs<'_> {
             unsafe { isa.store(x.as_mut_ptr(), isa.to_float(v)) };
             out.extend(x.map(|x| x as i32 as u32));
         };
-        let sum_a: i32 = self.activations.iter().map(|&a| i32::from(a as i8)).sum();
-        let (lo, hi) = isa.reduce([isa.dot_u7(seven, a); 16]);
-        int(lo);
-        int(hi);
-        let (lo, hi) = isa.reduce([isa.dot_i8(signed, a); 16]);
-        int(isa.add_int(isa.add_int(lo, hi), isa.splat_int(-I::I8_BIAS * sum_a)));
+        let zero = isa.zero_quads();
+        let mut parts = [zero; 8];
+        for (i, part) in parts.iter_mut().enumerate() {
+            // SAFETY: 32 bytes each, within `bytes`.
+            let w = unsafe { isa.and(isa.bytes(q.add(32 * i)), 127) };
+            *part = isa.dot_u7(isa.dot_u7(zero, w, a), seven, a);
+        }
+        int(isa.reduce(parts));
+        // The same 16 activations in both halves, so that one bias serves all lanes.
+        // SAFETY: `activations` has 32 bytes.
+        let first = unsafe { isa.doubled(self.activations.as_ptr()) }[0];
+        let sum: i32 = self.activations[..16].iter().map(|&a| i32::from(a as i8)).sum();
+        let biased = isa.reduce([isa.dot_i8(zero, signed, first); 8]);
+        int(isa.add_int(biased, isa.splat_int(-I::I8_BIAS * sum)));
 
         // A panel step: 64 bytes against four activations, unsigned and signed.
         let four = self.activations[..4].try_into().expect("four bytes");

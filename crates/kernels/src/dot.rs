@@ -38,8 +38,14 @@ pub(crate) trait Format: Block {
         unsafe { isa.regroup(Self::codes(isa, a, unit), Self::codes(isa, b, unit)) }
     }
 
-    /// Scales of 16 rows; `half` tells which 16 elements, where `SPLIT`.
-    unsafe fn scales<I: Isa>(isa: I, block: *const Self, stride: usize, unit: usize, half: usize) -> I::F;
+    /// What all scales of a block are multiplied by, for 16 rows: read once per block.
+    #[inline(always)]
+    unsafe fn super_scales<I: Isa>(isa: I, _block: *const Self, _stride: usize) -> I::F {
+        isa.splat(1.0)
+    }
+
+    /// Scales of 16 rows, of the first 16 elements of a unit and of the last; the same where not `SPLIT`.
+    unsafe fn scales<I: Isa>(isa: I, block: *const Self, stride: usize, unit: usize, supers: I::F) -> [I::F; 2];
 
     /// Minima of 16 rows, where `AFFINE`.
     unsafe fn mins<I: Isa>(isa: I, _block: *const Self, _stride: usize, _unit: usize, _half: usize) -> I::F {

@@ -82,8 +82,8 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     unsafe fn load_bf16(self, p: *const u8) -> Self::F;
     /// 16 f16, `stride` bytes apart.
     unsafe fn gather_f16(self, p: *const u8, stride: usize) -> Self::F;
-    /// 16 i8, `stride` bytes apart.
-    unsafe fn gather_i8(self, p: *const u8, stride: usize) -> Self::F;
+    /// 16 pairs of neighbouring i8, `stride` bytes apart: the first of each, and the second.
+    unsafe fn gather_i8_pairs(self, p: *const u8, stride: usize) -> [Self::F; 2];
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     fn sub(self, a: Self::F, b: Self::F) -> Self::F;
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;
@@ -192,6 +192,7 @@ macro_rules! isas {
             /// Runs a kernel compiled for this level. The level must be supported; [`crate::Cpu`] checks it once.
             #[inline]
             pub(crate) fn dispatch<K: Kernel>(self, kernel: K) -> K::Output {
+                debug_assert!(self.is_supported(), "{self} on a CPU without it");
                 match self {
                     $($(#[$cfg])* Level::$variant => {
                         $(#[target_feature(enable = $feature)])*

@@ -50,13 +50,14 @@ impl Kernel for DotRounds {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> f32 {
-        let bytes = black_box([1u8; 64]);
-        // SAFETY: 64 bytes.
-        let w = unsafe { isa.panel(bytes.as_ptr()) };
-        let a = black_box(0x0102_0304);
+        // Every product differs from the others, so that none can be computed once and reused.
+        let bytes = black_box([[1u8; 64]; ACCUMULATORS]);
         let mut acc = [isa.splat_int(0); ACCUMULATORS];
-        for _ in 0..self.0 {
-            for acc in &mut acc {
+        for round in 0..self.0 {
+            let a = (round & 0x3F3F) as i32;
+            for (acc, bytes) in acc.iter_mut().zip(&bytes) {
+                // SAFETY: 64 bytes.
+                let w = unsafe { isa.panel(bytes.as_ptr()) };
                 *acc = isa.dot4_u7(*acc, w, a);
             }
         }

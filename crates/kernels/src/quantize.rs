@@ -63,7 +63,16 @@ impl Kernel for Quantize<'_> {
             unsafe {
                 let (a, b) = (isa.load(x.as_ptr()), isa.load(x.as_ptr().add(16)));
                 let amax = isa.max_lane(isa.max(isa.abs(a), isa.abs(b)));
-                let (scale, inverse) = if amax < SMALLEST_AMAX { (0.0, 0.0) } else { (amax / 127.0, 127.0 / amax) };
+                // 0 unless an activation is infinite or not a number, which maxima and rounding may lose: such a
+                // block gets a scale that is not a number, and so do the products with it.
+                let broken = isa.sum(isa.add(isa.sub(a, a), isa.sub(b, b))) != 0.0;
+                let (scale, inverse) = match amax {
+                    _ if broken => (f32::NAN, 0.0),
+                    _ if amax < SMALLEST_AMAX => (0.0, 0.0),
+                    _ => (amax / 127.0, 127.0 / amax),
+                };
+                let zero = isa.splat(0.0);
+                let (a, b) = if broken { (zero, zero) } else { (a, b) };
                 let (a, b) = (isa.round(isa.mul(a, isa.splat(inverse))), isa.round(isa.mul(b, isa.splat(inverse))));
                 isa.store_i8(codes.as_mut_ptr(), a);
                 isa.store_i8(codes.as_mut_ptr().add(16), b);

@@ -9,7 +9,7 @@ const CHUNK: usize = 1024;
 /// `ln(sum(exp(logits)))`, in f64.
 ///
 /// Order: f32 exponentials of the distance to the largest; within each 1024 elements lane l sums elements l, l + 16,
-/// ...; chunks are added in order in f64.
+/// ...; chunks are added in order in f64. NaN if a logit is not finite.
 pub(crate) struct LogSumExp<'a>(pub(crate) &'a [f32]);
 
 impl Kernel for LogSumExp<'_> {
@@ -28,6 +28,8 @@ impl Kernel for LogSumExp<'_> {
         }
         let max = isa.max_lane(largest);
         let shift = isa.splat(max);
+        // Stays 0 unless a logit is infinite or not a number: then the verbs above may have lost it.
+        let mut broken = isa.splat(0.0);
         let mut total = 0.0f64;
         for chunk in whole.chunks(CHUNK / 16) {
             let mut sum = isa.splat(0.0);
@@ -35,8 +37,12 @@ impl Kernel for LogSumExp<'_> {
                 // SAFETY: an array of 16 floats.
                 let x = unsafe { isa.load(lanes.as_ptr()) };
                 sum = isa.add(sum, math::exp(isa, isa.sub(x, shift)));
+                broken = isa.add(broken, isa.sub(x, x));
             }
             total += f64::from(isa.sum(sum));
+        }
+        if isa.sum(broken) != 0.0 || !rest.iter().all(|x| x.is_finite()) {
+            return f64::NAN;
         }
         // SAFETY: an array of 16 floats. Missing lanes are -inf, whose exponential is 0.
         let rest = unsafe { isa.load(tail.as_ptr()) };
@@ -60,6 +66,11 @@ mod tests {
             assert!((got - want).abs() < 1e-6, "{len}: {got}, want {want}");
             for &level in Level::ALL.iter().filter(|l| l.is_supported()) {
                 assert_eq!(level.dispatch(LogSumExp(&x)).to_bits(), got.to_bits(), "{level}");
+                for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                    let mut x = x.clone();
+                    x[len / 2] = broken;
+                    assert!(level.dispatch(LogSumExp(&x)).is_nan(), "{level} {broken}");
+                }
             }
         }
     }

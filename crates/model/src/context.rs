@@ -47,14 +47,16 @@ impl<'m> Context<'m> {
         }
         let h = model.hparams();
         let kv = model.options().kv;
+        let rope_bytes = n_ctx.checked_mul(4 * h.n_rot);
         let cache_bytes = kv_shape(h, kv, n_seq, n_ctx).bytes().and_then(|b| b.checked_mul(h.n_layer));
         // Activations take this many floats per token, the widest buffers first.
         let batch_bytes = n_batch.checked_mul(4 * (h.n_ff + 8 * h.n_embd));
-        if cache_bytes
-            .zip(batch_bytes)
-            .is_none_or(|(c, b)| c.checked_add(b).is_none_or(|all| all > isize::MAX as usize))
-        {
-            return Err(Error::Request(format!("a context of {n_seq} x {n_ctx} positions does not fit in memory")));
+        let all = [cache_bytes, batch_bytes, rope_bytes].into_iter().try_fold(0usize, |sum, b| sum.checked_add(b?));
+        // The allocator is asked first, since a failed allocation later would end the process.
+        if all.is_none_or(|all| Vec::<u8>::new().try_reserve_exact(all).is_err()) {
+            return Err(Error::Request(format!(
+                "a context of {n_seq} x {n_ctx} positions and batches of {n_batch} tokens does not fit in memory"
+            )));
         }
         let state = model.weights.state(&model.backend, kv, n_seq, n_ctx, n_batch);
         Ok(Self { model, shape, lengths: vec![0; n_seq], rows: 0, state })

@@ -18,13 +18,14 @@ impl FileMap {
     /// # Errors
     /// If it cannot be opened, is not a regular file, or the kernel refuses the map.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        if !file.metadata()?.is_file() {
+        // Asked before opening: opening a FIFO waits for a writer.
+        if !std::fs::metadata(path)?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
+        let file = File::open(path)?;
         // SAFETY: the map is read-only and private, and nothing in this process writes to the file. A concurrent
         // truncation by someone else raises SIGBUS, which ends the process; it cannot be used to read other memory.
-        let map = unsafe { memmap2::Mmap::map(&file)? };
+        let map = unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file)? };
         Ok(Self(map))
     }
 }

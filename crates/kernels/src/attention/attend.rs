@@ -124,7 +124,7 @@ impl Head<'_> {
         for (i, inverse) in inverse_sums.iter_mut().enumerate() {
             let seen = self.first_position + q + i + 1;
             let row = &mut scores[i * padded..][..padded];
-            row[seen..].fill(f32::NEG_INFINITY);
+            row[seen..].fill(UNSEEN);
             *inverse = 1.0 / exponentials(isa, row, scale);
         }
         let sixteens = self.cache.shape.padded_dim() / TILE;
@@ -228,19 +228,24 @@ impl Head<'_> {
     }
 }
 
-/// Scales scores and replaces them by exponentials of their distance to the largest; returns the sum. Lane l sums
-/// elements l, l + 16, ...
+/// Score of a key that a query does not see: its exponential is 0, and unlike an infinity it passes for finite.
+const UNSEEN: f32 = f32::MIN;
+
+/// Scales scores and replaces them by exponentials of their distance to the largest; returns the sum, which is not a
+/// number if a score is not finite. Lane l sums elements l, l + 16, ...
 #[inline(always)]
 fn exponentials<I: Isa>(isa: I, row: &mut [f32], scale: f32) -> f32 {
     let scale = isa.splat(scale);
     let (lanes, _) = row.as_chunks_mut::<TILE>();
     let mut largest = isa.splat(f32::NEG_INFINITY);
+    let mut broken = isa.splat(0.0);
     for x in &mut *lanes {
         // SAFETY: an array of 16 floats.
         unsafe {
             let scaled = isa.mul(isa.load(x.as_ptr()), scale);
             isa.store(x.as_mut_ptr(), scaled);
             largest = isa.max(largest, scaled);
+            broken = isa.add(broken, isa.sub(scaled, scaled));
         }
     }
     let max = isa.splat(isa.max_lane(largest));
@@ -253,7 +258,8 @@ fn exponentials<I: Isa>(isa: I, row: &mut [f32], scale: f32) -> f32 {
             sum = isa.add(sum, e);
         }
     }
-    isa.sum(sum)
+    // Adding 0 to a positive sum changes nothing.
+    isa.sum(sum) + isa.sum(broken)
 }
 
 /// # Safety

@@ -52,7 +52,8 @@ impl KvShape {
     /// Bytes of keys and values of one layer; `None` if they cannot be counted.
     pub fn bytes(&self) -> Option<usize> {
         let per_position = self.ty.bytes().checked_mul(self.head_dim.checked_add(self.padded_dim())?)?;
-        per_position.checked_mul(self.heads)?.checked_mul(self.sequences)?.checked_mul(self.padded_positions())
+        let positions = self.positions.checked_next_multiple_of(TILE)?;
+        per_position.checked_mul(self.heads)?.checked_mul(self.sequences)?.checked_mul(positions)
     }
 }
 

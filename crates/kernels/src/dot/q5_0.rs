@@ -18,8 +18,9 @@ impl Format for Q5_0 {
     }
 
     #[inline(always)]
-    unsafe fn scales<I: Isa>(isa: I, block: *const Self, stride: usize, _unit: usize, _half: usize) -> I::F {
+    unsafe fn scales<I: Isa>(isa: I, block: *const Self, stride: usize, _unit: usize, _supers: I::F) -> [I::F; 2] {
         // SAFETY: the caller has 16 readable blocks.
-        unsafe { isa.gather_f16(block.cast::<u8>().add(offset_of!(Self, d)), stride) }
+        let d = unsafe { isa.gather_f16(block.cast::<u8>().add(offset_of!(Self, d)), stride) };
+        [d; 2]
     }
 }

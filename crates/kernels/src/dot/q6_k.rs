@@ -31,12 +31,17 @@ impl Format for Q6_K {
     }
 
     #[inline(always)]
-    unsafe fn scales<I: Isa>(isa: I, block: *const Self, stride: usize, unit: usize, half: usize) -> I::F {
-        // SAFETY: the caller has 16 readable blocks. The product is exact: 11 bits times 8.
-        unsafe {
-            let p = block.cast::<u8>();
-            let group = isa.gather_i8(p.add(offset_of!(Self, scales) + 2 * unit + half), stride);
-            isa.mul(isa.gather_f16(p.add(offset_of!(Self, d)), stride), group)
-        }
+    unsafe fn super_scales<I: Isa>(isa: I, block: *const Self, stride: usize) -> I::F {
+        // SAFETY: the caller has 16 readable blocks.
+        unsafe { isa.gather_f16(block.cast::<u8>().add(offset_of!(Self, d)), stride) }
+    }
+
+    #[inline(always)]
+    unsafe fn scales<I: Isa>(isa: I, block: *const Self, stride: usize, unit: usize, supers: I::F) -> [I::F; 2] {
+        // SAFETY: the caller has 16 readable blocks, of which two group scales are read each.
+        let groups =
+            unsafe { isa.gather_i8_pairs(block.cast::<u8>().add(offset_of!(Self, scales) + 2 * unit), stride) };
+        // The products are exact: 11 bits times 8.
+        [isa.mul(supers, groups[0]), isa.mul(supers, groups[1])]
     }
 }

@@ -53,9 +53,14 @@ unsafe impl Isa for Avx2 {
             let (lo, hi) = gather_16_words(p, stride);
             [_mm256_cvtph_ps(lo), _mm256_cvtph_ps(hi)]
         }
-        unsafe fn gather_i8(self, p: *const u8, stride: usize) -> [__m256; 2] {
-            let (lo, hi) = gather_16_bytes(p, stride);
-            [_mm256_cvtepi32_ps(lo), _mm256_cvtepi32_ps(hi)]
+        unsafe fn gather_i8_pairs(self, p: *const u8, stride: usize) -> [[__m256; 2]; 2] {
+            let (lo, hi) = gather_16_words(p, stride);
+            let first = |pairs| _mm_srai_epi16::<8>(_mm_slli_epi16::<8>(pairs));
+            let float = |words| _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(words));
+            [
+                [float(first(lo)), float(first(hi))],
+                [float(_mm_srai_epi16::<8>(lo)), float(_mm_srai_epi16::<8>(hi))],
+            ]
         }
         fn add(self, a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
             [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])]
@@ -160,32 +165,41 @@ unsafe impl Isa for Avx2 {
 
     #[inline(always)]
     fn shr<const N: i32>(self, a: __m256i) -> __m256i {
-        shr_bytes::<N>(a)
+        // SAFETY: the token proves AVX2.
+        unsafe { shr_bytes::<N>(a) }
     }
     #[inline(always)]
     fn shl<const N: i32>(self, a: __m256i) -> __m256i {
-        shl_bytes::<N>(a)
+        // SAFETY: the token proves AVX2.
+        unsafe { shl_bytes::<N>(a) }
     }
 }
 
-// What AVX-512 shares. Plain functions without a token: only this module and its sibling call them, from verbs.
+// What AVX-512 shares.
 
 /// Sums of four neighbouring products. `w <= 128` and `|a| <= 127`, so that two products fit 16 bits: 2 * 128 * 127.
+///
+/// # Safety
+/// AVX2.
 #[inline(always)]
-fn dot_unsigned(w: __m256i, a: __m256i) -> __m256i {
-    // SAFETY: called from verbs of a token holder only.
+unsafe fn dot_unsigned(w: __m256i, a: __m256i) -> __m256i {
+    // SAFETY: the caller has AVX2.
     unsafe { _mm256_madd_epi16(_mm256_maddubs_epi16(w, a), _mm256_set1_epi16(1)) }
 }
 
+/// # Safety
+/// AVX2.
 #[inline(always)]
-pub(super) fn shr_bytes<const N: i32>(a: __m256i) -> __m256i {
-    // SAFETY: called from verbs of a token holder only.
+pub(super) unsafe fn shr_bytes<const N: i32>(a: __m256i) -> __m256i {
+    // SAFETY: the caller has AVX2.
     unsafe { _mm256_and_si256(_mm256_srli_epi16::<N>(a), _mm256_set1_epi8((0xFF_u8 >> N) as i8)) }
 }
 
+/// # Safety
+/// AVX2.
 #[inline(always)]
-pub(super) fn shl_bytes<const N: i32>(a: __m256i) -> __m256i {
-    // SAFETY: called from verbs of a token holder only.
+pub(super) unsafe fn shl_bytes<const N: i32>(a: __m256i) -> __m256i {
+    // SAFETY: the caller has AVX2.
     unsafe { _mm256_and_si256(_mm256_slli_epi16::<N>(a), _mm256_set1_epi8((0xFF_u8 << N) as i8)) }
 }
 
@@ -219,24 +233,13 @@ pub(super) unsafe fn gather_16_words(p: *const u8, stride: usize) -> (__m128i, _
     }
 }
 
-/// # Safety
-/// 16 readable bytes `stride` apart, and AVX2.
-#[inline(always)]
-pub(super) unsafe fn gather_16_bytes(p: *const u8, stride: usize) -> (__m256i, __m256i) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let byte = |l: usize| i32::from(*p.add(l * stride));
-        let mut v = _mm_cvtsi32_si128(byte(0));
-        macro_rules! insert { ($($l:literal)*) => { $( v = _mm_insert_epi8::<$l>(v, byte($l)); )* } }
-        insert!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
-        (_mm256_cvtepi8_epi32(v), _mm256_cvtepi8_epi32(_mm_unpackhi_epi64(v, v)))
-    }
-}
-
 /// Lanes l + 4, then l + 2, then l + 1.
+///
+/// # Safety
+/// AVX2.
 #[inline(always)]
-pub(super) fn sum_8(a: __m256) -> f32 {
-    // SAFETY: called from verbs of a token holder only.
+pub(super) unsafe fn sum_8(a: __m256) -> f32 {
+    // SAFETY: the caller has AVX2.
     unsafe {
         let a = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
         let a = _mm_add_ps(a, _mm_movehl_ps(a, a));
@@ -244,9 +247,11 @@ pub(super) fn sum_8(a: __m256) -> f32 {
     }
 }
 
+/// # Safety
+/// AVX2.
 #[inline(always)]
-pub(super) fn max_8(a: __m256) -> f32 {
-    // SAFETY: called from verbs of a token holder only.
+pub(super) unsafe fn max_8(a: __m256) -> f32 {
+    // SAFETY: the caller has AVX2.
     unsafe {
         let a = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
         let a = _mm_max_ps(a, _mm_movehl_ps(a, a));
@@ -267,16 +272,21 @@ pub(super) unsafe fn nibbles_of_two(p: *const u8, q: *const u8) -> [__m256i; 2] 
     }
 }
 
+/// # Safety
+/// AVX2.
 #[inline(always)]
-pub(super) fn regroup(a: __m256i, b: __m256i) -> [__m256i; 2] {
-    // SAFETY: called from verbs of a token holder only.
+pub(super) unsafe fn regroup(a: __m256i, b: __m256i) -> [__m256i; 2] {
+    // SAFETY: the caller has AVX2.
     unsafe { [_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b)] }
 }
 
 /// Two levels of horizontal adds leave, per 128-bit half, the sums of four parts; the halves are then regrouped.
+///
+/// # Safety
+/// AVX2.
 #[inline(always)]
-pub(super) fn reduce_8(p: [__m256i; 8]) -> [__m256i; 2] {
-    // SAFETY: called from verbs of a token holder only.
+pub(super) unsafe fn reduce_8(p: [__m256i; 8]) -> [__m256i; 2] {
+    // SAFETY: the caller has AVX2.
     unsafe {
         let four =
             |i: usize| _mm256_hadd_epi32(_mm256_hadd_epi32(p[i], p[i + 1]), _mm256_hadd_epi32(p[i + 2], p[i + 3]));

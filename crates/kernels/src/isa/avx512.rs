@@ -43,9 +43,12 @@ unsafe impl Isa for Avx512 {
             let (lo, hi) = super::avx2::gather_16_words(p, stride);
             _mm512_cvtph_ps(_mm256_set_m128i(hi, lo))
         }
-        unsafe fn gather_i8(self, p: *const u8, stride: usize) -> __m512 {
-            let (lo, hi) = super::avx2::gather_16_bytes(p, stride);
-            _mm512_cvtepi32_ps(_mm512_inserti64x4::<1>(_mm512_castsi256_si512(lo), hi))
+        unsafe fn gather_i8_pairs(self, p: *const u8, stride: usize) -> [__m512; 2] {
+            let (lo, hi) = super::avx2::gather_16_words(p, stride);
+            let pairs = _mm256_set_m128i(hi, lo);
+            let first = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(pairs));
+            let float = |words| _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(words));
+            [float(first), float(_mm256_srai_epi16::<8>(pairs))]
         }
         fn add(self, a: __m512, b: __m512) -> __m512 { _mm512_add_ps(a, b) }
         fn sub(self, a: __m512, b: __m512) -> __m512 { _mm512_sub_ps(a, b) }
@@ -115,10 +118,12 @@ unsafe impl Isa for Avx512 {
 
     #[inline(always)]
     fn shr<const N: i32>(self, a: __m256i) -> __m256i {
-        super::avx2::shr_bytes::<N>(a)
+        // SAFETY: the token proves AVX2.
+        unsafe { super::avx2::shr_bytes::<N>(a) }
     }
     #[inline(always)]
     fn shl<const N: i32>(self, a: __m256i) -> __m256i {
-        super::avx2::shl_bytes::<N>(a)
+        // SAFETY: the token proves AVX2.
+        unsafe { super::avx2::shl_bytes::<N>(a) }
     }
 }

@@ -121,9 +121,11 @@ unsafe impl<const DOT: bool> Isa for Neon<DOT> {
             let h: [u16; 16] = std::array::from_fn(|l| p.add(l * stride).cast::<u16>().read_unaligned());
             self.load_f16(h.as_ptr().cast())
         }
-        unsafe fn gather_i8(self, p: *const u8, stride: usize) -> F {
-            let v: [i32; 16] = std::array::from_fn(|l| i32::from(*p.add(l * stride) as i8));
-            four!(i => vcvtq_f32_s32(vld1q_s32(v.as_ptr().add(4 * i))))
+        unsafe fn gather_i8_pairs(self, p: *const u8, stride: usize) -> [F; 2] {
+            [0, 1].map(|i| {
+                let v: [i32; 16] = std::array::from_fn(|l| i32::from(*p.add(l * stride + i) as i8));
+                four!(i => vcvtq_f32_s32(vld1q_s32(v.as_ptr().add(4 * i))))
+            })
         }
         fn add(self, a: F, b: F) -> F { four!(i => vaddq_f32(a[i], b[i])) }
         fn sub(self, a: F, b: F) -> F { four!(i => vsubq_f32(a[i], b[i])) }

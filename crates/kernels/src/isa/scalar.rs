@@ -72,9 +72,10 @@ unsafe impl Isa for Scalar {
         unsafe { gather::<2>(p, stride) }.map(|b| f16::from_le_bytes(b).to_f32())
     }
     #[inline(always)]
-    unsafe fn gather_i8(self, p: *const u8, stride: usize) -> [f32; 16] {
+    unsafe fn gather_i8_pairs(self, p: *const u8, stride: usize) -> [[f32; 16]; 2] {
         // SAFETY: the caller's promise.
-        unsafe { gather::<1>(p, stride) }.map(|[b]| f32::from(b as i8))
+        let pairs = unsafe { gather::<2>(p, stride) };
+        [pairs.map(|b| f32::from(b[0] as i8)), pairs.map(|b| f32::from(b[1] as i8))]
     }
     #[inline(always)]
     fn add(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {

@@ -47,7 +47,9 @@ impl Kernel for AllVerbs<'_> {
             float(isa.load_bf16(q));
             let halves = half.repeat(16);
             float(isa.gather_f16(halves.as_ptr(), 24));
-            float(isa.gather_i8(q, 24));
+            let pairs = isa.gather_i8_pairs(q, 24);
+            float(pairs[0]);
+            float(pairs[1]);
             let mut codes = [0u8; 16];
             isa.store_i8(codes.as_mut_ptr(), isa.round(small));
             out.extend(codes.map(u32::from));

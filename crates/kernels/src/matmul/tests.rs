@@ -160,3 +160,21 @@ fn extremes_do_not_saturate() {
         }
     }
 }
+
+/// What is not a number must not turn into one, on any ISA: a maximum or a rounding could lose it.
+#[test]
+fn a_broken_activation_breaks_its_row_and_no_other() {
+    for &ty in TensorType::ALL {
+        for broken in [f32::NAN, f32::INFINITY] {
+            let mut case = Case::new(ty, 16, 256, 3);
+            case.x[256 + 77] = broken;
+            for level in levels() {
+                for batch in [1, 3] {
+                    let out = case.run(&Cpu::new(1, Some(level)).unwrap(), Activations::Int8, batch);
+                    let lost = out.iter().enumerate().find(|&(i, &y)| f32::from_bits(y).is_finite() == (i / 16 == 1));
+                    assert_eq!(lost, None, "{ty} {level} batch {batch} {broken}");
+                }
+            }
+        }
+    }
+}

@@ -73,19 +73,24 @@ impl Panel {
         self.codes.resize(units * STEPS, Step::default());
         self.scales.resize(groups, Lanes::default());
         self.mins.resize(groups, Lanes::default());
+        let mut supers = isa.splat(0.0);
         for u in 0..units {
             let (block, unit) = (u / units_per_block, u % units_per_block);
             let mut codes = [[0u32; STEPS]; LANES];
             // SAFETY: the caller's promise; every store is to an array of that size.
             unsafe {
                 let column = rows.add(block);
+                if unit == 0 {
+                    supers = T::super_scales(isa, column, stride);
+                }
+                let scales = T::scales(isa, column, stride, unit, supers);
                 for (r, codes) in codes.iter_mut().enumerate() {
                     let row = T::codes(isa, column.byte_add(r * stride), unit);
                     isa.store_bytes(codes.as_mut_ptr().cast(), row);
                 }
                 for half in 0..groups_per_unit::<T>() {
                     let g = u * groups_per_unit::<T>() + half;
-                    isa.store(self.scales[g].0.as_mut_ptr(), T::scales(isa, column, stride, unit, half));
+                    isa.store(self.scales[g].0.as_mut_ptr(), scales[half]);
                     if T::AFFINE {
                         isa.store(self.mins[g].0.as_mut_ptr(), T::mins(isa, column, stride, unit, half));
                     }

@@ -53,6 +53,7 @@ impl<T: Format> One<'_, T> {
         let ahead_per_unit = LANES * size_of::<T>() / units_per_block;
         let mut ahead = rows.cast::<u8>().wrapping_add(LANES * stride);
         let mut acc = isa.splat(0.0);
+        let mut supers = acc;
         for u in 0..units {
             let mut line = 0;
             while line < ahead_per_unit {
@@ -66,6 +67,9 @@ impl<T: Format> One<'_, T> {
             unsafe {
                 let a = isa.doubled(self.job.x.codes.as_ptr().add(u * UNIT));
                 let column = rows.add(block);
+                if unit == 0 {
+                    supers = T::super_scales(isa, column, stride);
+                }
                 let zero = isa.zero_quads();
                 let mut parts = [[zero; PAIRS]; 2];
                 for r in 0..PAIRS {
@@ -78,11 +82,11 @@ impl<T: Format> One<'_, T> {
                 // Where a group is 32 elements, the second part already holds both halves.
                 let second = isa.reduce(parts[1]);
                 let groups = if T::SPLIT { [isa.reduce(parts[0]), second] } else { [second; 2] };
+                let w = T::scales(isa, column, stride, unit, supers);
                 for half in 0..groups_per_unit::<T>() {
                     let g = u * groups_per_unit::<T>() + half;
                     let dot = isa.to_float(isa.add_int(groups[half], isa.splat_int(starts[g])));
-                    let w = T::scales(isa, column, stride, unit, half);
-                    acc = isa.fma(dot, isa.mul(w, isa.splat(scales[u])), acc);
+                    acc = isa.fma(dot, isa.mul(w[half], isa.splat(scales[u])), acc);
                     if T::AFFINE {
                         acc = isa.fma(T::mins(isa, column, stride, unit, half), isa.splat(sums[g]), acc);
                     }

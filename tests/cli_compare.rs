@@ -137,11 +137,13 @@ fn bad_requests_are_one_line_and_leave_nothing() {
     let run = Run::new();
     std::fs::write(run.path("broken.gguf"), "GGUF and then nothing").unwrap();
     let (source, broken) = (common::checkpoint(), Path::new("broken.gguf"));
-    let cases: [(&Path, &[&str], i32, &str); 7] = [
+    let cases: [(&Path, &[&str], i32, &str); 9] = [
         (&source, &["-t", "Q9_9"], 2, "Q9_9"),
         (&source, &["--activations", "f64"], 2, "f64"),
         (&source, &["-t", "F16"], 2, "only the base"),
         (&source, &["-t", "Q8_0", "-c", "3"], 2, "window"),
+        (&source, &["-t", "Q8_0", "-c", "513"], 2, "wanted at most 512"),
+        (&source, &["-t", "Q8_0", "--threads", "1025"], 2, "1025"),
         (Path::new("nowhere"), &[], 74, "nowhere"),
         (broken, &["broken.gguf"], 65, "broken.gguf"),
         (broken, &["-t", "Q8_0"], 2, "--type"),
@@ -152,6 +154,37 @@ fn bad_requests_are_one_line_and_leave_nothing() {
     }
 }
 
+/// Before anything is converted.
+#[test]
+fn unsuitable_inputs_are_found_first() {
+    let run = Run::new();
+    let compare = |source: &str, text: &str, more: &[&str]| {
+        let args = ["compare", source, "-t", "Q8_0", "-f", text];
+        common::quant(run.dir.path(), args.iter().chain(more))
+    };
+    let source = common::checkpoint();
+    let source = source.to_str().unwrap();
+    std::fs::write(run.path("short.txt"), "too short\n").unwrap();
+    compare(source, "short.txt", &[]).fails("pythia-quant", 65, &["short.txt", "needs at least 1024"]);
+    compare(source, "short.txt", &["short.txt"]).fails("pythia-quant", 65, &["short.txt", "GGUF"]);
+    compare(source, ".", &[]).fails("pythia-quant", 74, &["not a regular file"]);
+
+    std::fs::create_dir(run.path("mute")).unwrap();
+    for file in common::names(source.as_ref()) {
+        if !file.starts_with("tokenizer") {
+            std::fs::copy(Path::new(source).join(&file), run.path("mute").join(file)).unwrap();
+        }
+    }
+    compare("mute", "short.txt", &[]).fails("pythia-quant", 65, &["mute", "no tokenizer.json"]);
+
+    // A report never replaces what it is made from.
+    std::fs::create_dir(run.path("out")).unwrap();
+    std::fs::rename(run.path("short.txt"), run.path("out/report.md")).unwrap();
+    let replacing = compare(source, "out/report.md", &["-o", "out", "--force"]);
+    replacing.fails("pythia-quant", 2, &["report.md", "would replace the input"]);
+    assert_eq!(common::names(run.dir.path()), ["mute", "out"], "no cache");
+}
+
 #[test]
 fn a_report_is_replaced_only_on_request() {
     let run = Run::new();
@@ -159,7 +192,7 @@ fn a_report_is_replaced_only_on_request() {
     run.compare(&common::checkpoint(), &args).ok();
     let before = std::fs::read(run.path("pythia-compare/report.json")).unwrap();
     let refused = run.compare(&common::checkpoint(), &args);
-    refused.fails("pythia-quant", 2, &["report.json: exists; --force"]);
+    refused.fails("pythia-quant", 2, &["report.json: already exists", "--force"]);
     assert_eq!(std::fs::read(run.path("pythia-compare/report.json")).unwrap(), before);
     run.compare(&common::checkpoint(), &["-t", "Q8_0", "--force"]).ok();
     assert_ne!(std::fs::read(run.path("pythia-compare/report.json")).unwrap(), before, "speeds differ from run to run");

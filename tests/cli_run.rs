@@ -129,6 +129,28 @@ fn likelihoods_of_tokens_are_written() {
 }
 
 #[test]
+fn likelihoods_never_replace_an_input_or_a_device() {
+    let dir = tempfile::tempdir().unwrap();
+    let (model, text) = (dir.path().join("m.gguf"), dir.path().join("t.txt"));
+    fs::copy(gguf("Q8_0"), &model).unwrap();
+    fs::copy(heldout(), &text).unwrap();
+    let before = fs::read(&model).unwrap();
+    let (model_name, text_name) = (model.to_str().unwrap(), text.to_str().unwrap());
+    for (out, part) in [
+        (model_name, "would replace the input"),
+        (text_name, "would replace the input"),
+        (dir.path().to_str().unwrap(), "not a regular file"),
+        #[cfg(unix)]
+        ("/dev/null", "not a regular file"),
+    ] {
+        let args = ["perplexity", model_name, "-f", text_name, "--nll-out", out, "--force"];
+        run_model(Path::new("."), args).fails(PROGRAM, 2, &[out, part]);
+    }
+    assert_eq!(common::names(dir.path()), ["m.gguf", "t.txt"]);
+    assert!(fs::read(&model).unwrap() == before, "the model is what it was");
+}
+
+#[test]
 fn tokens_and_texts() {
     assert_eq!(run("tokenize", &["-p", "Hello, I am", "--ids"]).ok(), "3094 13 426 261 78\n");
     assert_eq!(run("tokenize", &["--decode", "[3094, 13, 426]"]).ok(), "Hello, I\n");
@@ -167,6 +189,7 @@ fn wrong_command_lines_exit_with_2() {
     run("perplexity", &["-f", &heldout(), "--stride", "9"]).fails(PROGRAM, 2, &["--stride", "hf-stride"]);
     run("perplexity", &["-f", &heldout(), "-c", "1024"]).fails(PROGRAM, 2, &["1024", "512"]);
     run("perplexity", &["-f", &heldout(), "--chunks", "0"]).fails(PROGRAM, 2, &["--chunks"]);
+    run("info", &["--threads", "1025"]).fails(PROGRAM, 2, &["--threads", "1025", "1024"]);
     run("tokenize", &["--decode", "17 4095"]).fails(PROGRAM, 2, &["4095"]);
 }
 
@@ -199,7 +222,45 @@ fn refusals_of_the_system_exit_with_74() {
     let folder = checkpoint();
     run_model(Path::new("."), ["info", folder.to_str().unwrap()]).fails(PROGRAM, 74, &["pythia-docs-6m"]);
     run("generate", &["-f", "no-such-text"]).fails(PROGRAM, 74, &["no-such-text"]);
-    run("perplexity", &["-f", &heldout(), "--nll-out", "no/such/nll"]).fails(PROGRAM, 74, &["no/such/nll"]);
+    run("perplexity", &["-f", &heldout(), "--nll-out", "no/such/nll"]).fails(PROGRAM, 74, &["no/such"]);
+}
+
+/// A pipe that nobody writes to would keep a program that opens it waiting.
+#[cfg(unix)]
+#[test]
+fn pipes_are_refused_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let pipe = pipe.to_str().unwrap();
+    for args in [&["info", pipe][..], &["tokenize", pipe, "-p", "x"], &["bench", "-m", pipe]] {
+        run_model(Path::new("."), args).fails(PROGRAM, 74, &[pipe, "not a regular file"]);
+    }
+    run("generate", &["-f", pipe]).fails(PROGRAM, 74, &[pipe, "not a regular file"]);
+    let quant =
+        |args: &[&str]| common::quant(dir.path(), args).fails("pythia-quant", 74, &[pipe, "not a regular file"]);
+    quant(&["inspect", pipe]);
+    quant(&["convert", pipe, "-t", "Q8_0"]);
+    quant(&["compare", pipe, "-f", &heldout()]);
+    quant(&["compare", checkpoint().to_str().unwrap(), pipe, "-f", &heldout()]);
+}
+
+/// Remarks that nobody reads are no reason to fail.
+#[test]
+fn a_closed_stderr_is_no_error() {
+    let model = gguf("Q8_0");
+    let model = model.to_str().unwrap();
+    for args in [
+        &["generate", model, "-p", "The borrow checker", "-n", "4"][..],
+        &["bench", "-m", model, "-p", "8", "-n", "2", "-r", "1"],
+    ] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_pythia-run"));
+        let mut program = program.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(program.stderr.take());
+        let output = program.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert!(!output.stdout.is_empty(), "{args:?}");
+    }
 }
 
 /// A reader that goes away is no error, and ends the work.

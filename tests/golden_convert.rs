@@ -123,6 +123,23 @@ fn metadata_says_what_the_model_is_and_where_it_came_from() {
 }
 
 #[test]
+fn no_file_gets_its_name_unless_all_can() {
+    /// Takes the name of the second file while the first is being written.
+    struct Rival<'a>(&'a Path);
+    impl Progress for Rival<'_> {
+        fn advance(&self, _tensor: &str, _source_bytes: u64) {
+            fs::write(self.0, "theirs").unwrap();
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let rival = dir.path().join("Q4_0");
+    let result = try_convert(dir.path(), &[Level::Q8_0, Level::Q4_0], 2, &AtomicBool::new(false), &Rival(&rival));
+    assert!(matches!(&result, Err(Error::Request(m)) if m.contains("already exists")), "{result:?}");
+    assert_eq!(common::names(dir.path()), ["Q4_0"]);
+    assert_eq!(fs::read(&rival).unwrap(), b"theirs");
+}
+
+#[test]
 fn a_run_that_is_cancelled_half_way_leaves_nothing() {
     /// Raises the flag as soon as anything is done.
     struct Impatient<'a>(&'a AtomicBool);

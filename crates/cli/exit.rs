@@ -1,78 +1,16 @@
 //! How a program ends: exit codes, one-line errors, Ctrl-C.
 
+mod failure;
+
+pub use failure::Failure;
+pub(crate) use failure::locate;
+
 use clap::Parser;
 use clap::error::ErrorKind as ClapErrorKind;
-use std::fmt::{self, Display};
+use std::fmt::Display;
 use std::io::{self, Write};
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// Why a program could not do what it was asked, and the exit code that says so to scripts (`sysexits.h`).
-#[derive(Debug)]
-pub struct Failure {
-    code: u8,
-    message: String,
-}
-
-impl Failure {
-    /// The command line asks for something that cannot be: exit code 2.
-    pub fn usage(message: impl Display) -> Self {
-        Self::new(2, message)
-    }
-
-    /// A file holds something it should not: exit code 65.
-    pub fn data(message: impl Display) -> Self {
-        Self::new(65, message)
-    }
-
-    /// The operating system refused: exit code 74.
-    pub fn io(message: impl Display) -> Self {
-        Self::new(74, message)
-    }
-
-    /// The operating system refused `path`: exit code 74.
-    pub fn at(path: &Path, error: &io::Error) -> Self {
-        Self::io(format_args!("{}: {error}", path.display()))
-    }
-
-    /// The user pressed Ctrl-C: exit code 130.
-    pub fn interrupted() -> Self {
-        Self::new(130, "interrupted")
-    }
-
-    fn new(code: u8, message: impl Display) -> Self {
-        Self { code, message: message.to_string() }
-    }
-
-    /// The exit code.
-    pub fn code(&self) -> u8 {
-        self.code
-    }
-}
-
-impl Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl From<pythia_convert::Error> for Failure {
-    fn from(error: pythia_convert::Error) -> Self {
-        match error.kind() {
-            pythia_convert::ErrorKind::Usage => Self::usage(error),
-            pythia_convert::ErrorKind::Data => Self::data(error),
-            pythia_convert::ErrorKind::Io => Self::io(error),
-            pythia_convert::ErrorKind::Cancelled => Self::interrupted(),
-        }
-    }
-}
-
-impl From<pythia_checkpoint::Error> for Failure {
-    fn from(error: pythia_checkpoint::Error) -> Self {
-        pythia_convert::Error::from(error).into()
-    }
-}
 
 /// The code of `result`; its error goes to stderr as `PROGRAM: error: ...`, in one line.
 pub fn report(program: &str, result: Result<(), Failure>) -> ExitCode {
@@ -80,12 +18,16 @@ pub fn report(program: &str, result: Result<(), Failure>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // Messages are one line by contract; a name from a file must not break it.
-            let line = failure.message.replace(['\n', '\r'], " ");
-            // Nobody is left to hear that stderr is closed.
-            let _ = writeln!(io::stderr(), "{program}: error: {line}");
-            ExitCode::from(failure.code)
+            let line = failure.to_string().replace(['\n', '\r'], " ");
+            note(format_args!("{program}: error: {line}"));
+            ExitCode::from(failure.code())
         }
     }
+}
+
+/// A line on stderr. A stderr that nobody reads is no error, so this is not `eprintln!`, which panics there.
+pub fn note(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Parses the command line.
@@ -132,6 +74,14 @@ pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     print(&(json + "\n"))
 }
 
+/// Writes `value` to stdout as one line of JSON.
+///
+/// # Errors
+/// If stdout cannot be written.
+pub fn print_json_line(value: &serde_json::Value) -> Result<(), Failure> {
+    print(&format!("{value}\n"))
+}
+
 /// Raised by Ctrl-C.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -157,13 +107,5 @@ mod tests {
         let line =
             "the following required arguments were not provided: <SRC> --type <T> (--help lists what is possible)";
         assert_eq!(one_line(text), line);
-    }
-
-    #[test]
-    fn library_errors_keep_their_kind() {
-        let missing = pythia_checkpoint::Checkpoint::open(Path::new("no such folder")).unwrap_err();
-        assert_eq!(Failure::from(missing).code(), 74);
-        assert_eq!(Failure::from(pythia_convert::Error::Cancelled).code(), 130);
-        assert_eq!(Failure::from("Q9".parse::<pythia_convert::Level>().unwrap_err()).code(), 2);
     }
 }

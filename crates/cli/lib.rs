@@ -3,6 +3,7 @@
 //! Everything that computes is in the libraries; here a command line becomes a request, and a result text or JSON.
 
 pub mod exit;
+mod input;
 pub mod progress;
 pub mod quant;
 mod report;

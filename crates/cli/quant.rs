@@ -4,9 +4,8 @@ mod compare;
 mod convert;
 mod inspect;
 
-use crate::exit::{self, print_json};
+use crate::exit;
 use clap::{Parser, Subcommand};
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 const PROGRAM: &str = "pythia-quant";
@@ -43,6 +42,5 @@ pub fn main() -> ExitCode {
 
 /// A remark on stderr that does not stop the program.
 fn warn(message: &str) {
-    // Not `eprintln!`, which panics when nobody listens.
-    let _ = writeln!(io::stderr(), "{PROGRAM}: warning: {message}");
+    exit::note(format_args!("{PROGRAM}: warning: {message}"));
 }

@@ -19,8 +19,10 @@ pub(crate) use columns::terminal_table;
 pub(crate) use machine::{Machine, PeakRss, memory_available};
 pub(crate) use number::bytes as format_bytes;
 
+use crate::exit::Failure;
+use pythia_convert::output::{AtomicFile, check_target};
 use serde::Serialize;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// What `report.json` says about its own layout. Raised when a field changes its meaning or goes away.
@@ -161,42 +163,35 @@ impl Report {
         ]
     }
 
+    /// Whether [`Report::write`] can put its files into `dir`: found out before hours of work, not after.
+    ///
+    /// # Errors
+    /// If one of them is one of `inputs`, no regular file, or exists while `force` is off.
+    pub(crate) fn check_targets(dir: &Path, inputs: &[PathBuf], force: bool) -> Result<(), Failure> {
+        Self::paths(dir).iter().try_for_each(|path| check_target(path, inputs, force)).map_err(Failure::from)
+    }
+
     /// Writes `report.json`, `.csv`, `.md` and `.html` into `dir`, each whole or not at all; returns their paths.
     ///
     /// # Errors
-    /// As the file system gives them, with the path in the message.
-    pub(crate) fn write(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-        let json = serde_json::to_string_pretty(self).map_err(io::Error::other)? + "\n";
+    /// If a file cannot be written, or exists while `force` is off.
+    pub(crate) fn write(&self, dir: &Path, force: bool) -> Result<Vec<PathBuf>, Failure> {
+        let json = serde_json::to_string_pretty(self).map_err(Failure::io)? + "\n";
         let contents = [json, csv::render(self), markdown::render(self), html::render(self)];
         let paths = Self::paths(dir);
-        std::fs::create_dir_all(dir).map_err(|e| at(dir, e))?;
+        std::fs::create_dir_all(dir).map_err(|e| Failure::at(dir, &e))?;
         for (path, content) in paths.iter().zip(&contents) {
-            write_whole(dir, path, content.as_bytes()).map_err(|e| at(path, e))?;
+            let file = AtomicFile::create(path, 0)?;
+            file.file().write_all(content.as_bytes()).map_err(|e| Failure::at(path, &e))?;
+            file.commit(force)?;
         }
         Ok(paths.into())
     }
 
     /// The files that [`Report::write`] makes in `dir`.
-    pub(crate) fn paths(dir: &Path) -> [PathBuf; 4] {
+    fn paths(dir: &Path) -> [PathBuf; 4] {
         ["json", "csv", "md", "html"].map(|extension| dir.join("report").with_extension(extension))
     }
-}
-
-/// By way of a temporary file in the same folder, renamed when it is complete.
-fn write_whole(dir: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut builder = tempfile::Builder::new();
-    // A report is to be read by others; a temporary file is its owner's alone by default. The umask still applies.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(dir)?;
-    file.write_all(content)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
-    Ok(())
-}
-
-fn at(path: &Path, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]
@@ -207,15 +202,15 @@ mod tests {
     fn writes_four_files_and_replaces_them() {
         let dir = tempfile::tempdir().unwrap();
         let report = sample::report(7);
-        report.write(dir.path()).unwrap();
-        let paths = report.write(&dir.path().join("deeper/still")).unwrap();
+        report.write(dir.path(), true).unwrap();
+        let paths = report.write(&dir.path().join("deeper/still"), false).unwrap();
         assert_eq!(paths.len(), 4);
         let json: serde_json::Value = serde_json::from_slice(&std::fs::read(&paths[0]).unwrap()).unwrap();
         assert_eq!(json["format"], FORMAT);
         assert_eq!(json["levels"].as_array().unwrap().len(), 7);
         assert!(json["levels"][0]["against_base"].is_null());
         assert!(json["levels"][1]["against_base"]["kld_mean"]["se"].is_f64());
-        report.write(dir.path()).unwrap();
+        report.write(dir.path(), true).unwrap();
         let left = std::fs::read_dir(dir.path()).unwrap().count();
         assert_eq!(left, 5, "four files and a folder, no temporary file left");
     }
@@ -225,7 +220,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();
-        let error = sample::report(3).write(&file).unwrap_err();
+        let error = sample::report(3).write(&file, false).unwrap_err();
         assert!(error.to_string().contains("file"), "{error}");
     }
 }

@@ -1,7 +1,6 @@
 //! `pythia-run`: GGUF files at work.
 
 pub(crate) mod bench;
-mod failure;
 mod generate;
 mod info;
 mod model;
@@ -9,7 +8,7 @@ mod perplexity;
 mod text;
 mod tokenize;
 
-use crate::exit::{self, Failure};
+use crate::exit;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -47,11 +46,6 @@ pub fn main() -> ExitCode {
         Command::Info(args) => info::run(&args),
     };
     exit::report(PROGRAM, result)
-}
-
-/// `value` as one line of JSON on stdout.
-fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
-    exit::print(&format!("{value}\n"))
 }
 
 /// The shortest decimal that means `x`: 0.8, not the 0.800000011920929 that it is as f64.

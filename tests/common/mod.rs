@@ -31,15 +31,17 @@ pub(crate) fn gguf(level: &str) -> PathBuf {
     folder.join(format!("pythia-docs-6m-{level}.gguf"))
 }
 
-/// A file of the reference outputs that are too large or not free to be in the repository. They lie where
-/// `PYTHIA_GOLDENS` says, or in `../shared`; `None`, and a line on stderr, where they do not.
+/// A file of the references that are too large or not free to be in the repository: `PYTHIA_GOLDENS` names the folder
+/// that holds `models/` and `goldens/`. `None`, and a line on stderr, where it does not.
 pub(crate) fn shared(name: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("PYTHIA_GOLDENS").map_or_else(|| data("../../../shared"), PathBuf::from);
-    let path = folder.join(name);
-    if !path.exists() {
-        eprintln!("SKIPPED: {} is not there (PYTHIA_GOLDENS names its folder)", path.display());
-    }
-    path.exists().then_some(path)
+    let Some(folder) = std::env::var_os("PYTHIA_GOLDENS") else {
+        eprintln!("SKIPPED: {name} is needed; PYTHIA_GOLDENS names the folder that it lies in");
+        return None;
+    };
+    let path = Path::new(&folder).join(name);
+    // A wrong name must not look like a test that passed.
+    assert!(path.exists(), "PYTHIA_GOLDENS: {} is not there", path.display());
+    Some(path)
 }
 
 /// What a program said and how it ended.

@@ -1,20 +1,24 @@
 //! `pythia-quant compare`: what quantization costs, level by level.
 //!
-//! 1. `cache`: the checkpoint is converted to the levels that an earlier run has not left behind, in one pass.
-//! 2. `speed`: each level alone: prefill, decode, memory.
-//! 3. `quality`: all levels against the base, window by window, in one process.
-//! 4. [`crate::report`]: the table on stdout, four files in a folder.
+//! 1. The request is checked: files, context, text.
+//! 2. `cache`: the checkpoint is converted to the levels that an earlier run has not left behind, in one pass.
+//! 3. `speed`: each level alone: prefill, decode, memory.
+//! 4. `quality`: all levels against the base, window by window, in one process.
+//! 5. [`crate::report`]: the table on stdout, four files in a folder.
 
 mod cache;
 mod quality;
 mod speed;
 
 use crate::exit::{self, Failure};
+use crate::input::{self, parse_threads};
 use crate::report::{self, Arithmetic, Machine, Report, parse_activations, parse_gelu};
+use cache::Cache;
 use pythia_checkpoint::{Checkpoint, Dtype};
 use pythia_convert::Level;
-use pythia_gguf::{FileType, Gguf, TensorInfo, keys};
+use pythia_gguf::{FileType, Gguf, Metadata, TensorInfo, keys};
 use pythia_model::{Activations, Gelu, Model, Options};
+use pythia_runtime::eval::Protocol;
 use std::path::{Path, PathBuf};
 
 /// Compare the quantization levels of a model on a text: size, perplexity, divergence, speed
@@ -50,7 +54,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR", default_value = ".pythia-cache")]
     cache: PathBuf,
     /// Threads [default: one per core]; results but for speeds do not depend on it
-    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_name = "N", value_parser = parse_threads, default_value = "0", hide_default_value = true)]
     threads: usize,
     /// How activations enter products with quantized weights
     #[arg(long, value_name = "int8|f32", value_parser = parse_activations, default_value = "int8")]
@@ -78,11 +82,20 @@ struct Contestant {
     path: PathBuf,
 }
 
+/// Everything that a run needs, made when the request is known to be sound.
+struct Prepared {
+    /// Name of the model.
+    source: String,
+    /// The base, then the levels.
+    contestants: Vec<Contestant>,
+}
+
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    check_output(args)?;
     let protocol = quality::protocol(args)?;
-    let text = quality::read_text(&args.text)?;
-    let (source, contestants) = contestants(args)?;
+    let inputs: Vec<PathBuf> = [&args.text, &args.source].into_iter().chain(&args.files).cloned().collect();
+    Report::check_targets(&args.output, &inputs, args.force)?;
+    let text = input::text(&args.text)?;
+    let Prepared { source, contestants } = prepare(args, protocol, &text)?;
     let options = options(args);
     // Speed first: what an evaluation leaves on the heap would count as every level's memory.
     let speeds = speed::measure(&contestants, &options)?;
@@ -98,21 +111,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         peak_rss_is_per_level: speeds.iter().all(|speed| speed.peak_is_own),
         levels: levels(&contestants, &quality.levels, &speeds),
     };
-    let paths = report.write(&args.output).map_err(Failure::io)?;
-    eprintln!("report: {}", paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", "));
-    if args.json { super::print_json(&report) } else { exit::print(&report::terminal_table(&report).to_terminal()) }
-}
-
-/// Found out before hours of work, not after.
-fn check_output(args: &Args) -> Result<(), Failure> {
-    let existing = report::Report::paths(&args.output).into_iter().find(|path| path.exists());
-    match existing {
-        Some(path) if !args.force => Err(Failure::usage(format_args!(
-            "{}: exists; --force replaces it, -o names another folder",
-            path.display()
-        ))),
-        _ => Ok(()),
-    }
+    let paths = report.write(&args.output, args.force)?;
+    let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    exit::note(format_args!("report: {}", paths.join(", ")));
+    if args.json { exit::print_json(&report) } else { exit::print(&report::terminal_table(&report).to_terminal()) }
 }
 
 fn options(args: &Args) -> Options {
@@ -123,34 +125,51 @@ fn open(contestant: &Contestant, options: &Options) -> Result<Model, Failure> {
     Ok(Model::open(&contestant.path, options)?)
 }
 
-/// The name of the source, and all files, the base first.
-fn contestants(args: &Args) -> Result<(String, Vec<Contestant>), Failure> {
-    let (source, mut contestants) = if is_gguf(&args.source)? {
+/// Checks the whole request, then converts what is missing.
+fn prepare(args: &Args, protocol: Protocol, text: &str) -> Result<Prepared, Failure> {
+    if is_gguf(&args.source)? {
         if !args.types.is_empty() || args.base.is_some() {
             let source = args.source.display();
             return Err(Failure::usage(format_args!("{source}: is a GGUF file; --type and --base need a checkpoint")));
         }
-        let base = Contestant { name: file_level(&args.source)?, path: args.source.clone() };
-        (stem(&args.source), vec![base])
-    } else {
-        let checkpoint = Checkpoint::open(&args.source)?;
-        let levels = wanted_levels(args, &checkpoint);
-        check_count(levels.len() + args.files.len())?;
-        let converted = cache::converted(&checkpoint, &levels, args)?;
-        (converted.name, converted.files)
-    };
+        let base = input::gguf(&args.source)?.0.metadata;
+        let mut contestants = vec![Contestant { name: file_level(&base, &args.source), path: args.source.clone() }];
+        add_files(args, &base, &mut contestants)?;
+        quality::check(args, protocol, &base, text)?;
+        return Ok(Prepared { source: stem(&args.source), contestants });
+    }
+    let checkpoint = Checkpoint::open(&args.source)?;
+    if checkpoint.tokenizer().is_none() {
+        let source = args.source.display();
+        return Err(Failure::data(format_args!(
+            "{source}: has no tokenizer.json, without which no text can be scored"
+        )));
+    }
+    let levels = wanted_levels(args, &checkpoint);
+    check_count(levels.len() + args.files.len())?;
+    let cache = Cache::plan(&checkpoint, &levels, args)?;
+    let mut contestants = cache.contestants();
+    add_files(args, cache.base_metadata()?, &mut contestants)?;
+    quality::check(args, protocol, cache.base_metadata()?, text)?;
+    cache.fill(&checkpoint, args.threads)?;
+    Ok(Prepared { source: cache.name().to_owned(), contestants })
+}
+
+/// Adds the GGUF files that the command line names beside the source.
+fn add_files(args: &Args, base: &Metadata, contestants: &mut Vec<Contestant>) -> Result<(), Failure> {
     for path in &args.files {
-        let name = file_level(path)?;
+        let metadata = input::gguf(path)?.0.metadata;
+        let name = file_level(&metadata, path);
         // Two files of a level are told apart by their own names.
         let is_taken = |name: &str| contestants.iter().any(|c| c.name == name);
         let name = if is_taken(&name) { stem(path) } else { name };
         if is_taken(&name) {
             return Err(Failure::usage(format_args!("{}: a file of this name is compared already", path.display())));
         }
+        quality::check_level(args, base, path, &metadata)?;
         contestants.push(Contestant { name, path: path.clone() });
     }
-    check_count(contestants.len())?;
-    Ok((source, contestants))
+    check_count(contestants.len())
 }
 
 fn check_count(files: usize) -> Result<(), Failure> {
@@ -191,21 +210,21 @@ fn native_level(checkpoint: &Checkpoint) -> Level {
 /// By its first bytes, so that a wrong name does not matter. A folder is none.
 fn is_gguf(path: &Path) -> Result<bool, Failure> {
     use std::io::Read;
-    let at = |e: std::io::Error| Failure::at(path, &e);
-    if std::fs::metadata(path).map_err(at)?.is_dir() {
+    if path.is_dir() {
         return Ok(false);
     }
+    input::check_file(path)?;
     let mut magic = Vec::new();
-    std::fs::File::open(path).and_then(|file| file.take(4).read_to_end(&mut magic)).map_err(at)?;
+    std::fs::File::open(path)
+        .and_then(|file| file.take(4).read_to_end(&mut magic))
+        .map_err(|e| Failure::at(path, &e))?;
     Ok(magic == b"GGUF")
 }
 
 /// What a GGUF file says it is: `Q4_0`; its own name if it does not say.
-fn file_level(path: &Path) -> Result<String, Failure> {
-    let map = pythia_tensor::FileMap::open(path).map_err(|e| Failure::at(path, &e))?;
-    let gguf = Gguf::parse(&map).map_err(|e| Failure::data(format_args!("{}: {e}", path.display())))?;
-    let id = gguf.metadata.u32(keys::FILE_TYPE).ok().flatten();
-    Ok(id.and_then(FileType::from_id).map_or_else(|| stem(path), |ty| ty.name().to_owned()))
+fn file_level(metadata: &Metadata, path: &Path) -> String {
+    let id = metadata.u32(keys::FILE_TYPE).ok().flatten();
+    id.and_then(FileType::from_id).map_or_else(|| stem(path), |ty| ty.name().to_owned())
 }
 
 fn stem(path: &Path) -> String {

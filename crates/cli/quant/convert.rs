@@ -3,6 +3,7 @@
 mod report;
 
 use crate::exit::{self, Failure};
+use crate::input::{check_checkpoint, parse_threads};
 use crate::progress::{Bar, Unit};
 use pythia_checkpoint::Checkpoint;
 use pythia_convert::{Level, Plan, Provenance, Recipe, Request, RunOptions, TypeRule, Written};
@@ -45,7 +46,7 @@ pub(super) struct Args {
     #[arg(long)]
     sha256: bool,
     /// Worker threads [default: one per core]; the bytes written do not depend on it
-    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_name = "N", value_parser = parse_threads, default_value = "0", hide_default_value = true)]
     threads: usize,
     /// Say what would be written, write nothing
     #[arg(long)]
@@ -71,6 +72,7 @@ fn types_help() -> String {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let cancel = exit::catch_interrupts();
+    check_checkpoint(&args.source)?;
     let checkpoint = Checkpoint::open(&args.source)?;
     let provenance = Provenance::gather(&checkpoint, args.provenance_sha && !args.dry_run, cancel)?;
     let request = Request { files: targets(args, &provenance.name)?, recipe: recipe(args), provenance };
@@ -103,7 +105,7 @@ fn show(args: &Args, plan: &Plan, outcome: Option<report::Outcome<'_>>) -> Resul
     if args.quiet {
         Ok(())
     } else if args.json {
-        super::print_json(&report::json(plan, outcome))
+        exit::print_json(&report::json(plan, outcome))
     } else {
         exit::print(&report::text(plan, outcome, args.verbose || args.dry_run))
     }

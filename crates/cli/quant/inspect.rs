@@ -3,10 +3,10 @@
 mod value;
 
 use crate::exit::{self, Failure};
+use crate::input;
 use crate::report::format_bytes;
 use crate::table::{Align, Table};
 use pythia_gguf::{FileType, Gguf, TensorInfo, keys};
-use pythia_tensor::FileMap;
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
 use std::path::PathBuf;
@@ -25,10 +25,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let map = FileMap::open(&args.file).map_err(|e| Failure::at(&args.file, &e))?;
-    let gguf = Gguf::parse(&map).map_err(|e| Failure::data(format_args!("{}: {e}", args.file.display())))?;
-    let sizes = Sizes::of(&gguf, map.len() as u64);
-    if args.json { super::print_json(&json(&gguf, &sizes)) } else { exit::print(&text(&gguf, &sizes, args.tensors)) }
+    let (gguf, file_bytes) = input::gguf(&args.file)?;
+    let sizes = Sizes::of(&gguf, file_bytes);
+    if args.json { exit::print_json(&json(&gguf, &sizes)) } else { exit::print(&text(&gguf, &sizes, args.tensors)) }
 }
 
 /// Sizes of a file and what they mean per weight.

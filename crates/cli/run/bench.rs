@@ -7,6 +7,7 @@ mod result;
 mod work;
 
 use crate::exit::{self, Failure};
+use crate::input::{check_file, parse_threads};
 use crate::progress::{Bar, Unit};
 use crate::report::{Arithmetic, Machine, parse_activations};
 use measure::{BATCH_TOKENS, Stopwatch, median};
@@ -42,7 +43,7 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "N", default_value_t = 5)]
     repetitions: usize,
     /// Numbers of threads; 0 for as many as there are
-    #[arg(short, long, value_name = "N", value_delimiter = ',', default_value = "0")]
+    #[arg(short, long, value_name = "N", value_parser = parse_threads, value_delimiter = ',', default_value = "0")]
     threads: Vec<usize>,
     /// How activations enter a product
     #[arg(long, value_name = "int8|f32", value_parser = parse_activations, default_value = "int8")]
@@ -77,6 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     for path in &args.model {
         for &threads in &args.threads {
             let options = Options { threads, activations: args.activations, ..Options::default() };
+            check_file(path)?;
             let model = Model::open(path, &options)?;
             check_room(&tests, &model, path)?;
             let limits = match limits_of.iter().find(|(n, _)| *n == model.threads()) {
@@ -97,7 +99,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
     bar.finish();
     if args.output == Format::Md {
-        eprint!("{}", limits_note(&limits_of));
+        limits_of.iter().for_each(|(threads, limits)| exit::note(limits_note(*threads, limits)));
     }
     exit::print(&output::render(&results, args.output))
 }
@@ -139,12 +141,9 @@ fn machine_limits(model: &Model) -> Limits {
     }
 }
 
-fn limits_note(limits: &[(usize, Limits)]) -> String {
-    let line = |(threads, limits): &(usize, Limits)| {
-        let Limits { gigabytes_per_second: read, gigaops_per_second: int8 } = limits;
-        format!("limits, threads {threads}: {read:.1} GB/s read from memory, {int8:.0} GOP/s int8\n")
-    };
-    limits.iter().map(line).collect()
+fn limits_note(threads: usize, limits: &Limits) -> String {
+    let Limits { gigabytes_per_second: read, gigaops_per_second: int8 } = limits;
+    format!("limits, threads {threads}: {read:.1} GB/s read from memory, {int8:.0} GOP/s int8")
 }
 
 /// A model about to be measured.

@@ -123,7 +123,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         sampling: args.sampling.settings(),
     };
     let (model, tokenizer) = args.model.open()?;
-    let locate = |e| super::failure::locate(e, args.model.path(), &args.text);
+    let locate = |e| exit::locate(e, args.model.path(), &args.text);
     let text = args.text.read_line_end_stripped()?;
     let prompt = prompt(&tokenizer, tokenizer.encode(&text).map_err(locate)?)?;
     let n_ctx = n_ctx(args, &model, prompt.len(), &options)?;
@@ -140,9 +140,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let generation = generate(&mut context, &tokenizer, &prompt, &options, &mut on_text).map_err(locate)?;
     output.finish()?;
     if args.json {
-        super::print_json(&json(args, &model, &prompt, &options, &generation))?;
+        exit::print_json_line(&json(args, &model, &prompt, &options, &generation))?;
     } else if !args.quiet {
-        eprintln!("{}", timings(&generation, &options));
+        exit::note(timings(&generation, &options));
     }
     if interrupted.load(Ordering::Relaxed) { Err(Failure::interrupted()) } else { Ok(()) }
 }

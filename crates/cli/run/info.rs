@@ -45,7 +45,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if let (Value::Object(info), Value::Object(more)) = (&mut info, more) {
         info.extend(more);
     }
-    if args.json { super::print_json(&info) } else { exit::print(&table(&model, &info)) }
+    if args.json { exit::print_json_line(&info) } else { exit::print(&table(&model, &info)) }
 }
 
 /// Keys and values of all layers.

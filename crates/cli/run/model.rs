@@ -1,12 +1,12 @@
 //! The options of every command that runs a model.
 
 use crate::exit::Failure;
+use crate::input::{self, parse_threads};
 use crate::report::{Arithmetic, parse_activations, parse_gelu};
 use pythia_gguf::Gguf;
 use pythia_kernels::Level;
 use pythia_model::{Activations, Gelu, KvType, Model, Options};
 use pythia_runtime::Tokenizer;
-use pythia_tensor::FileMap;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -27,7 +27,7 @@ pub(super) struct ModelArgs {
     #[command(flatten)]
     file: FileArgs,
     /// Threads [default: one per core]; results do not depend on it
-    #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    #[arg(short, long, value_name = "N", value_parser = parse_threads, default_value = "0", hide_default_value = true)]
     threads: usize,
     /// How activations enter products with quantized weights
     #[arg(long, value_name = "int8|f32", value_parser = parse_activations, default_value = "int8")]
@@ -53,9 +53,7 @@ impl FileArgs {
     /// The tokenizer alone: the weights need not be there, or be of types that can run.
     pub(super) fn tokenizer(&self) -> Result<Tokenizer, Failure> {
         let path = self.path();
-        let map = FileMap::open(path).map_err(|e| Failure::at(path, &e))?;
-        let gguf = Gguf::parse(&map).map_err(|e| Failure::data(format_args!("{}: {e}", path.display())))?;
-        tokenizer(&gguf, path)
+        tokenizer(&input::gguf(path)?.0, path)
     }
 }
 
@@ -74,6 +72,7 @@ impl ModelArgs {
             gelu: self.gelu,
             kv: self.kv,
         };
+        input::check_file(self.path())?;
         let model = Model::open(self.path(), &options)?;
         let tokenizer = tokenizer(model.gguf(), self.path())?;
         Ok((model, tokenizer))

@@ -4,14 +4,15 @@ use super::model::{ModelArgs, describe};
 use super::text::TextArgs;
 use crate::exit::{self, Failure};
 use crate::progress::{Bar, Unit};
+use pythia_convert::output::{AtomicFile, check_target};
 use pythia_model::Model;
 use pythia_runtime::eval::{self, Observer, Perplexity, Progress, Protocol, Request};
 use serde_json::{Value, json};
+use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use tempfile::NamedTempFile;
 
 /// Measure the perplexity of a text
 ///
@@ -56,13 +57,13 @@ enum ProtocolName {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let interrupted = exit::catch_interrupts();
+    let nll_file = args.nll_out.as_deref().map(|path| NllFile::create(path, args)).transpose()?;
     let (model, tokenizer) = args.model.open()?;
     let protocol = protocol(args, &model)?;
-    let locate = |e| super::failure::locate(e, args.model.path(), &args.text);
+    let locate = |e| exit::locate(e, args.model.path(), &args.text);
     let tokens = tokenizer.encode(&args.text.read_line_end_stripped()?).map_err(locate)?;
     let max_windows = args.chunks.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
     let request = Request { tokens: &tokens, tokenizer: &tokenizer, protocol, max_windows };
-    let nll_file = args.nll_out.as_deref().map(|path| NllFile::create(path, args.force)).transpose()?;
     let mut watch = Watch { tokens: &tokens, nll_file, bar: None, quiet: args.quiet, interrupted, failure: None };
     let result = eval::perplexity(&model, &request, &mut watch);
     let Watch { nll_file, failure, bar, .. } = watch;
@@ -76,7 +77,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         file.finish()?;
     }
     let text = args.text.to_string();
-    if args.json { super::print_json(&json(&model, args, &result)) } else { exit::print(&table(&text, &result)) }
+    if args.json { exit::print_json_line(&json(&model, args, &result)) } else { exit::print(&table(&text, &result)) }
 }
 
 fn protocol(args: &Args, model: &Model) -> Result<Protocol, Failure> {
@@ -163,36 +164,29 @@ impl Observer for Watch<'_> {
 
 /// The record of every token, which appears under its name when it is complete.
 struct NllFile {
-    path: PathBuf,
+    file: AtomicFile,
+    writer: BufWriter<File>,
     force: bool,
-    writer: BufWriter<NamedTempFile>,
 }
 
 impl NllFile {
-    fn create(path: &Path, force: bool) -> Result<Self, Failure> {
-        // Found out before the work, not after.
-        if path.exists() && !force {
-            return Err(Failure::usage(format_args!("{}: exists; --force replaces it", path.display())));
-        }
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut builder = tempfile::Builder::new();
-        // A record is to be read by others; a temporary file is its owner's alone by default. The umask still applies.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let file = builder.tempfile_in(folder).map_err(|e| Failure::at(path, &e))?;
-        Ok(Self { path: path.to_owned(), force, writer: BufWriter::new(file) })
+    /// Finds out before the work, not after, whether there can be such a file.
+    fn create(path: &Path, args: &Args) -> Result<Self, Failure> {
+        let inputs: Vec<PathBuf> =
+            [Some(args.model.path()), args.text.path()].into_iter().flatten().map(Into::into).collect();
+        check_target(path, &inputs, args.force)?;
+        let file = AtomicFile::create(path, 0)?;
+        let writer = BufWriter::new(file.file().try_clone().map_err(|e| Failure::at(path, &e))?);
+        Ok(Self { file, writer, force: args.force })
     }
 
     fn push(&mut self, position: usize, token: u32, nll: f64) -> Result<(), Failure> {
         let line = json!({ "position": position, "token": token, "nll": nll });
-        writeln!(self.writer, "{line}").map_err(|e| Failure::at(&self.path, &e))
+        writeln!(self.writer, "{line}").map_err(|e| Failure::at(self.file.target(), &e))
     }
 
-    fn finish(self) -> Result<(), Failure> {
-        let at = |e: &std::io::Error| Failure::at(&self.path, e);
-        let file = self.writer.into_inner().map_err(|e| at(e.error()))?;
-        file.as_file().sync_all().map_err(|e| at(&e))?;
-        let kept = if self.force { file.persist(&self.path) } else { file.persist_noclobber(&self.path) };
-        kept.map(drop).map_err(|e| at(&e.error))
+    fn finish(mut self) -> Result<(), Failure> {
+        self.writer.flush().map_err(|e| Failure::at(self.file.target(), &e))?;
+        Ok(self.file.commit(self.force)?)
     }
 }

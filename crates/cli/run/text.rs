@@ -1,9 +1,10 @@
 //! Where a text comes from: the command line, a file or standard input.
 
-use crate::exit::Failure;
+use crate::exit::{self, Failure};
+use crate::input;
 use std::fmt;
 use std::io::{self, IsTerminal, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A text. Standard input if neither option is given.
 #[derive(Debug, clap::Args)]
@@ -17,25 +18,25 @@ pub(super) struct TextArgs {
 }
 
 impl TextArgs {
+    /// Its file, if it has one.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
     /// The whole text.
     pub(super) fn read(&self) -> Result<String, Failure> {
-        let io = |e: io::Error| Failure::io(format_args!("{self}: {e}"));
-        let bytes = match (&self.prompt, &self.file) {
-            (Some(text), _) => return Ok(text.clone()),
-            (None, Some(path)) if path.as_os_str() != "-" => std::fs::read(path).map_err(io)?,
+        match (&self.prompt, &self.file) {
+            (Some(text), _) => Ok(text.clone()),
+            (None, Some(path)) if path.as_os_str() != "-" => input::text(path),
             _ => {
                 if io::stdin().is_terminal() {
-                    eprintln!("reading the text from standard input; end it with Ctrl-D");
+                    exit::note("reading the text from standard input; end it with Ctrl-D");
                 }
                 let mut bytes = Vec::new();
-                io::stdin().lock().read_to_end(&mut bytes).map_err(io)?;
-                bytes
+                io::stdin().lock().read_to_end(&mut bytes).map_err(|e| Failure::io(format_args!("{self}: {e}")))?;
+                input::utf8(self, bytes)
             }
-        };
-        String::from_utf8(bytes).map_err(|e| {
-            let at = e.utf8_error().valid_up_to();
-            Failure::data(format_args!("{self}: not UTF-8 at byte {at}"))
-        })
+        }
     }
 
     /// As [`TextArgs::read`], without the newline that ends a file or what `echo` writes.

@@ -32,12 +32,12 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Some(ids) => parse_ids(ids, &tokenizer)?,
         None => {
             let encoded = tokenizer.encode(&args.text.read()?);
-            encoded.map_err(|e| super::failure::locate(e, args.model.path(), &args.text))?
+            encoded.map_err(|e| exit::locate(e, args.model.path(), &args.text))?
         }
     };
     if args.json {
         let pieces: Vec<String> = ids.iter().map(|&id| piece(&tokenizer, id)).collect();
-        super::print_json(&json!({ "ids": ids, "pieces": pieces, "text": tokenizer.decode(&ids, false) }))
+        exit::print_json_line(&json!({ "ids": ids, "pieces": pieces, "text": tokenizer.decode(&ids, false) }))
     } else if args.decode.is_some() {
         exit::print(&(tokenizer.decode(&ids, false) + "\n"))
     } else if args.ids {

@@ -72,8 +72,8 @@ pub(crate) fn sidecar(path: &Path) -> PathBuf {
 }
 
 impl Digests {
-    /// Writes the sidecar of `path`: what `sha256sum -c` reads, with the tensors' digests as comments.
-    pub(crate) fn write_sidecar(&self, path: &Path, force: bool) -> Result<(), Error> {
+    /// The sidecar of `path`, still without its name: what `sha256sum -c` reads, with the tensors' digests as comments.
+    pub(crate) fn sidecar_of(&self, path: &Path) -> Result<AtomicFile, Error> {
         let target = sidecar(path);
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let mut text = format!("{}  {name}\n", self.whole);
@@ -82,6 +82,6 @@ impl Digests {
         }
         let sink = AtomicFile::create(&target, 0)?;
         sink.file().write_all(text.as_bytes()).map_err(Error::io(&target, "write"))?;
-        sink.commit(force)
+        Ok(sink)
     }
 }

@@ -1,7 +1,7 @@
 //! The metadata block of a converted file.
 //!
-//! Nothing here depends on time, machine or paths. Keys under `general.` and `gptneox.` are the GGUF specification's;
-//! ours are under `pythia_quant.`.
+//! Nothing here depends on time, machine or the output's path; of the checkpoint's path only names count, as the model's
+//! name. Keys under `general.` and `gptneox.` are the GGUF specification's; ours are under `pythia_quant.`.
 
 use crate::Level;
 use crate::plan::Request;

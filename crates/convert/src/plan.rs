@@ -154,6 +154,8 @@ impl Plan {
 pub fn plan(checkpoint: &Checkpoint, request: &Request) -> Result<Plan, Error> {
     check_distinct(request)?;
     let hparams = hparams(checkpoint);
+    // Before anything is sized by them: the config may say anything.
+    hparams.check()?;
     let specs = gptneox::tensors(&hparams);
     let wanted = specs.iter().map(|spec| Wanted { names: &spec.hf, shape: &spec.shape });
     let sources = checkpoint.resolve(wanted)?;
@@ -232,4 +234,49 @@ fn warnings(checkpoint: &Checkpoint) -> Vec<String> {
         warnings.push("the output matrix is tied to the embedding: it is stored a second time".to_owned());
     }
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// What [`plan`] says of a checkpoint with nothing but embeddings whose config has `value` for `key`.
+    fn refusal(key: &str, value: u64) -> String {
+        let mut config = vec![
+            ("hidden_size", 64),
+            ("num_hidden_layers", 2),
+            ("num_attention_heads", 4),
+            ("intermediate_size", 96),
+            ("vocab_size", 40),
+            ("max_position_embeddings", 32),
+        ];
+        config.retain(|(name, _)| *name != key);
+        config.push((key, value));
+        let fields: String = config.iter().map(|(key, value)| format!(r#", "{key}": {value}"#)).collect();
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("config.json"), format!(r#"{{"model_type": "gpt_neox"{fields}}}"#)).unwrap();
+        let header = br#"{"gpt_neox.embed_in.weight": {"dtype": "F16", "shape": [40, 64], "data_offsets": [0, 5120]}}"#;
+        let weights = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 5120]].concat();
+        fs::write(dir.path().join("model.safetensors"), weights).unwrap();
+        let checkpoint = Checkpoint::open(dir.path()).unwrap();
+        let request = Request { files: vec![(Level::F16, "out.gguf".into())], ..Request::default() };
+        plan(&checkpoint, &request).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn sizes_no_model_has_are_refused_before_they_size_anything() {
+        let huge = (1 << 31) - 1;
+        let cases = [
+            ("num_hidden_layers", huge, "'gptneox.block_count': found 2147483647, wanted an integer from 1 to 512"),
+            ("intermediate_size", huge, "'gptneox.feed_forward_length'"),
+            ("max_position_embeddings", huge, "'gptneox.context_length'"),
+            // What the format allows, but the checkpoint does not have.
+            ("num_hidden_layers", 512, "is missing"),
+        ];
+        for (key, value, wanted) in cases {
+            let message = refusal(key, value);
+            assert!(message.contains(wanted) && message.len() < 1000, "{key}: {message}");
+        }
+    }
 }

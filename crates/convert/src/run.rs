@@ -75,19 +75,16 @@ pub struct Written {
     pub sha256: Option<String>,
 }
 
-/// Writes every file of `plan`. They get their names together at the end, each whole.
+/// Writes every file of `plan`. They get their names together at the end, each whole: once all are complete and
+/// digested, and after the last look at the cancel flag.
 ///
 /// # Errors
 /// If an output exists or is an input, a weight cannot be converted, the system refuses a read or write, or the run
-/// is cancelled. Nothing is left behind then, except files that had their names already.
+/// is cancelled. Nothing is left behind then; only where the system refuses one of the names at the very end do the
+/// files stay that had theirs already.
 pub fn run(checkpoint: &Checkpoint, plan: &Plan, options: &RunOptions<'_>) -> Result<Vec<Written>, Error> {
     let inputs = provenance::inputs(checkpoint);
-    for file in &plan.files {
-        check_target(&file.path, &inputs, options.force)?;
-        if options.sha256 {
-            check_target(&digest::sidecar(&file.path), &inputs, options.force)?;
-        }
-    }
+    check_targets(plan, &inputs, options)?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
     let pool = pool.map_err(|e| Error::Request(format!("cannot start {} threads: {e}", options.threads)))?;
     let mut sinks = Vec::new();
@@ -97,29 +94,60 @@ pub fn run(checkpoint: &Checkpoint, plan: &Plan, options: &RunOptions<'_>) -> Re
         sinks.push(sink);
     }
     Pass { checkpoint, plan, options, sinks: &sinks }.run(&pool)?;
-    sinks.into_iter().zip(&plan.files).map(|(sink, file)| finish(sink, file, options)).collect()
-}
-
-/// Digests, if they are wanted, then the file's name.
-fn finish(sink: Sink, plan: &crate::FilePlan, options: &RunOptions<'_>) -> Result<Written, Error> {
-    let digests = match options.sha256 {
-        true => Some(digest::of_file(sink.file.temp_path(), &plan.layout, options.cancel)?),
-        false => None,
-    };
+    let mut complete = Vec::new();
+    for (sink, file) in sinks.into_iter().zip(&plan.files) {
+        complete.push(Complete::new(sink, file, options)?);
+    }
     if options.cancel.load(Ordering::Relaxed) {
         return Err(Error::Cancelled);
     }
-    sink.file.commit(options.force)?;
-    if let Some(digests) = &digests {
-        digests.write_sidecar(&plan.path, options.force)?;
+    // What has appeared since the start is found before the first file has its name.
+    check_targets(plan, &inputs, options)?;
+    complete.into_iter().map(|file| file.commit(options.force)).collect()
+}
+
+/// Checks every name that will be given: the files', and those of their digests.
+fn check_targets(plan: &Plan, inputs: &[PathBuf], options: &RunOptions<'_>) -> Result<(), Error> {
+    for file in &plan.files {
+        check_target(&file.path, inputs, options.force)?;
+        if options.sha256 {
+            check_target(&digest::sidecar(&file.path), inputs, options.force)?;
+        }
     }
-    Ok(Written {
-        level: plan.level,
-        path: plan.path.clone(),
-        n_bytes: plan.n_bytes(),
-        worker_seconds: sink.worker_nanos.into_inner() as f64 / 1e9,
-        sha256: digests.map(|digests| digests.whole),
-    })
+    Ok(())
+}
+
+/// A file that lacks only its name, and its sidecar, if digests are wanted, which does too.
+struct Complete {
+    file: AtomicFile,
+    sidecar: Option<AtomicFile>,
+    written: Written,
+}
+
+impl Complete {
+    fn new(sink: Sink, plan: &crate::FilePlan, options: &RunOptions<'_>) -> Result<Self, Error> {
+        let digests = match options.sha256 {
+            true => Some(digest::of_file(sink.file.temp_path(), &plan.layout, options.cancel)?),
+            false => None,
+        };
+        let sidecar = digests.as_ref().map(|digests| digests.sidecar_of(&plan.path)).transpose()?;
+        let written = Written {
+            level: plan.level,
+            path: plan.path.clone(),
+            n_bytes: plan.n_bytes(),
+            worker_seconds: sink.worker_nanos.into_inner() as f64 / 1e9,
+            sha256: digests.map(|digests| digests.whole),
+        };
+        Ok(Self { file: sink.file, sidecar, written })
+    }
+
+    fn commit(self, force: bool) -> Result<Written, Error> {
+        self.file.commit(force)?;
+        if let Some(sidecar) = self.sidecar {
+            sidecar.commit(force)?;
+        }
+        Ok(self.written)
+    }
 }
 
 /// A file being written.

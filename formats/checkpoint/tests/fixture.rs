@@ -85,19 +85,19 @@ fn resolving_against_another_size_names_the_tensors() {
 /// The tokenizer of the published models is not part of the repository.
 #[test]
 fn the_published_tokenizer_is_read() {
-    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/models/gpt-neox-20b/tokenizer.json");
-    if !shared.exists() {
-        eprintln!("SKIPPED: {} is absent", shared.display());
+    let Some(folder) = std::env::var_os("PYTHIA_GOLDENS") else {
+        eprintln!("SKIPPED: PYTHIA_GOLDENS does not name the folder of models/gpt-neox-20b/tokenizer.json");
         return;
-    }
+    };
+    let path = Path::new(&folder).join("models/gpt-neox-20b/tokenizer.json");
     let config = pythia_checkpoint::Config::parse(
         Path::new("config.json"),
         r#"{"model_type": "gpt_neox", "hidden_size": 128, "num_hidden_layers": 6, "num_attention_heads": 4,
             "vocab_size": 50304, "max_position_embeddings": 2048, "bos_token_id": 0, "eos_token_id": 0}"#,
     )
     .unwrap();
-    let absent = shared.with_file_name("tokenizer_config.json");
-    let tokenizer = pythia_checkpoint::TokenizerFile::open(&shared, &absent, &config).unwrap();
+    let absent = path.with_file_name("tokenizer_config.json");
+    let tokenizer = pythia_checkpoint::TokenizerFile::open(&path, &absent, &config).unwrap();
     assert_eq!((tokenizer.bos, tokenizer.eos, tokenizer.unk), (Some(0), Some(0), None));
     assert_eq!((tokenizer.tokens.len(), tokenizer.merges.len()), (50304, 50009));
     let count = |kind| tokenizer.kinds.iter().filter(|k| **k == kind).count();

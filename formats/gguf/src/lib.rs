@@ -44,5 +44,5 @@ pub use metadata::Metadata;
 pub use read::Gguf;
 pub use tensor::{AnyType, TensorInfo};
 pub use value::{Array, Value};
-pub use vocab::{TokenKind, Vocab};
+pub use vocab::{GPT2_PRE_TOKENIZERS, TokenKind, Vocab};
 pub use write::Layout;

@@ -64,9 +64,11 @@ pub struct Vocab {
 /// The only kind of tokenizer this project reads: byte-level BPE.
 const MODEL: &str = "gpt2";
 
-/// Names of the splitting rule of GPT-2, which is Pythia's too: llama.cpp has one regex for all of these. `default` is
-/// what its converter called any tokenizer it did not recognise; no other rule was ever used with this architecture.
-const GPT2_SPLITS: &[&str] = &["olmo", "gpt-2", "mpt", "phi-2", "jais", "trillion", "granite-docling", "default"];
+/// Values of `tokenizer.ggml.pre` that mean the splitting rule of GPT-2, which is Pythia's too: llama.cpp has one regex
+/// for all of these. `default` is what its converter called any tokenizer it did not recognise, and the empty name what
+/// files from before there were names may hold; no other rule was ever used with this architecture.
+pub const GPT2_PRE_TOKENIZERS: &[&str] =
+    &["olmo", "gpt-2", "mpt", "phi-2", "jais", "trillion", "granite-docling", "default", ""];
 
 /// What files without `tokenizer.ggml.pre` mean: the key is younger than the format, and this was the only rule.
 const DEFAULT_PRE: &str = "gpt-2";
@@ -146,9 +148,9 @@ impl Vocab {
         if self.huggingface_json.is_some() {
             return Ok(());
         }
-        if !GPT2_SPLITS.contains(&self.pre.as_str()) {
-            let wanted = format!("one of {}", GPT2_SPLITS.join(", "));
-            return Err(Error::key(keys::TOKENIZER_PRE, quoted(&self.pre), wanted));
+        if !GPT2_PRE_TOKENIZERS.contains(&self.pre.as_str()) {
+            let names: Vec<_> = GPT2_PRE_TOKENIZERS.iter().map(|name| quoted(name)).collect();
+            return Err(Error::key(keys::TOKENIZER_PRE, quoted(&self.pre), format!("one of {}", names.join(", "))));
         }
         match byte_level::text_letters().find(|(_, c)| !ids.contains_key(c.encode_utf8(&mut [0; 4]) as &str)) {
             Some((byte, letter)) => {

@@ -9,42 +9,64 @@ use crate::exit::{self, Failure};
 use crate::progress::{Bar, Unit};
 use pythia_checkpoint::Checkpoint;
 use pythia_convert::{FilePlan, Level, Plan, Provenance, Recipe, Request, RunOptions};
+use pythia_gguf::Metadata;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-/// The files of a checkpoint.
-pub(super) struct Converted {
-    /// Name of the model.
-    pub(super) name: String,
-    /// A file per level, in the order asked for.
-    pub(super) files: Vec<Contestant>,
+/// The files of a checkpoint, those that are there and those that are not.
+pub(super) struct Cache {
+    folder: PathBuf,
+    /// All files.
+    plan: Plan,
+    request: Request,
 }
 
-/// Converts the levels that the cache does not hold, in one pass over the checkpoint.
-pub(super) fn converted(checkpoint: &Checkpoint, levels: &[Level], args: &Args) -> Result<Converted, Failure> {
-    let cancel = exit::catch_interrupts();
-    let provenance = Provenance::gather(checkpoint, false, cancel)?;
-    let name = provenance.name.clone();
-    let folder = args.cache.join(format!("{name}-{}", digest(checkpoint.files()).map_err(Failure::io)?));
-    fs::create_dir_all(&folder).map_err(|e| Failure::at(&folder, &e))?;
-    let request = |levels: &[Level]| Request {
-        files: levels.iter().map(|&level| (level, folder.join(format!("{name}-{level}.gguf")))).collect(),
-        recipe: Recipe::default(),
-        provenance: provenance.clone(),
-    };
-    let plan = pythia_convert::plan(checkpoint, &request(levels))?;
-    plan.warnings.iter().for_each(|warning| super::super::warn(warning));
-    let missing: Vec<Level> = plan.files.iter().filter(|file| !is_current(file)).map(|file| file.level).collect();
-    let kept = levels.len() - missing.len();
-    eprintln!("cache: {}: {kept} of {} files are there", folder.display(), levels.len());
-    if !missing.is_empty() {
-        convert(checkpoint, &pythia_convert::plan(checkpoint, &request(&missing))?, args.threads)?;
+impl Cache {
+    /// Plans a file per level. Nothing is written.
+    pub(super) fn plan(checkpoint: &Checkpoint, levels: &[Level], args: &Args) -> Result<Self, Failure> {
+        let provenance = Provenance::gather(checkpoint, false, exit::catch_interrupts())?;
+        let name = &provenance.name;
+        let folder = args.cache.join(format!("{name}-{}", digest(checkpoint.files()).map_err(Failure::io)?));
+        let files = levels.iter().map(|&level| (level, folder.join(format!("{name}-{level}.gguf")))).collect();
+        let request = Request { files, recipe: Recipe::default(), provenance };
+        let plan = pythia_convert::plan(checkpoint, &request)?;
+        Ok(Self { folder, plan, request })
     }
-    let files = plan.files.into_iter().map(|file| Contestant { name: file.level.name().to_owned(), path: file.path });
-    Ok(Converted { name, files: files.collect() })
+
+    /// Name of the model.
+    pub(super) fn name(&self) -> &str {
+        &self.request.provenance.name
+    }
+
+    /// A file per level, in the order asked for.
+    pub(super) fn contestants(&self) -> Vec<Contestant> {
+        let files = self.plan.files.iter();
+        files.map(|file| Contestant { name: file.level.name().to_owned(), path: file.path.clone() }).collect()
+    }
+
+    /// What the file of the base, the first, says about the model.
+    pub(super) fn base_metadata(&self) -> Result<&Metadata, Failure> {
+        let base = self.plan.files.first().ok_or_else(|| Failure::usage("nothing to compare"))?;
+        Ok(&base.metadata)
+    }
+
+    /// Converts what is missing, in one pass over the checkpoint.
+    pub(super) fn fill(&self, checkpoint: &Checkpoint, threads: usize) -> Result<(), Failure> {
+        self.plan.warnings.iter().for_each(|warning| super::super::warn(warning));
+        let planned = self.plan.files.iter().zip(&self.request.files);
+        let missing: Vec<_> = planned.filter(|(file, _)| !is_current(file)).map(|(_, asked)| asked.clone()).collect();
+        let (n, kept) = (self.plan.files.len(), self.plan.files.len() - missing.len());
+        exit::note(format_args!("cache: {}: {kept} of {n} files are there", self.folder.display()));
+        if missing.is_empty() {
+            return Ok(());
+        }
+        fs::create_dir_all(&self.folder).map_err(|e| Failure::at(&self.folder, &e))?;
+        let request = Request { files: missing, ..self.request.clone() };
+        convert(checkpoint, &pythia_convert::plan(checkpoint, &request)?, threads)
+    }
 }
 
 fn convert(checkpoint: &Checkpoint, plan: &Plan, threads: usize) -> Result<(), Failure> {
@@ -67,12 +89,12 @@ fn convert(checkpoint: &Checkpoint, plan: &Plan, threads: usize) -> Result<(), F
 fn is_current(plan: &FilePlan) -> bool {
     let header = plan.layout.header();
     let begins_with_header = || -> io::Result<bool> {
-        let file = File::open(&plan.path)?;
-        if file.metadata()?.len() != plan.n_bytes() {
+        let found = fs::metadata(&plan.path)?;
+        if !found.is_file() || found.len() != plan.n_bytes() {
             return Ok(false);
         }
         let mut found = Vec::with_capacity(header.len());
-        file.take(header.len() as u64).read_to_end(&mut found)?;
+        File::open(&plan.path)?.take(header.len() as u64).read_to_end(&mut found)?;
         Ok(found == header)
     };
     // A file that cannot be read is made anew.

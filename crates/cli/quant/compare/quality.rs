@@ -4,7 +4,8 @@ use super::{Args, Contestant, bits_per_weight, open};
 use crate::exit::{self, Failure};
 use crate::progress::{Bar, Unit};
 use crate::report::{AgainstBase, Estimate, Protocol, memory_available};
-use pythia_gguf::keys;
+use pythia_gguf::schema::gptneox::Hparams;
+use pythia_gguf::{Metadata, keys};
 use pythia_model::{Model, Options};
 use pythia_runtime::Tokenizer;
 use pythia_runtime::eval::{self, Observer, Progress, Request};
@@ -30,22 +31,60 @@ pub(super) struct Quality {
     pub(super) against_base: Option<AgainstBase>,
 }
 
-/// The file's text as it is scored.
-pub(super) fn read_text(path: &Path) -> Result<String, Failure> {
-    let bytes = std::fs::read(path).map_err(|e| Failure::at(path, &e))?;
-    let text = String::from_utf8(bytes).map_err(|e| {
-        let offset = e.utf8_error().valid_up_to();
-        Failure::data(format_args!("{}: not UTF-8 at byte {offset}", path.display()))
-    })?;
-    Ok(eval::strip_newline(&text).to_owned())
-}
-
 /// Which tokens are scored.
 pub(super) fn protocol(args: &Args) -> Result<eval::Protocol, Failure> {
     let protocol = eval::Protocol::Llama { n_ctx: args.n_ctx };
     // A chunk that is too short is refused here rather than after the conversion.
     protocol.windows(args.n_ctx.saturating_mul(2))?;
     Ok(protocol)
+}
+
+/// Whether the base, of which only the metadata is there as yet, can be scored on the text.
+pub(super) fn check(args: &Args, protocol: eval::Protocol, base: &Metadata, text: &str) -> Result<(), Failure> {
+    let locate = |error| exit::locate(error, &args.source, args.text.display());
+    check_context(args, &args.source, &hparams(&args.source, base)?)?;
+    // A text that is long enough whatever its tokens is not tokenized here: that leaves megabytes on the heap, which
+    // would count as memory of every level.
+    let names = base.strings(keys::TOKENS).ok().flatten().unwrap_or_default();
+    let longest = names.iter().map(String::len).max().unwrap_or(1).max(1);
+    if protocol.windows(text.len() / longest).is_err() {
+        let (_, tokens) = tokens(base, text).map_err(locate)?;
+        protocol.windows(tokens.len()).map_err(locate)?;
+    }
+    Ok(())
+}
+
+/// The same for a level: it must have the base's vocabulary, and be able to hold a chunk.
+pub(super) fn check_level(args: &Args, base: &Metadata, path: &Path, level: &Metadata) -> Result<(), Failure> {
+    let level = hparams(path, level)?;
+    let (found, wanted) = (level.n_vocab, hparams(&args.source, base)?.n_vocab);
+    if found != wanted {
+        let file = path.display();
+        return Err(Failure::data(format_args!("{file}: vocabulary of {found} rows, wanted the base's {wanted}")));
+    }
+    check_context(args, path, &level)
+}
+
+fn check_context(args: &Args, path: &Path, model: &Hparams) -> Result<(), Failure> {
+    if args.n_ctx > model.n_ctx {
+        let (wanted, file) = (model.n_ctx, path.display());
+        return Err(Failure::usage(format_args!(
+            "--ctx: found {}, wanted at most {wanted}, the context of {file}",
+            args.n_ctx
+        )));
+    }
+    Ok(())
+}
+
+fn hparams(path: &Path, metadata: &Metadata) -> Result<Hparams, Failure> {
+    Hparams::from_metadata(metadata).map_err(|e| Failure::data(format_args!("{}: {e}", path.display())))
+}
+
+/// The tokens that are scored, and what made them.
+fn tokens(metadata: &Metadata, text: &str) -> Result<(Tokenizer, Vec<u32>), pythia_runtime::Error> {
+    let tokenizer = Tokenizer::from_gguf(metadata)?;
+    let tokens = tokenizer.encode(eval::strip_newline(text))?;
+    Ok((tokenizer, tokens))
 }
 
 /// Runs the base (the first) and the levels over the text.
@@ -58,15 +97,8 @@ pub(super) fn measure(
 ) -> Result<Qualities, Failure> {
     let (base, levels) = contestants.split_first().ok_or_else(|| Failure::usage("nothing to compare"))?;
     let base_model = open(base, options)?;
-    let tokenizer = Tokenizer::from_gguf(&base_model.gguf().metadata)
-        .map_err(|e| Failure::data(format_args!("{}: {e}", base.path.display())))?;
-    let locate = |error| match error {
-        e @ (pythia_runtime::Error::TextTooShort { .. } | pythia_runtime::Error::TokenOutOfRange { .. }) => {
-            Failure::data(format_args!("{}: {e}", args.text.display()))
-        }
-        e => e.into(),
-    };
-    let tokens = tokenizer.encode(text).map_err(locate)?;
+    let locate = |error| exit::locate(error, &base.path, args.text.display());
+    let (tokenizer, tokens) = tokens(&base_model.gguf().metadata, text).map_err(locate)?;
     let max_windows = args.chunks.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
     let request = Request { tokens: &tokens, tokenizer: &tokenizer, protocol, max_windows };
     let groups = groups(&base_model, levels)?;
@@ -76,7 +108,7 @@ pub(super) fn measure(
     for group in groups {
         let models = group.iter().map(|level| open(level, options)).collect::<Result<Vec<_>, _>>()?;
         for (level, model) in group.iter().zip(&models) {
-            check_vocabulary(&base_model, level, model)?;
+            warn_of_other_names(&base_model, level, model);
         }
         let comparison =
             eval::compare(&base_model, &models.iter().collect::<Vec<_>>(), &request, &mut watch).map_err(locate)?;
@@ -151,18 +183,13 @@ fn quality(model: &Model, perplexity: &eval::Perplexity, against: Option<&eval::
     }
 }
 
-/// The same ids must mean the same text. Other words for them are no error: converters name padding differently.
-fn check_vocabulary(base: &Model, level: &Contestant, model: &Model) -> Result<(), Failure> {
-    let file = level.path.display();
-    let (found, wanted) = (model.hparams().n_vocab, base.hparams().n_vocab);
-    if found != wanted {
-        return Err(Failure::data(format_args!("{file}: vocabulary of {found} rows, wanted the base's {wanted}")));
-    }
+/// Other words for the same ids are no error: converters name padding differently.
+fn warn_of_other_names(base: &Model, level: &Contestant, model: &Model) {
     let tokens = |model: &Model| model.gguf().metadata.strings(keys::TOKENS).ok().flatten().map(<[String]>::to_vec);
     if tokens(base) != tokens(model) {
+        let file = level.path.display();
         super::super::warn(&format!("{file}: its tokens have other names than the base's, whose ids it is given"));
     }
-    Ok(())
 }
 
 /// Shows how far an evaluation is, and stops it on Ctrl-C.
@@ -201,18 +228,5 @@ mod tests {
         assert_eq!(split_by_size(&[4, 9, 1], 5), [1, 1, 1]);
         assert_eq!(split_by_size(&[1, 2], 0), [1, 1]);
         assert_eq!(split_by_size(&[], 5), [0; 0]);
-    }
-
-    #[test]
-    fn text_must_be_utf8() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("text");
-        std::fs::write(&path, b"abc\xff").unwrap();
-        let failure = read_text(&path).unwrap_err();
-        assert_eq!(failure.code(), 65);
-        assert!(failure.to_string().ends_with("not UTF-8 at byte 3"), "{failure}");
-        std::fs::write(&path, "abc\n\n").unwrap();
-        assert_eq!(read_text(&path).unwrap(), "abc\n");
-        assert_eq!(read_text(dir.path()).unwrap_err().code(), 74);
     }
 }

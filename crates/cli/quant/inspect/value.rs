@@ -101,7 +101,10 @@ mod tests {
 
     #[test]
     fn numbers_and_texts_read_as_written() {
-        assert_eq!(to_json(&Value::from(1e-5f32)).to_string(), "1e-5");
+        // The nearest double to the single 0.1 is 0.10000000149011612.
+        for (number, decimal) in [(1e-5f32, 1e-5f64), (0.1, 0.1), (1e30, 1e30), (10_000.0, 10_000.0)] {
+            assert_eq!(to_json(&Value::from(number)).as_f64(), Some(decimal));
+        }
         assert_eq!(to_text(&Value::from(f32::NAN)), "NaN");
         assert_eq!(to_text(&Value::from("a\u{1b}[2J\nb")), "a\\u{1b}[2J\\nb");
         assert_eq!(to_json(&Value::from(f64::INFINITY)), Json::Null);

@@ -3,14 +3,11 @@
 use super::merges::check_merge;
 use super::{fault, one_line};
 use crate::Error;
-use pythia_gguf::{TokenKind, Vocab, keys};
+use pythia_gguf::{GPT2_PRE_TOKENIZERS, TokenKind, Vocab, keys};
 use tokenizers::models::bpe::{BPE, Vocab as BpeVocab};
 use tokenizers::normalizers::NFC;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer};
-
-/// Names under which llama.cpp keeps the pre-tokenizer of GPT-2; files from before there were names have none.
-const GPT2_PRE_TOKENIZERS: &[&str] = &["", "default", "gpt-2", "phi-2", "mpt", "olmo"];
 
 /// The pipeline of the GPT-NeoX tokenizer around the vocabulary, merges and added tokens of `vocab`.
 pub(super) fn tokenizer(vocab: &Vocab) -> Result<Tokenizer, Error> {

@@ -1,8 +1,9 @@
 //! Typed access to the fields of a JSON object, with errors that name the key.
 
 use crate::error::{Error, excerpt};
-use crate::json;
-use serde_json::{Map, Value};
+use crate::json::{self, UniqueMap, UniqueValue};
+use serde_json::Value;
+use std::collections::HashMap;
 use std::path::Path;
 
 /// Sizes are kept below this so that products of two of them, in bytes, fit in 64 bits.
@@ -11,12 +12,13 @@ const MAX_COUNT: u64 = (1 << 31) - 1;
 /// The object of a config file. A key `a.b` is member `b` of object `a`.
 pub(super) struct Fields<'p> {
     path: &'p Path,
-    root: Map<String, Value>,
+    root: HashMap<String, UniqueValue>,
 }
 
 impl<'p> Fields<'p> {
     pub(super) fn parse(path: &'p Path, text: &str) -> Result<Self, Error> {
-        Ok(Self { path, root: json::parse(path, text)? })
+        let UniqueMap(root) = json::parse(path, text)?;
+        Ok(Self { path, root })
     }
 
     pub(super) fn error(&self, key: &str, reason: impl Into<String>) -> Error {
@@ -26,13 +28,17 @@ impl<'p> Fields<'p> {
     /// The value at `key`; null counts as absent, as in Python.
     fn value(&self, key: &str) -> Result<Option<&Value>, Error> {
         let Some((outer, member)) = key.split_once('.') else {
-            return Ok(self.root.get(key).filter(|value| !value.is_null()));
+            return Ok(self.member(key));
         };
-        match self.root.get(outer) {
-            None | Some(Value::Null) => Ok(None),
+        match self.member(outer) {
+            None => Ok(None),
             Some(Value::Object(object)) => Ok(object.get(member).filter(|value| !value.is_null())),
             Some(other) => Err(self.wrong_type(outer, other, "an object")),
         }
+    }
+
+    fn member(&self, key: &str) -> Option<&Value> {
+        self.root.get(key).map(|UniqueValue(value)| value).filter(|value| !value.is_null())
     }
 
     fn wrong_type(&self, key: &str, found: &Value, wanted: &str) -> Error {

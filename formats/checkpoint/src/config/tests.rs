@@ -118,3 +118,13 @@ fn what_is_not_json_is_named() {
         assert!(message.starts_with("config.json: not the JSON expected: "), "{message}");
     }
 }
+
+#[test]
+fn a_key_that_comes_twice_is_refused() {
+    let (good, rope) = (pythia().to_string(), r#""rope_parameters": {"rope_theta": 10000, "rope_theta": 10000}"#);
+    for (extra, key) in [(r#""vocab_size": 50304"#, "vocab_size"), (rope, "rope_theta")] {
+        let text = format!("{}, {extra}}}", good.trim_end_matches('}'));
+        let message = Config::parse(Path::new("config.json"), &text).unwrap_err().to_string();
+        assert!(message.contains(&format!("\"{key}\" comes twice")), "{message}");
+    }
+}

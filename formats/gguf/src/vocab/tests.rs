@@ -107,7 +107,7 @@ const CASES: &[Case] = &[
     ("add bos", |m| m.insert(keys::ADD_BOS, true), "add_bos_token': found true"),
     ("no model", |m| drop(m.remove(keys::TOKENIZER_MODEL)), "model': found no such key"),
     ("other model", |m| m.insert(keys::TOKENIZER_MODEL, "llama"), "model': found 'llama', wanted 'gpt2'"),
-    ("other split", |m| m.insert(keys::TOKENIZER_PRE, "llama-bpe"), "pre': found 'llama-bpe', wanted one of olmo"),
+    ("other split", |m| m.insert(keys::TOKENIZER_PRE, "llama-bpe"), "pre': found 'llama-bpe', wanted one of 'olmo', "),
     ("byte missing", |m| edit_tokens(m, |t| t[10] = "x y".into()), "found no token for byte 0x0a, 'Ċ'"),
     ("huge token", |m| edit_tokens(m, |t| t[245] = "x".repeat(65536)), "found token 245 of 65536 bytes"),
     (
@@ -144,4 +144,15 @@ fn kinds_of_any_integer_width_are_read() {
     let kinds: Vec<u8> = small().kinds.iter().map(|k| k.id() as u8).collect();
     m.insert(keys::TOKEN_TYPE, Value::from(kinds));
     assert_eq!(Vocab::from_metadata(&m), Ok(small()));
+}
+
+#[test]
+fn every_name_of_the_splitting_rule_is_accepted() {
+    for pre in crate::GPT2_PRE_TOKENIZERS {
+        let mut m = metadata();
+        m.insert(keys::TOKENIZER_PRE, *pre);
+        assert_eq!(Vocab::from_metadata(&m).unwrap().pre, *pre);
+    }
+    // Files without a name, and files of an empty one.
+    assert!([DEFAULT_PRE, ""].iter().all(|pre| crate::GPT2_PRE_TOKENIZERS.contains(pre)));
 }

@@ -24,12 +24,12 @@ const VOCAB_SIZE: &str = "gptneox.vocab_size";
 const DEFAULT_ROPE_BASE: f32 = 10000.0;
 
 /// llama.cpp's limit.
-const MAX_LAYERS: u32 = 512;
+const MAX_LAYERS: usize = 512;
 // Far above any model of this architecture, and low enough that no product of two of them, times the size of an
 // element, wraps 64 bits.
-const MAX_WIDTH: u32 = 1 << 20;
-const MAX_VOCAB: u32 = 1 << 24;
-const MAX_CONTEXT: u32 = 1 << 24;
+const MAX_WIDTH: usize = 1 << 20;
+const MAX_VOCAB: usize = 1 << 24;
+const MAX_CONTEXT: usize = 1 << 24;
 
 /// Hyperparameters of a GPT-NeoX model.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,32 +94,70 @@ impl Hparams {
     /// or not one that a model can have.
     pub fn from_metadata(metadata: &Metadata) -> Result<Self, Error> {
         check_architecture(metadata)?;
-        let n_layer = count(metadata, BLOCK_COUNT, MAX_LAYERS)?;
-        let n_embd = count(metadata, EMBEDDING_LENGTH, MAX_WIDTH)?;
-        let n_head = count(metadata, HEAD_COUNT, MAX_WIDTH)?;
-        let n_ff = count(metadata, FEED_FORWARD_LENGTH, MAX_WIDTH)?;
-        let n_ctx = count(metadata, CONTEXT_LENGTH, MAX_CONTEXT)?;
-        if !n_embd.is_multiple_of(n_head) {
-            let wanted = format!("a divisor of the embedding length {n_embd}");
-            return Err(Error::key(HEAD_COUNT, n_head.to_string(), wanted));
-        }
-        check_kv_heads(metadata, n_head)?;
-        check_scaling(metadata)?;
+        let n_embd = count(metadata, EMBEDDING_LENGTH)?;
+        let n_head = count(metadata, HEAD_COUNT)?;
+        let norm_eps = metadata.f32(LAYER_NORM_EPSILON)?;
         let parallel_residual = metadata.bool(PARALLEL_RESIDUAL)?;
-        Ok(Self {
-            n_layer,
+        let read = Self {
+            n_layer: count(metadata, BLOCK_COUNT)?,
             n_embd,
             n_head,
-            n_ff,
+            n_ff: count(metadata, FEED_FORWARD_LENGTH)?,
             n_vocab: vocab_size(metadata)?,
-            n_ctx,
-            n_rot: rotated(metadata, n_embd / n_head)?,
-            rope_base: positive(metadata, ROPE_FREQ_BASE, Some(DEFAULT_ROPE_BASE))?,
-            norm_eps: positive(metadata, LAYER_NORM_EPSILON, None)?,
+            n_ctx: count(metadata, CONTEXT_LENGTH)?,
+            n_rot: match metadata.u32(ROPE_DIMENSION_COUNT)? {
+                Some(n) => n as usize,
+                None => n_embd.checked_div(n_head).unwrap_or(0),
+            },
+            rope_base: metadata.f32(ROPE_FREQ_BASE)?.unwrap_or(DEFAULT_ROPE_BASE),
+            norm_eps: norm_eps.ok_or_else(|| Error::missing_key(LAYER_NORM_EPSILON, POSITIVE))?,
             parallel_residual: parallel_residual.ok_or_else(|| Error::missing_key(PARALLEL_RESIDUAL, "a bool"))?,
-        })
+        };
+        read.check()?;
+        check_kv_heads(metadata, n_head)?;
+        check_scaling(metadata)?;
+        Ok(read)
+    }
+
+    /// Checks that these can be the values of a model: what is read from a file has passed, and what has not passed
+    /// must not size anything, [`tensors`](super::tensors) included.
+    ///
+    /// # Errors
+    /// Names the metadata key of the value that no model has.
+    pub fn check(&self) -> Result<(), Error> {
+        let counts = [
+            (BLOCK_COUNT, self.n_layer, MAX_LAYERS),
+            (EMBEDDING_LENGTH, self.n_embd, MAX_WIDTH),
+            (HEAD_COUNT, self.n_head, MAX_WIDTH),
+            (FEED_FORWARD_LENGTH, self.n_ff, MAX_WIDTH),
+            (VOCAB_SIZE, self.n_vocab, MAX_VOCAB),
+            (CONTEXT_LENGTH, self.n_ctx, MAX_CONTEXT),
+        ];
+        for (key, n, max) in counts {
+            if !(1..=max).contains(&n) {
+                return Err(Error::key(key, n.to_string(), format!("an integer from 1 to {max}")));
+            }
+        }
+        if !self.n_embd.is_multiple_of(self.n_head) {
+            let wanted = format!("a divisor of the embedding length {}", self.n_embd);
+            return Err(Error::key(HEAD_COUNT, self.n_head.to_string(), wanted));
+        }
+        let (n_rot, head_dim) = (self.n_rot, self.head_dim());
+        if n_rot == 0 || n_rot > head_dim || !n_rot.is_multiple_of(2) {
+            let wanted = format!("an even count from 2 to the head width {head_dim}");
+            return Err(Error::key(ROPE_DIMENSION_COUNT, format!("{n_rot} rotated elements"), wanted));
+        }
+        for (key, x) in [(ROPE_FREQ_BASE, self.rope_base), (LAYER_NORM_EPSILON, self.norm_eps)] {
+            if !(x > 0.0 && x.is_finite()) {
+                return Err(Error::key(key, x.to_string(), POSITIVE));
+            }
+        }
+        Ok(())
     }
 }
+
+/// What the two floats must be.
+const POSITIVE: &str = "a positive finite float";
 
 fn check_architecture(metadata: &Metadata) -> Result<(), Error> {
     let wanted = format!("'{ARCH}'");
@@ -134,35 +172,10 @@ fn check_architecture(metadata: &Metadata) -> Result<(), Error> {
     }
 }
 
-/// A required count, from 1 to `max`.
-fn count(metadata: &Metadata, key: &str, max: u32) -> Result<usize, Error> {
-    let wanted = || format!("an integer from 1 to {max}");
-    match metadata.u32(key)? {
-        Some(n) if (1..=max).contains(&n) => Ok(n as usize),
-        Some(n) => Err(Error::key(key, n.to_string(), wanted())),
-        None => Err(Error::missing_key(key, wanted())),
-    }
-}
-
-fn positive(metadata: &Metadata, key: &str, default: Option<f32>) -> Result<f32, Error> {
-    const WANTED: &str = "a positive finite float";
-    match metadata.f32(key)?.or(default) {
-        Some(x) if x > 0.0 && x.is_finite() => Ok(x),
-        Some(x) => Err(Error::key(key, x.to_string(), WANTED)),
-        None => Err(Error::missing_key(key, WANTED)),
-    }
-}
-
-fn rotated(metadata: &Metadata, head_dim: usize) -> Result<usize, Error> {
-    let (n, key) = match metadata.u32(ROPE_DIMENSION_COUNT)? {
-        Some(n) => (n as usize, ROPE_DIMENSION_COUNT),
-        None => (head_dim, HEAD_COUNT),
-    };
-    if n == 0 || n > head_dim || !n.is_multiple_of(2) {
-        let wanted = format!("an even count from 2 to the head width {head_dim}");
-        return Err(Error::key(key, format!("{n} rotated elements"), wanted));
-    }
-    Ok(n)
+/// A required count.
+fn count(metadata: &Metadata, key: &str) -> Result<usize, Error> {
+    let n = metadata.u32(key)?.ok_or_else(|| Error::missing_key(key, "an integer"))?;
+    Ok(n as usize)
 }
 
 fn check_kv_heads(metadata: &Metadata, n_head: usize) -> Result<(), Error> {
@@ -184,16 +197,12 @@ fn check_scaling(metadata: &Metadata) -> Result<(), Error> {
 
 fn vocab_size(metadata: &Metadata) -> Result<usize, Error> {
     let tokens = metadata.strings(keys::TOKENS)?.map(<[String]>::len);
-    let declared = match metadata.get(VOCAB_SIZE) {
-        Some(_) => Some(count(metadata, VOCAB_SIZE, MAX_VOCAB)?),
-        None => None,
-    };
+    let declared = metadata.u32(VOCAB_SIZE)?.map(|n| n as usize);
     match (declared, tokens) {
-        (Some(n), None) => Ok(n),
-        (Some(n), Some(t)) if n == t => Ok(n),
-        (Some(n), Some(t)) => Err(Error::key(VOCAB_SIZE, n.to_string(), format!("{t}, the number of tokens"))),
-        (None, Some(t)) if (1..=MAX_VOCAB as usize).contains(&t) => Ok(t),
-        (None, Some(t)) => Err(Error::key(keys::TOKENS, format!("{t} tokens"), format!("1 to {MAX_VOCAB}"))),
+        (Some(n), Some(t)) if n != t => {
+            Err(Error::key(VOCAB_SIZE, n.to_string(), format!("{t}, the number of tokens")))
+        }
+        (Some(n), _) | (None, Some(n)) => Ok(n),
         (None, None) => Err(Error::missing_key(VOCAB_SIZE, "it or a list of tokens")),
     }
 }

@@ -1,0 +1,98 @@
+//! What a command line names: files, texts, numbers of threads.
+
+use crate::exit::Failure;
+use pythia_gguf::Gguf;
+use pythia_tensor::FileMap;
+use std::fmt::Display;
+use std::fs;
+use std::path::Path;
+
+/// Refuses what is no regular file before it is opened: a pipe would be waited for without end.
+///
+/// # Errors
+/// If there is no such file, or it is a folder, a pipe or a device.
+pub(crate) fn check_file(path: &Path) -> Result<(), Failure> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => Ok(()),
+        Ok(_) => Err(Failure::io(format_args!("{}: not a regular file", path.display()))),
+        Err(error) => Err(Failure::at(path, &error)),
+    }
+}
+
+/// As [`check_file`], for a checkpoint, which may be a folder.
+///
+/// # Errors
+/// If there is neither a file nor a folder.
+pub(crate) fn check_checkpoint(path: &Path) -> Result<(), Failure> {
+    if path.is_dir() { Ok(()) } else { check_file(path) }
+}
+
+/// A GGUF file without its weights, and the size of the file.
+///
+/// # Errors
+/// If it cannot be read, or is none.
+pub(crate) fn gguf(path: &Path) -> Result<(Gguf, u64), Failure> {
+    check_file(path)?;
+    let map = FileMap::open(path).map_err(|e| Failure::at(path, &e))?;
+    let gguf = Gguf::parse(&map).map_err(|e| Failure::data(format_args!("{}: {e}", path.display())))?;
+    Ok((gguf, map.len() as u64))
+}
+
+/// The text in a file.
+///
+/// # Errors
+/// If it cannot be read or is not UTF-8.
+pub(crate) fn text(path: &Path) -> Result<String, Failure> {
+    check_file(path)?;
+    utf8(path.display(), fs::read(path).map_err(|e| Failure::at(path, &e))?)
+}
+
+/// `bytes` as text; `place` is where they come from.
+///
+/// # Errors
+/// If they are not UTF-8.
+pub(crate) fn utf8(place: impl Display, bytes: Vec<u8>) -> Result<String, Failure> {
+    String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        Failure::data(format_args!("{place}: not UTF-8 at byte {at}"))
+    })
+}
+
+/// More threads than any machine has would only cost memory, or be refused by the system.
+const MAX_THREADS: usize = 1024;
+
+/// For clap: a number of threads; 0 stands for one per core.
+pub(crate) fn parse_threads(text: &str) -> Result<usize, String> {
+    let threads = text.parse().ok().filter(|&threads| threads <= MAX_THREADS);
+    threads.ok_or_else(|| format!("found '{text}', wanted 0 to {MAX_THREADS}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_utf8_in_regular_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("text");
+        fs::write(&path, b"abc\xff").unwrap();
+        let failure = text(&path).unwrap_err();
+        assert_eq!(failure.code(), 65);
+        assert!(failure.to_string().ends_with("text: not UTF-8 at byte 3"), "{failure}");
+        fs::write(&path, "abc\n\n").unwrap();
+        assert_eq!(text(&path).unwrap(), "abc\n\n");
+        let folder = text(dir.path()).unwrap_err();
+        assert_eq!(folder.code(), 74);
+        assert!(folder.to_string().ends_with("not a regular file"), "{folder}");
+        check_checkpoint(dir.path()).unwrap();
+        assert_eq!(check_checkpoint(&dir.path().join("none")).unwrap_err().code(), 74);
+    }
+
+    #[test]
+    fn threads_have_a_limit() {
+        assert_eq!((parse_threads("0"), parse_threads("1024")), (Ok(0), Ok(1024)));
+        for text in ["1025", "-1", "x", "99999999999999999999"] {
+            assert!(parse_threads(text).unwrap_err().contains(text));
+        }
+    }
+}

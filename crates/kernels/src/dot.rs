@@ -48,17 +48,8 @@ pub(crate) trait Format: Block {
     unsafe fn scales<I: Isa>(isa: I, block: *const Self, stride: usize, unit: usize, supers: I::F) -> [I::F; 2];
 
     /// Minima of 16 rows, where `AFFINE`.
+    #[inline(always)]
     unsafe fn mins<I: Isa>(isa: I, _block: *const Self, _stride: usize, _unit: usize, _half: usize) -> I::F {
         isa.splat(0.0)
-    }
-}
-
-/// What the integer kernels need to know of a format once its codes and scales are unpacked.
-pub(crate) struct Kind;
-
-impl Kind {
-    /// What a product of raw codes has too much of, per activation: the offset and the ISA's bias.
-    pub(crate) const fn excess<I: Isa, T: Format>() -> i32 {
-        T::OFFSET + if T::SIGNED { I::I8_BIAS } else { 0 }
     }
 }

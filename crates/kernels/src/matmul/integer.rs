@@ -7,7 +7,7 @@ mod many;
 mod one;
 
 use super::{LANES, Output, Weights};
-use crate::dot::{Format, Kind, UNIT};
+use crate::dot::{Format, UNIT};
 use crate::isa::{Isa, Kernel, Level};
 use crate::quantize::QuantizedRows;
 use crate::shared::SharedMut;
@@ -148,6 +148,7 @@ impl Kernel for LargestTile {
     }
 }
 
+/// What a product of raw codes has too much of, per activation: the offset and the ISA's bias.
 struct Excess<T>(PhantomData<T>);
 
 impl<T: Format> Kernel for Excess<T> {
@@ -155,7 +156,7 @@ impl<T: Format> Kernel for Excess<T> {
 
     #[inline(always)]
     fn run<I: Isa>(self, _: I) -> i32 {
-        Kind::excess::<I, T>()
+        T::OFFSET + if T::SIGNED { I::I8_BIAS } else { 0 }
     }
 }
 

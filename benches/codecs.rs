@@ -1,7 +1,7 @@
 //! Encoding and decoding of every tensor type, in elements per second, one thread.
 //!
-//! What it shows: the cost of conversion per level. The plain types should be bound by memory; Q6_K fits its scales by
-//! trying 20 candidates per 16 elements and is the one that conversion waits for.
+//! What it shows: the cost of conversion per level. The plain types should be bound by memory; the others search for
+//! scales, 20 to 40 candidates per group, and are what conversion waits for.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pythia_tensor::TensorType;
@@ -20,7 +20,9 @@ fn codecs(c: &mut Criterion) {
             ty.encode(&values, &mut bytes);
             ty.decode(&bytes, &mut back);
             let worst = values.iter().zip(&back).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            assert!(worst < 0.006, "{ty} restores its input, worst error {worst}");
+            // Values span 0.08; no element may be off by much more than a step between codes.
+            let steps = 2f32.powf(ty.bits_per_weight().floor().min(8.0) as f32) - 1.0;
+            assert!(worst < 1.5 * 0.08 / steps, "{ty} restores its input, worst error {worst}");
             group.bench_function(BenchmarkId::from_parameter(ty), |b| {
                 if encode {
                     b.iter(|| ty.encode(black_box(&values), black_box(&mut bytes)));

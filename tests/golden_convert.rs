@@ -2,13 +2,18 @@
 //! and what it promises about threads, metadata and being stopped.
 
 mod common;
+#[path = "../tools/synth.rs"]
+#[allow(dead_code, reason = "a program of its own")]
+mod synth;
 
+use clap::Parser;
 use pythia_checkpoint::Checkpoint;
-use pythia_convert::{Error, Level, Progress, Provenance, Request, RunOptions, Written, plan, run};
-use pythia_gguf::schema::gptneox::{self, Hparams};
-use pythia_gguf::{Gguf, Vocab};
+use pythia_convert::{Error, ImatrixFile, Level, Progress, Provenance, Request, RunOptions, Written, plan, run};
+use pythia_gguf::schema::gptneox::{self, Hparams, Kind, TensorSpec};
+use pythia_gguf::{Gguf, Imatrix, ImatrixEntry, Vocab};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,43 +31,88 @@ fn try_convert(
     progress: &dyn Progress,
 ) -> Result<Vec<Written>, Error> {
     let checkpoint = Checkpoint::open(&common::checkpoint()).unwrap();
-    let request = Request {
-        files: levels.iter().map(|level| (*level, folder.join(level.name()))).collect(),
-        provenance: Provenance::gather(&checkpoint, true, cancel).unwrap(),
-        ..Request::default()
-    };
-    let plan = plan(&checkpoint, &request).unwrap();
+    let provenance = Provenance::gather(&checkpoint, true, cancel).unwrap();
+    let plan = plan(&checkpoint, &Request { provenance, ..request(folder, levels) }).unwrap();
     let options = RunOptions { threads, force: false, allow_nonfinite: false, sha256: false, cancel, progress };
     run(&checkpoint, &plan, &options)
+}
+
+/// Files named after their levels.
+fn request(folder: &Path, levels: &[Level]) -> Request {
+    Request { files: levels.iter().map(|level| (*level, folder.join(level.name()))).collect(), ..Request::default() }
+}
+
+fn write(checkpoint: &Checkpoint, request: &Request, threads: usize) -> Result<Vec<Written>, Error> {
+    let cancel = AtomicBool::new(false);
+    let options =
+        RunOptions { threads, force: false, allow_nonfinite: false, sha256: false, cancel: &cancel, progress: &() };
+    run(checkpoint, &plan(checkpoint, request).unwrap(), &options)
 }
 
 fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-#[test]
-fn every_tensor_of_every_level_is_llama_cpps() {
-    let goldens: Value =
-        serde_json::from_slice(&fs::read(common::data("goldens/llama_cpp_sha256.json")).unwrap()).unwrap();
+/// Holds the files of `source` at every level to the list in `tests/data/goldens` made by `tools/goldens.py`.
+fn every_tensor_is_llama_cpps(source: &Path, goldens: &str, imatrix: Option<ImatrixFile>) {
+    let goldens: Value = serde_json::from_slice(&fs::read(common::data("goldens").join(goldens)).unwrap()).unwrap();
     let dir = tempfile::tempdir().unwrap();
-    convert(dir.path(), Level::ALL, 0);
-    for level in Level::ALL {
+    let makeable = |level: &&Level| imatrix.is_some() || !level.needs_importance();
+    let levels: Vec<Level> = Level::ALL.iter().filter(makeable).copied().collect();
+    let request = Request { imatrix, ..request(dir.path(), &levels) };
+    write(&Checkpoint::open(source).unwrap(), &request, 0).unwrap();
+    for level in levels {
         let bytes = fs::read(dir.path().join(level.name())).unwrap();
         let gguf = Gguf::parse(&bytes).unwrap();
-        let mut checked = 0;
-        for (ty, names) in goldens["levels"][level.name()].as_object().unwrap() {
-            for name in names.as_array().unwrap().iter().map(|name| name.as_str().unwrap()) {
-                let golden = &goldens["tensors"][name];
-                let tensor = gguf.tensor(name).unwrap_or_else(|| panic!("{level}: no {name}"));
-                assert_eq!(tensor.ty.name(), ty, "{level}: type of {name}");
-                assert_eq!(serde_json::json!(tensor.dims), golden["dims"], "{level}: dimensions of {name}");
-                let digest = hex(&Sha256::digest(gguf.data(&bytes, tensor)));
-                assert_eq!(golden["sha256"][ty], digest, "{level}: bytes of {name} as {ty}");
-                checked += 1;
-            }
+        // Matrices by type; vectors are F32.
+        let types = goldens["levels"][level.name()].as_object().unwrap_or_else(|| panic!("no list for {level}"));
+        for tensor in gguf.tensors() {
+            let name = tensor.name.as_str();
+            let listed = types.iter().find(|(_, names)| names.as_array().unwrap().contains(&name.into()));
+            let ty = listed.map_or("F32", |(ty, _)| ty);
+            let golden = &goldens["tensors"][name];
+            assert_eq!(tensor.ty.name(), ty, "{level}: type of {name}");
+            assert_eq!(serde_json::json!(tensor.dims), golden["dims"], "{level}: dimensions of {name}");
+            let digest = hex(&Sha256::digest(gguf.data(&bytes, tensor)));
+            assert_eq!(golden["sha256"][ty], digest, "{level}: bytes of {name} as {ty}");
         }
-        assert_eq!(checked, gguf.tensors().len(), "{level}: tensors llama.cpp does not write");
+        assert_eq!(gguf.tensors().len(), goldens["tensors"].as_object().unwrap().len(), "{level}: number of tensors");
     }
+}
+
+#[test]
+fn every_tensor_of_every_level_is_llama_cpps() {
+    every_tensor_is_llama_cpps(&common::checkpoint(), "llama_cpp_sha256.json", None);
+}
+
+#[test]
+fn every_tensor_of_every_level_is_llama_cpps_with_importances() {
+    let imatrix = ImatrixFile::open(&common::data("goldens/imatrix.gguf")).unwrap();
+    every_tensor_is_llama_cpps(&common::checkpoint(), "llama_cpp_imatrix_sha256.json", Some(imatrix));
+}
+
+/// Rows of 320 are no multiple of 256, so that most matrices fall back; with eight layers, the mixes' first eighth is
+/// one.
+#[test]
+fn where_rows_are_not_whole_blocks_types_give_way_as_in_llama_cpp() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("synth-320");
+    let args = ["synth", "--custom", "8,320,8", "--vocab", "512", "--context", "64"].map(OsStr::new);
+    synth::synthesize(&synth::Args::parse_from(args.into_iter().chain([folder.as_os_str()]))).unwrap();
+    every_tensor_is_llama_cpps(&folder, "llama_cpp_320_sha256.json", None);
+
+    // What `tools/goldens.py --imatrix ramp` gives the columns.
+    let specs =
+        gptneox::tensors(&plan(&Checkpoint::open(&folder).unwrap(), &request(&folder, &[Level::F16])).unwrap().hparams);
+    let matrices = specs.iter().filter(|spec| spec.kind.is_matrix() && spec.kind != Kind::TokenEmbd);
+    let ramp = |spec: &TensorSpec| {
+        let sums = (0..spec.shape[1]).map(|column| (1 + column % 7) as f32).collect();
+        ImatrixEntry::new(&spec.gguf, sums, vec![1.0]).unwrap()
+    };
+    let ramp = Imatrix { entries: matrices.map(ramp).collect(), ..Imatrix::default() };
+    let path = dir.path().join("ramp.gguf");
+    fs::write(&path, ramp.to_gguf().unwrap()).unwrap();
+    every_tensor_is_llama_cpps(&folder, "llama_cpp_320_imatrix_sha256.json", Some(ImatrixFile::open(&path).unwrap()));
 }
 
 #[test]
@@ -150,7 +200,7 @@ fn a_run_that_is_cancelled_half_way_leaves_nothing() {
     }
     let dir = tempfile::tempdir().unwrap();
     let cancel = AtomicBool::new(false);
-    let result = try_convert(dir.path(), Level::ALL, 2, &cancel, &Impatient(&cancel));
+    let result = try_convert(dir.path(), &Level::ALL[..8], 2, &cancel, &Impatient(&cancel));
     assert!(matches!(result, Err(Error::Cancelled)), "{result:?}");
     assert_eq!(common::names(dir.path()), [""; 0]);
 }

@@ -7,6 +7,7 @@ Install the peers with tools/peers.sh, build with `cargo build --release`, then 
     target/peers/bin/python tools/peers.py perplexity model-Q8_0.gguf -f text.txt
     target/peers/bin/python tools/peers.py speed model-Q8_0.gguf model-Q4_0.gguf
     target/peers/bin/python tools/peers.py speed model-Q8_0.gguf --vs torch --checkpoint model/
+    target/peers/bin/python tools/peers.py quantize model-F16.gguf --checkpoint model/ --type Q4_K_M,Q6_K
     target/peers/bin/python tools/peers.py hf model/ model-F32.gguf -f text.txt
 
 llama.cpp is driven through llama-cpp-python's low-level API, so no llama.cpp binary is needed. Every subcommand exits
@@ -26,6 +27,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import goldens
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -368,6 +370,54 @@ def cpu_name():
     return "unknown CPU"
 
 
+# ---- quantize -------------------------------------------------------------------------------------------------------
+
+
+def command_quantize(args):
+    """Wall time and peak memory of quantizing: llama.cpp from its F16 file, ours from the checkpoint, in turn."""
+    types = args.type.split(",")
+    ours = [args.pythia_run.with_name("pythia-quant"), "convert", args.checkpoint, "--force", "--threads", args.threads]
+    print(f"{cpu_name()}, {args.threads} threads, medians of {args.rounds} rounds, in turn\n")
+    print("| type | engine | seconds | min..max | CPU seconds | peak MB | llama.cpp / engine |")
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
+    with tempfile.TemporaryDirectory(dir=args.output) as folder:
+        own = [sys.executable, __file__, "quantize-one", args.f16, "-t", args.threads]
+        commands = {(ty, "llama.cpp"): [*own, "--type", ty, "-o", Path(folder) / "llama.gguf"] for ty in types}
+        commands |= {(ty, "pythia"): [*ours, "-t", ty, "-o", folder] for ty in types}
+        if len(types) > 1:
+            commands["all in one pass", "pythia"] = [*ours, "-t", args.type, "-o", folder]
+        runs = {key: [] for key in commands}
+        for _ in range(args.rounds):
+            for key, command in commands.items():
+                runs[key].append(timed(command))
+                for made in Path(folder).iterdir():
+                    made.unlink()
+    middle = {key: statistics.median(seconds for seconds, _, _ in samples) for key, samples in runs.items()}
+    for (ty, engine), samples in sorted(runs.items(), key=lambda item: (types + [item[0][0]]).index(item[0][0])):
+        seconds, cpu, peak = zip(*samples)
+        ratio = f"{middle[ty, 'llama.cpp'] / middle[ty, engine]:.2f}" if (ty, "llama.cpp") in middle else ""
+        cells = [ty, engine, f"{middle[ty, engine]:.1f}", f"{min(seconds):.1f}..{max(seconds):.1f}"]
+        cells += [f"{statistics.median(cpu):.1f}", f"{max(peak):.0f}", ratio]
+        print(f"| {' | '.join(cells)} |")
+
+
+def timed(command):
+    """Seconds, CPU seconds and peak resident megabytes of a command."""
+    start = time.perf_counter()
+    child = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(child.pid, 0)
+    seconds = time.perf_counter() - start
+    if status != 0:
+        fail(f"{' '.join(map(str, command))}: status {status}")
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000.0
+
+
+def command_quantize_one(args):
+    import llama_cpp
+
+    goldens.quantize(llama_cpp, args.f16, args.output, args.type, {}, args.threads)
+
+
 # ---- hf -------------------------------------------------------------------------------------------------------------
 
 
@@ -456,6 +506,18 @@ def parse():
         sub.add_argument("-p", "--n-prompt", type=int, default=512)
         sub.add_argument("-n", "--n-gen", type=int, default=128)
         sub.add_argument("--checkpoint", type=Path, help="Hugging Face folder for --vs torch")
+
+    for name, run, help in [
+        ("quantize", command_quantize, "time of quantizing a checkpoint, the engines taking turns"),
+        ("quantize-one", command_quantize_one, "llama.cpp quantizing one file (what `quantize` runs)"),
+    ]:
+        sub = command(name, run, help, models=None)
+        sub.add_argument("f16", type=Path, metavar="F16_GGUF")
+        sub.add_argument("--type", required=True, help="a level, or several separated by commas")
+        sub.add_argument("-o", "--output", type=Path, help="where to write: a folder, or the file")
+        if name == "quantize":
+            sub.add_argument("--checkpoint", type=Path, required=True, help="the folder the file was converted from")
+            sub.add_argument("-r", "--rounds", type=int, default=3)
 
     sub = command("hf", command_hf, "per-token NLL against transformers float32", models=None)
     sub.add_argument("checkpoint", type=Path)

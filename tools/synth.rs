@@ -28,7 +28,7 @@ use std::time::Instant;
 /// Writes a random GPT-NeoX checkpoint of any Pythia shape.
 #[derive(Debug, Parser)]
 #[command(name = "synth", allow_missing_positional = true)]
-struct Args {
+pub(crate) struct Args {
     /// A Pythia size: 14m 31m 70m 160m 410m 1b 1.4b 2.8b 6.9b 12b
     #[arg(required_unless_present = "custom", conflicts_with = "custom")]
     size: Option<String>,
@@ -84,7 +84,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn synthesize(args: &Args) -> Result<(), Box<dyn Error>> {
+pub(crate) fn synthesize(args: &Args) -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     let shape = match (&args.custom, &args.size) {
         (Some(text), _) => Shape::parse_custom(text)?,

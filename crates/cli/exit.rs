@@ -9,13 +9,14 @@ use clap::Parser;
 use clap::error::ErrorKind as ClapErrorKind;
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::process::ExitCode;
+use std::process::{ExitCode, Termination};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The code of `result`; its error goes to stderr as `PROGRAM: error: ...`, in one line.
-pub fn report(program: &str, result: Result<(), Failure>) -> ExitCode {
+/// The code of `result`; its error goes to stderr as `PROGRAM: error: ...`, in one line. What succeeds has the code 0,
+/// or one of its own: `diff` found a difference.
+pub fn report(program: &str, result: Result<impl Termination, Failure>) -> ExitCode {
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(done) => done.report(),
         Err(failure) => {
             // Messages are one line by contract; a name from a file must not break it.
             let line = failure.to_string().replace(['\n', '\r'], " ");
@@ -42,7 +43,7 @@ pub fn parse<T: Parser>(program: &str) -> Result<T, ExitCode> {
             let _ = error.print();
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
         }
-        _ => report(program, Err(Failure::usage(one_line(&error.to_string())))),
+        _ => report(program, Err::<(), _>(Failure::usage(one_line(&error.to_string())))),
     })
 }
 

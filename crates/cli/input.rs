@@ -5,6 +5,7 @@ use pythia_gguf::Gguf;
 use pythia_tensor::FileMap;
 use std::fmt::Display;
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 
 /// Refuses what is no regular file before it is opened: a pipe would be waited for without end.
@@ -36,6 +37,20 @@ pub(crate) fn gguf(path: &Path) -> Result<(Gguf, u64), Failure> {
     let map = FileMap::open(path).map_err(|e| Failure::at(path, &e))?;
     let gguf = Gguf::parse(&map).map_err(|e| Failure::data(format_args!("{}: {e}", path.display())))?;
     Ok((gguf, map.len() as u64))
+}
+
+/// Whether `path` is a GGUF file: by its first bytes, so that a wrong name does not matter. A folder is none.
+///
+/// # Errors
+/// If it cannot be read.
+pub(crate) fn is_gguf(path: &Path) -> Result<bool, Failure> {
+    if path.is_dir() {
+        return Ok(false);
+    }
+    check_file(path)?;
+    let mut magic = Vec::new();
+    fs::File::open(path).and_then(|file| file.take(4).read_to_end(&mut magic)).map_err(|e| Failure::at(path, &e))?;
+    Ok(magic == b"GGUF")
 }
 
 /// The text in a file.

@@ -2,7 +2,13 @@
 
 mod compare;
 mod convert;
+mod dequantize;
+mod diff;
+mod imatrix;
 mod inspect;
+mod quantize;
+mod value;
+mod verify;
 
 use crate::exit;
 use clap::{Parser, Subcommand};
@@ -22,8 +28,13 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Convert(convert::Args),
+    Quantize(quantize::Args),
     Compare(compare::Args),
+    Imatrix(imatrix::Args),
     Inspect(inspect::Args),
+    Verify(verify::Args),
+    Diff(diff::Args),
+    Dequantize(dequantize::Args),
 }
 
 /// The whole program.
@@ -34,8 +45,14 @@ pub fn main() -> ExitCode {
     };
     let result = match args.command {
         Command::Convert(args) => convert::run(&args),
+        Command::Quantize(args) => quantize::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Imatrix(args) => imatrix::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Dequantize(args) => dequantize::run(&args),
+        // The one with an exit code of its own.
+        Command::Diff(args) => return exit::report(PROGRAM, diff::run(&args)),
     };
     exit::report(PROGRAM, result)
 }

@@ -17,7 +17,7 @@ mod sample;
 pub(crate) use arithmetic::{Arithmetic, parse_activations, parse_gelu};
 pub(crate) use columns::terminal_table;
 pub(crate) use machine::{Machine, PeakRss, memory_available};
-pub(crate) use number::bytes as format_bytes;
+pub(crate) use number::{bytes as format_bytes, significant};
 
 use crate::exit::Failure;
 use pythia_convert::output::{AtomicFile, check_target};

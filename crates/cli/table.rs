@@ -28,6 +28,11 @@ impl Table {
         self.rows.push(row);
     }
 
+    /// Whether it has no rows.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// Columns two spaces apart, a rule under the heading, no space at the end of a line.
     pub(crate) fn to_terminal(&self) -> String {
         let widths = self.widths();

@@ -1,6 +1,6 @@
 //! Weight files, written as they are made up.
 
-use crate::shape::{Fill, Tensor};
+use super::shape::{Fill, Tensor};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use pythia_checkpoint::Dtype;

@@ -32,7 +32,7 @@ pub(super) struct Args {
     /// GGUF files to compare too
     #[arg(value_name = "GGUF")]
     files: Vec<PathBuf>,
-    /// Levels to make from the checkpoint [default: F16,Q8_0,Q6_K,Q5_1,Q5_0,Q4_1,Q4_0]
+    /// Levels to make from the checkpoint [default: F16,Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q4_0,Q3_K_M,Q2_K]
     #[arg(short = 't', long = "type", value_delimiter = ',', value_name = "TYPE")]
     types: Vec<Level>,
     /// Text to evaluate, UTF-8
@@ -71,8 +71,8 @@ pub(super) struct Args {
 }
 
 /// Levels of a comparison that asks for none: the block formats of 4 to 8 bits.
-const DEFAULT_LEVELS: [Level; 7] =
-    [Level::F16, Level::Q8_0, Level::Q6_K, Level::Q5_1, Level::Q5_0, Level::Q4_1, Level::Q4_0];
+const DEFAULT_LEVELS: [Level; 8] =
+    [Level::F16, Level::Q8_0, Level::Q6_K, Level::Q5_K_M, Level::Q4_K_M, Level::Q4_0, Level::Q3_K_M, Level::Q2_K];
 
 /// A file of the comparison.
 struct Contestant {
@@ -127,7 +127,7 @@ fn open(contestant: &Contestant, options: &Options) -> Result<Model, Failure> {
 
 /// Checks the whole request, then converts what is missing.
 fn prepare(args: &Args, protocol: Protocol, text: &str) -> Result<Prepared, Failure> {
-    if is_gguf(&args.source)? {
+    if input::is_gguf(&args.source)? {
         if !args.types.is_empty() || args.base.is_some() {
             let source = args.source.display();
             return Err(Failure::usage(format_args!("{source}: is a GGUF file; --type and --base need a checkpoint")));
@@ -205,20 +205,6 @@ fn native_level(checkpoint: &Checkpoint) -> Level {
         (_, true, _) => Level::BF16,
         _ => Level::F16,
     }
-}
-
-/// By its first bytes, so that a wrong name does not matter. A folder is none.
-fn is_gguf(path: &Path) -> Result<bool, Failure> {
-    use std::io::Read;
-    if path.is_dir() {
-        return Ok(false);
-    }
-    input::check_file(path)?;
-    let mut magic = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(4).read_to_end(&mut magic))
-        .map_err(|e| Failure::at(path, &e))?;
-    Ok(magic == b"GGUF")
 }
 
 /// What a GGUF file says it is: `Q4_0`; its own name if it does not say.

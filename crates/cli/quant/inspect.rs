@@ -1,7 +1,6 @@
 //! `pythia-quant inspect`: what a GGUF file holds.
 
-mod value;
-
+use super::value;
 use crate::exit::{self, Failure};
 use crate::input;
 use crate::report::format_bytes;

@@ -1,9 +1,13 @@
-//! SHA-256 of a written file and of each tensor in it.
+//! SHA-256 of a file and of each tensor in it, and the sidecar that holds them.
 
-use crate::Error;
+mod sidecar;
+
+pub(crate) use sidecar::Sidecar;
+
 use crate::output::AtomicFile;
 use crate::provenance::hex;
-use pythia_gguf::Layout;
+use crate::{Error, PassOptions, Progress};
+use pythia_gguf::{Layout, TensorInfo};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -12,26 +16,39 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Digests of one GGUF file, hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Digests {
+pub struct Digests {
     /// Of the whole file.
-    pub(crate) whole: String,
+    pub whole: String,
     /// Of each tensor's bytes, without padding: `(name, digest)`.
-    pub(crate) tensors: Vec<(String, String)>,
+    pub tensors: Vec<(String, String)>,
 }
 
 /// Reads the file at `path`, laid out as `layout` says, once.
 pub(crate) fn of_file(path: &Path, layout: &Layout, cancel: &AtomicBool) -> Result<Digests, Error> {
+    let options = PassOptions { threads: 1, cancel, progress: &() };
+    of_tensors(path, layout.tensors(), layout.total_bytes(), &options)
+}
+
+/// Reads the `n_bytes` of the file at `path` once, in order and on this thread: one digest is of all of them.
+/// `tensors` are in the order of the file.
+pub(crate) fn of_tensors(
+    path: &Path,
+    tensors: &[TensorInfo],
+    n_bytes: u64,
+    options: &PassOptions<'_>,
+) -> Result<Digests, Error> {
     let file = File::open(path).map_err(Error::io(path, "open"))?;
-    let mut reader = Hashing { path, file, cancel, whole: Sha256::new(), offset: 0 };
-    let mut tensors = Vec::new();
-    for tensor in layout.tensors() {
+    let PassOptions { cancel, progress, .. } = *options;
+    let mut reader = Hashing { path, file, cancel, progress, whole: Sha256::new(), offset: 0 };
+    let mut digests = Vec::with_capacity(tensors.len());
+    for tensor in tensors {
         let mut hasher = Sha256::new();
         reader.read_to(tensor.offset, None)?;
         reader.read_to(tensor.offset + tensor.n_bytes, Some(&mut hasher))?;
-        tensors.push((tensor.name.clone(), hex(&hasher.finalize())));
+        digests.push((tensor.name.clone(), hex(&hasher.finalize())));
     }
-    reader.read_to(layout.total_bytes(), None)?;
-    Ok(Digests { whole: hex(&reader.whole.finalize()), tensors })
+    reader.read_to(n_bytes, None)?;
+    Ok(Digests { whole: hex(&reader.whole.finalize()), tensors: digests })
 }
 
 /// A file read in order, everything going into one digest.
@@ -39,6 +56,7 @@ struct Hashing<'a> {
     path: &'a Path,
     file: File,
     cancel: &'a AtomicBool,
+    progress: &'a dyn Progress,
     whole: Sha256,
     offset: u64,
 }
@@ -59,6 +77,7 @@ impl Hashing<'_> {
                 part.update(&*bytes);
             }
             self.offset += wanted as u64;
+            self.progress.advance("SHA-256", wanted as u64);
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What can go wrong between a checkpoint and a GGUF file.
+//! What can go wrong between a source and a GGUF file.
 
 use std::fmt;
 use std::io;
@@ -8,25 +8,32 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The request cannot be carried out on any checkpoint, or not on this one: a rule that matches nothing, an output
-    /// that exists.
+    /// The request cannot be carried out on any source, or not on this one: a rule that matches nothing, an output that
+    /// exists.
     Request(String),
     /// The checkpoint cannot be read.
     Checkpoint(pythia_checkpoint::Error),
+    /// A GGUF file to read, a model or an importance matrix, is damaged or does not fit.
+    Input {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: pythia_gguf::Error,
+    },
     /// The result cannot be expressed as GGUF.
     Gguf(pythia_gguf::Error),
-    /// A tensor of the checkpoint cannot be converted.
+    /// A tensor of the source cannot be converted.
     Tensor {
-        /// Its name in the checkpoint.
+        /// Its name in the source.
         name: String,
         /// What was found and what was wanted.
         reason: String,
     },
-    /// The operating system refused an output file.
+    /// The operating system refused a file.
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What was being done: `create`, `write`, `rename`.
+        /// What was being done: `open`, `write`, `rename to`.
         action: &'static str,
         /// What it said.
         source: io::Error,
@@ -40,7 +47,7 @@ pub enum Error {
 pub enum ErrorKind {
     /// The request.
     Usage,
-    /// The checkpoint.
+    /// The source, or what it is to be converted with.
     Data,
     /// The operating system.
     Io,
@@ -54,7 +61,7 @@ impl Error {
         match self {
             Self::Request(_) => ErrorKind::Usage,
             Self::Checkpoint(e) if e.is_io() => ErrorKind::Io,
-            Self::Checkpoint(_) | Self::Gguf(_) | Self::Tensor { .. } => ErrorKind::Data,
+            Self::Checkpoint(_) | Self::Input { .. } | Self::Gguf(_) | Self::Tensor { .. } => ErrorKind::Data,
             Self::Io { .. } => ErrorKind::Io,
             Self::Cancelled => ErrorKind::Cancelled,
         }
@@ -76,6 +83,7 @@ impl fmt::Display for Error {
         match self {
             Self::Request(message) => f.write_str(message),
             Self::Checkpoint(e) => e.fmt(f),
+            Self::Input { path, source } => write!(f, "{}: {source}", path.display()),
             Self::Gguf(e) => e.fmt(f),
             // Names come from the file: Debug keeps control characters and newlines out of the terminal.
             Self::Tensor { name, reason } => write!(f, "tensor {name:?}: {reason}"),
@@ -89,6 +97,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Checkpoint(e) => Some(e),
+            Self::Input { source, .. } => Some(source),
             Self::Gguf(e) => Some(e),
             Self::Io { source, .. } => Some(source),
             Self::Request(_) | Self::Tensor { .. } | Self::Cancelled => None,

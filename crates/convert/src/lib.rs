@@ -1,28 +1,50 @@
-//! From checkpoint to GGUF: plan, recipe and one streaming pass.
+//! From a checkpoint, or a GGUF file, to GGUF files of other types: plan, recipe and one streaming pass.
+//!
+//! A [`Source`] is opened; then
 //!
 //! 1. [`recipe`] decides the type of every tensor at a [`Level`]: llama.cpp's mixes, then what the user asked for.
-//! 2. [`plan()`] is pure: an open checkpoint and a [`Request`] become, per level, a metadata block, the exact place of
+//! 2. [`plan()`] is pure: an open source and a [`Request`] become, per level, a metadata block, the exact place of
 //!    every tensor, and the notes a user should see. Nothing is written, so it is also the dry run.
 //! 3. [`run()`] reads the weights once for all levels: one thread reads chunks of rows ahead, the pool widens each to
 //!    f32 in a buffer that stays in cache, encodes it for every level and writes it where the plan says.
 //! 4. [`output`] makes a file appear whole or not at all.
 //!
-//! The bytes depend on the checkpoint and the request alone: not on threads, machine or time.
+//! The bytes depend on the source and the request alone: not on threads, machine or time.
+//!
+//! Files that exist are [compared](diff()), [verified](verify()) by themselves and against their source, and turned
+//! [back into a checkpoint](dequantize()).
 
 #![forbid(unsafe_code)]
 
+pub mod dequantize;
+mod deviation;
+pub mod diff;
 mod digest;
 mod error;
+mod file;
+mod imatrix;
 mod metadata;
 pub mod output;
+mod pass;
 pub mod plan;
 pub mod provenance;
 mod qkv;
 pub mod recipe;
 pub mod run;
+mod source;
+pub mod verify;
 
+pub use dequantize::dequantize;
+pub use deviation::Deviation;
+pub use diff::diff;
+pub use digest::Digests;
 pub use error::{Error, ErrorKind};
+pub use file::GgufFile;
+pub use imatrix::ImatrixFile;
+pub use pass::PassOptions;
 pub use plan::{FilePlan, Plan, Request, plan};
 pub use provenance::Provenance;
 pub use recipe::{Level, Recipe, TypeRule};
 pub use run::{Progress, RunOptions, Written, run};
+pub use source::{GgufSource, Source, SourceTensor};
+pub use verify::verify;

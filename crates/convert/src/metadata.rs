@@ -1,71 +1,141 @@
-//! The metadata block of a converted file.
+//! The metadata block of a file.
 //!
-//! Nothing here depends on time, machine or the output's path; of the checkpoint's path only names count, as the model's
-//! name. Keys under `general.` and `gptneox.` are the GGUF specification's; ours are under `pythia_quant.`.
+//! Nothing here depends on time, machine or the output's path; of a checkpoint's path only names count, as the model's
+//! name. Keys under `general.` and `gptneox.` are the GGUF specification's, those under `quantize.` llama.cpp's; ours
+//! are under `pythia_quant.`:
+//!
+//! | Key | Type | Value |
+//! | --- | --- | --- |
+//! | `version` | string | version of the program that wrote the file |
+//! | `source.name`, `source.revision` | string | the checkpoint's name and commit |
+//! | `source.config_sha256` | string | SHA-256 of `config.json` |
+//! | `source.weights`, `source.weights_sha256` | strings | names and, on request, SHA-256 of the weight files |
+//! | `recipe` | string | the options that changed the mix of types, as one types them |
+//! | `requantized` | strings | types that tensors were stored as before, where that already was a block format |
+//! | `imatrix.sha256` | string | SHA-256 of the importance matrix file |
+//!
+//! A GGUF file as a source keeps its metadata, but for what says how its tensors are stored.
 
-use crate::Level;
-use crate::plan::Request;
+use crate::{ImatrixFile, Level, Provenance, Recipe};
 use pythia_checkpoint::{Checkpoint, TokenKind as SourceKind, TokenizerFile};
 use pythia_gguf::schema::gptneox::{self, Hparams};
 use pythia_gguf::{Metadata, TokenKind, Vocab, keys};
+use pythia_tensor::TensorType;
+use std::ops::Range;
 
 /// The pre-tokenizer of Pythia as llama.cpp's converter names it. Its regex is GPT-2's, and it adds no BOS.
 const PRE_TOKENIZER: &str = "olmo";
 
-/// What the metadata says besides the request.
+const VERSION: &str = "pythia_quant.version";
+const RECIPE: &str = "pythia_quant.recipe";
+const REQUANTIZED: &str = "pythia_quant.requantized";
+const IMATRIX_SHA256: &str = "pythia_quant.imatrix.sha256";
+/// Keys that llama.cpp writes after quantizing with an importance matrix.
+const QUANTIZE_IMATRIX: &str = "quantize.imatrix.";
+
+/// What a file says besides what its source does: how its tensors are stored.
 pub(crate) struct Facts<'a> {
-    pub(crate) hparams: &'a Hparams,
     pub(crate) level: Level,
+    pub(crate) recipe: &'a Recipe,
     /// Whether any tensor is in a block format.
     pub(crate) quantized: bool,
+    /// The block formats that tensors were decoded from.
+    pub(crate) requantized: &'a [TensorType],
+    /// Where the importance came from, if an encoder made use of any.
+    pub(crate) imatrix: Option<&'a ImatrixFile>,
 }
 
-/// Builds the metadata of one file.
-pub(crate) fn build(checkpoint: &Checkpoint, request: &Request, facts: &Facts<'_>) -> Metadata {
+/// The metadata of one file made from a source that says `model` of itself.
+pub(crate) fn of_file(model: &Metadata, facts: &Facts<'_>) -> Metadata {
+    // The types follow the other facts of this namespace, as in files that come from a checkpoint at once.
+    let n_general = model.iter().take_while(|(key, _)| key.starts_with("general.")).count();
     let mut metadata = Metadata::new();
-    let source = &request.provenance;
-    metadata.insert(keys::ARCHITECTURE, gptneox::ARCH);
-    metadata.insert("general.type", "model");
-    metadata.insert(keys::NAME, source.name.as_str());
-    let name = ModelName::parse(&source.name);
-    metadata.insert(keys::BASENAME, name.basename);
-    if let Some(finetune) = name.finetune {
-        metadata.insert("general.finetune", finetune);
-    }
-    let computed_size = || size_label(gptneox::parameter_counts(facts.hparams).0);
-    metadata.insert(keys::SIZE_LABEL, name.size_label.unwrap_or_else(computed_size));
-    if let Some(license) = &source.license {
-        metadata.insert(keys::LICENSE, license.as_str());
-    }
+    let carry_over = |metadata: &mut Metadata, range: Range<usize>| {
+        let pairs = model.iter().skip(range.start).take(range.len());
+        pairs.filter(|(key, _)| !is_about_types(key)).for_each(|(key, value)| metadata.insert(key, value.clone()));
+    };
+    carry_over(&mut metadata, 0..n_general);
     metadata.insert(keys::FILE_TYPE, facts.level.file_type().id());
     if facts.quantized {
         metadata.insert(keys::QUANTIZATION_VERSION, keys::CURRENT_QUANTIZATION_VERSION);
     }
-    facts.hparams.to_metadata(&mut metadata);
-    if let Some(tokenizer) = checkpoint.tokenizer() {
-        vocab(tokenizer).to_metadata(&mut metadata);
+    carry_over(&mut metadata, n_general..model.len());
+    metadata.insert(VERSION, env!("CARGO_PKG_VERSION"));
+    if !facts.recipe.is_default() {
+        metadata.insert(RECIPE, facts.recipe.to_string());
     }
-    insert_provenance(&mut metadata, request);
+    if !facts.requantized.is_empty() {
+        metadata.insert(REQUANTIZED, requantized(model, facts.requantized));
+    }
+    if let Some(imatrix) = facts.imatrix {
+        insert_imatrix(&mut metadata, imatrix);
+    }
     metadata
 }
 
-fn insert_provenance(metadata: &mut Metadata, request: &Request) {
-    let source = &request.provenance;
-    metadata.insert("pythia_quant.version", env!("CARGO_PKG_VERSION"));
-    metadata.insert("pythia_quant.source.name", source.name.as_str());
-    let optional = [("revision", &source.revision), ("config_sha256", &source.config_sha256)];
+/// Whether a key says how tensors are stored, which is over once they are stored anew.
+fn is_about_types(key: &str) -> bool {
+    let keys = [keys::FILE_TYPE, keys::QUANTIZATION_VERSION, RECIPE, IMATRIX_SHA256];
+    keys.contains(&key) || key.starts_with(QUANTIZE_IMATRIX)
+}
+
+/// What weights went through before stays true of them: `types` are added to what `model` lists.
+fn requantized(model: &Metadata, types: &[TensorType]) -> Vec<String> {
+    let mut names = model.strings(REQUANTIZED).ok().flatten().unwrap_or_default().to_vec();
+    for name in types.iter().map(|ty| ty.name().to_owned()) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// Names and types are llama.cpp's, except for the digest.
+fn insert_imatrix(metadata: &mut Metadata, file: &ImatrixFile) {
+    let imatrix = file.imatrix();
+    metadata.insert(format!("{QUANTIZE_IMATRIX}file"), file.file_name());
+    if let Some(dataset) = file.dataset() {
+        metadata.insert(format!("{QUANTIZE_IMATRIX}dataset"), dataset);
+    }
+    metadata.insert(format!("{QUANTIZE_IMATRIX}entries_count"), imatrix.entries.len() as u32);
+    if imatrix.chunk_count > 0 {
+        metadata.insert(format!("{QUANTIZE_IMATRIX}chunks_count"), imatrix.chunk_count);
+    }
+    metadata.insert(IMATRIX_SHA256, file.sha256());
+}
+
+/// What a checkpoint says about the model, and `provenance` about the checkpoint.
+pub(crate) fn of_checkpoint(checkpoint: &Checkpoint, hparams: &Hparams, provenance: &Provenance) -> Metadata {
+    let mut metadata = Metadata::new();
+    metadata.insert(keys::ARCHITECTURE, gptneox::ARCH);
+    metadata.insert(keys::TYPE, "model");
+    metadata.insert(keys::NAME, provenance.name.as_str());
+    let name = ModelName::parse(&provenance.name);
+    metadata.insert(keys::BASENAME, name.basename);
+    if let Some(finetune) = name.finetune {
+        metadata.insert("general.finetune", finetune);
+    }
+    let computed_size = || size_label(gptneox::parameter_counts(hparams).0);
+    metadata.insert(keys::SIZE_LABEL, name.size_label.unwrap_or_else(computed_size));
+    if let Some(license) = &provenance.license {
+        metadata.insert(keys::LICENSE, license.as_str());
+    }
+    hparams.to_metadata(&mut metadata);
+    if let Some(tokenizer) = checkpoint.tokenizer() {
+        vocab(tokenizer).to_metadata(&mut metadata);
+    }
+    metadata.insert("pythia_quant.source.name", provenance.name.as_str());
+    let optional = [("revision", &provenance.revision), ("config_sha256", &provenance.config_sha256)];
     for (key, value) in optional {
         if let Some(value) = value {
             metadata.insert(format!("pythia_quant.source.{key}"), value.as_str());
         }
     }
-    let lists = [("weights", &source.weight_files), ("weights_sha256", &source.weights_sha256)];
+    let lists = [("weights", &provenance.weight_files), ("weights_sha256", &provenance.weights_sha256)];
     for (key, values) in lists.into_iter().filter(|(_, values)| !values.is_empty()) {
         metadata.insert(format!("pythia_quant.source.{key}"), values.clone());
     }
-    if !request.recipe.is_default() {
-        metadata.insert("pythia_quant.recipe", request.recipe.to_string());
-    }
+    metadata
 }
 
 fn vocab(tokenizer: &TokenizerFile) -> Vocab {

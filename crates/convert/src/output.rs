@@ -1,4 +1,8 @@
-//! Files that appear whole or not at all.
+//! Files and folders that appear whole or not at all.
+
+mod folder;
+
+pub use folder::{AtomicFolder, check_folder};
 
 use crate::Error;
 use std::fs::File;
@@ -34,6 +38,14 @@ impl AtomicFile {
         self.temp.as_file()
     }
 
+    /// Writes all of `bytes` from `offset` on. Safe to call from many threads.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), Error> {
+        write_all_at(self.file(), bytes, offset).map_err(Error::io(&self.target, "write"))
+    }
+
     /// Where it lies until it is committed.
     pub fn temp_path(&self) -> &Path {
         self.temp.path()
@@ -58,6 +70,24 @@ impl AtomicFile {
         })?;
         sync_folder(folder_of(&target))
     }
+}
+
+#[cfg(unix)]
+fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        let n = std::os::windows::fs::FileExt::seek_write(file, bytes, offset)?;
+        if n == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        bytes = &bytes[n..];
+        offset += n as u64;
+    }
+    Ok(())
 }
 
 /// The error for a target that is already there.

@@ -1,14 +1,12 @@
 //! What will be written where, decided before the first byte is.
 
 use crate::metadata::{self, Facts};
-use crate::qkv::QkvOrder;
 use crate::recipe::Choice;
-use crate::{Error, Level, Provenance, Recipe};
-use pythia_checkpoint::{Checkpoint, HiddenAct, SourceTensor, Wanted};
-use pythia_gguf::schema::gptneox::{self, Hparams, Transform};
+use crate::{Error, ImatrixFile, Level, Provenance, Recipe, Source, SourceTensor, imatrix};
+use pythia_gguf::schema::gptneox::{self, Hparams, TensorSpec};
 use pythia_gguf::{Layout, Metadata};
 use pythia_tensor::TensorType;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What a user asks for.
 #[derive(Clone, Debug, Default)]
@@ -17,8 +15,14 @@ pub struct Request {
     pub files: Vec<(Level, PathBuf)>,
     /// Changes to the levels' mixes, the same for all files.
     pub recipe: Recipe,
-    /// Where the checkpoint came from; goes into the metadata.
+    /// Where the checkpoint came from; goes into the metadata. A GGUF file says that itself.
     pub provenance: Provenance,
+    /// Which columns of the matrices matter how much, for the encoders that make use of it.
+    pub imatrix: Option<ImatrixFile>,
+    /// Refuse to store a tensor in another type because its rows are not whole blocks of the one it should have.
+    pub strict: bool,
+    /// Decode tensors that are in a block format already and encode them anew.
+    pub allow_requantize: bool,
 }
 
 /// Everything [`run`](crate::run()) needs to know.
@@ -30,6 +34,8 @@ pub struct Plan {
     pub tensors: Vec<PlannedTensor>,
     /// The files.
     pub files: Vec<FilePlan>,
+    /// What is read, and never written to.
+    pub inputs: Vec<PathBuf>,
     /// What a user should know about the result; one line each.
     pub warnings: Vec<String>,
 }
@@ -43,10 +49,10 @@ pub struct PlannedTensor {
     pub shape: Vec<usize>,
     /// Where it comes from.
     pub source: SourceTensor,
+    /// How much each column matters, where that is known: its mean squared input. As many as a row has elements.
+    pub importance: Option<Vec<f32>>,
     /// The types it is needed in, each once.
     pub encodings: Vec<Encoding>,
-    /// How its rows are permuted, if they are.
-    pub(crate) order: Option<QkvOrder>,
 }
 
 /// One encoding of a tensor, and everywhere it is written.
@@ -138,48 +144,52 @@ impl FilePlan {
             Some(Fallback { tensor: &tensor.name, wanted, used: choice.ty, row_elems: tensor.dims[0] })
         })
     }
+
+    fn check_strict(&self) -> Result<(), Error> {
+        let Some(first) = self.fallbacks().next() else { return Ok(()) };
+        let (level, n) = (self.level, self.fallbacks().count());
+        Err(Error::Request(format!("{level}: {n} tensors cannot be stored as they should be, the first is {first}")))
+    }
 }
 
 impl Plan {
-    /// Bytes that will be read from the checkpoint.
+    /// Bytes of weights that will be read.
     pub fn source_bytes(&self) -> u64 {
         self.tensors.iter().map(|tensor| tensor.source.n_bytes()).sum()
     }
 }
 
-/// Decides everything about a conversion. Pure: reads nothing but the opened checkpoint, writes nothing.
+/// Decides everything about a conversion. Pure: reads nothing but the opened source, writes nothing.
 ///
 /// # Errors
-/// If the checkpoint is not a model GGUF can express, or the request does not fit it.
-pub fn plan(checkpoint: &Checkpoint, request: &Request) -> Result<Plan, Error> {
+/// If the source is not a model GGUF can express, or the request does not fit it.
+pub fn plan(source: &dyn Source, request: &Request) -> Result<Plan, Error> {
     check_distinct(request)?;
-    let hparams = hparams(checkpoint);
-    // Before anything is sized by them: the config may say anything.
+    let hparams = source.hparams();
+    // Before anything is sized by them: a config may say anything.
     hparams.check()?;
     let specs = gptneox::tensors(&hparams);
-    let wanted = specs.iter().map(|spec| Wanted { names: &spec.hf, shape: &spec.shape });
-    let sources = checkpoint.resolve(wanted)?;
-    let files = request.files.iter().map(|(level, path)| {
-        let choices = request.recipe.types(*level, &specs)?;
-        let quantized = choices.iter().any(|choice| choice.ty.is_quantized());
-        let metadata = metadata::build(checkpoint, request, &Facts { hparams: &hparams, level: *level, quantized });
-        let tensors = specs.iter().zip(&choices).map(|(spec, choice)| (spec.gguf.clone(), choice.ty, spec.dims()));
-        let layout = Layout::new(&metadata, tensors.collect())?;
-        Ok(FilePlan { level: *level, path: path.clone(), metadata, layout, choices })
-    });
-    let files = files.collect::<Result<Vec<_>, Error>>()?;
-    let order = QkvOrder { n_head: hparams.n_head, head_dim: hparams.head_dim() };
-    let tensors = specs.into_iter().zip(sources).enumerate().map(|(index, (spec, source))| PlannedTensor {
+    let sources = source.resolve(&specs)?;
+    let importance = match &request.imatrix {
+        Some(imatrix) => imatrix.importance(&specs)?,
+        None => vec![None; specs.len()],
+    };
+    let model = source.metadata(&request.provenance);
+    let draft = Draft { request, specs: &specs, sources: &sources, importance: &importance, model: &model };
+    let files = request.files.iter().map(|(level, path)| draft.file(*level, path)).collect::<Result<Vec<_>, _>>()?;
+    let inputs = request.imatrix.iter().map(|imatrix| imatrix.path().to_owned());
+    let inputs = source.inputs().into_iter().chain(inputs).collect();
+    let mut warnings = source.warnings();
+    warnings.extend(draft.warnings(&files));
+    let tensors = specs.into_iter().zip(sources).zip(importance).enumerate();
+    let tensors = tensors.map(|(index, ((spec, source), importance))| PlannedTensor {
         name: spec.gguf,
         shape: spec.shape,
-        source: source.clone(),
+        source,
+        importance,
         encodings: encodings(&files, index),
-        order: match spec.transform {
-            Transform::None => None,
-            Transform::RegroupQkv => Some(order),
-        },
     });
-    Ok(Plan { tensors: tensors.collect(), hparams, files, warnings: warnings(checkpoint) })
+    Ok(Plan { tensors: tensors.collect(), hparams, files, inputs, warnings })
 }
 
 fn check_distinct(request: &Request) -> Result<(), Error> {
@@ -191,19 +201,94 @@ fn check_distinct(request: &Request) -> Result<(), Error> {
     if request.files.is_empty() { Err(Error::Request("no type was asked for".to_owned())) } else { Ok(()) }
 }
 
-fn hparams(checkpoint: &Checkpoint) -> Hparams {
-    let config = checkpoint.config();
-    Hparams {
-        n_layer: config.n_layer,
-        n_embd: config.n_embd,
-        n_head: config.n_head,
-        n_ff: config.n_ff,
-        n_vocab: config.n_vocab,
-        n_ctx: config.n_ctx,
-        n_rot: config.n_rot(),
-        rope_base: config.rope_base,
-        norm_eps: config.norm_eps,
-        parallel_residual: config.parallel_residual,
+/// What is the same for all files. The slices go together, an element per tensor.
+#[derive(Clone, Copy)]
+struct Draft<'a> {
+    request: &'a Request,
+    specs: &'a [TensorSpec],
+    sources: &'a [SourceTensor],
+    importance: &'a [Option<Vec<f32>>],
+    model: &'a Metadata,
+}
+
+impl Draft<'_> {
+    fn file(self, level: Level, path: &Path) -> Result<FilePlan, Error> {
+        let Self { request, specs, .. } = self;
+        let choices = request.recipe.types(level, specs, request.imatrix.is_some())?;
+        self.check_importance(level, &choices)?;
+        let uses_importance =
+            |(choice, importance): (&Choice, &Option<Vec<f32>>)| importance.is_some() && imatrix::is_used_by(choice.ty);
+        let facts = Facts {
+            level,
+            recipe: &request.recipe,
+            quantized: choices.iter().any(|choice| choice.ty.is_quantized()),
+            requantized: &self.requantized(&choices)?,
+            imatrix: request.imatrix.as_ref().filter(|_| choices.iter().zip(self.importance).any(uses_importance)),
+        };
+        let metadata = metadata::of_file(self.model, &facts);
+        let tensors = specs.iter().zip(&choices).map(|(spec, choice)| (spec.gguf.clone(), choice.ty, spec.dims()));
+        let layout = Layout::new(&metadata, tensors.collect())?;
+        let file = FilePlan { level, path: path.to_owned(), metadata, layout, choices };
+        if request.strict { file.check_strict().map(|()| file) } else { Ok(file) }
+    }
+
+    /// Refuses levels so low that they are of no use without importance. The embedding and the output matrix do without.
+    fn check_importance(self, level: Level, choices: &[Choice]) -> Result<(), Error> {
+        if !level.needs_importance() {
+            return Ok(());
+        }
+        let Some(imatrix) = &self.request.imatrix else {
+            return Err(Error::Request(format!("{level} needs an importance matrix (--imatrix)")));
+        };
+        let tensors = self.specs.iter().zip(choices).zip(self.importance);
+        let mut lacking = tensors.filter(|((spec, choice), importance)| {
+            choice.ty == level.base() && !spec.kind.is_vocab_matrix() && importance.is_none()
+        });
+        match lacking.next() {
+            None => Ok(()),
+            Some(((spec, _), _)) => {
+                let path = imatrix.path().display();
+                Err(Error::Request(format!("{path}: no entry for {}, which {level} needs", spec.gguf)))
+            }
+        }
+    }
+
+    /// The block formats that tensors are decoded from, each once.
+    fn requantized(self, choices: &[Choice]) -> Result<Vec<TensorType>, Error> {
+        let mut types = Vec::new();
+        for (source, choice) in self.sources.iter().zip(choices) {
+            if !source.ty.is_quantized() || source.ty == choice.ty {
+                continue;
+            }
+            if !self.request.allow_requantize {
+                return Err(Error::Request(format!(
+                    "{}: quantized already, to {}; as {} it would be rounded twice (--allow-requantize does it)",
+                    source.name, source.ty, choice.ty
+                )));
+            }
+            if !types.contains(&source.ty) {
+                types.push(source.ty);
+            }
+        }
+        Ok(types)
+    }
+
+    fn warnings(self, files: &[FilePlan]) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let choices = |index: usize| files.iter().map(move |file| file.choices[index].ty);
+        let requantized = self.sources.iter().enumerate().filter(|(index, source)| {
+            source.ty.is_quantized() && choices(*index).any(|ty| ty.is_quantized() && ty != source.ty)
+        });
+        let n_requantized = requantized.count();
+        if n_requantized > 0 {
+            warnings.push(format!("{n_requantized} tensors were quantized before and are now rounded a second time"));
+        }
+        if let Some(imatrix) = &self.request.imatrix {
+            let needed: Vec<bool> =
+                (0..self.specs.len()).map(|index| choices(index).any(imatrix::is_used_by)).collect();
+            warnings.extend(imatrix.warnings(self.specs, &needed));
+        }
+        warnings
     }
 }
 
@@ -221,24 +306,10 @@ fn encodings(files: &[FilePlan], index: usize) -> Vec<Encoding> {
     encodings
 }
 
-fn warnings(checkpoint: &Checkpoint) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if checkpoint.tokenizer().is_none() {
-        warnings.push("no tokenizer.json: the file will hold no tokenizer, and llama.cpp will not load it".to_owned());
-    }
-    if checkpoint.config().hidden_act == HiddenAct::GeluTanh {
-        warnings
-            .push("the config asks for the tanh form of GELU, which GGUF cannot say: run with --gelu tanh".to_owned());
-    }
-    if checkpoint.tied_head() {
-        warnings.push("the output matrix is tied to the embedding: it is stored a second time".to_owned());
-    }
-    warnings
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pythia_checkpoint::Checkpoint;
     use std::fs;
 
     /// What [`plan`] says of a checkpoint with nothing but embeddings whose config has `value` for `key`.

@@ -52,7 +52,7 @@ impl Provenance {
 }
 
 /// The files a conversion reads, for the check that none of them is overwritten.
-pub fn inputs(checkpoint: &Checkpoint) -> Vec<PathBuf> {
+pub(crate) fn inputs(checkpoint: &Checkpoint) -> Vec<PathBuf> {
     let folder = folder_of(checkpoint);
     let companions = ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors.index.json"];
     checkpoint.files().iter().cloned().chain(companions.iter().map(|name| folder.join(name))).collect()
@@ -91,7 +91,7 @@ fn folder_of(checkpoint: &Checkpoint) -> PathBuf {
     parent.unwrap_or(Path::new(".")).to_owned()
 }
 
-fn base_name(path: &Path) -> String {
+pub(crate) fn base_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 

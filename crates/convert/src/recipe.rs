@@ -12,12 +12,56 @@ use regex::Regex;
 use std::fmt;
 use std::str::FromStr;
 
-/// A kind of tensor that a level stores differently from the rest. The K-quant mixes need one more column here, a
-/// predicate on (layer, layers), and are then rows like the others.
-type Exception = (Kind, TensorType);
+/// The kind of tensor that a level stores differently from the rest, where, and as what. Of several that apply the
+/// first counts.
+type Exception = (Kind, Where, TensorType);
+
+/// The blocks an exception is for. `layers / n` is rounded down.
+#[derive(Clone, Copy)]
+enum Where {
+    /// All of them, and tensors outside blocks.
+    All,
+    /// The first few.
+    First(usize),
+    /// The first `layers / n`.
+    FirstPart(usize),
+    /// All but the first and the last eighth.
+    Middle,
+    /// The first and the last eighth, and every third between.
+    MoreBits,
+    /// The first `layers / n`, where no importances are known.
+    FirstPartPlain(usize),
+    /// The first `layers / n`, where importances are known.
+    FirstPartWeighted(usize),
+}
+
+impl Where {
+    fn holds(self, mix: &Mix, layer: Option<usize>) -> bool {
+        let Some(layer) = layer else { return matches!(self, Self::All) };
+        let first_part = |n: usize| layer < mix.layers / n;
+        let (head, tail) = (mix.layers / 8, 7 * mix.layers / 8);
+        match self {
+            Self::All => true,
+            Self::First(n) => layer < n,
+            Self::FirstPart(n) => first_part(n),
+            Self::Middle => layer >= head && layer < tail,
+            Self::MoreBits => layer < head || layer >= tail || (layer - head) % 3 == 2,
+            Self::FirstPartPlain(n) => !mix.weighted && first_part(n),
+            Self::FirstPartWeighted(n) => mix.weighted && first_part(n),
+        }
+    }
+}
+
+/// What an exception depends on beside the tensor.
+struct Mix {
+    /// Blocks of the model.
+    layers: usize,
+    /// Whether importances are known.
+    weighted: bool,
+}
 
 macro_rules! levels {
-    ($(($level:ident, base = $base:ident, [$(($kind:ident, $ty:ident)),*]),)*) => {
+    ($(($level:ident, base = $base:ident, [$(($kind:ident, $where:expr, $ty:ident)),* $(,)?]),)*) => {
         /// The type of a whole file, as in `pythia-70m-Q4_0.gguf`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[allow(non_camel_case_types)] // the names the field uses
@@ -26,7 +70,7 @@ macro_rules! levels {
         }
 
         impl Level {
-            /// Every level, best quality first.
+            /// Every level, largest first.
             pub const ALL: &[Self] = &[$(Self::$level),*];
 
             /// Its name in capitals, as in file names.
@@ -45,7 +89,8 @@ macro_rules! levels {
             }
 
             const fn exceptions(self) -> &'static [Exception] {
-                match self { $(Self::$level => &[$((Kind::$kind, TensorType::$ty)),*],)* }
+                use Where::*;
+                match self { $(Self::$level => &[$((Kind::$kind, $where, TensorType::$ty)),*],)* }
             }
         }
     };
@@ -57,15 +102,90 @@ levels! {
     (BF16, base = BF16, []),
     (Q8_0, base = Q8_0, []),
     (Q6_K, base = Q6_K, []),
-    (Q5_1, base = Q5_1, [(Output, Q6_K)]),
-    (Q5_0, base = Q5_0, [(Output, Q6_K)]),
-    (Q4_1, base = Q4_1, [(Output, Q6_K)]),
-    (Q4_0, base = Q4_0, [(Output, Q6_K)]),
+    (Q5_1, base = Q5_1, [(Output, All, Q6_K)]),
+    (Q5_K_M, base = Q5_K, [(Output, All, Q6_K), (AttnQkv, MoreBits, Q6_K), (FfnDown, MoreBits, Q6_K)]),
+    (Q5_K_S, base = Q5_K, [(Output, All, Q6_K)]),
+    (Q5_0, base = Q5_0, [(Output, All, Q6_K), (FfnDown, FirstPartWeighted(8), Q5_1)]),
+    (Q4_1, base = Q4_1, [(Output, All, Q6_K)]),
+    (Q4_K_M, base = Q4_K, [(Output, All, Q6_K), (AttnQkv, MoreBits, Q6_K), (FfnDown, MoreBits, Q6_K)]),
+    (Q4_K_S, base = Q4_K, [(Output, All, Q6_K), (AttnQkv, First(4), Q5_K), (FfnDown, FirstPart(8), Q5_K)]),
+    (IQ4_NL, base = IQ4_NL, [(Output, All, Q6_K), (FfnDown, FirstPartPlain(8), Q5_K)]),
+    (Q4_0, base = Q4_0, [(Output, All, Q6_K), (FfnDown, FirstPartWeighted(8), Q4_1)]),
+    (IQ4_XS, base = IQ4_XS, [(Output, All, Q6_K), (FfnDown, FirstPartPlain(8), Q5_K)]),
+    (Q3_K_L, base = Q3_K, [(Output, All, Q6_K), (AttnQkv, All, Q5_K), (AttnOutput, All, Q5_K), (FfnDown, All, Q5_K)]),
+    (IQ3_M, base = IQ3_S, [
+        (Output, All, Q6_K),
+        (AttnQkv, All, Q4_K),
+        (AttnOutput, All, Q4_K),
+        (FfnDown, FirstPart(8), Q4_K),
+    ]),
+    (Q3_K_M, base = Q3_K, [
+        (Output, All, Q6_K),
+        (AttnQkv, First(2), Q5_K),
+        (AttnQkv, All, Q4_K),
+        (AttnOutput, All, Q4_K),
+        (FfnDown, FirstPart(16), Q5_K),
+        (FfnDown, All, Q4_K),
+    ]),
+    (Q3_K_S, base = Q3_K, [(Output, All, Q6_K)]),
+    (IQ3_S, base = IQ3_S, [(Output, All, Q6_K)]),
+    (IQ3_XS, base = IQ3_S, [(Output, All, Q6_K), (FfnUp, Middle, IQ3_XXS)]),
+    (IQ3_XXS, base = IQ3_XXS, [(Output, All, Q5_K), (TokenEmbd, All, IQ3_S), (AttnOutput, All, IQ3_S)]),
+    (Q2_K, base = Q2_K, [(Output, All, Q6_K), (AttnQkv, All, Q3_K), (AttnOutput, All, Q3_K), (FfnDown, All, Q3_K)]),
+    (IQ2_M, base = IQ2_S, [
+        (Output, All, Q5_K),
+        (TokenEmbd, All, IQ3_S),
+        (AttnQkv, All, IQ3_S),
+        (AttnOutput, All, IQ3_S),
+        (FfnDown, FirstPart(8), IQ3_S),
+    ]),
+    (IQ2_S, base = IQ2_XS, [
+        (Output, All, Q5_K),
+        (TokenEmbd, All, IQ3_S),
+        (AttnQkv, All, IQ3_S),
+        (AttnOutput, All, IQ3_S),
+        (FfnDown, FirstPart(8), IQ3_S),
+    ]),
+    (Q2_K_S, base = Q2_K, [(Output, All, Q6_K), (FfnDown, FirstPart(8), Q4_K)]),
+    (IQ2_XS, base = IQ2_XS, [
+        (Output, All, Q5_K),
+        (TokenEmbd, All, Q2_K),
+        (AttnQkv, All, Q2_K),
+        (FfnDown, FirstPart(8), Q2_K),
+    ]),
+    (IQ2_XXS, base = IQ2_XXS, [
+        (Output, All, Q5_K),
+        (TokenEmbd, All, Q2_K),
+        (AttnQkv, All, Q2_K),
+        (FfnDown, FirstPart(8), Q2_K),
+    ]),
 }
 
 /// What takes the place of a type whose blocks do not divide a row. Types without a row here give way to F16, which
-/// always fits. The K-quants' rows go here too.
-const FALLBACKS: &[(TensorType, TensorType)] = &[(TensorType::Q6_K, TensorType::Q8_0)];
+/// always fits.
+const FALLBACKS: &[(TensorType, TensorType)] = &[
+    (TensorType::Q2_K, TensorType::Q4_0),
+    (TensorType::Q3_K, TensorType::Q4_0),
+    (TensorType::Q4_K, TensorType::Q5_0),
+    (TensorType::Q5_K, TensorType::Q5_1),
+    (TensorType::Q6_K, TensorType::Q8_0),
+    (TensorType::IQ2_XXS, TensorType::IQ4_NL),
+    (TensorType::IQ2_XS, TensorType::IQ4_NL),
+    (TensorType::IQ2_S, TensorType::IQ4_NL),
+    (TensorType::IQ3_XXS, TensorType::IQ4_NL),
+    (TensorType::IQ3_S, TensorType::IQ4_NL),
+    (TensorType::IQ4_XS, TensorType::IQ4_NL),
+];
+
+impl Level {
+    /// Whether the files are of no use without importances; llama.cpp refuses to make them.
+    pub const fn needs_importance(self) -> bool {
+        matches!(
+            self,
+            Self::IQ3_XS | Self::IQ3_XXS | Self::IQ2_M | Self::IQ2_S | Self::IQ2_XS | Self::IQ2_XXS | Self::Q2_K_S
+        )
+    }
+}
 
 impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -164,32 +284,41 @@ impl Recipe {
     ///
     /// Norms and biases are always F32: they are few, and llama.cpp's kernels take them in no other type.
     ///
+    /// `weighted` says whether importances are known: some mixes depend on it.
+    ///
     /// # Errors
     /// If a rule matches no weight matrix: it is a misspelling, and ignoring it would give a file nobody asked for.
-    pub fn types(&self, level: Level, specs: &[TensorSpec]) -> Result<Vec<Choice>, Error> {
+    pub fn types(&self, level: Level, specs: &[TensorSpec], weighted: bool) -> Result<Vec<Choice>, Error> {
         let is_matrix = |spec: &&TensorSpec| spec.kind.is_matrix();
         for rule in &self.rules {
             if !specs.iter().filter(is_matrix).any(|spec| rule.pattern.is_match(&spec.gguf)) {
                 return Err(Error::Request(format!("rule '{rule}' matches no weight matrix of this model")));
             }
         }
-        Ok(specs.iter().map(|spec| self.choose(level, spec)).collect())
+        let layers = specs.iter().filter_map(|spec| spec.layer).max().map_or(0, |last| last + 1);
+        let mix = Mix { layers, weighted };
+        Ok(specs.iter().map(|spec| self.choose(level, spec, &mix)).collect())
     }
 
-    fn choose(&self, level: Level, spec: &TensorSpec) -> Choice {
+    fn choose(&self, level: Level, spec: &TensorSpec, mix: &Mix) -> Choice {
         if !spec.kind.is_matrix() {
             return Choice { ty: TensorType::F32, wanted: None };
         }
         let row_elems = spec.shape.last().copied().unwrap_or(1);
-        let wanted = self.wanted(level, spec);
+        let wanted = self.wanted(level, spec, mix);
         let mut ty = wanted;
         while ty.row_bytes(row_elems).is_none() {
-            ty = FALLBACKS.iter().find(|(from, _)| *from == ty).map_or(TensorType::F16, |&(_, to)| to);
+            ty = match FALLBACKS.iter().find(|(from, _)| *from == ty) {
+                // Whatever it should be, the reference stores the output matrix in Q8_0 then.
+                Some(_) if spec.kind == Kind::Output => TensorType::Q8_0,
+                Some(&(_, to)) => to,
+                None => TensorType::F16,
+            };
         }
         Choice { ty, wanted: (ty != wanted).then_some(wanted) }
     }
 
-    fn wanted(&self, level: Level, spec: &TensorSpec) -> TensorType {
+    fn wanted(&self, level: Level, spec: &TensorSpec, mix: &Mix) -> TensorType {
         if let Some(rule) = self.rules.iter().rev().find(|rule| rule.pattern.is_match(&spec.gguf)) {
             return rule.ty;
         }
@@ -198,8 +327,9 @@ impl Recipe {
             Kind::TokenEmbd => self.token_embd,
             _ => None,
         };
-        let exception = || level.exceptions().iter().find(|(kind, _)| !self.pure && *kind == spec.kind);
-        named.or_else(|| exception().map(|&(_, ty)| ty)).unwrap_or(level.base())
+        let applies = |(kind, at, _): &&Exception| *kind == spec.kind && at.holds(mix, spec.layer);
+        let exception = || level.exceptions().iter().filter(|_| !self.pure).find(applies);
+        named.or_else(|| exception().map(|&(.., ty)| ty)).unwrap_or(level.base())
     }
 }
 
@@ -209,7 +339,14 @@ mod tests {
     use pythia_gguf::schema::gptneox::Transform;
 
     fn spec(gguf: &str, kind: Kind, shape: &[usize]) -> TensorSpec {
-        TensorSpec { gguf: gguf.into(), hf: vec![], shape: shape.to_vec(), transform: Transform::None, kind }
+        TensorSpec {
+            gguf: gguf.into(),
+            hf: vec![],
+            shape: shape.to_vec(),
+            transform: Transform::None,
+            kind,
+            layer: None,
+        }
     }
 
     fn model(n_embd: usize) -> Vec<TensorSpec> {
@@ -223,7 +360,7 @@ mod tests {
     }
 
     fn names(recipe: &Recipe, level: Level, n_embd: usize) -> Vec<&'static str> {
-        recipe.types(level, &model(n_embd)).unwrap().iter().map(|c| c.ty.name()).collect()
+        recipe.types(level, &model(n_embd), false).unwrap().iter().map(|c| c.ty.name()).collect()
     }
 
     #[test]
@@ -244,7 +381,7 @@ mod tests {
 
     #[test]
     fn rows_that_blocks_do_not_divide_fall_back_and_say_so() {
-        let choices = Recipe::default().types(Level::Q4_0, &model(128)).unwrap();
+        let choices = Recipe::default().types(Level::Q4_0, &model(128), false).unwrap();
         assert_eq!(choices[4], Choice { ty: TensorType::Q8_0, wanted: Some(TensorType::Q6_K) });
         assert_eq!(choices[0], Choice { ty: TensorType::Q4_0, wanted: None });
         assert_eq!(names(&Recipe::default(), Level::Q6_K, 48), ["F16", "F32", "F16", "F32", "F16"]);
@@ -254,7 +391,7 @@ mod tests {
     fn rules_that_match_no_matrix_are_refused() {
         for rule in ["blk\\.9=Q8_0", "ffn_up\\.bias=F16", "attn_norm=Q8_0"] {
             let recipe = Recipe { rules: vec![rule.parse().unwrap()], ..Recipe::default() };
-            let error = recipe.types(Level::Q8_0, &model(256)).unwrap_err().to_string();
+            let error = recipe.types(Level::Q8_0, &model(256), false).unwrap_err().to_string();
             assert_eq!(error, format!("rule '{rule}' matches no weight matrix of this model"));
         }
     }
@@ -266,7 +403,7 @@ mod tests {
             assert!(error.starts_with(&format!("rule '{rule}'")) && !error.contains('\n'), "{error}");
         }
         assert_eq!("(a=b)=q8_0".parse::<TypeRule>().unwrap().to_string(), "(a=b)=Q8_0");
-        assert!("Q4_K_M".parse::<Level>().is_err());
+        assert!("Q4_K_X".parse::<Level>().is_err());
         for &level in Level::ALL {
             assert_eq!(level.name().to_lowercase().parse::<Level>().unwrap(), level);
         }

@@ -1,4 +1,4 @@
-//! One pass over the checkpoint for all files.
+//! One pass over the source for all files.
 //!
 //! A reader thread fetches chunks of whole rows, a bounded number ahead; the pool takes them from the channel, and
 //! each worker widens, checks, encodes and writes a chunk on its own. So reading, encoding and writing overlap, and
@@ -6,8 +6,8 @@
 
 use crate::output::{AtomicFile, check_target};
 use crate::plan::{Encoding, Plan, PlannedTensor};
-use crate::{Error, Level, digest, provenance};
-use pythia_checkpoint::{Checkpoint, Dtype, to_f32};
+use crate::{Error, Level, Source, digest};
+use pythia_checkpoint::{Dtype, to_f32};
 use pythia_tensor::TensorType;
 use rayon::ThreadPool;
 use rayon::iter::{ParallelBridge, ParallelIterator};
@@ -25,9 +25,9 @@ const CHUNK_ELEMS: usize = 1 << 18;
 /// Chunks read ahead.
 const CHUNKS_AHEAD: usize = 8;
 
-/// Elements widened and encoded at a time: 64 KiB of f32, which stay in the L2 cache until every type has used them.
-/// A multiple of every block, so a piece of a chunk is whole blocks because rows are.
-const PIECE_ELEMS: usize = 1 << 14;
+/// Elements decoded and encoded at a time, as far as whole rows allow: 128 KiB of f32, which stay in the L2 cache until
+/// every type has used them, and enough blocks for encoders that take many at once.
+const PIECE_ELEMS: usize = 1 << 15;
 
 /// From here on a value rounds to infinity in f16. The scale and the minimum of a block are stored in f16 too.
 const F16_OVERFLOW: f32 = 65520.0;
@@ -82,9 +82,8 @@ pub struct Written {
 /// If an output exists or is an input, a weight cannot be converted, the system refuses a read or write, or the run
 /// is cancelled. Nothing is left behind then; only where the system refuses one of the names at the very end do the
 /// files stay that had theirs already.
-pub fn run(checkpoint: &Checkpoint, plan: &Plan, options: &RunOptions<'_>) -> Result<Vec<Written>, Error> {
-    let inputs = provenance::inputs(checkpoint);
-    check_targets(plan, &inputs, options)?;
+pub fn run(source: &dyn Source, plan: &Plan, options: &RunOptions<'_>) -> Result<Vec<Written>, Error> {
+    check_targets(plan, options)?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
     let pool = pool.map_err(|e| Error::Request(format!("cannot start {} threads: {e}", options.threads)))?;
     let mut sinks = Vec::new();
@@ -93,7 +92,7 @@ pub fn run(checkpoint: &Checkpoint, plan: &Plan, options: &RunOptions<'_>) -> Re
         sink.write(file.layout.header(), 0)?;
         sinks.push(sink);
     }
-    Pass { checkpoint, plan, options, sinks: &sinks }.run(&pool)?;
+    Pass { source, plan, options, sinks: &sinks }.run(&pool)?;
     let mut complete = Vec::new();
     for (sink, file) in sinks.into_iter().zip(&plan.files) {
         complete.push(Complete::new(sink, file, options)?);
@@ -102,16 +101,16 @@ pub fn run(checkpoint: &Checkpoint, plan: &Plan, options: &RunOptions<'_>) -> Re
         return Err(Error::Cancelled);
     }
     // What has appeared since the start is found before the first file has its name.
-    check_targets(plan, &inputs, options)?;
+    check_targets(plan, options)?;
     complete.into_iter().map(|file| file.commit(options.force)).collect()
 }
 
 /// Checks every name that will be given: the files', and those of their digests.
-fn check_targets(plan: &Plan, inputs: &[PathBuf], options: &RunOptions<'_>) -> Result<(), Error> {
+fn check_targets(plan: &Plan, options: &RunOptions<'_>) -> Result<(), Error> {
     for file in &plan.files {
-        check_target(&file.path, inputs, options.force)?;
+        check_target(&file.path, &plan.inputs, options.force)?;
         if options.sha256 {
-            check_target(&digest::sidecar(&file.path), inputs, options.force)?;
+            check_target(&digest::sidecar(&file.path), &plan.inputs, options.force)?;
         }
     }
     Ok(())
@@ -184,7 +183,7 @@ fn write_all_at(file: &AtomicFile, mut bytes: &[u8], mut offset: u64) -> std::io
     Ok(())
 }
 
-/// Whole rows of one tensor, as the checkpoint stores their elements, in GGUF's row order.
+/// Whole rows of one tensor, as the source stores their elements, in GGUF's row order.
 struct Chunk<'p> {
     tensor: &'p PlannedTensor,
     first_row: usize,
@@ -202,7 +201,7 @@ struct Scratch {
 /// The streaming pass.
 #[derive(Clone, Copy)]
 struct Pass<'a> {
-    checkpoint: &'a Checkpoint,
+    source: &'a dyn Source,
     plan: &'a Plan,
     options: &'a RunOptions<'a>,
     sinks: &'a [Sink],
@@ -230,7 +229,7 @@ impl<'a> Pass<'a> {
                 let rows = first_row..source.n_rows().min(first_row + step);
                 let chunk = match self.options.cancel.load(Ordering::Relaxed) {
                     true => Err(Error::Cancelled),
-                    false => read_rows(self.checkpoint, tensor, rows).map(|bytes| Chunk { tensor, first_row, bytes }),
+                    false => self.read(tensor, rows),
                 };
                 let failed = chunk.is_err();
                 if sender.send(chunk).is_err() || failed {
@@ -240,20 +239,32 @@ impl<'a> Pass<'a> {
         }
     }
 
+    fn read(self, tensor: &'a PlannedTensor, rows: Range<usize>) -> Result<Chunk<'a>, Error> {
+        let (first_row, mut bytes) = (rows.start, Vec::new());
+        self.source.read_rows(&tensor.source, rows, &mut bytes)?;
+        Ok(Chunk { tensor, first_row, bytes })
+    }
+
     /// Encodes a chunk in every type it is needed in, and writes it everywhere it is needed.
     fn convert(self, chunk: &Chunk<'_>, scratch: &mut Scratch) -> Result<(), Error> {
         let tensor = chunk.tensor;
         let Scratch { values, encoded } = scratch;
         encoded.resize_with(tensor.encodings.len().max(encoded.len()), Vec::new);
         encoded.iter_mut().for_each(Vec::clear);
-        for piece in chunk.bytes.chunks(PIECE_ELEMS * tensor.source.dtype.size()) {
-            to_f32(tensor.source.dtype, piece, values);
+        let source = &tensor.source;
+        let piece_rows = (PIECE_ELEMS / source.row_elems()).max(1);
+        for piece in chunk.bytes.chunks(piece_rows * source.row_bytes()) {
+            decode(source.ty, piece, values);
             if !self.options.allow_nonfinite {
                 check_values(tensor, values)?;
             }
             for (encoding, out) in tensor.encodings.iter().zip(encoded.iter_mut()) {
                 let start = Instant::now();
-                append(encoding.ty, tensor.source.dtype, piece, values, out);
+                match encoding.ty == source.ty {
+                    // A type that is the source's own is copied, bit for bit.
+                    true => out.extend_from_slice(piece),
+                    false => append(encoding.ty, values, tensor.importance.as_deref(), out),
+                }
                 encoding.places.iter().for_each(|place| self.sinks[place.file].add_time(start));
             }
         }
@@ -277,15 +288,27 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// Appends the encoding of one piece. A type that is the source's own is copied, bit for bit.
-fn append(ty: TensorType, dtype: Dtype, source: &[u8], values: &[f32], out: &mut Vec<u8>) {
-    if ty.name() == dtype.name() {
-        out.extend_from_slice(source);
-        return;
+/// Replaces `values` by the elements in `bytes`, which are whole blocks.
+fn decode(ty: TensorType, bytes: &[u8], values: &mut Vec<f32>) {
+    match ty {
+        TensorType::F32 => to_f32(Dtype::F32, bytes, values),
+        TensorType::F16 => to_f32(Dtype::F16, bytes, values),
+        TensorType::BF16 => to_f32(Dtype::BF16, bytes, values),
+        _ => {
+            values.resize(bytes.len() / ty.block_bytes() * ty.block_elems(), 0.0);
+            ty.decode(bytes, values);
+        }
     }
+}
+
+/// Appends the encoding of whole rows.
+fn append(ty: TensorType, values: &[f32], importance: Option<&[f32]>, out: &mut Vec<u8>) {
     let start = out.len();
     out.resize(start + values.len() / ty.block_elems() * ty.block_bytes(), 0);
-    ty.encode(values, &mut out[start..]);
+    match importance {
+        Some(importance) => ty.encode_weighted(values, importance, &mut out[start..]),
+        None => ty.encode(values, &mut out[start..]),
+    }
 }
 
 /// Refuses weights no model works with: they come from a damaged file or a diverged training run.
@@ -297,7 +320,9 @@ fn check_values(tensor: &PlannedTensor, values: &[f32]) -> Result<(), Error> {
         let reason = "holds a value that is not finite (--allow-nonfinite converts it all the same)";
         return Err(Error::tensor(&tensor.source.name, reason));
     }
-    let overflows = |encoding: &&Encoding| !matches!(encoding.ty, TensorType::F32 | TensorType::BF16);
+    let overflows = |encoding: &&Encoding| {
+        !matches!(encoding.ty, TensorType::F32 | TensorType::BF16) && encoding.ty != tensor.source.ty
+    };
     if largest >= F16_OVERFLOW
         && let Some(encoding) = tensor.encodings.iter().find(overflows)
     {
@@ -308,71 +333,38 @@ fn check_values(tensor: &PlannedTensor, values: &[f32]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Reads the GGUF rows `rows` of a tensor.
-fn read_rows(checkpoint: &Checkpoint, tensor: &PlannedTensor, rows: Range<usize>) -> Result<Vec<u8>, Error> {
-    let source = &tensor.source;
-    let mut bytes = Vec::new();
-    let Some(order) = tensor.order else {
-        checkpoint.read_rows(source, rows.start, rows.len(), &mut bytes)?;
-        return Ok(bytes);
-    };
-    let mut run_bytes = Vec::new();
-    bytes.reserve_exact(rows.len() * source.row_bytes());
-    if source.shape.len() == 1 {
-        // A bias: its elements are the rows of the matrix it belongs to.
-        checkpoint.read_rows(source, 0, 1, &mut run_bytes)?;
-        let size = source.dtype.size();
-        for run in order.source_runs(0..source.row_elems()) {
-            bytes.extend_from_slice(&run_bytes[run.start * size..run.end * size]);
-        }
-    } else {
-        for run in order.source_runs(rows) {
-            checkpoint.read_rows(source, run.start, run.len(), &mut run_bytes)?;
-            bytes.extend_from_slice(&run_bytes);
-        }
-    }
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pythia_checkpoint::SourceTensor;
+    use crate::SourceTensor;
 
-    fn tensor(types: &[TensorType]) -> PlannedTensor {
+    fn tensor(source: TensorType, types: &[TensorType]) -> PlannedTensor {
         let shape = vec![1, 256];
-        let source = SourceTensor { name: "w".into(), dtype: Dtype::F32, shape: shape.clone(), file: 0, offset: 0 };
+        let source = SourceTensor { name: "w".into(), ty: source, shape: shape.clone(), order: None };
         let encodings = types.iter().map(|&ty| Encoding { ty, places: vec![] }).collect();
-        PlannedTensor { name: "w".into(), shape, source, encodings, order: None }
+        PlannedTensor { name: "w".into(), shape, source, importance: None, encodings }
     }
 
     #[test]
     fn values_that_a_type_cannot_hold_are_refused() {
-        let refused = |value: f32, types: &[TensorType]| {
+        use TensorType::{BF16, F16, F32, Q8_0};
+        let refused = |value: f32, source: TensorType, types: &[TensorType]| {
             let mut values = [0.5; 256];
             values[77] = value;
-            check_values(&tensor(types), &values).err().map(|e| e.to_string())
+            check_values(&tensor(source, types), &values).err().map(|e| e.to_string())
         };
         for value in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -f32::NAN] {
-            assert!(refused(value, &[TensorType::F32]).unwrap().contains("not finite"), "{value}");
+            assert!(refused(value, F32, &[F32]).unwrap().contains("not finite"), "{value}");
         }
         for value in [65520.0, -1e30] {
-            assert_eq!(refused(value, &[TensorType::F32, TensorType::BF16]), None);
-            let message = refused(value, &[TensorType::BF16, TensorType::Q8_0]).unwrap();
+            assert_eq!(refused(value, F32, &[F32, BF16]), None);
+            let message = refused(value, F32, &[BF16, Q8_0]).unwrap();
             assert!(message.contains("too large for the f16 in Q8_0"), "{message}");
+            // Copied, not encoded.
+            assert_eq!(refused(value, Q8_0, &[Q8_0, F32]), None);
+            assert!(refused(value, Q8_0, &[Q8_0, F16]).is_some());
         }
-        assert_eq!(refused(-65519.0, &[TensorType::F16]), None);
+        assert_eq!(refused(-65519.0, F32, &[F16]), None);
         assert!(half::f16::from_f32(65519.0).is_finite() && half::f16::from_f32(65520.0).is_infinite());
-    }
-
-    #[test]
-    fn a_type_that_is_the_sources_is_copied_bit_for_bit() {
-        // A signalling NaN: any arithmetic would change it.
-        let source = 0x7f80_0001u32.to_le_bytes();
-        let mut out = vec![1];
-        append(TensorType::F32, Dtype::F32, &source, &[f32::NAN], &mut out);
-        assert_eq!(out, [&[1][..], &source].concat());
-        append(TensorType::F16, Dtype::F32, &1f32.to_le_bytes(), &[1.0], &mut out);
-        assert_eq!(out[5..], [0x00, 0x3c]);
     }
 }

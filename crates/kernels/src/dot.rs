@@ -1,11 +1,24 @@
 //! How each block format presents itself to the integer products: codes, scales, minima. One file per format.
 
+mod grid;
+mod iq2_s;
+mod iq2_xs;
+mod iq2_xxs;
+mod iq3_s;
+mod iq3_xxs;
+mod iq4_nl;
+mod iq4_xs;
+mod q2_k;
+mod q3_k;
 mod q4_0;
 mod q4_1;
+mod q4_k;
 mod q5_0;
 mod q5_1;
+mod q5_k;
 mod q6_k;
 mod q8_0;
+mod six_bit;
 
 use crate::isa::Isa;
 use pythia_tensor::blocks::Block;
@@ -15,41 +28,147 @@ pub(crate) const UNIT: usize = 32;
 
 /// A quantized format as the products see it: `value = scale * (code - OFFSET) + min`, in units of 32 elements.
 ///
-/// The pointers are to a block of the first of 16 rows whose blocks at this column lie `stride` bytes apart.
-/// All methods are `#[inline(always)]`, so that they are compiled with the ISA's features.
-#[allow(clippy::missing_safety_doc)] // the one duty: whole readable blocks behind every pointer
+/// `unit` counts units within a block. Kernels pass it as a constant where `UNROLL` (see [`for_each_unit`]), so that
+/// whatever depends on it costs nothing. All methods are `#[inline(always)]`, so that they are compiled with the ISA's features; closures
+/// would not be, unless the optimizer happens to inline them first.
+#[allow(clippy::missing_safety_doc)] // the one duty: whole readable blocks in every column
 pub(crate) trait Format: Block {
     /// A scale per 16 elements rather than per 32.
     const SPLIT: bool = false;
     /// Whether there are minima.
     const AFFINE: bool = false;
-    /// Codes are two's complement bytes; else they are 0..=127.
+    /// Codes are two's complement bytes, prepared by the ISA; else they are 0..=127.
     const SIGNED: bool = false;
+    /// Whether reading codes is cheaper where the unit is a constant; if not, it only makes the kernels longer.
+    const UNROLL: bool = true;
     /// The code that stands for zero (before a minimum).
     const OFFSET: i32;
 
-    /// 32 codes of a block; `unit` counts units within it.
-    unsafe fn codes<I: Isa>(isa: I, block: *const Self, unit: usize) -> I::B;
+    /// What the scales and minima of a block of 16 rows are made from.
+    type Header<I: Isa>: Copy;
 
-    /// The codes of a block of each of two rows: of their first 16 elements, then of their last 16.
+    /// Reads the header of 16 blocks.
+    unsafe fn header<I: Isa>(isa: I, rows: Column<Self>) -> Self::Header<I>;
+
+    /// Scales of the first 16 elements of a unit and of the last; the same where not `SPLIT`.
+    fn scales<I: Isa>(isa: I, header: Self::Header<I>, unit: usize) -> [I::F; 2];
+
+    /// Minima in the same order, where `AFFINE`.
     #[inline(always)]
-    unsafe fn codes_of_two<I: Isa>(isa: I, a: *const Self, b: *const Self, unit: usize) -> [I::B; 2] {
-        // SAFETY: the caller has readable blocks.
-        unsafe { isa.regroup(Self::codes(isa, a, unit), Self::codes(isa, b, unit)) }
+    fn mins<I: Isa>(isa: I, _header: Self::Header<I>, _unit: usize) -> [I::F; 2] {
+        [isa.splat(0.0); 2]
     }
 
-    /// What all scales of a block are multiplied by, for 16 rows: read once per block.
-    #[inline(always)]
-    unsafe fn super_scales<I: Isa>(isa: I, _block: *const Self, _stride: usize) -> I::F {
-        isa.splat(1.0)
+    /// Codes of the first 16 elements of a unit and of the last, of the rows of one part.
+    unsafe fn codes<I: Isa>(isa: I, part: Column<Self>, unit: usize) -> [I::B; 2];
+}
+
+/// One block of each of several rows.
+#[derive(Clone, Copy)]
+pub(crate) struct Column<T> {
+    /// That of the first row.
+    first: *const T,
+    /// Bytes from row to row.
+    stride: usize,
+}
+
+#[allow(clippy::missing_safety_doc)] // as for `Format`; what is read must lie within the blocks
+impl<T: Block> Column<T> {
+    pub(crate) fn new(first: *const T, stride: usize) -> Self {
+        Self { first, stride }
     }
 
-    /// Scales of 16 rows, of the first 16 elements of a unit and of the last; the same where not `SPLIT`.
-    unsafe fn scales<I: Isa>(isa: I, block: *const Self, stride: usize, unit: usize, supers: I::F) -> [I::F; 2];
-
-    /// Minima of 16 rows, where `AFFINE`.
+    /// Of 16 rows, those that make part `part` of their vectors.
     #[inline(always)]
-    unsafe fn mins<I: Isa>(isa: I, _block: *const Self, _stride: usize, _unit: usize, _half: usize) -> I::F {
-        isa.splat(0.0)
+    pub(crate) fn part<I: Isa>(self, part: usize) -> Self {
+        Self { first: self.first.wrapping_byte_add(part * self.stride), stride: I::PARTS * self.stride }
+    }
+
+    #[inline(always)]
+    fn at(self, offset: usize) -> *const u8 {
+        self.first.cast::<u8>().wrapping_add(offset)
+    }
+
+    /// 16 bytes from `offset` on, of the rows of a part.
+    #[inline(always)]
+    unsafe fn bytes<I: Isa>(self, isa: I, offset: usize) -> I::B {
+        // SAFETY: the caller's promise.
+        unsafe { isa.rows(self.at(offset), self.stride) }
+    }
+
+    /// 32 bytes from `offset` on, of the rows of a part: the first 16, then the last.
+    #[inline(always)]
+    unsafe fn bytes_32<I: Isa>(self, isa: I, offset: usize) -> [I::B; 2] {
+        // SAFETY: the caller's promise.
+        unsafe { [self.bytes(isa, offset), self.bytes(isa, offset + 16)] }
+    }
+
+    /// The bits of 4 bytes from `offset` on, of the rows of a part, as [`Isa::fifth_bits`] gives them.
+    #[inline(always)]
+    unsafe fn fifth_bits<I: Isa>(self, isa: I, offset: usize) -> [I::B; 2] {
+        // SAFETY: the caller's promise.
+        unsafe { isa.fifth_bits(self.at(offset), self.stride) }
+    }
+
+    /// The f16 at `offset`, of 16 rows.
+    #[inline(always)]
+    unsafe fn f16<I: Isa>(self, isa: I, offset: usize) -> I::F {
+        // SAFETY: the caller's promise.
+        unsafe { isa.gather_f16(self.at(offset), self.stride) }
+    }
+
+    /// 16 bytes from `offset` on as four words, of 16 rows.
+    #[inline(always)]
+    unsafe fn words<I: Isa>(self, isa: I, offset: usize) -> [I::N; 4] {
+        let mut rows = isa.parts(isa.splat_bytes(0));
+        for part in 0..I::PARTS {
+            // SAFETY: the caller's promise.
+            rows[part] = unsafe { self.part::<I>(part).bytes(isa, offset) };
+        }
+        isa.transpose(rows)
     }
 }
+
+/// Both f16 of every word: the lower ones, then the upper.
+#[inline(always)]
+fn f16_pairs<I: Isa>(isa: I, words: I::N) -> [I::F; 2] {
+    [isa.half_to_float(words), isa.half_to_float(isa.shr_int(words, 16))]
+}
+
+/// Byte `j` of 16 that lie in four words, 0..=255.
+#[inline(always)]
+fn byte<I: Isa>(isa: I, words: [I::N; 4], j: usize) -> I::N {
+    isa.and_int(isa.shr_int(words[j / 4], j % 4 * 8), 0xFF)
+}
+
+/// Of packed 6-bit scales, in every byte of a word: where nibbles lie, and where the upper two bits belong.
+const LOW_NIBBLES: u32 = 0x0F0F_0F0F;
+const UPPER_PAIRS: u32 = 0x3030_3030;
+
+/// Bits `from..from + width` of every byte, moved to `to`.
+#[inline(always)]
+fn bits<I: Isa>(isa: I, a: I::B, from: usize, width: usize, to: usize) -> I::B {
+    let moved = if from < to { isa.shl(a, to - from) } else { isa.shr(a, from - to) };
+    isa.and(moved, ((1 << width) - 1) << to)
+}
+
+/// Runs a block of code for every unit of a block of a format. Where ISA and format are for it, the unit's number is a
+/// constant, so that what it decides (shifts, which word a scale lies in) is decided at compile time. A plain loop would
+/// leave that to the optimizer, which does not unroll bodies of this size.
+macro_rules! for_each_unit {
+    ($isa:ty, $format:ty, $unit:ident => $body:block) => {
+        const { assert!(<$format>::ELEMS / $crate::dot::UNIT <= 8) }
+        if <$isa>::UNROLL && <$format>::UNROLL {
+            for_each_unit! { @ $format, $unit => $body; 0 1 2 3 4 5 6 7 }
+        } else {
+            for $unit in 0..<$format>::ELEMS / $crate::dot::UNIT $body
+        }
+    };
+    (@ $format:ty, $unit:ident => $body:block; $($number:literal)*) => {
+        $(if $number < <$format>::ELEMS / $crate::dot::UNIT {
+            let $unit: usize = $number;
+            $body
+        })*
+    };
+}
+pub(crate) use for_each_unit;

@@ -1,9 +1,10 @@
 //! The verbs every instruction set provides, and the one place that chooses among them.
 //!
 //! Kernels are written once, generic over [`Isa`]. An ISA is a token: a zero-sized value that only [`Level::detect`]'s
-//! path can make, so holding one proves that the CPU has the feature. Vectors have the same number of lanes on every
-//! ISA (16 floats, 32 bytes), whatever the registers' width, because the numeric contract fixes which lane sums what:
-//! a narrow ISA uses several registers for one vector, and every verb returns the same bits everywhere.
+//! path can make, so holding one proves that the CPU has the feature. Vectors of floats have 16 lanes on every ISA,
+//! whatever the registers' width, because the numeric contract fixes which lane sums what: a narrow ISA uses several
+//! registers for one vector, and every verb returns the same bits everywhere. Vectors of bytes only lead to integer
+//! sums, which are exact in any order, so they are as wide as a register.
 
 /// Writes verbs whose bodies are intrinsics, with the one reason why calling those is sound.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -40,6 +41,7 @@ mod scalar;
 mod tests;
 
 use std::fmt;
+use std::ops::IndexMut;
 use std::str::FromStr;
 
 /// The verbs. See the module documentation for what they may rely on.
@@ -51,15 +53,19 @@ use std::str::FromStr;
 pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     /// 16 f32.
     type F: Copy;
-    /// 16 i32.
+    /// 16 i32, or 16 lanes of 4 bytes.
     type N: Copy;
-    /// 32 bytes.
+    /// 16 bytes of each of `16 / PARTS` rows.
     type B: Copy;
-    /// 8 i32: sums over 4 neighbouring bytes of a [`Self::B`]. Where two rows share a vector, lanes 0..4 are the first's.
+    /// 4 i32 of each of those rows: sums over 4 neighbouring bytes of a [`Self::B`].
     type Q: Copy;
-    /// 64 bytes, 16 lanes of 4: what one step of a panel multiplies.
-    type P: Copy;
+    /// A value for every part of 16 rows: an array of [`Self::PARTS`].
+    type Parts<V: Copy>: Copy + IndexMut<usize, Output = V>;
 
+    /// Vectors of bytes that hold 16 rows together. Part p has rows p, p + PARTS, p + 2 PARTS and so on.
+    const PARTS: usize;
+    /// Whether kernels unroll their loops over the units of a block.
+    const UNROLL: bool;
     /// What [`Self::prepare_i8`] adds to codes: 128 where the dot instruction wants its left side unsigned.
     const I8_BIAS: i32;
     /// Tokens in a register tile of the integer GEMM.
@@ -82,8 +88,6 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     unsafe fn load_bf16(self, p: *const u8) -> Self::F;
     /// 16 f16, `stride` bytes apart.
     unsafe fn gather_f16(self, p: *const u8, stride: usize) -> Self::F;
-    /// 16 pairs of neighbouring i8, `stride` bytes apart: the first of each, and the second.
-    unsafe fn gather_i8_pairs(self, p: *const u8, stride: usize) -> [Self::F; 2];
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     fn sub(self, a: Self::F, b: Self::F) -> Self::F;
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;
@@ -110,51 +114,62 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     fn pow2(self, n: Self::N) -> Self::F;
 
     fn splat_int(self, x: i32) -> Self::N;
+    /// 64 bytes.
+    unsafe fn load_int(self, p: *const u32) -> Self::N;
+    /// 64 bytes.
+    unsafe fn store_int(self, p: *mut u32, v: Self::N);
     fn add_int(self, a: Self::N, b: Self::N) -> Self::N;
+    fn or_int(self, a: Self::N, b: Self::N) -> Self::N;
+    fn and_int(self, a: Self::N, mask: u32) -> Self::N;
+    /// Every lane shifted left by `by` bits.
+    fn shl_int(self, a: Self::N, by: usize) -> Self::N;
+    /// Every lane shifted right by `by` bits, copies of its sign moving in.
+    fn shr_int(self, a: Self::N, by: usize) -> Self::N;
+    /// The f16 in the lower half of every lane.
+    fn half_to_float(self, a: Self::N) -> Self::F;
     /// 16 integers in -128..=127, as bytes.
     unsafe fn store_i8(self, p: *mut u8, v: Self::N);
 
-    /// 32 bytes.
-    unsafe fn bytes(self, p: *const u8) -> Self::B;
-    /// 32 bytes.
-    unsafe fn store_bytes(self, p: *mut u8, v: Self::B);
-    /// 16 bytes: their low nibbles, then their high nibbles.
-    unsafe fn nibbles(self, p: *const u8) -> Self::B;
-    /// 4 bytes: byte j is 16 where bit j is set, else 0.
-    unsafe fn fifth_bits(self, p: *const u8) -> Self::B;
+    /// The same value for every part.
+    fn parts<V: Copy>(self, v: V) -> Self::Parts<V>;
+    fn splat_bytes(self, x: u8) -> Self::B;
+    /// 16 bytes of each row of a part, `stride` bytes apart.
+    unsafe fn rows(self, p: *const u8, stride: usize) -> Self::B;
+    /// The same 16 bytes for every row.
+    unsafe fn repeated(self, p: *const u8) -> Self::B;
+    /// The bits of 4 bytes of each row, `stride` bytes apart: of the first 2 bytes, then of the last 2. A byte is 16
+    /// where its bit is set, else 0.
+    unsafe fn fifth_bits(self, p: *const u8, stride: usize) -> [Self::B; 2];
     fn or(self, a: Self::B, b: Self::B) -> Self::B;
     fn and(self, a: Self::B, mask: u8) -> Self::B;
-    /// Every byte shifted right by `N` bits.
-    fn shr<const N: i32>(self, a: Self::B) -> Self::B;
-    /// Every byte shifted left by `N` bits.
-    fn shl<const N: i32>(self, a: Self::B) -> Self::B;
+    /// Every byte shifted right by `by` bits.
+    fn shr(self, a: Self::B, by: usize) -> Self::B;
+    /// Every byte shifted left by `by` bits.
+    fn shl(self, a: Self::B, by: usize) -> Self::B;
+    /// Every byte replaced by the one it numbers, 0..16, among the 16 of its row in `table`.
+    fn lookup(self, table: Self::B, indices: Self::B) -> Self::B;
     /// Two's complement codes as [`Self::dot_i8`] wants its left side: plus [`Self::I8_BIAS`].
     fn prepare_i8(self, a: Self::B) -> Self::B;
-
-    /// 32 bytes as two vectors: the first 16 twice, the last 16 twice.
-    unsafe fn doubled(self, p: *const u8) -> [Self::B; 2];
-    /// The low nibbles of 16 bytes behind `p` and of 16 behind `q`, then the high nibbles of both.
-    unsafe fn nibbles_of_two(self, p: *const u8, q: *const u8) -> [Self::B; 2];
-    /// The first halves of both, then the second halves of both.
-    fn regroup(self, a: Self::B, b: Self::B) -> [Self::B; 2];
+    /// The 16 bytes of each of 16 rows as 4 words: vector w has word w of row l in lane l.
+    fn transpose(self, rows: Self::Parts<Self::B>) -> [Self::N; 4];
 
     fn zero_quads(self) -> Self::Q;
     /// `acc` plus the sums of `w * a` over 4 neighbours; `w` in 0..=127, `a` in -127..=127.
     fn dot_u7(self, acc: Self::Q, w: Self::B, a: Self::B) -> Self::Q;
     /// The same for prepared signed codes.
     fn dot_i8(self, acc: Self::Q, w: Self::B, a: Self::B) -> Self::Q;
-    /// Lane i: the sum of lanes 0..4 of part i; lane i + 8: of its lanes 4..8.
-    fn reduce(self, parts: [Self::Q; 8]) -> Self::N;
+    /// Lane l: the sum over the 4 of row l.
+    fn reduce(self, rows: Self::Parts<Self::Q>) -> Self::N;
 
-    /// 64 bytes.
-    unsafe fn panel(self, p: *const u8) -> Self::P;
     /// Per lane `acc + w . a` over 4 bytes; `w` in 0..=127; `a` holds the same 4 signed bytes for every lane.
-    fn dot4_u7(self, acc: Self::N, w: Self::P, a: i32) -> Self::N;
+    fn dot4_u7(self, acc: Self::N, w: Self::N, a: i32) -> Self::N;
     /// The same for prepared signed codes.
-    fn dot4_i8(self, acc: Self::N, w: Self::P, a: i32) -> Self::N;
+    fn dot4_i8(self, acc: Self::N, w: Self::N, a: i32) -> Self::N;
 
     /// Asks for the cache line of `p`, into the second cache; the address need not be readable.
     fn prefetch(self, p: *const u8);
+    /// Keeps the compiler from moving loads and prefetches past this point, though not from reusing what was loaded.
+    fn in_order(self);
 }
 
 /// A computation that is generic over the ISA: a struct of its arguments.

@@ -57,7 +57,7 @@ impl Kernel for DotRounds {
             let a = (round & 0x3F3F) as i32;
             for (acc, bytes) in acc.iter_mut().zip(&bytes) {
                 // SAFETY: 64 bytes.
-                let w = unsafe { isa.panel(bytes.as_ptr()) };
+                let w = unsafe { isa.load_int(bytes.as_ptr().cast()) };
                 *acc = isa.dot4_u7(*acc, w, a);
             }
         }

@@ -36,6 +36,8 @@ pub struct Place {
 /// A matrix with its bias.
 #[derive(Debug)]
 pub struct Linear<B: Backend + ?Sized> {
+    /// GGUF name of the weights.
+    pub name: String,
     /// Weights, `[outputs, inputs]`.
     pub weight: B::Matrix,
     /// Bias, `[outputs]`.
@@ -78,6 +80,9 @@ pub trait Backend {
     fn cache(&self, shape: KvShape) -> Self::Cache;
     /// A rotary table for `rotated` dimensions and `positions`.
     fn rope(&self, base: f32, rotated: usize, positions: usize) -> Self::Rope;
+
+    /// The first `n` rows of a buffer, on the host: where they lie, or copied into `staging`.
+    fn rows<'a>(&self, x: &'a Self::Buffer, n: usize, staging: &'a mut Vec<f32>) -> &'a [f32];
 
     /// Rows of the embedding table.
     fn embed(&self, table: &Self::Matrix, tokens: &[u32], out: &mut Self::Buffer);

@@ -5,6 +5,7 @@ use crate::backend::Place;
 use crate::cpu::CpuBackend;
 use crate::error::Error;
 use crate::model::Model;
+use crate::tap::{HostTap, MatrixInput, Tap};
 use std::ops::Range;
 
 /// How much a context can hold.
@@ -68,6 +69,23 @@ impl<'m> Context<'m> {
     /// If a span names a sequence or token that does not exist, a sequence would outgrow its context, a sequence is
     /// named twice, or there are more tokens than a batch holds. Nothing is changed then.
     pub fn forward(&mut self, spans: &[Span<'_>]) -> Result<(), Error> {
+        self.run(spans, &mut ())
+    }
+
+    /// As [`forward`](Self::forward), and shows `observe` what enters each matrix: those of the blocks in the order in
+    /// which they are used, then `output.weight` with the rows of all new tokens.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_observed(
+        &mut self,
+        spans: &[Span<'_>],
+        observe: &mut dyn FnMut(MatrixInput<'_>),
+    ) -> Result<(), Error> {
+        self.run(spans, &mut HostTap::new(observe))
+    }
+
+    fn run(&mut self, spans: &[Span<'_>], tap: &mut impl Tap<CpuBackend>) -> Result<(), Error> {
         let mut tokens = Vec::new();
         let mut places: Vec<Place> = Vec::with_capacity(spans.len());
         for span in spans {
@@ -91,7 +109,7 @@ impl<'m> Context<'m> {
         if tokens.is_empty() {
             return Ok(());
         }
-        self.model.weights.forward(&self.model.backend, &mut self.state, &tokens, &places);
+        self.model.weights.forward(&self.model.backend, &mut self.state, &tokens, &places, tap);
         for place in places {
             self.lengths[place.sequence] += place.rows;
         }

@@ -78,6 +78,10 @@ impl Backend for CpuBackend {
         RopeTable::new(base, rotated, positions)
     }
 
+    fn rows<'a>(&self, x: &'a Buffer, n: usize, _: &'a mut Vec<f32>) -> &'a [f32] {
+        &x.data[..n * x.cols]
+    }
+
     fn embed(&self, table: &Tensor, tokens: &[u32], out: &mut Buffer) {
         let weights = self.weights(table);
         let row_bytes = weights.data.len() / weights.rows;

@@ -21,6 +21,7 @@ mod cpu;
 mod error;
 mod model;
 mod options;
+pub mod tap;
 
 pub use context::{Context, ContextShape, Span};
 pub use cpu::CpuBackend;
@@ -28,3 +29,4 @@ pub use error::Error;
 pub use model::Model;
 pub use options::Options;
 pub use pythia_kernels::{Activations, Gelu, KvType};
+pub use tap::MatrixInput;

@@ -4,7 +4,7 @@
 //! The digests in the table are the contract across machines: x86-64 and AArch64 must both give them.
 
 use pythia_checkpoint::Checkpoint;
-use pythia_convert::{Level as FileLevel, Request, RunOptions, plan, run};
+use pythia_convert::{ImatrixFile, Level as FileLevel, Request, RunOptions, plan, run};
 use pythia_kernels::{Activations, Gelu, KvType, Level};
 use pythia_model::{ContextShape, Model, Options, Span};
 use sha2::{Digest, Sha256};
@@ -25,6 +25,16 @@ const DIGESTS: &[(&str, usize, &str)] = &[
     ("Q8_0", TOKENS, "6cc24b92268a130a"),
     ("Q6_K", SHORT, "8cd2ca0ea1272eb7"),
     ("Q5_1", SHORT, "e35df0dcf6c37b5a"),
+    ("Q5_K_M", SHORT, "d74ed49a95b80838"),
+    ("Q4_K_M", SHORT, "5f438f7691533605"),
+    ("IQ4_NL", SHORT, "d837b3531e9a4b79"),
+    ("IQ4_XS", SHORT, "936e8a3cee89f9a9"),
+    ("Q3_K_M", SHORT, "4952655dd8cd20ed"),
+    ("Q2_K", SHORT, "187420a35f122123"),
+    ("IQ3_XXS", SHORT, "bf3cdf577153226f"),
+    ("IQ2_M", SHORT, "dcfa49f37916dc49"),
+    ("IQ2_XS", SHORT, "bd3d17fa3277c12c"),
+    ("IQ2_XXS", SHORT, "c0524bbe24b48629"),
     ("Q5_0", SHORT, "a674c81f7849b9f2"),
     ("Q4_1", SHORT, "e2ef6e8fe4ac76d8"),
     ("Q4_0", SHORT, "e964f28c522bf287"),
@@ -35,15 +45,19 @@ const DIGESTS: &[(&str, usize, &str)] = &[
 fn files(folder: &Path) -> Vec<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/pythia-docs-6m");
     let checkpoint = Checkpoint::open(&source).unwrap();
+    let imatrix = ImatrixFile::open(&source.with_file_name("goldens").join("imatrix.gguf")).unwrap();
     let path = |name: &str| folder.join(format!("{name}.gguf"));
     let mut names: Vec<_> = DIGESTS.iter().map(|(name, ..)| *name).collect();
     names.dedup();
-    let files = names.iter().map(|name| (name.parse::<FileLevel>().unwrap(), path(name))).collect();
-    let request = Request { files, ..Request::default() };
+    let files = names.iter().map(|name| (name.parse::<FileLevel>().unwrap(), path(name)));
+    let (weighted, plain): (Vec<_>, Vec<_>) = files.partition(|(level, _)| level.needs_importance());
     let cancel = AtomicBool::new(false);
     let options =
         RunOptions { threads: 2, force: false, allow_nonfinite: false, sha256: false, cancel: &cancel, progress: &() };
-    run(&checkpoint, &plan(&checkpoint, &request).unwrap(), &options).unwrap();
+    for (files, imatrix) in [(plain, None), (weighted, Some(imatrix))] {
+        let request = Request { files, imatrix, ..Request::default() };
+        run(&checkpoint, &plan(&checkpoint, &request).unwrap(), &options).unwrap();
+    }
     DIGESTS.iter().map(|(name, ..)| path(name)).collect()
 }
 

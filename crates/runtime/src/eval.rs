@@ -10,6 +10,7 @@ mod statistics;
 pub use kl::{AgainstBase, Comparison, Level, compare};
 pub use perplexity::{Perplexity, perplexity};
 pub use protocol::{Protocol, Window};
+pub(crate) use runner::check_tokens;
 pub use statistics::Estimate;
 
 use crate::Tokenizer;

@@ -61,6 +61,18 @@ impl Tokenizer {
         Self::new(rebuild::tokenizer(vocab)?, vocab, keys::TOKENS)
     }
 
+    /// The `tokenizer.json` of a vocabulary: the one that the file embeds, unchanged, else one that gives the same ids.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_vocab`].
+    pub fn json(vocab: &Vocab) -> Result<String, Error> {
+        Self::from_vocab(vocab)?;
+        match &vocab.huggingface_json {
+            Some(json) => Ok(json.clone()),
+            None => rebuild::tokenizer(vocab)?.to_string(true).map_err(|e| fault(keys::TOKENS, one_line(&*e))),
+        }
+    }
+
     fn new(inner: tokenizers::Tokenizer, vocab: &Vocab, key: &'static str) -> Result<Self, Error> {
         let pieces = pieces(&inner, vocab, key)?;
         let segments = Segments::of(&inner);
@@ -188,6 +200,19 @@ mod tests {
             assert_eq!(t.decode(&[4095, 9999], false), "", "padding is no text");
             assert!(t.is_special(0) && !t.is_special(4094) && !t.is_special(4095));
         }
+    }
+
+    #[test]
+    fn a_rebuilt_json_makes_the_same_tokenizer() {
+        let vocab = vocab();
+        assert_eq!(Tokenizer::json(&vocab).ok(), vocab.huggingface_json);
+        let bare = Vocab { huggingface_json: None, ..vocab.clone() };
+        let json = Tokenizer::json(&bare).unwrap();
+        assert_ne!(Some(&json), vocab.huggingface_json.as_ref());
+        let again = Tokenizer::from_vocab(&Vocab { huggingface_json: Some(json), ..vocab }).unwrap();
+        let text = "caf\u{e9} e\u{301}   fn main() {\n        x<|endoftext|>y\u{a0}\t7's";
+        assert_eq!(again.encode(text).unwrap(), BOTH[0].encode(text).unwrap());
+        assert!(again.is_special(0) && again.n_tokens() == 4095);
     }
 
     #[test]

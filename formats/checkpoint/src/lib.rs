@@ -33,4 +33,5 @@ pub use checkpoint::{Checkpoint, SourceTensor, Wanted};
 pub use config::{Config, HiddenAct, MODEL_TYPE};
 pub use dtype::{Dtype, to_f32};
 pub use error::Error;
+pub use positioned::PositionedFile;
 pub use tokenizer::{TokenKind, TokenizerFile, byte_char};

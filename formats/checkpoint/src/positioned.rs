@@ -6,16 +6,20 @@ use std::io;
 /// An open file that several threads may read at once.
 #[cfg(unix)]
 #[derive(Debug)]
-pub(crate) struct PositionedFile(File);
+pub struct PositionedFile(File);
 
 #[cfg(unix)]
 impl PositionedFile {
-    pub(crate) fn new(file: File) -> Self {
+    /// Takes over a file opened for reading.
+    pub fn new(file: File) -> Self {
         Self(file)
     }
 
     /// Fills `bytes` from `offset` on.
-    pub(crate) fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// If the file ends before, or the system refuses.
+    pub fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         std::os::unix::fs::FileExt::read_exact_at(&self.0, bytes, offset)
     }
 }
@@ -23,16 +27,20 @@ impl PositionedFile {
 /// An open file that several threads may read, one after the other.
 #[cfg(not(unix))]
 #[derive(Debug)]
-pub(crate) struct PositionedFile(std::sync::Mutex<File>);
+pub struct PositionedFile(std::sync::Mutex<File>);
 
 #[cfg(not(unix))]
 impl PositionedFile {
-    pub(crate) fn new(file: File) -> Self {
+    /// Takes over a file opened for reading.
+    pub fn new(file: File) -> Self {
         Self(std::sync::Mutex::new(file))
     }
 
     /// Fills `bytes` from `offset` on.
-    pub(crate) fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// If the file ends before, or the system refuses.
+    pub fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         use std::io::{Read, Seek, SeekFrom};
         // Every read seeks first, so a position that a panicking reader left behind does no harm.
         let mut file = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -1,6 +1,5 @@
 //! What a whole file is quantized to, in one word.
 
-use pythia_tensor::TensorType;
 use std::fmt;
 
 /// Calls `$callback! { rows }` with a row per file type: `Variant, id`. The variant is also its name.
@@ -55,12 +54,6 @@ impl FileType {
     pub const fn id(self) -> u32 {
         self as u32
     }
-
-    /// The file type of a file whose matrices are all `ty`.
-    pub fn uniform(ty: TensorType) -> Self {
-        // Types and uniform file types share their names; a test holds every tensor type to that.
-        *Self::ALL.iter().find(|f| f.name() == ty.name()).expect("every tensor type names a file type")
-    }
 }
 
 impl fmt::Display for FileType {
@@ -74,11 +67,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_tensor_type_has_a_file_type() {
-        for &ty in TensorType::ALL {
-            assert_eq!(FileType::uniform(ty).name(), ty.name());
-        }
-        assert_eq!(FileType::uniform(TensorType::Q8_0).id(), 7);
+    fn ids_are_llama_cpps() {
+        assert_eq!(FileType::Q8_0.id(), 7);
         assert_eq!(FileType::from_id(15), Some(FileType::Q4_K_M));
         assert_eq!(FileType::from_id(4), None);
     }

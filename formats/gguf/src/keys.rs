@@ -2,6 +2,8 @@
 
 /// Name of the architecture, which is also the prefix of its own keys.
 pub const ARCHITECTURE: &str = "general.architecture";
+/// What the file holds: `model`, `imatrix`.
+pub const TYPE: &str = "general.type";
 /// Alignment of tensor data in bytes, u32; 32 if absent.
 pub const ALIGNMENT: &str = "general.alignment";
 /// Human-readable name of the model.

@@ -28,6 +28,7 @@
 mod cursor;
 mod error;
 mod file_type;
+mod imatrix;
 pub mod keys;
 mod metadata;
 mod read;
@@ -40,6 +41,7 @@ mod write;
 
 pub use error::{Error, Place};
 pub use file_type::FileType;
+pub use imatrix::{Imatrix, ImatrixEntry};
 pub use metadata::Metadata;
 pub use read::Gguf;
 pub use tensor::{AnyType, TensorInfo};

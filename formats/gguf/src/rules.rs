@@ -15,7 +15,7 @@ pub(crate) const VERSION: u32 = 3;
 
 const MAX_KEY_BYTES: usize = 65535;
 /// llama.cpp keeps names in 64 bytes with a NUL at the end.
-const MAX_NAME_BYTES: usize = 63;
+pub(crate) const MAX_NAME_BYTES: usize = 63;
 pub(crate) const MAX_DIMS: usize = 4;
 const DEFAULT_ALIGNMENT: u64 = 32;
 /// The format sets no limit. This one, the largest page size in use, keeps padding from dominating a file.

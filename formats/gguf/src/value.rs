@@ -99,6 +99,15 @@ macro_rules! define_values {
                     Self::String(v) => v.len(),
                 }
             }
+
+            /// The element at `index`, as a value of its own.
+            pub fn get(&self, index: usize) -> Option<Value> {
+                match self {
+                    $(Self::$variant(v) => v.get(index).map(|&v| Value::$variant(v)),)*
+                    Self::Bool(v) => v.get(index).map(|&v| Value::Bool(v)),
+                    Self::String(v) => v.get(index).map(|v| Value::String(v.clone())),
+                }
+            }
         }
 
         $(

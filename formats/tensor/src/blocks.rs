@@ -1,18 +1,41 @@
 //! Block formats: one file each, with the layout, the reference encoder and the decoder.
 
 mod float;
+mod iq2_s;
+mod iq2_xs;
+mod iq2_xxs;
+mod iq3_s;
+mod iq3_xxs;
+mod iq4_nl;
+mod iq4_xs;
+mod q2_k;
+mod q3_k;
 mod q4_0;
 mod q4_1;
+mod q4_k;
 mod q5_0;
 mod q5_1;
+mod q5_k;
 mod q6_k;
 mod q8_0;
+mod six_bit;
 
 pub use float::{BF16, F16, F32};
+pub use iq2_s::IQ2_S;
+pub use iq2_xs::IQ2_XS;
+pub use iq2_xxs::IQ2_XXS;
+pub use iq3_s::IQ3_S;
+pub use iq3_xxs::IQ3_XXS;
+pub use iq4_nl::{IQ4_NL, LEVELS};
+pub use iq4_xs::IQ4_XS;
+pub use q2_k::Q2_K;
+pub use q3_k::Q3_K;
 pub use q4_0::Q4_0;
 pub use q4_1::Q4_1;
+pub use q4_k::Q4_K;
 pub use q5_0::Q5_0;
 pub use q5_1::Q5_1;
+pub use q5_k::Q5_K;
 pub use q6_k::Q6_K;
 pub use q8_0::Q8_0;
 
@@ -25,12 +48,20 @@ pub unsafe trait Block: Copy + Send + Sync + 'static {
     const ELEMS: usize;
 }
 
-/// The scalar codec of a block format.
+/// The codec of a block format.
 pub trait Codec: Block {
-    /// Quantizes `ELEMS` values by the reference algorithm.
-    fn encode(values: &[f32]) -> Self;
+    /// Quantizes whole blocks by the reference algorithm. `importance`, where it is known, holds the mean squared
+    /// activation of every column of a row, and `src` whole rows; formats that have no use for it ignore it.
+    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]);
     /// Restores `ELEMS` values.
     fn decode(&self, values: &mut [f32]);
+}
+
+/// Encodes block by block, for formats that have nothing to search for.
+fn encode_each<B: Block>(src: &[f32], dst: &mut [B], encode: impl Fn(&[f32]) -> B) {
+    for (values, block) in src.chunks_exact(B::ELEMS).zip(dst) {
+        *block = encode(values);
+    }
 }
 
 /// Implements [`Block`] and proves at compile time what the cast below relies on.

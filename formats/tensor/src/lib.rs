@@ -1,8 +1,8 @@
 //! Tensor types as bytes on disk: one registry of block formats, their scalar codecs, and the one memory map.
 //!
 //! A *block* is the unit a format quantizes: 32 (or 256) consecutive elements of one row, stored as one or two f16
-//! scales and packed integers. Everything here is scalar and portable; it is the oracle the vector kernels are
-//! tested against, and what the converter writes with.
+//! scales and packed integers. Decoders are scalar and portable: the oracle the vector kernels are tested against.
+//! Encoders repeat the float operations of the reference in its order, for many blocks side by side (`lanes`).
 //!
 //! ```
 //! use pythia_tensor::TensorType;
@@ -18,8 +18,11 @@
 
 pub mod blocks;
 mod fit;
+pub mod grid;
+mod lanes;
 mod map;
 mod registry;
+mod search;
 
 pub use map::FileMap;
 pub use registry::{ForeignType, ParseTypeError, TensorType};

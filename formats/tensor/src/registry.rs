@@ -19,7 +19,18 @@ macro_rules! for_each_tensor_type {
             (Q5_0, Q5_0, 6, "Q5_0", "32 elements: f16 scale, 5-bit codes around 16"),
             (Q5_1, Q5_1, 7, "Q5_1", "32 elements: f16 scale and minimum, 5-bit codes"),
             (Q8_0, Q8_0, 8, "Q8_0", "32 elements: f16 scale, 8-bit codes"),
+            (Q2_K, Q2_K, 10, "Q2_K", "256 elements in 16 groups: f16 super-scales, 4-bit scales and minima, 2-bit codes"),
+            (Q3_K, Q3_K, 11, "Q3_K", "256 elements in 16 groups: f16 super-scale, 6-bit scales, 3-bit codes"),
+            (Q4_K, Q4_K, 12, "Q4_K", "256 elements in 8 groups: f16 super-scales, 6-bit scales and minima, 4-bit codes"),
+            (Q5_K, Q5_K, 13, "Q5_K", "256 elements in 8 groups: f16 super-scales, 6-bit scales and minima, 5-bit codes"),
             (Q6_K, Q6_K, 14, "Q6_K", "256 elements in 16 groups: f16 super-scale, 8-bit group scales, 6-bit codes"),
+            (IQ2_XXS, IQ2_XXS, 16, "IQ2_XXS", "256 elements in 8 groups: f16 super-scale, 4-bit scales, magnitudes by eights from 256, 7 of 8 signs"),
+            (IQ2_XS, IQ2_XS, 17, "IQ2_XS", "256 elements in 16 groups: f16 super-scale, 4-bit scales, magnitudes by eights from 512, 7 of 8 signs"),
+            (IQ3_XXS, IQ3_XXS, 18, "IQ3_XXS", "256 elements in 8 groups: f16 super-scale, 4-bit scales, magnitudes by fours from 256, 7 of 8 signs"),
+            (IQ4_NL, IQ4_NL, 20, "IQ4_NL", "32 elements: f16 scale, codes of 16 uneven levels"),
+            (IQ3_S, IQ3_S, 21, "IQ3_S", "256 elements in 8 groups: f16 super-scale, 4-bit scales, magnitudes by fours from 512, signs"),
+            (IQ2_S, IQ2_S, 22, "IQ2_S", "256 elements in 16 groups: f16 super-scale, 4-bit scales, magnitudes by eights from 1024, signs"),
+            (IQ4_XS, IQ4_XS, 23, "IQ4_XS", "256 elements in 8 groups: f16 super-scale, 6-bit scales, codes of 16 uneven levels"),
             (BF16, BF16, 30, "BF16", "upper half of a single"),
         }
     };
@@ -28,19 +39,8 @@ macro_rules! for_each_tensor_type {
 /// Types of the GGUF id space that this project cannot read or write yet: `id, "name", block elements, block bytes`.
 /// Known by size so that a file holding them can still be listed.
 const FOREIGN: &[(u32, &str, usize, usize)] = &[
-    (10, "Q2_K", 256, 84),
-    (11, "Q3_K", 256, 110),
-    (12, "Q4_K", 256, 144),
-    (13, "Q5_K", 256, 176),
     (15, "Q8_K", 256, 292),
-    (16, "IQ2_XXS", 256, 66),
-    (17, "IQ2_XS", 256, 74),
-    (18, "IQ3_XXS", 256, 98),
     (19, "IQ1_S", 256, 50),
-    (20, "IQ4_NL", 32, 18),
-    (21, "IQ3_S", 256, 110),
-    (22, "IQ2_S", 256, 82),
-    (23, "IQ4_XS", 256, 136),
     (24, "I8", 1, 1),
     (25, "I16", 1, 2),
     (26, "I32", 1, 4),
@@ -120,12 +120,10 @@ macro_rules! define_tensor_type {
                 match self { $(Self::$variant => size_of::<blocks::$block>(),)* }
             }
 
-            /// Encodes `src` by the reference algorithm of the format.
-            ///
-            /// # Panics
-            /// If `src` is not a whole number of blocks or `dst` is not exactly as long as its encoding.
-            pub fn encode(self, src: &[f32], dst: &mut [u8]) {
-                match self { $(Self::$variant => encode_blocks(src, blocks::cast_mut::<blocks::$block>(dst)),)* }
+            fn encode_as(self, src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
+                assert_eq!(src.len() / self.block_elems() * self.block_bytes(), dst.len(), "elements do not match blocks");
+                assert!(src.len().is_multiple_of(self.block_elems()), "whole blocks");
+                match self { $(Self::$variant => blocks::$block::encode(src, importance, blocks::cast_mut(dst)),)* }
             }
 
             /// Decodes `src` to f32, exactly as the reference does.
@@ -140,13 +138,6 @@ macro_rules! define_tensor_type {
 }
 for_each_tensor_type!(define_tensor_type);
 
-fn encode_blocks<B: Codec>(src: &[f32], dst: &mut [B]) {
-    assert_eq!(src.len(), dst.len() * B::ELEMS, "elements do not match blocks");
-    for (values, block) in src.chunks_exact(B::ELEMS).zip(dst) {
-        *block = B::encode(values);
-    }
-}
-
 fn decode_blocks<B: Codec>(src: &[B], dst: &mut [f32]) {
     assert_eq!(dst.len(), src.len() * B::ELEMS, "elements do not match blocks");
     for (block, values) in src.iter().zip(dst.chunks_exact_mut(B::ELEMS)) {
@@ -158,6 +149,25 @@ impl TensorType {
     /// Its id in GGUF files.
     pub const fn id(self) -> u32 {
         self as u32
+    }
+
+    /// Encodes `src` by the reference algorithm of the format.
+    ///
+    /// # Panics
+    /// If `src` is not a whole number of blocks or `dst` is not exactly as long as its encoding.
+    pub fn encode(self, src: &[f32], dst: &mut [u8]) {
+        self.encode_as(src, None, dst);
+    }
+
+    /// The same with an importance per column: its mean squared activation. Errors in columns that matter then count
+    /// for more. Floats and Q8_0 have no use for it.
+    ///
+    /// # Panics
+    /// As [`encode`](Self::encode), or if `src` is not whole rows of `importance.len()` elements, each of whole blocks.
+    pub fn encode_weighted(self, src: &[f32], importance: &[f32], dst: &mut [u8]) {
+        let cols = importance.len();
+        assert!(cols != 0 && src.len().is_multiple_of(cols) && self.row_bytes(cols).is_some(), "whole rows");
+        self.encode_as(src, Some(importance), dst);
     }
 
     /// Whether elements are integers with block scales, rather than floats.

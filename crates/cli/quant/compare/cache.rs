@@ -8,7 +8,7 @@ use super::{Args, Contestant};
 use crate::exit::{self, Failure};
 use crate::progress::{Bar, Unit};
 use pythia_checkpoint::Checkpoint;
-use pythia_convert::{FilePlan, Level, Plan, Provenance, Recipe, Request, RunOptions};
+use pythia_convert::{FilePlan, Level, Plan, Provenance, Request, RunOptions};
 use pythia_gguf::Metadata;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -31,7 +31,7 @@ impl Cache {
         let name = &provenance.name;
         let folder = args.cache.join(format!("{name}-{}", digest(checkpoint.files()).map_err(Failure::io)?));
         let files = levels.iter().map(|&level| (level, folder.join(format!("{name}-{level}.gguf")))).collect();
-        let request = Request { files, recipe: Recipe::default(), provenance };
+        let request = Request { files, provenance, ..Request::default() };
         let plan = pythia_convert::plan(checkpoint, &request)?;
         Ok(Self { folder, plan, request })
     }

@@ -1,9 +1,10 @@
-//! What `convert` prints: a table of tensors, a table of files, or JSON.
+//! What `convert` and `quantize` print: tables of tensors, files and substitutions, or JSON.
 
-use super::Written;
 use crate::report::format_bytes;
 use crate::table::{Align, Table};
-use pythia_convert::{FilePlan, Plan};
+use pythia_convert::plan::Fallback;
+use pythia_convert::{FilePlan, Plan, Written};
+use pythia_tensor::TensorType;
 use serde::Serialize;
 
 /// What a run added to its plan.
@@ -21,10 +22,9 @@ pub(super) fn text(plan: &Plan, outcome: Option<Outcome<'_>>, with_tensors: bool
         text.push('\n');
     }
     text += &files(plan, outcome).to_terminal();
-    for file in &plan.files {
-        for fallback in file.fallbacks() {
-            text += &format!("{}: {fallback}\n", file.level);
-        }
+    if let Some(table) = substitutions(plan) {
+        text +=
+            &format!("\nnot stored as they should be, because rows are not whole blocks:\n{}\n", table.to_terminal());
     }
     match outcome {
         Some(outcome) => text += &summary(plan, outcome),
@@ -41,8 +41,11 @@ fn summary(plan: &Plan, outcome: Outcome<'_>) -> String {
 
 /// A row per tensor: where it comes from, and what it becomes in each file.
 fn tensors(plan: &Plan) -> Table {
-    let mut columns =
-        vec![("tensor".to_owned(), Align::Left), ("shape".to_owned(), Align::Left), ("source".to_owned(), Align::Left)];
+    let mut columns = ["tensor", "shape", "source"].map(|title| (title.to_owned(), Align::Left)).to_vec();
+    let with_importance = plan.tensors.iter().any(|tensor| tensor.importance.is_some());
+    if with_importance {
+        columns.push(("importance".to_owned(), Align::Left));
+    }
     for file in &plan.files {
         columns.push((file.level.to_string(), Align::Left));
         columns.push(("bytes".to_owned(), Align::Right));
@@ -50,7 +53,10 @@ fn tensors(plan: &Plan) -> Table {
     let mut table = Table::new(columns);
     for (index, tensor) in plan.tensors.iter().enumerate() {
         let shape = tensor.shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" x ");
-        let mut row = vec![tensor.name.clone(), shape, tensor.source.dtype.to_string()];
+        let mut row = vec![tensor.name.clone(), shape, tensor.source.ty.to_string()];
+        if with_importance {
+            row.push(if tensor.importance.is_some() { "yes" } else { "" }.to_owned());
+        }
         for file in &plan.files {
             let info = &file.layout.tensors()[index];
             row.push(info.ty.name().to_owned());
@@ -88,6 +94,47 @@ fn files(plan: &Plan, outcome: Option<Outcome<'_>>) -> Table {
         table.push(row);
     }
     table
+}
+
+/// A row per file, kind of tensor and type: a model of 24 blocks has 24 tensors of a kind. `None` without any.
+fn substitutions(plan: &Plan) -> Option<Table> {
+    /// What is the same for tensors in one row: file, kind, wanted type, elements of a row, used type.
+    type Key = (usize, String, TensorType, u64, TensorType);
+    let mut groups: Vec<(Key, usize)> = Vec::new();
+    for (index, file) in plan.files.iter().enumerate() {
+        for Fallback { tensor, wanted, row_elems, used } in file.fallbacks() {
+            let key = (index, kind(tensor), wanted, row_elems, used);
+            match groups.iter_mut().find(|(other, _)| *other == key) {
+                Some((_, n)) => *n += 1,
+                None => groups.push((key, 1)),
+            }
+        }
+    }
+    if groups.is_empty() {
+        return None;
+    }
+    let mut table = Table::new([
+        ("type", Align::Left),
+        ("tensors", Align::Left),
+        ("number", Align::Right),
+        ("row", Align::Right),
+        ("wanted", Align::Left),
+        ("block", Align::Right),
+        ("stored as", Align::Left),
+    ]);
+    for ((index, kind, wanted, row_elems, used), n) in groups {
+        let level = plan.files[index].level.to_string();
+        let block = wanted.block_elems().to_string();
+        let (wanted, used) = (wanted.to_string(), used.to_string());
+        table.push(vec![level, kind, n.to_string(), row_elems.to_string(), wanted, block, used]);
+    }
+    Some(table)
+}
+
+/// The name of a tensor for all blocks: `blk.*.ffn_up.weight`.
+fn kind(tensor: &str) -> String {
+    let parts = tensor.split('.').map(|part| if part.parse::<u32>().is_ok() { "*" } else { part });
+    parts.collect::<Vec<_>>().join(".")
 }
 
 /// The report for programs.
@@ -128,6 +175,8 @@ struct JsonTensor {
     name: String,
     shape: Vec<usize>,
     source: &'static str,
+    /// Whether the importance of its columns is known.
+    importance: bool,
     #[serde(rename = "type")]
     ty: &'static str,
     offset: u64,
@@ -155,7 +204,8 @@ fn json_file(plan: &Plan, file: &FilePlan, written: Option<&Written>) -> JsonFil
     let tensors = plan.tensors.iter().zip(file.layout.tensors()).map(|(tensor, info)| JsonTensor {
         name: tensor.name.clone(),
         shape: tensor.shape.clone(),
-        source: tensor.source.dtype.name(),
+        source: tensor.source.ty.name(),
+        importance: tensor.importance.is_some(),
         ty: info.ty.name(),
         offset: info.offset,
         bytes: info.n_bytes,

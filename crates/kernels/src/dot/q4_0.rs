@@ -1,6 +1,6 @@
 //! Q4_0: nibbles around 8.
 
-use super::Format;
+use super::{Column, Format};
 use crate::isa::Isa;
 use pythia_tensor::blocks::Q4_0;
 use std::mem::offset_of;
@@ -8,26 +8,23 @@ use std::mem::offset_of;
 impl Format for Q4_0 {
     const OFFSET: i32 = 8;
 
-    #[inline(always)]
-    unsafe fn codes<I: Isa>(isa: I, block: *const Self, _unit: usize) -> I::B {
-        // SAFETY: the caller has a readable block.
-        unsafe {
-            let p = block.cast::<u8>();
-            isa.nibbles(p.add(offset_of!(Self, qs)))
-        }
-    }
+    type Header<I: Isa> = I::F;
 
     #[inline(always)]
-    unsafe fn codes_of_two<I: Isa>(isa: I, a: *const Self, b: *const Self, _unit: usize) -> [I::B; 2] {
-        let qs = offset_of!(Self, qs);
+    unsafe fn header<I: Isa>(isa: I, rows: Column<Self>) -> I::F {
         // SAFETY: the caller has readable blocks.
-        unsafe { isa.nibbles_of_two(a.cast::<u8>().add(qs), b.cast::<u8>().add(qs)) }
+        unsafe { rows.f16(isa, offset_of!(Self, d)) }
     }
 
     #[inline(always)]
-    unsafe fn scales<I: Isa>(isa: I, block: *const Self, stride: usize, _unit: usize, _supers: I::F) -> [I::F; 2] {
-        // SAFETY: the caller has 16 readable blocks.
-        let d = unsafe { isa.gather_f16(block.cast::<u8>().add(offset_of!(Self, d)), stride) };
+    fn scales<I: Isa>(_: I, d: I::F, _unit: usize) -> [I::F; 2] {
         [d; 2]
+    }
+
+    #[inline(always)]
+    unsafe fn codes<I: Isa>(isa: I, part: Column<Self>, _unit: usize) -> [I::B; 2] {
+        // SAFETY: the caller has readable blocks.
+        let qs = unsafe { part.bytes(isa, offset_of!(Self, qs)) };
+        [isa.and(qs, 15), isa.shr(qs, 4)]
     }
 }

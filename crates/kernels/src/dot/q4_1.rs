@@ -1,6 +1,6 @@
 //! Q4_1: nibbles, scale and minimum.
 
-use super::Format;
+use super::{Column, Format, f16_pairs};
 use crate::isa::Isa;
 use pythia_tensor::blocks::Q4_1;
 use std::mem::offset_of;
@@ -9,32 +9,29 @@ impl Format for Q4_1 {
     const AFFINE: bool = true;
     const OFFSET: i32 = 0;
 
-    #[inline(always)]
-    unsafe fn codes<I: Isa>(isa: I, block: *const Self, _unit: usize) -> I::B {
-        // SAFETY: the caller has a readable block.
-        unsafe {
-            let p = block.cast::<u8>();
-            isa.nibbles(p.add(offset_of!(Self, qs)))
-        }
-    }
+    /// Scale and minimum.
+    type Header<I: Isa> = [I::F; 2];
 
     #[inline(always)]
-    unsafe fn codes_of_two<I: Isa>(isa: I, a: *const Self, b: *const Self, _unit: usize) -> [I::B; 2] {
-        let qs = offset_of!(Self, qs);
+    unsafe fn header<I: Isa>(isa: I, rows: Column<Self>) -> [I::F; 2] {
         // SAFETY: the caller has readable blocks.
-        unsafe { isa.nibbles_of_two(a.cast::<u8>().add(qs), b.cast::<u8>().add(qs)) }
+        f16_pairs(isa, unsafe { rows.words(isa, offset_of!(Self, d)) }[0])
     }
 
     #[inline(always)]
-    unsafe fn scales<I: Isa>(isa: I, block: *const Self, stride: usize, _unit: usize, _supers: I::F) -> [I::F; 2] {
-        // SAFETY: the caller has 16 readable blocks.
-        let d = unsafe { isa.gather_f16(block.cast::<u8>().add(offset_of!(Self, d)), stride) };
+    fn scales<I: Isa>(_: I, [d, _]: [I::F; 2], _unit: usize) -> [I::F; 2] {
         [d; 2]
     }
 
     #[inline(always)]
-    unsafe fn mins<I: Isa>(isa: I, block: *const Self, stride: usize, _unit: usize, _half: usize) -> I::F {
-        // SAFETY: the caller has 16 readable blocks.
-        unsafe { isa.gather_f16(block.cast::<u8>().add(offset_of!(Self, m)), stride) }
+    fn mins<I: Isa>(_: I, [_, m]: [I::F; 2], _unit: usize) -> [I::F; 2] {
+        [m; 2]
+    }
+
+    #[inline(always)]
+    unsafe fn codes<I: Isa>(isa: I, part: Column<Self>, _unit: usize) -> [I::B; 2] {
+        // SAFETY: the caller has readable blocks.
+        let qs = unsafe { part.bytes(isa, offset_of!(Self, qs)) };
+        [isa.and(qs, 15), isa.shr(qs, 4)]
     }
 }

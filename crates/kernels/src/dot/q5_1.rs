@@ -1,6 +1,6 @@
 //! Q5_1: nibbles with a fifth bit, scale and minimum.
 
-use super::Format;
+use super::{Column, Format, f16_pairs, q5_0};
 use crate::isa::Isa;
 use pythia_tensor::blocks::Q5_1;
 use std::mem::offset_of;
@@ -9,25 +9,28 @@ impl Format for Q5_1 {
     const AFFINE: bool = true;
     const OFFSET: i32 = 0;
 
+    /// Scale and minimum.
+    type Header<I: Isa> = [I::F; 2];
+
     #[inline(always)]
-    unsafe fn codes<I: Isa>(isa: I, block: *const Self, _unit: usize) -> I::B {
-        // SAFETY: the caller has a readable block.
-        unsafe {
-            let p = block.cast::<u8>();
-            isa.or(isa.nibbles(p.add(offset_of!(Self, qs))), isa.fifth_bits(p.add(offset_of!(Self, qh))))
-        }
+    unsafe fn header<I: Isa>(isa: I, rows: Column<Self>) -> [I::F; 2] {
+        // SAFETY: the caller has readable blocks.
+        f16_pairs(isa, unsafe { rows.words(isa, offset_of!(Self, d)) }[0])
     }
 
     #[inline(always)]
-    unsafe fn scales<I: Isa>(isa: I, block: *const Self, stride: usize, _unit: usize, _supers: I::F) -> [I::F; 2] {
-        // SAFETY: the caller has 16 readable blocks.
-        let d = unsafe { isa.gather_f16(block.cast::<u8>().add(offset_of!(Self, d)), stride) };
+    fn scales<I: Isa>(_: I, [d, _]: [I::F; 2], _unit: usize) -> [I::F; 2] {
         [d; 2]
     }
 
     #[inline(always)]
-    unsafe fn mins<I: Isa>(isa: I, block: *const Self, stride: usize, _unit: usize, _half: usize) -> I::F {
-        // SAFETY: the caller has 16 readable blocks.
-        unsafe { isa.gather_f16(block.cast::<u8>().add(offset_of!(Self, m)), stride) }
+    fn mins<I: Isa>(_: I, [_, m]: [I::F; 2], _unit: usize) -> [I::F; 2] {
+        [m; 2]
+    }
+
+    #[inline(always)]
+    unsafe fn codes<I: Isa>(isa: I, part: Column<Self>, _unit: usize) -> [I::B; 2] {
+        // SAFETY: the caller has readable blocks.
+        unsafe { q5_0::codes(isa, part, offset_of!(Self, qs), offset_of!(Self, qh)) }
     }
 }

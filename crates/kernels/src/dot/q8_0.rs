@@ -1,6 +1,6 @@
 //! Q8_0: signed bytes.
 
-use super::Format;
+use super::{Column, Format};
 use crate::isa::Isa;
 use pythia_tensor::blocks::Q8_0;
 use std::mem::offset_of;
@@ -9,16 +9,23 @@ impl Format for Q8_0 {
     const SIGNED: bool = true;
     const OFFSET: i32 = 0;
 
+    type Header<I: Isa> = I::F;
+
     #[inline(always)]
-    unsafe fn codes<I: Isa>(isa: I, block: *const Self, _unit: usize) -> I::B {
-        // SAFETY: the caller has a readable block.
-        unsafe { isa.prepare_i8(isa.bytes(block.cast::<u8>().add(offset_of!(Self, q)))) }
+    unsafe fn header<I: Isa>(isa: I, rows: Column<Self>) -> I::F {
+        // SAFETY: the caller has readable blocks.
+        unsafe { rows.f16(isa, offset_of!(Self, d)) }
     }
 
     #[inline(always)]
-    unsafe fn scales<I: Isa>(isa: I, block: *const Self, stride: usize, _unit: usize, _supers: I::F) -> [I::F; 2] {
-        // SAFETY: the caller has 16 readable blocks.
-        let d = unsafe { isa.gather_f16(block.cast::<u8>().add(offset_of!(Self, d)), stride) };
+    fn scales<I: Isa>(_: I, d: I::F, _unit: usize) -> [I::F; 2] {
         [d; 2]
+    }
+
+    #[inline(always)]
+    unsafe fn codes<I: Isa>(isa: I, part: Column<Self>, _unit: usize) -> [I::B; 2] {
+        // SAFETY: the caller has readable blocks.
+        let q = unsafe { part.bytes_32(isa, offset_of!(Self, q)) };
+        [isa.prepare_i8(q[0]), isa.prepare_i8(q[1])]
     }
 }

@@ -1,6 +1,7 @@
 //! The verbs on AVX2 with FMA and F16C: two registers per float vector.
 
 use super::Isa;
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 /// Proof of the features in the `isas!` row.
@@ -21,8 +22,10 @@ unsafe impl Isa for Avx2 {
     type N = [__m256i; 2];
     type B = __m256i;
     type Q = __m256i;
-    type P = [__m256i; 2];
+    type Parts<V: Copy> = [V; 8]; // rows p and p + 8
 
+    const PARTS: usize = 8;
+    const UNROLL: bool = true;
     const I8_BIAS: i32 = 0; // the sign trick below takes signed codes as they are
     const GEMM_TOKENS: usize = 3; // 6 integer and 6 float accumulators of the 16 registers
     const FLOAT_TILE: (usize, usize) = (2, 2);
@@ -52,15 +55,6 @@ unsafe impl Isa for Avx2 {
         unsafe fn gather_f16(self, p: *const u8, stride: usize) -> [__m256; 2] {
             let (lo, hi) = gather_16_words(p, stride);
             [_mm256_cvtph_ps(lo), _mm256_cvtph_ps(hi)]
-        }
-        unsafe fn gather_i8_pairs(self, p: *const u8, stride: usize) -> [[__m256; 2]; 2] {
-            let (lo, hi) = gather_16_words(p, stride);
-            let first = |pairs| _mm_srai_epi16::<8>(_mm_slli_epi16::<8>(pairs));
-            let float = |words| _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(words));
-            [
-                [float(first(lo)), float(first(hi))],
-                [float(_mm_srai_epi16::<8>(lo)), float(_mm_srai_epi16::<8>(hi))],
-            ]
         }
         fn add(self, a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
             [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])]
@@ -110,6 +104,36 @@ unsafe impl Isa for Avx2 {
         fn add_int(self, a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
             [_mm256_add_epi32(a[0], b[0]), _mm256_add_epi32(a[1], b[1])]
         }
+        unsafe fn load_int(self, p: *const u32) -> [__m256i; 2] {
+            let p = p.cast::<__m256i>();
+            [_mm256_loadu_si256(p), _mm256_loadu_si256(p.add(1))]
+        }
+        unsafe fn store_int(self, p: *mut u32, v: [__m256i; 2]) -> () {
+            let p = p.cast::<__m256i>();
+            _mm256_storeu_si256(p, v[0]);
+            _mm256_storeu_si256(p.add(1), v[1]);
+        }
+        fn or_int(self, a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
+            [_mm256_or_si256(a[0], b[0]), _mm256_or_si256(a[1], b[1])]
+        }
+        fn and_int(self, a: [__m256i; 2], mask: u32) -> [__m256i; 2] {
+            let mask = _mm256_set1_epi32(mask as i32);
+            [_mm256_and_si256(a[0], mask), _mm256_and_si256(a[1], mask)]
+        }
+        fn shl_int(self, a: [__m256i; 2], by: usize) -> [__m256i; 2] {
+            let by = _mm_cvtsi32_si128(by as i32);
+            [_mm256_sll_epi32(a[0], by), _mm256_sll_epi32(a[1], by)]
+        }
+        fn shr_int(self, a: [__m256i; 2], by: usize) -> [__m256i; 2] {
+            let by = _mm_cvtsi32_si128(by as i32);
+            [_mm256_sra_epi32(a[0], by), _mm256_sra_epi32(a[1], by)]
+        }
+        fn half_to_float(self, a: [__m256i; 2]) -> [__m256; 2] {
+            // Packing works within 128-bit lanes; the permutation puts the runs of four back in order.
+            let a = self.and_int(a, 0xFFFF);
+            let halves = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(a[0], a[1]));
+            [_mm256_cvtph_ps(_mm256_castsi256_si128(halves)), _mm256_cvtph_ps(_mm256_extracti128_si256::<1>(halves))]
+        }
         unsafe fn store_i8(self, p: *mut u8, v: [__m256i; 2]) -> () {
             // Packing works within 128-bit lanes; the permutation puts the four-byte runs back in order.
             let words = _mm256_packs_epi32(v[0], v[1]);
@@ -118,38 +142,53 @@ unsafe impl Isa for Avx2 {
             _mm_storeu_si128(p.cast(), _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(bytes, order)))
         }
 
-        unsafe fn bytes(self, p: *const u8) -> __m256i { _mm256_loadu_si256(p.cast()) }
-        unsafe fn store_bytes(self, p: *mut u8, v: __m256i) -> () { _mm256_storeu_si256(p.cast(), v) }
-        unsafe fn nibbles(self, p: *const u8) -> __m256i { nibbles(p) }
-        unsafe fn fifth_bits(self, p: *const u8) -> __m256i {
+        fn splat_bytes(self, x: u8) -> __m256i { _mm256_set1_epi8(x as i8) }
+        unsafe fn rows(self, p: *const u8, stride: usize) -> __m256i {
+            let row = |i: usize| _mm_loadu_si128(p.add(i * stride).cast());
+            _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(row(0)), row(1))
+        }
+        unsafe fn repeated(self, p: *const u8) -> __m256i {
+            _mm256_broadcastsi128_si256(_mm_loadu_si128(p.cast()))
+        }
+        unsafe fn fifth_bits(self, p: *const u8, stride: usize) -> [__m256i; 2] {
             // Byte j / 8 of the word to byte j, then its bit j % 8 alone, then 16 where it is set.
-            let word = _mm256_set1_epi32(p.cast::<i32>().read_unaligned());
-            let spread = _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303);
+            let word = |i: usize| _mm256_set1_epi32(p.add(i * stride).cast::<i32>().read_unaligned());
+            let words = _mm256_blend_epi32::<0xF0>(word(0), word(1));
             let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
-            let chosen = _mm256_and_si256(_mm256_shuffle_epi8(word, spread), bit);
-            _mm256_and_si256(_mm256_cmpeq_epi8(chosen, bit), _mm256_set1_epi8(16))
+            let half = |spread| {
+                let bytes = _mm256_shuffle_epi8(words, _mm256_broadcastsi128_si256(spread));
+                let set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
+                _mm256_and_si256(set, _mm256_set1_epi8(16))
+            };
+            let first = _mm_set_epi64x(0x0101_0101_0101_0101, 0);
+            [half(first), half(_mm_add_epi8(first, _mm_set1_epi8(2)))]
         }
         fn or(self, a: __m256i, b: __m256i) -> __m256i { _mm256_or_si256(a, b) }
         fn and(self, a: __m256i, mask: u8) -> __m256i { _mm256_and_si256(a, _mm256_set1_epi8(mask as i8)) }
         fn prepare_i8(self, a: __m256i) -> __m256i { a }
-        unsafe fn doubled(self, p: *const u8) -> [__m256i; 2] {
-            let p = p.cast::<__m128i>();
-            [
-                _mm256_broadcastsi128_si256(_mm_loadu_si128(p)),
-                _mm256_broadcastsi128_si256(_mm_loadu_si128(p.add(1))),
-            ]
+        fn shr(self, a: __m256i, by: usize) -> __m256i {
+            let words = _mm256_srl_epi16(a, _mm_cvtsi32_si128(by as i32));
+            _mm256_and_si256(words, _mm256_set1_epi8((0xFF_u8 >> by) as i8))
         }
-        unsafe fn nibbles_of_two(self, p: *const u8, q: *const u8) -> [__m256i; 2] { nibbles_of_two(p, q) }
-        fn regroup(self, a: __m256i, b: __m256i) -> [__m256i; 2] { regroup(a, b) }
+        fn shl(self, a: __m256i, by: usize) -> __m256i {
+            let words = _mm256_sll_epi16(a, _mm_cvtsi32_si128(by as i32));
+            _mm256_and_si256(words, _mm256_set1_epi8((0xFF_u8 << by) as i8))
+        }
+        fn lookup(self, table: __m256i, indices: __m256i) -> __m256i { _mm256_shuffle_epi8(table, indices) }
+        fn transpose(self, rows: [__m256i; 8]) -> [[__m256i; 2]; 4] {
+            let a = transpose_4(rows[0], rows[1], rows[2], rows[3]);
+            let b = transpose_4(rows[4], rows[5], rows[6], rows[7]);
+            [regroup(a[0], b[0]), regroup(a[1], b[1]), regroup(a[2], b[2]), regroup(a[3], b[3])]
+        }
         fn zero_quads(self) -> __m256i { _mm256_setzero_si256() }
         fn dot_u7(self, acc: __m256i, w: __m256i, a: __m256i) -> __m256i { _mm256_add_epi32(acc, dot_unsigned(w, a)) }
         fn dot_i8(self, acc: __m256i, w: __m256i, a: __m256i) -> __m256i {
             _mm256_add_epi32(acc, dot_unsigned(_mm256_abs_epi8(w), _mm256_sign_epi8(a, w)))
         }
-        fn reduce(self, parts: [__m256i; 8]) -> [__m256i; 2] { reduce_8(parts) }
-        unsafe fn panel(self, p: *const u8) -> [__m256i; 2] {
-            let p = p.cast::<__m256i>();
-            [_mm256_loadu_si256(p), _mm256_loadu_si256(p.add(1))]
+        fn reduce(self, rows: [__m256i; 8]) -> [__m256i; 2] {
+            // Two levels of horizontal adds leave, per 128-bit half, the sums of four rows.
+            let two = |i: usize| _mm256_hadd_epi32(rows[i], rows[i + 1]);
+            regroup(_mm256_hadd_epi32(two(0), two(2)), _mm256_hadd_epi32(two(4), two(6)))
         }
         fn dot4_u7(self, acc: [__m256i; 2], w: [__m256i; 2], a: i32) -> [__m256i; 2] {
             let a = _mm256_set1_epi32(a);
@@ -161,21 +200,14 @@ unsafe impl Isa for Avx2 {
             [_mm256_add_epi32(acc[0], one(w[0])), _mm256_add_epi32(acc[1], one(w[1]))]
         }
         fn prefetch(self, p: *const u8) -> () { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+        fn in_order(self) -> () { asm!("", options(readonly, nostack, preserves_flags)) }
     }
 
     #[inline(always)]
-    fn shr<const N: i32>(self, a: __m256i) -> __m256i {
-        // SAFETY: the token proves AVX2.
-        unsafe { shr_bytes::<N>(a) }
-    }
-    #[inline(always)]
-    fn shl<const N: i32>(self, a: __m256i) -> __m256i {
-        // SAFETY: the token proves AVX2.
-        unsafe { shl_bytes::<N>(a) }
+    fn parts<V: Copy>(self, v: V) -> [V; 8] {
+        [v; 8]
     }
 }
-
-// What AVX-512 shares.
 
 /// Sums of four neighbouring products. `w <= 128` and `|a| <= 127`, so that two products fit 16 bits: 2 * 128 * 127.
 ///
@@ -187,33 +219,36 @@ unsafe fn dot_unsigned(w: __m256i, a: __m256i) -> __m256i {
     unsafe { _mm256_madd_epi16(_mm256_maddubs_epi16(w, a), _mm256_set1_epi16(1)) }
 }
 
+/// Words 0, 1, 2 and 3 of four rows, in each half.
+///
 /// # Safety
 /// AVX2.
 #[inline(always)]
-pub(super) unsafe fn shr_bytes<const N: i32>(a: __m256i) -> __m256i {
+unsafe fn transpose_4(a: __m256i, b: __m256i, c: __m256i, d: __m256i) -> [__m256i; 4] {
     // SAFETY: the caller has AVX2.
-    unsafe { _mm256_and_si256(_mm256_srli_epi16::<N>(a), _mm256_set1_epi8((0xFF_u8 >> N) as i8)) }
-}
-
-/// # Safety
-/// AVX2.
-#[inline(always)]
-pub(super) unsafe fn shl_bytes<const N: i32>(a: __m256i) -> __m256i {
-    // SAFETY: the caller has AVX2.
-    unsafe { _mm256_and_si256(_mm256_slli_epi16::<N>(a), _mm256_set1_epi8((0xFF_u8 << N) as i8)) }
-}
-
-/// # Safety
-/// 16 readable bytes, and AVX2.
-#[inline(always)]
-pub(super) unsafe fn nibbles(p: *const u8) -> __m256i {
-    // SAFETY: the caller's promise.
     unsafe {
-        let b = _mm_loadu_si128(p.cast());
-        let both = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(b), _mm_srli_epi16::<4>(b));
-        _mm256_and_si256(both, _mm256_set1_epi8(15))
+        let low = [_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d)];
+        let high = [_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d)];
+        [
+            _mm256_unpacklo_epi64(low[0], low[1]),
+            _mm256_unpackhi_epi64(low[0], low[1]),
+            _mm256_unpacklo_epi64(high[0], high[1]),
+            _mm256_unpackhi_epi64(high[0], high[1]),
+        ]
     }
 }
+
+/// The lower halves of both, then the upper halves.
+///
+/// # Safety
+/// AVX2.
+#[inline(always)]
+unsafe fn regroup(a: __m256i, b: __m256i) -> [__m256i; 2] {
+    // SAFETY: the caller has AVX2.
+    unsafe { [_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b)] }
+}
+
+// What AVX-512 shares.
 
 /// # Safety
 /// 16 readable words `stride` bytes apart, and AVX2.
@@ -256,40 +291,5 @@ pub(super) unsafe fn max_8(a: __m256) -> f32 {
         let a = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
         let a = _mm_max_ps(a, _mm_movehl_ps(a, a));
         _mm_cvtss_f32(_mm_max_ss(a, _mm_movehdup_ps(a)))
-    }
-}
-
-/// # Safety
-/// 16 readable bytes behind each, and AVX2.
-#[inline(always)]
-pub(super) unsafe fn nibbles_of_two(p: *const u8, q: *const u8) -> [__m256i; 2] {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let (p, q) = (_mm_loadu_si128(p.cast()), _mm_loadu_si128(q.cast()));
-        let both = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(p), q);
-        let mask = _mm256_set1_epi8(15);
-        [_mm256_and_si256(both, mask), _mm256_and_si256(_mm256_srli_epi16::<4>(both), mask)]
-    }
-}
-
-/// # Safety
-/// AVX2.
-#[inline(always)]
-pub(super) unsafe fn regroup(a: __m256i, b: __m256i) -> [__m256i; 2] {
-    // SAFETY: the caller has AVX2.
-    unsafe { [_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b)] }
-}
-
-/// Two levels of horizontal adds leave, per 128-bit half, the sums of four parts; the halves are then regrouped.
-///
-/// # Safety
-/// AVX2.
-#[inline(always)]
-pub(super) unsafe fn reduce_8(p: [__m256i; 8]) -> [__m256i; 2] {
-    // SAFETY: the caller has AVX2.
-    unsafe {
-        let four =
-            |i: usize| _mm256_hadd_epi32(_mm256_hadd_epi32(p[i], p[i + 1]), _mm256_hadd_epi32(p[i + 2], p[i + 3]));
-        regroup(four(0), four(4))
     }
 }

@@ -1,6 +1,7 @@
 //! The verbs on AVX-512 with VNNI: one register per float vector.
 
 use super::Isa;
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 /// Proof of the features in the `isas!` row.
@@ -19,10 +20,12 @@ impl Avx512 {
 unsafe impl Isa for Avx512 {
     type F = __m512;
     type N = __m512i;
-    type B = __m256i;
-    type Q = __m256i;
-    type P = __m512i;
+    type B = __m512i;
+    type Q = __m512i;
+    type Parts<V: Copy> = [V; 4]; // rows p, p + 4, p + 8 and p + 12
 
+    const PARTS: usize = 4;
+    const UNROLL: bool = true;
     const I8_BIAS: i32 = 128; // vpdpbusd takes unsigned x signed
     const GEMM_TOKENS: usize = 12; // 12 integer and 12 float accumulators of the 32 registers
     const FLOAT_TILE: (usize, usize) = (4, 4);
@@ -42,13 +45,6 @@ unsafe impl Isa for Avx512 {
         unsafe fn gather_f16(self, p: *const u8, stride: usize) -> __m512 {
             let (lo, hi) = super::avx2::gather_16_words(p, stride);
             _mm512_cvtph_ps(_mm256_set_m128i(hi, lo))
-        }
-        unsafe fn gather_i8_pairs(self, p: *const u8, stride: usize) -> [__m512; 2] {
-            let (lo, hi) = super::avx2::gather_16_words(p, stride);
-            let pairs = _mm256_set_m128i(hi, lo);
-            let first = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(pairs));
-            let float = |words| _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(words));
-            [float(first), float(_mm256_srai_epi16::<8>(pairs))]
         }
         fn add(self, a: __m512, b: __m512) -> __m512 { _mm512_add_ps(a, b) }
         fn sub(self, a: __m512, b: __m512) -> __m512 { _mm512_sub_ps(a, b) }
@@ -78,35 +74,67 @@ unsafe impl Isa for Avx512 {
             _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_add_epi32(n, _mm512_set1_epi32(127))))
         }
         fn splat_int(self, x: i32) -> __m512i { _mm512_set1_epi32(x) }
+        unsafe fn load_int(self, p: *const u32) -> __m512i { _mm512_loadu_si512(p.cast()) }
+        unsafe fn store_int(self, p: *mut u32, v: __m512i) -> () { _mm512_storeu_si512(p.cast(), v) }
         fn add_int(self, a: __m512i, b: __m512i) -> __m512i { _mm512_add_epi32(a, b) }
+        fn or_int(self, a: __m512i, b: __m512i) -> __m512i { _mm512_or_si512(a, b) }
+        fn and_int(self, a: __m512i, mask: u32) -> __m512i { _mm512_and_si512(a, _mm512_set1_epi32(mask as i32)) }
+        fn shl_int(self, a: __m512i, by: usize) -> __m512i { _mm512_sll_epi32(a, _mm_cvtsi32_si128(by as i32)) }
+        fn shr_int(self, a: __m512i, by: usize) -> __m512i { _mm512_sra_epi32(a, _mm_cvtsi32_si128(by as i32)) }
+        fn half_to_float(self, a: __m512i) -> __m512 { _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a)) }
         unsafe fn store_i8(self, p: *mut u8, v: __m512i) -> () { _mm_storeu_si128(p.cast(), _mm512_cvtepi32_epi8(v)) }
 
-        unsafe fn bytes(self, p: *const u8) -> __m256i { _mm256_loadu_si256(p.cast()) }
-        unsafe fn store_bytes(self, p: *mut u8, v: __m256i) -> () { _mm256_storeu_si256(p.cast(), v) }
-        unsafe fn nibbles(self, p: *const u8) -> __m256i { super::avx2::nibbles(p) }
-        unsafe fn fifth_bits(self, p: *const u8) -> __m256i {
-            _mm256_maskz_set1_epi8(p.cast::<u32>().read_unaligned(), 16)
+        fn splat_bytes(self, x: u8) -> __m512i { _mm512_set1_epi8(x as i8) }
+        unsafe fn rows(self, p: *const u8, stride: usize) -> __m512i {
+            let row = |i: usize| _mm_loadu_si128(p.add(i * stride).cast());
+            let v = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(row(0)), row(1));
+            _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(v, row(2)), row(3))
         }
-        fn or(self, a: __m256i, b: __m256i) -> __m256i { _mm256_or_si256(a, b) }
-        fn and(self, a: __m256i, mask: u8) -> __m256i { _mm256_and_si256(a, _mm256_set1_epi8(mask as i8)) }
-        fn prepare_i8(self, a: __m256i) -> __m256i { _mm256_xor_si256(a, _mm256_set1_epi8(i8::MIN)) }
-        unsafe fn doubled(self, p: *const u8) -> [__m256i; 2] {
-            let p = p.cast::<__m128i>();
+        unsafe fn repeated(self, p: *const u8) -> __m512i { _mm512_broadcast_i32x4(_mm_loadu_si128(p.cast())) }
+        unsafe fn fifth_bits(self, p: *const u8, stride: usize) -> [__m512i; 2] {
+            // Byte j / 8 of the word to byte j, then 16 where its bit j % 8 is set.
+            let word = |i: usize| p.add(i * stride).cast::<i32>().read_unaligned();
+            let v = _mm512_mask_set1_epi32(_mm512_set1_epi32(word(0)), 0x00F0, word(1));
+            let words = _mm512_mask_set1_epi32(_mm512_mask_set1_epi32(v, 0x0F00, word(2)), 0xF000, word(3));
+            let bit = _mm512_set1_epi64(0x8040_2010_0804_0201_u64 as i64);
+            let half = |spread| {
+                let bytes = _mm512_shuffle_epi8(words, _mm512_broadcast_i32x4(spread));
+                _mm512_maskz_set1_epi8(_mm512_test_epi8_mask(bytes, bit), 16)
+            };
+            let first = _mm_set_epi64x(0x0101_0101_0101_0101, 0);
+            [half(first), half(_mm_add_epi8(first, _mm_set1_epi8(2)))]
+        }
+        fn or(self, a: __m512i, b: __m512i) -> __m512i { _mm512_or_si512(a, b) }
+        fn and(self, a: __m512i, mask: u8) -> __m512i { _mm512_and_si512(a, _mm512_set1_epi8(mask as i8)) }
+        fn shr(self, a: __m512i, by: usize) -> __m512i {
+            let words = _mm512_srl_epi16(a, _mm_cvtsi32_si128(by as i32));
+            _mm512_and_si512(words, _mm512_set1_epi8((0xFF_u8 >> by) as i8))
+        }
+        fn shl(self, a: __m512i, by: usize) -> __m512i {
+            let words = _mm512_sll_epi16(a, _mm_cvtsi32_si128(by as i32));
+            _mm512_and_si512(words, _mm512_set1_epi8((0xFF_u8 << by) as i8))
+        }
+        fn lookup(self, table: __m512i, indices: __m512i) -> __m512i { _mm512_shuffle_epi8(table, indices) }
+        fn prepare_i8(self, a: __m512i) -> __m512i { _mm512_xor_si512(a, _mm512_set1_epi8(i8::MIN)) }
+        fn transpose(self, rows: [__m512i; 4]) -> [__m512i; 4] {
+            // Part p has rows p, p + 4, ... in its quarters, so that a transposition within quarters is all of it.
+            let low = [_mm512_unpacklo_epi32(rows[0], rows[1]), _mm512_unpacklo_epi32(rows[2], rows[3])];
+            let high = [_mm512_unpackhi_epi32(rows[0], rows[1]), _mm512_unpackhi_epi32(rows[2], rows[3])];
             [
-                _mm256_broadcastsi128_si256(_mm_loadu_si128(p)),
-                _mm256_broadcastsi128_si256(_mm_loadu_si128(p.add(1))),
+                _mm512_unpacklo_epi64(low[0], low[1]),
+                _mm512_unpackhi_epi64(low[0], low[1]),
+                _mm512_unpacklo_epi64(high[0], high[1]),
+                _mm512_unpackhi_epi64(high[0], high[1]),
             ]
         }
-        unsafe fn nibbles_of_two(self, p: *const u8, q: *const u8) -> [__m256i; 2] { super::avx2::nibbles_of_two(p, q) }
-        fn regroup(self, a: __m256i, b: __m256i) -> [__m256i; 2] { super::avx2::regroup(a, b) }
-        fn zero_quads(self) -> __m256i { _mm256_setzero_si256() }
-        fn dot_u7(self, acc: __m256i, w: __m256i, a: __m256i) -> __m256i { _mm256_dpbusd_epi32(acc, w, a) }
-        fn dot_i8(self, acc: __m256i, w: __m256i, a: __m256i) -> __m256i { _mm256_dpbusd_epi32(acc, w, a) }
-        fn reduce(self, parts: [__m256i; 8]) -> __m512i {
-            let [lo, hi] = super::avx2::reduce_8(parts);
-            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(lo), hi)
+        fn zero_quads(self) -> __m512i { _mm512_setzero_si512() }
+        fn dot_u7(self, acc: __m512i, w: __m512i, a: __m512i) -> __m512i { _mm512_dpbusd_epi32(acc, w, a) }
+        fn dot_i8(self, acc: __m512i, w: __m512i, a: __m512i) -> __m512i { _mm512_dpbusd_epi32(acc, w, a) }
+        fn reduce(self, rows: [__m512i; 4]) -> __m512i {
+            let two = |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+            let (a, b) = (two(rows[0], rows[1]), two(rows[2], rows[3]));
+            _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b))
         }
-        unsafe fn panel(self, p: *const u8) -> __m512i { _mm512_loadu_si512(p.cast()) }
         fn dot4_u7(self, acc: __m512i, w: __m512i, a: i32) -> __m512i {
             _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(a))
         }
@@ -114,16 +142,11 @@ unsafe impl Isa for Avx512 {
             _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(a))
         }
         fn prefetch(self, p: *const u8) -> () { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+        fn in_order(self) -> () { asm!("", options(readonly, nostack, preserves_flags)) }
     }
 
     #[inline(always)]
-    fn shr<const N: i32>(self, a: __m256i) -> __m256i {
-        // SAFETY: the token proves AVX2.
-        unsafe { super::avx2::shr_bytes::<N>(a) }
-    }
-    #[inline(always)]
-    fn shl<const N: i32>(self, a: __m256i) -> __m256i {
-        // SAFETY: the token proves AVX2.
-        unsafe { super::avx2::shl_bytes::<N>(a) }
+    fn parts<V: Copy>(self, v: V) -> [V; 4] {
+        [v; 4]
     }
 }

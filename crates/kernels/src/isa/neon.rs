@@ -89,16 +89,18 @@ fn narrow_f16(v: float32x4_t) -> uint16x4_t {
 
 type F = [float32x4_t; 4];
 type N = [int32x4_t; 4];
-type B = [int8x16_t; 2];
+type B = int8x16_t;
 
 // SAFETY: the token is made only by the dispatcher, which checked the features.
 unsafe impl<const DOT: bool> Isa for Neon<DOT> {
     type F = F;
     type N = N;
     type B = B;
-    type Q = [int32x4_t; 2];
-    type P = [int8x16_t; 4];
+    type Q = int32x4_t;
+    type Parts<V: Copy> = [V; 16];
 
+    const PARTS: usize = 16;
+    const UNROLL: bool = true;
     const I8_BIAS: i32 = 0;
     const GEMM_TOKENS: usize = 3; // 12 integer and 12 float accumulators of the 32 registers
     const FLOAT_TILE: (usize, usize) = (2, 2);
@@ -120,12 +122,6 @@ unsafe impl<const DOT: bool> Isa for Neon<DOT> {
         unsafe fn gather_f16(self, p: *const u8, stride: usize) -> F {
             let h: [u16; 16] = std::array::from_fn(|l| p.add(l * stride).cast::<u16>().read_unaligned());
             self.load_f16(h.as_ptr().cast())
-        }
-        unsafe fn gather_i8_pairs(self, p: *const u8, stride: usize) -> [F; 2] {
-            [0, 1].map(|i| {
-                let v: [i32; 16] = std::array::from_fn(|l| i32::from(*p.add(l * stride + i) as i8));
-                four!(i => vcvtq_f32_s32(vld1q_s32(v.as_ptr().add(4 * i))))
-            })
         }
         fn add(self, a: F, b: F) -> F { four!(i => vaddq_f32(a[i], b[i])) }
         fn sub(self, a: F, b: F) -> F { four!(i => vsubq_f32(a[i], b[i])) }
@@ -151,23 +147,27 @@ unsafe impl<const DOT: bool> Isa for Neon<DOT> {
             four!(i => vreinterpretq_f32_s32(vshlq_n_s32::<23>(vaddq_s32(n[i], vdupq_n_s32(127)))))
         }
         fn splat_int(self, x: i32) -> N { [vdupq_n_s32(x); 4] }
+        unsafe fn load_int(self, p: *const u32) -> N { four!(i => vld1q_s32(p.add(4 * i).cast())) }
+        unsafe fn store_int(self, p: *mut u32, v: N) -> () { four!(i => vst1q_s32(p.add(4 * i).cast(), v[i])); }
         fn add_int(self, a: N, b: N) -> N { four!(i => vaddq_s32(a[i], b[i])) }
+        fn or_int(self, a: N, b: N) -> N { four!(i => vorrq_s32(a[i], b[i])) }
+        fn and_int(self, a: N, mask: u32) -> N { four!(i => vandq_s32(a[i], vdupq_n_s32(mask as i32))) }
+        fn shl_int(self, a: N, by: usize) -> N { four!(i => vshlq_s32(a[i], vdupq_n_s32(by as i32))) }
+        fn shr_int(self, a: N, by: usize) -> N {
+            // A shift by a negative count goes right.
+            four!(i => vshlq_s32(a[i], vdupq_n_s32(-(by as i32))))
+        }
+        fn half_to_float(self, a: N) -> F { four!(i => widen_f16(vmovn_u32(vreinterpretq_u32_s32(a[i])))) }
         unsafe fn store_i8(self, p: *mut u8, v: N) -> () {
             let lo = vcombine_s16(vmovn_s32(v[0]), vmovn_s32(v[1]));
             let hi = vcombine_s16(vmovn_s32(v[2]), vmovn_s32(v[3]));
             vst1q_s8(p.cast(), vcombine_s8(vmovn_s16(lo), vmovn_s16(hi)))
         }
 
-        unsafe fn bytes(self, p: *const u8) -> B { [vld1q_s8(p.cast()), vld1q_s8(p.add(16).cast())] }
-        unsafe fn store_bytes(self, p: *mut u8, v: B) -> () {
-            vst1q_s8(p.cast(), v[0]);
-            vst1q_s8(p.add(16).cast(), v[1]);
-        }
-        unsafe fn nibbles(self, p: *const u8) -> B {
-            let b = vld1q_u8(p);
-            [vreinterpretq_s8_u8(vandq_u8(b, vdupq_n_u8(15))), vreinterpretq_s8_u8(vshrq_n_u8::<4>(b))]
-        }
-        unsafe fn fifth_bits(self, p: *const u8) -> B {
+        fn splat_bytes(self, x: u8) -> B { vdupq_n_s8(x as i8) }
+        unsafe fn rows(self, p: *const u8, _stride: usize) -> B { vld1q_s8(p.cast()) }
+        unsafe fn repeated(self, p: *const u8) -> B { vld1q_s8(p.cast()) }
+        unsafe fn fifth_bits(self, p: *const u8, _stride: usize) -> [B; 2] {
             // Byte j / 8 of the word to byte j, then its bit j % 8 alone, then 16 where it is set.
             let bit = vreinterpretq_u8_u64(vdupq_n_u64(0x8040_2010_0804_0201));
             let half = |lo: u8, hi: u8| {
@@ -176,56 +176,52 @@ unsafe impl<const DOT: bool> Isa for Neon<DOT> {
             };
             [half(*p, *p.add(1)), half(*p.add(2), *p.add(3))]
         }
-        fn or(self, a: B, b: B) -> B { [vorrq_s8(a[0], b[0]), vorrq_s8(a[1], b[1])] }
-        fn and(self, a: B, mask: u8) -> B {
-            let m = vdupq_n_s8(mask as i8);
-            [vandq_s8(a[0], m), vandq_s8(a[1], m)]
+        fn or(self, a: B, b: B) -> B { vorrq_s8(a, b) }
+        fn and(self, a: B, mask: u8) -> B { vandq_s8(a, vdupq_n_s8(mask as i8)) }
+        fn shr(self, a: B, by: usize) -> B {
+            vreinterpretq_s8_u8(vshlq_u8(vreinterpretq_u8_s8(a), vdupq_n_s8(-(by as i8))))
         }
+        fn shl(self, a: B, by: usize) -> B { vshlq_s8(a, vdupq_n_s8(by as i8)) }
+        fn lookup(self, table: B, indices: B) -> B { vqtbl1q_s8(table, vreinterpretq_u8_s8(indices)) }
         fn prepare_i8(self, a: B) -> B { a }
-        unsafe fn doubled(self, p: *const u8) -> [B; 2] {
-            let [a, b] = self.bytes(p);
-            [[a, a], [b, b]]
-        }
-        unsafe fn nibbles_of_two(self, p: *const u8, q: *const u8) -> [B; 2] {
-            self.regroup(self.nibbles(p), self.nibbles(q))
-        }
-        fn regroup(self, a: B, b: B) -> [B; 2] { [[a[0], b[0]], [a[1], b[1]]] }
-        fn zero_quads(self) -> [int32x4_t; 2] { [vdupq_n_s32(0); 2] }
-        fn dot_u7(self, acc: [int32x4_t; 2], w: B, a: B) -> [int32x4_t; 2] {
-            [self.sdot(acc[0], w[0], a[0]), self.sdot(acc[1], w[1], a[1])]
-        }
-        fn dot_i8(self, acc: [int32x4_t; 2], w: B, a: B) -> [int32x4_t; 2] { self.dot_u7(acc, w, a) }
-        fn reduce(self, p: [[int32x4_t; 2]; 8]) -> N {
-            let four = |i: usize, h: usize| {
-                vpaddq_s32(vpaddq_s32(p[i][h], p[i + 1][h]), vpaddq_s32(p[i + 2][h], p[i + 3][h]))
+        fn transpose(self, rows: [B; 16]) -> [N; 4] {
+            // Words 0 and 1 of rows i..i + 4, and words 2 and 3.
+            let four = |i: usize| {
+                let word = |r: usize| vreinterpretq_s32_s8(rows[i + r]);
+                let [a, b, c, d] = four!(r => word(r));
+                let pair = |x, y| vreinterpretq_s64_s32(vzip1q_s32(x, y));
+                let pair_high = |x, y| vreinterpretq_s64_s32(vzip2q_s32(x, y));
+                let (low, high) = ([pair(a, b), pair(c, d)], [pair_high(a, b), pair_high(c, d)]);
+                [
+                    vreinterpretq_s32_s64(vzip1q_s64(low[0], low[1])),
+                    vreinterpretq_s32_s64(vzip2q_s64(low[0], low[1])),
+                    vreinterpretq_s32_s64(vzip1q_s64(high[0], high[1])),
+                    vreinterpretq_s32_s64(vzip2q_s64(high[0], high[1])),
+                ]
             };
-            [four(0, 0), four(4, 0), four(0, 1), four(4, 1)]
+            let quarters = four!(i => four(4 * i));
+            four!(w => four!(i => quarters[i][w]))
         }
-        unsafe fn panel(self, p: *const u8) -> [int8x16_t; 4] { four!(i => vld1q_s8(p.add(16 * i).cast())) }
-        fn dot4_u7(self, acc: N, w: [int8x16_t; 4], a: i32) -> N {
+        fn zero_quads(self) -> int32x4_t { vdupq_n_s32(0) }
+        fn dot_u7(self, acc: int32x4_t, w: B, a: B) -> int32x4_t { self.sdot(acc, w, a) }
+        fn dot_i8(self, acc: int32x4_t, w: B, a: B) -> int32x4_t { self.sdot(acc, w, a) }
+        fn reduce(self, rows: [int32x4_t; 16]) -> N {
+            let two = |i: usize| vpaddq_s32(rows[i], rows[i + 1]);
+            four!(i => vpaddq_s32(two(4 * i), two(4 * i + 2)))
+        }
+        fn dot4_u7(self, acc: N, w: N, a: i32) -> N {
             let a = vreinterpretq_s8_s32(vdupq_n_s32(a));
-            four!(i => self.sdot(acc[i], w[i], a))
+            four!(i => self.sdot(acc[i], vreinterpretq_s8_s32(w[i]), a))
         }
-        fn dot4_i8(self, acc: N, w: [int8x16_t; 4], a: i32) -> N { self.dot4_u7(acc, w, a) }
+        fn dot4_i8(self, acc: N, w: N, a: i32) -> N { self.dot4_u7(acc, w, a) }
         fn prefetch(self, p: *const u8) -> () {
             asm!("prfm pldl2keep, [{p}]", p = in(reg) p, options(readonly, nostack, preserves_flags))
         }
+        fn in_order(self) -> () { asm!("", options(readonly, nostack, preserves_flags)) }
     }
 
     #[inline(always)]
-    fn shr<const S: i32>(self, a: B) -> B {
-        // SAFETY: the token proves NEON. A shift by a negative count goes right.
-        unsafe {
-            let by = vdupq_n_s8(-(S as i8));
-            a.map(|x| vreinterpretq_s8_u8(vshlq_u8(vreinterpretq_u8_s8(x), by)))
-        }
-    }
-    #[inline(always)]
-    fn shl<const S: i32>(self, a: B) -> B {
-        // SAFETY: the token proves NEON.
-        unsafe {
-            let by = vdupq_n_s8(S as i8);
-            a.map(|x| vshlq_s8(x, by))
-        }
+    fn parts<V: Copy>(self, v: V) -> [V; 16] {
+        [v; 16]
     }
 }

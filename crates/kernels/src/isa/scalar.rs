@@ -28,10 +28,12 @@ unsafe fn gather<const N: usize>(p: *const u8, stride: usize) -> [[u8; N]; 16] {
 unsafe impl Isa for Scalar {
     type F = [f32; 16];
     type N = [i32; 16];
-    type B = [u8; 32];
-    type Q = [i32; 8];
-    type P = [[u8; 4]; 16];
+    type B = [u8; 16];
+    type Q = [i32; 4];
+    type Parts<V: Copy> = [V; 16];
 
+    const PARTS: usize = 16;
+    const UNROLL: bool = false;
     const I8_BIAS: i32 = 0;
     const GEMM_TOKENS: usize = 4;
     const FLOAT_TILE: (usize, usize) = (2, 2);
@@ -70,12 +72,6 @@ unsafe impl Isa for Scalar {
     unsafe fn gather_f16(self, p: *const u8, stride: usize) -> [f32; 16] {
         // SAFETY: the caller's promise.
         unsafe { gather::<2>(p, stride) }.map(|b| f16::from_le_bytes(b).to_f32())
-    }
-    #[inline(always)]
-    unsafe fn gather_i8_pairs(self, p: *const u8, stride: usize) -> [[f32; 16]; 2] {
-        // SAFETY: the caller's promise.
-        let pairs = unsafe { gather::<2>(p, stride) };
-        [pairs.map(|b| f32::from(b[0] as i8)), pairs.map(|b| f32::from(b[1] as i8))]
     }
     #[inline(always)]
     fn add(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
@@ -144,8 +140,38 @@ unsafe impl Isa for Scalar {
         [x; 16]
     }
     #[inline(always)]
+    unsafe fn load_int(self, p: *const u32) -> [i32; 16] {
+        // SAFETY: the caller has 64 readable bytes there.
+        unsafe { p.cast::<[i32; 16]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store_int(self, p: *mut u32, v: [i32; 16]) {
+        // SAFETY: the caller has 64 writable bytes there.
+        unsafe { p.cast::<[i32; 16]>().write_unaligned(v) }
+    }
+    #[inline(always)]
     fn add_int(self, a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
         from_fn(|l| a[l] + b[l])
+    }
+    #[inline(always)]
+    fn or_int(self, a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
+        from_fn(|l| a[l] | b[l])
+    }
+    #[inline(always)]
+    fn and_int(self, a: [i32; 16], mask: u32) -> [i32; 16] {
+        a.map(|x| x & mask as i32)
+    }
+    #[inline(always)]
+    fn shl_int(self, a: [i32; 16], by: usize) -> [i32; 16] {
+        a.map(|x| x << by)
+    }
+    #[inline(always)]
+    fn shr_int(self, a: [i32; 16], by: usize) -> [i32; 16] {
+        a.map(|x| x >> by)
+    }
+    #[inline(always)]
+    fn half_to_float(self, a: [i32; 16]) -> [f32; 16] {
+        a.map(|x| f16::from_bits(x as u16).to_f32())
     }
     #[inline(always)]
     unsafe fn store_i8(self, p: *mut u8, v: [i32; 16]) {
@@ -153,93 +179,86 @@ unsafe impl Isa for Scalar {
         unsafe { p.cast::<[u8; 16]>().write(v.map(|x| x as u8)) }
     }
     #[inline(always)]
-    unsafe fn bytes(self, p: *const u8) -> [u8; 32] {
-        // SAFETY: the caller has 32 readable bytes there.
-        unsafe { p.cast::<[u8; 32]>().read() }
+    fn parts<V: Copy>(self, v: V) -> [V; 16] {
+        [v; 16]
     }
     #[inline(always)]
-    unsafe fn store_bytes(self, p: *mut u8, v: [u8; 32]) {
-        // SAFETY: the caller has 32 writable bytes there.
-        unsafe { p.cast::<[u8; 32]>().write(v) }
+    fn splat_bytes(self, x: u8) -> [u8; 16] {
+        [x; 16]
     }
     #[inline(always)]
-    unsafe fn nibbles(self, p: *const u8) -> [u8; 32] {
+    unsafe fn rows(self, p: *const u8, _: usize) -> [u8; 16] {
         // SAFETY: the caller has 16 readable bytes there.
-        let b = unsafe { p.cast::<[u8; 16]>().read() };
-        from_fn(|j| if j < 16 { b[j] & 15 } else { b[j - 16] >> 4 })
+        unsafe { p.cast::<[u8; 16]>().read() }
     }
     #[inline(always)]
-    unsafe fn fifth_bits(self, p: *const u8) -> [u8; 32] {
+    unsafe fn repeated(self, p: *const u8) -> [u8; 16] {
+        // SAFETY: the caller's promise.
+        unsafe { self.rows(p, 0) }
+    }
+    #[inline(always)]
+    unsafe fn fifth_bits(self, p: *const u8, _: usize) -> [[u8; 16]; 2] {
         // SAFETY: the caller has 4 readable bytes there.
         let bits = u32::from_le_bytes(unsafe { p.cast::<[u8; 4]>().read() });
-        from_fn(|j| ((bits >> j & 1) << 4) as u8)
+        [0, 16].map(|first| from_fn(|j| ((bits >> (first + j) & 1) << 4) as u8))
     }
     #[inline(always)]
-    fn or(self, a: [u8; 32], b: [u8; 32]) -> [u8; 32] {
+    fn or(self, a: [u8; 16], b: [u8; 16]) -> [u8; 16] {
         from_fn(|j| a[j] | b[j])
     }
     #[inline(always)]
-    fn and(self, a: [u8; 32], mask: u8) -> [u8; 32] {
+    fn and(self, a: [u8; 16], mask: u8) -> [u8; 16] {
         a.map(|x| x & mask)
     }
     #[inline(always)]
-    fn shr<const N: i32>(self, a: [u8; 32]) -> [u8; 32] {
-        a.map(|x| x >> N)
+    fn shr(self, a: [u8; 16], by: usize) -> [u8; 16] {
+        a.map(|x| x >> by)
     }
     #[inline(always)]
-    fn shl<const N: i32>(self, a: [u8; 32]) -> [u8; 32] {
-        a.map(|x| x << N)
+    fn shl(self, a: [u8; 16], by: usize) -> [u8; 16] {
+        a.map(|x| x << by)
     }
     #[inline(always)]
-    fn prepare_i8(self, a: [u8; 32]) -> [u8; 32] {
+    fn lookup(self, table: [u8; 16], indices: [u8; 16]) -> [u8; 16] {
+        indices.map(|i| table[usize::from(i & 15)])
+    }
+    #[inline(always)]
+    fn prepare_i8(self, a: [u8; 16]) -> [u8; 16] {
         a
     }
     #[inline(always)]
-    unsafe fn doubled(self, p: *const u8) -> [[u8; 32]; 2] {
-        // SAFETY: the caller has 32 readable bytes there.
-        let b = unsafe { self.bytes(p) };
-        self.regroup(b, b)
+    fn transpose(self, rows: [[u8; 16]; 16]) -> [[i32; 16]; 4] {
+        from_fn(|w| rows.map(|row| i32::from_le_bytes(row.as_chunks::<4>().0[w])))
     }
     #[inline(always)]
-    unsafe fn nibbles_of_two(self, p: *const u8, q: *const u8) -> [[u8; 32]; 2] {
-        // SAFETY: the caller has 16 readable bytes behind each.
-        unsafe { self.regroup(self.nibbles(p), self.nibbles(q)) }
+    fn zero_quads(self) -> [i32; 4] {
+        [0; 4]
     }
     #[inline(always)]
-    fn regroup(self, a: [u8; 32], b: [u8; 32]) -> [[u8; 32]; 2] {
-        [from_fn(|j| if j < 16 { a[j] } else { b[j - 16] }), from_fn(|j| if j < 16 { a[j + 16] } else { b[j] })]
-    }
-    #[inline(always)]
-    fn zero_quads(self) -> [i32; 8] {
-        [0; 8]
-    }
-    #[inline(always)]
-    fn dot_u7(self, acc: [i32; 8], w: [u8; 32], a: [u8; 32]) -> [i32; 8] {
+    fn dot_u7(self, acc: [i32; 4], w: [u8; 16], a: [u8; 16]) -> [i32; 4] {
         self.dot_i8(acc, w, a)
     }
     #[inline(always)]
-    fn dot_i8(self, acc: [i32; 8], w: [u8; 32], a: [u8; 32]) -> [i32; 8] {
+    fn dot_i8(self, acc: [i32; 4], w: [u8; 16], a: [u8; 16]) -> [i32; 4] {
         let product = |j: usize| i32::from(w[j] as i8) * i32::from(a[j] as i8);
         from_fn(|l| acc[l] + (4 * l..4 * l + 4).map(product).sum::<i32>())
     }
     #[inline(always)]
-    fn reduce(self, parts: [[i32; 8]; 8]) -> [i32; 16] {
-        from_fn(|l| parts[l % 8][l / 8 * 4..][..4].iter().sum())
+    fn reduce(self, rows: [[i32; 4]; 16]) -> [i32; 16] {
+        rows.map(|row| row.iter().sum())
     }
     #[inline(always)]
-    unsafe fn panel(self, p: *const u8) -> [[u8; 4]; 16] {
-        // SAFETY: the caller has 64 readable bytes there.
-        unsafe { p.cast::<[[u8; 4]; 16]>().read() }
-    }
-    #[inline(always)]
-    fn dot4_u7(self, acc: [i32; 16], w: [[u8; 4]; 16], a: i32) -> [i32; 16] {
+    fn dot4_u7(self, acc: [i32; 16], w: [i32; 16], a: i32) -> [i32; 16] {
         self.dot4_i8(acc, w, a)
     }
     #[inline(always)]
-    fn dot4_i8(self, acc: [i32; 16], w: [[u8; 4]; 16], a: i32) -> [i32; 16] {
-        let a = a.to_le_bytes();
-        from_fn(|l| acc[l] + (0..4).map(|j| i32::from(w[l][j] as i8) * i32::from(a[j] as i8)).sum::<i32>())
+    fn dot4_i8(self, acc: [i32; 16], w: [i32; 16], a: i32) -> [i32; 16] {
+        // Byte j, its sign extended.
+        let byte = |x: i32, j: usize| x << (24 - 8 * j) >> 24;
+        from_fn(|l| acc[l] + (0..4).map(|j| byte(w[l], j) * byte(a, j)).sum::<i32>())
     }
     #[inline(always)]
     fn prefetch(self, _: *const u8) {}
+    #[inline(always)]
+    fn in_order(self) {}
 }

@@ -15,12 +15,7 @@ impl Kernel for AllVerbs<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Vec<u32> {
         let mut out = Vec::new();
-        let mut float = |v: I::F| {
-            let mut x = [0.0f32; 16];
-            // SAFETY: the array has 16 floats.
-            unsafe { isa.store(x.as_mut_ptr(), v) };
-            out.extend(x.map(f32::to_bits));
-        };
+        let mut float = |v: I::F| push_float(isa, &mut out, v);
         // SAFETY: the arrays are long enough for every offset below.
         let (a, b, c) = unsafe {
             let p = self.floats.as_ptr();
@@ -47,93 +42,125 @@ impl Kernel for AllVerbs<'_> {
             float(isa.load_bf16(q));
             let halves = half.repeat(16);
             float(isa.gather_f16(halves.as_ptr(), 24));
-            let pairs = isa.gather_i8_pairs(q, 24);
-            float(pairs[0]);
-            float(pairs[1]);
             let mut codes = [0u8; 16];
             isa.store_i8(codes.as_mut_ptr(), isa.round(small));
             out.extend(codes.map(u32::from));
         }
+        self.integer_verbs(isa, &mut out);
         self.byte_verbs(isa, &mut out);
+        self.sums(isa, &mut out);
         out
     }
 }
 
+/// Bytes between the rows that gathers and vectors of bytes are tried with.
+const STRIDE: usize = 29;
+
 impl AllVerbs<'_> {
+    #[inline(always)]
+    fn integer_verbs<I: Isa>(&self, isa: I, out: &mut Vec<u32>) {
+        let q = self.bytes.as_ptr().cast::<u32>();
+        // SAFETY: `bytes` has 512 bytes.
+        let (a, b) = unsafe { (isa.load_int(q), isa.load_int(q.add(16))) };
+        push_int(isa, out, isa.or_int(a, b));
+        push_int(isa, out, isa.add_int(a, isa.splat_int(-32)));
+        push_int(isa, out, isa.and_int(a, 0xF00F_0FF5));
+        for by in [0, 1, 8, 24] {
+            push_int(isa, out, isa.shl_int(a, by));
+            push_int(isa, out, isa.shr_int(a, by));
+        }
+        // Without the halves that are not numbers, whose bits are nobody's promise.
+        push_float(isa, out, isa.half_to_float(isa.and_int(a, 0xFFFF_BFFF)));
+    }
+
+    /// Vectors of bytes are a row's 16 on one ISA and several rows' on another: what is compared is all 16 rows.
     #[inline(always)]
     fn byte_verbs<I: Isa>(&self, isa: I, out: &mut Vec<u32>) {
         let q = self.bytes.as_ptr();
-        let mut push = |v: I::B| {
-            let mut x = [0u8; 32];
-            // SAFETY: the array has 32 bytes.
-            unsafe { isa.store_bytes(x.as_mut_ptr(), v) };
-            out.extend(x.map(u32::from));
-        };
-        // SAFETY: `bytes` has 512 bytes and `activations` 32.
-        let (w, a) = unsafe {
-            push(isa.nibbles(q));
-            push(isa.fifth_bits(q));
-            (isa.bytes(q), isa.bytes(self.activations.as_ptr()))
-        };
-        push(isa.or(w, a));
-        for v in isa.regroup(w, a) {
-            push(v);
-        }
-        // SAFETY: 16 and 32 bytes, within the arrays.
-        for v in unsafe { [isa.nibbles_of_two(q, q.add(33)), isa.doubled(q)] }.into_iter().flatten() {
-            push(v);
-        }
-        push(isa.and(w, 0x35));
-        push(isa.shr::<2>(w));
-        push(isa.shl::<2>(w));
-
-        let seven = isa.and(w, 127);
-        let signed = isa.prepare_i8(w);
-        let mut int = |v: I::N| {
-            let mut x = [0.0f32; 16];
-            // SAFETY: the array has 16 floats.
-            unsafe { isa.store(x.as_mut_ptr(), isa.to_float(v)) };
-            out.extend(x.map(|x| x as i32 as u32));
-        };
-        let zero = isa.zero_quads();
-        let mut parts = [zero; 8];
-        for (i, part) in parts.iter_mut().enumerate() {
-            // SAFETY: 32 bytes each, within `bytes`.
-            let w = unsafe { isa.and(isa.bytes(q.add(32 * i)), 127) };
-            *part = isa.dot_u7(isa.dot_u7(zero, w, a), seven, a);
-        }
-        int(isa.reduce(parts));
-        // The same 16 activations in both halves, so that one bias serves all lanes.
-        // SAFETY: `activations` has 32 bytes.
-        let first = unsafe { isa.doubled(self.activations.as_ptr()) }[0];
-        let sum: i32 = self.activations[..16].iter().map(|&a| i32::from(a as i8)).sum();
-        let biased = isa.reduce([isa.dot_i8(zero, signed, first); 8]);
-        int(isa.add_int(biased, isa.splat_int(-I::I8_BIAS * sum)));
-
-        // A panel step: 64 bytes against four activations, unsigned and signed.
-        let four = self.activations[..4].try_into().expect("four bytes");
-        let sum_four: i32 = self.activations[..4].iter().map(|&a| i32::from(a as i8)).sum();
-        let mut panel = [0u8; 64];
-        for masked in [true, false] {
-            for half in 0..2 {
-                // SAFETY: 32 bytes each, within both arrays.
-                unsafe {
-                    let w = isa.bytes(q.add(32 * half));
-                    let w = if masked { isa.and(w, 127) } else { isa.prepare_i8(w) };
-                    isa.store_bytes(panel.as_mut_ptr().add(32 * half), w);
+        let mut results = [isa.parts(isa.splat_bytes(7)); 11];
+        for part in 0..I::PARTS {
+            // SAFETY: `bytes` has 512 bytes, of which the last row reaches 15 * 29 + 33; `activations` has 32.
+            unsafe {
+                let p = q.add(part * STRIDE);
+                let (a, b) = (isa.rows(p, I::PARTS * STRIDE), isa.rows(p.add(17), I::PARTS * STRIDE));
+                let fifth = isa.fifth_bits(p.add(3), I::PARTS * STRIDE);
+                let table = isa.repeated(self.activations.as_ptr().add(11));
+                let both = [
+                    a,
+                    isa.or(a, b),
+                    isa.and(a, 0x35),
+                    isa.shr(a, 4),
+                    isa.shr(a, 0),
+                    isa.shl(a, 2),
+                    isa.lookup(table, isa.and(a, 15)),
+                    fifth[0],
+                    fifth[1],
+                    table,
+                    isa.prepare_i8(isa.splat_bytes(I::I8_BIAS as u8)),
+                ];
+                for (result, bytes) in results.iter_mut().zip(both) {
+                    result[part] = bytes;
                 }
             }
-            // SAFETY: the panel has 64 bytes.
-            let w = unsafe { isa.panel(panel.as_ptr()) };
-            let acc = isa.splat_int(5);
-            if masked {
-                int(isa.dot4_u7(acc, w, i32::from_le_bytes(four)));
-            } else {
-                let biased = isa.dot4_i8(acc, w, i32::from_le_bytes(four));
-                int(isa.add_int(biased, isa.splat_int(-I::I8_BIAS * sum_four)));
+        }
+        for rows in results {
+            for words in isa.transpose(rows) {
+                push_int(isa, out, words);
             }
         }
     }
+
+    #[inline(always)]
+    fn sums<I: Isa>(&self, isa: I, out: &mut Vec<u32>) {
+        let q = self.bytes.as_ptr();
+        let zero = isa.zero_quads();
+        let (mut unsigned, mut signed) = (isa.parts(zero), isa.parts(zero));
+        for part in 0..I::PARTS {
+            // SAFETY: as in `byte_verbs`.
+            unsafe {
+                let a = [isa.repeated(self.activations.as_ptr()), isa.repeated(self.activations.as_ptr().add(16))];
+                let w = isa.rows(q.add(part * STRIDE), I::PARTS * STRIDE);
+                let seven = isa.and(w, 127);
+                unsigned[part] = isa.dot_u7(isa.dot_u7(zero, seven, a[0]), seven, a[1]);
+                signed[part] = isa.dot_i8(zero, isa.prepare_i8(w), a[0]);
+            }
+        }
+        push_int(isa, out, isa.reduce(unsigned));
+        let sum = |a: &[u8]| a.iter().map(|&a| i32::from(a as i8)).sum::<i32>();
+        let bias = isa.splat_int(-I::I8_BIAS * sum(&self.activations[..16]));
+        push_int(isa, out, isa.add_int(isa.reduce(signed), bias));
+
+        // A panel step: 64 bytes against four activations, unsigned and signed.
+        let four = &self.activations[..4];
+        let a = i32::from_le_bytes(four.try_into().expect("four bytes"));
+        let bias = isa.splat_int(-I::I8_BIAS * sum(four));
+        // What `prepare_i8` does to every byte.
+        let prepare = u32::from_ne_bytes([I::I8_BIAS as u8; 4]);
+        let (mut codes, acc) = ([0u32; 16], isa.splat_int(5));
+        for (code, bytes) in codes.iter_mut().zip(self.bytes.as_chunks::<4>().0) {
+            *code = u32::from_le_bytes(*bytes) ^ prepare;
+        }
+        // SAFETY: 64 bytes each.
+        let (w, prepared) = unsafe { (isa.load_int(q.cast()), isa.load_int(codes.as_ptr())) };
+        push_int(isa, out, isa.dot4_u7(acc, isa.and_int(w, 0x7F7F_7F7F), a));
+        push_int(isa, out, isa.add_int(isa.dot4_i8(acc, prepared, a), bias));
+    }
+}
+
+#[inline(always)]
+fn push_float<I: Isa>(isa: I, out: &mut Vec<u32>, v: I::F) {
+    let mut x = [0.0f32; 16];
+    // SAFETY: the array has 16 floats.
+    unsafe { isa.store(x.as_mut_ptr(), v) };
+    out.extend(x.map(f32::to_bits));
+}
+
+#[inline(always)]
+fn push_int<I: Isa>(isa: I, out: &mut Vec<u32>, v: I::N) {
+    let mut x = [0; 16];
+    // SAFETY: the array has 16 words.
+    unsafe { isa.store_int(x.as_mut_ptr(), v) };
+    out.extend(x);
 }
 
 /// A small generator, so that inputs are the same everywhere.

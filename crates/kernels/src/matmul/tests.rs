@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::cpu::Cpu;
-use pythia_tensor::TensorType;
+use pythia_tensor::{TensorType, blocks};
+use std::mem::offset_of;
 
 /// Values like a layer's: mostly small, some large, reproducible.
 pub(crate) fn noise(seed: u64, len: usize) -> Vec<f32> {
@@ -14,6 +15,18 @@ pub(crate) fn noise(seed: u64, len: usize) -> Vec<f32> {
         (state >> 40) as f32 / (1 << 24) as f32 - 0.5
     };
     (0..len).map(|_| (next() + next() + next()) * if next() > 0.48 { 6.0 } else { 1.0 }).collect()
+}
+
+/// Where the f16 scales and minima of a block lie.
+fn scale_offsets(ty: TensorType) -> &'static [usize] {
+    match ty {
+        TensorType::F32 | TensorType::F16 | TensorType::BF16 => &[],
+        TensorType::Q4_1 | TensorType::Q5_1 | TensorType::Q4_K | TensorType::Q5_K => &[0, 2],
+        TensorType::Q2_K => &[offset_of!(blocks::Q2_K, d), offset_of!(blocks::Q2_K, dmin)],
+        TensorType::Q3_K => &[offset_of!(blocks::Q3_K, d)],
+        TensorType::Q6_K => &[offset_of!(blocks::Q6_K, d)],
+        _ => &[0],
+    }
 }
 
 struct Case {
@@ -30,6 +43,21 @@ impl Case {
         let mut data = vec![0; rows * ty.row_bytes(cols).expect("whole blocks")];
         ty.encode(&noise(rows as u64, rows * cols), &mut data);
         Self { ty, rows, cols, data, x: noise(n as u64 + 99, n * cols), bias: noise(7, rows) }
+    }
+
+    /// Blocks that no encoder would write: every bit at random, except that scales are numbers.
+    fn scrambled(ty: TensorType, rows: usize, cols: usize, n: usize) -> Self {
+        let mut case = Self::new(ty, rows, cols, n);
+        let bits = noise(rows as u64 + 5, case.data.len());
+        for (byte, x) in case.data.iter_mut().zip(bits) {
+            *byte = x.to_bits().to_le_bytes()[1];
+        }
+        for block in case.data.chunks_mut(ty.block_bytes()) {
+            for &at in scale_offsets(ty) {
+                block[at + 1] &= 0xBF; // below 2
+            }
+        }
+        case
     }
 
     /// The product, `x` handed over in pieces of `batch` rows. The output starts as NaN, so that an element nobody
@@ -54,8 +82,12 @@ fn levels() -> impl Iterator<Item = Level> {
 #[test]
 fn bits_do_not_depend_on_isa_threads_or_batch() {
     for &ty in TensorType::ALL {
-        for (rows, cols) in [(1, 256), (37, 512), (64, 768)] {
-            let case = Case::new(ty, rows, cols, 29);
+        // Also odd numbers of blocks, and of 32 elements.
+        let odd = 5 * ty.block_elems().max(32);
+        let regular = [(1, 256), (37, 512), (64, 768), (20, odd)].map(|(rows, cols)| Case::new(ty, rows, cols, 29));
+        let scrambled = ty.is_quantized().then(|| Case::scrambled(ty, 35, 768, 29));
+        for case in regular.into_iter().chain(scrambled) {
+            let (rows, cols) = (case.rows, case.cols);
             for activations in [Activations::Int8, Activations::F32] {
                 let want = case.run(&Cpu::new(1, Some(Level::Scalar)).unwrap(), activations, 1);
                 for level in levels() {
@@ -131,18 +163,13 @@ fn epilogues_add_and_bend() {
 fn extremes_do_not_saturate() {
     for &ty in TensorType::ALL.iter().filter(|t| t.is_quantized()) {
         let block = ty.block_bytes();
-        // All bits set, scales 1.0: the largest codes; for Q8_0 also -128, which no encoder writes but a file may hold.
+        // All bits set, scales 1.0: the largest codes and group scales; also the most negative group scales, and for
+        // Q8_0 -128, which no encoder writes but a file may hold.
         for fill in [0xFFu8, 0x80, 0x7F, 0x00] {
             let mut data = vec![fill; 16 * block * (256 / ty.block_elems())];
             for b in data.chunks_mut(block) {
-                let one = half::f16::ONE.to_le_bytes();
-                if ty == TensorType::Q6_K {
-                    b[208..].copy_from_slice(&one)
-                } else {
-                    b[..2].copy_from_slice(&one)
-                }
-                if matches!(ty, TensorType::Q4_1 | TensorType::Q5_1) {
-                    b[2..4].copy_from_slice(&one);
+                for &at in scale_offsets(ty) {
+                    b[at..at + 2].copy_from_slice(&half::f16::ONE.to_le_bytes());
                 }
             }
             let x: Vec<f32> = (0..3 * 256).map(|i| if i / 2 % 3 == 0 { -127.0 } else { 127.0 }).collect();

@@ -7,9 +7,13 @@
 //! Black et al., "GPT-NeoX-20B" (2022), section 2; Biderman et al., "Pythia" (2023).
 
 use crate::backend::{Backend, Linear, Norm, Place, Tensor};
+use crate::tap::Tap;
 use pythia_gguf::schema::gptneox::Hparams;
 use pythia_kernels::{Gelu, KvShape, KvType, Then};
 use std::ops::Range;
+
+/// GGUF name of the output matrix.
+const OUTPUT: &str = "output.weight";
 
 /// One transformer block.
 struct Layer<B: Backend> {
@@ -57,7 +61,7 @@ impl<B: Backend> GptNeoX<B> {
     ) -> Result<Self, E> {
         let mut matrix = |name: &str| find(name).map(|t| backend.matrix(&t));
         let token_embd = matrix("token_embd.weight")?;
-        let output = matrix("output.weight")?;
+        let output = matrix(OUTPUT)?;
         let mut norm = |name: &str| -> Result<Norm<B>, E> {
             let gamma = backend.vector(&find(&format!("{name}.weight"))?);
             let beta = backend.vector(&find(&format!("{name}.bias"))?);
@@ -68,10 +72,11 @@ impl<B: Backend> GptNeoX<B> {
         for i in 0..hparams.n_layer {
             norms.push((norm(&format!("blk.{i}.attn_norm"))?, norm(&format!("blk.{i}.ffn_norm"))?));
         }
-        let mut linear = |name: String| -> Result<Linear<B>, E> {
-            let weight = backend.matrix(&find(&format!("{name}.weight"))?);
-            let bias = backend.vector(&find(&format!("{name}.bias"))?);
-            Ok(Linear { weight, bias })
+        let mut linear = |matrix: String| -> Result<Linear<B>, E> {
+            let name = format!("{matrix}.weight");
+            let weight = backend.matrix(&find(&name)?);
+            let bias = backend.vector(&find(&format!("{matrix}.bias"))?);
+            Ok(Linear { name, weight, bias })
         };
         let mut layers = Vec::with_capacity(hparams.n_layer);
         for (i, (attn_norm, ffn_norm)) in norms.into_iter().enumerate() {
@@ -105,8 +110,13 @@ impl<B: Backend> GptNeoX<B> {
     }
 
     /// Runs all blocks over a batch; the state then holds the final hidden rows, normalised for the output matrix.
-    pub fn forward(&self, backend: &B, state: &mut State<B>, tokens: &[u32], places: &[Place]) {
+    /// `tap` is shown what enters each matrix, the output matrix included, though it is not used here.
+    pub fn forward<T: Tap<B>>(&self, backend: &B, state: &mut State<B>, tokens: &[u32], places: &[Place], tap: &mut T) {
         let n = tokens.len();
+        let mut product = |linear: &Linear<B>, x: &B::Buffer, then, out: &mut B::Buffer, work: &mut B::Workspace| {
+            tap.input(backend, &linear.name, x, n);
+            backend.product(linear, x, n, then, out, work);
+        };
         backend.embed(&self.token_embd, tokens, &mut state.hidden);
         for (layer, cache) in self.layers.iter().zip(&mut state.caches) {
             let work = &mut state.workspace;
@@ -114,19 +124,20 @@ impl<B: Backend> GptNeoX<B> {
             if self.hparams.parallel_residual {
                 backend.layer_norm(&layer.ffn_norm, &state.hidden, n, &mut state.ffn_in);
             }
-            backend.product(&layer.attn_qkv, &state.attn_in, n, Then::Store, &mut state.qkv, work);
+            product(&layer.attn_qkv, &state.attn_in, Then::Store, &mut state.qkv, work);
             for &place in places {
                 backend.append(&state.rope, place, &mut state.qkv, cache);
                 backend.attend(place, &state.qkv, cache, &mut state.attended);
             }
-            backend.product(&layer.attn_output, &state.attended, n, Then::Add, &mut state.hidden, work);
+            product(&layer.attn_output, &state.attended, Then::Add, &mut state.hidden, work);
             if !self.hparams.parallel_residual {
                 backend.layer_norm(&layer.ffn_norm, &state.hidden, n, &mut state.ffn_in);
             }
-            backend.product(&layer.ffn_up, &state.ffn_in, n, Then::Gelu(self.gelu), &mut state.ffn, work);
-            backend.product(&layer.ffn_down, &state.ffn, n, Then::Add, &mut state.hidden, work);
+            product(&layer.ffn_up, &state.ffn_in, Then::Gelu(self.gelu), &mut state.ffn, work);
+            product(&layer.ffn_down, &state.ffn, Then::Add, &mut state.hidden, work);
         }
         backend.layer_norm(&self.output_norm, &state.hidden, n, &mut state.attn_in);
+        tap.input(backend, OUTPUT, &state.attn_in, n);
     }
 
     /// Logits of rows of the last batch: `[rows.len(), n_vocab]`.

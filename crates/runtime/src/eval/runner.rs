@@ -110,7 +110,7 @@ pub(super) fn nll(model: &Model, row: &[f32], target: u32) -> (f64, f64) {
 }
 
 /// Checks once what [`nll`] and the models index by.
-pub(super) fn check_tokens(tokens: &[u32], n_vocab: usize) -> Result<(), Error> {
+pub(crate) fn check_tokens(tokens: &[u32], n_vocab: usize) -> Result<(), Error> {
     match tokens.iter().find(|&&token| token as usize >= n_vocab) {
         Some(&token) => Err(Error::TokenOutOfRange { token, n_vocab }),
         None => Ok(()),

@@ -68,12 +68,14 @@ pub struct TensorSpec {
     pub transform: Transform,
     /// The part it plays.
     pub kind: Kind,
+    /// The block it belongs to, if it belongs to one.
+    pub layer: Option<usize>,
 }
 
 impl TensorSpec {
     fn new(gguf: impl Into<String>, hf: impl Into<String>, shape: &[usize], kind: Kind) -> Self {
         let transform = Transform::None;
-        Self { gguf: gguf.into(), hf: vec![hf.into()], shape: shape.to_vec(), transform, kind }
+        Self { gguf: gguf.into(), hf: vec![hf.into()], shape: shape.to_vec(), transform, kind, layer: None }
     }
 
     /// Its shape in GGUF order: the row length first.
@@ -92,7 +94,9 @@ pub fn tensors(h: &Hparams) -> Vec<TensorSpec> {
     let (d, v) = (h.n_embd, h.n_vocab);
     let mut specs = vec![TensorSpec::new("token_embd.weight", "gpt_neox.embed_in.weight", &[v, d], Kind::TokenEmbd)];
     for block in 0..h.n_layer {
+        let first = specs.len();
         push_block(&mut specs, h, block);
+        specs[first..].iter_mut().for_each(|spec| spec.layer = Some(block));
     }
     push_norm(&mut specs, "output_norm", "gpt_neox.final_layer_norm", d);
     let mut output = TensorSpec::new("output.weight", "embed_out.weight", &[v, d], Kind::Output);

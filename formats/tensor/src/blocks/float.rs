@@ -1,6 +1,6 @@
 //! Plain floats, as blocks of one element.
 
-use super::{Codec, block};
+use super::{Codec, block, encode_each};
 
 /// A little-endian f32.
 #[derive(Clone, Copy, Debug)]
@@ -22,8 +22,8 @@ block!(F16, elems = 1, bytes = 2);
 block!(BF16, elems = 1, bytes = 2);
 
 impl Codec for F32 {
-    fn encode(values: &[f32]) -> Self {
-        Self(values[0].to_le_bytes())
+    fn encode(src: &[f32], _: Option<&[f32]>, dst: &mut [Self]) {
+        encode_each(src, dst, |values| Self(values[0].to_le_bytes()));
     }
     fn decode(&self, values: &mut [f32]) {
         values[0] = f32::from_le_bytes(self.0);
@@ -31,8 +31,8 @@ impl Codec for F32 {
 }
 
 impl Codec for F16 {
-    fn encode(values: &[f32]) -> Self {
-        Self(half::f16::from_f32(values[0]).to_le_bytes())
+    fn encode(src: &[f32], _: Option<&[f32]>, dst: &mut [Self]) {
+        encode_each(src, dst, |values| Self(half::f16::from_f32(values[0]).to_le_bytes()));
     }
     fn decode(&self, values: &mut [f32]) {
         values[0] = half::f16::from_le_bytes(self.0).to_f32();
@@ -40,8 +40,8 @@ impl Codec for F16 {
 }
 
 impl Codec for BF16 {
-    fn encode(values: &[f32]) -> Self {
-        Self(half::bf16::from_f32(values[0]).to_le_bytes())
+    fn encode(src: &[f32], _: Option<&[f32]>, dst: &mut [Self]) {
+        encode_each(src, dst, |values| Self(half::bf16::from_f32(values[0]).to_le_bytes()));
     }
     fn decode(&self, values: &mut [f32]) {
         values[0] = half::bf16::from_le_bytes(self.0).to_f32();

@@ -6,8 +6,11 @@
 //! ```
 
 use super::q4_0::{pack_nibbles, unpack_nibbles};
-use super::{Codec, block};
+use super::{Codec, block, encode_each};
 use crate::fit::{f16_bytes, f16_value, inverse, min_max};
+use crate::lanes::Lanes;
+use crate::search::affine::Affine;
+use crate::search::{self, Batch, Codes, Search};
 
 /// 32 elements in 20 bytes.
 #[derive(Clone, Copy, Debug)]
@@ -23,8 +26,8 @@ pub struct Q4_1 {
 }
 block!(Q4_1, elems = 32, bytes = 20);
 
-impl Codec for Q4_1 {
-    fn encode(values: &[f32]) -> Self {
+impl Q4_1 {
+    fn plain(values: &[f32]) -> Self {
         let values: &[f32; 32] = values.try_into().expect("a block");
         let (min, max) = min_max(values);
         let d = (max - min) / 15.0;
@@ -34,6 +37,31 @@ impl Codec for Q4_1 {
             *c = (((v - min) * id + 0.5) as i32).min(15) as u8;
         }
         Self { d: f16_bytes(d), m: f16_bytes(min), qs: pack_nibbles(&codes) }
+    }
+}
+
+impl Search for Q4_1 {
+    const USES_ROW: bool = true;
+
+    #[inline(always)]
+    fn search<V: Lanes>(batch: &Batch<V>, out: &mut [Self]) {
+        let x = batch.group::<32>(0);
+        let fit = Affine::weighted(15.0).fit(x, &batch.weights(0, batch.row_mean_square, |x| x * x));
+        let codes = Codes::new::<V>(&x.map(|x| fit.code(x)));
+        let (d, min) = (fit.scale.to_array(), fit.min.to_array());
+        for (lane, out) in out.iter_mut().enumerate() {
+            let codes = codes.lane(lane);
+            *out = Self { d: f16_bytes(d[lane]), m: f16_bytes(-min[lane]), qs: pack_nibbles(codes) };
+        }
+    }
+}
+
+impl Codec for Q4_1 {
+    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
+        match importance {
+            None => encode_each(src, dst, Self::plain),
+            Some(_) => search::encode(src, importance, dst),
+        }
     }
 
     fn decode(&self, values: &mut [f32]) {

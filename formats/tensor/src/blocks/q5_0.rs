@@ -7,8 +7,11 @@
 //! Bit j of the little-endian word is the fifth bit of element j.
 
 use super::q4_0::{pack_nibbles, unpack_nibbles};
-use super::{Codec, block};
+use super::{Codec, block, encode_each};
 use crate::fit::{f16_bytes, f16_value, inverse, signed_max};
+use crate::lanes::Lanes;
+use crate::search::symmetric::SymmetricFit;
+use crate::search::{self, Batch, Codes, Search};
 
 /// 32 elements in 22 bytes.
 #[derive(Clone, Copy, Debug)]
@@ -24,8 +27,8 @@ pub struct Q5_0 {
 }
 block!(Q5_0, elems = 32, bytes = 22);
 
-impl Codec for Q5_0 {
-    fn encode(values: &[f32]) -> Self {
+impl Q5_0 {
+    fn plain(values: &[f32]) -> Self {
         let values: &[f32; 32] = values.try_into().expect("a block");
         let d = signed_max(values) / -16.0;
         let id = inverse(d);
@@ -34,6 +37,30 @@ impl Codec for Q5_0 {
             *c = ((v * id + 16.5) as i32).min(31) as u8;
         }
         Self { d: f16_bytes(d), qh: pack_fifth(&codes), qs: pack_nibbles(&codes) }
+    }
+}
+
+impl Search for Q5_0 {
+    const USES_ROW: bool = true;
+
+    #[inline(always)]
+    fn search<V: Lanes>(batch: &Batch<V>, out: &mut [Self]) {
+        let x = batch.group::<32>(0);
+        let fit = SymmetricFit::new(x, &batch.weights(0, batch.row_mean_square, |x| x * x), 16.0);
+        let (codes, d) = (Codes::new::<V>(&x.map(|x| fit.code(x))), fit.scale.to_array());
+        for (lane, out) in out.iter_mut().enumerate() {
+            let codes = codes.lane(lane);
+            *out = Self { d: f16_bytes(d[lane]), qh: pack_fifth(codes), qs: pack_nibbles(codes) };
+        }
+    }
+}
+
+impl Codec for Q5_0 {
+    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
+        match importance {
+            None => encode_each(src, dst, Self::plain),
+            Some(_) => search::encode(src, importance, dst),
+        }
     }
 
     fn decode(&self, values: &mut [f32]) {

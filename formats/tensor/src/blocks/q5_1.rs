@@ -7,8 +7,11 @@
 
 use super::q4_0::pack_nibbles;
 use super::q5_0::{pack_fifth, unpack_five};
-use super::{Codec, block};
+use super::{Codec, block, encode_each};
 use crate::fit::{f16_bytes, f16_value, inverse, min_max};
+use crate::lanes::Lanes;
+use crate::search::affine::Affine;
+use crate::search::{self, Batch, Codes, Search};
 
 /// 32 elements in 24 bytes.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +29,8 @@ pub struct Q5_1 {
 }
 block!(Q5_1, elems = 32, bytes = 24);
 
-impl Codec for Q5_1 {
-    fn encode(values: &[f32]) -> Self {
+impl Q5_1 {
+    fn plain(values: &[f32]) -> Self {
         let values: &[f32; 32] = values.try_into().expect("a block");
         let (min, max) = min_max(values);
         let d = (max - min) / 31.0;
@@ -37,6 +40,36 @@ impl Codec for Q5_1 {
             *c = ((v - min) * id + 0.5) as i32 as u8;
         }
         Self { d: f16_bytes(d), m: f16_bytes(min), qh: pack_fifth(&codes), qs: pack_nibbles(&codes) }
+    }
+}
+
+impl Search for Q5_1 {
+    const USES_ROW: bool = true;
+
+    #[inline(always)]
+    fn search<V: Lanes>(batch: &Batch<V>, out: &mut [Self]) {
+        let x = batch.group::<32>(0);
+        let fit = Affine::weighted(31.0).fit(x, &batch.weights(0, batch.row_mean_square, |x| x * x));
+        let codes = Codes::new::<V>(&x.map(|x| fit.code(x)));
+        let (d, min) = (fit.scale.to_array(), fit.min.to_array());
+        for (lane, out) in out.iter_mut().enumerate() {
+            let codes = codes.lane(lane);
+            *out = Self {
+                d: f16_bytes(d[lane]),
+                m: f16_bytes(-min[lane]),
+                qh: pack_fifth(codes),
+                qs: pack_nibbles(codes),
+            };
+        }
+    }
+}
+
+impl Codec for Q5_1 {
+    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
+        match importance {
+            None => encode_each(src, dst, Self::plain),
+            Some(_) => search::encode(src, importance, dst),
+        }
     }
 
     fn decode(&self, values: &mut [f32]) {

@@ -9,7 +9,10 @@
 //! l of its 32 upper-bit bytes holds, from the lowest pair of bits up, elements l, l + 32, l + 64, l + 96.
 
 use super::{Codec, block};
-use crate::fit::{EMPTY_GROUP, SymmetricFit, f16_bytes, f16_value, nearest_even};
+use crate::fit::{f16_bytes, f16_value};
+use crate::lanes::Lanes;
+use crate::search::symmetric::{EMPTY_GROUP, SymmetricFit, largest};
+use crate::search::{self, Batch, Codes, Search};
 
 /// 256 elements in 210 bytes.
 #[derive(Clone, Copy, Debug)]
@@ -27,38 +30,52 @@ pub struct Q6_K {
 }
 block!(Q6_K, elems = 256, bytes = 210);
 
-impl Codec for Q6_K {
-    fn encode(values: &[f32]) -> Self {
-        let (groups, rest) = values.as_chunks::<16>();
-        assert!(groups.len() == 16 && rest.is_empty(), "a block");
-        let fits: [SymmetricFit; 16] = std::array::from_fn(|g| SymmetricFit::new(&groups[g], 32.0));
-        let (mut amax, mut max) = (0.0f32, 0.0f32);
-        for fit in &fits {
-            if fit.scale.abs() > amax {
-                (amax, max) = (fit.scale.abs(), fit.scale);
-            }
-        }
-        if amax < EMPTY_GROUP {
-            return Self { ql: [0; 128], qh: [0; 64], scales: [0; 16], d: [0; 2] };
-        }
-        let inverse = -128.0 / max;
-        let d = f16_bytes(1.0 / inverse);
-        let scales: [i8; 16] = std::array::from_fn(|g| nearest_even(inverse * fits[g].scale).min(127.0) as i8);
+/// Half the number of codes.
+const HALF: f32 = 32.0;
 
-        let mut codes = [32u8; 256];
-        for (g, (group, codes)) in groups.iter().zip(codes.as_chunks_mut::<16>().0).enumerate() {
-            let step = f16_value(d) * f32::from(scales[g]);
-            if step == 0.0 {
-                // Such a group decodes to zero whatever its codes; the reference leaves those of the scale search.
-                *codes = fits[g].codes(group);
+impl Search for Q6_K {
+    #[inline(always)]
+    fn search<V: Lanes>(batch: &Batch<V>, out: &mut [Self]) {
+        let zero = V::splat(0.0);
+        let mut fits = [SymmetricFit::none(); 16];
+        for (g, fit) in fits.iter_mut().enumerate() {
+            let x = batch.group::<16>(g);
+            // Unlike the other formats' searches this one takes importances as they are.
+            let weights = match &batch.importance {
+                Some(importance) => *importance[16 * g..].first_chunk().expect("a group"),
+                None => x.map(|x| x * x),
+            };
+            *fit = SymmetricFit::new(x, &weights, HALF);
+        }
+        let (amax, max) = largest(&fits.map(|fit| fit.scale));
+        let inverse = V::splat(-128.0) / max;
+        let d = V::splat(1.0) / inverse;
+        let scales = fits.map(|fit| (inverse * fit.scale).nearest().min(V::splat(127.0)));
+        let d16 = d.map(|d| f16_value(f16_bytes(d)));
+        let mut codes = [zero; 256];
+        for (j, code) in codes.iter_mut().enumerate() {
+            let step = d16 * scales[j / 16];
+            let rounded = (batch.x[j] / step).nearest().clamp(-HALF, HALF - 1.0) + V::splat(HALF);
+            // Such a group decodes to zero whatever its codes; the reference leaves those of the scale search.
+            *code = V::select(step.ne(zero), rounded, fits[j / 16].code(batch.x[j]));
+        }
+        let (codes, d, amax) = (Codes::new(&codes), d.to_array(), amax.to_array());
+        // Two's complement: 256 more is the same byte.
+        let scales = Codes::new(&scales.map(|scale| V::select(scale.lt(zero), scale + V::splat(256.0), scale)));
+        for (lane, out) in out.iter_mut().enumerate() {
+            if amax[lane] < EMPTY_GROUP {
+                *out = Self { ql: [0; 128], qh: [0; 64], scales: [0; 16], d: [0; 2] };
                 continue;
             }
-            for (c, &v) in codes.iter_mut().zip(group) {
-                *c = (nearest_even(v / step).clamp(-32.0, 31.0) + 32.0) as u8;
-            }
+            let (ql, qh) = pack(codes.lane(lane));
+            *out = Self { ql, qh, scales: *scales.lane(lane), d: f16_bytes(d[lane]) };
         }
-        let (ql, qh) = pack(&codes);
-        Self { ql, qh, scales: scales.map(|s| s as u8), d }
+    }
+}
+
+impl Codec for Q6_K {
+    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
+        search::encode(src, importance, dst);
     }
 
     fn decode(&self, values: &mut [f32]) {

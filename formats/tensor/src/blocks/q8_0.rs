@@ -5,7 +5,7 @@
 //!       | d f16 | q i8 x 32                      |     value j = d * q[j], q in -127..=127
 //! ```
 
-use super::{Block, Codec, block};
+use super::{Codec, block, encode_each};
 use crate::fit::{f16_bytes, f16_value, inverse};
 
 /// 32 elements in 34 bytes.
@@ -21,7 +21,20 @@ pub struct Q8_0 {
 block!(Q8_0, elems = 32, bytes = 34);
 
 impl Codec for Q8_0 {
-    fn encode(values: &[f32]) -> Self {
+    fn encode(src: &[f32], _: Option<&[f32]>, dst: &mut [Self]) {
+        encode_each(src, dst, Self::rounded);
+    }
+
+    fn decode(&self, values: &mut [f32]) {
+        let d = f16_value(self.d);
+        for (v, &q) in values.iter_mut().zip(&self.q) {
+            *v = d * f32::from(q as i8);
+        }
+    }
+}
+
+impl Q8_0 {
+    fn rounded(values: &[f32]) -> Self {
         let values: &[f32; 32] = values.try_into().expect("a block");
         let amax = values.iter().fold(0.0f32, |m, v| m.max(v.abs()));
         let d = amax / 127.0;
@@ -35,16 +48,7 @@ impl Codec for Q8_0 {
         }
         Self { d: f16_bytes(d), q }
     }
-
-    fn decode(&self, values: &mut [f32]) {
-        let d = f16_value(self.d);
-        for (v, &q) in values.iter_mut().zip(&self.q) {
-            *v = d * f32::from(q as i8);
-        }
-    }
 }
-
-const _: () = assert!(Q8_0::ELEMS == 32);
 
 #[cfg(test)]
 mod tests {
@@ -57,7 +61,7 @@ mod tests {
         for (i, &x) in [0.5, -0.5, 1.5, -2.5, 0.49999997, 126.5, -126.5].iter().enumerate() {
             values[i + 1] = x;
         }
-        let block = Q8_0::encode(&values);
+        let block = Q8_0::rounded(&values);
         let got: Vec<i8> = block.q[..8].iter().map(|&q| q as i8).collect();
         assert_eq!(got, [127, 1, -1, 2, -3, 0, 127, -127]);
     }

@@ -5,7 +5,7 @@
 //! summed across lanes.
 
 use super::{Corrections, Job, LANES, groups_per_unit, sixteen_rows};
-use crate::dot::{Format, UNIT};
+use crate::dot::{Column, Format, UNIT, for_each_unit};
 use crate::isa::{Isa, Kernel};
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -73,34 +73,38 @@ impl Panel {
         self.codes.resize(units * STEPS, Step::default());
         self.scales.resize(groups, Lanes::default());
         self.mins.resize(groups, Lanes::default());
-        let mut supers = isa.splat(0.0);
-        for u in 0..units {
-            let (block, unit) = (u / units_per_block, u % units_per_block);
-            let mut codes = [[0u32; STEPS]; LANES];
-            // SAFETY: the caller's promise; every store is to an array of that size.
-            unsafe {
-                let column = rows.add(block);
-                if unit == 0 {
-                    supers = T::super_scales(isa, column, stride);
-                }
-                let scales = T::scales(isa, column, stride, unit, supers);
-                for (r, codes) in codes.iter_mut().enumerate() {
-                    let row = T::codes(isa, column.byte_add(r * stride), unit);
-                    isa.store_bytes(codes.as_mut_ptr().cast(), row);
-                }
+        for block in 0..units / units_per_block {
+            // SAFETY: the caller's promise.
+            let (column, header) = unsafe {
+                let column = Column::new(rows.add(block), stride);
+                (column, T::header(isa, column))
+            };
+            for_each_unit!(I, T, unit => {
+                let u = block * units_per_block + unit;
+                let (scales, mins) = (T::scales(isa, header, unit), T::mins(isa, header, unit));
                 for half in 0..groups_per_unit::<T>() {
                     let g = u * groups_per_unit::<T>() + half;
-                    isa.store(self.scales[g].0.as_mut_ptr(), scales[half]);
-                    if T::AFFINE {
-                        isa.store(self.mins[g].0.as_mut_ptr(), T::mins(isa, column, stride, unit, half));
+                    // SAFETY: 16 floats each.
+                    unsafe {
+                        isa.store(self.scales[g].0.as_mut_ptr(), scales[half]);
+                        if T::AFFINE {
+                            isa.store(self.mins[g].0.as_mut_ptr(), mins[half]);
+                        }
                     }
                 }
-            }
-            for (s, step) in self.codes[u * STEPS..][..STEPS].iter_mut().enumerate() {
-                for (r, lane) in step.0.iter_mut().enumerate() {
-                    *lane = codes[r][s];
+                let mut codes = [isa.parts(isa.splat_bytes(0)); 2];
+                for part in 0..I::PARTS {
+                    // SAFETY: the blocks of `column` are readable.
+                    [codes[0][part], codes[1][part]] = unsafe { T::codes(isa, column.part::<I>(part), unit) };
                 }
-            }
+                let steps = self.codes[u * STEPS..].first_chunk_mut::<STEPS>().expect("steps of every unit");
+                for (codes, steps) in codes.into_iter().zip(steps.as_chunks_mut::<{ STEPS / 2 }>().0) {
+                    for (codes, step) in isa.transpose(codes).into_iter().zip(steps) {
+                        // SAFETY: 64 bytes.
+                        unsafe { isa.store_int(step.0.as_mut_ptr(), codes) };
+                    }
+                }
+            });
         }
     }
 }
@@ -143,7 +147,7 @@ impl<T: Format> Many<'_, T> {
             for s in 0..steps_per_group {
                 let step = g * steps_per_group + s;
                 // SAFETY: a step is 64 bytes.
-                let w = unsafe { isa.panel(panel.codes[step].0.as_ptr().cast()) };
+                let w = unsafe { isa.load_int(panel.codes[step].0.as_ptr()) };
                 for m in 0..M {
                     let a = codes[step][m];
                     dot[m] = if T::SIGNED { isa.dot4_i8(dot[m], w, a) } else { isa.dot4_u7(dot[m], w, a) };

@@ -1,16 +1,12 @@
 //! One row of `x`: 16 rows of `W` side by side, each lane of the accumulator one of them.
 
 use super::{Corrections, Job, LANES, groups_per_unit, sixteen_rows};
-use crate::dot::{Format, UNIT};
+use crate::dot::{Column, Format, UNIT, for_each_unit};
 use crate::isa::{Isa, Kernel};
 use std::marker::PhantomData;
 use std::ops::Range;
 
 const CACHE_LINE_BYTES: usize = 64;
-
-/// Rows r and r + 8 share vectors: half of each row's unit at a time. That halves the sums across lanes, which cost
-/// more than the products.
-const PAIRS: usize = LANES / 2;
 
 pub(super) struct One<'a, T> {
     pub(super) job: &'a Job<'a>,
@@ -42,10 +38,8 @@ impl<T: Format> One<'_, T> {
     #[inline(always)]
     unsafe fn sixteen<I: Isa>(&self, isa: I, rows: *const T, stride: usize) -> I::F {
         let units_per_block = T::ELEMS / UNIT;
-        let units = self.job.x.cols / UNIT;
         let (scales, starts, sums) = (&self.corrections.scales, &self.corrections.starts, &self.corrections.sums);
-        assert!(scales.len() == units && starts.len() == units * groups_per_unit::<T>());
-        assert!(sums.len() == starts.len() && self.job.x.codes.len() == units * UNIT);
+        let (codes, groups_per_block) = (&self.job.x.codes, units_per_block * groups_per_unit::<T>());
         // The 16 rows are one run of memory, but they are read as 16 streams, which hardware prefetchers lose. So the
         // next 16 rows are asked for in the order they lie in, as much per unit as a unit of 16 rows takes. Into the
         // second cache: in the first, long rows would push out the ones being read (measured on Zen 4: without it a
@@ -53,48 +47,66 @@ impl<T: Format> One<'_, T> {
         let ahead_per_unit = LANES * size_of::<T>() / units_per_block;
         let mut ahead = rows.cast::<u8>().wrapping_add(LANES * stride);
         let mut acc = isa.splat(0.0);
-        let mut supers = acc;
-        for u in 0..units {
-            let mut line = 0;
-            while line < ahead_per_unit {
-                isa.prefetch(ahead.wrapping_add(line));
-                line += CACHE_LINE_BYTES;
-            }
-            ahead = ahead.wrapping_add(ahead_per_unit);
+        // All cut to blocks beforehand, so that no index in the loop needs a check: checks would keep its parts apart.
+        let blocks = codes.chunks_exact(T::ELEMS).zip(scales.chunks_exact(units_per_block));
+        let corrections = starts.chunks_exact(groups_per_block).zip(sums.chunks_exact(groups_per_block));
+        for (block, ((codes, scales), (starts, sums))) in blocks.zip(corrections).enumerate() {
+            // SAFETY: `block` is within the row, each row within the 16.
+            let (column, header) = unsafe {
+                let column = Column::new(rows.add(block), stride);
+                (column, T::header(isa, column))
+            };
+            for_each_unit!(I, T, unit => {
+                // Else all prefetches of the unrolled units end up in one heap, and the queue of misses fills.
+                if unit > 0 {
+                    isa.in_order();
+                }
+                let mut line = 0;
+                while line < ahead_per_unit {
+                    isa.prefetch(ahead.wrapping_add(line));
+                    line += CACHE_LINE_BYTES;
+                }
+                ahead = ahead.wrapping_add(ahead_per_unit);
 
-            let (block, unit) = (u / units_per_block, u % units_per_block);
-            // SAFETY: `block` is within the row, each row within the 16; activations have 32 bytes per unit.
-            unsafe {
-                let a = isa.doubled(self.job.x.codes.as_ptr().add(u * UNIT));
-                let column = rows.add(block);
-                if unit == 0 {
-                    supers = T::super_scales(isa, column, stride);
-                }
-                let zero = isa.zero_quads();
-                let mut parts = [[zero; PAIRS]; 2];
-                for r in 0..PAIRS {
-                    let (top, bottom) = (column.byte_add(r * stride), column.byte_add((r + PAIRS) * stride));
-                    let w = T::codes_of_two(isa, top, bottom, unit);
-                    parts[0][r] = dot::<I, T>(isa, zero, w[0], a[0]);
-                    let acc = if T::SPLIT { zero } else { parts[0][r] };
-                    parts[1][r] = dot::<I, T>(isa, acc, w[1], a[1]);
-                }
-                // Where a group is 32 elements, the second part already holds both halves.
-                let second = isa.reduce(parts[1]);
-                let groups = if T::SPLIT { [isa.reduce(parts[0]), second] } else { [second; 2] };
-                let w = T::scales(isa, column, stride, unit, supers);
+                // SAFETY: the blocks of `column` are readable; activations have 32 bytes per unit.
+                let groups = unsafe { dots(isa, column, unit, codes[unit * UNIT..][..UNIT].as_ptr()) };
+                let w = T::scales(isa, header, unit);
+                let min = T::mins(isa, header, unit);
                 for half in 0..groups_per_unit::<T>() {
-                    let g = u * groups_per_unit::<T>() + half;
+                    let g = unit * groups_per_unit::<T>() + half;
                     let dot = isa.to_float(isa.add_int(groups[half], isa.splat_int(starts[g])));
-                    acc = isa.fma(dot, isa.mul(w[half], isa.splat(scales[u])), acc);
+                    acc = isa.fma(dot, isa.mul(w[half], isa.splat(scales[unit])), acc);
                     if T::AFFINE {
-                        acc = isa.fma(T::mins(isa, column, stride, unit, half), isa.splat(sums[g]), acc);
+                        acc = isa.fma(min[half], isa.splat(sums[g]), acc);
                     }
                 }
-            }
+            });
         }
         acc
     }
+}
+
+/// Sums of products of a unit of 16 rows with 32 activations: of the first 16 elements and of the last, or twice of
+/// all 32 where those share a scale.
+///
+/// # Safety
+/// Blocks of 16 rows, and 32 bytes behind `a`.
+#[inline(always)]
+unsafe fn dots<I: Isa, T: Format>(isa: I, rows: Column<T>, unit: usize, a: *const u8) -> [I::N; 2] {
+    let zero = isa.zero_quads();
+    let mut sums = [isa.parts(zero); 2];
+    // SAFETY: the caller's promise.
+    unsafe {
+        let a = [isa.repeated(a), isa.repeated(a.add(16))];
+        for part in 0..I::PARTS {
+            let w = T::codes(isa, rows.part::<I>(part), unit);
+            let first = dot::<I, T>(isa, zero, w[0], a[0]);
+            sums[0][part] = first;
+            sums[1][part] = dot::<I, T>(isa, if T::SPLIT { zero } else { first }, w[1], a[1]);
+        }
+    }
+    let last = isa.reduce(sums[1]);
+    [if T::SPLIT { isa.reduce(sums[0]) } else { last }, last]
 }
 
 #[inline(always)]

@@ -65,6 +65,23 @@ pub(super) fn to_text(value: &Value) -> String {
     }
 }
 
+/// A long text or array from a little before the character or element `at` on, on one short line.
+pub(super) fn excerpt(value: &Value, at: usize) -> String {
+    /// Characters shown before it.
+    const LEAD: usize = 12;
+    match value {
+        Value::String(text) if at > LEAD => {
+            let rest: String = text.chars().skip(at - LEAD).take(MAX_CHARS + 1).collect();
+            format!("…{}", escaped(&rest))
+        }
+        Value::Array(array) if array.len() > MAX_ELEMS => {
+            let element = array.get(at).map_or("no more".to_owned(), |element| to_text(&element));
+            format!("({} elements) [{at}]: {element}", array.len())
+        }
+        _ => to_text(value),
+    }
+}
+
 /// Text from a file, made safe for a terminal: one line, control characters escaped, cut.
 pub(super) fn escaped(text: &str) -> String {
     // Only the part that can be shown: the text may be megabytes.
@@ -108,5 +125,16 @@ mod tests {
         assert_eq!(to_text(&Value::from(f32::NAN)), "NaN");
         assert_eq!(to_text(&Value::from("a\u{1b}[2J\nb")), "a\\u{1b}[2J\\nb");
         assert_eq!(to_json(&Value::from(f64::INFINITY)), Json::Null);
+    }
+
+    #[test]
+    fn excerpts_show_the_place_that_matters() {
+        let text = Value::from(format!("{}the end", "x".repeat(100)));
+        assert_eq!(excerpt(&text, 100), format!("…{}the end", "x".repeat(12)));
+        assert_eq!(excerpt(&Value::from("short"), 3), "short");
+        let ids = Value::from((10..30).collect::<Vec<i32>>());
+        assert_eq!(excerpt(&ids, 15), "(20 elements) [15]: 25");
+        assert_eq!(excerpt(&ids, 20), "(20 elements) [20]: no more");
+        assert_eq!(excerpt(&Value::from(vec![1i32, 2]), 1), "[1,2]");
     }
 }

@@ -1,0 +1,157 @@
+//! What `convert` and `quantize` have in common: options, and the way from a request to files and a report.
+
+use super::report::{self, Outcome};
+use crate::exit::{self, Failure};
+use crate::input::{check_file, parse_threads};
+use crate::progress::{Bar, Unit};
+use pythia_convert::{ImatrixFile, Level, Plan, Recipe, Request, RunOptions, Source, TypeRule};
+use pythia_tensor::TensorType;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// How tensors are encoded, and how files are written.
+#[derive(Debug, clap::Args)]
+pub(in crate::quant) struct Options {
+    /// Importance matrix (.gguf, or the older .dat): encode what matters most with the smallest error
+    #[arg(long, value_name = "FILE")]
+    imatrix: Option<PathBuf>,
+    /// Store the weight matrices whose GGUF name REGEX matches as TYPE; may be repeated, the last match wins
+    #[arg(long, value_name = "REGEX=TYPE")]
+    tensor_type: Vec<TypeRule>,
+    /// Type of the output matrix
+    #[arg(long, value_name = "TYPE")]
+    output_tensor_type: Option<TensorType>,
+    /// Type of the token embedding
+    #[arg(long, value_name = "TYPE")]
+    token_embedding_type: Option<TensorType>,
+    /// Every matrix in the file's type, no mix
+    #[arg(long)]
+    pure: bool,
+    /// Refuse to store a matrix in another type because its rows are not whole blocks of the one it should have
+    #[arg(long)]
+    strict: bool,
+    /// Convert weights that are not finite or too large for f16, instead of refusing them
+    #[arg(long)]
+    allow_nonfinite: bool,
+    /// Write OUT.sha256 beside each file: digests of the file and of every tensor
+    #[arg(long)]
+    sha256: bool,
+    /// Worker threads [default: one per core]; the bytes written do not depend on it
+    #[arg(long, value_name = "N", value_parser = parse_threads, default_value = "0", hide_default_value = true)]
+    threads: usize,
+    /// Say what would be written, write nothing
+    #[arg(long)]
+    pub(in crate::quant) dry_run: bool,
+    /// Replace files that exist
+    #[arg(long)]
+    force: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// List every tensor
+    #[arg(short, long)]
+    verbose: bool,
+    /// Print nothing but errors
+    #[arg(short, long, conflicts_with_all = ["verbose", "json"])]
+    quiet: bool,
+}
+
+impl Options {
+    /// A request for `targets`, as far as it is made of options.
+    pub(in crate::quant) fn request(&self, targets: &Targets) -> Result<Request, Failure> {
+        let imatrix = self.imatrix.as_deref().map(|path| {
+            check_file(path)?;
+            ImatrixFile::open(path).map_err(Failure::from)
+        });
+        let recipe = Recipe {
+            pure: self.pure,
+            output: self.output_tensor_type,
+            token_embd: self.token_embedding_type,
+            rules: self.tensor_type.clone(),
+        };
+        let files = targets.files.clone();
+        Ok(Request { files, recipe, imatrix: imatrix.transpose()?, strict: self.strict, ..Request::default() })
+    }
+
+    /// Plans `request`, carries it out unless this is a dry run, and reports.
+    pub(in crate::quant) fn run(
+        &self,
+        source: &dyn Source,
+        request: &Request,
+        targets: &Targets,
+    ) -> Result<(), Failure> {
+        let cancel = exit::catch_interrupts();
+        let plan = pythia_convert::plan(source, request)?;
+        if !self.quiet {
+            plan.warnings.iter().for_each(|warning| super::super::warn(warning));
+        }
+        if self.dry_run {
+            return self.report(&plan, None);
+        }
+        if let Some(folder) = &targets.folder {
+            std::fs::create_dir_all(folder).map_err(|e| Failure::at(folder, &e))?;
+        }
+        let start = Instant::now();
+        let bar = Bar::new(plan.source_bytes(), Unit::Bytes, self.quiet);
+        let options = RunOptions {
+            threads: self.threads,
+            force: self.force,
+            allow_nonfinite: self.allow_nonfinite,
+            sha256: self.sha256,
+            cancel,
+            progress: &bar,
+        };
+        let written = pythia_convert::run(source, &plan, &options)?;
+        bar.finish();
+        self.report(&plan, Some(Outcome { written: &written, seconds: start.elapsed().as_secs_f64() }))
+    }
+
+    fn report(&self, plan: &Plan, outcome: Option<Outcome<'_>>) -> Result<(), Failure> {
+        if self.quiet {
+            Ok(())
+        } else if self.json {
+            exit::print_json(&report::json(plan, outcome))
+        } else {
+            exit::print(&report::text(plan, outcome, self.verbose || self.dry_run))
+        }
+    }
+}
+
+/// The types asked for, for help texts.
+pub(in crate::quant) fn types_help() -> String {
+    let names: Vec<_> = Level::ALL.iter().map(|level| level.name()).collect();
+    format!("Types of the files, separated by commas: {}", names.join(", "))
+}
+
+/// The file of each type.
+#[derive(Debug)]
+pub(in crate::quant) struct Targets {
+    files: Vec<(Level, PathBuf)>,
+    /// To be made if it is not there.
+    folder: Option<PathBuf>,
+}
+
+impl Targets {
+    /// `output` names a file or a folder: it is a folder if it is one already, is written like one, or has to hold
+    /// several files. In a folder, and without `output` in the current one, files are called `NAME-TYPE.gguf`.
+    pub(in crate::quant) fn new(output: Option<&Path>, name: &str, levels: &[Level]) -> Result<Self, Failure> {
+        let is_folder = |output: &Path| {
+            let written_as_folder = output.as_os_str().to_string_lossy().ends_with(std::path::is_separator);
+            levels.len() > 1 || output.is_dir() || written_as_folder
+        };
+        let file = |level: &Level| match output {
+            None => format!("{name}-{level}.gguf").into(),
+            Some(output) if is_folder(output) => output.join(format!("{name}-{level}.gguf")),
+            Some(output) => output.to_owned(),
+        };
+        let files = levels.iter().map(|level| (*level, file(level))).collect();
+        let folder = output.filter(|output| is_folder(output)).map(Path::to_owned);
+        match &folder {
+            Some(path) if !path.is_dir() && (path.exists() || path.extension().is_some_and(|e| e == "gguf")) => {
+                let path = path.display();
+                Err(Failure::usage(format_args!("{path}: is not a folder, which several types need")))
+            }
+            _ => Ok(Self { files, folder }),
+        }
+    }
+}

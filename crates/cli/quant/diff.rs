@@ -1,0 +1,62 @@
+//! `pythia-quant diff`: what two GGUF files hold differently.
+
+mod report;
+
+use crate::exit::{self, Failure};
+use crate::input::parse_threads;
+use crate::progress::{Bar, Unit};
+use pythia_convert::diff::{diff, progress_bytes};
+use pythia_convert::{GgufFile, PassOptions};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Show what two GGUF files hold differently
+///
+/// Compares metadata by key and tensors by name, of files of any architecture. Tensors whose types or bytes differ are
+/// decoded and their values compared. The order of keys and tensors and the version of the container do not count.
+///
+/// The exit code is 0 if the files hold the same, 1 if they differ, as that of diff(1); other codes are errors.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// GGUF file that differences are measured from
+    #[arg(value_name = "A.gguf")]
+    a: PathBuf,
+    /// GGUF file to compare with it
+    #[arg(value_name = "B.gguf")]
+    b: PathBuf,
+    /// Show what is the same, too
+    #[arg(long)]
+    all: bool,
+    /// Compare the tensors only
+    #[arg(long)]
+    no_metadata: bool,
+    /// Worker threads [default: one per core]
+    #[arg(long, value_name = "N", value_parser = parse_threads, default_value = "0", hide_default_value = true)]
+    threads: usize,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Print nothing but errors; the exit code is the answer
+    #[arg(short, long, conflicts_with_all = ["all", "json"])]
+    quiet: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let cancel = exit::catch_interrupts();
+    let (a, b) = (GgufFile::open(&args.a)?, GgufFile::open(&args.b)?);
+    let bar = Bar::new(progress_bytes(&a, &b), Unit::Bytes, args.quiet);
+    let mut diff = diff(&a, &b, &PassOptions { threads: args.threads, cancel, progress: &bar })?;
+    bar.finish();
+    if args.no_metadata {
+        diff.keys.clear();
+    }
+    if args.json {
+        exit::print_json(&report::json(&diff, args.all))?;
+    } else if !args.quiet {
+        exit::print(&report::text(&diff, args.all))?;
+    }
+    Ok(if diff.is_same() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
+}
+
+/// The exit code of files that differ.
+const DIFFERENT: u8 = 1;

@@ -1,0 +1,108 @@
+//! `pythia-quant imatrix`: an importance matrix from a model and a text.
+
+mod report;
+
+use crate::exit::{self, Failure};
+use crate::input::{self, parse_threads};
+use crate::progress::{Bar, Unit};
+use crate::report::parse_gelu;
+use pythia_convert::output::{AtomicFile, check_target};
+use pythia_gguf::Imatrix;
+use pythia_model::{Gelu, Model, Options};
+use pythia_runtime::Tokenizer;
+use pythia_runtime::eval::strip_newline;
+use pythia_runtime::imatrix::{Request, collect};
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// Collect an importance matrix: how strongly a text drives each column of the weight matrices
+///
+/// Quantizers weight the error of a column by it. The text should be like what the model will read; some ten thousand
+/// tokens are enough. Best collected from an unquantized file. The output can be used by llama-quantize too.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Model: a GGUF file
+    model: PathBuf,
+    /// Text to run through the model, UTF-8
+    #[arg(short = 'f', long = "file", value_name = "TEXT")]
+    text: PathBuf,
+    /// File to write
+    #[arg(short, long, value_name = "FILE", default_value = "imatrix.gguf")]
+    output: PathBuf,
+    /// Tokens in a chunk; 0 for the model's context
+    #[arg(short = 'c', long = "ctx", visible_alias = "ctx-size", value_name = "N", default_value_t = 512)]
+    n_ctx: usize,
+    /// Use the first N chunks only
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    chunks: Option<u64>,
+    /// Tokens that go through the model at once, at most; the result does not depend on it
+    #[arg(short, long, visible_alias = "batch-size", value_name = "N", default_value_t = 512)]
+    batch: usize,
+    /// Threads [default: one per core]; the result does not depend on it
+    #[arg(short, long, value_name = "N", value_parser = parse_threads, default_value = "0", hide_default_value = true)]
+    threads: usize,
+    /// Which GELU: erf is the model's own, tanh is llama.cpp's
+    #[arg(long, value_name = "erf|tanh", value_parser = parse_gelu, default_value = "erf")]
+    gelu: Gelu,
+    /// Replace a file that exists
+    #[arg(long)]
+    force: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Print nothing but errors
+    #[arg(short, long, conflicts_with = "json")]
+    quiet: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let interrupted = exit::catch_interrupts();
+    check_target(&args.output, &[args.model.clone(), args.text.clone()], args.force)?;
+    let text = input::text(&args.text)?;
+    input::check_file(&args.model)?;
+    let model = Model::open(&args.model, &Options { threads: args.threads, gelu: args.gelu, ..Options::default() })?;
+    // Finds out before the work, not after, whether there can be such a file.
+    let file = AtomicFile::create(&args.output, 0)?;
+
+    let locate = |error| exit::locate(error, &args.model, args.text.display());
+    let tokenizer = Tokenizer::from_gguf(&model.gguf().metadata).map_err(locate)?;
+    let tokens = tokenizer.encode(strip_newline(&text)).map_err(locate)?;
+    let request = Request {
+        tokens: &tokens,
+        n_ctx: if args.n_ctx == 0 { model.hparams().n_ctx } else { args.n_ctx },
+        n_batch: args.batch,
+        max_chunks: args.chunks.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+        dataset: args.text.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+    };
+    let start = Instant::now();
+    let mut bar = None;
+    let collected = collect(&model, &request, &mut |progress| {
+        let total = progress.total_chunks as u64;
+        bar.get_or_insert_with(|| Bar::new(total, Unit::Items("chunks"), args.quiet)).advance(1);
+        if interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    drop(bar);
+    let imatrix = collected.map_err(locate)?;
+    let outcome = report::Outcome {
+        file_bytes: write(&imatrix, file, args.force)?,
+        imatrix,
+        text_tokens: tokens.len(),
+        seconds: start.elapsed().as_secs_f64(),
+    };
+    match (args.quiet, args.json) {
+        (true, _) => Ok(()),
+        (_, true) => exit::print_json(&report::json(args, &model, &outcome)),
+        _ => exit::print(&report::text(args, &outcome)),
+    }
+}
+
+/// Fills the file, gives it its name and returns its size.
+fn write(imatrix: &Imatrix, file: AtomicFile, force: bool) -> Result<usize, Failure> {
+    let bytes = imatrix.to_gguf().map_err(|e| Failure::data(format_args!("{}: {e}", file.target().display())))?;
+    file.file().write_all(&bytes).map_err(|e| Failure::at(file.target(), &e))?;
+    file.commit(force)?;
+    Ok(bytes.len())
+}

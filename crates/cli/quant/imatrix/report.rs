@@ -1,0 +1,154 @@
+//! What `imatrix` prints: a row per kind of matrix, or JSON with every matrix.
+
+use super::Args;
+use crate::report::{Arithmetic, format_bytes, significant};
+use crate::table::{Align, Table};
+use pythia_gguf::{Imatrix, ImatrixEntry};
+use pythia_model::Model;
+use serde::Serialize;
+
+/// What a run came to.
+pub(super) struct Outcome {
+    pub(super) imatrix: Imatrix,
+    pub(super) file_bytes: usize,
+    /// Tokens of the text, those that fill no chunk included.
+    pub(super) text_tokens: usize,
+    pub(super) seconds: f64,
+}
+
+impl Outcome {
+    fn tokens(&self) -> usize {
+        self.imatrix.chunk_count as usize * self.imatrix.chunk_size as usize
+    }
+}
+
+/// Mean squares of the columns of a matrix, in numbers.
+#[derive(Debug, Serialize)]
+struct Summary {
+    tensor: String,
+    cols: usize,
+    /// Mean over the columns.
+    mean: f64,
+    max: f64,
+    /// The column that has it.
+    max_column: usize,
+    /// Share of the sum that is in the largest hundredth of the columns: 0.01 if all are alike. What an importance
+    /// matrix can do grows with it.
+    top_percent_share: f64,
+}
+
+impl Summary {
+    fn of(entry: &ImatrixEntry) -> Self {
+        let count = f64::from(entry.counts()[0]);
+        let mut columns: Vec<(usize, f64)> =
+            entry.sums().iter().map(|&sum| f64::from(sum) / count).enumerate().collect();
+        columns.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let sum_of = |columns: &[(usize, f64)]| columns.iter().map(|column| column.1).sum::<f64>();
+        let total = sum_of(&columns);
+        let top = sum_of(&columns[..columns.len().div_ceil(100)]);
+        let (max_column, max) = columns[0];
+        Self {
+            tensor: entry.name().to_owned(),
+            cols: columns.len(),
+            mean: total / columns.len() as f64,
+            max,
+            max_column,
+            // A matrix whose inputs were all zero has no share to speak of.
+            top_percent_share: if total > 0.0 { top / total } else { 0.0 },
+        }
+    }
+
+    /// What matrices at the same place of every block have in common: `attn_qkv`.
+    fn kind(&self) -> &str {
+        let name = self.tensor.strip_suffix(".weight").unwrap_or(&self.tensor);
+        name.rsplit('.').next().unwrap_or(name)
+    }
+}
+
+fn summaries(outcome: &Outcome) -> Vec<Summary> {
+    outcome.imatrix.entries.iter().map(Summary::of).collect()
+}
+
+/// The report for people.
+pub(super) fn text(args: &Args, outcome: &Outcome) -> String {
+    let summaries = summaries(outcome);
+    let Imatrix { chunk_count, chunk_size, .. } = outcome.imatrix;
+    let (text, output) = (args.text.display(), args.output.display());
+    format!(
+        "{}\n{text}: {} of {} tokens, {chunk_count} chunks of {chunk_size}\n{output}: {} tensors, {}, {:.1} s\n",
+        table(&summaries).to_terminal(),
+        outcome.tokens(),
+        outcome.text_tokens,
+        summaries.len(),
+        format_bytes(outcome.file_bytes as u64),
+        outcome.seconds,
+    )
+}
+
+/// A row per kind of matrix, in the order of a forward pass.
+fn table(summaries: &[Summary]) -> Table {
+    let mut kinds: Vec<Vec<&Summary>> = Vec::new();
+    for summary in summaries {
+        match kinds.iter_mut().find(|kind| kind[0].kind() == summary.kind()) {
+            Some(kind) => kind.push(summary),
+            None => kinds.push(vec![summary]),
+        }
+    }
+    let mut table = Table::new([
+        ("inputs of", Align::Left),
+        ("matrices", Align::Right),
+        ("mean square", Align::Right),
+        ("largest", Align::Right),
+        ("of column", Align::Right),
+        ("in", Align::Left),
+        ("top 1 % hold", Align::Right),
+    ]);
+    for kind in kinds {
+        let mean = |f: fn(&Summary) -> f64| kind.iter().map(|summary| f(summary)).sum::<f64>() / kind.len() as f64;
+        let largest = kind.iter().max_by(|a, b| a.max.total_cmp(&b.max)).unwrap_or(&kind[0]);
+        table.push(vec![
+            kind[0].kind().to_owned(),
+            kind.len().to_string(),
+            significant(mean(|summary| summary.mean), 3),
+            significant(largest.max, 3),
+            largest.max_column.to_string(),
+            largest.tensor.clone(),
+            format!("{:.1} %", 100.0 * mean(|summary| summary.top_percent_share)),
+        ]);
+    }
+    table
+}
+
+/// The report for programs.
+#[derive(Debug, Serialize)]
+pub(super) struct Json {
+    path: String,
+    bytes: usize,
+    model: String,
+    text: String,
+    text_tokens: usize,
+    tokens: usize,
+    chunks: u32,
+    chunk_size: u32,
+    arithmetic: Arithmetic,
+    threads: usize,
+    seconds: f64,
+    tensors: Vec<Summary>,
+}
+
+pub(super) fn json(args: &Args, model: &Model, outcome: &Outcome) -> Json {
+    Json {
+        path: args.output.display().to_string(),
+        bytes: outcome.file_bytes,
+        model: args.model.display().to_string(),
+        text: args.text.display().to_string(),
+        text_tokens: outcome.text_tokens,
+        tokens: outcome.tokens(),
+        chunks: outcome.imatrix.chunk_count,
+        chunk_size: outcome.imatrix.chunk_size,
+        arithmetic: Arithmetic::of(model.options()),
+        threads: model.threads(),
+        seconds: outcome.seconds,
+        tensors: summaries(outcome),
+    }
+}

@@ -1,0 +1,66 @@
+//! `pythia-quant quantize`: a GGUF file to GGUF files of other types.
+
+use super::convert::{Options, Targets, types_help};
+use crate::exit::Failure;
+use crate::input::check_file;
+use pythia_convert::{GgufSource, Level, Request};
+use pythia_gguf::FileType;
+use std::path::{Path, PathBuf};
+
+/// Quantize a GGUF file
+///
+/// Takes files of this program and of llama.cpp, best with weights in F32, F16 or BF16. Metadata is carried over. With
+/// several TYPEs all files are made in one pass.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// GGUF file to read
+    #[arg(value_name = "IN")]
+    source: PathBuf,
+    /// File to write; with several types, or where it names one, a folder
+    #[arg(value_name = "OUT")]
+    output: PathBuf,
+    #[arg(required = true, value_delimiter = ',', num_args = 1, value_name = "TYPE", help = types_help())]
+    types: Vec<Level>,
+    /// Also take weights that are quantized already: they are rounded a second time
+    #[arg(long)]
+    allow_requantize: bool,
+    #[command(flatten)]
+    options: Options,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    check_file(&args.source)?;
+    let source = GgufSource::open(&args.source)?;
+    let targets = Targets::new(Some(&args.output), &model_name(&args.source), &args.types)?;
+    let request = Request { allow_requantize: args.allow_requantize, ..args.options.request(&targets)? };
+    args.options.run(&source, &request, &targets)
+}
+
+/// The name of a file without its ending and its type: `pythia-70m` of `pythia-70m-F16.gguf`.
+fn model_name(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let is_type = |end: &str| FileType::ALL.iter().any(|ty| ty.name().eq_ignore_ascii_case(end));
+    match stem.rsplit_once(['-', '.']) {
+        Some((name, end)) if !name.is_empty() && is_type(end) => name.to_owned(),
+        _ => stem.into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lose_their_type() {
+        for (path, name) in [
+            ("a/pythia-70m-F16.gguf", "pythia-70m"),
+            ("pythia-70m.bf16.gguf", "pythia-70m"),
+            ("pythia-70m.gguf", "pythia-70m"),
+            ("F16.gguf", "F16"),
+            ("-F16.gguf", "-F16"),
+            ("pythia-1.4b-Q4_K_M.gguf", "pythia-1.4b"),
+        ] {
+            assert_eq!(model_name(Path::new(path)), name);
+        }
+    }
+}

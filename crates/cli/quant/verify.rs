@@ -1,0 +1,93 @@
+//! `pythia-quant verify`: whether a GGUF file is sound, and what it lost against its source.
+
+mod report;
+
+use crate::exit::{self, Failure};
+use crate::input::{self, check_checkpoint, parse_threads};
+use crate::progress::{Bar, Unit};
+use pythia_checkpoint::Checkpoint;
+use pythia_convert::verify::{Against, Problem, Report, against, progress_bytes, verify};
+use pythia_convert::{GgufFile, GgufSource, PassOptions, Source};
+use std::path::{Path, PathBuf};
+
+/// Check that a GGUF file is sound
+///
+/// Checks the structure, that metadata and tensors are those of a model of this architecture, that every block decodes
+/// to finite values, and the digests in FILE.sha256 if it is there. With --against, measures the error of every tensor
+/// and marks as SUSPECT what rounding to its type does not explain: more than three times the error that the
+/// format is known to make on heavy-tailed weights.
+///
+/// The exit code is 65 if anything is wrong.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// GGUF file
+    #[arg(value_name = "FILE.gguf")]
+    file: PathBuf,
+    /// What the file was made from: a Hugging Face folder, or a GGUF file with weights in F32, F16 or BF16
+    #[arg(long, value_name = "SOURCE")]
+    against: Option<PathBuf>,
+    /// Print the SHA-256 of the file and of every tensor
+    #[arg(long)]
+    sha256: bool,
+    /// List the error of every tensor, the worst first (JSON always does)
+    #[arg(long, requires = "against")]
+    tensors: bool,
+    /// Worker threads [default: one per core]; results do not depend on it
+    #[arg(long, value_name = "N", value_parser = parse_threads, default_value = "0", hide_default_value = true)]
+    threads: usize,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Print nothing but errors
+    #[arg(short, long, conflicts_with_all = ["json", "sha256", "tensors"])]
+    quiet: bool,
+}
+
+/// All that was found.
+struct Findings<'a> {
+    file: &'a GgufFile,
+    report: Report,
+    against: Option<Against>,
+}
+
+impl Findings<'_> {
+    fn problems(&self) -> impl Iterator<Item = &Problem> {
+        let against = self.against.iter().flat_map(|against| &against.problems);
+        self.report.problems.iter().chain(against)
+    }
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let cancel = exit::catch_interrupts();
+    let file = GgufFile::open(&args.file)?;
+    let source = args.against.as_deref().map(open_source).transpose()?;
+    let compared = if source.is_some() { file.tensor_bytes() } else { 0 };
+    let bar = Bar::new(progress_bytes(&file, args.sha256) + compared, Unit::Bytes, args.quiet);
+    let options = PassOptions { threads: args.threads, cancel, progress: &bar };
+    let report = verify(&file, args.sha256, &options)?;
+    let against = match (&source, &report.hparams) {
+        (Some(source), Some(hparams)) => Some(against(&file, hparams, &**source, &options)?),
+        _ => None,
+    };
+    bar.finish();
+    let findings = Findings { file: &file, report, against };
+    if args.json {
+        exit::print_json(&report::json(&findings))?;
+    } else if !args.quiet {
+        exit::print(&report::text(&findings, args))?;
+    }
+    let Some(first) = findings.problems().next() else { return Ok(()) };
+    let more = match findings.problems().count() - 1 {
+        0 => String::new(),
+        n => format!(" (and {n} more)"),
+    };
+    Err(Failure::data(format_args!("{}: {first}{more}", args.file.display())))
+}
+
+fn open_source(path: &Path) -> Result<Box<dyn Source>, Failure> {
+    if input::is_gguf(path)? {
+        return Ok(Box::new(GgufSource::open(path)?));
+    }
+    check_checkpoint(path)?;
+    Ok(Box::new(Checkpoint::open(path)?))
+}

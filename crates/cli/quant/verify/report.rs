@@ -1,0 +1,227 @@
+//! What `verify` prints: a line per check, tables of errors; or JSON.
+
+use super::super::value;
+use super::{Args, Findings};
+use crate::report::significant;
+use crate::table::{Align, Table};
+use pythia_convert::Deviation;
+use pythia_convert::verify::TensorError;
+use serde::Serialize;
+
+/// The report for people.
+pub(super) fn text(findings: &Findings<'_>, args: &Args) -> String {
+    let mut text = String::new();
+    let report = &findings.report;
+    if let Some(digests) = report.digests.as_ref().filter(|_| args.sha256) {
+        text += &format!("{}  {}\n", digests.whole, args.file.display());
+        for (tensor, digest) in &digests.tensors {
+            text += &format!("{digest}  {}\n", value::escaped(tensor));
+        }
+        text.push('\n');
+    }
+    if let Some(against) = findings.against.as_ref().filter(|against| !against.tensors.is_empty()) {
+        if args.tensors {
+            text += &format!("{}\n", tensors_table(&against.tensors).to_terminal());
+        }
+        let parts = parts_table(&against.tensors);
+        if !parts.is_empty() {
+            text += &format!("{}\n", parts.to_terminal());
+        }
+    }
+    for warning in &report.warnings {
+        text += &format!("warning: {warning}\n");
+    }
+    for problem in findings.problems() {
+        text += &format!("WRONG: {problem}\n");
+    }
+    text + &summary(findings)
+}
+
+fn summary(findings: &Findings<'_>) -> String {
+    let report = &findings.report;
+    let gguf = findings.file.gguf();
+    let mut parts = vec![format!("{} tensors, {} metadata keys", gguf.tensors().len(), gguf.metadata.len())];
+    match &report.sidecar {
+        Some(path) => parts.push(format!("compared with {}", path.display())),
+        None => parts.push("no .sha256 file to compare with".to_owned()),
+    }
+    if let Some(against) = &findings.against {
+        let identical = against.tensors.iter().filter(|tensor| tensor.is_identical()).count();
+        parts.push(format!("{identical} of {} tensors identical to the source's", against.tensors.len()));
+    }
+    let verdict = match findings.problems().count() {
+        0 => "sound".to_owned(),
+        1 => "1 problem".to_owned(),
+        n => format!("{n} problems"),
+    };
+    format!("{}: {verdict}; {}\n", findings.file.path().display(), parts.join("; "))
+}
+
+fn ratio(value: Option<f64>) -> String {
+    value.map_or("-".to_owned(), |value| significant(value, 3))
+}
+
+const FIGURES: [(&str, Align); 4] =
+    [("max", Align::Right), ("RMS", Align::Right), ("relative", Align::Right), ("cosine", Align::Right)];
+
+fn figures(deviation: &Deviation) -> [String; 4] {
+    if deviation.is_zero() {
+        return ["identical", "", "", ""].map(str::to_owned);
+    }
+    // Cosines are told apart by how far they are from 1.
+    let cosine = deviation.cosine().map_or("-".to_owned(), |cosine| format!("{cosine:.6}"));
+    [significant(deviation.max_abs, 3), significant(deviation.rms(), 3), ratio(deviation.relative_rms()), cosine]
+}
+
+fn verdict(tensor: &TensorError) -> &'static str {
+    if tensor.is_suspect() { "SUSPECT" } else { "" }
+}
+
+/// A row per tensor, in the order given.
+fn tensors_table(tensors: &[TensorError]) -> Table {
+    let words = [("tensor", Align::Left), ("type", Align::Left), ("source", Align::Left)];
+    let rest = [("limit", Align::Right), ("", Align::Left)];
+    let mut table = Table::new(words.into_iter().chain(FIGURES).chain(rest));
+    for tensor in tensors {
+        let mut row = vec![tensor.name.clone(), tensor.ty.to_string(), tensor.source.to_string()];
+        row.extend(figures(&tensor.deviation));
+        row.push(ratio(tensor.limit));
+        row.push(verdict(tensor).to_owned());
+        table.push(row);
+    }
+    table
+}
+
+/// The tensors that play one part in every block, stored as one type.
+struct Part<'a> {
+    name: &'a str,
+    ty: &'static str,
+    n: usize,
+    /// Over all of their elements.
+    deviation: Deviation,
+    worst: &'a TensorError,
+    n_suspect: usize,
+}
+
+/// What is left of a name without the number of its block: `attn_qkv.weight`.
+fn part_of(name: &str) -> &str {
+    let rest = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
+    rest.map_or(name, |(_, part)| part)
+}
+
+/// Tensors, the worst first, by part; so the first of a part is its worst.
+fn parts(tensors: &[TensorError]) -> Vec<Part<'_>> {
+    let mut parts: Vec<Part<'_>> = Vec::new();
+    for tensor in tensors {
+        let (name, ty) = (part_of(&tensor.name), tensor.ty.name());
+        let index = parts.iter().position(|part| part.name == name && part.ty == ty).unwrap_or_else(|| {
+            parts.push(Part { name, ty, n: 0, deviation: Deviation::default(), worst: tensor, n_suspect: 0 });
+            parts.len() - 1
+        });
+        let part = &mut parts[index];
+        part.n += 1;
+        part.deviation = part.deviation.merge(&tensor.deviation);
+        part.n_suspect += usize::from(tensor.is_suspect());
+    }
+    parts
+}
+
+/// A row per part that is not the source's, the one with the worst tensor first.
+fn parts_table(tensors: &[TensorError]) -> Table {
+    let words = [("part", Align::Left), ("type", Align::Left), ("tensors", Align::Right)];
+    let rest = [("worst relative", Align::Right), ("in", Align::Left), ("", Align::Left)];
+    let mut table = Table::new(words.into_iter().chain(FIGURES).chain(rest));
+    for part in parts(tensors).iter().filter(|part| !part.deviation.is_zero()) {
+        let mut row = vec![part.name.to_owned(), part.ty.to_owned(), part.n.to_string()];
+        row.extend(figures(&part.deviation));
+        row.push(ratio(part.worst.deviation.relative_rms()));
+        row.push(part.worst.name.clone());
+        row.push(if part.n_suspect > 0 { format!("{} SUSPECT", part.n_suspect) } else { String::new() });
+        table.push(row);
+    }
+    table
+}
+
+/// The report for programs.
+#[derive(Debug, Serialize)]
+pub(super) struct Json<'a> {
+    file: String,
+    sound: bool,
+    problems: Vec<JsonProblem>,
+    warnings: &'a [String],
+    /// `null` if digests were neither asked for nor compared.
+    sha256: Option<&'a str>,
+    /// Whether there is a `FILE.sha256`.
+    sidecar: bool,
+    tensors: Vec<JsonTensor<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonProblem {
+    /// The tensor at fault; `null` where it is none.
+    tensor: Option<String>,
+    message: String,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonTensor<'a> {
+    name: &'a str,
+    #[serde(rename = "type")]
+    ty: &'static str,
+    sha256: Option<&'a str>,
+    /// `null` without `--against`.
+    error: Option<JsonError>,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonError {
+    source: &'static str,
+    identical: bool,
+    suspect: bool,
+    max_abs: f64,
+    rms: f64,
+    relative_rms: Option<f64>,
+    cosine: Option<f64>,
+    not_finite: u64,
+    /// The largest relative RMS that is not suspect.
+    limit: Option<f64>,
+}
+
+pub(super) fn json<'a>(findings: &'a Findings<'_>) -> Json<'a> {
+    let report = &findings.report;
+    let problems = findings
+        .problems()
+        .map(|problem| JsonProblem { tensor: problem.tensor().map(str::to_owned), message: problem.to_string() });
+    let problems: Vec<JsonProblem> = problems.collect();
+    let digests = report.digests.as_ref();
+    let tensors = findings.file.gguf().tensors().iter().enumerate().map(|(index, tensor)| JsonTensor {
+        name: &tensor.name,
+        ty: tensor.ty.name(),
+        sha256: digests.map(|digests| digests.tensors[index].1.as_str()),
+        error: findings.against.iter().flat_map(|against| &against.tensors).find(|e| e.name == tensor.name).map(error),
+    });
+    Json {
+        file: findings.file.path().display().to_string(),
+        sound: problems.is_empty(),
+        problems,
+        warnings: &report.warnings,
+        sha256: digests.map(|digests| digests.whole.as_str()),
+        sidecar: report.sidecar.is_some(),
+        tensors: tensors.collect(),
+    }
+}
+
+fn error(tensor: &TensorError) -> JsonError {
+    let deviation = &tensor.deviation;
+    JsonError {
+        source: tensor.source.name(),
+        identical: tensor.is_identical(),
+        suspect: tensor.is_suspect(),
+        max_abs: deviation.max_abs,
+        rms: deviation.rms(),
+        relative_rms: deviation.relative_rms(),
+        cosine: deviation.cosine(),
+        not_finite: deviation.n_not_finite,
+        limit: tensor.limit,
+    }
+}

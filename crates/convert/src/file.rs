@@ -1,0 +1,95 @@
+//! A GGUF file of any architecture, opened for reading its tensors.
+
+use crate::Error;
+use pythia_checkpoint::PositionedFile;
+use pythia_gguf::{Gguf, TensorInfo};
+use pythia_tensor::{FileMap, TensorType};
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// A GGUF file and its header. The rest is read by position rather than mapped: what a map has touched counts as memory
+/// of the process, and a file cut off meanwhile is an error rather than a signal.
+#[derive(Debug)]
+pub struct GgufFile {
+    path: PathBuf,
+    file: PositionedFile,
+    n_bytes: u64,
+    gguf: Gguf,
+}
+
+impl GgufFile {
+    /// Opens `path` and reads its header.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is no GGUF file.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        // Pages beyond the header are never touched.
+        let map = FileMap::open(path).map_err(Error::io(path, "open"))?;
+        let gguf = Gguf::parse(&map).map_err(|source| Error::Input { path: path.to_owned(), source })?;
+        let file = File::open(path).map_err(Error::io(path, "open"))?;
+        Ok(Self { path: path.to_owned(), file: PositionedFile::new(file), n_bytes: map.len() as u64, gguf })
+    }
+
+    /// The path it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its header.
+    pub fn gguf(&self) -> &Gguf {
+        &self.gguf
+    }
+
+    /// Its size.
+    pub fn n_bytes(&self) -> u64 {
+        self.n_bytes
+    }
+
+    /// Bytes of all tensors.
+    pub fn tensor_bytes(&self) -> u64 {
+        self.gguf.tensors().iter().map(|tensor| tensor.n_bytes).sum()
+    }
+
+    /// Replaces `out` by the bytes `range` of the file.
+    pub(crate) fn read(&self, range: Range<u64>, out: &mut Vec<u8>) -> Result<(), Error> {
+        // Without `clear`: only growth is zeroed.
+        out.resize((range.end - range.start) as usize, 0);
+        self.file.read_exact_at(out, range.start).map_err(Error::io(&self.path, "read"))
+    }
+}
+
+/// Where elements that begin and end with a block of `tensor` are stored, in bytes from the start of the file.
+pub(crate) fn byte_range(tensor: &TensorInfo, elems: &Range<u64>) -> Range<u64> {
+    let (block_elems, block_bytes) = (tensor.ty.block_elems() as u64, tensor.ty.block_bytes() as u64);
+    let at = |elem: u64| tensor.offset + elem / block_elems * block_bytes;
+    at(elems.start)..at(elems.end)
+}
+
+/// Some elements of a tensor, as they are stored and decoded. Reused from chunk to chunk.
+#[derive(Debug, Default)]
+pub(crate) struct Elems {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) values: Vec<f32>,
+}
+
+impl Elems {
+    /// Reads and decodes elements of `tensor`, which is of type `ty`, that begin and end with a block.
+    pub(crate) fn read(
+        &mut self,
+        file: &GgufFile,
+        tensor: &TensorInfo,
+        ty: TensorType,
+        elems: &Range<u64>,
+    ) -> Result<(), Error> {
+        file.read(byte_range(tensor, elems), &mut self.bytes)?;
+        self.decode(ty, (elems.end - elems.start) as usize);
+        Ok(())
+    }
+
+    /// Decodes the bytes, which are `n_elems` of type `ty`.
+    pub(crate) fn decode(&mut self, ty: TensorType, n_elems: usize) {
+        self.values.resize(n_elems, 0.0);
+        ty.decode(&self.bytes, &mut self.values);
+    }
+}

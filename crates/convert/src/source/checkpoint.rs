@@ -1,0 +1,103 @@
+//! A checkpoint as a source: other names for the tensors, another order of the rows of two of them.
+
+use super::{Source, SourceTensor};
+use crate::qkv::QkvOrder;
+use crate::{Error, Provenance, metadata, provenance};
+use pythia_checkpoint::{Checkpoint, Dtype, HiddenAct, Wanted};
+use pythia_gguf::Metadata;
+use pythia_gguf::schema::gptneox::{Hparams, TensorSpec, Transform};
+use pythia_tensor::TensorType;
+use std::ops::Range;
+use std::path::PathBuf;
+
+impl Source for Checkpoint {
+    fn hparams(&self) -> Hparams {
+        let config = self.config();
+        Hparams {
+            n_layer: config.n_layer,
+            n_embd: config.n_embd,
+            n_head: config.n_head,
+            n_ff: config.n_ff,
+            n_vocab: config.n_vocab,
+            n_ctx: config.n_ctx,
+            n_rot: config.n_rot(),
+            rope_base: config.rope_base,
+            norm_eps: config.norm_eps,
+            parallel_residual: config.parallel_residual,
+        }
+    }
+
+    fn resolve(&self, specs: &[TensorSpec]) -> Result<Vec<SourceTensor>, Error> {
+        let config = self.config();
+        let order = QkvOrder { n_head: config.n_head, head_dim: config.n_embd / config.n_head };
+        let wanted = specs.iter().map(|spec| Wanted { names: &spec.hf, shape: &spec.shape });
+        let found = self.resolve(wanted)?;
+        let tensors = specs.iter().zip(found).map(|(spec, found)| SourceTensor {
+            name: found.name.clone(),
+            ty: tensor_type(found.dtype),
+            shape: found.shape.clone(),
+            order: match spec.transform {
+                Transform::None => None,
+                Transform::RegroupQkv => Some(order),
+            },
+        });
+        Ok(tensors.collect())
+    }
+
+    fn metadata(&self, provenance: &Provenance) -> Metadata {
+        metadata::of_checkpoint(self, &Source::hparams(self), provenance)
+    }
+
+    fn inputs(&self) -> Vec<PathBuf> {
+        provenance::inputs(self)
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.tokenizer().is_none() {
+            warnings
+                .push("no tokenizer.json: the file will hold no tokenizer, and llama.cpp will not load it".to_owned());
+        }
+        if self.config().hidden_act == HiddenAct::GeluTanh {
+            warnings.push(
+                "the config asks for the tanh form of GELU, which GGUF cannot say: run with --gelu tanh".to_owned(),
+            );
+        }
+        if self.tied_head() {
+            warnings.push("the output matrix is tied to the embedding: it is stored a second time".to_owned());
+        }
+        warnings
+    }
+
+    fn read_rows(&self, tensor: &SourceTensor, rows: Range<usize>, out: &mut Vec<u8>) -> Result<(), Error> {
+        let found = self.tensor(&tensor.name).ok_or_else(|| Error::tensor(&tensor.name, "is not in the checkpoint"))?;
+        let Some(order) = tensor.order else {
+            return Ok(self.read_rows(found, rows.start, rows.len(), out)?);
+        };
+        let mut run_bytes = Vec::new();
+        out.clear();
+        out.reserve_exact(rows.len() * tensor.row_bytes());
+        if tensor.shape.len() == 1 {
+            // A bias: its elements are the rows of the matrix it belongs to.
+            self.read_rows(found, 0, 1, &mut run_bytes)?;
+            let size = found.dtype.size();
+            for run in order.source_runs(0..tensor.row_elems()) {
+                out.extend_from_slice(&run_bytes[run.start * size..run.end * size]);
+            }
+        } else {
+            for run in order.source_runs(rows) {
+                self.read_rows(found, run.start, run.len(), &mut run_bytes)?;
+                out.extend_from_slice(&run_bytes);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn tensor_type(dtype: Dtype) -> TensorType {
+    match dtype {
+        Dtype::F32 => TensorType::F32,
+        Dtype::F16 => TensorType::F16,
+        Dtype::BF16 => TensorType::BF16,
+    }
+}

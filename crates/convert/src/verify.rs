@@ -1,0 +1,214 @@
+//! Whether a GGUF file is sound: by itself, by its digests, and against what it was made from.
+//!
+//! [`GgufFile::open`] has already refused what the container's rules forbid: tensors that lie outside the file, are not
+//! aligned, overlap or leave holes. What is left is found here, all of it rather than the first.
+
+mod against;
+mod contents;
+mod expected;
+
+pub use against::{Against, TensorError, against};
+
+use crate::Error;
+use crate::digest::{self, Digests, Sidecar};
+use crate::file::GgufFile;
+use crate::pass::{PassOptions, Workers};
+use pythia_gguf::schema::gptneox::{self, Hparams};
+use pythia_gguf::{Vocab, keys};
+use std::fmt;
+use std::path::PathBuf;
+
+/// What is wrong with a file. Displays as one line, without the file's name.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Problem {
+    /// Metadata or tensors are not those of a model of this architecture.
+    Model(pythia_gguf::Error),
+    /// Bytes follow the last tensor and its padding.
+    Trailing {
+        /// Where they start.
+        offset: u64,
+        /// How many there are.
+        n_bytes: u64,
+    },
+    /// Padding is not all zeros: something was written over the end of a tensor.
+    Padding {
+        /// The tensor before it.
+        tensor: String,
+        /// Where the first byte is that is not zero.
+        offset: u64,
+    },
+    /// Blocks decode to values that are infinite or not a number.
+    NotFinite {
+        /// The tensor.
+        tensor: String,
+        /// Name of its type.
+        ty: &'static str,
+        /// How many blocks do.
+        n_blocks: u64,
+        /// How many it has.
+        of: u64,
+        /// The first that does.
+        block: u64,
+        /// Where that block starts, in bytes from the start of the file.
+        offset: u64,
+    },
+    /// Bytes have another SHA-256 than the sidecar says.
+    Digest {
+        /// The tensor; `None` for the whole file.
+        tensor: Option<String>,
+        /// The digest of what is there.
+        found: String,
+        /// What the sidecar says.
+        wanted: String,
+    },
+    /// The sidecar is of no use.
+    Sidecar {
+        /// The sidecar.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// File and source are not the same model.
+    OtherModel {
+        /// The key or the token that says so.
+        what: String,
+        /// What the file has.
+        found: String,
+        /// What the source has.
+        wanted: String,
+    },
+    /// A tensor is further from the source than rounding to its type makes it.
+    Suspect(TensorError),
+}
+
+impl Problem {
+    /// The tensor it is about, if it is about one.
+    pub fn tensor(&self) -> Option<&str> {
+        match self {
+            Self::Model(e) => match e.place() {
+                pythia_gguf::Place::Tensor(name) => Some(name),
+                _ => None,
+            },
+            Self::Padding { tensor, .. } | Self::NotFinite { tensor, .. } => Some(tensor),
+            Self::Digest { tensor, .. } => tensor.as_deref(),
+            Self::Suspect(error) => Some(&error.name),
+            Self::Trailing { .. } | Self::Sidecar { .. } | Self::OtherModel { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Model(e) => e.fmt(f),
+            Self::Trailing { offset, n_bytes } => {
+                write!(f, "{n_bytes} bytes from byte {offset} on, wanted none after the last tensor")
+            }
+            Self::Padding { tensor, offset } => {
+                write!(f, "padding after tensor {tensor:?}: byte {offset} is not zero")
+            }
+            Self::NotFinite { tensor, ty, n_blocks, of, block, offset } => write!(
+                f,
+                "tensor {tensor:?}: {n_blocks} of {of} {ty} blocks hold values that are not finite, the first is block \
+                 {block} at byte {offset}"
+            ),
+            Self::Digest { tensor, found, wanted } => {
+                match tensor {
+                    Some(tensor) => write!(f, "tensor {tensor:?}")?,
+                    None => f.write_str("the whole file")?,
+                }
+                write!(f, ": found SHA-256 {found}, wanted {wanted}")
+            }
+            Self::Sidecar { path, reason } => write!(f, "{}: {reason}", path.display()),
+            Self::OtherModel { what, found, wanted } => {
+                write!(f, "{what}: found {found}, wanted {wanted} as in the source")
+            }
+            Self::Suspect(error) => error.fmt(f),
+        }
+    }
+}
+
+/// What [`verify`] found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// What is wrong, in the order of the file.
+    pub problems: Vec<Problem>,
+    /// What is allowed but strange; one line each.
+    pub warnings: Vec<String>,
+    /// The model, if metadata and tensors are those of one.
+    pub hparams: Option<Hparams>,
+    /// The digests, if they were wanted or there is a sidecar.
+    pub digests: Option<Digests>,
+    /// The sidecar, if there is one.
+    pub sidecar: Option<PathBuf>,
+}
+
+/// What [`verify`] reports as progress in all.
+pub fn progress_bytes(file: &GgufFile, digests: bool) -> u64 {
+    let hashed = digests || digest::sidecar(file.path()).exists();
+    file.tensor_bytes() + if hashed { file.n_bytes() } else { 0 }
+}
+
+/// Checks a file by itself: structure, model, every value; and its digests, if `digests` are wanted or `FILE.sha256` is
+/// there to compare them with.
+///
+/// # Errors
+/// If the file cannot be read, the threads cannot be started, or it is cancelled. What is wrong with the file is no
+/// error but a [`Problem`].
+pub fn verify(file: &GgufFile, digests: bool, options: &PassOptions<'_>) -> Result<Report, Error> {
+    let mut report = Report { problems: Vec::new(), warnings: Vec::new(), hparams: None, digests: None, sidecar: None };
+    match model(file) {
+        Ok(hparams) => report.hparams = Some(hparams),
+        Err(e) => report.problems.push(Problem::Model(e)),
+    }
+    if file.gguf().metadata.get(keys::TOKENIZER_MODEL).is_none() {
+        report.warnings.push("holds no tokenizer".to_owned());
+    }
+    let workers = Workers::new(options)?;
+    contents::check(file, &workers, &mut report)?;
+    let sidecar = Sidecar::read(file.path())?;
+    if digests || sidecar.is_some() {
+        let found = digest::of_tensors(file.path(), file.gguf().tensors(), file.n_bytes(), options)?;
+        if let Some(sidecar) = &sidecar {
+            report.problems.extend(compare(sidecar, &found));
+        }
+        report.digests = Some(found);
+    }
+    report.sidecar = sidecar.map(|sidecar| sidecar.path);
+    Ok(report)
+}
+
+/// The model, if all that is in the header fits together.
+fn model(file: &GgufFile) -> Result<Hparams, pythia_gguf::Error> {
+    let metadata = &file.gguf().metadata;
+    let hparams = Hparams::from_metadata(metadata)?;
+    gptneox::bind(&hparams, file.gguf())?;
+    if metadata.get(keys::TOKENIZER_MODEL).is_some() {
+        Vocab::from_metadata(metadata)?;
+    }
+    Ok(hparams)
+}
+
+/// Where the digests of a file are not those of its sidecar.
+fn compare(sidecar: &Sidecar, found: &Digests) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut check = |tensor: Option<&str>, found: &str, wanted: &str| {
+        if !found.eq_ignore_ascii_case(wanted) {
+            let (found, wanted) = (found.to_owned(), wanted.to_owned());
+            problems.push(Problem::Digest { tensor: tensor.map(str::to_owned), found, wanted });
+        }
+    };
+    if let Some(wanted) = &sidecar.whole {
+        check(None, &found.whole, wanted);
+    }
+    for (tensor, wanted) in &sidecar.tensors {
+        let digest = found.tensors.iter().find(|(name, _)| name == tensor);
+        check(Some(tensor), digest.map_or("of nothing", |(_, digest)| digest), wanted);
+    }
+    if sidecar.whole.is_none() {
+        let reason = "holds no SHA-256 of the file".to_owned();
+        problems.push(Problem::Sidecar { path: sidecar.path.clone(), reason });
+    }
+    problems
+}

@@ -1,0 +1,171 @@
+//! A file against what it was made from: the error of every tensor, and whether it can come from rounding.
+
+use super::{Problem, expected};
+use crate::deviation::Deviation;
+use crate::file::{Elems, GgufFile};
+use crate::pass::{CHUNK_ELEMS, PassOptions, Span, Workers};
+use crate::{Error, Provenance, Source, SourceTensor};
+use pythia_gguf::schema::gptneox::{self, Hparams};
+use pythia_gguf::{Metadata, TensorInfo, Value, keys};
+use pythia_tensor::TensorType;
+use std::fmt;
+
+/// What [`against`] found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Against {
+    /// Where file and source are not the same model, then the tensors that are suspect.
+    pub problems: Vec<Problem>,
+    /// All tensors, the worst relative error first; none if the two models have other tensors.
+    pub tensors: Vec<TensorError>,
+}
+
+/// The error of one tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TensorError {
+    /// Its name in GGUF.
+    pub name: String,
+    /// How the file stores it.
+    pub ty: TensorType,
+    /// How the source stores it.
+    pub source: TensorType,
+    /// How far the file's values are from the source's.
+    pub deviation: Deviation,
+    /// The largest relative RMS error that is believable of the type; `None` where none is known.
+    pub limit: Option<f64>,
+}
+
+impl TensorError {
+    /// Whether every value is the source's.
+    pub fn is_identical(&self) -> bool {
+        self.deviation.is_zero()
+    }
+
+    /// Whether the error is more than rounding to the type makes.
+    pub fn is_suspect(&self) -> bool {
+        let relative = self.deviation.relative_rms().unwrap_or(f64::INFINITY);
+        self.deviation.n_not_finite > 0 || self.limit.is_some_and(|limit| relative > limit)
+    }
+}
+
+/// Why it is suspect, on one line.
+impl fmt::Display for TensorError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, ty, source, deviation, limit } = self;
+        write!(f, "tensor {name:?}: ")?;
+        if deviation.n_not_finite > 0 {
+            return write!(f, "{} values are not finite, here or in the source", deviation.n_not_finite);
+        }
+        match deviation.relative_rms() {
+            Some(relative) => write!(f, "relative RMS error {relative:.2e}")?,
+            None => write!(f, "RMS error {:.2e} where the source is zero", deviation.rms())?,
+        }
+        match limit {
+            Some(0.0) => write!(f, ", wanted none: {ty} holds {source} exactly"),
+            Some(limit) => write!(f, ", wanted at most {limit:.2e} for {ty} made from {source}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Compares `file`, a model of `hparams`, with its source, whose tensors are F32, F16 or BF16.
+///
+/// # Errors
+/// If the source lacks a tensor or holds quantized ones, either cannot be read, or it is cancelled.
+pub fn against(
+    file: &GgufFile,
+    hparams: &Hparams,
+    source: &dyn Source,
+    options: &PassOptions<'_>,
+) -> Result<Against, Error> {
+    let source_hparams = source.hparams();
+    source_hparams.check()?;
+    let mut problems = different_keys(hparams, &source_hparams);
+    problems.extend(different_token(&file.gguf().metadata, &source.metadata(&Provenance::default())));
+    let specs = gptneox::tensors(hparams);
+    if specs != gptneox::tensors(&source_hparams) {
+        return Ok(Against { problems, tensors: Vec::new() });
+    }
+    let bound = gptneox::bind(hparams, file.gguf());
+    let bound = bound.map_err(|source| Error::Input { path: file.path().to_owned(), source })?;
+    let sources = source.resolve(&specs)?;
+    if let Some(quantized) = sources.iter().find(|tensor| tensor.ty.is_quantized()) {
+        let path = source.inputs().first().map(|path| path.display().to_string()).unwrap_or_default();
+        let reason =
+            format!("{:?} is {}, wanted F32, F16 or BF16 to measure errors against", quantized.name, quantized.ty);
+        return Err(Error::Request(format!("{path}: tensor {reason}")));
+    }
+    let workers = Workers::new(options)?;
+    let mut tensors = Vec::with_capacity(specs.len());
+    for (tensor, original) in bound.into_iter().zip(&sources) {
+        tensors.push(measure(&workers, file, tensor, source, original)?);
+    }
+    // What has no relative error is off from zeros: nothing is worse. The sort is stable.
+    let key = |tensor: &TensorError| tensor.deviation.relative_rms().unwrap_or(f64::INFINITY);
+    tensors.sort_by(|a, b| key(b).total_cmp(&key(a)));
+    problems.extend(tensors.iter().filter(|tensor| tensor.is_suspect()).cloned().map(Problem::Suspect));
+    Ok(Against { problems, tensors })
+}
+
+fn measure(
+    workers: &Workers<'_>,
+    file: &GgufFile,
+    tensor: &TensorInfo,
+    source: &dyn Source,
+    original: &SourceTensor,
+) -> Result<TensorError, Error> {
+    let ty = tensor.ty.known().ok_or_else(|| Error::tensor(&tensor.name, "is of a type that cannot be decoded"))?;
+    let row_elems = original.row_elems() as u64;
+    let step = (CHUNK_ELEMS / row_elems.max(1)).max(1);
+    let len = original.n_rows() as u64;
+    let span = Span { name: &tensor.name, len, step, progress_bytes: tensor.n_bytes };
+    let parts = workers.map(span, |rows, (found, wanted): &mut (Elems, Elems)| {
+        let elems = rows.start * row_elems..rows.end * row_elems;
+        found.read(file, tensor, ty, &elems)?;
+        source.read_rows(original, rows.start as usize..rows.end as usize, &mut wanted.bytes)?;
+        wanted.decode(original.ty, found.values.len());
+        let mut deviation = Deviation::default();
+        deviation.add(&wanted.values, &found.values);
+        Ok(deviation)
+    })?;
+    let deviation = parts.iter().fold(Deviation::default(), Deviation::merge);
+    let limit = expected::limit(ty, original.ty);
+    Ok(TensorError { name: tensor.name.clone(), ty, source: original.ty, deviation, limit })
+}
+
+/// The hyperparameters that differ.
+fn different_keys(file: &Hparams, source: &Hparams) -> Vec<Problem> {
+    let metadata = |hparams: &Hparams| {
+        let mut metadata = Metadata::new();
+        hparams.to_metadata(&mut metadata);
+        metadata
+    };
+    let (file, source) = (metadata(file), metadata(source));
+    let different = file.iter().zip(source.iter()).filter(|((_, found), (_, wanted))| found != wanted);
+    let problem = |((key, found), (_, wanted)): ((&str, &Value), (&str, &Value))| Problem::OtherModel {
+        what: format!("key '{key}'"),
+        found: plain(found),
+        wanted: plain(wanted),
+    };
+    different.map(problem).collect()
+}
+
+/// A value of a hyperparameter, which is a number or a truth value.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::U32(v) => v.to_string(),
+        Value::F32(v) => v.to_string(),
+        Value::Bool(v) => v.to_string(),
+        other => other.type_name(),
+    }
+}
+
+/// The first token that differs, where both have a vocabulary.
+fn different_token(file: &Metadata, source: &Metadata) -> Option<Problem> {
+    let (Ok(Some(file)), Ok(Some(source))) = (file.strings(keys::TOKENS), source.strings(keys::TOKENS)) else {
+        return None;
+    };
+    let n = file.len().max(source.len());
+    let at = (0..n).find(|&id| file.get(id) != source.get(id))?;
+    let shown = |tokens: &[String]| tokens.get(at).map_or("no such token".to_owned(), |text| format!("{text:?}"));
+    Some(Problem::OtherModel { what: format!("token {at}"), found: shown(file), wanted: shown(source) })
+}

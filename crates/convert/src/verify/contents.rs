@@ -1,0 +1,111 @@
+//! The bytes behind the header: every block, the padding between tensors, and what follows the last one.
+
+use super::{Problem, Report};
+use crate::Error;
+use crate::file::{Elems, GgufFile, byte_range};
+use crate::pass::{CHUNK_ELEMS, Span, Workers};
+use pythia_gguf::TensorInfo;
+use pythia_tensor::TensorType;
+
+/// Checks all of it, tensor by tensor.
+pub(super) fn check(file: &GgufFile, workers: &Workers<'_>, report: &mut Report) -> Result<(), Error> {
+    let mut end = file.gguf().data_offset;
+    let mut skipped = 0;
+    for tensor in file.gguf().tensors() {
+        match tensor.ty.known() {
+            Some(ty) => values(file, tensor, ty, workers, report)?,
+            None => {
+                skipped += 1;
+                workers.advance(&tensor.name, tensor.n_bytes);
+            }
+        }
+        end = (tensor.offset + tensor.n_bytes).next_multiple_of(file.gguf().alignment);
+        report.problems.extend(padding(file, tensor, end.min(file.n_bytes()))?);
+    }
+    if file.n_bytes() > end {
+        report.problems.push(Problem::Trailing { offset: end, n_bytes: file.n_bytes() - end });
+    }
+    if skipped > 0 {
+        report.warnings.push(format!("{skipped} tensors are of types that cannot be decoded: values not checked"));
+    }
+    Ok(())
+}
+
+/// What a chunk of a tensor holds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    /// Blocks with values that are not finite.
+    n_bad: u64,
+    /// The first of them.
+    first_bad: Option<u64>,
+    /// Whether any value is not zero.
+    nonzero: bool,
+}
+
+fn values(
+    file: &GgufFile,
+    tensor: &TensorInfo,
+    ty: TensorType,
+    workers: &Workers<'_>,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let block = ty.block_elems() as u64;
+    let span = Span { name: &tensor.name, len: tensor.n_elems(), step: CHUNK_ELEMS, progress_bytes: tensor.n_bytes };
+    let parts = workers.map(span, |elems, scratch: &mut Elems| {
+        scratch.read(file, tensor, ty, &elems)?;
+        Ok(look(&scratch.values, ty.block_elems(), elems.start / block))
+    })?;
+    let n_bad = parts.iter().map(|part| part.n_bad).sum();
+    if let Some(first) = parts.iter().find_map(|part| part.first_bad) {
+        report.problems.push(Problem::NotFinite {
+            tensor: tensor.name.clone(),
+            ty: ty.name(),
+            n_blocks: n_bad,
+            of: tensor.n_elems() / block,
+            block: first,
+            offset: byte_range(tensor, &(first * block..first * block)).start,
+        });
+    }
+    // A vector of zeros is a bias that nothing was learned for; a matrix of zeros was never written.
+    if tensor.dims.len() > 1 && !parts.iter().any(|part| part.nonzero) {
+        report.warnings.push(format!("tensor {:?}: all values are zero", tensor.name));
+    }
+    Ok(())
+}
+
+/// Looks at values that start with block `first_block` of their tensor.
+fn look(values: &[f32], block_elems: usize, first_block: u64) -> Seen {
+    // Bits of the magnitude order as integers do, with infinities and NaNs on top: one vector maximum answers both.
+    let bits = values.iter().fold(0, |max: u32, value| max.max(value.to_bits() & 0x7fff_ffff));
+    if f32::from_bits(bits).is_finite() {
+        return Seen { nonzero: bits != 0, ..Seen::default() };
+    }
+    let blocks = values.chunks(block_elems).zip(first_block..);
+    let mut bad = blocks.filter(|(block, _)| block.iter().any(|value| !value.is_finite())).map(|(_, index)| index);
+    let first_bad = bad.next();
+    Seen { n_bad: u64::from(first_bad.is_some()) + bad.count() as u64, first_bad, nonzero: true }
+}
+
+/// The first byte that is not zero between a tensor and `end`.
+fn padding(file: &GgufFile, tensor: &TensorInfo, end: u64) -> Result<Option<Problem>, Error> {
+    let start = tensor.offset + tensor.n_bytes;
+    let mut bytes = Vec::new();
+    file.read(start..end.max(start), &mut bytes)?;
+    let at = bytes.iter().position(|&byte| byte != 0);
+    Ok(at.map(|at| Problem::Padding { tensor: tensor.name.clone(), offset: start + at as u64 }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_blocks_are_counted_and_the_first_is_named() {
+        let mut values = [1.0; 128];
+        assert!(look(&values, 32, 7).first_bad.is_none());
+        (values[40], values[41], values[127]) = (f32::NAN, f32::INFINITY, f32::NEG_INFINITY);
+        let seen = look(&values, 32, 7);
+        assert_eq!((seen.n_bad, seen.first_bad, seen.nonzero), (2, Some(8), true));
+        assert!(!look(&[0.0, -0.0], 1, 0).nonzero);
+    }
+}

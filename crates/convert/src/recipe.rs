@@ -113,12 +113,6 @@ levels! {
     (Q4_0, base = Q4_0, [(Output, All, Q6_K), (FfnDown, FirstPartWeighted(8), Q4_1)]),
     (IQ4_XS, base = IQ4_XS, [(Output, All, Q6_K), (FfnDown, FirstPartPlain(8), Q5_K)]),
     (Q3_K_L, base = Q3_K, [(Output, All, Q6_K), (AttnQkv, All, Q5_K), (AttnOutput, All, Q5_K), (FfnDown, All, Q5_K)]),
-    (IQ3_M, base = IQ3_S, [
-        (Output, All, Q6_K),
-        (AttnQkv, All, Q4_K),
-        (AttnOutput, All, Q4_K),
-        (FfnDown, FirstPart(8), Q4_K),
-    ]),
     (Q3_K_M, base = Q3_K, [
         (Output, All, Q6_K),
         (AttnQkv, First(2), Q5_K),
@@ -126,6 +120,12 @@ levels! {
         (AttnOutput, All, Q4_K),
         (FfnDown, FirstPart(16), Q5_K),
         (FfnDown, All, Q4_K),
+    ]),
+    (IQ3_M, base = IQ3_S, [
+        (Output, All, Q6_K),
+        (AttnQkv, All, Q4_K),
+        (AttnOutput, All, Q4_K),
+        (FfnDown, FirstPart(8), Q4_K),
     ]),
     (Q3_K_S, base = Q3_K, [(Output, All, Q6_K)]),
     (IQ3_S, base = IQ3_S, [(Output, All, Q6_K)]),

@@ -29,8 +29,8 @@ pub(crate) const UNIT: usize = 32;
 /// A quantized format as the products see it: `value = scale * (code - OFFSET) + min`, in units of 32 elements.
 ///
 /// `unit` counts units within a block. Kernels pass it as a constant where `UNROLL` (see [`for_each_unit`]), so that
-/// whatever depends on it costs nothing. All methods are `#[inline(always)]`, so that they are compiled with the ISA's features; closures
-/// would not be, unless the optimizer happens to inline them first.
+/// whatever depends on it costs nothing. All methods are `#[inline(always)]`, so that they are compiled with the ISA's
+/// features; closures would not be, unless the optimizer happens to inline them first.
 #[allow(clippy::missing_safety_doc)] // the one duty: whole readable blocks in every column
 pub(crate) trait Format: Block {
     /// A scale per 16 elements rather than per 32.

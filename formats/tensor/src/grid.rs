@@ -3,6 +3,7 @@
 //! The lists are data of the formats, chosen by their author; `tools/codebooks.py` reads them out of a reference
 //! decoder and writes `grid/codebooks.bin`. Entry 0 of each is the lowest level throughout.
 
+mod group;
 mod neighbours;
 mod search;
 mod start;
@@ -10,8 +11,9 @@ mod start;
 mod tests;
 mod unit;
 
+pub(crate) use group::Plain;
 pub(crate) use neighbours::Neighbours;
-pub(crate) use search::{Again, Encoded, GridSearch, Plain, Start};
+pub(crate) use search::{Again, Encoded, GridSearch, Start};
 pub use unit::Unit;
 pub(crate) use unit::{even_signs, pack_scales, pack_signs_and_scale, unpack_scales, unpack_signs_and_scale};
 

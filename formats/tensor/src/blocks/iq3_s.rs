@@ -80,6 +80,7 @@ impl IQ3_S {
 }
 
 impl Codec for IQ3_S {
+    /// As the reference, but for groups of zeros: there it does not advance, and stores what follows in their place.
     fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
         search::encode(src, importance, dst);
     }

@@ -1,5 +1,6 @@
 //! The search of the grid formats: a scale per group and the entries of a codebook for its magnitudes.
 
+use super::group::{Columns, Group, MAX_RUNS, Plain};
 use super::neighbours::{CHUNK, Cell, Neighbours};
 use super::start;
 use crate::fit::MAGIC;
@@ -24,17 +25,6 @@ pub(crate) struct GridSearch<const DIM: usize> {
     pub(crate) again: Again,
     /// What the scale of the super-block is multiplied by before it is stored.
     pub(crate) fudge: f32,
-}
-
-/// Weights of elements where no importance is known.
-#[derive(Clone, Copy)]
-pub(crate) enum Plain {
-    /// As if all importances were one.
-    Flat,
-    /// Squares.
-    Squares,
-    /// Squares and a quarter of the mean square.
-    Blended,
 }
 
 /// What the largest code is first laid on.
@@ -70,18 +60,8 @@ pub(crate) struct Encoded {
 
 /// Elements of a super-block.
 const ELEMS: usize = 256;
-/// Runs of eight elements, and entries of a codebook, in the largest group.
-const MAX_RUNS: usize = 4;
+/// Entries of a codebook in the largest group.
 const MAX_ENTRIES: usize = 8;
-
-/// A group per lane.
-struct Group<V, const SIZE: usize> {
-    /// Magnitudes. With even signs, one of eight may be negative.
-    x: [V; SIZE],
-    weights: [V; SIZE],
-    /// Signs per run of eight, as integers.
-    signs: [V; MAX_RUNS],
-}
 
 /// What was found for a group per lane.
 struct Fit<V> {
@@ -90,13 +70,6 @@ struct Fit<V> {
     entries: [V; MAX_ENTRIES],
     /// Signs per run of eight, as integers.
     signs: [V; MAX_RUNS],
-}
-
-/// A group per lane, for looking at one lane after another.
-struct Columns<const SIZE: usize> {
-    x: [[f32; MAX_LANES]; SIZE],
-    /// Square roots of the weights.
-    roots: [[f32; MAX_LANES]; SIZE],
 }
 
 /// A group per lane, rounded with one scale.
@@ -119,7 +92,8 @@ impl<const DIM: usize> GridSearch<DIM> {
         let mut max = zero;
         let (entries_each, runs_each) = (SIZE / DIM, SIZE / 8);
         for (g, scale) in scales[..ELEMS / SIZE].iter_mut().enumerate() {
-            let fit = self.fit(&self.group::<V, SIZE>(batch, g, mean_square));
+            let group = Group::<V, SIZE>::new(batch, g, mean_square, self.plain, self.even_signs);
+            let fit = self.fit(&group);
             *scale = fit.scale;
             max = max.max(fit.scale);
             for p in 0..entries_each {
@@ -156,60 +130,6 @@ impl<const DIM: usize> GridSearch<DIM> {
             }
         }
         encoded
-    }
-
-    /// Magnitudes, signs and weights of group `g`.
-    #[inline(always)]
-    fn group<V: Lanes, const SIZE: usize>(&self, batch: &Batch<V>, g: usize, mean_square: V) -> Group<V, SIZE> {
-        let (zero, one) = (V::splat(0.0), V::splat(1.0));
-        let x = batch.group::<SIZE>(g);
-        let mut group = Group { x: [zero; SIZE], weights: [zero; SIZE], signs: [zero; MAX_RUNS] };
-        for i in 0..SIZE {
-            let square = x[i] * x[i];
-            group.weights[i] = match (&batch.importance, self.plain) {
-                (Some(importance), _) => importance[g * SIZE + i] * (mean_square + square).sqrt(),
-                (None, Plain::Flat) => (mean_square + square).sqrt(),
-                (None, Plain::Squares) => square,
-                (None, Plain::Blended) => V::splat(0.25) * mean_square + square,
-            };
-        }
-        for run in 0..SIZE / 8 {
-            let mut minus = [zero; 8];
-            let mut product = one;
-            let mut least = zero;
-            let mut at = zero;
-            for i in 0..8 {
-                let (x, w) = (x[8 * run + i], group.weights[8 * run + i]);
-                let negative = x.lt(zero);
-                group.x[8 * run + i] = V::select(negative, zero - x, x);
-                minus[i] = V::select(negative, one, zero);
-                product = V::select(negative, zero - product, product);
-                let size = w * x * x;
-                if i == 0 {
-                    least = size;
-                } else {
-                    let less = size.lt(least);
-                    least = V::select(less, size, least);
-                    at = V::select(less, V::splat(i as f32), at);
-                }
-            }
-            let odd = product.lt(zero);
-            let stored = if self.even_signs { 7 } else { 8 };
-            for (i, &minus) in minus.iter().enumerate() {
-                let mut minus = minus;
-                if self.even_signs {
-                    // One sign must give way: that of the element that weighs least.
-                    let flip = odd & !at.ne(V::splat(i as f32));
-                    let x = &mut group.x[8 * run + i];
-                    *x = V::select(flip, zero - *x, *x);
-                    minus = V::select(flip, one - minus, minus);
-                }
-                if i < stored {
-                    group.signs[run] = group.signs[run] + minus * V::splat(f32::from(1u8 << i));
-                }
-            }
-        }
-        group
     }
 
     /// Finds scale and entries of a group: tries a range of scales, takes the one whose entries leave the smallest
@@ -267,12 +187,15 @@ impl<const DIM: usize> GridSearch<DIM> {
         }
         let negative = scale.lt(zero);
         let all_minus = V::splat(if self.even_signs { 127.0 } else { 255.0 });
-        let signs = group.signs.map(|signs| V::select(negative, all_minus - signs, signs));
-        Fit {
-            scale: V::select(used, scale.abs(), zero),
-            entries: entries.map(|entry| V::select(used, entry, zero)),
-            signs: signs.map(|signs| V::select(used, signs, zero)),
+        let mut signs = group.signs;
+        for signs in &mut signs {
+            *signs = V::select(negative, all_minus - *signs, *signs);
+            *signs = V::select(used, *signs, zero);
         }
+        for entry in &mut entries {
+            *entry = V::select(used, *entry, zero);
+        }
+        Fit { scale: V::select(used, scale.abs(), zero), entries, signs }
     }
 
     /// Rounds a group with `inverse`, and moves what is off the grid to the neighbour that leaves the smallest error
@@ -376,31 +299,6 @@ impl<const DIM: usize> GridSearch<DIM> {
             }
         }
         odds
-    }
-}
-
-impl<V: Lanes, const SIZE: usize> Group<V, SIZE> {
-    /// Weighted products of odd numbers with magnitudes, and of odd numbers with themselves.
-    #[inline(always)]
-    fn sums(&self, odds: &[V; SIZE]) -> (V, V) {
-        let (mut sum_qx, mut sum_q2) = (V::splat(0.0), V::splat(0.0));
-        for (i, &odd) in odds.iter().enumerate() {
-            sum_qx = sum_qx + self.weights[i] * self.x[i] * odd;
-            sum_q2 = sum_q2 + self.weights[i] * odd * odd;
-        }
-        (sum_qx, sum_q2)
-    }
-}
-
-impl<const SIZE: usize> Columns<SIZE> {
-    #[inline(always)]
-    fn new<V: Lanes>(group: &Group<V, SIZE>) -> Self {
-        let mut columns = Self { x: [[0.0; MAX_LANES]; SIZE], roots: [[0.0; MAX_LANES]; SIZE] };
-        for i in 0..SIZE {
-            group.x[i].store(&mut columns.x[i]);
-            group.weights[i].sqrt().store(&mut columns.roots[i]);
-        }
-        columns
     }
 }
 

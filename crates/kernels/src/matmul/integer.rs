@@ -100,6 +100,9 @@ impl Corrections {
     }
 }
 
+// Sums of products of a group go through f32, which must hold them exactly, biased codes included.
+const _: () = assert!(255 * 127 * UNIT < 1 << f32::MANTISSA_DIGITS);
+
 /// Groups of elements with a scale of their own, per 32.
 const fn groups_per_unit<T: Format>() -> usize {
     if T::SPLIT { 2 } else { 1 }

@@ -81,6 +81,9 @@ fn levels() -> impl Iterator<Item = Level> {
 
 #[test]
 fn bits_do_not_depend_on_isa_threads_or_batch() {
+    // AArch64 is emulated in CI: each number of threads once there.
+    let all = || [1, 2, 4].into_iter().flat_map(|threads| [1, 2, 3, 7, 12, 29].map(|batch| (threads, batch)));
+    let ways = if cfg!(target_arch = "aarch64") { vec![(1, 1), (2, 7), (4, 29)] } else { all().collect() };
     for &ty in TensorType::ALL {
         // Also odd numbers of blocks, and of 32 elements.
         let odd = 5 * ty.block_elems().max(32);
@@ -91,12 +94,9 @@ fn bits_do_not_depend_on_isa_threads_or_batch() {
             for activations in [Activations::Int8, Activations::F32] {
                 let want = case.run(&Cpu::new(1, Some(Level::Scalar)).unwrap(), activations, 1);
                 for level in levels() {
-                    for threads in [1, 2, 4] {
-                        let cpu = Cpu::new(threads, Some(level)).unwrap();
-                        for batch in [1, 2, 3, 7, 12, 29] {
-                            let same = case.run(&cpu, activations, batch) == want;
-                            assert!(same, "{ty} {rows}x{cols} {level} {threads} threads batch {batch} {activations:?}");
-                        }
+                    for &(threads, batch) in &ways {
+                        let same = case.run(&Cpu::new(threads, Some(level)).unwrap(), activations, batch) == want;
+                        assert!(same, "{ty} {rows}x{cols} {level} {threads} threads batch {batch} {activations:?}");
                     }
                 }
             }

@@ -39,7 +39,7 @@ fn a_file_and_a_table_are_made() {
 #[test]
 fn json_holds_every_matrix() {
     let dir = tempfile::tempdir().unwrap();
-    let args = ["--chunks", "3", "-c", "64", "-b", "20", "-t", "2", "--gelu", "tanh", "-o", "x.gguf", "--json"];
+    let args = ["--chunks", "3", "-c", "64", "-b", "20", "--threads", "2", "--gelu", "tanh", "-o", "x.gguf", "--json"];
     let report: Value = serde_json::from_str(&imatrix(dir.path(), &common::gguf("F32"), &args).ok()).unwrap();
     let file = fs::read(dir.path().join("x.gguf")).unwrap();
     let imatrix = Imatrix::parse(&file).unwrap();
@@ -144,7 +144,7 @@ fn an_interrupted_run_leaves_nothing() {
     let mut program = Command::new(env!("CARGO_BIN_EXE_pythia-quant"))
         .args(["imatrix".as_ref(), common::gguf("F32").as_os_str(), "-f".as_ref(), text.as_os_str()])
         // One thread of scalar code: the whole text would take long.
-        .args(["-t", "1"])
+        .args(["--threads", "1"])
         .env("PYTHIA_ISA", "scalar")
         .current_dir(dir.path())
         .stderr(std::process::Stdio::null())

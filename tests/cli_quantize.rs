@@ -170,7 +170,7 @@ fn quantized_weights_are_rounded_again_only_on_request() {
     let list = metadata(&dir.path().join("out.gguf")).strings("pythia_quant.requantized").unwrap().unwrap().to_vec();
     assert_eq!(list, ["Q8_0"]);
     // Decoding is exact, so the way over F32 ends at the same file, and remembers as much.
-    quantize(dir.path(), &source, &["wide.gguf", "F32", "--allow-requantize", "-q"]).ok();
+    quantize(dir.path(), &source, &["wide.gguf", "F32", "-q"]).ok();
     quantize(dir.path(), &dir.path().join("wide.gguf"), &["over.gguf", "Q4_0", "-q"]).ok();
     assert_same(&dir.path().join("out.gguf"), &dir.path().join("over.gguf"));
 }
@@ -472,6 +472,8 @@ fn what_is_no_importance_matrix_is_named() {
 #[test]
 fn the_lowest_levels_need_importance() {
     let dir = tempfile::tempdir().unwrap();
+    let forced = quantize(dir.path(), &converted("F16"), &["out.gguf", "Q4_K_M", "--tensor-type", "ffn_up=IQ2_XS"]);
+    forced.fails(PROGRAM, 2, &["blk.0.ffn_up.weight as IQ2_XS", "--imatrix"]);
     let source = converted("F16");
     let refused = quantize(dir.path(), &source, &["out.gguf", "Q2_K_S"]);
     refused.fails(PROGRAM, 2, &["Q2_K_S needs an importance matrix", "--imatrix"]);

@@ -8,6 +8,7 @@ use crate::deviation::Deviation;
 use crate::file::{Elems, GgufFile};
 use crate::pass::{CHUNK_ELEMS, PassOptions, Span, Workers};
 use pythia_gguf::{Array, Metadata, TensorInfo, Value};
+use std::collections::HashMap;
 
 /// Two files compared, tensor by tensor and key by key.
 #[derive(Debug)]
@@ -143,8 +144,10 @@ pub fn diff<'a>(a: &'a GgufFile, b: &'a GgufFile, options: &PassOptions<'_>) -> 
 }
 
 fn keys<'a>(a: &'a Metadata, b: &'a Metadata) -> Vec<KeyDiff<'a>> {
-    let in_a = a.iter().map(|(key, value)| KeyDiff { key, a: Some(value), b: b.get(key) });
-    let only_b = b.iter().filter(|(key, _)| a.get(key).is_none());
+    // A header may hold millions of keys, and `Metadata::get` scans.
+    let [by_key_a, by_key_b]: [HashMap<_, _>; 2] = [a.iter().collect(), b.iter().collect()];
+    let in_a = a.iter().map(|(key, value)| KeyDiff { key, a: Some(value), b: by_key_b.get(key).copied() });
+    let only_b = b.iter().filter(|(key, _)| !by_key_a.contains_key(key));
     in_a.chain(only_b.map(|(key, value)| KeyDiff { key, a: None, b: Some(value) })).collect()
 }
 

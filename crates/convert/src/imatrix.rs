@@ -6,6 +6,7 @@ use pythia_gguf::Imatrix;
 use pythia_gguf::schema::gptneox::{Kind, TensorSpec};
 use pythia_tensor::{FileMap, TensorType};
 use sha2::{Digest, Sha256};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// Tensors that a warning names before it only counts the rest.
@@ -80,8 +81,10 @@ impl ImatrixFile {
         });
         let without: Vec<&str> = without.map(|(spec, _)| spec.gguf.as_str()).collect();
         let names = self.imatrix.entries.iter().map(|entry| entry.name());
-        let known = |name: &str| specs.iter().any(|spec| spec.kind.is_matrix() && spec.gguf == name);
-        let unknown: Vec<&str> = names.filter(|name| !known(name)).collect();
+        // A file may have any number of entries.
+        let matrices = specs.iter().filter(|spec| spec.kind.is_matrix());
+        let known: HashSet<&str> = matrices.map(|spec| spec.gguf.as_str()).collect();
+        let unknown: Vec<&str> = names.filter(|name| !known.contains(name)).collect();
 
         let mut lines = self.imatrix.warnings();
         if !without.is_empty() {

@@ -1,7 +1,7 @@
 //! What will be written where, decided before the first byte is.
 
 use crate::metadata::{self, Facts};
-use crate::recipe::Choice;
+use crate::recipe::{self, Choice};
 use crate::{Error, ImatrixFile, Level, Provenance, Recipe, Source, SourceTensor, imatrix};
 use pythia_gguf::schema::gptneox::{self, Hparams, TensorSpec};
 use pythia_gguf::{Layout, Metadata};
@@ -234,12 +234,19 @@ impl Draft<'_> {
 
     /// Refuses levels so low that they are of no use without importance. The embedding and the output matrix do without.
     fn check_importance(self, level: Level, choices: &[Choice]) -> Result<(), Error> {
+        let Some(imatrix) = &self.request.imatrix else {
+            // Options can ask for such types at any level.
+            let forced = self.specs.iter().zip(choices).find(|(_, choice)| recipe::needs_importance(choice.ty));
+            let what = match forced {
+                _ if level.needs_importance() => level.to_string(),
+                Some((spec, choice)) => format!("{} as {}", spec.gguf, choice.ty),
+                None => return Ok(()),
+            };
+            return Err(Error::Request(format!("{what} needs an importance matrix (--imatrix)")));
+        };
         if !level.needs_importance() {
             return Ok(());
         }
-        let Some(imatrix) = &self.request.imatrix else {
-            return Err(Error::Request(format!("{level} needs an importance matrix (--imatrix)")));
-        };
         let tensors = self.specs.iter().zip(choices).zip(self.importance);
         let mut lacking = tensors.filter(|((spec, choice), importance)| {
             choice.ty == level.base() && !spec.kind.is_vocab_matrix() && importance.is_none()
@@ -260,7 +267,8 @@ impl Draft<'_> {
             if !source.ty.is_quantized() || source.ty == choice.ty {
                 continue;
             }
-            if !self.request.allow_requantize {
+            // F32 holds decoded values exactly: nothing is rounded.
+            if !self.request.allow_requantize && choice.ty != TensorType::F32 {
                 return Err(Error::Request(format!(
                     "{}: quantized already, to {}; as {} it would be rounded twice (--allow-requantize does it)",
                     source.name, source.ty, choice.ty

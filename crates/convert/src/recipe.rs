@@ -177,6 +177,11 @@ const FALLBACKS: &[(TensorType, TensorType)] = &[
     (TensorType::IQ4_XS, TensorType::IQ4_NL),
 ];
 
+/// Whether llama.cpp refuses to encode a tensor in this type without importances.
+pub(crate) const fn needs_importance(ty: TensorType) -> bool {
+    matches!(ty, TensorType::IQ2_XXS | TensorType::IQ2_XS | TensorType::IQ2_S | TensorType::IQ3_XXS)
+}
+
 impl Level {
     /// Whether the files are of no use without importances; llama.cpp refuses to make them.
     pub const fn needs_importance(self) -> bool {

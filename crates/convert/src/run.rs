@@ -157,30 +157,12 @@ struct Sink {
 
 impl Sink {
     fn write(&self, bytes: &[u8], offset: u64) -> Result<(), Error> {
-        write_all_at(&self.file, bytes, offset).map_err(Error::io(self.file.target(), "write"))
+        self.file.write_at(bytes, offset)
     }
 
     fn add_time(&self, since: Instant) {
         self.worker_nanos.fetch_add(since.elapsed().as_nanos() as u64, Ordering::Relaxed);
     }
-}
-
-#[cfg(unix)]
-fn write_all_at(file: &AtomicFile, bytes: &[u8], offset: u64) -> std::io::Result<()> {
-    std::os::unix::fs::FileExt::write_all_at(file.file(), bytes, offset)
-}
-
-#[cfg(windows)]
-fn write_all_at(file: &AtomicFile, mut bytes: &[u8], mut offset: u64) -> std::io::Result<()> {
-    while !bytes.is_empty() {
-        let n = std::os::windows::fs::FileExt::seek_write(file.file(), bytes, offset)?;
-        if n == 0 {
-            return Err(std::io::ErrorKind::WriteZero.into());
-        }
-        bytes = &bytes[n..];
-        offset += n as u64;
-    }
-    Ok(())
 }
 
 /// Whole rows of one tensor, as the source stores their elements, in GGUF's row order.

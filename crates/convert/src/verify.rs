@@ -15,6 +15,7 @@ use crate::file::GgufFile;
 use crate::pass::{PassOptions, Workers};
 use pythia_gguf::schema::gptneox::{self, Hparams};
 use pythia_gguf::{Vocab, keys};
+use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -202,9 +203,9 @@ fn compare(sidecar: &Sidecar, found: &Digests) -> Vec<Problem> {
     if let Some(wanted) = &sidecar.whole {
         check(None, &found.whole, wanted);
     }
+    let by_name: HashMap<_, _> = found.tensors.iter().map(|(name, digest)| (name, digest)).collect();
     for (tensor, wanted) in &sidecar.tensors {
-        let digest = found.tensors.iter().find(|(name, _)| name == tensor);
-        check(Some(tensor), digest.map_or("of nothing", |(_, digest)| digest), wanted);
+        check(Some(tensor), by_name.get(tensor).map_or("of nothing", |digest| digest), wanted);
     }
     if sidecar.whole.is_none() {
         let reason = "holds no SHA-256 of the file".to_owned();

@@ -55,14 +55,21 @@ impl Imatrix {
     /// for it. A matrix that never saw input gets ones, and a place in [`warnings`](Self::warnings).
     ///
     /// # Errors
-    /// If the entry is of another size.
+    /// If the entry is of another size, or a column's importance is beyond what encoders can sum up (1e20).
     pub fn importance(&self, tensor: &str, cols: usize) -> Result<Option<Vec<f32>>, Error> {
         let Some(entry) = self.entry(tensor) else { return Ok(None) };
         match entry.counts[..] {
-            [count] if entry.sums.len() == cols => Ok(Some(match count {
-                0.0 => vec![1.0; cols],
-                _ => entry.sums.iter().map(|sum| sum / count).collect(),
-            })),
+            [0.0] if entry.sums.len() == cols => Ok(Some(vec![1.0; cols])),
+            [count] if entry.sums.len() == cols => {
+                let means: Vec<f32> = entry.sums.iter().map(|sum| sum / count).collect();
+                match means.iter().position(|&mean| mean > MAX_IMPORTANCE) {
+                    Some(column) => {
+                        let found = format!("importance {:e} of column {column}", means[column]);
+                        Err(Error::tensor(tensor, found, format!("at most {MAX_IMPORTANCE:e}")))
+                    }
+                    None => Ok(Some(means)),
+                }
+            }
             _ => {
                 let found = format!("importance of {} x {} columns", entry.counts.len(), entry.cols());
                 Err(Error::tensor(tensor, found, format!("{cols} columns")))
@@ -140,6 +147,9 @@ impl ImatrixEntry {
         &self.counts
     }
 }
+
+/// No activation comes near its root, and the sums of the encoders stay finite up to it.
+const MAX_IMPORTANCE: f32 = 1e20;
 
 /// What leaves a tensor name room for the longer of both suffixes.
 const MAX_NAME_BYTES: usize = rules::MAX_NAME_BYTES - container::SUMS.len();

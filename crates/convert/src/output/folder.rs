@@ -9,6 +9,9 @@ use tempfile::TempDir;
 
 /// A folder under construction: a temporary one beside the target, which becomes the target by one rename when it is
 /// complete, and is removed with all that is in it when this is dropped before.
+///
+/// A folder that is replaced moves out of the way first: a process killed between the two renames leaves it under a
+/// temporary name, and no target.
 #[derive(Debug)]
 pub struct AtomicFolder {
     temp: TempDir,

@@ -48,7 +48,10 @@ impl<const DIM: usize> Neighbours<DIM> {
                 this.cells.push(Cell { first: near[0].1, count: 0 });
                 continue;
             }
-            this.cells.push(Cell { first: this.chunks.len() as u16, count: near.len() as u16 });
+            this.cells.push(Cell {
+                first: u16::try_from(this.chunks.len()).expect("chunks are counted in 16 bits"),
+                count: near.len() as u16,
+            });
             for chunk in near.chunks(CHUNK) {
                 let entries = from_fn(|lane| chunk[lane.min(chunk.len() - 1)].1);
                 this.entries.push(entries);

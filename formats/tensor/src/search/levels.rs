@@ -42,7 +42,8 @@ pub(crate) fn fit<V: Lanes>(x: &[V; 32], weights: &[V; 32]) -> V {
     let (amax, max) = largest(x);
     let inverse = V::splat(1.0) / ((zero - max) / V::splat(first));
     let (sum_qx, sum_q2) = sums(x, weights, inverse);
-    let mut scale = sum_qx / sum_q2;
+    // Weights may all be zero. The reference then stores a scale that is not a number.
+    let mut scale = V::select(zero.lt(sum_q2), sum_qx / sum_q2, zero);
     let mut best = scale * sum_qx;
     for n in -TRIES..=TRIES {
         let (sum_qx, sum_q2) = sums(x, weights, V::splat(n as f32 + first) / max);

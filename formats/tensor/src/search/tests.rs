@@ -1,6 +1,7 @@
 //! However many lanes: one answer. What the answer must be is held to llama.cpp's files elsewhere.
 
 use super::{Encode, Search};
+use crate::TensorType;
 use crate::blocks;
 use crate::lanes::{Lanes, Portable, Task, run_with_each};
 
@@ -77,6 +78,31 @@ macro_rules! formats {
 #[test]
 fn bytes_do_not_depend_on_the_number_of_lanes() {
     formats!(IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS Q4_0 Q4_1 Q5_0 Q5_1);
+}
+
+/// Columns that never saw input, and some that saw far too much.
+#[test]
+fn importances_of_any_size_give_finite_values() {
+    let cols = 512;
+    let src = rows(cols).iter().map(|x| x.clamp(-6e4, 6e4)).collect::<Vec<_>>();
+    let kinds: [fn(usize) -> f32; 5] = [
+        |_| 0.0,
+        |c| if (64..96).contains(&c) { 0.0 } else { 1.0 },
+        |_| 1e20,
+        |_| 1e-30,
+        |c| 10f32.powi(c as i32 % 40 - 20),
+    ];
+    for &ty in TensorType::ALL {
+        for (kind, importance) in kinds.iter().enumerate() {
+            let importance: Vec<f32> = (0..cols).map(importance).collect();
+            let mut bytes = vec![0; ty.row_bytes(src.len()).unwrap()];
+            ty.encode_weighted(&src, &importance, &mut bytes);
+            let mut back = vec![f32::NAN; src.len()];
+            ty.decode(&bytes, &mut back);
+            let broken = back.iter().position(|x| !x.is_finite());
+            assert_eq!(broken, None, "{ty}, importances {kind}: first broken element");
+        }
+    }
 }
 
 /// The rounding that reaches further than its name says, against the bits of the float it is defined by.

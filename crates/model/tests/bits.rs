@@ -9,6 +9,7 @@ use pythia_kernels::{Activations, Gelu, KvType, Level};
 use pythia_model::{ContextShape, Model, Options, Span};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 
 /// Positions of the longest runs.
@@ -41,8 +42,13 @@ const DIGESTS: &[(&str, usize, &str)] = &[
     ("Q4_0", TOKENS, "d1f8d37bdeae7507"),
 ];
 
-/// Converts the shipped checkpoint to every level of the table.
-fn files(folder: &Path) -> Vec<PathBuf> {
+/// The shipped checkpoint at every level of the table, in its order. Converted once: that takes longer than some tests.
+fn files() -> &'static [PathBuf] {
+    static FILES: OnceLock<Vec<PathBuf>> = OnceLock::new();
+    FILES.get_or_init(|| convert(Path::new(env!("CARGO_TARGET_TMPDIR"))))
+}
+
+fn convert(folder: &Path) -> Vec<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/pythia-docs-6m");
     let checkpoint = Checkpoint::open(&source).unwrap();
     let imatrix = ImatrixFile::open(&source.with_file_name("goldens").join("imatrix.gguf")).unwrap();
@@ -53,7 +59,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     let (weighted, plain): (Vec<_>, Vec<_>) = files.partition(|(level, _)| level.needs_importance());
     let cancel = AtomicBool::new(false);
     let options =
-        RunOptions { threads: 2, force: false, allow_nonfinite: false, sha256: false, cancel: &cancel, progress: &() };
+        RunOptions { threads: 2, force: true, allow_nonfinite: false, sha256: false, cancel: &cancel, progress: &() };
     for (files, imatrix) in [(plain, None), (weighted, Some(imatrix))] {
         let request = Request { files, imatrix, ..Request::default() };
         run(&checkpoint, &plan(&checkpoint, &request).unwrap(), &options).unwrap();
@@ -86,9 +92,8 @@ fn supported() -> impl Iterator<Item = Level> {
 
 #[test]
 fn logits_have_the_same_bits_everywhere() {
-    let folder = tempfile::tempdir().unwrap();
     let mut wrong = Vec::new();
-    for (path, (name, n_tokens, want)) in files(folder.path()).iter().zip(DIGESTS) {
+    for (path, (name, n_tokens, want)) in files().iter().zip(DIGESTS) {
         // The level in use is what `PYTHIA_ISA` names, else the best of this CPU.
         let in_use = Level::from_env().unwrap();
         let mut runs = Vec::new();
@@ -119,8 +124,7 @@ fn logits_have_the_same_bits_everywhere() {
 
 #[test]
 fn the_other_modes_are_one_answer_too() {
-    let folder = tempfile::tempdir().unwrap();
-    let paths = files(folder.path());
+    let paths = files();
     let q4_0 = paths.last().unwrap();
     for activations in [Activations::Int8, Activations::F32] {
         for (gelu, kv) in [(Gelu::Tanh, KvType::F16), (Gelu::Erf, KvType::F32)] {
@@ -137,8 +141,7 @@ fn the_other_modes_are_one_answer_too() {
 /// Two sequences in one batch give what each gives alone.
 #[test]
 fn sequences_do_not_see_each_other() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = &files(folder.path())[3];
+    let path = &files()[3];
     let model = Model::open(path, &Options::default()).unwrap();
     let n_vocab = model.hparams().n_vocab;
     let ids = tokens(n_vocab);
@@ -157,8 +160,7 @@ fn sequences_do_not_see_each_other() {
 
 #[test]
 fn requests_beyond_the_context_are_refused_and_change_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let model = Model::open(&files(folder.path())[3], &Options::default()).unwrap();
+    let model = Model::open(&files()[3], &Options::default()).unwrap();
     let mut context = model.context(ContextShape { n_seq: 1, n_ctx: 8, n_batch: 6 }).unwrap();
     context.forward(&[Span { sequence: 0, tokens: &[1, 2, 3] }]).unwrap();
     let refused: &[&[Span<'_>]] = &[

@@ -66,6 +66,12 @@ pub(crate) fn byte_range(tensor: &TensorInfo, elems: &Range<u64>) -> Range<u64> 
     at(elems.start)..at(elems.end)
 }
 
+/// The largest magnitude among `values`; not finite if any of them is not.
+pub(crate) fn largest_magnitude(values: &[f32]) -> f32 {
+    // Bits of the magnitude order as integers do, with infinities and NaNs on top: one vector maximum answers both.
+    f32::from_bits(values.iter().fold(0, |max: u32, value| max.max(value.to_bits() & 0x7fff_ffff)))
+}
+
 /// Some elements of a tensor, as they are stored and decoded. Reused from chunk to chunk.
 #[derive(Debug, Default)]
 pub(crate) struct Elems {

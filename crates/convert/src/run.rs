@@ -4,6 +4,7 @@
 //! each worker widens, checks, encodes and writes a chunk on its own. So reading, encoding and writing overlap, and
 //! memory is a few chunks, whatever the size of the model. Every byte's place is planned and depends on no thread.
 
+use crate::file::largest_magnitude;
 use crate::output::{AtomicFile, check_target};
 use crate::plan::{Encoding, Plan, PlannedTensor};
 use crate::{Error, Level, Source, digest};
@@ -295,9 +296,7 @@ fn append(ty: TensorType, values: &[f32], importance: Option<&[f32]>, out: &mut 
 
 /// Refuses weights no model works with: they come from a damaged file or a diverged training run.
 fn check_values(tensor: &PlannedTensor, values: &[f32]) -> Result<(), Error> {
-    // Bits of the magnitude order as integers do, with infinities and NaNs on top: one vector maximum answers both.
-    let bits = values.iter().fold(0, |max: u32, value| max.max(value.to_bits() & 0x7fff_ffff));
-    let largest = f32::from_bits(bits);
+    let largest = largest_magnitude(values);
     if !largest.is_finite() {
         let reason = "holds a value that is not finite (--allow-nonfinite converts it all the same)";
         return Err(Error::tensor(&tensor.source.name, reason));

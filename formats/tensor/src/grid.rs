@@ -6,7 +6,6 @@
 mod group;
 mod neighbours;
 mod search;
-mod start;
 #[cfg(test)]
 mod tests;
 mod unit;

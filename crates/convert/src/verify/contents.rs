@@ -2,7 +2,7 @@
 
 use super::{Problem, Report};
 use crate::Error;
-use crate::file::{Elems, GgufFile, byte_range};
+use crate::file::{Elems, GgufFile, byte_range, largest_magnitude};
 use crate::pass::{CHUNK_ELEMS, Span, Workers};
 use pythia_gguf::TensorInfo;
 use pythia_tensor::TensorType;
@@ -75,10 +75,9 @@ fn values(
 
 /// Looks at values that start with block `first_block` of their tensor.
 fn look(values: &[f32], block_elems: usize, first_block: u64) -> Seen {
-    // Bits of the magnitude order as integers do, with infinities and NaNs on top: one vector maximum answers both.
-    let bits = values.iter().fold(0, |max: u32, value| max.max(value.to_bits() & 0x7fff_ffff));
-    if f32::from_bits(bits).is_finite() {
-        return Seen { nonzero: bits != 0, ..Seen::default() };
+    let largest = largest_magnitude(values);
+    if largest.is_finite() {
+        return Seen { nonzero: largest != 0.0, ..Seen::default() };
     }
     let blocks = values.chunks(block_elems).zip(first_block..);
     let mut bad = blocks.filter(|(block, _)| block.iter().any(|value| !value.is_finite())).map(|(_, index)| index);

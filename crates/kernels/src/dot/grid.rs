@@ -80,6 +80,32 @@ static MINUS: [u64; 256] = {
     minus
 };
 
+/// Super-scale, and a 4-bit scale per 16 elements, eight to a word: IQ2_S and IQ2_XS.
+#[derive(Clone, Copy)]
+pub(crate) struct Sixteens<I: Isa> {
+    d: I::F,
+    scales: [I::N; 2],
+}
+
+impl<I: Isa> Sixteens<I> {
+    /// Reads the super-scale, which comes first in a block, and the scales, which are its last eight bytes.
+    ///
+    /// # Safety
+    /// As for [`Format::header`](super::Format::header); a block has at least 16 bytes.
+    #[inline(always)]
+    pub(super) unsafe fn read<T: Block>(isa: I, rows: Column<T>) -> Self {
+        // SAFETY: the caller's promise.
+        let (d, [_, _, low, high]) = unsafe { (rows.f16(isa, 0), rows.words(isa, size_of::<T>() - 16)) };
+        Self { d, scales: [low, high] }
+    }
+
+    #[inline(always)]
+    pub(super) fn of_unit(self, isa: I, unit: usize) -> [I::F; 2] {
+        let (scales, first) = (self.scales[unit / 4], unit % 4 * 2);
+        [odd_scale(isa, self.d, scales, first, 0.125), odd_scale(isa, self.d, scales, first + 1, 0.125)]
+    }
+}
+
 /// Nibbles 0..8 of a word, from those of eight words at bit 28.
 #[inline(always)]
 pub(super) fn top_nibbles<I: Isa>(isa: I, words: [I::N; 8]) -> I::N {

@@ -1,6 +1,6 @@
 //! IQ2_XS: entries of eight, a 4-bit scale per 16 elements.
 
-use super::grid::{self, Grid, look_up, odd_scale};
+use super::grid::{self, Grid, Sixteens, look_up};
 use super::{Column, Format};
 use crate::isa::Isa;
 use pythia_tensor::blocks::IQ2_XS;
@@ -12,23 +12,18 @@ impl Format for IQ2_XS {
     const SIGNED: bool = true;
     const OFFSET: i32 = 0;
 
-    /// Super-scale, and the scales as nibbles, eight to a word.
-    type Header<I: Isa> = (I::F, [I::N; 2]);
+    type Header<I: Isa> = Sixteens<I>;
 
     #[inline(always)]
-    unsafe fn header<I: Isa>(isa: I, rows: Column<Self>) -> (I::F, [I::N; 2]) {
-        // The scales are the last two words of the block.
-        const { assert!(offset_of!(Self, scales) + 8 == size_of::<Self>()) }
+    unsafe fn header<I: Isa>(isa: I, rows: Column<Self>) -> Sixteens<I> {
+        const { assert!(offset_of!(Self, d) == 0 && offset_of!(Self, scales) + 8 == size_of::<Self>()) }
         // SAFETY: the caller has readable blocks.
-        let (d, [_, _, low, high]) =
-            unsafe { (rows.f16(isa, offset_of!(Self, d)), rows.words(isa, size_of::<Self>() - 16)) };
-        (d, [low, high])
+        unsafe { Sixteens::read(isa, rows) }
     }
 
     #[inline(always)]
-    fn scales<I: Isa>(isa: I, (d, scales): (I::F, [I::N; 2]), unit: usize) -> [I::F; 2] {
-        let (scales, first) = (scales[unit / 4], unit % 4 * 2);
-        [odd_scale(isa, d, scales, first, 0.125), odd_scale(isa, d, scales, first + 1, 0.125)]
+    fn scales<I: Isa>(isa: I, header: Sixteens<I>, unit: usize) -> [I::F; 2] {
+        header.of_unit(isa, unit)
     }
 
     #[inline(always)]

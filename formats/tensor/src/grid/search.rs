@@ -2,10 +2,9 @@
 
 use super::group::{Columns, Group, MAX_RUNS, Plain};
 use super::neighbours::{CHUNK, Cell, Neighbours};
-use super::start;
 use crate::fit::MAGIC;
 use crate::lanes::{Lanes, MAX_LANES};
-use crate::search::Batch;
+use crate::search::{Batch, positive};
 
 /// How a format searches. Every number is the reference's.
 pub(crate) struct GridSearch<const DIM: usize> {
@@ -145,7 +144,7 @@ impl<const DIM: usize> GridSearch<DIM> {
         let mut used = !max.lt(V::splat(self.empty));
         let mut scale = max / V::splat(top);
         if let Start::Fitted = self.start {
-            scale = start::scale(&group.x, &group.weights, max);
+            (scale, _) = positive::fit(&group.x, &group.weights, f32::from(self.neighbours.levels + 1));
             max = scale * V::splat(f32::from(self.neighbours.levels));
             used = used & zero.lt(max);
         }

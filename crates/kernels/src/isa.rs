@@ -68,8 +68,8 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     const UNROLL: bool;
     /// What [`Self::prepare_i8`] adds to codes: 128 where the dot instruction wants its left side unsigned.
     const I8_BIAS: i32;
-    /// Tokens in a register tile of the integer GEMM.
-    const GEMM_TOKENS: usize;
+    /// Sixteens of rows, and tokens, in a register tile of the integer GEMM. Of tokens, one of `TILE_SIZES`.
+    const GEMM_TILE: (usize, usize);
     /// Rows and tokens in a register tile of the float GEMM.
     const FLOAT_TILE: (usize, usize);
     /// Queries that share one pass over keys and values.
@@ -165,6 +165,47 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     fn dot4_u7(self, acc: Self::N, w: Self::N, a: i32) -> Self::N;
     /// The same for prepared signed codes.
     fn dot4_i8(self, acc: Self::N, w: Self::N, a: i32) -> Self::N;
+    /// `acc[p][m]` plus the products of `a.len()` steps of 64 bytes at `w[p]` with `a[..][m]`. Codes are in
+    /// `0..1 << bits`, at most 7.
+    #[inline(always)]
+    unsafe fn dot_steps_u7<const P: usize, const M: usize>(
+        self,
+        mut acc: [[Self::N; M]; P],
+        w: [*const u32; P],
+        a: &[[i32; M]],
+        bits: u32,
+    ) -> [[Self::N; M]; P] {
+        let _ = bits;
+        for (step, a) in a.iter().enumerate() {
+            for p in 0..P {
+                // SAFETY: the caller's promise.
+                let w = unsafe { self.load_int(w[p].add(16 * step)) };
+                for m in 0..M {
+                    acc[p][m] = self.dot4_u7(acc[p][m], w, a[m]);
+                }
+            }
+        }
+        acc
+    }
+    /// The same for prepared signed codes.
+    #[inline(always)]
+    unsafe fn dot_steps_i8<const P: usize, const M: usize>(
+        self,
+        mut acc: [[Self::N; M]; P],
+        w: [*const u32; P],
+        a: &[[i32; M]],
+    ) -> [[Self::N; M]; P] {
+        for (step, a) in a.iter().enumerate() {
+            for p in 0..P {
+                // SAFETY: the caller's promise.
+                let w = unsafe { self.load_int(w[p].add(16 * step)) };
+                for m in 0..M {
+                    acc[p][m] = self.dot4_i8(acc[p][m], w, a[m]);
+                }
+            }
+        }
+        acc
+    }
 
     /// Asks for the cache line of `p`, into the second cache; the address need not be readable.
     fn prefetch(self, p: *const u8);

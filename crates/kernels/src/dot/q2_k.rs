@@ -11,6 +11,7 @@ type Header<I> = ([<I as Isa>::F; 2], [<I as Isa>::N; 4]);
 impl Format for Q2_K {
     const SPLIT: bool = true;
     const AFFINE: bool = true;
+    const BITS: u32 = 2;
     const OFFSET: i32 = 0;
 
     type Header<I: Isa> = Header<I>;

@@ -6,6 +6,7 @@ use pythia_tensor::blocks::Q4_0;
 use std::mem::offset_of;
 
 impl Format for Q4_0 {
+    const BITS: u32 = 4;
     const OFFSET: i32 = 8;
 
     type Header<I: Isa> = I::F;

@@ -6,6 +6,7 @@ use pythia_tensor::blocks::{Block, Q5_0};
 use std::mem::offset_of;
 
 impl Format for Q5_0 {
+    const BITS: u32 = 5;
     const OFFSET: i32 = 16;
 
     type Header<I: Isa> = I::F;

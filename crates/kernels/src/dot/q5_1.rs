@@ -7,6 +7,7 @@ use std::mem::offset_of;
 
 impl Format for Q5_1 {
     const AFFINE: bool = true;
+    const BITS: u32 = 5;
     const OFFSET: i32 = 0;
 
     /// Scale and minimum.

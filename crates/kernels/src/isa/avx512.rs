@@ -27,7 +27,7 @@ unsafe impl Isa for Avx512 {
     const PARTS: usize = 4;
     const UNROLL: bool = true;
     const I8_BIAS: i32 = 128; // vpdpbusd takes unsigned x signed
-    const GEMM_TOKENS: usize = 12; // 12 integer and 12 float accumulators of the 32 registers
+    const GEMM_TILE: (usize, usize) = (2, 6); // 12 integer and 12 float accumulators of the 32 registers
     const FLOAT_TILE: (usize, usize) = (4, 4);
     const ATTEND_QUERIES: usize = 4;
 

@@ -102,7 +102,7 @@ unsafe impl<const DOT: bool> Isa for Neon<DOT> {
     const PARTS: usize = 16;
     const UNROLL: bool = true;
     const I8_BIAS: i32 = 0;
-    const GEMM_TOKENS: usize = 3; // 12 integer and 12 float accumulators of the 32 registers
+    const GEMM_TILE: (usize, usize) = (1, 3); // 12 integer and 12 float accumulators of the 32 registers
     const FLOAT_TILE: (usize, usize) = (2, 2);
     const ATTEND_QUERIES: usize = 2;
 

@@ -35,7 +35,7 @@ unsafe impl Isa for Scalar {
     const PARTS: usize = 16;
     const UNROLL: bool = false;
     const I8_BIAS: i32 = 0;
-    const GEMM_TOKENS: usize = 4;
+    const GEMM_TILE: (usize, usize) = (1, 4);
     const FLOAT_TILE: (usize, usize) = (2, 2);
     const ATTEND_QUERIES: usize = 2;
 

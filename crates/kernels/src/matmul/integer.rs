@@ -31,7 +31,7 @@ impl Job<'_> {
                 level.dispatch(one::One::<T> { job: &self, corrections, range, format: PhantomData });
             });
         } else {
-            team.run_ranges(rows, LANES, &|range| {
+            team.run_ranges(rows, level.dispatch(GemmTile).0 * LANES, &|range| {
                 level.dispatch(many::Many::<T> { job: &self, corrections, range, format: PhantomData });
             });
         }
@@ -57,11 +57,11 @@ pub(super) struct Corrections {
 }
 
 /// Tile sizes that the kernels are compiled for.
-const TILE_SIZES: [usize; 5] = [12, 4, 3, 2, 1];
+const TILE_SIZES: [usize; 5] = [6, 4, 3, 2, 1];
 
 impl Corrections {
     fn fill<T: Format>(&mut self, team: &Team, level: Level, x: &QuantizedRows, n: usize) {
-        let largest = level.dispatch(LargestTile);
+        let largest = level.dispatch(GemmTile).1;
         self.tiles.clear();
         let mut first = 0;
         while first < n {
@@ -140,14 +140,14 @@ impl Tile<'_> {
     }
 }
 
-struct LargestTile;
+struct GemmTile;
 
-impl Kernel for LargestTile {
-    type Output = usize;
+impl Kernel for GemmTile {
+    type Output = (usize, usize);
 
     #[inline(always)]
-    fn run<I: Isa>(self, _: I) -> usize {
-        I::GEMM_TOKENS
+    fn run<I: Isa>(self, _: I) -> (usize, usize) {
+        I::GEMM_TILE
     }
 }
 

@@ -1,4 +1,5 @@
-//! Many rows of `x`: 16 rows of `W` decoded once into a panel, then register tiles over the rows of `x`.
+//! Many rows of `x`: 16 rows of `W` decoded once into a panel, then register tiles of one or two panels over the rows
+//! of `x`.
 //!
 //! A step of the panel holds 4 consecutive codes of each of 16 rows, 64 bytes: one multiply-accumulate of a dot
 //! instruction against 4 activations of one row of `x`, the same for all lanes. Lane = row of `W`, so nothing is ever
@@ -43,7 +44,7 @@ struct Lanes([f32; LANES]);
 
 thread_local! {
     /// Taken and put back rather than borrowed in a closure: a closure would be compiled without the ISA's features.
-    static PANEL: Cell<Panel> = Cell::new(Panel::default());
+    static PANELS: Cell<[Panel; 2]> = Cell::new(Default::default());
 }
 
 impl<T: Format> Kernel for Many<'_, T> {
@@ -51,15 +52,23 @@ impl<T: Format> Kernel for Many<'_, T> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let mut panel = PANEL.take();
+        let mut panels = PANELS.take();
         let mut padded = Vec::new();
-        for first in self.range.clone().step_by(LANES) {
-            let (rows, stride) = sixteen_rows::<T>(&self.job.weights, first, &mut padded);
-            // SAFETY: 16 whole rows of `stride` bytes lie behind `rows`.
-            unsafe { panel.decode(isa, rows, stride, self.job.x.cols / UNIT) };
-            self.multiply(isa, &panel, first);
+        let rows_of_tile = I::GEMM_TILE.0 * LANES;
+        for first in self.range.clone().step_by(rows_of_tile) {
+            let end = self.range.end.min(first + rows_of_tile);
+            for (panel, first) in panels.iter_mut().zip((first..end).step_by(LANES)) {
+                let (rows, stride) = sixteen_rows::<T>(&self.job.weights, first, &mut padded);
+                // SAFETY: 16 whole rows of `stride` bytes lie behind `rows`.
+                unsafe { panel.decode(isa, rows, stride, self.job.x.cols / UNIT) };
+            }
+            if I::GEMM_TILE.0 == 2 && end - first > LANES {
+                self.multiply(isa, panels.each_ref(), first);
+            } else {
+                self.multiply(isa, [&panels[0]], first);
+            }
         }
-        PANEL.set(panel);
+        PANELS.set(panels);
     }
 }
 
@@ -111,21 +120,21 @@ impl Panel {
 
 impl<T: Format> Many<'_, T> {
     #[inline(always)]
-    fn multiply<I: Isa>(&self, isa: I, panel: &Panel, column: usize) {
+    fn multiply<I: Isa, const P: usize>(&self, isa: I, panels: [&Panel; P], column: usize) {
         for &(first, size) in &self.corrections.tiles {
             match size {
-                12 if I::GEMM_TOKENS >= 12 => self.tile::<I, 12>(isa, panel, first, column),
-                4 if I::GEMM_TOKENS >= 4 => self.tile::<I, 4>(isa, panel, first, column),
-                3 => self.tile::<I, 3>(isa, panel, first, column),
-                2 => self.tile::<I, 2>(isa, panel, first, column),
-                _ => self.tile::<I, 1>(isa, panel, first, column),
+                6 if I::GEMM_TILE.1 >= 6 => self.tile::<I, P, 6>(isa, panels, first, column),
+                4 if I::GEMM_TILE.1 >= 4 => self.tile::<I, P, 4>(isa, panels, first, column),
+                3 if I::GEMM_TILE.1 >= 3 => self.tile::<I, P, 3>(isa, panels, first, column),
+                2 => self.tile::<I, P, 2>(isa, panels, first, column),
+                _ => self.tile::<I, P, 1>(isa, panels, first, column),
             }
         }
     }
 
-    /// `M` rows of `x` from `first` on times the panel. The loop order is the numeric contract: groups ascending.
+    /// `M` rows of `x` from `first` on times `P` panels. The loop order is the numeric contract: groups ascending.
     #[inline(always)]
-    fn tile<I: Isa, const M: usize>(&self, isa: I, panel: &Panel, first: usize, column: usize) {
+    fn tile<I: Isa, const P: usize, const M: usize>(&self, isa: I, panels: [&Panel; P], first: usize, column: usize) {
         let units = self.job.x.cols / UNIT;
         let groups = units * groups_per_unit::<T>();
         let steps_per_group = STEPS / groups_per_unit::<T>();
@@ -134,42 +143,51 @@ impl<T: Format> Many<'_, T> {
         let scales = c.scales[first * units..][..M * units].as_chunks::<M>().0;
         let starts = c.starts[first * groups..][..M * groups].as_chunks::<M>().0;
         let sums = c.sums[first * groups..][..M * groups].as_chunks::<M>().0;
-        assert!(panel.codes.len() == units * STEPS && panel.scales.len() == groups && panel.mins.len() == groups);
+        for panel in panels {
+            assert!(panel.codes.len() == units * STEPS && panel.scales.len() == groups && panel.mins.len() == groups);
+        }
         assert!(codes.len() == units * STEPS && scales.len() == units);
         assert!(starts.len() == groups && sums.len() == groups);
 
-        let mut acc = [isa.splat(0.0); M];
+        let mut acc = [[isa.splat(0.0); M]; P];
         for g in 0..groups {
-            let mut dot = [isa.splat_int(0); M];
-            for m in 0..M {
-                dot[m] = isa.splat_int(starts[g][m]);
-            }
-            for s in 0..steps_per_group {
-                let step = g * steps_per_group + s;
-                // SAFETY: a step is 64 bytes.
-                let w = unsafe { isa.load_int(panel.codes[step].0.as_ptr()) };
+            let mut dot = [[isa.splat_int(0); M]; P];
+            for p in 0..P {
                 for m in 0..M {
-                    let a = codes[step][m];
-                    dot[m] = if T::SIGNED { isa.dot4_i8(dot[m], w, a) } else { isa.dot4_u7(dot[m], w, a) };
+                    dot[p][m] = isa.splat_int(starts[g][m]);
                 }
             }
-            // SAFETY: 16 floats.
-            let w = unsafe { isa.load(panel.scales[g].0.as_ptr()) };
-            let scale = scales[g / groups_per_unit::<T>()];
-            for m in 0..M {
-                acc[m] = isa.fma(isa.to_float(dot[m]), isa.mul(w, isa.splat(scale[m])), acc[m]);
+            let steps = g * steps_per_group..(g + 1) * steps_per_group;
+            let mut w = [std::ptr::null(); P];
+            for p in 0..P {
+                w[p] = panels[p].codes[steps.start].0.as_ptr();
             }
-            if T::AFFINE {
+            let codes = &codes[steps];
+            // SAFETY: every panel has as many steps of 64 bytes as there are codes.
+            dot = unsafe {
+                if T::SIGNED { isa.dot_steps_i8(dot, w, codes) } else { isa.dot_steps_u7(dot, w, codes, T::BITS) }
+            };
+            let scale = scales[g / groups_per_unit::<T>()];
+            for p in 0..P {
                 // SAFETY: 16 floats.
-                let min = unsafe { isa.load(panel.mins[g].0.as_ptr()) };
+                let w = unsafe { isa.load(panels[p].scales[g].0.as_ptr()) };
                 for m in 0..M {
-                    acc[m] = isa.fma(min, isa.splat(sums[g][m]), acc[m]);
+                    acc[p][m] = isa.fma(isa.to_float(dot[p][m]), isa.mul(w, isa.splat(scale[m])), acc[p][m]);
+                }
+                if T::AFFINE {
+                    // SAFETY: 16 floats.
+                    let min = unsafe { isa.load(panels[p].mins[g].0.as_ptr()) };
+                    for m in 0..M {
+                        acc[p][m] = isa.fma(min, isa.splat(sums[g][m]), acc[p][m]);
+                    }
                 }
             }
         }
-        for m in 0..M {
-            // SAFETY: this task alone works on these columns.
-            unsafe { self.job.out.finish(isa, first + m, column, acc[m]) };
+        for p in 0..P {
+            for m in 0..M {
+                // SAFETY: this task alone works on these columns.
+                unsafe { self.job.out.finish(isa, first + m, column + p * LANES, acc[p][m]) };
+            }
         }
     }
 }

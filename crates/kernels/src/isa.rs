@@ -72,7 +72,7 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     const GEMM_TILE: (usize, usize);
     /// Rows and tokens in a register tile of the float GEMM.
     const FLOAT_TILE: (usize, usize);
-    /// Queries that share one pass over keys and values.
+    /// Queries that share one pass over keys and values: 4 or 8.
     const ATTEND_QUERIES: usize;
 
     fn splat(self, x: f32) -> Self::F;

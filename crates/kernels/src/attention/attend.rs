@@ -6,6 +6,7 @@ use crate::math;
 use crate::shared::SharedMut;
 use crate::team::Team;
 use std::cell::Cell;
+use std::marker::PhantomData;
 
 /// Queries of a sequence that one task takes: enough to reuse keys from the nearest cache.
 const QUERIES_PER_TASK: usize = 16;
@@ -51,13 +52,52 @@ impl Attend<'_> {
                 range: (first, n.min(first + QUERIES_PER_TASK)),
                 out,
                 width,
+                element: PhantomData::<()>,
             };
-            level.dispatch(head);
+            match shape.ty {
+                KvType::F16 => level.dispatch(head.of::<Half>()),
+                KvType::F32 => level.dispatch(head.of::<Single>()),
+            }
         });
     }
 }
 
-struct Head<'a> {
+/// An element of the cache, known when the kernel is compiled: a test per load would cost as much as what it guards.
+trait Element: Copy + Send + Sync + 'static {
+    const BYTES: usize;
+
+    /// # Safety
+    /// 16 readable elements.
+    unsafe fn load<I: Isa>(isa: I, p: *const u8) -> I::F;
+}
+
+#[derive(Clone, Copy)]
+struct Half;
+#[derive(Clone, Copy)]
+struct Single;
+
+impl Element for Half {
+    const BYTES: usize = 2;
+
+    #[inline(always)]
+    unsafe fn load<I: Isa>(isa: I, p: *const u8) -> I::F {
+        // SAFETY: the caller's promise.
+        unsafe { isa.load_f16(p) }
+    }
+}
+
+impl Element for Single {
+    const BYTES: usize = 4;
+
+    #[inline(always)]
+    unsafe fn load<I: Isa>(isa: I, p: *const u8) -> I::F {
+        // SAFETY: the caller's promise.
+        unsafe { isa.load(p.cast()) }
+    }
+}
+
+/// Queries `range` of one head, over a cache of elements `E`.
+struct Head<'a, E> {
     cache: &'a KvCache,
     sequence: usize,
     head: usize,
@@ -67,6 +107,7 @@ struct Head<'a> {
     range: (usize, usize),
     out: SharedMut<'a, f32>,
     width: usize,
+    element: PhantomData<E>,
 }
 
 thread_local! {
@@ -74,20 +115,29 @@ thread_local! {
     static SCORES: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
-impl Kernel for Head<'_> {
+impl<'a> Head<'a, ()> {
+    fn of<E: Element>(self) -> Head<'a, E> {
+        let Self { cache, sequence, head, first_position, queries, stride, range, out, width, .. } = self;
+        Head { cache, sequence, head, first_position, queries, stride, range, out, width, element: PhantomData }
+    }
+}
+
+impl<E: Element> Kernel for Head<'_, E> {
     type Output = ();
 
+    /// Per group of queries: how many, tiles of keys at once, sixteens of dimensions at once. Enough sums to hide the
+    /// latency of their additions, few enough for the registers; for one query the sums are what there is.
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let mut scores = SCORES.take();
         let (mut q, end) = self.range;
         while q < end {
-            if I::ATTEND_QUERIES >= 4 && end - q >= 4 {
-                self.queries::<I, 4, 1, 2>(isa, q, &mut scores);
+            if I::ATTEND_QUERIES >= 8 && end - q >= 8 {
+                self.queries::<I, 8, 2, 2>(isa, q, &mut scores);
+                q += 8;
+            } else if end - q >= 4 {
+                self.queries::<I, 4, 1, 1>(isa, q, &mut scores);
                 q += 4;
-            } else if end - q >= 2 {
-                self.queries::<I, 2, 2, 2>(isa, q, &mut scores);
-                q += 2;
             } else {
                 self.queries::<I, 1, 4, 4>(isa, q, &mut scores);
                 q += 1;
@@ -97,8 +147,8 @@ impl Kernel for Head<'_> {
     }
 }
 
-impl Head<'_> {
-    /// `Q` queries from `q` on; `K` tiles of keys and `D` sixteens of dimensions at once, to hide latencies.
+impl<E: Element> Head<'_, E> {
+    /// `Q` queries from `q` on; `K` tiles of keys and `D` sixteens of dimensions at once.
     #[inline(always)]
     fn queries<I: Isa, const Q: usize, const K: usize, const D: usize>(&self, isa: I, q: usize, scores: &mut Vec<f32>) {
         let head_dim = self.cache.shape.head_dim;
@@ -106,17 +156,13 @@ impl Head<'_> {
         let keys = self.first_position + q + Q;
         let padded = keys.next_multiple_of(TILE);
         scores.resize(Q * padded, 0.0);
-        let mut rows = [0; Q];
-        for (i, row) in rows.iter_mut().enumerate() {
-            *row = (q + i) * self.stride + self.head * head_dim;
-        }
         let mut tile = 0;
         while tile + K <= padded / TILE {
-            self.scores::<I, Q, K>(isa, &rows, tile, scores, padded);
+            self.scores::<I, Q, K>(isa, q, tile, scores, padded);
             tile += K;
         }
         while tile < padded / TILE {
-            self.scores::<I, Q, 1>(isa, &rows, tile, scores, padded);
+            self.scores::<I, Q, 1>(isa, q, tile, scores, padded);
             tile += 1;
         }
         let scale = 1.0 / (head_dim as f32).sqrt();
@@ -144,34 +190,39 @@ impl Head<'_> {
     fn scores<I: Isa, const Q: usize, const K: usize>(
         &self,
         isa: I,
-        rows: &[usize; Q],
+        q: usize,
         tile: usize,
         scores: &mut [f32],
         padded: usize,
     ) {
-        let shape = &self.cache.shape;
-        let element = shape.ty.bytes();
-        let start = self.cache.keys_start(self.sequence, self.head) + tile * TILE * shape.head_dim * element;
-        let keys = &self.cache.keys[start..][..K * TILE * shape.head_dim * element];
+        let head_dim = self.cache.shape.head_dim;
+        let tile_bytes = TILE * head_dim * E::BYTES;
+        let keys = &self.cache.keys[self.cache.keys_start(self.sequence, self.head)..][..padded / TILE * tile_bytes];
+        let keys = keys[tile * tile_bytes..][..K * tile_bytes].as_ptr();
+        let mut queries = [std::ptr::null(); Q];
+        for i in 0..Q {
+            queries[i] = self.queries[(q + i) * self.stride + self.head * head_dim..][..head_dim].as_ptr();
+        }
         let mut acc = [[isa.splat(0.0); K]; Q];
-        for d in 0..shape.head_dim {
+        for d in 0..head_dim {
             let mut key = [isa.splat(0.0); K];
-            for (k, key) in key.iter_mut().enumerate() {
-                // SAFETY: 16 elements at dimension `d` of tile `k`, within `keys`.
-                *key = unsafe { load(isa, shape.ty, keys.as_ptr().add((k * shape.head_dim + d) * TILE * element)) };
+            for k in 0..K {
+                // SAFETY: the 16 elements of dimension `d` in tile `k` of those behind `keys`.
+                key[k] = unsafe { E::load(isa, keys.add(k * tile_bytes + d * TILE * E::BYTES)) };
             }
-            for (acc, &row) in acc.iter_mut().zip(rows) {
-                let query = isa.splat(self.queries[row + d]);
+            for i in 0..Q {
+                // SAFETY: `head_dim` floats behind each pointer.
+                let query = isa.splat(unsafe { *queries[i].add(d) });
                 for k in 0..K {
-                    acc[k] = isa.fma(query, key[k], acc[k]);
+                    acc[i][k] = isa.fma(query, key[k], acc[i][k]);
                 }
             }
         }
-        for (i, acc) in acc.iter().enumerate() {
-            let row = &mut scores[i * padded + tile * TILE..][..K * TILE];
-            for (k, &acc) in acc.iter().enumerate() {
+        for i in 0..Q {
+            let row = scores[i * padded + tile * TILE..][..K * TILE].as_mut_ptr();
+            for k in 0..K {
                 // SAFETY: 16 floats within the row.
-                unsafe { isa.store(row.as_mut_ptr().add(k * TILE), acc) };
+                unsafe { isa.store(row.add(k * TILE), acc[i][k]) };
             }
         }
     }
@@ -188,33 +239,43 @@ impl Head<'_> {
         inverse_sums: &[f32; Q],
     ) {
         let shape = &self.cache.shape;
-        let element = shape.ty.bytes();
-        let row_bytes = shape.padded_dim() * element;
-        let start = self.cache.values_start(self.sequence, self.head);
+        let row_bytes = shape.padded_dim() * E::BYTES;
         let seen = self.first_position + q + 1;
-        let values = &self.cache.values[start..][..(seen + Q - 1) * row_bytes];
-        let column = d * TILE * element;
+        let keys = seen + Q - 1;
+        assert!(keys <= padded && weights.len() >= Q * padded && (d + D) * TILE <= shape.padded_dim());
+        let values = &self.cache.values[self.cache.values_start(self.sequence, self.head)..][..keys * row_bytes];
+        let values = values[d * TILE * E::BYTES..].as_ptr();
         let mut acc = [[isa.splat(0.0); D]; Q];
-        // Keys that all queries see, then those that only the later ones do: a weight of 0 would not do for the
-        // others, as adding 0 can change the sign of a zero.
-        for key in 0..seen + Q - 1 {
+        for key in 0..keys {
             let mut value = [isa.splat(0.0); D];
-            for (i, value) in value.iter_mut().enumerate() {
-                // SAFETY: 16 elements within row `key`.
-                let at = unsafe { values.as_ptr().add(key * row_bytes + column + i * TILE * element) };
-                // SAFETY: as above.
-                *value = unsafe { load(isa, shape.ty, at) };
+            for n in 0..D {
+                // SAFETY: sixteens `d..d + D` of row `key`.
+                value[n] = unsafe { E::load(isa, values.add(key * row_bytes + n * TILE * E::BYTES)) };
             }
-            for (i, acc) in acc.iter_mut().enumerate().skip((key + 1).saturating_sub(seen)) {
-                let weight = isa.splat(weights[i * padded + key]);
-                for n in 0..D {
-                    acc[n] = isa.fma(weight, value[n], acc[n]);
+            // Keys that all queries see, then those that only the later ones do: a weight of 0 would not do for the
+            // others, as adding 0 can change the sign of a zero.
+            if key < seen {
+                for i in 0..Q {
+                    // SAFETY: element `key` of row `i`, which has `padded`.
+                    let weight = isa.splat(unsafe { *weights.get_unchecked(i * padded + key) });
+                    for n in 0..D {
+                        acc[i][n] = isa.fma(weight, value[n], acc[i][n]);
+                    }
+                }
+            } else {
+                for i in 1..Q {
+                    if key < seen + i {
+                        let weight = isa.splat(weights[i * padded + key]);
+                        for n in 0..D {
+                            acc[i][n] = isa.fma(weight, value[n], acc[i][n]);
+                        }
+                    }
                 }
             }
         }
-        for (i, acc) in acc.iter().enumerate() {
-            for (n, &acc) in acc.iter().enumerate() {
-                let y = isa.mul(acc, isa.splat(inverse_sums[i]));
+        for i in 0..Q {
+            for n in 0..D {
+                let y = isa.mul(acc[i][n], isa.splat(inverse_sums[i]));
                 let mut lanes = [0.0f32; TILE];
                 // SAFETY: an array of 16 floats.
                 unsafe { isa.store(lanes.as_mut_ptr(), y) };
@@ -260,17 +321,4 @@ fn exponentials<I: Isa>(isa: I, row: &mut [f32], scale: f32) -> f32 {
     }
     // Adding 0 to a positive sum changes nothing.
     isa.sum(sum) + isa.sum(broken)
-}
-
-/// # Safety
-/// 16 readable elements.
-#[inline(always)]
-unsafe fn load<I: Isa>(isa: I, ty: KvType, p: *const u8) -> I::F {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match ty {
-            KvType::F16 => isa.load_f16(p),
-            KvType::F32 => isa.load(p.cast()),
-        }
-    }
 }

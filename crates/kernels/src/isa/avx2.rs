@@ -29,7 +29,7 @@ unsafe impl Isa for Avx2 {
     const I8_BIAS: i32 = 0; // the sign trick below takes signed codes as they are
     const GEMM_TILE: (usize, usize) = (1, 4); // 8 sums in 16 bits of the 16 registers
     const FLOAT_TILE: (usize, usize) = (2, 2);
-    const ATTEND_QUERIES: usize = 2;
+    const ATTEND_QUERIES: usize = 4;
 
     verbs! {
         fn splat(self, x: f32) -> [__m256; 2] { [_mm256_set1_ps(x); 2] }

@@ -29,7 +29,7 @@ unsafe impl Isa for Avx512 {
     const I8_BIAS: i32 = 128; // vpdpbusd takes unsigned x signed
     const GEMM_TILE: (usize, usize) = (2, 6); // 12 integer and 12 float accumulators of the 32 registers
     const FLOAT_TILE: (usize, usize) = (4, 4);
-    const ATTEND_QUERIES: usize = 4;
+    const ATTEND_QUERIES: usize = 8;
 
     verbs! {
         fn splat(self, x: f32) -> __m512 { _mm512_set1_ps(x) }

@@ -104,7 +104,7 @@ unsafe impl<const DOT: bool> Isa for Neon<DOT> {
     const I8_BIAS: i32 = 0;
     const GEMM_TILE: (usize, usize) = (1, 3); // 12 integer and 12 float accumulators of the 32 registers
     const FLOAT_TILE: (usize, usize) = (2, 2);
-    const ATTEND_QUERIES: usize = 2;
+    const ATTEND_QUERIES: usize = 4;
 
     verbs! {
         fn splat(self, x: f32) -> F { [vdupq_n_f32(x); 4] }

@@ -37,7 +37,7 @@ unsafe impl Isa for Scalar {
     const I8_BIAS: i32 = 0;
     const GEMM_TILE: (usize, usize) = (1, 4);
     const FLOAT_TILE: (usize, usize) = (2, 2);
-    const ATTEND_QUERIES: usize = 2;
+    const ATTEND_QUERIES: usize = 4;
 
     #[inline(always)]
     fn splat(self, x: f32) -> [f32; 16] {

@@ -183,8 +183,8 @@ impl<T: Format> Many<'_, T> {
                 }
             }
         }
-        for p in 0..P {
-            for m in 0..M {
+        for m in 0..M {
+            for p in 0..P {
                 // SAFETY: this task alone works on these columns.
                 unsafe { self.job.out.finish(isa, first + m, column + p * LANES, acc[p][m]) };
             }

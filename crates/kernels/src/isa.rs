@@ -107,6 +107,8 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     fn sum(self, a: Self::F) -> f32;
     /// Largest lane.
     fn max_lane(self, a: Self::F) -> f32;
+    /// Bits of the largest magnitude in both: those of infinity or above if a lane is not finite.
+    fn largest_magnitude(self, a: Self::F, b: Self::F) -> u32;
     /// Nearest integers, ties to even.
     fn round(self, a: Self::F) -> Self::N;
     fn to_float(self, a: Self::N) -> Self::F;
@@ -127,8 +129,8 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     fn shr_int(self, a: Self::N, by: usize) -> Self::N;
     /// The f16 in the lower half of every lane.
     fn half_to_float(self, a: Self::N) -> Self::F;
-    /// 16 integers in -128..=127, as bytes.
-    unsafe fn store_i8(self, p: *mut u8, v: Self::N);
+    /// 16 integers in -128..=127, as bytes; returns their sum.
+    unsafe fn store_i8(self, p: *mut u8, v: Self::N) -> i32;
 
     /// The same value for every part.
     fn parts<V: Copy>(self, v: V) -> Self::Parts<V>;
@@ -280,7 +282,9 @@ macro_rules! detected {
 isas! {
     Scalar, scalar::Scalar, "scalar", [], "Portable code; the oracle of the others, and slow.";
     #[cfg(target_arch = "x86_64")]
-    Avx2, avx2::Avx2, "avx2", ["avx2", "fma", "f16c"], "x86-64 with AVX2, FMA and F16C.";
+    Avx2, avx2::Avx2<false>, "avx2", ["avx2", "fma", "f16c"], "x86-64 with AVX2, FMA and F16C.";
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni, avx2::Avx2<true>, "avx-vnni", ["avx2", "fma", "f16c", "avxvnni"], "The same with AVX-VNNI.";
     #[cfg(target_arch = "x86_64")]
     Avx512, avx512::Avx512, "avx512",
         ["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"],

@@ -62,24 +62,19 @@ impl Kernel for Quantize<'_> {
             // SAFETY: `x` has 32 floats and `codes` 32 bytes.
             unsafe {
                 let (a, b) = (isa.load(x.as_ptr()), isa.load(x.as_ptr().add(16)));
-                let amax = isa.max_lane(isa.max(isa.abs(a), isa.abs(b)));
-                // 0 unless an activation is infinite or not a number, which maxima and rounding may lose: such a
-                // block gets a scale that is not a number, and so do the products with it.
-                let broken = isa.sum(isa.add(isa.sub(a, a), isa.sub(b, b))) != 0.0;
+                // Infinite or not a number: such a block gets a scale that is not a number, and so do products with it.
+                let amax = f32::from_bits(isa.largest_magnitude(a, b));
                 let (scale, inverse) = match amax {
-                    _ if broken => (f32::NAN, 0.0),
+                    _ if !amax.is_finite() => (f32::NAN, 0.0),
                     _ if amax < SMALLEST_AMAX => (0.0, 0.0),
                     _ => (amax / 127.0, 127.0 / amax),
                 };
                 let zero = isa.splat(0.0);
-                let (a, b) = if broken { (zero, zero) } else { (a, b) };
+                let (a, b) = if amax.is_finite() { (a, b) } else { (zero, zero) };
                 let (a, b) = (isa.round(isa.mul(a, isa.splat(inverse))), isa.round(isa.mul(b, isa.splat(inverse))));
-                isa.store_i8(codes.as_mut_ptr(), a);
-                isa.store_i8(codes.as_mut_ptr().add(16), b);
                 self.scales[u] = scale;
-                // Sums of 16 codes are exact in f32, so that the float sum serves.
-                self.sums[2 * u] = isa.sum(isa.to_float(a)) as i32;
-                self.sums[2 * u + 1] = isa.sum(isa.to_float(b)) as i32;
+                self.sums[2 * u] = isa.store_i8(codes.as_mut_ptr(), a);
+                self.sums[2 * u + 1] = isa.store_i8(codes.as_mut_ptr().add(16), b);
             }
         }
     }

@@ -276,14 +276,19 @@ impl<E: Element> Head<'_, E> {
         for i in 0..Q {
             for n in 0..D {
                 let y = isa.mul(acc[i][n], isa.splat(inverse_sums[i]));
-                let mut lanes = [0.0f32; TILE];
-                // SAFETY: an array of 16 floats.
-                unsafe { isa.store(lanes.as_mut_ptr(), y) };
                 let first = (d + n) * TILE;
                 let len = TILE.min(shape.head_dim - first);
                 // SAFETY: this task alone works on this head of these queries.
                 let out = unsafe { self.out.slice((q + i) * self.width + self.head * shape.head_dim + first, len) };
-                out.copy_from_slice(&lanes[..len]);
+                if len == TILE {
+                    // SAFETY: 16 floats.
+                    unsafe { isa.store(out.as_mut_ptr(), y) };
+                } else {
+                    let mut lanes = [0.0f32; TILE];
+                    // SAFETY: an array of 16 floats.
+                    unsafe { isa.store(lanes.as_mut_ptr(), y) };
+                    out.copy_from_slice(&lanes[..len]);
+                }
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The verbs on AVX2 with FMA and F16C: two registers per float vector.
+//! The verbs on AVX2 with FMA and F16C: two registers per float vector. `VNNI` adds the dot instruction.
 
 use super::Isa;
 use std::arch::asm;
@@ -6,9 +6,9 @@ use std::arch::x86_64::*;
 
 /// Proof of the features in the `isas!` row.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx2(());
+pub(crate) struct Avx2<const VNNI: bool>(());
 
-impl Avx2 {
+impl<const VNNI: bool> Avx2<VNNI> {
     /// # Safety
     /// The CPU must have every feature of the `isas!` row.
     pub(super) unsafe fn new() -> Self {
@@ -17,7 +17,7 @@ impl Avx2 {
 }
 
 // SAFETY: the token is made only by the dispatcher, which checked the features.
-unsafe impl Isa for Avx2 {
+unsafe impl<const VNNI: bool> Isa for Avx2<VNNI> {
     type F = [__m256; 2];
     type N = [__m256i; 2];
     type B = __m256i;
@@ -26,7 +26,7 @@ unsafe impl Isa for Avx2 {
 
     const PARTS: usize = 8;
     const UNROLL: bool = true;
-    const I8_BIAS: i32 = 0; // the sign trick below takes signed codes as they are
+    const I8_BIAS: i32 = if VNNI { 128 } else { 0 }; // vpdpbusd wants unsigned codes, the sign trick does not
     const GEMM_TILE: (usize, usize) = (1, 4); // 8 sums in 16 bits of the 16 registers
     const FLOAT_TILE: (usize, usize) = (2, 2);
     const ATTEND_QUERIES: usize = 4;
@@ -94,6 +94,12 @@ unsafe impl Isa for Avx2 {
         }
         fn sum(self, a: [__m256; 2]) -> f32 { sum_8(_mm256_add_ps(a[0], a[1])) }
         fn max_lane(self, a: [__m256; 2]) -> f32 { max_8(_mm256_max_ps(a[0], a[1])) }
+        fn largest_magnitude(self, a: [__m256; 2], b: [__m256; 2]) -> u32 {
+            let sign = _mm256_set1_ps(-0.0);
+            let magnitude = |v| _mm256_castps_si256(_mm256_andnot_ps(sign, v));
+            let larger = |i: usize| _mm256_max_epi32(magnitude(a[i]), magnitude(b[i]));
+            max_8_int(_mm256_max_epi32(larger(0), larger(1)))
+        }
         fn round(self, a: [__m256; 2]) -> [__m256i; 2] { [_mm256_cvtps_epi32(a[0]), _mm256_cvtps_epi32(a[1])] }
         fn to_float(self, a: [__m256i; 2]) -> [__m256; 2] { [_mm256_cvtepi32_ps(a[0]), _mm256_cvtepi32_ps(a[1])] }
         fn pow2(self, n: [__m256i; 2]) -> [__m256; 2] {
@@ -134,12 +140,12 @@ unsafe impl Isa for Avx2 {
             let halves = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(a[0], a[1]));
             [_mm256_cvtph_ps(_mm256_castsi256_si128(halves)), _mm256_cvtph_ps(_mm256_extracti128_si256::<1>(halves))]
         }
-        unsafe fn store_i8(self, p: *mut u8, v: [__m256i; 2]) -> () {
+        unsafe fn store_i8(self, p: *mut u8, v: [__m256i; 2]) -> i32 {
             // Packing works within 128-bit lanes; the permutation puts the four-byte runs back in order.
             let words = _mm256_packs_epi32(v[0], v[1]);
             let bytes = _mm256_packs_epi16(words, words);
             let order = _mm256_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5);
-            _mm_storeu_si128(p.cast(), _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(bytes, order)))
+            store_codes(p, _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(bytes, order)))
         }
 
         fn splat_bytes(self, x: u8) -> __m256i { _mm256_set1_epi8(x as i8) }
@@ -165,7 +171,9 @@ unsafe impl Isa for Avx2 {
         }
         fn or(self, a: __m256i, b: __m256i) -> __m256i { _mm256_or_si256(a, b) }
         fn and(self, a: __m256i, mask: u8) -> __m256i { _mm256_and_si256(a, _mm256_set1_epi8(mask as i8)) }
-        fn prepare_i8(self, a: __m256i) -> __m256i { a }
+        fn prepare_i8(self, a: __m256i) -> __m256i {
+            if VNNI { _mm256_xor_si256(a, _mm256_set1_epi8(i8::MIN)) } else { a }
+        }
         fn shr(self, a: __m256i, by: usize) -> __m256i {
             let words = _mm256_srl_epi16(a, _mm_cvtsi32_si128(by as i32));
             _mm256_and_si256(words, _mm256_set1_epi8((0xFF_u8 >> by) as i8))
@@ -181,10 +189,8 @@ unsafe impl Isa for Avx2 {
             [regroup(a[0], b[0]), regroup(a[1], b[1]), regroup(a[2], b[2]), regroup(a[3], b[3])]
         }
         fn zero_quads(self) -> __m256i { _mm256_setzero_si256() }
-        fn dot_u7(self, acc: __m256i, w: __m256i, a: __m256i) -> __m256i { _mm256_add_epi32(acc, dot_unsigned(w, a)) }
-        fn dot_i8(self, acc: __m256i, w: __m256i, a: __m256i) -> __m256i {
-            _mm256_add_epi32(acc, dot_unsigned(_mm256_abs_epi8(w), _mm256_sign_epi8(a, w)))
-        }
+        fn dot_u7(self, acc: __m256i, w: __m256i, a: __m256i) -> __m256i { dot_unsigned::<VNNI>(acc, w, a) }
+        fn dot_i8(self, acc: __m256i, w: __m256i, a: __m256i) -> __m256i { dot_signed::<VNNI>(acc, w, a) }
         fn reduce(self, rows: [__m256i; 8]) -> [__m256i; 2] {
             // Two levels of horizontal adds leave, per 128-bit half, the sums of four rows.
             let two = |i: usize| _mm256_hadd_epi32(rows[i], rows[i + 1]);
@@ -192,12 +198,11 @@ unsafe impl Isa for Avx2 {
         }
         fn dot4_u7(self, acc: [__m256i; 2], w: [__m256i; 2], a: i32) -> [__m256i; 2] {
             let a = _mm256_set1_epi32(a);
-            [_mm256_add_epi32(acc[0], dot_unsigned(w[0], a)), _mm256_add_epi32(acc[1], dot_unsigned(w[1], a))]
+            [dot_unsigned::<VNNI>(acc[0], w[0], a), dot_unsigned::<VNNI>(acc[1], w[1], a)]
         }
         fn dot4_i8(self, acc: [__m256i; 2], w: [__m256i; 2], a: i32) -> [__m256i; 2] {
             let a = _mm256_set1_epi32(a);
-            let one = |w| dot_unsigned(_mm256_abs_epi8(w), _mm256_sign_epi8(a, w));
-            [_mm256_add_epi32(acc[0], one(w[0])), _mm256_add_epi32(acc[1], one(w[1]))]
+            [dot_signed::<VNNI>(acc[0], w[0], a), dot_signed::<VNNI>(acc[1], w[1], a)]
         }
         fn prefetch(self, p: *const u8) -> () { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
         fn in_order(self) -> () { asm!("", options(readonly, nostack, preserves_flags)) }
@@ -218,6 +223,10 @@ unsafe impl Isa for Avx2 {
         a: &[[i32; M]],
         bits: u32,
     ) -> [[[__m256i; 2]; M]; P] {
+        if VNNI {
+            // SAFETY: the caller's promise. Unsigned codes are what prepared ones are.
+            return unsafe { self.dot_steps_i8(acc, w, a) };
+        }
         // A step adds at most 2 * (2^bits - 1) * 127 to a sum.
         let steps_that_fit = i16::MAX as usize / (2 * ((1 << bits) - 1) * 127);
         let chain = 1 << steps_that_fit.ilog2().min(3);
@@ -260,12 +269,10 @@ unsafe impl Isa for Avx2 {
                 // SAFETY: the token proves AVX2; the caller has the steps.
                 unsafe {
                     let w = self.load_int(w[p].add(16 * step));
-                    let magnitudes = [_mm256_abs_epi8(w[0]), _mm256_abs_epi8(w[1])];
                     for m in 0..M {
                         let a = _mm256_set1_epi32(a[m]);
                         for i in 0..2 {
-                            let sums = dot_unsigned(magnitudes[i], _mm256_sign_epi8(a, w[i]));
-                            acc[p][m][i] = pinned(_mm256_add_epi32(acc[p][m][i], sums));
+                            acc[p][m][i] = pinned(dot_signed::<VNNI>(acc[p][m][i], w[i], a));
                         }
                     }
                 }
@@ -275,14 +282,35 @@ unsafe impl Isa for Avx2 {
     }
 }
 
-/// Sums of four neighbouring products. `w <= 128` and `|a| <= 127`, so that two products fit 16 bits: 2 * 128 * 127.
+/// `acc` plus the sums of four neighbouring products. `w <= 128` and `|a| <= 127`, so that two products fit 16 bits:
+/// 2 * 128 * 127; with VNNI, any `w`.
 ///
 /// # Safety
-/// AVX2.
+/// AVX2, and AVX-VNNI where `VNNI`.
 #[inline(always)]
-unsafe fn dot_unsigned(w: __m256i, a: __m256i) -> __m256i {
-    // SAFETY: the caller has AVX2.
-    unsafe { _mm256_madd_epi16(_mm256_maddubs_epi16(w, a), _mm256_set1_epi16(1)) }
+unsafe fn dot_unsigned<const VNNI: bool>(acc: __m256i, w: __m256i, a: __m256i) -> __m256i {
+    // SAFETY: the caller has the features.
+    unsafe {
+        if VNNI {
+            return _mm256_dpbusd_avx_epi32(acc, w, a);
+        }
+        _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(w, a), _mm256_set1_epi16(1)))
+    }
+}
+
+/// The same for prepared signed codes. Without VNNI the sign of a code moves to its activation.
+///
+/// # Safety
+/// As above.
+#[inline(always)]
+unsafe fn dot_signed<const VNNI: bool>(acc: __m256i, w: __m256i, a: __m256i) -> __m256i {
+    // SAFETY: the caller has the features.
+    unsafe {
+        if VNNI {
+            return dot_unsigned::<VNNI>(acc, w, a);
+        }
+        dot_unsigned::<VNNI>(acc, _mm256_abs_epi8(w), _mm256_sign_epi8(a, w))
+    }
 }
 
 /// Keeps a sum in its register and the loads of later steps behind it. Without, the optimizer adds up in another order,
@@ -370,5 +398,33 @@ pub(super) unsafe fn max_8(a: __m256) -> f32 {
         let a = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
         let a = _mm_max_ps(a, _mm_movehl_ps(a, a));
         _mm_cvtss_f32(_mm_max_ss(a, _mm_movehdup_ps(a)))
+    }
+}
+
+/// The largest lane; none is negative.
+///
+/// # Safety
+/// AVX2.
+#[inline(always)]
+pub(super) unsafe fn max_8_int(a: __m256i) -> u32 {
+    // SAFETY: the caller has AVX2.
+    unsafe {
+        let a = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256::<1>(a));
+        let a = _mm_max_epi32(a, _mm_shuffle_epi32::<0b00_00_11_10>(a));
+        _mm_cvtsi128_si32(_mm_max_epi32(a, _mm_shuffle_epi32::<0b00_00_00_01>(a))) as u32
+    }
+}
+
+/// Stores 16 signed bytes and returns their sum.
+///
+/// # Safety
+/// 16 writable bytes, and AVX2.
+#[inline(always)]
+pub(super) unsafe fn store_codes(p: *mut u8, codes: __m128i) -> i32 {
+    // SAFETY: the caller's promise. The sum of differences to zero wants unsigned bytes: 128 more each.
+    unsafe {
+        _mm_storeu_si128(p.cast(), codes);
+        let sums = _mm_sad_epu8(_mm_xor_si128(codes, _mm_set1_epi8(i8::MIN)), _mm_setzero_si128());
+        _mm_cvtsi128_si32(_mm_add_epi64(sums, _mm_unpackhi_epi64(sums, sums))) - 16 * 128
     }
 }

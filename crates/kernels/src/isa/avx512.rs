@@ -68,6 +68,12 @@ unsafe impl Isa for Avx512 {
         fn max_lane(self, a: __m512) -> f32 {
             super::avx2::max_8(_mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a)))
         }
+        fn largest_magnitude(self, a: __m512, b: __m512) -> u32 {
+            let magnitude = |v| _mm512_castps_si512(_mm512_abs_ps(v));
+            let largest = _mm512_max_epi32(magnitude(a), magnitude(b));
+            let half = _mm512_extracti64x4_epi64::<1>(largest);
+            super::avx2::max_8_int(_mm256_max_epi32(_mm512_castsi512_si256(largest), half))
+        }
         fn round(self, a: __m512) -> __m512i { _mm512_cvtps_epi32(a) }
         fn to_float(self, a: __m512i) -> __m512 { _mm512_cvtepi32_ps(a) }
         fn pow2(self, n: __m512i) -> __m512 {
@@ -82,7 +88,7 @@ unsafe impl Isa for Avx512 {
         fn shl_int(self, a: __m512i, by: usize) -> __m512i { _mm512_sll_epi32(a, _mm_cvtsi32_si128(by as i32)) }
         fn shr_int(self, a: __m512i, by: usize) -> __m512i { _mm512_sra_epi32(a, _mm_cvtsi32_si128(by as i32)) }
         fn half_to_float(self, a: __m512i) -> __m512 { _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a)) }
-        unsafe fn store_i8(self, p: *mut u8, v: __m512i) -> () { _mm_storeu_si128(p.cast(), _mm512_cvtepi32_epi8(v)) }
+        unsafe fn store_i8(self, p: *mut u8, v: __m512i) -> i32 { super::avx2::store_codes(p, _mm512_cvtepi32_epi8(v)) }
 
         fn splat_bytes(self, x: u8) -> __m512i { _mm512_set1_epi8(x as i8) }
         unsafe fn rows(self, p: *const u8, stride: usize) -> __m512i {

@@ -141,6 +141,13 @@ unsafe impl<const DOT: bool> Isa for Neon<DOT> {
             vget_lane_f32::<0>(a) + vget_lane_f32::<1>(a)
         }
         fn max_lane(self, a: F) -> f32 { vmaxvq_f32(vmaxq_f32(vmaxq_f32(a[0], a[2]), vmaxq_f32(a[1], a[3]))) }
+        fn largest_magnitude(self, a: F, b: F) -> u32 {
+            let larger = |i: usize| {
+                let magnitude = |v| vreinterpretq_u32_f32(vabsq_f32(v));
+                vmaxq_u32(magnitude(a[i]), magnitude(b[i]))
+            };
+            vmaxvq_u32(vmaxq_u32(vmaxq_u32(larger(0), larger(1)), vmaxq_u32(larger(2), larger(3))))
+        }
         fn round(self, a: F) -> N { four!(i => vcvtnq_s32_f32(a[i])) }
         fn to_float(self, a: N) -> F { four!(i => vcvtq_f32_s32(a[i])) }
         fn pow2(self, n: N) -> F {
@@ -158,10 +165,11 @@ unsafe impl<const DOT: bool> Isa for Neon<DOT> {
             four!(i => vshlq_s32(a[i], vdupq_n_s32(-(by as i32))))
         }
         fn half_to_float(self, a: N) -> F { four!(i => widen_f16(vmovn_u32(vreinterpretq_u32_s32(a[i])))) }
-        unsafe fn store_i8(self, p: *mut u8, v: N) -> () {
+        unsafe fn store_i8(self, p: *mut u8, v: N) -> i32 {
             let lo = vcombine_s16(vmovn_s32(v[0]), vmovn_s32(v[1]));
             let hi = vcombine_s16(vmovn_s32(v[2]), vmovn_s32(v[3]));
-            vst1q_s8(p.cast(), vcombine_s8(vmovn_s16(lo), vmovn_s16(hi)))
+            vst1q_s8(p.cast(), vcombine_s8(vmovn_s16(lo), vmovn_s16(hi)));
+            i32::from(vaddvq_s16(vaddq_s16(lo, hi)))
         }
 
         fn splat_bytes(self, x: u8) -> B { vdupq_n_s8(x as i8) }

@@ -124,6 +124,10 @@ unsafe impl Isa for Scalar {
         a.into_iter().fold(f32::NEG_INFINITY, |m, x| if x > m { x } else { m })
     }
     #[inline(always)]
+    fn largest_magnitude(self, a: [f32; 16], b: [f32; 16]) -> u32 {
+        a.into_iter().chain(b).fold(0, |m, x| m.max(x.abs().to_bits()))
+    }
+    #[inline(always)]
     fn round(self, a: [f32; 16]) -> [i32; 16] {
         a.map(|x| x.round_ties_even() as i32)
     }
@@ -174,9 +178,10 @@ unsafe impl Isa for Scalar {
         a.map(|x| f16::from_bits(x as u16).to_f32())
     }
     #[inline(always)]
-    unsafe fn store_i8(self, p: *mut u8, v: [i32; 16]) {
+    unsafe fn store_i8(self, p: *mut u8, v: [i32; 16]) -> i32 {
         // SAFETY: the caller has 16 writable bytes there.
         unsafe { p.cast::<[u8; 16]>().write(v.map(|x| x as u8)) }
+        v.into_iter().sum()
     }
     #[inline(always)]
     fn parts<V: Copy>(self, v: V) -> [V; 16] {

@@ -43,8 +43,13 @@ impl Kernel for AllVerbs<'_> {
             let halves = half.repeat(16);
             float(isa.gather_f16(halves.as_ptr(), 24));
             let mut codes = [0u8; 16];
-            isa.store_i8(codes.as_mut_ptr(), isa.round(small));
+            out.push(isa.store_i8(codes.as_mut_ptr(), isa.round(small)) as u32);
             out.extend(codes.map(u32::from));
+        }
+        out.push(isa.largest_magnitude(a, b));
+        for broken in [f32::NAN, f32::NEG_INFINITY] {
+            let bits = isa.largest_magnitude(isa.copysign(isa.splat(broken), a), b);
+            out.push(u32::from(bits >= f32::INFINITY.to_bits()));
         }
         self.integer_verbs(isa, &mut out);
         self.byte_verbs(isa, &mut out);

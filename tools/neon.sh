@@ -33,7 +33,7 @@ export RUSTC=$rustc
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/neon
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS='-C target-feature=+crt-static'
-# `-cpu max` has the dot product instructions (SDOT), so both NEON levels are there.
+# `-cpu max` has the dot product instructions (SDOT), and those for matrices (SMMLA), so all NEON levels are there.
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='qemu-aarch64-static -cpu max'
 
 arguments=()

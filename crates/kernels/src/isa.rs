@@ -167,7 +167,16 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     fn dot4_u7(self, acc: Self::N, w: Self::N, a: i32) -> Self::N;
     /// The same for prepared signed codes.
     fn dot4_i8(self, acc: Self::N, w: Self::N, a: i32) -> Self::N;
-    /// `acc[p][m]` plus the products of `a.len()` steps of 64 bytes at `w[p]` with `a[..][m]`. Codes are in
+    /// 4 steps of the integer GEMM: 4 codes of each of 16 rows in each, unsigned or prepared. 256 bytes, laid out as
+    /// `dot_steps` reads them; by default one after another.
+    #[inline(always)]
+    unsafe fn store_steps(self, p: *mut u32, steps: [Self::N; 4]) {
+        for (i, step) in steps.into_iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { self.store_int(p.add(16 * i), step) };
+        }
+    }
+    /// `acc[p][m]` plus the products of `a.len()` steps (a multiple of 4) at `w[p]` with `a[..][m]`. Codes are in
     /// `0..1 << bits`, at most 7.
     #[inline(always)]
     unsafe fn dot_steps_u7<const P: usize, const M: usize>(
@@ -290,9 +299,11 @@ isas! {
         ["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"],
         "x86-64 with AVX-512 and VNNI.";
     #[cfg(target_arch = "aarch64")]
-    Neon, neon::Neon<false>, "neon", ["neon"], "AArch64 without the dot-product instructions.";
+    Neon, neon::Neon<false, false>, "neon", ["neon"], "AArch64 without the dot-product instructions.";
     #[cfg(target_arch = "aarch64")]
-    NeonDot, neon::Neon<true>, "neon-dotprod", ["neon", "dotprod"], "AArch64 with SDOT.";
+    NeonDot, neon::Neon<true, false>, "neon-dotprod", ["neon", "dotprod"], "AArch64 with SDOT.";
+    #[cfg(target_arch = "aarch64")]
+    NeonMatrix, neon::Neon<true, true>, "neon-i8mm", ["neon", "dotprod", "i8mm"], "AArch64 with SDOT and SMMLA.";
 }
 
 impl Level {

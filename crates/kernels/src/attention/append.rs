@@ -35,7 +35,7 @@ impl Append<'_> {
         let values = SharedMut::new(&mut self.cache.values);
         let qkv = SharedMut::new(self.qkv);
         let positions = shape.padded_positions() * shape.ty.bytes();
-        team.run(shape.heads, &|head| {
+        let task = |head: usize| {
             // SAFETY: every head has its own part of keys and values, and is one task.
             let (keys, values) = unsafe {
                 let (k, v) = starts[head];
@@ -43,7 +43,9 @@ impl Append<'_> {
             };
             let rope = self.rope;
             level.dispatch(Head { shape, keys, values, rope, qkv, head, n, first_position: self.first_position });
-        });
+        };
+        // One position takes less time than waking the team.
+        if n == 1 { (0..shape.heads).for_each(task) } else { team.run(shape.heads, &task) }
     }
 }
 

@@ -1,16 +1,16 @@
-//! The verbs on AArch64 NEON: four registers per float vector. `DOT` adds the SDOT instruction.
+//! The verbs on AArch64 NEON: four registers per float vector. `DOT` adds the SDOT instruction, `MATRIX` SMMLA.
 
 use super::Isa;
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-/// Proof of NEON, and of the dot-product instructions where `DOT`.
+/// Proof of NEON, of the dot-product instructions where `DOT`, and of the int8 matrix instructions where `MATRIX`.
 #[derive(Clone, Copy)]
-pub(crate) struct Neon<const DOT: bool>(());
+pub(crate) struct Neon<const DOT: bool, const MATRIX: bool>(());
 
-impl<const DOT: bool> Neon<DOT> {
+impl<const DOT: bool, const MATRIX: bool> Neon<DOT, MATRIX> {
     /// # Safety
-    /// The CPU must have NEON, and the dot-product instructions where `DOT`.
+    /// The CPU must have the features of the `isas!` row.
     pub(super) unsafe fn new() -> Self {
         Self(())
     }
@@ -38,6 +38,78 @@ impl<const DOT: bool> Neon<DOT> {
             let hi = vmull_high_s8(w, a);
             vpadalq_s16(acc, vpaddq_s16(lo, hi))
         }
+    }
+
+    /// `acc` + the products of two rows of eight in `a` with two in `b`: `a0 b0`, `a0 b1`, `a1 b0`, `a1 b1`.
+    #[inline(always)]
+    fn smmla(self, acc: int32x4_t, a: int32x4_t, b: int32x4_t) -> int32x4_t {
+        let mut acc = acc;
+        // SAFETY: only called where `MATRIX`, whose token proves SMMLA; otherwise as in `sdot`.
+        unsafe {
+            asm!(
+                ".arch_extension i8mm",
+                "smmla {acc:v}.4s, {a:v}.16b, {b:v}.16b",
+                acc = inout(vreg) acc, a = in(vreg) a, b = in(vreg) b,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        acc
+    }
+
+    /// The body of both `dot_steps`. With SMMLA, a register of the panel has 8 codes of two rows, and one of
+    /// activations the same of two tokens.
+    ///
+    /// # Safety
+    /// As for `dot_steps`.
+    #[inline(always)]
+    unsafe fn steps<const P: usize, const M: usize>(
+        self,
+        mut acc: [[N; M]; P],
+        w: [*const u32; P],
+        a: &[[i32; M]],
+    ) -> [[N; M]; P] {
+        for p in 0..P {
+            if !MATRIX {
+                for (step, a) in a.iter().enumerate() {
+                    // SAFETY: the caller's promise.
+                    let w = unsafe { self.load_int(w[p].add(16 * step)) };
+                    for m in 0..M {
+                        acc[p][m] = self.dot4_i8(acc[p][m], w, a[m]);
+                    }
+                }
+                continue;
+            }
+            // SAFETY: the token proves NEON; the caller has the steps. Reads of `a` are within its rows.
+            unsafe {
+                // Of tokens m and m + 1: rows 2 i and 2 i + 1. The odd half stays empty.
+                let mut squares = [[vdupq_n_s32(0); 8]; M];
+                for (two, a) in a.as_chunks::<2>().0.iter().enumerate() {
+                    let mut rows = [vdupq_n_s32(0); 8];
+                    for i in 0..8 {
+                        rows[i] = vld1q_s32(w[p].add(32 * two + 4 * i).cast());
+                    }
+                    for m in (0..M).step_by(2) {
+                        let next = (m + 1).min(M - 1);
+                        let tokens = [a[0][m], a[1][m], a[0][next], a[1][next]];
+                        let tokens = vld1q_s32(tokens.as_ptr());
+                        for i in 0..8 {
+                            squares[m][i] = self.smmla(squares[m][i], tokens, rows[i]);
+                        }
+                    }
+                }
+                for m in (0..M).step_by(2) {
+                    for i in 0..4 {
+                        let [low, high] = [squares[m][2 * i], squares[m][2 * i + 1]].map(|q| vreinterpretq_s64_s32(q));
+                        acc[p][m][i] = vaddq_s32(acc[p][m][i], vreinterpretq_s32_s64(vzip1q_s64(low, high)));
+                        if m + 1 < M {
+                            let second = vreinterpretq_s32_s64(vzip2q_s64(low, high));
+                            acc[p][m + 1][i] = vaddq_s32(acc[p][m + 1][i], second);
+                        }
+                    }
+                }
+            }
+        }
+        acc
     }
 }
 
@@ -92,7 +164,7 @@ type N = [int32x4_t; 4];
 type B = int8x16_t;
 
 // SAFETY: the token is made only by the dispatcher, which checked the features.
-unsafe impl<const DOT: bool> Isa for Neon<DOT> {
+unsafe impl<const DOT: bool, const MATRIX: bool> Isa for Neon<DOT, MATRIX> {
     type F = F;
     type N = N;
     type B = B;
@@ -102,7 +174,8 @@ unsafe impl<const DOT: bool> Isa for Neon<DOT> {
     const PARTS: usize = 16;
     const UNROLL: bool = true;
     const I8_BIAS: i32 = 0;
-    const GEMM_TILE: (usize, usize) = (1, 3); // 12 integer and 12 float accumulators of the 32 registers
+    // 12 integer and 12 float accumulators of the 32 registers; SMMLA works on pairs of tokens.
+    const GEMM_TILE: (usize, usize) = (1, if MATRIX { 4 } else { 3 });
     const FLOAT_TILE: (usize, usize) = (2, 2);
     const ATTEND_QUERIES: usize = 4;
 
@@ -231,5 +304,48 @@ unsafe impl<const DOT: bool> Isa for Neon<DOT> {
     #[inline(always)]
     fn parts<V: Copy>(self, v: V) -> [V; 16] {
         [v; 16]
+    }
+
+    #[inline(always)]
+    unsafe fn store_steps(self, p: *mut u32, steps: [N; 4]) {
+        // SAFETY: the caller has 256 bytes; the token proves NEON.
+        unsafe {
+            if !MATRIX {
+                for (i, step) in steps.into_iter().enumerate() {
+                    self.store_int(p.add(16 * i), step);
+                }
+                return;
+            }
+            for (two, [a, b]) in [[steps[0], steps[1]], [steps[2], steps[3]]].into_iter().enumerate() {
+                for i in 0..4 {
+                    let p = p.add(32 * two + 8 * i).cast();
+                    vst1q_s32(p, vzip1q_s32(a[i], b[i]));
+                    vst1q_s32(p.add(4), vzip2q_s32(a[i], b[i]));
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_steps_u7<const P: usize, const M: usize>(
+        self,
+        acc: [[N; M]; P],
+        w: [*const u32; P],
+        a: &[[i32; M]],
+        _bits: u32,
+    ) -> [[N; M]; P] {
+        // SAFETY: the caller's promise.
+        unsafe { self.steps(acc, w, a) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_steps_i8<const P: usize, const M: usize>(
+        self,
+        acc: [[N; M]; P],
+        w: [*const u32; P],
+        a: &[[i32; M]],
+    ) -> [[N; M]; P] {
+        // SAFETY: the caller's promise.
+        unsafe { self.steps(acc, w, a) }
     }
 }

@@ -33,7 +33,7 @@ struct Panel {
     mins: Vec<Lanes>,
 }
 
-/// 4 codes of each of 16 rows.
+/// 4 codes of each of 16 rows; the ISA may mix those of 4 steps.
 #[derive(Clone, Copy, Default)]
 #[repr(C, align(64))]
 struct Step([u32; LANES]);
@@ -107,11 +107,9 @@ impl Panel {
                     [codes[0][part], codes[1][part]] = unsafe { T::codes(isa, column.part::<I>(part), unit) };
                 }
                 let steps = self.codes[u * STEPS..].first_chunk_mut::<STEPS>().expect("steps of every unit");
-                for (codes, steps) in codes.into_iter().zip(steps.as_chunks_mut::<{ STEPS / 2 }>().0) {
-                    for (codes, step) in isa.transpose(codes).into_iter().zip(steps) {
-                        // SAFETY: 64 bytes.
-                        unsafe { isa.store_int(step.0.as_mut_ptr(), codes) };
-                    }
+                for (codes, steps) in codes.into_iter().zip(steps.as_chunks_mut::<4>().0) {
+                    // SAFETY: 4 steps of 64 bytes.
+                    unsafe { isa.store_steps(steps.as_mut_ptr().cast(), isa.transpose(codes)) };
                 }
             });
         }

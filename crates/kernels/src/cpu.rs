@@ -2,7 +2,7 @@
 
 use crate::attention::{Append, Attend};
 use crate::isa::{Level, LevelError};
-use crate::matmul::{Matmul, Workspace};
+use crate::matmul::{LogLikelihood, Matmul, Workspace};
 use crate::norm::LayerNorm;
 use crate::softmax::LogSumExp;
 use crate::team::Team;
@@ -50,6 +50,14 @@ impl Cpu {
     /// If shapes do not match.
     pub fn matmul(&self, matmul: Matmul<'_>, workspace: &mut Workspace) {
         matmul.run(&self.team, self.level, workspace);
+    }
+
+    /// Log-likelihood of a token per row, from the output matrix.
+    ///
+    /// # Panics
+    /// If shapes do not match or a target is no row of the matrix.
+    pub fn log_likelihood(&self, job: LogLikelihood<'_>, workspace: &mut Workspace) {
+        job.run(&self.team, self.level, workspace);
     }
 
     /// LayerNorm of every row.

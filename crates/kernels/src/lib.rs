@@ -29,7 +29,7 @@ mod team;
 pub use attention::{Append, Attend, KvCache, KvShape, KvType};
 pub use cpu::Cpu;
 pub use isa::{Level, LevelError};
-pub use matmul::{Activations, Gelu, Matmul, Then, Weights, Workspace};
+pub use matmul::{Activations, Gelu, LogLikelihood, Matmul, Then, Weights, Workspace};
 pub use norm::LayerNorm;
 pub use rope::RopeTable;
 pub use team::Team;

@@ -7,6 +7,7 @@
 
 mod float;
 mod integer;
+mod likelihood;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,9 @@ use crate::quantize::QuantizedRows;
 use crate::shared::SharedMut;
 use crate::team::Team;
 use pythia_tensor::{TensorType, blocks, for_each_tensor_type};
+use std::ops::Range;
+
+pub use likelihood::LogLikelihood;
 
 /// Rows of `W` (elements of `y`) that a kernel works on at once.
 pub(crate) const LANES: usize = 16;
@@ -89,58 +93,75 @@ pub struct Workspace {
     corrections: integer::Corrections,
 }
 
+impl<'a> Weights<'a> {
+    /// Checks the shape and that of `x`, and returns the rows of `x`.
+    fn check(&self, x: &[f32]) -> usize {
+        let row_bytes = self.ty.row_bytes(self.cols).expect("whole blocks in a row");
+        assert!(self.cols.is_multiple_of(32) && self.data.len() == self.rows * row_bytes, "weights match their shape");
+        assert!(x.len().is_multiple_of(self.cols), "whole rows of x");
+        x.len() / self.cols
+    }
+
+    /// Whether the product is one of integers.
+    fn is_integer(&self, activations: Activations) -> bool {
+        self.ty.is_quantized() && activations == Activations::Int8
+    }
+
+    /// Some of the rows.
+    fn slice(&self, rows: Range<usize>) -> Weights<'a> {
+        let row_bytes = self.data.len() / self.rows;
+        let data = &self.data[rows.start * row_bytes..rows.end * row_bytes];
+        Self { rows: rows.len(), data, ..*self }
+    }
+}
+
 impl Matmul<'_> {
     pub(crate) fn run(self, team: &Team, level: Level, workspace: &mut Workspace) {
         let w = &self.weights;
-        let row_bytes = w.ty.row_bytes(w.cols).expect("whole blocks in a row");
-        assert!(w.cols.is_multiple_of(32) && w.data.len() == w.rows * row_bytes, "weights match their shape");
-        assert!(self.x.len().is_multiple_of(w.cols), "whole rows of x");
-        let n = self.x.len() / w.cols;
+        let n = w.check(self.x);
         assert_eq!(self.out.len(), n * w.rows, "output matches x and weights");
         assert!(self.bias.is_none_or(|b| b.len() == w.rows), "bias matches weights");
         if n == 0 || w.rows == 0 {
             return;
         }
         let out = Output { out: SharedMut::new(self.out), rows: w.rows, bias: self.bias, then: self.then };
-        if w.ty.is_quantized() && self.activations == Activations::Int8 {
+        if w.is_integer(self.activations) {
             workspace.rows.fill(team, level, self.x, w.cols);
             let job = integer::Job { weights: *w, x: &workspace.rows, out };
-            job.run_as_type(team, level, &mut workspace.corrections);
+            job.run(&integer_product(w.ty), team, level, &mut workspace.corrections);
         } else {
             float::Job { weights: *w, x: self.x, out }.run(team, level);
         }
     }
 }
 
-macro_rules! define_run_as_type {
+macro_rules! define_integer_product {
     ($(($variant:ident, $block:ident, $id:literal, $name:literal, $note:literal),)*) => {
-        impl integer::Job<'_> {
-            fn run_as_type(self, team: &Team, level: Level, corrections: &mut integer::Corrections) {
-                match self.weights.ty {
-                    $(TensorType::$variant => <blocks::$block as Operand>::integer(self, team, level, corrections),)*
-                }
+        fn integer_product(ty: TensorType) -> integer::Product {
+            match ty {
+                $(TensorType::$variant => <blocks::$block as Operand>::integer_product(),)*
             }
         }
     };
 }
-for_each_tensor_type!(define_run_as_type);
+for_each_tensor_type!(define_integer_product);
 
 /// Takes a block type to its integer product.
 trait Operand {
-    fn integer(job: integer::Job<'_>, team: &Team, level: Level, corrections: &mut integer::Corrections);
+    fn integer_product() -> integer::Product;
 }
 
 impl<T: Format> Operand for T {
-    fn integer(job: integer::Job<'_>, team: &Team, level: Level, corrections: &mut integer::Corrections) {
-        job.run::<T>(team, level, corrections);
+    fn integer_product() -> integer::Product {
+        integer::Product::of::<T>()
     }
 }
 
-/// Floats have no integer product; `Matmul::run` never asks for it.
+/// Floats have no integer product; nobody asks for it where [`Weights::is_integer`] says no.
 macro_rules! float_operand {
     ($($block:ident)*) => { $(
         impl Operand for blocks::$block {
-            fn integer(_: integer::Job<'_>, _: &Team, _: Level, _: &mut integer::Corrections) {
+            fn integer_product() -> integer::Product {
                 unreachable!("float weights take float activations");
             }
         }

@@ -22,6 +22,11 @@ pub(crate) struct QuantizedRows {
 }
 
 impl QuantizedRows {
+    /// Number of rows.
+    pub(crate) fn len(&self) -> usize {
+        self.codes.len() / self.cols
+    }
+
     /// Quantizes `x`, `[rows, cols]`: code = nearest(x * 127 / amax), ties to even.
     pub(crate) fn fill(&mut self, team: &Team, level: Level, x: &[f32], cols: usize) {
         assert!(cols.is_multiple_of(UNIT) && x.len().is_multiple_of(cols), "whole rows of whole blocks");

@@ -1,15 +1,20 @@
-//! Log-sum-exp of a row of logits.
+//! Log-sum-exp of logits.
 
 use crate::isa::{Isa, Kernel};
 use crate::math;
 
-/// Elements summed in f32 lanes before the sum moves to f64.
-const CHUNK: usize = 1024;
+/// Logits that share a maximum. Their sum fits f32 lanes, and a row may come chunk by chunk.
+pub(crate) const CHUNK: usize = 1024;
 
-/// `ln(sum(exp(logits)))`, in f64.
-///
-/// Order: f32 exponentials of the distance to the largest; within each 1024 elements lane l sums elements l, l + 16,
-/// ...; chunks are added in order in f64. NaN if a logit is not finite.
+/// What a chunk adds to a log-sum-exp.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Part {
+    max: f32,
+    /// Of the exponentials of the distances to `max`; NaN if a logit is not finite.
+    sum: f32,
+}
+
+/// `ln(sum(exp(logits)))` of a row, in f64. NaN if a logit is not finite.
 pub(crate) struct LogSumExp<'a>(pub(crate) &'a [f32]);
 
 impl Kernel for LogSumExp<'_> {
@@ -17,38 +22,69 @@ impl Kernel for LogSumExp<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> f64 {
-        let (whole, rest) = self.0.as_chunks::<16>();
-        let mut tail = [f32::NEG_INFINITY; 16];
-        tail[..rest.len()].copy_from_slice(rest);
-        // SAFETY: an array of 16 floats.
-        let mut largest = unsafe { isa.load(tail.as_ptr()) };
-        for lanes in whole {
-            // SAFETY: an array of 16 floats.
-            largest = isa.max(largest, unsafe { isa.load(lanes.as_ptr()) });
+        let mut parts = Vec::with_capacity(self.0.len().div_ceil(CHUNK));
+        for chunk in self.0.chunks(CHUNK) {
+            parts.push(part(isa, chunk));
         }
-        let max = isa.max_lane(largest);
-        let shift = isa.splat(max);
-        // Stays 0 unless a logit is infinite or not a number: then the verbs above may have lost it.
-        let mut broken = isa.splat(0.0);
-        let mut total = 0.0f64;
-        for chunk in whole.chunks(CHUNK / 16) {
-            let mut sum = isa.splat(0.0);
-            for lanes in chunk {
-                // SAFETY: an array of 16 floats.
-                let x = unsafe { isa.load(lanes.as_ptr()) };
-                sum = isa.add(sum, math::exp(isa, isa.sub(x, shift)));
-                broken = isa.add(broken, isa.sub(x, x));
-            }
-            total += f64::from(isa.sum(sum));
-        }
-        if isa.sum(broken) != 0.0 || !rest.iter().all(|x| x.is_finite()) {
-            return f64::NAN;
-        }
-        // SAFETY: an array of 16 floats. Missing lanes are -inf, whose exponential is 0.
-        let rest = unsafe { isa.load(tail.as_ptr()) };
-        total += f64::from(isa.sum(math::exp(isa, isa.sub(rest, shift))));
-        f64::from(max) + libm::log(total)
+        log_sum(parts.iter())
     }
+}
+
+/// The parts of one chunk of many rows: `[n, len]`, into `[n]`.
+pub(crate) struct Parts<'a> {
+    pub(crate) logits: &'a [f32],
+    pub(crate) len: usize,
+    pub(crate) parts: &'a mut [Part],
+}
+
+impl Kernel for Parts<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        assert!(self.len <= CHUNK && self.logits.len() == self.parts.len() * self.len);
+        for (logits, out) in self.logits.chunks_exact(self.len).zip(self.parts) {
+            *out = part(isa, logits);
+        }
+    }
+}
+
+/// Order: f32 exponentials of the distance to the chunk's largest; lane l sums elements l, l + 16, ...
+#[inline(always)]
+fn part<I: Isa>(isa: I, chunk: &[f32]) -> Part {
+    let (whole, rest) = chunk.as_chunks::<16>();
+    // Missing elements are -inf, whose exponential is 0.
+    let mut tail = [f32::NEG_INFINITY; 16];
+    tail[..rest.len()].copy_from_slice(rest);
+    // SAFETY: an array of 16 floats.
+    let tail = unsafe { isa.load(tail.as_ptr()) };
+    let mut largest = tail;
+    for lanes in whole {
+        // SAFETY: an array of 16 floats.
+        largest = isa.max(largest, unsafe { isa.load(lanes.as_ptr()) });
+    }
+    let max = isa.max_lane(largest);
+    let shift = isa.splat(max);
+    let mut sum = isa.splat(0.0);
+    // Stays 0 unless a logit is infinite or not a number: then the verbs above may have lost it.
+    let mut broken = isa.splat(0.0);
+    for lanes in whole {
+        // SAFETY: an array of 16 floats.
+        let x = unsafe { isa.load(lanes.as_ptr()) };
+        sum = isa.add(sum, math::exp(isa, isa.sub(x, shift)));
+        broken = isa.add(broken, isa.sub(x, x));
+    }
+    if isa.sum(broken) != 0.0 || !rest.iter().all(|x| x.is_finite()) {
+        return Part { max: 0.0, sum: f32::NAN };
+    }
+    Part { max, sum: isa.sum(isa.add(sum, math::exp(isa, isa.sub(tail, shift)))) }
+}
+
+/// The log-sum-exp of a row from its parts, in order.
+pub(crate) fn log_sum<'a>(parts: impl Iterator<Item = &'a Part> + Clone) -> f64 {
+    let max = f64::from(parts.clone().fold(f32::NEG_INFINITY, |max, part| max.max(part.max)));
+    let total: f64 = parts.map(|part| f64::from(part.sum) * libm::exp(f64::from(part.max) - max)).sum();
+    max + libm::log(total)
 }
 
 #[cfg(test)]

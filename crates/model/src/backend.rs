@@ -107,8 +107,18 @@ pub trait Backend {
         &self,
         output: &Self::Matrix,
         x: &Self::Buffer,
-        rows: Range<usize>,
+        rows: &[usize],
         out: &mut [f32],
+        workspace: &mut Self::Workspace,
+    );
+    /// Log-likelihood of one token per row, to the host: a few numbers where the logits would be megabytes.
+    fn log_likelihoods(
+        &self,
+        output: &Self::Matrix,
+        x: &Self::Buffer,
+        rows: &[usize],
+        targets: &[u32],
+        out: &mut [f64],
         workspace: &mut Self::Workspace,
     );
 }

@@ -6,7 +6,6 @@ use crate::cpu::CpuBackend;
 use crate::error::Error;
 use crate::model::Model;
 use crate::tap::{HostTap, MatrixInput, Tap};
-use std::ops::Range;
 
 /// How much a context can hold.
 #[derive(Clone, Copy, Debug)]
@@ -131,14 +130,31 @@ impl<'m> Context<'m> {
         }
     }
 
-    /// Logits of rows of the last batch, `[rows.len(), n_vocab]`. Rows count the tokens of all spans in order.
+    /// Logits of rows of the last batch, `[number of rows, n_vocab]`. Rows count the tokens of all spans in order.
     ///
     /// # Panics
     /// If the last batch has no such rows, or `out` is not of that size.
-    pub fn logits(&mut self, rows: Range<usize>, out: &mut [f32]) {
-        assert!(rows.start <= rows.end && rows.end <= self.rows, "rows {rows:?} of a batch of {}", self.rows);
+    pub fn logits(&mut self, rows: impl IntoIterator<Item = usize>, out: &mut [f32]) {
+        let rows = self.checked(rows);
         assert_eq!(out.len(), rows.len() * self.model.hparams().n_vocab, "room for the logits");
-        self.model.weights.logits(&self.model.backend, &mut self.state, rows, out);
+        self.model.weights.logits(&self.model.backend, &mut self.state, &rows, out);
+    }
+
+    /// `ln softmax(logits)[target]` for a target per row of the last batch, without the logits in memory: the fewer
+    /// calls, the less often the output matrix is read. Not a number where a logit is infinite or not a number.
+    ///
+    /// # Panics
+    /// If the last batch has no such rows, a target is not below the vocabulary's size, or there are not as many
+    /// targets and results as rows.
+    pub fn log_likelihoods(&mut self, rows: impl IntoIterator<Item = usize>, targets: &[u32], out: &mut [f64]) {
+        let rows = self.checked(rows);
+        self.model.weights.log_likelihoods(&self.model.backend, &mut self.state, &rows, targets, out);
+    }
+
+    fn checked(&self, rows: impl IntoIterator<Item = usize>) -> Vec<usize> {
+        let rows: Vec<usize> = rows.into_iter().collect();
+        assert!(rows.iter().all(|&row| row < self.rows), "rows {rows:?} of a batch of {}", self.rows);
+        rows
     }
 
     /// Tokens in a sequence.

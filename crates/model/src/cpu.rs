@@ -2,10 +2,11 @@
 
 use crate::backend::{Backend, Linear, Norm, Place, Tensor};
 use pythia_kernels::{
-    Activations, Append, Attend, Cpu, KvCache, KvShape, LayerNorm, Matmul, RopeTable, Then, Weights, Workspace,
+    Activations, Append, Attend, Cpu, KvCache, KvShape, LayerNorm, LogLikelihood, Matmul, RopeTable, Then, Weights,
+    Workspace,
 };
 use pythia_tensor::FileMap;
-use std::ops::Range;
+use std::borrow::Cow;
 
 /// The kernels, over a mapped file.
 #[derive(Debug)]
@@ -20,6 +21,20 @@ pub struct CpuBackend {
 pub struct Buffer {
     data: Vec<f32>,
     cols: usize,
+}
+
+impl Buffer {
+    /// Some rows, side by side: where they lie, if they do so already.
+    fn rows(&self, rows: &[usize]) -> Cow<'_, [f32]> {
+        let row = |i: usize| &self.data[i * self.cols..(i + 1) * self.cols];
+        match rows {
+            [] => Cow::Borrowed(&[]),
+            &[first, ..] if rows.iter().copied().eq(first..first + rows.len()) => {
+                Cow::Borrowed(&self.data[first * self.cols..(first + rows.len()) * self.cols])
+            }
+            _ => Cow::Owned(rows.iter().map(|&i| row(i)).collect::<Vec<_>>().concat()),
+        }
+    }
 }
 
 /// A layer's cache, and the width of a row of queries.
@@ -144,15 +159,28 @@ impl Backend for CpuBackend {
         });
     }
 
-    fn logits(&self, output: &Tensor, x: &Buffer, rows: Range<usize>, out: &mut [f32], workspace: &mut Workspace) {
+    fn logits(&self, output: &Tensor, x: &Buffer, rows: &[usize], out: &mut [f32], workspace: &mut Workspace) {
         let matmul = Matmul {
             weights: self.weights(output),
-            x: &x.data[rows.start * x.cols..rows.end * x.cols],
+            x: &x.rows(rows),
             bias: None,
             then: Then::Store,
             activations: self.activations,
             out,
         };
         self.cpu.matmul(matmul, workspace);
+    }
+
+    fn log_likelihoods(
+        &self,
+        output: &Tensor,
+        x: &Buffer,
+        rows: &[usize],
+        targets: &[u32],
+        out: &mut [f64],
+        workspace: &mut Workspace,
+    ) {
+        let (weights, activations) = (self.weights(output), self.activations);
+        self.cpu.log_likelihood(LogLikelihood { weights, x: &x.rows(rows), targets, activations, out }, workspace);
     }
 }

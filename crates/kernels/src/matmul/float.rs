@@ -19,7 +19,12 @@ pub(super) struct Job<'a> {
 
 impl Job<'_> {
     pub(super) fn run(self, team: &Team, level: Level) {
-        team.run_ranges(self.weights.rows, LANES, &|range| level.dispatch(Rows { job: &self, range }));
+        team.run_ranges(self.weights.rows, LANES, &|range| self.rows(level, range));
+    }
+
+    /// Some rows of `W`, on the calling thread.
+    pub(super) fn rows(&self, level: Level, range: Range<usize>) {
+        level.dispatch(Rows { job: self, range });
     }
 }
 

@@ -13,6 +13,7 @@ use crate::quantize::QuantizedRows;
 use crate::shared::SharedMut;
 use crate::team::Team;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// A product with checked shapes.
 pub(super) struct Job<'a> {
@@ -21,19 +22,35 @@ pub(super) struct Job<'a> {
     pub(super) out: Output<'a>,
 }
 
+/// The two steps of a product, for one type of weights.
+pub(super) struct Product {
+    /// Makes ready what every row of `W` needs of `x`.
+    pub(super) prepare: fn(&mut Corrections, &Team, Level, &QuantizedRows),
+    /// Multiplies some rows of `W`, on the calling thread.
+    pub(super) rows: fn(&Job<'_>, Level, &Corrections, Range<usize>),
+}
+
+impl Product {
+    pub(super) fn of<T: Format>() -> Self {
+        Self {
+            prepare: Corrections::fill::<T>,
+            rows: |job, level, corrections, range| job.rows::<T>(level, corrections, range),
+        }
+    }
+}
+
 impl Job<'_> {
-    pub(super) fn run<T: Format>(self, team: &Team, level: Level, corrections: &mut Corrections) {
-        let n = self.x.codes.len() / self.x.cols;
-        corrections.fill::<T>(team, level, self.x, n);
-        let rows = self.weights.rows;
-        if n == 1 {
-            team.run_ranges(rows, LANES, &|range| {
-                level.dispatch(one::One::<T> { job: &self, corrections, range, format: PhantomData });
-            });
+    pub(super) fn run(&self, product: &Product, team: &Team, level: Level, corrections: &mut Corrections) {
+        (product.prepare)(corrections, team, level, self.x);
+        let grain = if self.x.len() == 1 { LANES } else { level.dispatch(GemmTile).0 * LANES };
+        team.run_ranges(self.weights.rows, grain, &|range| (product.rows)(self, level, corrections, range));
+    }
+
+    fn rows<T: Format>(&self, level: Level, corrections: &Corrections, range: Range<usize>) {
+        if self.x.len() == 1 {
+            level.dispatch(one::One::<T> { job: self, corrections, range, format: PhantomData });
         } else {
-            team.run_ranges(rows, level.dispatch(GemmTile).0 * LANES, &|range| {
-                level.dispatch(many::Many::<T> { job: &self, corrections, range, format: PhantomData });
-            });
+            level.dispatch(many::Many::<T> { job: self, corrections, range, format: PhantomData });
         }
     }
 }
@@ -60,7 +77,8 @@ pub(super) struct Corrections {
 const TILE_SIZES: [usize; 5] = [6, 4, 3, 2, 1];
 
 impl Corrections {
-    fn fill<T: Format>(&mut self, team: &Team, level: Level, x: &QuantizedRows, n: usize) {
+    fn fill<T: Format>(&mut self, team: &Team, level: Level, x: &QuantizedRows) {
+        let n = x.len();
         let largest = level.dispatch(GemmTile).1;
         self.tiles.clear();
         let mut first = 0;

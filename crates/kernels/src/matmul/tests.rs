@@ -205,3 +205,69 @@ fn a_broken_activation_breaks_its_row_and_no_other() {
         }
     }
 }
+
+/// The log-likelihoods, `x` handed over in pieces of `batch` rows.
+fn log_likelihoods(case: &Case, cpu: &Cpu, targets: &[u32], activations: Activations, batch: usize) -> Vec<u64> {
+    let weights = Weights { ty: case.ty, rows: case.rows, cols: case.cols, data: &case.data };
+    let mut workspace = Workspace::default();
+    let mut out = vec![0.0; targets.len()];
+    let pieces = case.x.chunks(batch * case.cols).zip(targets.chunks(batch)).zip(out.chunks_mut(batch));
+    for ((x, targets), out) in pieces {
+        cpu.log_likelihood(LogLikelihood { weights, x, targets, activations, out }, &mut workspace);
+    }
+    out.into_iter().map(f64::to_bits).collect()
+}
+
+#[test]
+fn log_likelihoods_are_those_of_the_logits() {
+    for (ty, activations) in [
+        (TensorType::Q4_0, Activations::Int8),
+        (TensorType::Q4_K, Activations::Int8),
+        (TensorType::Q6_K, Activations::Int8),
+        (TensorType::Q6_K, Activations::F32),
+        (TensorType::F16, Activations::F32),
+    ] {
+        // One chunk, whole chunks, and what neither 16 nor 1024 divides.
+        for (rows, n) in [(7, 7), (1024, 1), (1030, 7), (2048, 64), (2051, 64)] {
+            let mut case = Case::new(ty, rows, 256, n);
+            case.bias.fill(0.0);
+            let oracle = Cpu::new(1, Some(Level::Scalar)).unwrap();
+            let logits: Vec<f32> = case.run(&oracle, activations, n).into_iter().map(f32::from_bits).collect();
+            let targets: Vec<u32> = (0..n).map(|i| (i * 7919 + rows - 1) as u32 % rows as u32).collect();
+            let likelihood = |(row, &t): (&[f32], &u32)| f64::from(row[t as usize]) - oracle.log_sum_exp(row);
+            let want: Vec<u64> = logits.chunks(rows).zip(&targets).map(likelihood).map(f64::to_bits).collect();
+            for level in levels() {
+                for (threads, batch) in [(1, n), (2, n), (4, n), (2, 1), (4, 3)] {
+                    let cpu = Cpu::new(threads, Some(level)).unwrap();
+                    let got = log_likelihoods(&case, &cpu, &targets, activations, batch);
+                    assert_eq!(got, want, "{ty} {rows} rows, {n} of x, {level} {threads} threads batch {batch}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_broken_logit_breaks_its_log_likelihood_and_no_other() {
+    const HUGE: f32 = 1e30;
+    // Two inputs that overflow in one row of the weights alone: to +inf, -inf and inf - inf.
+    for inputs in [[HUGE, 0.0], [-HUGE, 0.0], [HUGE, -HUGE]] {
+        for at in [0, 1023, 1024, 1029] {
+            let mut case = Case::new(TensorType::F32, 1030, 32, 3);
+            for (row, weights) in case.data.chunks_mut(4 * 32).enumerate() {
+                let weight = if row == at { HUGE } else { 0.0 };
+                weights[4 * 5..][..4].copy_from_slice(&weight.to_le_bytes());
+                weights[4 * 21..][..4].copy_from_slice(&weight.to_le_bytes());
+            }
+            for (i, x) in case.x.chunks_mut(32).enumerate() {
+                [x[5], x[21]] = if i == 1 { inputs } else { [0.0; 2] };
+            }
+            for level in levels() {
+                let cpu = Cpu::new(2, Some(level)).unwrap();
+                let got = log_likelihoods(&case, &cpu, &[3, 3, 3], Activations::F32, 3);
+                let finite: Vec<bool> = got.into_iter().map(|y| f64::from_bits(y).is_finite()).collect();
+                assert_eq!(finite, [true, false, true], "{level} {inputs:?} at {at}");
+            }
+        }
+    }
+}

@@ -10,7 +10,6 @@ use crate::backend::{Backend, Linear, Norm, Place, Tensor};
 use crate::tap::Tap;
 use pythia_gguf::schema::gptneox::Hparams;
 use pythia_kernels::{Gelu, KvShape, KvType, Then};
-use std::ops::Range;
 
 /// GGUF name of the output matrix.
 const OUTPUT: &str = "output.weight";
@@ -141,8 +140,13 @@ impl<B: Backend> GptNeoX<B> {
     }
 
     /// Logits of rows of the last batch: `[rows.len(), n_vocab]`.
-    pub fn logits(&self, backend: &B, state: &mut State<B>, rows: Range<usize>, out: &mut [f32]) {
+    pub fn logits(&self, backend: &B, state: &mut State<B>, rows: &[usize], out: &mut [f32]) {
         backend.logits(&self.output, &state.attn_in, rows, out, &mut state.workspace);
+    }
+
+    /// Log-likelihood of a token for each of some rows of the last batch.
+    pub fn log_likelihoods(&self, backend: &B, state: &mut State<B>, rows: &[usize], targets: &[u32], out: &mut [f64]) {
+        backend.log_likelihoods(&self.output, &state.attn_in, rows, targets, out, &mut state.workspace);
     }
 }
 

@@ -6,13 +6,16 @@
 
 use super::exp::exp_negative;
 use super::perplexity::{Perplexity, Score, windows};
-use super::runner::{Batch, Runner, Tile, batches, nll};
+use super::runner::{Batch, Batching, Runner, nll};
 use super::statistics::{Estimate, Moments, percentile};
 use super::{Observer, Request};
 use crate::Error;
 use pythia_model::Model;
 use serde::Serialize;
 use std::time::Instant;
+
+/// Rows of logits of each model in memory at once: 6 MB per model for Pythia's vocabulary.
+const TILE_ROWS: usize = 32;
 
 /// A base and the levels compared with it.
 #[derive(Clone, Debug, Serialize)]
@@ -76,33 +79,31 @@ pub fn compare(
         return Err(Error::VocabularyMismatch { base: n_vocab, level });
     }
     let windows = windows(request, base)?;
-    let runner = |model| Runner::new(model, request.protocol.window_tokens());
+    let batching = Batching::new(&windows);
+    let runner = |model| Runner::new(model, batching, request.protocol.window_tokens());
     let mut runners =
         Runners { base: runner(base)?, levels: levels.iter().map(|&model| runner(model)).collect::<Result<_, _>>()? };
     let mut base_score = Score::default();
     let mut scores = vec![LevelScore::default(); levels.len()];
-    let start = Instant::now();
-    for (i, window) in windows.iter().enumerate() {
-        runners.each(|runner| {
-            runner.restart();
-            Ok(())
-        })?;
-        for Batch { tokens, tiles } in batches(window) {
-            runners.each(|runner| runner.forward(&request.tokens[tokens.clone()]))?;
-            for tile in tiles {
-                for (position, row) in tile.targets.clone().zip(runners.tile(request, &tile)?) {
-                    let token = request.tokens[position];
-                    base_score.push(request.tokenizer, token, position, row.base.nll)?;
-                    observer.token(position, row.base.nll);
-                    for (score, level) in scores.iter_mut().zip(&row.levels) {
-                        score.perplexity.push(request.tokenizer, token, position, level.nll)?;
-                        score.push(&row.base, level);
-                    }
+    let (start, mut done) = (Instant::now(), 0);
+    for batch in batching.batches(&windows) {
+        let mut rows = runners.batch(request.tokens, &batch)?.into_iter();
+        for part in batch.parts {
+            for (position, row) in part.targets.zip(&mut rows) {
+                let token = request.tokens[position];
+                base_score.push(request.tokenizer, token, position, row.base.nll)?;
+                observer.token(position, row.base.nll);
+                for (score, level) in scores.iter_mut().zip(&row.levels) {
+                    score.perplexity.push(request.tokenizer, token, position, level.nll)?;
+                    score.push(&row.base, level);
                 }
             }
-        }
-        if observer.window(&base_score.progress(i + 1, windows.len(), start)).is_break() {
-            return Err(Error::Interrupted);
+            if part.ends {
+                done += 1;
+                if observer.window(&base_score.progress(done, windows.len(), start)).is_break() {
+                    return Err(Error::Interrupted);
+                }
+            }
         }
     }
     let levels = scores.into_iter().zip(&runners.levels);
@@ -147,29 +148,39 @@ impl<'m> Runners<'m> {
         std::iter::once(&mut self.base).chain(&mut self.levels).try_for_each(&mut f)
     }
 
-    /// The predictions of a tile's rows. They are independent, so threads share them out; what a thread computes does
+    /// Runs a batch of this text through all models and compares what they predict of its scored tokens.
+    fn batch(&mut self, text: &[u32], batch: &Batch) -> Result<Vec<Row>, Error> {
+        self.each(|runner| runner.forward(text, batch))?;
+        let rows: Vec<usize> = batch.rows().collect();
+        let targets: Vec<u32> = batch.targets().map(|position| text[position]).collect();
+        let mut predictions = Vec::with_capacity(rows.len());
+        for (rows, targets) in rows.chunks(TILE_ROWS).zip(targets.chunks(TILE_ROWS)) {
+            self.each(|runner| {
+                runner.load(rows);
+                Ok(())
+            })?;
+            predictions.extend(self.tile(targets));
+        }
+        Ok(predictions)
+    }
+
+    /// The predictions of the rows in hand. They are independent, so threads share them out; what a thread computes does
     /// not depend on how.
-    fn tile(&mut self, request: &Request<'_>, tile: &Tile) -> Result<Vec<Row>, Error> {
-        self.each(|runner| {
-            runner.load(tile.rows.clone());
-            Ok(())
-        })?;
-        let targets = &request.tokens[tile.targets.clone()];
+    fn tile(&self, targets: &[u32]) -> Vec<Row> {
         let mut rows = vec![Row::default(); targets.len()];
         let share = targets.len().div_ceil(self.base.model.threads().max(1));
-        let this = &*self;
         std::thread::scope(|scope| {
             for (i, rows) in rows.chunks_mut(share).enumerate() {
                 let first = i * share;
                 scope.spawn(move || {
                     let mut weights = Vec::new();
                     for (j, row) in rows.iter_mut().enumerate() {
-                        *row = this.row(first + j, targets[first + j], &mut weights);
+                        *row = self.row(first + j, targets[first + j], &mut weights);
                     }
                 });
             }
         });
-        Ok(rows)
+        rows
     }
 
     /// Row `i` of the tile in hand. `weights` is working space: the base's probabilities.

@@ -1,6 +1,4 @@
-//! Windows through a model, a tile of logits at a time.
-//!
-//! A text of 280,000 tokens has 56 GB of logits over Pythia's vocabulary; a tile has 6 MB.
+//! Windows through a model, as many at a time as fit a batch.
 
 use super::protocol::Window;
 use crate::Error;
@@ -8,49 +6,93 @@ use pythia_model::{Context, ContextShape, Model, Span};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-/// Rows of logits in a tile.
-const TILE_ROWS: usize = 32;
-
 /// Tokens that go through a model in one call at most. More would not be faster, and activations grow with it.
 const BATCH_TOKENS: usize = 512;
 
-/// Tokens for one call of a model, and the tiles of its logits that are wanted.
+/// Tokens for one call of a model: of one window, or all of several windows, each in a sequence of its own.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Batch {
+    /// By sequence.
+    pub(super) parts: Vec<Part>,
+}
+
+/// What a batch holds of a window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Part {
     /// Positions in the text.
     pub(super) tokens: Range<usize>,
-    pub(super) tiles: Vec<Tile>,
-}
-
-/// Some rows of a batch's logits.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Tile {
-    /// Rows of the batch.
-    pub(super) rows: Range<usize>,
-    /// Positions in the text of the tokens that these rows predict, one each.
+    /// Positions in the text of the tokens that are scored, each of them predicted from the one before it.
     pub(super) targets: Range<usize>,
+    /// Whether the window begins here.
+    pub(super) begins: bool,
+    /// Whether the window ends here.
+    pub(super) ends: bool,
 }
 
-/// The batches of a window. Its last token predicts nothing that is scored, so it is left out.
-pub(super) fn batches(window: &Window) -> Vec<Batch> {
-    batches_of(window, BATCH_TOKENS, TILE_ROWS)
+impl Batch {
+    /// Tokens to run.
+    fn n_tokens(&self) -> usize {
+        self.parts.iter().map(|part| part.tokens.len()).sum()
+    }
+
+    /// Positions in the text of the tokens that are scored.
+    pub(super) fn targets(&self) -> impl Iterator<Item = usize> {
+        self.parts.iter().flat_map(|part| part.targets.clone())
+    }
+
+    /// The rows of the batch that predict them.
+    pub(super) fn rows(&self) -> impl Iterator<Item = usize> {
+        let mut first_row = 0;
+        self.parts.iter().flat_map(move |part| {
+            // The token at position t is predicted by the row of position t - 1.
+            let row = |target: usize| first_row + target - 1 - part.tokens.start;
+            let rows = row(part.targets.start)..row(part.targets.end);
+            first_row += part.tokens.len();
+            rows
+        })
+    }
 }
 
-fn batches_of(window: &Window, batch_tokens: usize, tile_rows: usize) -> Vec<Batch> {
-    let end = window.scored.end - 1;
-    let starts = (window.tokens.start..end).step_by(batch_tokens);
-    let batch = |start: usize| {
-        let tokens = start..end.min(start + batch_tokens);
-        // The token at position t is predicted by the row of position t - 1.
-        let wanted = tokens.start.max(window.scored.start - 1)..tokens.end;
-        let tile = |first: usize| {
-            let last = wanted.end.min(first + tile_rows);
-            Tile { rows: first - tokens.start..last - tokens.start, targets: first + 1..last + 1 }
-        };
-        let tiles = wanted.clone().step_by(tile_rows).map(tile).collect();
-        Batch { tokens, tiles }
-    };
-    starts.map(batch).collect()
+/// How the windows of a text are put into batches.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Batching {
+    /// Sequences in a batch at most.
+    n_seq: usize,
+    /// Tokens in a batch at most.
+    n_batch: usize,
+}
+
+impl Batching {
+    /// For windows of at most so many tokens.
+    pub(super) fn new(windows: &[Window]) -> Self {
+        let longest = windows.iter().map(|w| run_tokens(w).len()).max().unwrap_or(1);
+        let n_seq = (BATCH_TOKENS / longest).clamp(1, windows.len().max(1));
+        Self { n_seq, n_batch: BATCH_TOKENS.min(n_seq * longest) }
+    }
+
+    /// The batches, in the order of the text.
+    pub(super) fn batches(self, windows: &[Window]) -> impl Iterator<Item = Batch> {
+        windows.chunks(self.n_seq).flat_map(move |group| {
+            let longest = group.iter().map(|w| run_tokens(w).len()).max().unwrap_or(0);
+            let batch = move |start: usize| Batch { parts: group.iter().map(|w| self.part(w, start)).collect() };
+            // Several windows fit one batch, so that only a window alone has more than one.
+            (0..longest).step_by(self.n_batch).map(batch)
+        })
+    }
+
+    /// The part of a window from its token `start` on.
+    fn part(self, window: &Window, start: usize) -> Part {
+        let all = run_tokens(window);
+        let tokens = all.start + start..all.end.min(all.start + start + self.n_batch);
+        let targets = window.scored.start.max(tokens.start + 1)..tokens.end + 1;
+        let targets = targets.start.min(targets.end)..targets.end;
+        Part { begins: start == 0, ends: tokens.end == all.end, tokens, targets }
+    }
+}
+
+/// Positions of the tokens of a window that a model runs. The last one predicts nothing that is scored.
+fn run_tokens(window: &Window) -> Range<usize> {
+    window.tokens.start..window.scored.end - 1
 }
 
 /// A model, its context and the tile in hand.
@@ -58,37 +100,50 @@ pub(super) struct Runner<'m> {
     pub(super) model: &'m Model,
     context: Context<'m>,
     logits: Vec<f32>,
-    /// Tokens that went through the model, and the time that took, logits not counted.
-    pub(super) tokens: usize,
-    pub(super) time: Duration,
+    /// Tokens that went through the model, and the time that took, logits included.
+    tokens: usize,
+    time: Duration,
 }
 
 impl<'m> Runner<'m> {
-    /// Ready for windows of at most `window_tokens`.
-    pub(super) fn new(model: &'m Model, window_tokens: usize) -> Result<Self, Error> {
-        let shape = ContextShape { n_seq: 1, n_ctx: window_tokens, n_batch: window_tokens.min(BATCH_TOKENS) };
-        let context = model.context(shape)?;
+    /// Ready for these batches, of windows of at most `window_tokens`.
+    pub(super) fn new(model: &'m Model, batching: Batching, window_tokens: usize) -> Result<Self, Error> {
+        let Batching { n_seq, n_batch } = batching;
+        let context = model.context(ContextShape { n_seq, n_ctx: window_tokens, n_batch })?;
         Ok(Self { model, context, logits: Vec::new(), tokens: 0, time: Duration::ZERO })
     }
 
-    /// Forgets the window before.
-    pub(super) fn restart(&mut self) {
-        self.context.truncate(0, 0);
-    }
-
-    /// Appends tokens to the window.
-    pub(super) fn forward(&mut self, tokens: &[u32]) -> Result<(), Error> {
+    /// Runs a batch of this text.
+    pub(super) fn forward(&mut self, text: &[u32], batch: &Batch) -> Result<(), Error> {
         let start = Instant::now();
-        self.context.forward(&[Span { sequence: 0, tokens }])?;
+        for (sequence, _) in batch.parts.iter().enumerate().filter(|(_, part)| part.begins) {
+            self.context.truncate(sequence, 0);
+        }
+        let span = |(sequence, part): (usize, &Part)| Span { sequence, tokens: &text[part.tokens.clone()] };
+        let spans: Vec<Span<'_>> = batch.parts.iter().enumerate().map(span).collect();
+        self.context.forward(&spans)?;
         self.time += start.elapsed();
-        self.tokens += tokens.len();
+        self.tokens += batch.n_tokens();
         Ok(())
     }
 
-    /// Brings these rows of the last batch in hand.
-    pub(super) fn load(&mut self, rows: Range<usize>) {
+    /// Negative log-likelihoods, in nats, of the scored tokens of the batch that ran last.
+    pub(super) fn nlls(&mut self, text: &[u32], batch: &Batch) -> Vec<f64> {
+        let start = Instant::now();
+        let targets: Vec<u32> = batch.targets().map(|position| text[position]).collect();
+        let mut nlls = vec![0.0; targets.len()];
+        self.context.log_likelihoods(batch.rows(), &targets, &mut nlls);
+        nlls.iter_mut().for_each(|x| *x = -*x);
+        self.time += start.elapsed();
+        nlls
+    }
+
+    /// Brings the logits of these rows of the last batch in hand.
+    pub(super) fn load(&mut self, rows: &[usize]) {
+        let start = Instant::now();
         self.logits.resize(rows.len() * self.model.hparams().n_vocab, 0.0);
-        self.context.logits(rows, &mut self.logits);
+        self.context.logits(rows.iter().copied(), &mut self.logits);
+        self.time += start.elapsed();
     }
 
     /// Row `i` of those in hand.
@@ -123,24 +178,49 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tiles_cover_what_is_scored_and_no_more() {
+    fn batches_cover_every_window_and_score_what_is_scored() {
         let llama = Protocol::Llama { n_ctx: 20 };
         let stride = Protocol::HfStride { window: 11, stride: 4 };
-        for (protocol, batch_tokens, tile_rows) in [(llama, 512, 32), (llama, 7, 3), (stride, 5, 2), (stride, 1, 1)] {
-            for window in protocol.windows(64).unwrap() {
-                let batches = batches_of(&window, batch_tokens, tile_rows);
-                let tokens: Vec<usize> = batches.iter().flat_map(|b| b.tokens.clone()).collect();
-                assert_eq!(tokens, (window.tokens.start..window.scored.end - 1).collect::<Vec<_>>());
-                let tiles = batches.iter().flat_map(|b| b.tiles.iter().map(move |t| (b, t)));
-                let mut targets = Vec::new();
-                for (batch, tile) in tiles {
-                    assert_eq!(batch.tokens.start + tile.rows.start + 1, tile.targets.start);
-                    assert!(tile.rows.len() == tile.targets.len() && tile.rows.len() <= tile_rows);
-                    assert!(tile.rows.end <= batch.tokens.len());
-                    targets.extend(tile.targets.clone());
+        for (protocol, n_seq, n_batch) in [
+            (llama, 1, 512),
+            (llama, 1, 7),
+            (llama, 2, 38),
+            (llama, 26, 512),
+            (stride, 1, 5),
+            (stride, 1, 1),
+            (stride, 3, 30),
+        ] {
+            let windows = protocol.windows(64).unwrap();
+            let batches: Vec<Batch> = Batching { n_seq, n_batch }.batches(&windows).collect();
+            let (mut tokens, mut targets, mut ended) = (Vec::new(), Vec::new(), 0);
+            for batch in &batches {
+                assert!(batch.parts.len() <= n_seq && batch.n_tokens() <= n_batch);
+                // Positions of the text by row.
+                let positions: Vec<usize> = batch.parts.iter().flat_map(|p| p.tokens.clone()).collect();
+                assert!(batch.rows().map(|row| positions[row] + 1).eq(batch.targets()));
+                assert!(batch.parts.len() == 1 || batch.parts.iter().all(|p| p.begins && p.ends));
+                for part in &batch.parts {
+                    assert_eq!(part.begins, part.tokens.start == windows[ended].tokens.start);
+                    assert!(windows[ended].tokens.contains(&part.tokens.start));
+                    ended += usize::from(part.ends);
                 }
-                assert_eq!(targets, window.scored.collect::<Vec<_>>());
+                tokens.extend(positions);
+                targets.extend(batch.targets());
             }
+            assert_eq!(ended, windows.len());
+            assert_eq!(tokens, windows.iter().flat_map(run_tokens).collect::<Vec<_>>());
+            assert_eq!(targets, windows.iter().flat_map(|w| w.scored.clone()).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn short_windows_share_a_batch_and_long_ones_do_not() {
+        let shape = |n_ctx| {
+            let Batching { n_seq, n_batch } = Batching::new(&Protocol::Llama { n_ctx }.windows(10_000).unwrap());
+            (n_seq, n_batch)
+        };
+        assert_eq!([shape(64), shape(512), shape(513), shape(2048)], [(8, 504), (1, 511), (1, 512), (1, 512)]);
+        let few = Protocol::Llama { n_ctx: 64 }.windows(130).unwrap();
+        assert_eq!(Batching::new(&few).n_seq, 2);
     }
 }

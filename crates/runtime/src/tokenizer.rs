@@ -129,22 +129,29 @@ impl Tokenizer {
 
 /// The vocabulary of `inner` by id, checked against the token list of the file.
 fn pieces(inner: &tokenizers::Tokenizer, vocab: &Vocab, key: &'static str) -> Result<Vec<Piece>, Error> {
-    let chars = byte_level::bytes_of_chars();
+    let bytes = byte_level::Alphabet::new();
     let added = inner.get_added_tokens_decoder();
-    let mut pieces = Vec::new();
-    for (text, id) in inner.get_vocab(true) {
-        let index = id as usize;
-        if vocab.tokens.get(index) != Some(&text) {
-            let listed = vocab.tokens.get(index).map_or("nothing".to_owned(), |t| format!("{t:?}"));
-            return Err(fault(key, format!("token {id} is {text:?}, {} has {listed} there", keys::TOKENS)));
+    let mut pieces = Vec::with_capacity(vocab.tokens.len());
+    let mut found = 0;
+    for (text, id) in vocab.tokens.iter().zip(0..) {
+        if inner.token_to_id(text) == Some(id) {
+            found += 1;
+            pieces.resize(id as usize, Piece::default());
+            let special = added.get(&id).is_some_and(|token| token.special);
+            pieces.push(Piece { bytes: bytes.decode(text), special });
         }
-        if index >= pieces.len() {
-            pieces.resize(index + 1, Piece::default());
-        }
-        let special = added.get(&id).is_some_and(|token| token.special);
-        pieces[index] = Piece { bytes: byte_level::decode(&text, &chars), special };
     }
-    Ok(pieces)
+    if found == inner.get_vocab_size(true) {
+        return Ok(pieces);
+    }
+    let listed = |id: u32| vocab.tokens.get(id as usize);
+    let mut strays: Vec<_> = inner.get_vocab(true).into_iter().filter(|(text, id)| listed(*id) != Some(text)).collect();
+    strays.sort_unstable_by_key(|(_, id)| *id);
+    let problem = strays.first().map_or("an entry without a text of its own".to_owned(), |(text, id)| {
+        let listed = listed(*id).map_or("nothing".to_owned(), |t| format!("{t:?}"));
+        format!("token {id} is {text:?}, {} has {listed} there", keys::TOKENS)
+    });
+    Err(fault(key, problem))
 }
 
 fn fault(key: &'static str, problem: String) -> Error {

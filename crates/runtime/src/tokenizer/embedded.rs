@@ -1,68 +1,146 @@
 //! A tokenizer from the `tokenizer.json` that a file embeds.
 //!
 //! The `tokenizers` crate trusts what it reads: a normalizer without its table, or a merge longer than every token,
-//! makes it panic. So the parts that decide about ids are checked here first, and those that do not are taken out.
+//! makes it panic. So the parts that decide about ids are checked here first, and those that do not are left out.
+//! The vocabulary and the merges are read into what the crate wants, past its own reader, which goes through two trees
+//! of JSON values and takes most of the time to the first token.
 
 use super::merges::check_merge;
 use super::{fault, one_line};
 use crate::Error;
 use pythia_gguf::keys;
+use serde::Deserialize;
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde_json::{Value, json};
-use tokenizers::Tokenizer;
+use std::fmt;
+use tokenizers::models::bpe::{BPE, BpeBuilder, Vocab};
+use tokenizers::{AddedToken, Tokenizer};
+
+/// What counts of a `tokenizer.json`. Not `truncation` and `padding`: what a training script left behind there would
+/// silently shorten or lengthen every text. Nor `post_processor`: templates only add special tokens, which nobody here
+/// asks for.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Pipeline {
+    version: Value,
+    added_tokens: Vec<AddedToken>,
+    normalizer: Value,
+    pre_tokenizer: Value,
+    decoder: Value,
+    model: Model,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Model {
+    #[serde(rename = "type")]
+    ty: Value,
+    dropout: Value,
+    continuing_subword_prefix: Value,
+    end_of_word_suffix: Value,
+    unk_token: Option<String>,
+    fuse_unk: Option<bool>,
+    byte_fallback: Option<bool>,
+    ignore_merges: Option<bool>,
+    vocab: Option<Vocab>,
+    merges: Option<Vec<Merge>>,
+}
+
+/// Two spellings: "left right", and since 2024 ["left", "right"]. None if there are not two halves.
+struct Merge(Option<(String, String)>);
+
+impl<'de> Deserialize<'de> for Merge {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(MergeVisitor)
+    }
+}
+
+struct MergeVisitor;
+
+impl<'de> Visitor<'de> for MergeVisitor {
+    type Value = Merge;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the two halves of a merge")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Merge, E> {
+        let halves = text.split_once(' ').filter(|(_, right)| !right.contains(' '));
+        Ok(Merge(halves.map(|(left, right)| (left.to_owned(), right.to_owned()))))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut halves: A) -> Result<Merge, A::Error> {
+        let (left, right) = (halves.next_element()?, halves.next_element()?);
+        let more = halves.next_element::<de::IgnoredAny>()?.is_some();
+        Ok(Merge(left.zip(right).filter(|_| !more)))
+    }
+}
 
 /// Reads `tokenizer.json`: a byte-level BPE.
 pub(super) fn tokenizer(text: &str) -> Result<Tokenizer, Error> {
-    let mut tree: Value = serde_json::from_str(text).map_err(|e| wrong(one_line(&e)))?;
-    if !tree.is_object() {
-        return Err(wrong("no JSON object".to_owned()));
+    let Pipeline { version, added_tokens, mut normalizer, pre_tokenizer, decoder, model } =
+        serde_json::from_str(text).map_err(|e| wrong(one_line(&e)))?;
+    if !normalizer.is_null() {
+        let name = check_type("normalizer", &normalizer, &["NFC", "NFD", "NFKC", "NFKD"])?;
+        normalizer = json!({ "type": name });
     }
-    if !tree["normalizer"].is_null() {
-        let name = check_type(&tree, "normalizer", &["NFC", "NFD", "NFKC", "NFKD"])?;
-        tree["normalizer"] = json!({ "type": name });
+    check_type("pre_tokenizer", &pre_tokenizer, &["ByteLevel"])?;
+    check_type("decoder", &decoder, &["ByteLevel"])?;
+    let mut tree = json!({
+        "normalizer": normalizer,
+        "pre_tokenizer": pre_tokenizer,
+        "decoder": decoder,
+        "model": { "type": "BPE", "vocab": {}, "merges": [] },
+    });
+    if !version.is_null() {
+        tree["version"] = version;
     }
-    check_type(&tree, "pre_tokenizer", &["ByteLevel"])?;
-    check_type(&tree, "decoder", &["ByteLevel"])?;
-    check_type(&tree, "model", &["BPE"])?;
-    check_model(&tree["model"])?;
-    // What a training script left behind there would silently shorten or lengthen every text; and templates only add
-    // special tokens, which nobody here asks for.
-    for key in ["truncation", "padding", "post_processor"] {
-        tree[key] = Value::Null;
-    }
-    serde_json::from_value(tree).map_err(|e| wrong(one_line(&e)))
+    let mut tokenizer: Tokenizer = serde_json::from_value(tree).map_err(|e| wrong(one_line(&e)))?;
+    tokenizer.with_model(bpe(model)?);
+    // They take the ids of the entries with their texts.
+    tokenizer.add_tokens(added_tokens).map_err(|e| wrong(one_line(&*e)))?;
+    Ok(tokenizer)
 }
 
 /// The type of a part of the pipeline, if it is one of these.
-fn check_type(tree: &Value, part: &str, supported: &[&'static str]) -> Result<&'static str, Error> {
-    let found = &tree[part]["type"];
+fn check_type(name: &str, part: &Value, supported: &[&'static str]) -> Result<&'static str, Error> {
+    let found = &part["type"];
     let known = supported.iter().find(|&name| found == name);
-    known.copied().ok_or_else(|| wrong(format!("{part} has type {found}, wanted {}", supported.join(" or "))))
+    known.copied().ok_or_else(|| wrong(format!("{name} has type {found}, wanted {}", supported.join(" or "))))
 }
 
-fn check_model(model: &Value) -> Result<(), Error> {
+fn bpe(model: Model) -> Result<BPE, Error> {
+    if model.ty != "BPE" {
+        return Err(wrong(format!("model has type {}, wanted BPE", model.ty)));
+    }
     // Dropout would make ids random, the others are not part of any byte-level vocabulary.
-    for key in ["dropout", "continuing_subword_prefix", "end_of_word_suffix"] {
-        let value = &model[key];
+    for (key, value) in [
+        ("dropout", &model.dropout),
+        ("continuing_subword_prefix", &model.continuing_subword_prefix),
+        ("end_of_word_suffix", &model.end_of_word_suffix),
+    ] {
         if !value.is_null() && value != "" {
             return Err(wrong(format!("model has {key} {value}, wanted none")));
         }
     }
-    let vocab = model["vocab"].as_object().ok_or_else(|| wrong("model has no vocab".to_owned()))?;
-    let merges = model["merges"].as_array().ok_or_else(|| wrong("model has no merges".to_owned()))?;
-    for (i, merge) in merges.iter().enumerate() {
-        // Two spellings: "left right", and since 2024 ["left", "right"].
-        let pair = match merge {
-            Value::String(text) => text.split_once(' '),
-            Value::Array(pair) => match &pair[..] {
-                [Value::String(left), Value::String(right)] => Some((left.as_str(), right.as_str())),
-                _ => None,
-            },
-            _ => None,
-        };
-        check_merge(pair, |token| vocab.contains_key(token))
+    let vocab = model.vocab.ok_or_else(|| wrong("model has no vocab".to_owned()))?;
+    let found = model.merges.ok_or_else(|| wrong("model has no merges".to_owned()))?;
+    let mut merges = Vec::with_capacity(found.len());
+    for (i, Merge(pair)) in found.into_iter().enumerate() {
+        let halves = pair.as_ref().map(|(left, right)| (left.as_str(), right.as_str()));
+        check_merge(halves, |token| vocab.contains_key(token))
             .map_err(|problem| wrong(format!("merge {i}: {problem}")))?;
+        merges.extend(pair);
     }
-    Ok(())
+    let mut builder = BpeBuilder::new()
+        .fuse_unk(model.fuse_unk.unwrap_or_default())
+        .byte_fallback(model.byte_fallback.unwrap_or_default())
+        .ignore_merges(model.ignore_merges.unwrap_or_default())
+        .vocab_and_merges(vocab, merges);
+    if let Some(token) = model.unk_token {
+        builder = builder.unk_token(token);
+    }
+    builder.build().map_err(|e| wrong(one_line(&*e)))
 }
 
 fn wrong(problem: String) -> Error {

@@ -70,7 +70,7 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     const I8_BIAS: i32;
     /// Sixteens of rows, and tokens, in a register tile of the integer GEMM. Of tokens, one of `TILE_SIZES`.
     const GEMM_TILE: (usize, usize);
-    /// Rows and tokens in a register tile of the float GEMM.
+    /// Rows and tokens in a register tile of the float GEMM: 2 or 4, and one of `TILE_SIZES`.
     const FLOAT_TILE: (usize, usize);
     /// Queries that share one pass over keys and values: 4 or 8.
     const ATTEND_QUERIES: usize;
@@ -105,6 +105,8 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     fn select_lt(self, a: Self::F, b: Self::F, x: Self::F, y: Self::F) -> Self::F;
     /// Sum of the lanes by halving: l + (l + 8), then 4, 2, 1.
     fn sum(self, a: Self::F) -> f32;
+    /// Lane l: [`Self::sum`] of vector l.
+    fn sum_each(self, vectors: [Self::F; 16]) -> Self::F;
     /// Largest lane.
     fn max_lane(self, a: Self::F) -> f32;
     /// Bits of the largest magnitude in both: those of infinity or above if a lane is not finite.

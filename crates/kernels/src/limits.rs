@@ -2,7 +2,9 @@
 
 use crate::cpu::Cpu;
 use crate::isa::{Isa, Kernel};
+use crate::matmul::LANES;
 use std::hint::black_box;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// Larger than any last-level cache share this is likely to meet.
@@ -38,6 +40,61 @@ pub fn int8_rate(cpu: &Cpu) -> f64 {
         (2 * 64 * ACCUMULATORS * ROUNDS * cpu.threads()) as f64 / start.elapsed().as_secs_f64()
     };
     (0..5).map(|_| pass()).fold(0.0, f64::max)
+}
+
+/// Float operations (a fused multiply-add counts as two) per second with operands in registers, on all threads of `cpu`:
+/// the best of several passes.
+pub fn f32_rate(cpu: &Cpu) -> f64 {
+    const ROUNDS: usize = 2_000_000;
+    let pass = || {
+        let start = Instant::now();
+        let vectors = AtomicUsize::new(0);
+        cpu.team().run(cpu.threads(), &|_| {
+            vectors.fetch_add(cpu.level().dispatch(FmaRounds(ROUNDS)), Ordering::Relaxed);
+        });
+        (2 * LANES * vectors.into_inner()) as f64 / start.elapsed().as_secs_f64()
+    };
+    (0..5).map(|_| pass()).fold(0.0, f64::max)
+}
+
+struct FmaRounds(usize);
+
+impl Kernel for FmaRounds {
+    /// How many vectors were multiplied and added.
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> usize {
+        // As many chains as the products have accumulators: that is what the ISA's registers are known to hold.
+        match I::FLOAT_TILE.0 * I::FLOAT_TILE.1 {
+            24 => chains::<I, 24>(isa, self.0),
+            6 => chains::<I, 6>(isa, self.0),
+            _ => chains::<I, 4>(isa, self.0),
+        }
+    }
+}
+
+#[inline(always)]
+fn chains<I: Isa, const N: usize>(isa: I, rounds: usize) -> usize {
+    // Every chain starts elsewhere, so that none can be taken for another.
+    let starts = black_box([[1.0f32; LANES]; N]);
+    let factor = isa.splat(black_box(0.5));
+    let mut acc = [factor; N];
+    for (acc, start) in acc.iter_mut().zip(&starts) {
+        // SAFETY: 16 floats.
+        *acc = unsafe { isa.load(start.as_ptr()) };
+    }
+    for _ in 0..rounds {
+        for acc in &mut acc {
+            *acc = isa.fma(factor, factor, *acc);
+        }
+    }
+    let mut total = factor;
+    for acc in acc {
+        total = isa.add(total, acc);
+    }
+    black_box(isa.sum(total));
+    N * rounds
 }
 
 /// Enough chains to hide the latency of the instruction, few enough for 16 registers.

@@ -91,6 +91,7 @@ pub struct Matmul<'a> {
 pub struct Workspace {
     rows: QuantizedRows,
     corrections: integer::Corrections,
+    tiles: float::Tiles,
 }
 
 impl<'a> Weights<'a> {
@@ -130,8 +131,23 @@ impl Matmul<'_> {
             let job = integer::Job { weights: *w, x: &workspace.rows, out };
             job.run(&integer_product(w.ty), team, level, &mut workspace.corrections);
         } else {
-            float::Job { weights: *w, x: self.x, out }.run(team, level);
+            float::Job { weights: *w, x: self.x, out }.run(team, level, &mut workspace.tiles);
         }
+    }
+}
+
+/// Tile sizes that the kernels for many rows are compiled for.
+const TILE_SIZES: [usize; 5] = [6, 4, 3, 2, 1];
+
+/// Cuts `n` rows into tiles of at most `largest`: first row and number of rows of each.
+fn cut_into_tiles(n: usize, largest: usize, tiles: &mut Vec<(usize, usize)>) {
+    tiles.clear();
+    let mut first = 0;
+    while first < n {
+        let fits = |&&size: &&usize| size <= largest && size <= n - first;
+        let size = *TILE_SIZES.iter().find(fits).unwrap_or(&1);
+        tiles.push((first, size));
+        first += size;
     }
 }
 

@@ -28,7 +28,7 @@ unsafe impl<const VNNI: bool> Isa for Avx2<VNNI> {
     const UNROLL: bool = true;
     const I8_BIAS: i32 = if VNNI { 128 } else { 0 }; // vpdpbusd wants unsigned codes, the sign trick does not
     const GEMM_TILE: (usize, usize) = (1, 4); // 8 sums in 16 bits of the 16 registers
-    const FLOAT_TILE: (usize, usize) = (2, 2);
+    const FLOAT_TILE: (usize, usize) = (2, 3); // 12 registers of accumulators of the 16
     const ATTEND_QUERIES: usize = 4;
 
     verbs! {
@@ -93,6 +93,13 @@ unsafe impl<const VNNI: bool> Isa for Avx2<VNNI> {
             ]
         }
         fn sum(self, a: [__m256; 2]) -> f32 { sum_8(_mm256_add_ps(a[0], a[1])) }
+        fn sum_each(self, v: [[__m256; 2]; 16]) -> [__m256; 2] {
+            let mut eights = [v[0][0]; 16];
+            for (eight, v) in eights.iter_mut().zip(v) {
+                *eight = _mm256_add_ps(v[0], v[1]);
+            }
+            [sum_each_8(&eights, 0), sum_each_8(&eights, 8)]
+        }
         fn max_lane(self, a: [__m256; 2]) -> f32 { max_8(_mm256_max_ps(a[0], a[1])) }
         fn largest_magnitude(self, a: [__m256; 2], b: [__m256; 2]) -> u32 {
             let sign = _mm256_set1_ps(-0.0);
@@ -353,6 +360,32 @@ unsafe fn transpose_4(a: __m256i, b: __m256i, c: __m256i, d: __m256i) -> [__m256
 unsafe fn regroup(a: __m256i, b: __m256i) -> [__m256i; 2] {
     // SAFETY: the caller has AVX2.
     unsafe { [_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b)] }
+}
+
+/// Lane l: the sum of vector `first + l`, as `sum_8` adds. A step adds the halves of two vectors and packs the sums into
+/// one; the pairs are those that leave the sums in order.
+///
+/// # Safety
+/// AVX2.
+#[inline(always)]
+unsafe fn sum_each_8(v: &[__m256; 16], first: usize) -> __m256 {
+    /// Parts of `$a` and `$b` that a step's two masks choose, added.
+    macro_rules! step {
+        ($shuffle:ident [$first:literal, $second:literal] $a:expr, $b:expr) => {{
+            let (a, b) = ($a, $b);
+            _mm256_add_ps($shuffle::<$first>(a, b), $shuffle::<$second>(a, b))
+        }};
+    }
+    // SAFETY: the caller has AVX2.
+    unsafe {
+        let mut fours = [v[0]; 4];
+        for (i, four) in fours.iter_mut().enumerate() {
+            *four = step!(_mm256_permute2f128_ps [0x20, 0x31] v[first + i], v[first + i + 4]);
+        }
+        let a = step!(_mm256_shuffle_ps [0x44, 0xEE] fours[0], fours[1]);
+        let b = step!(_mm256_shuffle_ps [0x44, 0xEE] fours[2], fours[3]);
+        step!(_mm256_shuffle_ps [0x88, 0xDD] a, b)
+    }
 }
 
 // What AVX-512 shares.

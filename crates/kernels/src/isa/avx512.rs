@@ -28,7 +28,7 @@ unsafe impl Isa for Avx512 {
     const UNROLL: bool = true;
     const I8_BIAS: i32 = 128; // vpdpbusd takes unsigned x signed
     const GEMM_TILE: (usize, usize) = (2, 6); // 12 integer and 12 float accumulators of the 32 registers
-    const FLOAT_TILE: (usize, usize) = (4, 4);
+    const FLOAT_TILE: (usize, usize) = (4, 6); // 24 accumulators of the 32 registers
     const ATTEND_QUERIES: usize = 8;
 
     verbs! {
@@ -65,6 +65,7 @@ unsafe impl Isa for Avx512 {
         fn sum(self, a: __m512) -> f32 {
             super::avx2::sum_8(_mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a)))
         }
+        fn sum_each(self, v: [__m512; 16]) -> __m512 { sum_each(&v) }
         fn max_lane(self, a: __m512) -> f32 {
             super::avx2::max_8(_mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a)))
         }
@@ -154,5 +155,33 @@ unsafe impl Isa for Avx512 {
     #[inline(always)]
     fn parts<V: Copy>(self, v: V) -> [V; 4] {
         [v; 4]
+    }
+}
+
+/// Lane l: the sum of vector l. A step adds the halves of two vectors and packs the sums into one; the pairs are those
+/// that leave the sums in order.
+///
+/// # Safety
+/// AVX-512.
+#[inline(always)]
+unsafe fn sum_each(v: &[__m512; 16]) -> __m512 {
+    /// Parts of `$a` and `$b` that a step's two masks choose, added.
+    macro_rules! step {
+        ($shuffle:ident [$first:literal, $second:literal] $a:expr, $b:expr) => {{
+            let (a, b) = ($a, $b);
+            _mm512_add_ps($shuffle::<$first>(a, b), $shuffle::<$second>(a, b))
+        }};
+    }
+    // SAFETY: the caller has AVX-512.
+    unsafe {
+        let mut fours = [v[0]; 4];
+        for (i, four) in fours.iter_mut().enumerate() {
+            let a = step!(_mm512_shuffle_f32x4 [0x44, 0xEE] v[i], v[i + 4]);
+            let b = step!(_mm512_shuffle_f32x4 [0x44, 0xEE] v[i + 8], v[i + 12]);
+            *four = step!(_mm512_shuffle_f32x4 [0x88, 0xDD] a, b);
+        }
+        let a = step!(_mm512_shuffle_ps [0x44, 0xEE] fours[0], fours[1]);
+        let b = step!(_mm512_shuffle_ps [0x44, 0xEE] fours[2], fours[3]);
+        step!(_mm512_shuffle_ps [0x88, 0xDD] a, b)
     }
 }

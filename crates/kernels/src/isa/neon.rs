@@ -213,6 +213,18 @@ unsafe impl<const DOT: bool, const MATRIX: bool> Isa for Neon<DOT, MATRIX> {
             let a = vadd_f32(vget_low_f32(a), vget_high_f32(a));
             vget_lane_f32::<0>(a) + vget_lane_f32::<1>(a)
         }
+        fn sum_each(self, v: [F; 16]) -> F {
+            let mut fours = [v[0][0]; 16];
+            for (four, v) in fours.iter_mut().zip(v) {
+                *four = vaddq_f32(vaddq_f32(v[0], v[2]), vaddq_f32(v[1], v[3]));
+            }
+            let mut twos = [v[0][0]; 8];
+            for (two, four) in twos.iter_mut().zip(fours.as_chunks::<2>().0) {
+                let (a, b) = (vreinterpretq_f64_f32(four[0]), vreinterpretq_f64_f32(four[1]));
+                *two = vaddq_f32(vreinterpretq_f32_f64(vzip1q_f64(a, b)), vreinterpretq_f32_f64(vzip2q_f64(a, b)));
+            }
+            four!(i => vpaddq_f32(twos[2 * i], twos[2 * i + 1]))
+        }
         fn max_lane(self, a: F) -> f32 { vmaxvq_f32(vmaxq_f32(vmaxq_f32(a[0], a[2]), vmaxq_f32(a[1], a[3]))) }
         fn largest_magnitude(self, a: F, b: F) -> u32 {
             let larger = |i: usize| {

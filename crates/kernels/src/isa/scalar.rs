@@ -120,6 +120,10 @@ unsafe impl Isa for Scalar {
         (a[0] + a[2]) + (a[1] + a[3])
     }
     #[inline(always)]
+    fn sum_each(self, vectors: [[f32; 16]; 16]) -> [f32; 16] {
+        vectors.map(|v| self.sum(v))
+    }
+    #[inline(always)]
     fn max_lane(self, a: [f32; 16]) -> f32 {
         a.into_iter().fold(f32::NEG_INFINITY, |m, x| if x > m { x } else { m })
     }

@@ -31,6 +31,12 @@ impl Kernel for AllVerbs<'_> {
         float(isa.to_float(isa.round(small)));
         float(isa.pow2(isa.round(small)));
         float(isa.splat(isa.sum(a)));
+        let mut vectors = [a; 16];
+        for (i, v) in vectors.iter_mut().enumerate() {
+            // SAFETY: 16 floats from each of the first 16.
+            *v = unsafe { isa.load(self.floats.as_ptr().add(2 * i)) };
+        }
+        float(isa.sum_each(vectors));
         float(isa.splat(isa.max_lane(b)));
         float(isa.to_float(isa.add_int(isa.round(small), isa.splat_int(-7))));
         let mut half = [0u8; 32];

@@ -2,12 +2,18 @@
 //!
 //! Order: lane l of a 16-lane accumulator takes elements l, l + 16, ... by fused multiply-add; the lanes are then
 //! added by the fixed tree of `Isa::sum`.
+//!
+//! `few` reads rows of `W` as they lie in the file, for one row of `x` or a tile or two: it moves at the speed of memory.
+//! `many` decodes 16 rows once into a panel and multiplies it with tiles of rows of `x`: it is bound by the multipliers.
 
-use super::{LANES, Output, Weights};
+mod few;
+mod many;
+
+use super::{LANES, Output, Weights, cut_into_tiles};
 use crate::isa::{Isa, Kernel, Level};
+use crate::shared::SharedMut;
 use crate::team::Team;
-use pythia_tensor::TensorType;
-use std::cell::Cell;
+use pythia_tensor::blocks;
 use std::ops::Range;
 
 /// A product with checked shapes.
@@ -18,135 +24,100 @@ pub(super) struct Job<'a> {
 }
 
 impl Job<'_> {
-    pub(super) fn run(self, team: &Team, level: Level) {
-        team.run_ranges(self.weights.rows, LANES, &|range| self.rows(level, range));
+    pub(super) fn run(self, team: &Team, level: Level, tiles: &mut Tiles) {
+        tiles.prepare(team, level, self.x, self.weights.cols);
+        team.run_ranges(self.weights.rows, LANES, &|range| self.rows(level, tiles, range));
     }
 
-    /// Some rows of `W`, on the calling thread.
-    pub(super) fn rows(&self, level: Level, range: Range<usize>) {
-        level.dispatch(Rows { job: self, range });
+    /// Some rows of `W`, on the calling thread. `tiles` are prepared of the same `x`.
+    pub(super) fn rows(&self, level: Level, tiles: &Tiles, range: Range<usize>) {
+        if tiles.are_few() {
+            level.dispatch(few::Few { job: self, tiles: &tiles.tiles, range });
+        } else {
+            level.dispatch(many::Many { job: self, tiles, range });
+        }
     }
 }
 
-struct Rows<'a> {
-    job: &'a Job<'a>,
-    range: Range<usize>,
+/// 16 floats as the kernels load them: never across two cache lines.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(64))]
+struct Lanes([f32; LANES]);
+
+/// Rows of `x` in the order `many` reads them.
+#[derive(Debug, Default)]
+pub(super) struct Tiles {
+    /// First row and number of rows of each tile.
+    tiles: Vec<(usize, usize)>,
+    /// `[tile][cols / 16][rows of the tile]`.
+    x: Vec<Lanes>,
 }
 
-thread_local! {
-    /// Decoded rows and results; taken and put back, as in the integer product.
-    static BUFFERS: Cell<(Vec<f32>, Vec<[f32; LANES]>)> = const { Cell::new((Vec::new(), Vec::new())) };
+impl Tiles {
+    /// Cuts `x` into tiles, and packs them unless they are few.
+    pub(super) fn prepare(&mut self, team: &Team, level: Level, x: &[f32], cols: usize) {
+        cut_into_tiles(x.len() / cols, level.dispatch(FloatTile).1, &mut self.tiles);
+        if !self.are_few() {
+            self.pack(team, x, cols);
+        }
+    }
+
+    /// Whether a panel would not pay.
+    fn are_few(&self) -> bool {
+        self.tiles.len() <= 2
+    }
+
+    fn pack(&mut self, team: &Team, x: &[f32], cols: usize) {
+        self.x.resize(x.len() / LANES, Lanes::default());
+        let (tiles, packed) = (&self.tiles, SharedMut::new(&mut self.x));
+        team.run_ranges(tiles.len(), 1, &|range| {
+            for &(first, size) in &tiles[range] {
+                // SAFETY: tiles do not overlap, and each is written by one task.
+                let tile = unsafe { packed.slice(first * cols / LANES, size * cols / LANES) };
+                for (m, row) in x[first * cols..][..size * cols].chunks_exact(cols).enumerate() {
+                    for (k, lanes) in row.as_chunks::<LANES>().0.iter().enumerate() {
+                        tile[k * size + m].0 = *lanes;
+                    }
+                }
+            }
+        });
+    }
 }
 
-impl Kernel for Rows<'_> {
-    type Output = ();
+struct FloatTile;
+
+impl Kernel for FloatTile {
+    type Output = (usize, usize);
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        let w = &self.job.weights;
-        let n = self.job.x.len() / w.cols;
-        let (mut decoded, mut results) = BUFFERS.take();
-        let at_once = I::FLOAT_TILE.0;
-        decoded.resize(at_once * w.cols, 0.0);
-        results.resize(n, [0.0; LANES]);
-        for first in self.range.clone().step_by(LANES) {
-            let rows = LANES.min(w.rows - first);
-            for r in (0..rows).step_by(at_once) {
-                let count = at_once.min(rows - r);
-                for i in 0..count {
-                    decode(isa, w, first + r + i, &mut decoded[i * w.cols..][..w.cols]);
-                }
-                match count {
-                    4 if at_once >= 4 => dots::<I, 4>(isa, &decoded, self.job.x, r, &mut results),
-                    3 if at_once >= 3 => dots::<I, 3>(isa, &decoded, self.job.x, r, &mut results),
-                    2 => dots::<I, 2>(isa, &decoded, self.job.x, r, &mut results),
-                    _ => dots::<I, 1>(isa, &decoded, self.job.x, r, &mut results),
-                }
-            }
-            for (t, result) in results.iter().enumerate() {
-                // SAFETY: 16 floats; this task alone works on these columns.
-                unsafe { self.job.out.finish(isa, t, first, isa.load(result.as_ptr())) };
-            }
-        }
-        BUFFERS.set((decoded, results));
+    fn run<I: Isa>(self, _: I) -> (usize, usize) {
+        I::FLOAT_TILE
     }
 }
 
-/// Row `row` of the weights as f32.
-#[inline(always)]
-fn decode<I: Isa>(isa: I, w: &Weights<'_>, row: usize, out: &mut [f32]) {
-    let row_bytes = w.data.len() / w.rows;
-    let bytes = &w.data[row * row_bytes..][..row_bytes];
-    let groups = out.as_chunks_mut::<LANES>().0.iter_mut().enumerate();
-    match w.ty {
-        TensorType::F32 => {
-            for (i, out) in groups {
-                // SAFETY: element 16 i and the 15 after it are within the row.
-                unsafe { isa.store(out.as_mut_ptr(), isa.load(bytes.as_ptr().add(64 * i).cast())) };
-            }
-        }
-        TensorType::F16 => {
-            for (i, out) in groups {
-                // SAFETY: as above.
-                unsafe { isa.store(out.as_mut_ptr(), isa.load_f16(bytes.as_ptr().add(32 * i))) };
-            }
-        }
-        TensorType::BF16 => {
-            for (i, out) in groups {
-                // SAFETY: as above.
-                unsafe { isa.store(out.as_mut_ptr(), isa.load_bf16(bytes.as_ptr().add(32 * i))) };
-            }
-        }
-        quantized => quantized.decode(bytes, out),
-    }
+/// A float type of a file, or f32 for what was decoded.
+trait Element: Copy {
+    /// 16 elements as f32.
+    ///
+    /// # Safety
+    /// They must be readable.
+    unsafe fn load<I: Isa>(isa: I, p: *const Self) -> I::F;
 }
 
-/// `R` decoded rows times every row of `x`, into lanes `lane..lane + R` of the results.
-#[inline(always)]
-fn dots<I: Isa, const R: usize>(isa: I, decoded: &[f32], x: &[f32], lane: usize, results: &mut [[f32; LANES]]) {
-    let cols = x.len() / results.len();
-    let mut t = 0;
-    while I::FLOAT_TILE.1 >= 4 && t + 4 <= results.len() {
-        tile::<I, R, 4>(isa, decoded, &x[t * cols..], cols, lane, &mut results[t..]);
-        t += 4;
-    }
-    while t + 2 <= results.len() {
-        tile::<I, R, 2>(isa, decoded, &x[t * cols..], cols, lane, &mut results[t..]);
-        t += 2;
-    }
-    if t < results.len() {
-        tile::<I, R, 1>(isa, decoded, &x[t * cols..], cols, lane, &mut results[t..]);
-    }
-}
-
-#[inline(always)]
-fn tile<I: Isa, const R: usize, const T: usize>(
-    isa: I,
-    decoded: &[f32],
-    x: &[f32],
-    cols: usize,
-    lane: usize,
-    results: &mut [[f32; LANES]],
-) {
-    assert!(decoded.len() >= R * cols && x.len() >= T * cols && results.len() >= T && cols.is_multiple_of(LANES));
-    let mut acc = [[isa.splat(0.0); T]; R];
-    for k in (0..cols).step_by(LANES) {
-        let mut a = [isa.splat(0.0); T];
-        for (t, a) in a.iter_mut().enumerate() {
-            // SAFETY: k + 16 <= cols, and `x` has T rows.
-            *a = unsafe { isa.load(x.as_ptr().add(t * cols + k)) };
-        }
-        for (r, acc) in acc.iter_mut().enumerate() {
-            // SAFETY: as above, R rows.
-            let w = unsafe { isa.load(decoded.as_ptr().add(r * cols + k)) };
-            for t in 0..T {
-                acc[t] = isa.fma(w, a[t], acc[t]);
+macro_rules! element {
+    ($($ty:ty, $load:ident;)*) => { $(
+        impl Element for $ty {
+            #[inline(always)]
+            unsafe fn load<I: Isa>(isa: I, p: *const Self) -> I::F {
+                // SAFETY: the caller's promise.
+                unsafe { isa.$load(p.cast()) }
             }
         }
-    }
-    for (r, acc) in acc.iter().enumerate() {
-        for t in 0..T {
-            results[t][lane + r] = isa.sum(acc[t]);
-        }
-    }
+    )* };
+}
+element! {
+    f32, load;
+    blocks::F32, load;
+    blocks::F16, load_f16;
+    blocks::BF16, load_bf16;
 }

@@ -6,7 +6,7 @@
 mod many;
 mod one;
 
-use super::{LANES, Output, Weights};
+use super::{LANES, Output, Weights, cut_into_tiles};
 use crate::dot::{Format, UNIT};
 use crate::isa::{Isa, Kernel, Level};
 use crate::quantize::QuantizedRows;
@@ -73,21 +73,10 @@ pub(super) struct Corrections {
     sums: Vec<f32>,
 }
 
-/// Tile sizes that the kernels are compiled for.
-const TILE_SIZES: [usize; 5] = [6, 4, 3, 2, 1];
-
 impl Corrections {
     fn fill<T: Format>(&mut self, team: &Team, level: Level, x: &QuantizedRows) {
         let n = x.len();
-        let largest = level.dispatch(GemmTile).1;
-        self.tiles.clear();
-        let mut first = 0;
-        while first < n {
-            let fits = |&&size: &&usize| size <= largest && size <= n - first;
-            let size = *TILE_SIZES.iter().find(fits).unwrap_or(&1);
-            self.tiles.push((first, size));
-            first += size;
-        }
+        cut_into_tiles(n, level.dispatch(GemmTile).1, &mut self.tiles);
         let units = n * x.cols / UNIT;
         let groups = units * groups_per_unit::<T>();
         self.codes.resize(units * (UNIT / 4), 0);

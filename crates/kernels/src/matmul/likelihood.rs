@@ -49,8 +49,11 @@ impl LogLikelihood<'_> {
                 (product.rows)(&integer::Job { weights, x, out }, level, corrections, 0..weights.rows);
             });
         } else {
-            let x = self.x;
-            self.chunks(team, level, &|weights, out| float::Job { weights, x, out }.rows(level, 0..weights.rows));
+            let (x, tiles) = (self.x, &mut workspace.tiles);
+            tiles.prepare(team, level, x, self.weights.cols);
+            self.chunks(team, level, &|weights, out| {
+                float::Job { weights, x, out }.rows(level, tiles, 0..weights.rows);
+            });
         }
     }
 

@@ -82,7 +82,7 @@ fn levels() -> impl Iterator<Item = Level> {
 #[test]
 fn bits_do_not_depend_on_isa_threads_or_batch() {
     // AArch64 is emulated in CI: each number of threads once there.
-    let all = || [1, 2, 4].into_iter().flat_map(|threads| [1, 2, 3, 7, 12, 29].map(|batch| (threads, batch)));
+    let all = || [1, 2, 4].into_iter().flat_map(|threads| [1, 2, 3, 6, 7, 12, 29].map(|batch| (threads, batch)));
     let ways = if cfg!(target_arch = "aarch64") { vec![(1, 1), (2, 7), (4, 29)] } else { all().collect() };
     for &ty in TensorType::ALL {
         // Also odd numbers of blocks, and of 32 elements.
@@ -99,6 +99,21 @@ fn bits_do_not_depend_on_isa_threads_or_batch() {
                         assert!(same, "{ty} {rows}x{cols} {level} {threads} threads batch {batch} {activations:?}");
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Rows longer than a stretch of the float product, whose last stretch is a short one.
+#[test]
+fn long_rows_have_the_same_bits() {
+    for ty in [TensorType::F32, TensorType::F16, TensorType::BF16, TensorType::Q8_0] {
+        let case = Case::new(ty, 21, 2 * 1024 + 96, 15);
+        let want = case.run(&Cpu::new(1, Some(Level::Scalar)).unwrap(), Activations::F32, 1);
+        for level in levels() {
+            for batch in [1, 4, 15] {
+                let same = case.run(&Cpu::new(2, Some(level)).unwrap(), Activations::F32, batch) == want;
+                assert!(same, "{ty} {level} batch {batch}");
             }
         }
     }

@@ -1,0 +1,125 @@
+//! One row of `x`, or as few as two register tiles take: rows of `W` are read as they lie in the file, several at a
+//! time, and widened on their way into the multiplication.
+
+use super::{Element, Job, LANES};
+use crate::isa::{Isa, Kernel};
+use pythia_tensor::{TensorType, blocks};
+use std::cell::Cell;
+use std::ops::Range;
+
+const CACHE_LINE_BYTES: usize = 64;
+
+pub(super) struct Few<'a> {
+    pub(super) job: &'a Job<'a>,
+    /// First row of `x` and number of rows of each tile.
+    pub(super) tiles: &'a [(usize, usize)],
+    pub(super) range: Range<usize>,
+}
+
+thread_local! {
+    /// 16 rows of quantized weights, decoded; taken and put back, as in the integer product.
+    static DECODED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+impl Kernel for Few<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let w = &self.job.weights;
+        let row_bytes = w.data.len() / w.rows;
+        let mut decoded = DECODED.take();
+        for first in self.range.clone().step_by(LANES) {
+            let count = LANES.min(w.rows - first);
+            let bytes = &w.data[first * row_bytes..][..count * row_bytes];
+            match w.ty {
+                TensorType::F32 => self.sixteen(isa, blocks::cast::<blocks::F32>(bytes), first),
+                TensorType::F16 => self.sixteen(isa, blocks::cast::<blocks::F16>(bytes), first),
+                TensorType::BF16 => self.sixteen(isa, blocks::cast::<blocks::BF16>(bytes), first),
+                quantized => {
+                    decoded.resize(count * w.cols, 0.0);
+                    quantized.decode(bytes, &mut decoded);
+                    self.sixteen(isa, &decoded, first);
+                }
+            }
+        }
+        DECODED.set(decoded);
+    }
+}
+
+impl Few<'_> {
+    /// Up to 16 rows of `W`, the first for `column` of the output.
+    #[inline(always)]
+    fn sixteen<I: Isa, E: Element>(&self, isa: I, rows: &[E], column: usize) {
+        let (wide, largest) = (I::FLOAT_TILE.0 >= 4, I::FLOAT_TILE.1);
+        for &(t, size) in self.tiles {
+            match size {
+                6 if wide && largest >= 6 => self.tile::<I, E, 4, 6>(isa, rows, t, column),
+                4 if wide && largest >= 4 => self.tile::<I, E, 4, 4>(isa, rows, t, column),
+                3 if wide && largest >= 3 => self.tile::<I, E, 4, 3>(isa, rows, t, column),
+                3 if largest >= 3 => self.tile::<I, E, 2, 3>(isa, rows, t, column),
+                2 if wide => self.tile::<I, E, 4, 2>(isa, rows, t, column),
+                2 => self.tile::<I, E, 2, 2>(isa, rows, t, column),
+                // More rows of `W`, so that there are enough independent sums.
+                _ if wide => self.tile::<I, E, 8, 1>(isa, rows, t, column),
+                _ => self.tile::<I, E, 4, 1>(isa, rows, t, column),
+            }
+        }
+    }
+
+    /// `R` rows at a time times `T` rows of `x` from `first` on; lanes without a row repeat the last.
+    #[inline(always)]
+    fn tile<I: Isa, E: Element, const R: usize, const T: usize>(
+        &self,
+        isa: I,
+        rows: &[E],
+        first: usize,
+        column: usize,
+    ) {
+        let cols = self.job.weights.cols;
+        let x = &self.job.x[first * cols..][..T * cols];
+        assert!(!rows.is_empty() && rows.len().is_multiple_of(cols) && cols.is_multiple_of(LANES));
+        let last = rows.len() / cols - 1;
+        let mut sums = [[isa.splat(0.0); LANES]; T];
+        for row in (0..LANES).step_by(R) {
+            let mut w = [rows.as_ptr(); R];
+            for (r, w) in w.iter_mut().enumerate() {
+                *w = w.wrapping_add((row + r).min(last) * cols);
+            }
+            // The rows are one run of memory read as `R` streams, which hardware prefetchers lose: the next `R` are
+            // asked for in the order they lie in (as in the integer product).
+            let mut ahead = rows.as_ptr().wrapping_add((row + R) * cols).cast::<u8>();
+            let ahead_per_step = R * LANES * size_of::<E>();
+            let mut acc = [[isa.splat(0.0); T]; R];
+            for k in (0..cols).step_by(LANES) {
+                let mut line = 0;
+                while line < ahead_per_step {
+                    isa.prefetch(ahead.wrapping_add(line));
+                    line += CACHE_LINE_BYTES;
+                }
+                ahead = ahead.wrapping_add(ahead_per_step);
+                let mut a = [isa.splat(0.0); T];
+                for t in 0..T {
+                    // SAFETY: k + 16 <= cols, and `x` has T rows.
+                    a[t] = unsafe { isa.load(x.as_ptr().add(t * cols + k)) };
+                }
+                for r in 0..R {
+                    // SAFETY: every pointer of `w` is to a whole row.
+                    let w = unsafe { E::load(isa, w[r].add(k)) };
+                    for t in 0..T {
+                        acc[r][t] = isa.fma(w, a[t], acc[r][t]);
+                    }
+                }
+            }
+            for r in 0..R {
+                for t in 0..T {
+                    sums[t][row + r] = acc[r][t];
+                }
+            }
+        }
+        for t in 0..T {
+            // SAFETY: this task alone works on these columns.
+            unsafe { self.job.out.finish(isa, first + t, column, isa.sum_each(sums[t])) };
+        }
+    }
+}

@@ -25,9 +25,10 @@ use work::{Limits, Work};
 ///
 /// ppN processes a prompt of N tokens, tgN generates N tokens one by one. Generation reads every weight once per token,
 /// so it is held against the read bandwidth of memory: `reached` is the bytes of all tensors but the embedding table,
-/// times tokens per second. A prompt is held against the int8 rate of the processor: `reached` is 2 operations per
-/// weight of the blocks' matrices for each token, and per weight of the output matrix once. Both limits are measured
-/// first, with the same threads. Above 100 % the weights fit in a cache.
+/// times tokens per second. A prompt is held against the int8 rate of the processor, or with float weights or
+/// `--activations f32` against its f32 rate: `reached` is 2 operations per weight of the blocks' matrices for each token,
+/// and per weight of the output matrix once. The limits are measured first, with the same threads. Above 100 % the
+/// weights fit in a cache.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// GGUF files, separated by commas
@@ -137,13 +138,14 @@ fn check_room(tests: &[Test], model: &Model, path: &Path) -> Result<(), Failure>
 fn machine_limits(model: &Model) -> Limits {
     Limits {
         gigabytes_per_second: limits::read_bandwidth(model.threads()) / 1e9,
-        gigaops_per_second: limits::int8_rate(model.cpu()) / 1e9,
+        int8_gigaops_per_second: limits::int8_rate(model.cpu()) / 1e9,
+        f32_gigaops_per_second: limits::f32_rate(model.cpu()) / 1e9,
     }
 }
 
 fn limits_note(threads: usize, limits: &Limits) -> String {
-    let Limits { gigabytes_per_second: read, gigaops_per_second: int8 } = limits;
-    format!("limits, threads {threads}: {read:.1} GB/s read from memory, {int8:.0} GOP/s int8")
+    let Limits { gigabytes_per_second: read, int8_gigaops_per_second: int8, f32_gigaops_per_second: f32 } = limits;
+    format!("limits, threads {threads}: {read:.1} GB/s read from memory, {int8:.0} GOP/s int8, {f32:.0} GOP/s f32")
 }
 
 /// A model about to be measured.
@@ -184,7 +186,7 @@ impl Bench<'_> {
             n_gen,
             test_time: iso_time(now.as_secs()),
             samples_ns: samples,
-            share: Share { reached: 0.0, limit: None, unit: "" },
+            share: Share { reached: 0.0, limit: 0.0, unit: "" },
         };
         result.share = self.share(test, median(&result.samples_ts()));
         Ok(result)
@@ -196,14 +198,16 @@ impl Bench<'_> {
         match test {
             Test::Prefill(n) => Share {
                 reached: work.prefill_ops(n) / n as f64 * tokens_per_second / 1e9,
-                // Products of f32 activations are not bounded by the int8 rate.
-                limit: (self.model.options().activations == Activations::Int8)
-                    .then_some(self.limits.gigaops_per_second),
+                limit: if work.is_quantized && self.model.options().activations == Activations::Int8 {
+                    self.limits.int8_gigaops_per_second
+                } else {
+                    self.limits.f32_gigaops_per_second
+                },
                 unit: "GOP/s",
             },
             Test::Decode(_) => Share {
                 reached: work.decode_bytes * tokens_per_second / 1e9,
-                limit: Some(self.limits.gigabytes_per_second),
+                limit: self.limits.gigabytes_per_second,
                 unit: "GB/s",
             },
         }

@@ -51,7 +51,7 @@ fn markdown(results: &[TestResult]) -> String {
             format!("{mean:.2} \u{b1} {sd:.2}"),
             format!("{:.2}", median(&samples)),
             format!("{:.1} {}", result.share.reached, result.share.unit),
-            result.share.percent().map_or_else(|| "-".to_owned(), |percent| format!("{percent:.0} %")),
+            format!("{:.0} %", result.share.percent()),
         ]);
     }
     table.to_markdown()

@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 pub(crate) struct Share {
     /// What was reached.
     pub(crate) reached: f64,
-    /// What the machine can do; `None` if this kind of limit was not measured.
-    pub(crate) limit: Option<f64>,
+    /// What the machine can do.
+    pub(crate) limit: f64,
     /// `GB/s` or `GOP/s`.
     pub(crate) unit: &'static str,
 }
@@ -129,9 +129,9 @@ impl TestResult {
 }
 
 impl Share {
-    /// Percent of the limit, if it is known.
-    pub(crate) fn percent(&self) -> Option<f64> {
-        self.limit.filter(|&limit| limit > 0.0).map(|limit| 100.0 * self.reached / limit)
+    /// Percent of the limit.
+    pub(crate) fn percent(&self) -> f64 {
+        100.0 * self.reached / self.limit
     }
 }
 
@@ -174,7 +174,7 @@ pub(super) mod sample {
             n_gen,
             test_time: iso_time(0),
             samples_ns: vec![tokens * 1_000_000, tokens * 2_000_000],
-            share: Share { reached: 8.0, limit: Some(32.0), unit: "GB/s" },
+            share: Share { reached: 8.0, limit: 32.0, unit: "GB/s" },
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a model makes the machine do per token, and what share of the machine's limit a speed is.
 
 use pythia_gguf::{Gguf, TensorInfo};
+use pythia_tensor::TensorType;
 
 /// Bytes read and operations done. Attention over earlier tokens is not counted: at the lengths measured here it is a
 /// few percent, and leaving it out makes a share too low rather than too high.
@@ -12,6 +13,8 @@ pub(crate) struct Work {
     pub(crate) block_ops: f64,
     /// The same for the output matrix, which a prompt needs once, after its last token.
     pub(crate) head_ops: f64,
+    /// Whether any of the blocks' matrices is quantized: which of the processor's rates bounds a prompt.
+    pub(crate) is_quantized: bool,
 }
 
 impl Work {
@@ -27,6 +30,10 @@ impl Work {
             decode_bytes: tensors.iter().filter(is_read).map(|t| t.n_bytes as f64).sum(),
             block_ops: tensors.iter().filter(is_block_matrix).map(ops).sum(),
             head_ops: head.map_or(0.0, ops),
+            is_quantized: tensors
+                .iter()
+                .filter(is_block_matrix)
+                .any(|t| t.ty.known().is_some_and(TensorType::is_quantized)),
         }
     }
 
@@ -42,14 +49,15 @@ pub(crate) struct Limits {
     /// Read from memory.
     pub(crate) gigabytes_per_second: f64,
     /// Int8 operations, a multiply and an add counted as two.
-    pub(crate) gigaops_per_second: f64,
+    pub(crate) int8_gigaops_per_second: f64,
+    /// Float operations, a fused multiply-add counted as two.
+    pub(crate) f32_gigaops_per_second: f64,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use pythia_gguf::{Layout, Metadata};
-    use pythia_tensor::TensorType;
 
     fn gguf(tensors: &[(&str, TensorType, &[u64])]) -> Gguf {
         let tensors = tensors.iter().map(|(name, ty, dims)| (name.to_string(), *ty, dims.to_vec())).collect();
@@ -73,5 +81,8 @@ mod tests {
         let tied = Work::of(&gguf(&[EMBEDDING, BLOCK, NORM]));
         assert_eq!(tied.decode_bytes, f64::from(block + norm + 100 * 64));
         assert_eq!(tied.prefill_ops(10), untied.prefill_ops(10));
+        // A quantized head alone does not make the prompt's products integer ones.
+        let float_block = ("blk.0.ffn_up.weight", TensorType::F16, &[32, 64][..]);
+        assert!(tied.is_quantized && !Work::of(&gguf(&[EMBEDDING, float_block, NORM, head])).is_quantized);
     }
 }

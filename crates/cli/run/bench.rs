@@ -137,7 +137,7 @@ fn check_room(tests: &[Test], model: &Model, path: &Path) -> Result<(), Failure>
 
 fn machine_limits(model: &Model) -> Limits {
     Limits {
-        gigabytes_per_second: limits::read_bandwidth(model.threads()) / 1e9,
+        gigabytes_per_second: limits::read_bandwidth(model.cpu()) / 1e9,
         int8_gigaops_per_second: limits::int8_rate(model.cpu()) / 1e9,
         f32_gigaops_per_second: limits::f32_rate(model.cpu()) / 1e9,
     }

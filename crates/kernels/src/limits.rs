@@ -10,51 +10,78 @@ use std::time::Instant;
 /// Larger than any last-level cache share this is likely to meet.
 const BUFFER_BYTES: usize = 512 << 20;
 
-/// Bytes per second that `threads` together read from memory, the best of several passes.
-pub fn read_bandwidth(threads: usize) -> f64 {
-    let threads = threads.max(1);
+/// Passes of each measurement: the best one counts.
+const PASSES: usize = 5;
+
+/// Bytes per second that the threads of `cpu` together read from memory, the best of several passes.
+pub fn read_bandwidth(cpu: &Cpu) -> f64 {
     // Written with something, so that every page is really there.
-    let buffer: Vec<u64> = (0..BUFFER_BYTES as u64 / 8).collect();
-    let part = buffer.len().div_ceil(threads);
-    let pass = || {
-        let start = Instant::now();
-        std::thread::scope(|scope| {
-            for chunk in buffer.chunks(part) {
-                scope.spawn(move || black_box(chunk.iter().fold(0u64, |s, &x| s.wrapping_add(x))));
-            }
+    let buffer: Vec<u32> = (0..BUFFER_BYTES as u32 / 4).collect();
+    let part = buffer.len() / cpu.threads() / 64 * 64;
+    let seconds = best_seconds(|| {
+        cpu.team().run(cpu.threads(), &|i| {
+            black_box(cpu.level().dispatch(Sum(&buffer[i * part..(i + 1) * part])));
         });
-        BUFFER_BYTES as f64 / start.elapsed().as_secs_f64()
-    };
-    (0..5).map(|_| pass()).fold(0.0, f64::max)
+    });
+    (4 * part * cpu.threads()) as f64 / seconds
 }
 
-/// Integer operations (a multiply and an add count as two) per second of the dot instruction that the products use,
-/// with operands in registers, on all threads of `cpu`: the best of several passes.
-pub fn int8_rate(cpu: &Cpu) -> f64 {
-    const ROUNDS: usize = 2_000_000;
-    let pass = || {
+/// The fastest of several runs.
+fn best_seconds(run: impl Fn()) -> f64 {
+    let pass = |_| {
         let start = Instant::now();
-        cpu.team().run(cpu.threads(), &|_| {
-            black_box(cpu.level().dispatch(DotRounds(ROUNDS)));
-        });
-        (2 * 64 * ACCUMULATORS * ROUNDS * cpu.threads()) as f64 / start.elapsed().as_secs_f64()
+        run();
+        start.elapsed().as_secs_f64()
     };
-    (0..5).map(|_| pass()).fold(0.0, f64::max)
+    (0..PASSES).map(pass).fold(f64::INFINITY, f64::min)
+}
+
+/// Sum of words in four vectors at a time: as little work per byte as there can be.
+struct Sum<'a>(&'a [u32]);
+
+impl Kernel for Sum<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> f32 {
+        let mut sums = [isa.splat_int(0); 4];
+        for words in self.0.as_chunks::<64>().0 {
+            for i in 0..4 {
+                // SAFETY: 16 words of the 64.
+                sums[i] = isa.add_int(sums[i], unsafe { isa.load_int(words.as_ptr().add(16 * i)) });
+            }
+        }
+        let [a, b, c, d] = sums;
+        isa.sum(isa.to_float(isa.add_int(isa.add_int(a, b), isa.add_int(c, d))))
+    }
+}
+
+/// Integer operations (a multiply and an add count as two) per second of the products' innermost loop with 4-bit codes,
+/// operands in the first cache, on all threads of `cpu`: the best of several passes.
+pub fn int8_rate(cpu: &Cpu) -> f64 {
+    const ROUNDS: usize = 100_000;
+    let vectors = AtomicUsize::new(0);
+    let seconds = best_seconds(|| {
+        vectors.store(0, Ordering::Relaxed);
+        cpu.team().run(cpu.threads(), &|_| {
+            vectors.fetch_add(cpu.level().dispatch(DotRounds(ROUNDS)), Ordering::Relaxed);
+        });
+    });
+    (2 * 64 * vectors.into_inner()) as f64 / seconds
 }
 
 /// Float operations (a fused multiply-add counts as two) per second with operands in registers, on all threads of `cpu`:
 /// the best of several passes.
 pub fn f32_rate(cpu: &Cpu) -> f64 {
     const ROUNDS: usize = 2_000_000;
-    let pass = || {
-        let start = Instant::now();
-        let vectors = AtomicUsize::new(0);
+    let vectors = AtomicUsize::new(0);
+    let seconds = best_seconds(|| {
+        vectors.store(0, Ordering::Relaxed);
         cpu.team().run(cpu.threads(), &|_| {
             vectors.fetch_add(cpu.level().dispatch(FmaRounds(ROUNDS)), Ordering::Relaxed);
         });
-        (2 * LANES * vectors.into_inner()) as f64 / start.elapsed().as_secs_f64()
-    };
-    (0..5).map(|_| pass()).fold(0.0, f64::max)
+    });
+    (2 * LANES * vectors.into_inner()) as f64 / seconds
 }
 
 struct FmaRounds(usize);
@@ -97,28 +124,42 @@ fn chains<I: Isa, const N: usize>(isa: I, rounds: usize) -> usize {
     N * rounds
 }
 
-/// Enough chains to hide the latency of the instruction, few enough for 16 registers.
-const ACCUMULATORS: usize = 6;
-
 struct DotRounds(usize);
 
 impl Kernel for DotRounds {
-    type Output = f32;
+    /// How many vectors of 64 products were added.
+    type Output = usize;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> f32 {
-        // Every product differs from the others, so that none can be computed once and reused.
-        let bytes = black_box([[1u8; 64]; ACCUMULATORS]);
-        let mut acc = [isa.splat_int(0); ACCUMULATORS];
-        for round in 0..self.0 {
-            let a = (round & 0x3F3F) as i32;
-            for (acc, bytes) in acc.iter_mut().zip(&bytes) {
-                // SAFETY: 64 bytes.
-                let w = unsafe { isa.load_int(bytes.as_ptr().cast()) };
-                *acc = isa.dot4_u7(*acc, w, a);
-            }
+    fn run<I: Isa>(self, isa: I) -> usize {
+        match I::GEMM_TILE {
+            (2, 6) => dots::<I, 2, 6>(isa, self.0),
+            (1, 3) => dots::<I, 1, 3>(isa, self.0),
+            _ => dots::<I, 1, 4>(isa, self.0),
         }
-        let total = acc.into_iter().fold(isa.splat_int(0), |t, a| isa.add_int(t, a));
-        isa.sum(isa.to_float(total))
     }
+}
+
+#[inline(always)]
+fn dots<I: Isa, const P: usize, const M: usize>(isa: I, rounds: usize) -> usize {
+    const STEPS: usize = 8;
+    let codes = [[0x0101_0101u32; 16 * STEPS]; P];
+    let activations = [[0x0101_0101i32; M]; STEPS];
+    let mut acc = [[isa.splat_int(0); M]; P];
+    for _ in 0..rounds {
+        // What is behind the references may have changed, so that no product can be kept.
+        let (codes, activations) = (black_box(&codes), black_box(&activations));
+        let mut w = [std::ptr::null(); P];
+        for p in 0..P {
+            w[p] = codes[p].as_ptr();
+        }
+        // SAFETY: 8 steps of 64 bytes for 8 of activations.
+        acc = unsafe { isa.dot_steps_u7(acc, w, activations, 4) };
+    }
+    let mut total = isa.splat_int(0);
+    for acc in acc.as_flattened() {
+        total = isa.add_int(total, *acc);
+    }
+    black_box(isa.sum(isa.to_float(total)));
+    P * M * STEPS * rounds
 }

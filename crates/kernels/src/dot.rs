@@ -37,10 +37,10 @@ pub(crate) trait Format: Block {
     const SPLIT: bool = false;
     /// Whether there are minima.
     const AFFINE: bool = false;
-    /// Codes are two's complement bytes, prepared by the ISA; else they are `0..1 << BITS`.
-    const SIGNED: bool = false;
-    /// Bits of a code where not `SIGNED`.
-    const BITS: u32 = 7;
+    /// Bits of a code: it is in `0..1 << BITS`, but 8 stands for two's complement bytes, prepared by the ISA.
+    const BITS: u32;
+    /// Whether codes are those bytes.
+    const SIGNED: bool = Self::BITS == 8;
     /// Whether reading codes is cheaper where the unit is a constant; if not, it only makes the kernels longer.
     const UNROLL: bool = true;
     /// The code that stands for zero (before a minimum).

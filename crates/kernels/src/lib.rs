@@ -15,6 +15,7 @@
 mod attention;
 mod cpu;
 mod dot;
+mod element;
 mod isa;
 pub mod limits;
 mod math;

@@ -96,7 +96,8 @@ impl Kernel for FmaRounds {
         match I::FLOAT_TILE.0 * I::FLOAT_TILE.1 {
             24 => chains::<I, 24>(isa, self.0),
             6 => chains::<I, 6>(isa, self.0),
-            _ => chains::<I, 4>(isa, self.0),
+            4 => chains::<I, 4>(isa, self.0),
+            other => unreachable!("a tile of {other}"),
         }
     }
 }
@@ -135,7 +136,8 @@ impl Kernel for DotRounds {
         match I::GEMM_TILE {
             (2, 6) => dots::<I, 2, 6>(isa, self.0),
             (1, 3) => dots::<I, 1, 3>(isa, self.0),
-            _ => dots::<I, 1, 4>(isa, self.0),
+            (1, 4) => dots::<I, 1, 4>(isa, self.0),
+            other => unreachable!("a tile of {other:?}"),
         }
     }
 }

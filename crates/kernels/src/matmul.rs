@@ -25,6 +25,14 @@ pub use likelihood::LogLikelihood;
 /// Rows of `W` (elements of `y`) that a kernel works on at once.
 pub(crate) const LANES: usize = 16;
 
+/// What a prefetch asks for.
+const CACHE_LINE_BYTES: usize = 64;
+
+/// 16 floats as the kernels load them: never across two cache lines.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(64))]
+struct Lanes([f32; LANES]);
+
 /// A weight matrix as it lies in a file: `[rows, cols]`, row by row.
 #[derive(Clone, Copy, Debug)]
 pub struct Weights<'a> {

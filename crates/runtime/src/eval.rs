@@ -52,7 +52,7 @@ pub trait Observer {
         let _ = (position, nll);
     }
 
-    /// A window is done. The answer is whether to go on.
+    /// A window is done. The answer is whether to go on. Short windows run together and are reported together.
     fn window(&mut self, progress: &Progress) -> ControlFlow<()> {
         let _ = progress;
         ControlFlow::Continue(())

@@ -1,10 +1,12 @@
 //! Causal attention of new queries over the cache.
 
 use super::cache::{KvCache, KvType, TILE};
+use crate::element::Element;
 use crate::isa::{Isa, Kernel, Level};
 use crate::math;
 use crate::shared::SharedMut;
 use crate::team::Team;
+use pythia_tensor::blocks;
 use std::cell::Cell;
 use std::marker::PhantomData;
 
@@ -52,52 +54,17 @@ impl Attend<'_> {
                 range: (first, n.min(first + QUERIES_PER_TASK)),
                 out,
                 width,
-                element: PhantomData::<()>,
             };
             match shape.ty {
-                KvType::F16 => level.dispatch(head.of::<Half>()),
-                KvType::F32 => level.dispatch(head.of::<Single>()),
+                KvType::F16 => level.dispatch(Over::<blocks::F16>(head, PhantomData)),
+                KvType::F32 => level.dispatch(Over::<f32>(head, PhantomData)),
             }
         });
     }
 }
 
-/// An element of the cache, known when the kernel is compiled: a test per load would cost as much as what it guards.
-trait Element: Copy + Send + Sync + 'static {
-    const BYTES: usize;
-
-    /// # Safety
-    /// 16 readable elements.
-    unsafe fn load<I: Isa>(isa: I, p: *const u8) -> I::F;
-}
-
-#[derive(Clone, Copy)]
-struct Half;
-#[derive(Clone, Copy)]
-struct Single;
-
-impl Element for Half {
-    const BYTES: usize = 2;
-
-    #[inline(always)]
-    unsafe fn load<I: Isa>(isa: I, p: *const u8) -> I::F {
-        // SAFETY: the caller's promise.
-        unsafe { isa.load_f16(p) }
-    }
-}
-
-impl Element for Single {
-    const BYTES: usize = 4;
-
-    #[inline(always)]
-    unsafe fn load<I: Isa>(isa: I, p: *const u8) -> I::F {
-        // SAFETY: the caller's promise.
-        unsafe { isa.load(p.cast()) }
-    }
-}
-
-/// Queries `range` of one head, over a cache of elements `E`.
-struct Head<'a, E> {
+/// Queries `range` of one head.
+struct Head<'a> {
     cache: &'a KvCache,
     sequence: usize,
     head: usize,
@@ -107,39 +74,36 @@ struct Head<'a, E> {
     range: (usize, usize),
     out: SharedMut<'a, f32>,
     width: usize,
-    element: PhantomData<E>,
 }
+
+/// A head over a cache of elements `E`, known when the kernel is compiled: a test per load would cost as much as what it
+/// guards.
+struct Over<'a, E>(Head<'a>, PhantomData<E>);
 
 thread_local! {
     /// Scores; taken and put back, so that no closure stands between a kernel and its features.
     static SCORES: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
-impl<'a> Head<'a, ()> {
-    fn of<E: Element>(self) -> Head<'a, E> {
-        let Self { cache, sequence, head, first_position, queries, stride, range, out, width, .. } = self;
-        Head { cache, sequence, head, first_position, queries, stride, range, out, width, element: PhantomData }
-    }
-}
-
-impl<E: Element> Kernel for Head<'_, E> {
+impl<E: Element> Kernel for Over<'_, E> {
     type Output = ();
 
     /// Per group of queries: how many, tiles of keys at once, sixteens of dimensions at once. Enough sums to hide the
     /// latency of their additions, few enough for the registers; for one query the sums are what there is.
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
+        let head = self.0;
         let mut scores = SCORES.take();
-        let (mut q, end) = self.range;
+        let (mut q, end) = head.range;
         while q < end {
             if I::ATTEND_QUERIES >= 8 && end - q >= 8 {
-                self.queries::<I, 8, 2, 2>(isa, q, &mut scores);
+                head.queries::<I, E, 8, 2, 2>(isa, q, &mut scores);
                 q += 8;
             } else if end - q >= 4 {
-                self.queries::<I, 4, 1, 1>(isa, q, &mut scores);
+                head.queries::<I, E, 4, 1, 1>(isa, q, &mut scores);
                 q += 4;
             } else {
-                self.queries::<I, 1, 4, 4>(isa, q, &mut scores);
+                head.queries::<I, E, 1, 4, 4>(isa, q, &mut scores);
                 q += 1;
             }
         }
@@ -147,10 +111,15 @@ impl<E: Element> Kernel for Head<'_, E> {
     }
 }
 
-impl<E: Element> Head<'_, E> {
+impl Head<'_> {
     /// `Q` queries from `q` on; `K` tiles of keys and `D` sixteens of dimensions at once.
     #[inline(always)]
-    fn queries<I: Isa, const Q: usize, const K: usize, const D: usize>(&self, isa: I, q: usize, scores: &mut Vec<f32>) {
+    fn queries<I: Isa, E: Element, const Q: usize, const K: usize, const D: usize>(
+        &self,
+        isa: I,
+        q: usize,
+        scores: &mut Vec<f32>,
+    ) {
         let head_dim = self.cache.shape.head_dim;
         // Keys seen by the last of the queries, in whole tiles.
         let keys = self.first_position + q + Q;
@@ -158,11 +127,11 @@ impl<E: Element> Head<'_, E> {
         scores.resize(Q * padded, 0.0);
         let mut tile = 0;
         while tile + K <= padded / TILE {
-            self.scores::<I, Q, K>(isa, q, tile, scores, padded);
+            self.scores::<I, E, Q, K>(isa, q, tile, scores, padded);
             tile += K;
         }
         while tile < padded / TILE {
-            self.scores::<I, Q, 1>(isa, q, tile, scores, padded);
+            self.scores::<I, E, Q, 1>(isa, q, tile, scores, padded);
             tile += 1;
         }
         let scale = 1.0 / (head_dim as f32).sqrt();
@@ -176,18 +145,18 @@ impl<E: Element> Head<'_, E> {
         let sixteens = self.cache.shape.padded_dim() / TILE;
         let mut d = 0;
         while d + D <= sixteens {
-            self.values::<I, Q, D>(isa, q, d, scores, padded, &inverse_sums);
+            self.values::<I, E, Q, D>(isa, q, d, scores, padded, &inverse_sums);
             d += D;
         }
         while d < sixteens {
-            self.values::<I, Q, 1>(isa, q, d, scores, padded, &inverse_sums);
+            self.values::<I, E, Q, 1>(isa, q, d, scores, padded, &inverse_sums);
             d += 1;
         }
     }
 
     /// Dot products of `Q` queries with the keys of `K` tiles.
     #[inline(always)]
-    fn scores<I: Isa, const Q: usize, const K: usize>(
+    fn scores<I: Isa, E: Element, const Q: usize, const K: usize>(
         &self,
         isa: I,
         q: usize,
@@ -196,7 +165,7 @@ impl<E: Element> Head<'_, E> {
         padded: usize,
     ) {
         let head_dim = self.cache.shape.head_dim;
-        let tile_bytes = TILE * head_dim * E::BYTES;
+        let tile_bytes = TILE * head_dim * size_of::<E>();
         let keys = &self.cache.keys[self.cache.keys_start(self.sequence, self.head)..][..padded / TILE * tile_bytes];
         let keys = keys[tile * tile_bytes..][..K * tile_bytes].as_ptr();
         let mut queries = [std::ptr::null(); Q];
@@ -208,7 +177,7 @@ impl<E: Element> Head<'_, E> {
             let mut key = [isa.splat(0.0); K];
             for k in 0..K {
                 // SAFETY: the 16 elements of dimension `d` in tile `k` of those behind `keys`.
-                key[k] = unsafe { E::load(isa, keys.add(k * tile_bytes + d * TILE * E::BYTES)) };
+                key[k] = unsafe { E::load(isa, keys.add(k * tile_bytes + d * TILE * size_of::<E>()).cast()) };
             }
             for i in 0..Q {
                 // SAFETY: `head_dim` floats behind each pointer.
@@ -229,7 +198,7 @@ impl<E: Element> Head<'_, E> {
 
     /// Weighted sums of `D` sixteens of the values' dimensions.
     #[inline(always)]
-    fn values<I: Isa, const Q: usize, const D: usize>(
+    fn values<I: Isa, E: Element, const Q: usize, const D: usize>(
         &self,
         isa: I,
         q: usize,
@@ -239,18 +208,18 @@ impl<E: Element> Head<'_, E> {
         inverse_sums: &[f32; Q],
     ) {
         let shape = &self.cache.shape;
-        let row_bytes = shape.padded_dim() * E::BYTES;
+        let row_bytes = shape.padded_dim() * size_of::<E>();
         let seen = self.first_position + q + 1;
         let keys = seen + Q - 1;
         assert!(keys <= padded && weights.len() >= Q * padded && (d + D) * TILE <= shape.padded_dim());
         let values = &self.cache.values[self.cache.values_start(self.sequence, self.head)..][..keys * row_bytes];
-        let values = values[d * TILE * E::BYTES..].as_ptr();
+        let values = values[d * TILE * size_of::<E>()..].as_ptr();
         let mut acc = [[isa.splat(0.0); D]; Q];
         for key in 0..keys {
             let mut value = [isa.splat(0.0); D];
             for n in 0..D {
                 // SAFETY: sixteens `d..d + D` of row `key`.
-                value[n] = unsafe { E::load(isa, values.add(key * row_bytes + n * TILE * E::BYTES)) };
+                value[n] = unsafe { E::load(isa, values.add(key * row_bytes + n * TILE * size_of::<E>()).cast()) };
             }
             // Keys that all queries see, then those that only the later ones do: a weight of 0 would not do for the
             // others, as adding 0 can change the sign of a zero.

@@ -9,7 +9,7 @@ use std::mem::offset_of;
 impl Format for IQ2_XS {
     const SPLIT: bool = true;
     const UNROLL: bool = false;
-    const SIGNED: bool = true;
+    const BITS: u32 = 8;
     const OFFSET: i32 = 0;
 
     type Header<I: Isa> = Sixteens<I>;

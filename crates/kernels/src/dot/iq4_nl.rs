@@ -6,7 +6,7 @@ use pythia_tensor::blocks::{IQ4_NL, LEVELS};
 use std::mem::offset_of;
 
 impl Format for IQ4_NL {
-    const SIGNED: bool = true;
+    const BITS: u32 = 8;
     const OFFSET: i32 = 0;
 
     type Header<I: Isa> = I::F;

@@ -10,7 +10,7 @@ use std::mem::offset_of;
 type Header<I> = (<I as Isa>::F, <I as Isa>::N, <I as Isa>::N);
 
 impl Format for IQ4_XS {
-    const SIGNED: bool = true;
+    const BITS: u32 = 8;
     const OFFSET: i32 = 0;
 
     type Header<I: Isa> = Header<I>;

@@ -6,7 +6,7 @@ use pythia_tensor::blocks::Q8_0;
 use std::mem::offset_of;
 
 impl Format for Q8_0 {
-    const SIGNED: bool = true;
+    const BITS: u32 = 8;
     const OFFSET: i32 = 0;
 
     type Header<I: Isa> = I::F;

@@ -102,10 +102,13 @@ unsafe impl<const VNNI: bool> Isa for Avx2<VNNI> {
         }
         fn max_lane(self, a: [__m256; 2]) -> f32 { max_8(_mm256_max_ps(a[0], a[1])) }
         fn largest_magnitude(self, a: [__m256; 2], b: [__m256; 2]) -> u32 {
-            let sign = _mm256_set1_ps(-0.0);
-            let magnitude = |v| _mm256_castps_si256(_mm256_andnot_ps(sign, v));
-            let larger = |i: usize| _mm256_max_epi32(magnitude(a[i]), magnitude(b[i]));
-            max_8_int(_mm256_max_epi32(larger(0), larger(1)))
+            // As integers: all but the sign.
+            let mask = _mm256_set1_epi32(i32::MAX);
+            let mut largest = _mm256_setzero_si256();
+            for v in [a[0], a[1], b[0], b[1]] {
+                largest = _mm256_max_epi32(largest, _mm256_and_si256(_mm256_castps_si256(v), mask));
+            }
+            max_8_int(largest)
         }
         fn round(self, a: [__m256; 2]) -> [__m256i; 2] { [_mm256_cvtps_epi32(a[0]), _mm256_cvtps_epi32(a[1])] }
         fn to_float(self, a: [__m256i; 2]) -> [__m256; 2] { [_mm256_cvtepi32_ps(a[0]), _mm256_cvtepi32_ps(a[1])] }
@@ -239,7 +242,7 @@ unsafe impl<const VNNI: bool> Isa for Avx2<VNNI> {
         let chain = 1 << steps_that_fit.ilog2().min(3);
         for (first, a) in a.chunks(chain).enumerate() {
             for p in 0..P {
-                // SAFETY: the token proves AVX2; the caller has the steps.
+                // SAFETY: the token proves the features of the `isas!` row; the caller has the steps.
                 unsafe {
                     let mut sums = [[_mm256_setzero_si256(); 2]; M];
                     for (step, a) in a.iter().enumerate() {
@@ -273,7 +276,7 @@ unsafe impl<const VNNI: bool> Isa for Avx2<VNNI> {
     ) -> [[[__m256i; 2]; M]; P] {
         for (step, a) in a.iter().enumerate() {
             for p in 0..P {
-                // SAFETY: the token proves AVX2; the caller has the steps.
+                // SAFETY: the token proves the features of the `isas!` row; the caller has the steps.
                 unsafe {
                     let w = self.load_int(w[p].add(16 * step));
                     for m in 0..M {

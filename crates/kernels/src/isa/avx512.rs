@@ -70,8 +70,8 @@ unsafe impl Isa for Avx512 {
             super::avx2::max_8(_mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a)))
         }
         fn largest_magnitude(self, a: __m512, b: __m512) -> u32 {
-            let magnitude = |v| _mm512_castps_si512(_mm512_abs_ps(v));
-            let largest = _mm512_max_epi32(magnitude(a), magnitude(b));
+            let (a, b) = (_mm512_castps_si512(_mm512_abs_ps(a)), _mm512_castps_si512(_mm512_abs_ps(b)));
+            let largest = _mm512_max_epi32(a, b);
             let half = _mm512_extracti64x4_epi64::<1>(largest);
             super::avx2::max_8_int(_mm256_max_epi32(_mm512_castsi512_si256(largest), half))
         }

@@ -41,10 +41,13 @@ impl<const DOT: bool, const MATRIX: bool> Neon<DOT, MATRIX> {
     }
 
     /// `acc` + the products of two rows of eight in `a` with two in `b`: `a0 b0`, `a0 b1`, `a1 b0`, `a1 b1`.
+    ///
+    /// # Safety
+    /// Only where `MATRIX`, whose token proves SMMLA.
     #[inline(always)]
-    fn smmla(self, acc: int32x4_t, a: int32x4_t, b: int32x4_t) -> int32x4_t {
+    unsafe fn smmla(self, acc: int32x4_t, a: int32x4_t, b: int32x4_t) -> int32x4_t {
         let mut acc = acc;
-        // SAFETY: only called where `MATRIX`, whose token proves SMMLA; otherwise as in `sdot`.
+        // SAFETY: the caller's promise; otherwise as in `sdot`.
         unsafe {
             asm!(
                 ".arch_extension i8mm",
@@ -79,7 +82,7 @@ impl<const DOT: bool, const MATRIX: bool> Neon<DOT, MATRIX> {
                 }
                 continue;
             }
-            // SAFETY: the token proves NEON; the caller has the steps. Reads of `a` are within its rows.
+            // SAFETY: the token proves NEON, and SMMLA where `MATRIX`, which holds here; the caller has the steps.
             unsafe {
                 // Of tokens m and m + 1: rows 2 i and 2 i + 1. The odd half stays empty.
                 let mut squares = [[vdupq_n_s32(0); 8]; M];
@@ -227,11 +230,11 @@ unsafe impl<const DOT: bool, const MATRIX: bool> Isa for Neon<DOT, MATRIX> {
         }
         fn max_lane(self, a: F) -> f32 { vmaxvq_f32(vmaxq_f32(vmaxq_f32(a[0], a[2]), vmaxq_f32(a[1], a[3]))) }
         fn largest_magnitude(self, a: F, b: F) -> u32 {
-            let larger = |i: usize| {
-                let magnitude = |v| vreinterpretq_u32_f32(vabsq_f32(v));
-                vmaxq_u32(magnitude(a[i]), magnitude(b[i]))
-            };
-            vmaxvq_u32(vmaxq_u32(vmaxq_u32(larger(0), larger(1)), vmaxq_u32(larger(2), larger(3))))
+            let mut largest = vdupq_n_u32(0);
+            for v in [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]] {
+                largest = vmaxq_u32(largest, vreinterpretq_u32_f32(vabsq_f32(v)));
+            }
+            vmaxvq_u32(largest)
         }
         fn round(self, a: F) -> N { four!(i => vcvtnq_s32_f32(a[i])) }
         fn to_float(self, a: N) -> F { four!(i => vcvtq_f32_s32(a[i])) }

@@ -155,7 +155,66 @@ impl AllVerbs<'_> {
         let (w, prepared) = unsafe { (isa.load_int(q.cast()), isa.load_int(codes.as_ptr())) };
         push_int(isa, out, isa.dot4_u7(acc, isa.and_int(w, 0x7F7F_7F7F), a));
         push_int(isa, out, isa.add_int(isa.dot4_i8(acc, prepared, a), bias));
+        self.steps(isa, out);
     }
+
+    /// The loop of the integer GEMM: three tokens; codes at random and at their largest.
+    #[inline(always)]
+    fn steps<I: Isa>(&self, isa: I, out: &mut Vec<u32>) {
+        let largest = [[127, 127, 127, 127], [-127, -127, -127, -127], [127, -127, 0, 1]].map(i8_word);
+        let random = self.activations.as_chunks::<4>().0;
+        let mut a = [[0i32; 3]; 8];
+        for (step, a) in a.iter_mut().enumerate() {
+            *a = largest;
+            if step % 4 == 3 {
+                a[2] = i32::from_le_bytes(random[step]);
+            }
+        }
+        let prepare = u32::from_ne_bytes([I::I8_BIAS as u8; 4]);
+        for bits in 1..=8 {
+            let mask = if bits == 8 { u32::MAX } else { 0x0101_0101 * ((1 << bits) - 1) };
+            for random in [false, true] {
+                let mut words = [mask; 128];
+                if random {
+                    for (word, bytes) in words.iter_mut().zip(self.bytes.as_chunks::<4>().0) {
+                        *word = u32::from_le_bytes(*bytes) & mask;
+                    }
+                }
+                let mut stored = [0u32; 128];
+                for (four, stored) in words.as_chunks::<64>().0.iter().zip(stored.as_chunks_mut::<64>().0) {
+                    let mut steps = [isa.splat_int(0); 4];
+                    for (step, words) in steps.iter_mut().zip(four.as_chunks::<16>().0) {
+                        let codes = words.map(|w| if bits == 8 { w ^ prepare } else { w });
+                        // SAFETY: 16 words.
+                        *step = unsafe { isa.load_int(codes.as_ptr()) };
+                    }
+                    // SAFETY: 256 bytes.
+                    unsafe { isa.store_steps(stored.as_mut_ptr(), steps) };
+                }
+                for len in [4, 8] {
+                    // SAFETY: as many steps of 64 bytes as there are rows of `a`.
+                    let sums = unsafe {
+                        let (zero, w) = ([[isa.splat_int(0); 3]], [stored.as_ptr()]);
+                        if bits == 8 {
+                            isa.dot_steps_i8(zero, w, &a[..len])
+                        } else {
+                            isa.dot_steps_u7(zero, w, &a[..len], bits)
+                        }
+                    };
+                    for (m, sum) in sums[0].into_iter().enumerate() {
+                        let total: i32 =
+                            a[..len].iter().flat_map(|a| a[m].to_le_bytes()).map(|a| i32::from(a as i8)).sum();
+                        let bias = if bits == 8 { -I::I8_BIAS * total } else { 0 };
+                        push_int(isa, out, isa.add_int(sum, isa.splat_int(bias)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn i8_word(bytes: [i8; 4]) -> i32 {
+    i32::from_le_bytes(bytes.map(|b| b as u8))
 }
 
 #[inline(always)]

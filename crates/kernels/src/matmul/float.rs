@@ -9,11 +9,11 @@
 mod few;
 mod many;
 
-use super::{LANES, Output, Weights, cut_into_tiles};
+use super::{CACHE_LINE_BYTES, LANES, Lanes, Output, Weights, cut_into_tiles};
+use crate::element::Element;
 use crate::isa::{Isa, Kernel, Level};
 use crate::shared::SharedMut;
 use crate::team::Team;
-use pythia_tensor::blocks;
 use std::ops::Range;
 
 /// A product with checked shapes.
@@ -38,11 +38,6 @@ impl Job<'_> {
         }
     }
 }
-
-/// 16 floats as the kernels load them: never across two cache lines.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C, align(64))]
-struct Lanes([f32; LANES]);
 
 /// Rows of `x` in the order `many` reads them.
 #[derive(Debug, Default)]
@@ -93,31 +88,4 @@ impl Kernel for FloatTile {
     fn run<I: Isa>(self, _: I) -> (usize, usize) {
         I::FLOAT_TILE
     }
-}
-
-/// A float type of a file, or f32 for what was decoded.
-trait Element: Copy {
-    /// 16 elements as f32.
-    ///
-    /// # Safety
-    /// They must be readable.
-    unsafe fn load<I: Isa>(isa: I, p: *const Self) -> I::F;
-}
-
-macro_rules! element {
-    ($($ty:ty, $load:ident;)*) => { $(
-        impl Element for $ty {
-            #[inline(always)]
-            unsafe fn load<I: Isa>(isa: I, p: *const Self) -> I::F {
-                // SAFETY: the caller's promise.
-                unsafe { isa.$load(p.cast()) }
-            }
-        }
-    )* };
-}
-element! {
-    f32, load;
-    blocks::F32, load;
-    blocks::F16, load_f16;
-    blocks::BF16, load_bf16;
 }

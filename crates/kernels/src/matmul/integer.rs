@@ -6,7 +6,7 @@
 mod many;
 mod one;
 
-use super::{LANES, Output, Weights, cut_into_tiles};
+use super::{CACHE_LINE_BYTES, LANES, Lanes, Output, Weights, cut_into_tiles};
 use crate::dot::{Format, UNIT};
 use crate::isa::{Isa, Kernel, Level};
 use crate::quantize::QuantizedRows;

@@ -187,16 +187,20 @@ fn extremes_do_not_saturate() {
                     b[at..at + 2].copy_from_slice(&half::f16::ONE.to_le_bytes());
                 }
             }
-            let x: Vec<f32> = (0..3 * 256).map(|i| if i / 2 % 3 == 0 { -127.0 } else { 127.0 }).collect();
-            let case = Case { ty, rows: 16, cols: 256, data, x, bias: vec![0.0; 16] };
             let mut w = vec![0.0; 16 * 256];
-            ty.decode(&case.data, &mut w);
-            let exact: f32 = w[..256].iter().zip(&case.x).map(|(w, x)| w * x).sum();
-            for level in levels() {
-                let cpu = Cpu::new(1, Some(level)).unwrap();
-                for batch in [1, 3] {
-                    let got = f32::from_bits(case.run(&cpu, Activations::Int8, batch)[0]);
-                    assert!((got - exact).abs() <= exact.abs() * 1e-5, "{ty} {fill:#x} {level}: {got}, want {exact}");
+            ty.decode(&data, &mut w);
+            let mut case = Case { ty, rows: 16, cols: 256, data, x: Vec::new(), bias: vec![0.0; 16] };
+            // Pairs of one sign, and runs as long as any chain of sums.
+            for signs in [[-1.0, -1.0, 1.0, 1.0, 1.0, 1.0], [1.0; 6], [-1.0; 6]] {
+                case.x = (0..3 * 256).map(|i| 127.0 * signs[i % 6]).collect();
+                let exact: f32 = w[..256].iter().zip(&case.x).map(|(w, x)| w * x).sum();
+                for level in levels() {
+                    let cpu = Cpu::new(1, Some(level)).unwrap();
+                    for batch in [1, 3] {
+                        let got = f32::from_bits(case.run(&cpu, Activations::Int8, batch)[0]);
+                        let near = (got - exact).abs() <= exact.abs() * 1e-5;
+                        assert!(near, "{ty} {fill:#x} {signs:?} {level}: {got}, want {exact}");
+                    }
                 }
             }
         }

@@ -9,6 +9,10 @@ use std::time::{Duration, Instant};
 /// Tokens that go through a model in one call at most. More would not be faster, and activations grow with it.
 const BATCH_TOKENS: usize = 512;
 
+/// Windows that share a batch at most. Attention takes each on its own, in a cache of whole tiles: many tiny windows
+/// would cost more time and memory than they save.
+const MAX_SEQUENCES: usize = 32;
+
 /// Tokens for one call of a model: of one window, or all of several windows, each in a sequence of its own.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Batch {
@@ -66,7 +70,7 @@ impl Batching {
     /// For windows of at most so many tokens.
     pub(super) fn new(windows: &[Window]) -> Self {
         let longest = windows.iter().map(|w| run_tokens(w).len()).max().unwrap_or(1);
-        let n_seq = (BATCH_TOKENS / longest).clamp(1, windows.len().max(1));
+        let n_seq = (BATCH_TOKENS / longest).clamp(1, windows.len().clamp(1, MAX_SEQUENCES));
         Self { n_seq, n_batch: BATCH_TOKENS.min(n_seq * longest) }
     }
 

@@ -78,6 +78,10 @@ impl<'de> Visitor<'de> for MergeVisitor {
 
 /// Reads `tokenizer.json`: a byte-level BPE.
 pub(super) fn tokenizer(text: &str) -> Result<Tokenizer, Error> {
+    // A derived reader takes an array of the fields for a structure.
+    if !text.trim_ascii_start().starts_with('{') {
+        return Err(wrong("no JSON object".to_owned()));
+    }
     let Pipeline { version, added_tokens, mut normalizer, pre_tokenizer, decoder, model } =
         serde_json::from_str(text).map_err(|e| wrong(one_line(&e)))?;
     if !normalizer.is_null() {

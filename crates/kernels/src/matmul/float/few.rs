@@ -1,13 +1,11 @@
 //! One row of `x`, or as few as two register tiles take: rows of `W` are read as they lie in the file, several at a
 //! time, and widened on their way into the multiplication.
 
-use super::{Element, Job, LANES};
+use super::{CACHE_LINE_BYTES, Element, Job, LANES};
 use crate::isa::{Isa, Kernel};
 use pythia_tensor::{TensorType, blocks};
 use std::cell::Cell;
 use std::ops::Range;
-
-const CACHE_LINE_BYTES: usize = 64;
 
 pub(super) struct Few<'a> {
     pub(super) job: &'a Job<'a>,
@@ -61,8 +59,9 @@ impl Few<'_> {
                 2 if wide => self.tile::<I, E, 4, 2>(isa, rows, t, column),
                 2 => self.tile::<I, E, 2, 2>(isa, rows, t, column),
                 // More rows of `W`, so that there are enough independent sums.
-                _ if wide => self.tile::<I, E, 8, 1>(isa, rows, t, column),
-                _ => self.tile::<I, E, 4, 1>(isa, rows, t, column),
+                1 if wide => self.tile::<I, E, 8, 1>(isa, rows, t, column),
+                1 => self.tile::<I, E, 4, 1>(isa, rows, t, column),
+                _ => unreachable!("a tile that the ISA does not have"),
             }
         }
     }

@@ -63,7 +63,8 @@ impl Many<'_> {
                     4 if I::FLOAT_TILE.1 >= 4 => self.tile::<I, R, 4>(isa, panel, t, first, sums),
                     3 if I::FLOAT_TILE.1 >= 3 => self.tile::<I, R, 3>(isa, panel, t, first, sums),
                     2 => self.tile::<I, R, 2>(isa, panel, t, first, sums),
-                    _ => self.tile::<I, R, 1>(isa, panel, t, first, sums),
+                    1 => self.tile::<I, R, 1>(isa, panel, t, first, sums),
+                    _ => unreachable!("a tile that the ISA does not have"),
                 }
             }
         }

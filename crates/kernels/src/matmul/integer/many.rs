@@ -5,7 +5,7 @@
 //! instruction against 4 activations of one row of `x`, the same for all lanes. Lane = row of `W`, so nothing is ever
 //! summed across lanes.
 
-use super::{Corrections, Job, LANES, groups_per_unit, sixteen_rows};
+use super::{Corrections, Job, LANES, Lanes, groups_per_unit, sixteen_rows};
 use crate::dot::{Column, Format, UNIT, for_each_unit};
 use crate::isa::{Isa, Kernel};
 use std::cell::Cell;
@@ -37,10 +37,6 @@ struct Panel {
 #[derive(Clone, Copy, Default)]
 #[repr(C, align(64))]
 struct Step([u32; LANES]);
-
-#[derive(Clone, Copy, Default)]
-#[repr(C, align(64))]
-struct Lanes([f32; LANES]);
 
 thread_local! {
     /// Taken and put back rather than borrowed in a closure: a closure would be compiled without the ISA's features.
@@ -125,7 +121,8 @@ impl<T: Format> Many<'_, T> {
                 4 if I::GEMM_TILE.1 >= 4 => self.tile::<I, P, 4>(isa, panels, first, column),
                 3 if I::GEMM_TILE.1 >= 3 => self.tile::<I, P, 3>(isa, panels, first, column),
                 2 => self.tile::<I, P, 2>(isa, panels, first, column),
-                _ => self.tile::<I, P, 1>(isa, panels, first, column),
+                1 => self.tile::<I, P, 1>(isa, panels, first, column),
+                _ => unreachable!("a tile that the ISA does not have"),
             }
         }
     }
@@ -133,6 +130,7 @@ impl<T: Format> Many<'_, T> {
     /// `M` rows of `x` from `first` on times `P` panels. The loop order is the numeric contract: groups ascending.
     #[inline(always)]
     fn tile<I: Isa, const P: usize, const M: usize>(&self, isa: I, panels: [&Panel; P], first: usize, column: usize) {
+        const { assert!(T::SIGNED || T::BITS <= 7) }
         let units = self.job.x.cols / UNIT;
         let groups = units * groups_per_unit::<T>();
         let steps_per_group = STEPS / groups_per_unit::<T>();

@@ -1,12 +1,10 @@
 //! One row of `x`: 16 rows of `W` side by side, each lane of the accumulator one of them.
 
-use super::{Corrections, Job, LANES, groups_per_unit, sixteen_rows};
+use super::{CACHE_LINE_BYTES, Corrections, Job, LANES, groups_per_unit, sixteen_rows};
 use crate::dot::{Column, Format, UNIT, for_each_unit};
 use crate::isa::{Isa, Kernel};
 use std::marker::PhantomData;
 use std::ops::Range;
-
-const CACHE_LINE_BYTES: usize = 64;
 
 pub(super) struct One<'a, T> {
     pub(super) job: &'a Job<'a>,

@@ -1,11 +1,12 @@
-//! Products, attention and norms of the 410m shape, on the best ISA (or `PYTHIA_ISA`) and all processors.
+//! Products, attention, norms and likelihoods of the 410m shape, on the best ISA (or `PYTHIA_ISA`) and all processors.
 //!
 //! What it shows: `one` is the matrix-vector product of generation and should move its bytes at memory speed; `many`
 //! is the prompt's product over 512 rows and should approach the int8 rate that `pythia-run bench` measures.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pythia_kernels::{
-    Activations, Append, Attend, Cpu, KvCache, KvShape, KvType, LayerNorm, Matmul, RopeTable, Then, Weights, Workspace,
+    Activations, Append, Attend, Cpu, KvCache, KvShape, KvType, LayerNorm, LogLikelihood, Matmul, RopeTable, Then,
+    Weights, Workspace,
 };
 use pythia_tensor::TensorType;
 
@@ -81,5 +82,26 @@ fn norms(c: &mut Criterion) {
     group.bench_function("log_sum_exp of 50304", |b| b.iter(|| cpu.log_sum_exp(&logits)));
 }
 
-criterion_group!(benches, products, attention, norms);
+/// The output matrix and log-sum-exp of the scored half of a window.
+fn likelihoods(c: &mut Criterion) {
+    let cpu = Cpu::new(0, None).expect("an ISA of this CPU");
+    let (ty, rows, cols, n) = (TensorType::Q6_K, 50_304, WIDTH, TOKENS / 2);
+    let mut data = vec![0; rows * ty.row_bytes(cols).expect("whole blocks")];
+    ty.encode(&noise(rows * cols), &mut data);
+    let x = noise(n * cols);
+    let targets: Vec<u32> = (0..n as u32).map(|i| i * 190).collect();
+    let (mut out, mut workspace) = (vec![f64::NAN; n], Workspace::default());
+    let mut group = c.benchmark_group("log_likelihood");
+    group.throughput(Throughput::Elements((2 * n * rows * cols) as u64)); // operations
+    group.bench_function(BenchmarkId::from_parameter(format!("{n} of {rows}")), |b| {
+        b.iter(|| {
+            let weights = Weights { ty, rows, cols, data: &data };
+            let (x, targets, activations, out) = (&x[..], &targets[..], Activations::Int8, &mut out[..]);
+            cpu.log_likelihood(LogLikelihood { weights, x, targets, activations, out }, &mut workspace);
+        });
+    });
+    assert!(out.iter().all(|y| y.is_finite()), "every row was scored");
+}
+
+criterion_group!(benches, products, attention, norms, likelihoods);
 criterion_main!(benches);

@@ -179,41 +179,22 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
         }
     }
     /// `acc[p][m]` plus the products of `a.len()` steps (a multiple of 4) at `w[p]` with `a[..][m]`. Codes are in
-    /// `0..1 << bits`, at most 7.
+    /// `0..1 << bits`, at most 7, or prepared signed ones where `bits` is 8.
     #[inline(always)]
-    unsafe fn dot_steps_u7<const P: usize, const M: usize>(
+    unsafe fn dot_steps<const P: usize, const M: usize>(
         self,
         mut acc: [[Self::N; M]; P],
         w: [*const u32; P],
         a: &[[i32; M]],
         bits: u32,
     ) -> [[Self::N; M]; P] {
-        let _ = bits;
         for (step, a) in a.iter().enumerate() {
             for p in 0..P {
                 // SAFETY: the caller's promise.
                 let w = unsafe { self.load_int(w[p].add(16 * step)) };
                 for m in 0..M {
-                    acc[p][m] = self.dot4_u7(acc[p][m], w, a[m]);
-                }
-            }
-        }
-        acc
-    }
-    /// The same for prepared signed codes.
-    #[inline(always)]
-    unsafe fn dot_steps_i8<const P: usize, const M: usize>(
-        self,
-        mut acc: [[Self::N; M]; P],
-        w: [*const u32; P],
-        a: &[[i32; M]],
-    ) -> [[Self::N; M]; P] {
-        for (step, a) in a.iter().enumerate() {
-            for p in 0..P {
-                // SAFETY: the caller's promise.
-                let w = unsafe { self.load_int(w[p].add(16 * step)) };
-                for m in 0..M {
-                    acc[p][m] = self.dot4_i8(acc[p][m], w, a[m]);
+                    acc[p][m] =
+                        if bits == 8 { self.dot4_i8(acc[p][m], w, a[m]) } else { self.dot4_u7(acc[p][m], w, a[m]) };
                 }
             }
         }

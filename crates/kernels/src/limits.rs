@@ -59,31 +59,28 @@ impl Kernel for Sum<'_> {
 /// Integer operations (a multiply and an add count as two) per second of the products' innermost loop with 4-bit codes,
 /// operands in the first cache, on all threads of `cpu`: the best of several passes.
 pub fn int8_rate(cpu: &Cpu) -> f64 {
-    const ROUNDS: usize = 100_000;
-    let vectors = AtomicUsize::new(0);
-    let seconds = best_seconds(|| {
-        vectors.store(0, Ordering::Relaxed);
-        cpu.team().run(cpu.threads(), &|_| {
-            vectors.fetch_add(cpu.level().dispatch(DotRounds(ROUNDS)), Ordering::Relaxed);
-        });
-    });
-    (2 * 64 * vectors.into_inner()) as f64 / seconds
+    (2 * 64) as f64 * vectors_per_second(cpu, DotRounds(100_000))
 }
 
 /// Float operations (a fused multiply-add counts as two) per second with operands in registers, on all threads of `cpu`:
 /// the best of several passes.
 pub fn f32_rate(cpu: &Cpu) -> f64 {
-    const ROUNDS: usize = 2_000_000;
+    (2 * LANES) as f64 * vectors_per_second(cpu, FmaRounds(2_000_000))
+}
+
+/// Of a kernel that returns how many vectors it worked on.
+fn vectors_per_second(cpu: &Cpu, rounds: impl Kernel<Output = usize> + Copy + Sync) -> f64 {
     let vectors = AtomicUsize::new(0);
     let seconds = best_seconds(|| {
         vectors.store(0, Ordering::Relaxed);
         cpu.team().run(cpu.threads(), &|_| {
-            vectors.fetch_add(cpu.level().dispatch(FmaRounds(ROUNDS)), Ordering::Relaxed);
+            vectors.fetch_add(cpu.level().dispatch(rounds), Ordering::Relaxed);
         });
     });
-    (2 * LANES * vectors.into_inner()) as f64 / seconds
+    vectors.into_inner() as f64 / seconds
 }
 
+#[derive(Clone, Copy)]
 struct FmaRounds(usize);
 
 impl Kernel for FmaRounds {
@@ -125,6 +122,7 @@ fn chains<I: Isa, const N: usize>(isa: I, rounds: usize) -> usize {
     N * rounds
 }
 
+#[derive(Clone, Copy)]
 struct DotRounds(usize);
 
 impl Kernel for DotRounds {
@@ -156,7 +154,7 @@ fn dots<I: Isa, const P: usize, const M: usize>(isa: I, rounds: usize) -> usize 
             w[p] = codes[p].as_ptr();
         }
         // SAFETY: 8 steps of 64 bytes for 8 of activations.
-        acc = unsafe { isa.dot_steps_u7(acc, w, activations, 4) };
+        acc = unsafe { isa.dot_steps(acc, w, activations, 4) };
     }
     let mut total = isa.splat_int(0);
     for acc in acc.as_flattened() {

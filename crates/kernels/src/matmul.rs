@@ -12,7 +12,7 @@ mod likelihood;
 mod tests;
 
 use crate::dot::Format;
-use crate::isa::{Isa, Level};
+use crate::isa::{Isa, Kernel, Level};
 use crate::math;
 use crate::quantize::QuantizedRows;
 use crate::shared::SharedMut;
@@ -146,6 +146,24 @@ impl Matmul<'_> {
 
 /// Tile sizes that the kernels for many rows are compiled for.
 const TILE_SIZES: [usize; 5] = [6, 4, 3, 2, 1];
+
+/// Asks an ISA for its register tiles.
+struct RegisterTiles;
+
+/// The answer: [`Isa::GEMM_TILE`] and [`Isa::FLOAT_TILE`].
+struct TilesOfIsa {
+    integer: (usize, usize),
+    float: (usize, usize),
+}
+
+impl Kernel for RegisterTiles {
+    type Output = TilesOfIsa;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) -> TilesOfIsa {
+        TilesOfIsa { integer: I::GEMM_TILE, float: I::FLOAT_TILE }
+    }
+}
 
 /// Cuts `n` rows into tiles of at most `largest`: first row and number of rows of each.
 fn cut_into_tiles(n: usize, largest: usize, tiles: &mut Vec<(usize, usize)>) {

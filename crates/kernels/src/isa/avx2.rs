@@ -223,23 +223,20 @@ unsafe impl<const VNNI: bool> Isa for Avx2<VNNI> {
         [v; 8]
     }
 
-    /// Products of small codes are summed in 16 bits as long as they fit, which saves an instruction and half of the
-    /// multiplications.
+    /// Without VNNI, products of unsigned codes are summed in 16 bits as long as they fit, which saves an instruction and
+    /// half of the multiplications.
     #[inline(always)]
-    unsafe fn dot_steps_u7<const P: usize, const M: usize>(
+    unsafe fn dot_steps<const P: usize, const M: usize>(
         self,
         mut acc: [[[__m256i; 2]; M]; P],
         w: [*const u32; P],
         a: &[[i32; M]],
         bits: u32,
     ) -> [[[__m256i; 2]; M]; P] {
-        if VNNI {
-            // SAFETY: the caller's promise. Unsigned codes are what prepared ones are.
-            return unsafe { self.dot_steps_i8(acc, w, a) };
-        }
-        // A step adds at most 2 * (2^bits - 1) * 127 to a sum.
-        let steps_that_fit = i16::MAX as usize / (2 * ((1 << bits) - 1) * 127);
-        let chain = 1 << steps_that_fit.ilog2().min(3);
+        // With VNNI, unsigned codes are what prepared ones are. Else a step adds at most 2 * (2^bits - 1) * 127 to a sum.
+        let direct = VNNI || bits == 8;
+        let steps_that_fit = i16::MAX as usize / (2 * ((1 << bits.min(7)) - 1) * 127);
+        let chain = if direct { 1 } else { 1 << steps_that_fit.ilog2().min(3) };
         for (first, a) in a.chunks(chain).enumerate() {
             for p in 0..P {
                 // SAFETY: the token proves the features of the `isas!` row; the caller has the steps.
@@ -250,39 +247,19 @@ unsafe impl<const VNNI: bool> Isa for Avx2<VNNI> {
                         for m in 0..M {
                             let a = _mm256_set1_epi32(a[m]);
                             for i in 0..2 {
-                                let products = _mm256_maddubs_epi16(w[i], a);
-                                sums[m][i] = pinned(_mm256_add_epi16(sums[m][i], products));
+                                if direct {
+                                    acc[p][m][i] = pinned(dot_signed::<VNNI>(acc[p][m][i], w[i], a));
+                                } else {
+                                    let products = _mm256_maddubs_epi16(w[i], a);
+                                    sums[m][i] = pinned(_mm256_add_epi16(sums[m][i], products));
+                                }
                             }
                         }
                     }
-                    for m in 0..M {
+                    for m in 0..if direct { 0 } else { M } {
                         for i in 0..2 {
                             let sum = _mm256_madd_epi16(sums[m][i], _mm256_set1_epi16(1));
                             acc[p][m][i] = _mm256_add_epi32(acc[p][m][i], sum);
-                        }
-                    }
-                }
-            }
-        }
-        acc
-    }
-
-    #[inline(always)]
-    unsafe fn dot_steps_i8<const P: usize, const M: usize>(
-        self,
-        mut acc: [[[__m256i; 2]; M]; P],
-        w: [*const u32; P],
-        a: &[[i32; M]],
-    ) -> [[[__m256i; 2]; M]; P] {
-        for (step, a) in a.iter().enumerate() {
-            for p in 0..P {
-                // SAFETY: the token proves the features of the `isas!` row; the caller has the steps.
-                unsafe {
-                    let w = self.load_int(w[p].add(16 * step));
-                    for m in 0..M {
-                        let a = _mm256_set1_epi32(a[m]);
-                        for i in 0..2 {
-                            acc[p][m][i] = pinned(dot_signed::<VNNI>(acc[p][m][i], w[i], a));
                         }
                     }
                 }

@@ -58,62 +58,6 @@ impl<const DOT: bool, const MATRIX: bool> Neon<DOT, MATRIX> {
         }
         acc
     }
-
-    /// The body of both `dot_steps`. With SMMLA, a register of the panel has 8 codes of two rows, and one of
-    /// activations the same of two tokens.
-    ///
-    /// # Safety
-    /// As for `dot_steps`.
-    #[inline(always)]
-    unsafe fn steps<const P: usize, const M: usize>(
-        self,
-        mut acc: [[N; M]; P],
-        w: [*const u32; P],
-        a: &[[i32; M]],
-    ) -> [[N; M]; P] {
-        for p in 0..P {
-            if !MATRIX {
-                for (step, a) in a.iter().enumerate() {
-                    // SAFETY: the caller's promise.
-                    let w = unsafe { self.load_int(w[p].add(16 * step)) };
-                    for m in 0..M {
-                        acc[p][m] = self.dot4_i8(acc[p][m], w, a[m]);
-                    }
-                }
-                continue;
-            }
-            // SAFETY: the token proves NEON, and SMMLA where `MATRIX`, which holds here; the caller has the steps.
-            unsafe {
-                // Of tokens m and m + 1: rows 2 i and 2 i + 1. The odd half stays empty.
-                let mut squares = [[vdupq_n_s32(0); 8]; M];
-                for (two, a) in a.as_chunks::<2>().0.iter().enumerate() {
-                    let mut rows = [vdupq_n_s32(0); 8];
-                    for i in 0..8 {
-                        rows[i] = vld1q_s32(w[p].add(32 * two + 4 * i).cast());
-                    }
-                    for m in (0..M).step_by(2) {
-                        let next = (m + 1).min(M - 1);
-                        let tokens = [a[0][m], a[1][m], a[0][next], a[1][next]];
-                        let tokens = vld1q_s32(tokens.as_ptr());
-                        for i in 0..8 {
-                            squares[m][i] = self.smmla(squares[m][i], tokens, rows[i]);
-                        }
-                    }
-                }
-                for m in (0..M).step_by(2) {
-                    for i in 0..4 {
-                        let [low, high] = [squares[m][2 * i], squares[m][2 * i + 1]].map(|q| vreinterpretq_s64_s32(q));
-                        acc[p][m][i] = vaddq_s32(acc[p][m][i], vreinterpretq_s32_s64(vzip1q_s64(low, high)));
-                        if m + 1 < M {
-                            let second = vreinterpretq_s32_s64(vzip2q_s64(low, high));
-                            acc[p][m + 1][i] = vaddq_s32(acc[p][m + 1][i], second);
-                        }
-                    }
-                }
-            }
-        }
-        acc
-    }
 }
 
 /// The same operation on each of four registers.
@@ -341,26 +285,56 @@ unsafe impl<const DOT: bool, const MATRIX: bool> Isa for Neon<DOT, MATRIX> {
         }
     }
 
+    /// With SMMLA, a register of the panel has 8 codes of two rows, and one of activations the same of two tokens.
     #[inline(always)]
-    unsafe fn dot_steps_u7<const P: usize, const M: usize>(
+    unsafe fn dot_steps<const P: usize, const M: usize>(
         self,
-        acc: [[N; M]; P],
+        mut acc: [[N; M]; P],
         w: [*const u32; P],
         a: &[[i32; M]],
         _bits: u32,
     ) -> [[N; M]; P] {
-        // SAFETY: the caller's promise.
-        unsafe { self.steps(acc, w, a) }
-    }
-
-    #[inline(always)]
-    unsafe fn dot_steps_i8<const P: usize, const M: usize>(
-        self,
-        acc: [[N; M]; P],
-        w: [*const u32; P],
-        a: &[[i32; M]],
-    ) -> [[N; M]; P] {
-        // SAFETY: the caller's promise.
-        unsafe { self.steps(acc, w, a) }
+        for p in 0..P {
+            if !MATRIX {
+                for (step, a) in a.iter().enumerate() {
+                    // SAFETY: the caller's promise.
+                    let w = unsafe { self.load_int(w[p].add(16 * step)) };
+                    for m in 0..M {
+                        acc[p][m] = self.dot4_i8(acc[p][m], w, a[m]);
+                    }
+                }
+                continue;
+            }
+            // SAFETY: the token proves NEON, and SMMLA where `MATRIX`, which holds here; the caller has the steps.
+            unsafe {
+                // Of tokens m and m + 1: rows 2 i and 2 i + 1. The odd half stays empty.
+                let mut squares = [[vdupq_n_s32(0); 8]; M];
+                for (two, a) in a.as_chunks::<2>().0.iter().enumerate() {
+                    let mut rows = [vdupq_n_s32(0); 8];
+                    for i in 0..8 {
+                        rows[i] = vld1q_s32(w[p].add(32 * two + 4 * i).cast());
+                    }
+                    for m in (0..M).step_by(2) {
+                        let next = (m + 1).min(M - 1);
+                        let tokens = [a[0][m], a[1][m], a[0][next], a[1][next]];
+                        let tokens = vld1q_s32(tokens.as_ptr());
+                        for i in 0..8 {
+                            squares[m][i] = self.smmla(squares[m][i], tokens, rows[i]);
+                        }
+                    }
+                }
+                for m in (0..M).step_by(2) {
+                    for i in 0..4 {
+                        let [low, high] = [squares[m][2 * i], squares[m][2 * i + 1]].map(|q| vreinterpretq_s64_s32(q));
+                        acc[p][m][i] = vaddq_s32(acc[p][m][i], vreinterpretq_s32_s64(vzip1q_s64(low, high)));
+                        if m + 1 < M {
+                            let second = vreinterpretq_s32_s64(vzip2q_s64(low, high));
+                            acc[p][m + 1][i] = vaddq_s32(acc[p][m + 1][i], second);
+                        }
+                    }
+                }
+            }
+        }
+        acc
     }
 }

@@ -193,14 +193,7 @@ impl AllVerbs<'_> {
                 }
                 for len in [4, 8] {
                     // SAFETY: as many steps of 64 bytes as there are rows of `a`.
-                    let sums = unsafe {
-                        let (zero, w) = ([[isa.splat_int(0); 3]], [stored.as_ptr()]);
-                        if bits == 8 {
-                            isa.dot_steps_i8(zero, w, &a[..len])
-                        } else {
-                            isa.dot_steps_u7(zero, w, &a[..len], bits)
-                        }
-                    };
+                    let sums = unsafe { isa.dot_steps([[isa.splat_int(0); 3]], [stored.as_ptr()], &a[..len], bits) };
                     for (m, sum) in sums[0].into_iter().enumerate() {
                         let total: i32 =
                             a[..len].iter().flat_map(|a| a[m].to_le_bytes()).map(|a| i32::from(a as i8)).sum();

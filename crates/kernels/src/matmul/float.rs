@@ -9,9 +9,9 @@
 mod few;
 mod many;
 
-use super::{CACHE_LINE_BYTES, LANES, Lanes, Output, Weights, cut_into_tiles};
+use super::{CACHE_LINE_BYTES, LANES, Lanes, Output, RegisterTiles, Weights, cut_into_tiles};
 use crate::element::Element;
-use crate::isa::{Isa, Kernel, Level};
+use crate::isa::Level;
 use crate::shared::SharedMut;
 use crate::team::Team;
 use std::ops::Range;
@@ -51,7 +51,7 @@ pub(super) struct Tiles {
 impl Tiles {
     /// Cuts `x` into tiles, and packs them unless they are few.
     pub(super) fn prepare(&mut self, team: &Team, level: Level, x: &[f32], cols: usize) {
-        cut_into_tiles(x.len() / cols, level.dispatch(FloatTile).1, &mut self.tiles);
+        cut_into_tiles(x.len() / cols, level.dispatch(RegisterTiles).float.1, &mut self.tiles);
         if !self.are_few() {
             self.pack(team, x, cols);
         }
@@ -76,16 +76,5 @@ impl Tiles {
                 }
             }
         });
-    }
-}
-
-struct FloatTile;
-
-impl Kernel for FloatTile {
-    type Output = (usize, usize);
-
-    #[inline(always)]
-    fn run<I: Isa>(self, _: I) -> (usize, usize) {
-        I::FLOAT_TILE
     }
 }

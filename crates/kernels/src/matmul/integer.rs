@@ -6,7 +6,7 @@
 mod many;
 mod one;
 
-use super::{CACHE_LINE_BYTES, LANES, Lanes, Output, Weights, cut_into_tiles};
+use super::{CACHE_LINE_BYTES, LANES, Lanes, Output, RegisterTiles, Weights, cut_into_tiles};
 use crate::dot::{Format, UNIT};
 use crate::isa::{Isa, Kernel, Level};
 use crate::quantize::QuantizedRows;
@@ -42,7 +42,7 @@ impl Product {
 impl Job<'_> {
     pub(super) fn run(&self, product: &Product, team: &Team, level: Level, corrections: &mut Corrections) {
         (product.prepare)(corrections, team, level, self.x);
-        let grain = if self.x.len() == 1 { LANES } else { level.dispatch(GemmTile).0 * LANES };
+        let grain = if self.x.len() == 1 { LANES } else { level.dispatch(RegisterTiles).integer.0 * LANES };
         team.run_ranges(self.weights.rows, grain, &|range| (product.rows)(self, level, corrections, range));
     }
 
@@ -76,7 +76,7 @@ pub(super) struct Corrections {
 impl Corrections {
     fn fill<T: Format>(&mut self, team: &Team, level: Level, x: &QuantizedRows) {
         let n = x.len();
-        cut_into_tiles(n, level.dispatch(GemmTile).1, &mut self.tiles);
+        cut_into_tiles(n, level.dispatch(RegisterTiles).integer.1, &mut self.tiles);
         let units = n * x.cols / UNIT;
         let groups = units * groups_per_unit::<T>();
         self.codes.resize(units * (UNIT / 4), 0);
@@ -144,17 +144,6 @@ impl Tile<'_> {
                 self.sums[g * size + m] = scales[unit] * sum as f32;
             }
         }
-    }
-}
-
-struct GemmTile;
-
-impl Kernel for GemmTile {
-    type Output = (usize, usize);
-
-    #[inline(always)]
-    fn run<I: Isa>(self, _: I) -> (usize, usize) {
-        I::GEMM_TILE
     }
 }
 

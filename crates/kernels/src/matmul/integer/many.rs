@@ -130,7 +130,7 @@ impl<T: Format> Many<'_, T> {
     /// `M` rows of `x` from `first` on times `P` panels. The loop order is the numeric contract: groups ascending.
     #[inline(always)]
     fn tile<I: Isa, const P: usize, const M: usize>(&self, isa: I, panels: [&Panel; P], first: usize, column: usize) {
-        const { assert!(T::SIGNED || T::BITS <= 7) }
+        const { assert!(T::BITS <= 8) }
         let units = self.job.x.cols / UNIT;
         let groups = units * groups_per_unit::<T>();
         let steps_per_group = STEPS / groups_per_unit::<T>();
@@ -160,9 +160,7 @@ impl<T: Format> Many<'_, T> {
             }
             let codes = &codes[steps];
             // SAFETY: every panel has as many steps of 64 bytes as there are codes.
-            dot = unsafe {
-                if T::SIGNED { isa.dot_steps_i8(dot, w, codes) } else { isa.dot_steps_u7(dot, w, codes, T::BITS) }
-            };
+            dot = unsafe { isa.dot_steps(dot, w, codes, T::BITS) };
             let scale = scales[g / groups_per_unit::<T>()];
             for p in 0..P {
                 // SAFETY: 16 floats.

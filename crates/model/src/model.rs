@@ -10,13 +10,14 @@ use pythia_gguf::schema::gptneox::{self, Hparams};
 use pythia_gguf::{AnyType, Gguf, TensorInfo};
 use pythia_kernels::Cpu;
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Weights in mapped files and the processor that runs them. Opening reads the headers only; weights are paged in as
 /// they are used.
 pub struct Model {
     hparams: Hparams,
     gguf: Gguf,
+    paths: Vec<PathBuf>,
     options: Options,
     pub(crate) backend: CpuBackend,
     pub(crate) weights: GptNeoX<CpuBackend>,
@@ -43,14 +44,14 @@ impl Model {
             tensors.insert(info.name.as_str(), tensor);
         }
         let cpu = Cpu::new(options.threads, options.isa)?;
-        let maps = files.into_iter().map(|file| file.map).collect();
+        let (paths, maps) = files.into_iter().map(|file| (file.path, file.map)).unzip();
         let backend = CpuBackend::new(cpu, maps, options.activations);
         let find = |name: &str| {
             let unbound = || Error::Tensor { path: path.to_owned(), name: name.to_owned(), problem: "missing".into() };
             tensors.get(name).cloned().ok_or_else(unbound)
         };
         let weights = GptNeoX::load(&backend, &hparams, options.gelu, find)?;
-        Ok(Self { hparams, gguf, options: options.clone(), backend, weights })
+        Ok(Self { hparams, gguf, paths, options: options.clone(), backend, weights })
     }
 
     /// Its dimensions.
@@ -61,6 +62,11 @@ impl Model {
     /// Its metadata and tensor table.
     pub fn gguf(&self) -> &Gguf {
         &self.gguf
+    }
+
+    /// Its files: one unless it is split.
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.paths
     }
 
     /// Size of its files together.

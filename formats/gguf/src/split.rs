@@ -84,7 +84,11 @@ mod tests {
     use super::*;
     use crate::value::Value;
 
-    fn split(no: impl Into<Value>, count: impl Into<Value>, tensors: impl Into<Value>) -> Result<Option<Split>, String> {
+    fn split(
+        no: impl Into<Value>,
+        count: impl Into<Value>,
+        tensors: impl Into<Value>,
+    ) -> Result<Option<Split>, String> {
         let mut metadata = Metadata::new();
         metadata.insert(keys::SPLIT_NO, no);
         metadata.insert(keys::SPLIT_COUNT, count);

@@ -62,8 +62,7 @@ impl Merge {
         let Some(first) = self.split else { return Err(Error::header("a second file", "a model in one file")) };
         let as_in_first = |wanted: String| format!("{wanted}, as in the first part");
         let split = Split::of(&part.metadata)?;
-        let split =
-            split.ok_or_else(|| Error::missing_key(keys::SPLIT_COUNT, as_in_first(first.count.to_string())))?;
+        let split = split.ok_or_else(|| Error::missing_key(keys::SPLIT_COUNT, as_in_first(first.count.to_string())))?;
         if split.count != first.count {
             let wanted = as_in_first(first.count.to_string());
             return Err(Error::key(keys::SPLIT_COUNT, split.count.to_string(), wanted));
@@ -230,7 +229,11 @@ mod tests {
         };
         let cases = [
             ("count", vec![part(0, 3, 3, &["a"]), part(1, 4, 3, &["b"])], "'split.count': found 4, wanted 3, as in"),
-            ("number", vec![part(0, 3, 3, &["a"]), part(2, 3, 3, &["b"])], "'split.no': found 2, wanted 1, by the name"),
+            (
+                "number",
+                vec![part(0, 3, 3, &["a"]), part(2, 3, 3, &["b"])],
+                "'split.no': found 2, wanted 1, by the name",
+            ),
             ("first again", vec![part(0, 3, 3, &["a"]), part(0, 3, 3, &["a"])], "'split.no': found 0, wanted 1"),
             ("tensors", vec![part(0, 3, 3, &["a"]), part(1, 3, 4, &["b"])], "'split.tensors.count': found 4, wanted 3"),
             ("twice", vec![part(0, 3, 3, &["a"]), part(1, 3, 3, &["a"])], "tensor 'a': found a tensor that an earlier"),

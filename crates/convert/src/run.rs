@@ -352,12 +352,48 @@ fn check_values(tensor: &PlannedTensor, values: &[f32]) -> Result<(), Error> {
 mod tests {
     use super::*;
     use crate::SourceTensor;
+    use std::path::Path;
 
     fn tensor(source: TensorType, types: &[TensorType]) -> PlannedTensor {
         let shape = vec![1, 256];
         let source = SourceTensor { name: "w".into(), ty: source, shape: shape.clone(), order: None };
         let encodings = types.iter().map(|&ty| Encoding { ty, places: vec![] }).collect();
         PlannedTensor { name: "w".into(), shape, source, importance: None, encodings }
+    }
+
+    /// A split model of three files that lack only their names in `folder`.
+    fn complete(folder: &Path) -> Complete {
+        let file = |no: u8| {
+            let path = folder.join(format!("m{no}"));
+            let file = AtomicFile::create(&path, 0).unwrap();
+            file.write_at(b"new", 0).unwrap();
+            (CompleteFile { file, sidecar: None }, WrittenFile { path, n_bytes: 3, sha256: None })
+        };
+        let (files, written) = (1..=3).map(file).unzip();
+        Complete { files, written: Written { level: Level::F16, files: written, worker_seconds: 0.0 } }
+    }
+
+    #[test]
+    fn a_split_model_is_never_half_old_and_half_new() {
+        use std::fs::{create_dir, read, remove_dir, write};
+        let dir = tempfile::tempdir().unwrap();
+        let path = |no: u8| dir.path().join(format!("m{no}"));
+        // A folder refuses the second of the names to be given. The first file, by which the model is opened, has none then.
+        let model = complete(dir.path());
+        create_dir(path(2)).unwrap();
+        model.commit(false).unwrap_err();
+        assert!(path(3).exists() && !path(1).exists());
+
+        // An older model loses its first file before any other is replaced.
+        [1, 3].into_iter().for_each(|no| write(path(no), "old").unwrap());
+        complete(dir.path()).commit(true).unwrap_err();
+        assert!(read(path(3)).unwrap() == b"new" && !path(1).exists());
+
+        remove_dir(path(2)).unwrap();
+        [1, 2].into_iter().for_each(|no| write(path(no), "old").unwrap());
+        let written = complete(dir.path()).commit(true).unwrap();
+        assert_eq!(written.n_bytes(), 9);
+        assert!([1, 2, 3].iter().all(|&no| read(path(no)).unwrap() == b"new"));
     }
 
     #[test]

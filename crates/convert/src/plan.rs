@@ -264,7 +264,7 @@ impl Draft<'_> {
         let layout = Layout::new(&metadata, tensors.collect())?;
         let layouts = layout.split(&metadata, &request.limits);
         let layouts = layouts.map_err(|e| Error::Request(format!("{}: cannot be split: {e}", path.display())))?;
-        let file = FilePlan { level, metadata, shards: shards(path, layouts), choices };
+        let file = FilePlan { level, metadata, shards: shards(path, layouts)?, choices };
         if request.strict { file.check_strict().map(|()| file) } else { Ok(file) }
     }
 
@@ -337,15 +337,17 @@ impl Draft<'_> {
 }
 
 /// Names for the files of a model that was asked for as `path`.
-fn shards(path: &Path, layouts: Vec<Layout>) -> Vec<Shard> {
+fn shards(path: &Path, layouts: Vec<Layout>) -> Result<Vec<Shard>, Error> {
     let count = layouts.len() as u32;
     if count == 1 {
-        return layouts.into_iter().map(|layout| Shard { path: path.to_owned(), layout }).collect();
+        return Ok(layouts.into_iter().map(|layout| Shard { path: path.to_owned(), layout }).collect());
     }
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let prefix = name.strip_suffix(".gguf").unwrap_or(&name);
+    // Whoever opens the first file makes the names of the others out of its own.
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.ok_or_else(|| Error::Request(format!("{}: cannot be split: not UTF-8", path.display())))?;
+    let prefix = name.strip_suffix(".gguf").unwrap_or(name);
     let shard = |(layout, no)| Shard { path: path.with_file_name(shard_name(prefix, no, count)), layout };
-    layouts.into_iter().zip(0..).map(shard).collect()
+    Ok(layouts.into_iter().zip(0..).map(shard).collect())
 }
 
 /// The distinct types each tensor is needed in, and where each goes.

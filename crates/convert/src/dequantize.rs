@@ -60,7 +60,7 @@ pub fn dequantize(
     if settings.dtype.is_quantized() {
         return Err(Error::Request(format!("a checkpoint cannot hold {}, wanted F32, F16 or BF16", settings.dtype)));
     }
-    let inputs = [file.path().to_owned()];
+    let inputs = file.paths();
     check_folder(target, &inputs, settings.force)?;
 
     let folder = AtomicFolder::create(target)?;

@@ -142,6 +142,21 @@ pub(crate) fn excerpt(text: &str) -> String {
     format!("{shown:?}")
 }
 
+/// A shape for a message. A hostile one may have a million dimensions.
+pub(crate) struct Shown<'s>(pub(crate) &'s [usize]);
+
+impl fmt::Debug for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN_DIMS: usize = 6;
+        match self.0.get(..SHOWN_DIMS) {
+            Some(start) if self.0.len() > SHOWN_DIMS => {
+                write!(f, "{start:?} and {} more dimensions", self.0.len() - SHOWN_DIMS)
+            }
+            _ => write!(f, "{:?}", self.0),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

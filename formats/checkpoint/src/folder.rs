@@ -106,7 +106,8 @@ impl Index {
             return Err(Error::json(path, "weight_map", "no entries"));
         }
         if let Some((tensor, file)) = weight_map.iter().find(|(_, file)| !is_plain_name(file, format.extension)) {
-            let reason = format!("{}: {} is not the name of a .{} file", excerpt(tensor), excerpt(file), format.extension);
+            let reason =
+                format!("{}: {} is not the name of a .{} file", excerpt(tensor), excerpt(file), format.extension);
             return Err(Error::json(path, "weight_map", reason));
         }
         Ok(Self { path: path.to_owned(), weight_map })
@@ -128,7 +129,9 @@ impl Index {
 fn is_plain_name(name: &str, extension: &str) -> bool {
     let mut components = Path::new(name).components();
     let plain = matches!(components.next(), Some(Component::Normal(_))) && components.next().is_none();
-    plain && Path::new(name).extension().is_some_and(|found| found == extension) && !name.contains(['/', '\\', ':', '\0'])
+    plain
+        && Path::new(name).extension().is_some_and(|found| found == extension)
+        && !name.contains(['/', '\\', ':', '\0'])
 }
 
 #[cfg(test)]
@@ -177,7 +180,10 @@ mod tests {
     fn safetensors_come_before_pickles_and_single_files_before_shards() {
         let dir = tempfile::tempdir().unwrap();
         let message = Folder::find(dir.path()).unwrap_err().to_string();
-        assert!(message.contains("no weights here, wanted model.safetensors or model.safetensors.index.json or"), "{message}");
+        assert!(
+            message.contains("no weights here, wanted model.safetensors or model.safetensors.index.json or"),
+            "{message}"
+        );
         let index = |name: &str| format!(r#"{{"weight_map": {{"a": "{name}"}}}}"#);
         for (name, text, weights) in [
             ("pytorch_model.bin.index.json", index("s.bin"), "s.bin"),
@@ -187,7 +193,10 @@ mod tests {
         ] {
             fs::write(dir.path().join(name), text).unwrap();
             let found = Folder::find(dir.path()).unwrap();
-            assert_eq!((found.weights, found.index.is_some()), (vec![dir.path().join(weights)], name.ends_with("json")));
+            assert_eq!(
+                (found.weights, found.index.is_some()),
+                (vec![dir.path().join(weights)], name.ends_with("json"))
+            );
         }
         let message = Folder::find(&dir.path().join("pytorch_model.bin.index.json")).unwrap_err().to_string();
         assert!(message.ends_with("wanted a checkpoint folder or a .safetensors or .bin file"), "{message}");

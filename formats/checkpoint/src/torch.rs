@@ -100,11 +100,7 @@ struct Place {
 }
 
 /// The storages that the pickle refers to, each once.
-fn storages<'p>(
-    opened: &Opened<'_>,
-    pickle: &Pickle<'p>,
-    pickle_at: u64,
-) -> Result<HashMap<&'p str, Storage>, Error> {
+fn storages<'p>(opened: &Opened<'_>, pickle: &Pickle<'p>, pickle_at: u64) -> Result<HashMap<&'p str, Storage>, Error> {
     let mut storages: HashMap<&str, Storage> = HashMap::new();
     for &storage in &pickle.heap.storages {
         let key = pickle.text(storage.key);

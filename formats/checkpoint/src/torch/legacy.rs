@@ -115,9 +115,13 @@ impl<'o, 'p> Pickles<'o, 'p> {
             };
             let Some((element, n_elems)) = element(key) else { return bad(at, "no tensor refers to it".to_owned()) };
             let left = self.opened.n_bytes - at;
-            let n_bytes = n_elems.checked_mul(element.size).filter(|n| n.checked_add(COUNT_BYTES).is_some_and(|n| n <= left));
+            let n_bytes =
+                n_elems.checked_mul(element.size).filter(|n| n.checked_add(COUNT_BYTES).is_some_and(|n| n <= left));
             let Some(n_bytes) = n_bytes else {
-                return bad(at, format!("wanted {n_elems} x {} bytes, but only {left} follow: truncated?", element.size));
+                return bad(
+                    at,
+                    format!("wanted {n_elems} x {} bytes, but only {left} follow: truncated?", element.size),
+                );
             };
             let found = u64_at(&self.opened.read(at..at + COUNT_BYTES)?, 0);
             if found != n_elems {

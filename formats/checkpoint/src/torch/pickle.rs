@@ -101,7 +101,8 @@ impl<'p> Machine<'p> {
                     (_, more) => Err(format!("STOP leaves {more} values on the stack")),
                 };
             }
-            let known = self.stream(opcode)? || self.literal(opcode)? || self.container(opcode)? || self.object(opcode)?;
+            let known =
+                self.stream(opcode)? || self.literal(opcode)? || self.container(opcode)? || self.object(opcode)?;
             if !known {
                 return Err(format!("opcode {} is not one that weights need", opcode::name(opcode)));
             }

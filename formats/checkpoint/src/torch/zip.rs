@@ -106,9 +106,8 @@ impl Archive {
     pub(super) fn find(&self, opened: &Opened<'_>, name: &str) -> Result<Option<Stored>, Error> {
         let name = format!("{}{name}", self.root);
         let Some(member) = self.members.get(&name) else { return Ok(None) };
-        let bad = |at: u64, reason: String| {
-            Error::container(opened.path, at, format!("member {}: {reason}", excerpt(&name)))
-        };
+        let bad =
+            |at: u64, reason: String| Error::container(opened.path, at, format!("member {}: {reason}", excerpt(&name)));
         if member.method != 0 {
             return Err(bad(member.entry, format!("compressed (method {}), wanted stored as it is", member.method)));
         }
@@ -198,7 +197,11 @@ impl End {
         let here = u64_at(locator, 8) == at && u32_at(record, 0) == END64 && u64_at(record, 4) == size;
         let members = u64_at(record, 32);
         if !single || !here || u64_at(record, 16) != 0 || u64_at(record, 24) != members {
-            return Err(Error::container(opened.path, at, "the zip64 end record is not where its locator says, or damaged"));
+            return Err(Error::container(
+                opened.path,
+                at,
+                "the zip64 end record is not where its locator says, or damaged",
+            ));
         }
         Ok(Some(((members, u64_at(record, 40), u64_at(record, 48)), at)))
     }
@@ -295,7 +298,9 @@ fn root(members: &HashMap<String, Member>) -> Result<String, String> {
                 false => Err(format!("a zip archive without {}: not a PyTorch file?", excerpt(&pickle))),
             }
         }
-        [first, second, ..] => Err(format!("members in the folders {} and {}, wanted one", excerpt(first), excerpt(second))),
+        [first, second, ..] => {
+            Err(format!("members in the folders {} and {}, wanted one", excerpt(first), excerpt(second)))
+        }
         _ => Err("a zip archive without NAME/data.pkl: not a PyTorch file?".to_owned()),
     }
 }

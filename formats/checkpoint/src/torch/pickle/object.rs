@@ -107,7 +107,12 @@ impl Machine<'_> {
     fn instantiate(&mut self, class: Value, n_args: usize) -> Result<(), String> {
         match class {
             Value::Global(Global::OrderedDict) if n_args == 0 => self.push_dict(true),
-            _ => return Err(format!("an object is made from {} and {n_args} arguments, wanted OrderedDict", class.kind())),
+            _ => {
+                return Err(format!(
+                    "an object is made from {} and {n_args} arguments, wanted OrderedDict",
+                    class.kind()
+                ));
+            }
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 macro_rules! opcodes {
     ($($name:ident = $byte:literal;)*) => {
-        $(pub(super) const $name: u8 = $byte;)*
+        $(#[allow(dead_code, reason = "some are only known by name")] pub(super) const $name: u8 = $byte;)*
 
         /// An instruction for an error message.
         pub(super) fn name(opcode: u8) -> String {

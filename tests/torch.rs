@@ -151,3 +151,10 @@ fn a_damaged_weight_is_found_by_its_checksum() {
         assert_eq!(names(folder.path()).len(), 4, "{name}: {:?}", names(folder.path()));
     }
 }
+
+#[test]
+fn a_shard_that_is_not_there_is_named() {
+    let folder = folder(&[("pytorch_model.bin.index.json", data("torch/1.13.1-shards/pytorch_model.bin.index.json"))]);
+    let outcome = quant(folder.path(), ["convert", ".", "-t", "Q8_0", "-o", "out.gguf"]);
+    outcome.fails("pythia-quant", 74, &["pytorch_model-00001-of-00002.bin"]);
+}

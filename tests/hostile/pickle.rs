@@ -128,7 +128,7 @@ pub(crate) const CASES: &[Case] = &[
     case("P22", "bytes of 2^64 - 1", |at| pickle(at, b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\xff."), "wanted 18446744073709551615 more bytes"),
     case("P22", "an integer of 2^31 bytes", |at| pickle(at, b"\x80\x02\x8b\xff\xff\xff\xff."), "wanted 4294967295 more bytes"),
     case("P22", "a string of 4 GiB", |at| pickle(at, b"\x80\x02X\xff\xff\xff\xff."), "wanted 4294967295 more bytes"),
-    case("P22", "a decimal integer too large", |at| pickle(at, b"\x80\x02L99999999999999999999L\n."), "wanted an integer of 64 bits"),
+    case("P22", "a decimal integer that is none", |at| pickle(at, b"\x80\x02L9x9L\n."), "wanted an integer"),
     case("P23", "a frame past the end", |at| pickle(at, b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00}."), "a frame of 16 bytes, but only 2 follow"),
     case("P23", "a frame of 2^64 - 1 bytes", |at| pickle(at, b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\xff}."), "a frame of 18446744073709551615"),
     case("P24", "no STOP", |at| pickle(at, b"\x80\x02}"), "ends without STOP"),

@@ -216,6 +216,3 @@ fn is_contiguous(shape: &[usize], strides: &[usize]) -> bool {
         fits
     })
 }
-
-#[cfg(test)]
-mod tests;

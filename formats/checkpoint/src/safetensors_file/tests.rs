@@ -30,10 +30,12 @@ fn tensors_are_listed_by_offset_and_read_in_place() {
     let names: Vec<_> = file.tensors.iter().map(|t| t.name.as_str()).collect();
     assert_eq!(names, ["a", "b", "none"]);
     assert_eq!(file.tensors[1].shape, [2, 3]);
-    let mut bytes = [0; 3];
-    file.read_at(&mut bytes, file.tensors[1].offset + 9).unwrap();
-    assert_eq!(bytes, [13, 14, 15]);
-    assert!(matches!(file.read_at(&mut bytes, file.tensors[1].offset + 10), Err(Error::Io { .. })));
+    let (dtype, view) = file.tensors[1].place.as_ref().unwrap();
+    assert_eq!(*dtype, Dtype::F16);
+    let mut row = [0; 6];
+    file.read_rows("b", view, 1, &mut row).unwrap();
+    assert_eq!(row, [10, 11, 12, 13, 14, 15]);
+    assert!(matches!(file.read_rows("b", view, 2, &mut row), Err(Error::Io { .. })));
 }
 
 #[test]
@@ -130,7 +132,9 @@ fn truncated_and_flipped_files_never_panic() {
             bytes[at] = good[at] ^ flip;
             if let Ok(file) = open(&bytes) {
                 accepted += 1;
-                assert!(file.tensors.iter().all(|t| t.offset <= good.len() as u64));
+                let within =
+                    |t: &ListedTensor| t.place.as_ref().map_or(true, |(_, view)| view.start <= good.len() as u64);
+                assert!(file.tensors.iter().all(within));
             }
         }
         bytes[at] = good[at];

@@ -20,7 +20,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 /// The first number, little-endian.
-const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+const MAGIC: &[u8] = &[0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+/// The same as the pickle protocols 0 and 1 write it.
+const MAGIC_DIGITS: &[u8] = b"119547037146038801333356";
 const PROTOCOL: i64 = 1001;
 
 /// Bytes of the number before a storage.
@@ -49,7 +51,7 @@ impl<'o, 'p> Pickles<'o, 'p> {
         let mut pickles = Self { bytes, at: 0, opened };
         let magic = pickles.next()?;
         match magic.root {
-            Value::Long(span) if magic.long(span) == MAGIC => {}
+            Value::Long(span) if [MAGIC, MAGIC_DIGITS].contains(&magic.long(span)) => {}
             other => {
                 let reason = format!(
                     "a pickle that starts with {}, not with PyTorch's magic number: not written by torch.save?",

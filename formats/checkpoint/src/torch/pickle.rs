@@ -60,7 +60,7 @@ impl<'p> Pickle<'p> {
         str::from_utf8(span.of(self.bytes)).unwrap_or_default()
     }
 
-    /// The little-endian bytes of a [`Value::Long`].
+    /// The bytes of a [`Value::Long`].
     pub(crate) fn long(&self, span: Span) -> &'p [u8] {
         span.of(self.bytes)
     }
@@ -389,14 +389,16 @@ impl<'p> Machine<'p> {
 
     /// A decimal integer; bools are written as `01` and `00`.
     fn int_line(&mut self) -> Result<Value, String> {
-        let (_, line) = self.line()?;
-        match line.trim_end_matches('L') {
-            "00" => Ok(Value::Bool(false)),
-            "01" => Ok(Value::Bool(true)),
-            digits => match digits.parse() {
-                Ok(int) => Ok(Value::Int(int)),
-                Err(_) => Err(format!("found {}, wanted an integer of 64 bits", excerpt(line))),
-            },
+        let (start, line) = self.line()?;
+        let digits = line.trim_end_matches('L');
+        match (digits, digits.parse()) {
+            ("00", _) => Ok(Value::Bool(false)),
+            ("01", _) => Ok(Value::Bool(true)),
+            (_, Ok(int)) => Ok(Value::Int(int)),
+            _ if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                Ok(Value::Long(Span::new(start, digits.len())))
+            }
+            _ => Err(format!("found {}, wanted an integer", excerpt(line))),
         }
     }
 

@@ -9,7 +9,7 @@ pub(crate) enum Value {
     None,
     Bool(bool),
     Int(i64),
-    /// An integer of more than 64 bits: its little-endian bytes.
+    /// An integer of more than 64 bits: its little-endian bytes, or, in protocols 0 and 1, its decimal digits.
     Long(Span),
     Float,
     Text(Span),

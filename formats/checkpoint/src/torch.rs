@@ -26,7 +26,7 @@ pub(crate) fn open(opened: Opened<'_>) -> Result<WeightFile, Error> {
     if opened.start.starts_with(b"PK\x03\x04") {
         open_zip(opened)
     } else if opened.start.get(257..262) == Some(b"ustar") {
-        Err(Error::layout(opened.path, "a tar archive, the format before PyTorch 0.1.10, which is not read"))
+        Err(Error::layout(opened.path, "a tar archive, the first format of PyTorch, which is not read"))
     } else if legacy::is_pickle(&opened.start) {
         open_legacy(opened)
     } else {

@@ -140,6 +140,23 @@ struct End {
     n_members: u64,
 }
 
+/// The directory as an end record has it.
+struct Sizes {
+    n_members: u64,
+    n_bytes: u64,
+    start: u64,
+}
+
+impl Sizes {
+    /// Whether each number is the wide one, or the mark that it is elsewhere.
+    fn may_stand_for(&self, wide: &Self) -> bool {
+        let fits = |small: u64, elsewhere: u64, wide: u64| small == wide || small == elsewhere;
+        fits(self.n_members, u64::from(u16::MAX), wide.n_members)
+            && fits(self.n_bytes, u64::from(ELSEWHERE), wide.n_bytes)
+            && fits(self.start, u64::from(ELSEWHERE), wide.start)
+    }
+}
+
 impl End {
     fn find(opened: &Opened<'_>) -> Result<Self, Error> {
         let bad = |at: u64, reason: &str| Err(Error::container(opened.path, at, reason));
@@ -155,22 +172,17 @@ impl End {
         if (u16_at(&end, 4), u16_at(&end, 6)) != (0, 0) || u16_at(&end, 8) != n_members {
             return bad(end_at, "an archive in several parts");
         }
-        let (n_bytes, start) = (u32_at(&end, 12), u32_at(&end, 16));
-        let small = (u64::from(n_members), u64::from(n_bytes), u64::from(start));
+        let small = Sizes {
+            n_members: u64::from(n_members),
+            n_bytes: u64::from(u32_at(&end, 12)),
+            start: u64::from(u32_at(&end, 16)),
+        };
         let (sizes, records_at) = match Self::wide(opened, end_at)? {
             None => (small, end_at),
-            Some((wide, at)) => {
-                let fits = |small: u64, elsewhere: u64, wide: u64| small == wide || small == elsewhere;
-                let all_fit = fits(small.0, u64::from(u16::MAX), wide.0)
-                    && fits(small.1, u64::from(ELSEWHERE), wide.1)
-                    && fits(small.2, u64::from(ELSEWHERE), wide.2);
-                if !all_fit {
-                    return bad(at, "the zip64 end record contradicts the end record");
-                }
-                (wide, at)
-            }
+            Some((wide, at)) if small.may_stand_for(&wide) => (wide, at),
+            Some((_, at)) => return bad(at, "the zip64 end record contradicts the end record"),
         };
-        let (n_members, n_bytes, start) = sizes;
+        let Sizes { n_members, n_bytes, start } = sizes;
         match start.checked_add(n_bytes) {
             Some(end) if end == records_at => Ok(Self { directory: start..end, n_members }),
             _ => {
@@ -183,9 +195,8 @@ impl End {
         }
     }
 
-    /// Number of members, size and start of the directory from the record of 64-bit numbers, and where that is. Every
-    /// archive of PyTorch has one.
-    fn wide(opened: &Opened<'_>, end_at: u64) -> Result<Option<((u64, u64, u64), u64)>, Error> {
+    /// What the record of 64-bit numbers says, and where that is. Every archive of PyTorch has one.
+    fn wide(opened: &Opened<'_>, end_at: u64) -> Result<Option<(Sizes, u64)>, Error> {
         let Some(at) = end_at.checked_sub(END64_LOCATOR_BYTES + END64_BYTES) else { return Ok(None) };
         let record = opened.read(at..end_at)?;
         let (record, locator) = record.split_at(END64_BYTES as usize);
@@ -203,7 +214,8 @@ impl End {
                 "the zip64 end record is not where its locator says, or damaged",
             ));
         }
-        Ok(Some(((members, u64_at(record, 40), u64_at(record, 48)), at)))
+        let sizes = Sizes { n_members: members, n_bytes: u64_at(record, 40), start: u64_at(record, 48) };
+        Ok(Some((sizes, at)))
     }
 }
 
@@ -228,12 +240,12 @@ impl Member {
             ELSEWHERE => wide.next().map(|bytes| u64_at(bytes, 0)).ok_or_else(|| wrong("its zip64 field is too short")),
             number => Ok(u64::from(number)),
         };
-        let (n_elems, stored, header) = (number(24)?, number(20)?, number(42)?);
+        let (unpacked, stored, header) = (number(24)?, number(20)?, number(42)?);
         if wide.next().is_some() {
             return Err(wrong("its zip64 field holds more than is missing"));
         }
         let method = u16_at(bytes, 10);
-        if method == 0 && n_elems != stored {
+        if method == 0 && unpacked != stored {
             return Err(wrong("stored as it is, but with another size"));
         }
         if u16_at(bytes, 34) != 0 {

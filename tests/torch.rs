@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::torch::{self, Container, Tensor};
+use common::torch::{self, Container, Pickle, Tensor};
 use common::{checkpoint, data, names, quant};
 use pythia_checkpoint::Checkpoint;
 use pythia_convert::{Level, Provenance, Request, RunOptions, plan, run};
@@ -108,6 +108,28 @@ fn a_tied_head_is_one_storage() {
     let embedding = rows("gpt_neox.embed_in.weight");
     assert!(embedding.iter().any(|&byte| byte != 0));
     assert_eq!(rows("embed_out.weight"), embedding);
+}
+
+/// The older container can refer to a part of a storage. The versions that the fixtures come from do not.
+#[test]
+fn a_part_of_a_legacy_storage_starts_where_it_says() {
+    let storage = Tensor {
+        name: String::new(),
+        class: "Half",
+        shape: vec![600],
+        bytes: (0..600u16).flat_map(u16::to_le_bytes).collect(),
+    };
+    let args = Pickle::new().op(b"}").text("gpt_neox.embed_in.weight").global("torch._utils", "_rebuild_tensor_v2");
+    let id = args.op(b"((").text("storage").global("torch", "HalfStorage").text("0").text("cpu").int(600);
+    // From element 70 on, and of that from element 8 on.
+    let part = id.op(b"(").text("part").int(70).int(530).op(b"ttQ");
+    let pickle = part.view(8, &[32, 16], &[16, 1]).op(b"tRs.").0;
+    let folder = folder(&[]);
+    fs::write(folder.path().join("pytorch_model.bin"), torch::legacy(&pickle, &[storage])).expect("a file");
+    let opened = Checkpoint::open(folder.path()).expect("a checkpoint");
+    let mut bytes = Vec::new();
+    opened.read_rows(opened.tensor("gpt_neox.embed_in.weight").expect("there"), 1, 2, &mut bytes).expect("rows");
+    assert_eq!(bytes, (94..126u16).flat_map(u16::to_le_bytes).collect::<Vec<_>>());
 }
 
 #[test]

@@ -141,6 +141,9 @@ pub(crate) const CASES: &[Case] = &[
     case("P25", "a tuple 400000 deep", |at| pickle(at, &[b"\x80\x02)", [0x85; 400_000].as_slice(), b"."].concat()), "holds a tuple, wanted a state dict"),
     case("P25", "a tuple 10^6 deep", |at| pickle(at, &[b"\x80\x02)", [0x85; 1_000_000].as_slice(), b"."].concat()), "more than 524288 instructions"),
     case("P25", "10^6 marks", |at| pickle(at, &[b"\x80\x02".as_slice(), &[b'('; 1_000_000], b"."].concat()), "more than 524288 instructions"),
+    case("P25", "half a million dicts", |at| pickle(at, &[b"\x80\x02".as_slice(), &[b'}'; 500_000], b"."].concat()), "STOP leaves 499999 values"),
+    case("P25", "as many slots of the memo", |at| pickle(at, &[b"\x80\x02".as_slice(), &b"]\x94".repeat(250_000), b"."].concat()), "STOP leaves 249999 values"),
+    case("P25", "as many tensors of one storage", |at| pickle(at, &many_tensors()), "STOP leaves 29999 values"),
     case("P25", "a dict that doubles", |at| pickle(at, &billion_laughs()), "a tuple, wanted a state dict"),
     case("P25", "a pickle of 20 MB", |at| pickle(at, &[b"\x80\x02B\xf0\xff\x3f\x01".as_slice(), &vec![0; 20_971_504], b"."].concat()), "at most 16777216 are read"),
     case("P26", "one row too many", |at| dict(at, |p| view(p, 0, &[33, 16], &[16, 1])), "in a storage of 512 elements"),
@@ -382,6 +385,13 @@ fn billion_laughs() -> Vec<u8> {
 fn moved_header(zip: &mut Vec<u8>) {
     let entry = zip.windows(4).position(|window| window == b"PK\x01\x02").expect("a directory");
     zip[entry + 42] = 4;
+}
+
+/// Tensors of eight dimensions, whose parts come from the memo.
+fn many_tensors() -> Vec<u8> {
+    let parts = storage(Pickle::new()).op(b"q\x000ctorch._utils\n_rebuild_tensor\nq\x010(");
+    let shape = (0..8).fold(parts, |pickle, _| pickle.int(1)).op(b"tq\x020(h\x00K\x00h\x02h\x02tq\x030");
+    [shape.0.as_slice(), b"h\x01h\x03R".repeat(30_000).as_slice(), b"."].concat()
 }
 
 /// Overwrites bytes `from_end` bytes before the end.

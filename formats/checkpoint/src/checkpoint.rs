@@ -195,7 +195,8 @@ impl Checkpoint {
     /// [`dtype`](SourceTensor::dtype). Safe to call from many threads.
     ///
     /// # Errors
-    /// If the rows are not all there, or the file cannot be read (any more).
+    /// If the rows are not all there, the file cannot be read (any more), or it has a checksum that the bytes do not
+    /// fit. That is known once all of a tensor has been read, so the last rows to be read bring that error.
     pub fn read_rows(
         &self,
         tensor: &SourceTensor,

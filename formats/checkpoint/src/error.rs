@@ -25,7 +25,7 @@ pub enum Error {
         /// What was found and what was wanted.
         reason: String,
     },
-    /// A safetensors file whose container is damaged.
+    /// A weight file that is damaged, or says what is refused: its header, its directory, its pickle.
     Container {
         /// The weight file.
         path: PathBuf,

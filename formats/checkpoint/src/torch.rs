@@ -13,7 +13,7 @@ use crate::error::{Error, excerpt};
 use crate::weights::{Checksum, ListedTensor, Opened, View, WeightFile};
 use legacy::Pickles;
 use pickle::{Element, Pickle, Storage, Tensor};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use zip::Archive;
 
@@ -65,7 +65,7 @@ fn open_zip(opened: Opened<'_>) -> Result<WeightFile, Error> {
         let at = start + pickle.n_bytes as u64;
         return Err(Error::container(opened.path, at, format!("{} bytes follow the pickle", end - at)));
     }
-    let mut places = HashMap::new();
+    let mut places = BTreeMap::new();
     for (key, storage) in storages(&opened, &pickle, start)? {
         let name = format!("data/{key}");
         let at = start + storage.at as u64;
@@ -99,9 +99,9 @@ struct Place {
     crc: Option<u32>,
 }
 
-/// The storages that the pickle refers to, each once.
-fn storages<'p>(opened: &Opened<'_>, pickle: &Pickle<'p>, pickle_at: u64) -> Result<HashMap<&'p str, Storage>, Error> {
-    let mut storages: HashMap<&str, Storage> = HashMap::new();
+/// The storages that the pickle refers to, each once, by key: the first that is wrong is the same in every run.
+fn storages<'p>(opened: &Opened<'_>, pickle: &Pickle<'p>, pickle_at: u64) -> Result<BTreeMap<&'p str, Storage>, Error> {
+    let mut storages: BTreeMap<&str, Storage> = BTreeMap::new();
     for &storage in &pickle.heap.storages {
         let key = pickle.text(storage.key);
         let first = storages.entry(key).or_insert(storage);
@@ -119,11 +119,11 @@ fn listed(
     opened: Opened<'_>,
     pickle: &Pickle<'_>,
     pickle_at: u64,
-    places: HashMap<String, Place>,
+    places: BTreeMap<String, Place>,
 ) -> Result<WeightFile, Error> {
     let path = opened.path;
     let mut checksums = Vec::new();
-    let mut located = HashMap::new();
+    let mut located = BTreeMap::new();
     for (key, place) in places {
         let checksum = place.crc.map(|crc| {
             checksums.push(Checksum::new(place.range.clone(), crc));
@@ -140,7 +140,7 @@ fn listed(
         let key = pickle.text(storage.key);
         let (range, checksum) =
             located.get(key).ok_or_else(|| bad(format!("its storage {} is not in the file", excerpt(key))))?;
-        let first = element_range(tensor, storage).map_err(bad)?;
+        let first = first_element(tensor, storage).map_err(bad)?;
         let place = match storage.element.dtype {
             None => Err(format!("type {}, wanted Float, Half or BFloat16", storage.element.name())),
             Some(dtype) => view(tensor, range.start + first * storage.element.size, dtype.size()).map(|view| {
@@ -163,7 +163,7 @@ fn listed(
 
 /// The first element of a tensor, in elements from the start of what its storage's key names. All its elements are
 /// within the storage.
-fn element_range(tensor: &Tensor, storage: &Storage) -> Result<u64, String> {
+fn first_element(tensor: &Tensor, storage: &Storage) -> Result<u64, String> {
     let (part_start, len) = storage.part.unwrap_or((0, storage.n_elems));
     if part_start.checked_add(len).is_none_or(|end| end > storage.n_elems) {
         return Err(format!("elements {part_start} + {len} of a storage of {}", storage.n_elems));

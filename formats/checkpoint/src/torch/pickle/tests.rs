@@ -94,3 +94,81 @@ fn the_place_of_an_error_is_its_instruction() {
         assert_eq!(Pickle::load(bytes).unwrap_err().at, at, "{}", bytes.escape_ascii());
     }
 }
+
+/// Programs of instructions drawn at random, among bytes that their operands may be.
+#[test]
+fn no_program_panics() {
+    const PIECES: &[&[u8]] = &[
+        b"(",
+        b"0",
+        b"1",
+        b"2",
+        b"N",
+        b"\x88",
+        b"K\x01",
+        b"J\xff\xff\xff\xff",
+        b"\x8a\x02\x00\x80",
+        b"\x8b\x01\0\0\0\x01",
+        b"I12\n",
+        b"S'a'\n",
+        b"X\x01\0\0\0a",
+        b"\x8c\x07storage",
+        b"\x8c\x01",
+        b"C\x01a",
+        b")",
+        b"t",
+        b"\x85",
+        b"\x86",
+        b"\x87",
+        b"]",
+        b"l",
+        b"a",
+        b"e",
+        b"}",
+        b"d",
+        b"s",
+        b"u",
+        b"g1\n",
+        b"h\x00",
+        b"h\x01",
+        b"q\x00",
+        b"q\x01",
+        b"\x94",
+        b"ccollections\nOrderedDict\n",
+        b"ctorch._utils\n_rebuild_tensor\n",
+        b"ctorch._utils\n_rebuild_tensor_v2\n",
+        b"ctorch._utils\n_rebuild_parameter\n",
+        b"ctorch\nSize\n",
+        b"ctorch\nHalfStorage\n",
+        b"cos\nsystem\n",
+        b"\x93",
+        b"R",
+        b"b",
+        b"o",
+        b"\x81",
+        b"icollections\nOrderedDict\n",
+        b"Q",
+        b"(X\x07\0\0\0storagectorch\nHalfStorage\nX\x01\0\0\x000NK\x05tQ",
+        b"\x95\x01\0\0\0\0\0\0\0",
+        b"\xff",
+        b".",
+    ];
+    let mut state = 1u64;
+    let mut draw = |below: usize| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) as usize % below
+    };
+    let (mut ended, mut program) = (0, Vec::new());
+    for _ in 0..50_000 {
+        program.clear();
+        for _ in 0..draw(30) + 1 {
+            program.extend_from_slice(PIECES[draw(PIECES.len())]);
+        }
+        program.push(b'.');
+        if let Ok(pickle) = Pickle::load(&program) {
+            ended += 1;
+            let _ = crate::torch::state_dict::tensors(&pickle);
+        }
+    }
+    assert!(ended > 200, "{ended}");
+}

@@ -39,10 +39,13 @@ pub(super) fn tensors<'a>(pickle: &'a Pickle<'_>) -> Result<Vec<(String, &'a Ten
     Ok(named.into_iter().map(|(name, tensor)| (plain(name), tensor)).collect())
 }
 
-/// The state dict within a dict of other things.
+/// The state dict within a dict of other things. Tensors beside it would be lost, so there must be none.
 fn wrapped(pickle: &Pickle<'_>, dict: usize) -> Option<usize> {
-    let mut items = pickle.heap.dicts[dict].items.iter();
-    items.find_map(|&(key, value)| match (key, value) {
+    let items = &pickle.heap.dicts[dict].items;
+    if items.iter().any(|(_, value)| matches!(value, Value::Tensor(_))) {
+        return None;
+    }
+    items.iter().find_map(|&(key, value)| match (key, value) {
         (Value::Text(key), Value::Dict(inner)) if WRAPPERS.contains(&pickle.text(key)) => Some(inner),
         _ => None,
     })

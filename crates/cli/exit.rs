@@ -31,11 +31,12 @@ pub fn note(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// Parses the command line.
+/// Parses the command line. Before that, makes the faults of mapped files errors like all others.
 ///
 /// # Errors
 /// The exit code, when there is nothing left to do: help was printed, or the error was reported.
 pub fn parse<T: Parser>(program: &str) -> Result<T, ExitCode> {
+    pythia_tensor::exit_on_fault(program);
     T::try_parse().map_err(|error| match error.kind() {
         ClapErrorKind::DisplayHelp
         | ClapErrorKind::DisplayVersion

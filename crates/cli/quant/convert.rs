@@ -16,7 +16,7 @@ use std::path::PathBuf;
 /// llama.cpp: most matrices are in the type of that name, others, as the output matrix, in a larger one.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Checkpoint: a Hugging Face folder or one .safetensors file in it
+    /// Checkpoint: a Hugging Face folder or one .safetensors or .bin file in it
     source: PathBuf,
     /// File to write; with several types, or where it names one, a folder [default: SOURCE-TYPE.gguf here]
     #[arg(short, long)]

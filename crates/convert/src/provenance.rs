@@ -54,8 +54,9 @@ impl Provenance {
 /// The files a conversion reads, for the check that none of them is overwritten.
 pub(crate) fn inputs(checkpoint: &Checkpoint) -> Vec<PathBuf> {
     let folder = folder_of(checkpoint);
-    let companions = ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors.index.json"];
-    checkpoint.files().iter().cloned().chain(companions.iter().map(|name| folder.join(name))).collect()
+    let indices = ["model.safetensors.index.json", "pytorch_model.bin.index.json"];
+    let companions = ["config.json", "tokenizer.json", "tokenizer_config.json"].into_iter().chain(indices);
+    checkpoint.files().iter().cloned().chain(companions.map(|name| folder.join(name))).collect()
 }
 
 /// SHA-256 of a file, hexadecimal.

@@ -2,10 +2,10 @@
 
 use crate::config::Config;
 use crate::dtype::Dtype;
-use crate::error::Error;
+use crate::error::{Error, Shown};
 use crate::folder::{Folder, Index};
 use crate::tokenizer::TokenizerFile;
-use crate::weight_file::{HeaderTensor, Shown, WeightFile};
+use crate::weights::{ListedTensor, View, WeightFile};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ const HEADS: [&str; 2] = ["embed_out.weight", "lm_head.weight"];
 /// value, the rotary frequencies. All follow from the config.
 const BUFFERS: [&str; 3] = [".attention.bias", ".attention.masked_bias", "rotary_emb.inv_freq"];
 
-/// An opened Hugging Face checkpoint: a folder, or a single safetensors file beside its `config.json`.
+/// An opened Hugging Face checkpoint: a folder, or a single weight file beside its `config.json`.
 ///
 /// Only headers are in memory. Tensor data is read by position, from any number of threads.
 #[derive(Debug)]
@@ -39,12 +39,12 @@ pub struct SourceTensor {
     pub name: String,
     /// How its elements are stored.
     pub dtype: Dtype,
-    /// `[rows, cols]` or `[n]`; the last dimension is contiguous.
+    /// `[rows, cols]` or `[n]`.
     pub shape: Vec<usize>,
     /// Which of [`Checkpoint::files`] holds it.
     pub file: usize,
-    /// Where its data starts, in bytes from the start of that file.
-    pub offset: u64,
+    /// Where its data lies in that file.
+    view: View,
 }
 
 impl SourceTensor {
@@ -80,7 +80,7 @@ pub struct Wanted<'a> {
 }
 
 impl Checkpoint {
-    /// Opens the checkpoint at `path`, a folder or one `.safetensors` file. Reads and checks everything but the
+    /// Opens the checkpoint at `path`, a folder or one `.safetensors` or `.bin` file. Reads and checks everything but the
     /// tensor data; [`resolve`](Self::resolve) then compares the tensors with what the model needs.
     ///
     /// # Errors
@@ -195,7 +195,8 @@ impl Checkpoint {
     /// [`dtype`](SourceTensor::dtype). Safe to call from many threads.
     ///
     /// # Errors
-    /// If the rows are not all there, or the file cannot be read (any more).
+    /// If the rows are not all there, the file cannot be read (any more), or it has a checksum that the bytes do not
+    /// fit. That is known once all of a tensor has been read, so the last rows to be read bring that error.
     pub fn read_rows(
         &self,
         tensor: &SourceTensor,
@@ -212,7 +213,7 @@ impl Checkpoint {
         }
         // Both products are at most the tensor's size, which is at most the file's. No `clear`: only growth is zeroed.
         out.resize(n_rows * tensor.row_bytes(), 0);
-        file.read_at(out, tensor.offset + first_row as u64 * tensor.row_bytes() as u64)
+        file.read_rows(&tensor.name, &tensor.view, first_row, out)
     }
 
     /// Enters the tensors of all files, and compares them with the index.
@@ -263,12 +264,12 @@ impl Checkpoint {
     }
 }
 
-/// A header's tensor as a source, or its name and why not.
-fn source_tensor(tensor: HeaderTensor, file: usize) -> Result<SourceTensor, (String, String)> {
-    let HeaderTensor { name, dtype, shape, offset } = tensor;
-    match Dtype::from_safetensors(dtype) {
-        Some(dtype) => Ok(SourceTensor { name, dtype, shape, file, offset }),
-        None => Err((name, format!("type {dtype:?}, wanted F32, F16 or BF16"))),
+/// A listed tensor as a source, or its name and why not.
+fn source_tensor(tensor: ListedTensor, file: usize) -> Result<SourceTensor, (String, String)> {
+    let ListedTensor { name, shape, place } = tensor;
+    match place {
+        Ok((dtype, view)) => Ok(SourceTensor { name, dtype, shape, file, view }),
+        Err(reason) => Err((name, reason)),
     }
 }
 

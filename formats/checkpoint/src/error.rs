@@ -25,7 +25,7 @@ pub enum Error {
         /// What was found and what was wanted.
         reason: String,
     },
-    /// A safetensors file whose container is damaged.
+    /// A weight file that is damaged, or says what is refused: its header, its directory, its pickle.
     Container {
         /// The weight file.
         path: PathBuf,
@@ -140,6 +140,21 @@ pub(crate) fn excerpt(text: &str) -> String {
         shown.push('…');
     }
     format!("{shown:?}")
+}
+
+/// A shape for a message. A hostile one may have a million dimensions.
+pub(crate) struct Shown<'s>(pub(crate) &'s [usize]);
+
+impl fmt::Debug for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN_DIMS: usize = 6;
+        match self.0.get(..SHOWN_DIMS) {
+            Some(start) if self.0.len() > SHOWN_DIMS => {
+                write!(f, "{start:?} and {} more dimensions", self.0.len() - SHOWN_DIMS)
+            }
+            _ => write!(f, "{:?}", self.0),
+        }
+    }
 }
 
 #[cfg(test)]

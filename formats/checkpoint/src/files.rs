@@ -5,6 +5,10 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
+/// Bytes from the start of a file that tell what it is: what a failed download left behind, or an archive. The mark of
+/// a tar archive is at byte 257.
+pub(crate) const SNIFFED_BYTES: u64 = 512;
+
 /// Opens `path` for reading if it is a regular file, and says how long it is. Symbolic links are followed.
 ///
 /// Asked before opening: opening a FIFO would block for ever.

@@ -5,19 +5,32 @@ use crate::files::read_text;
 use crate::json::{self, UniqueMap};
 use serde::Deserialize;
 use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-/// Names as Transformers writes them.
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
-const PICKLES: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
+/// A way to store weights, in the names that Transformers gives files.
+struct Format {
+    /// A model in one file.
+    single: &'static str,
+    /// What says which file holds a tensor, where there are several.
+    index: &'static str,
+    /// What files end in.
+    extension: &'static str,
+}
+
+/// In the order in which they are looked for: a folder with both holds the same weights twice.
+const FORMATS: [Format; 2] = [
+    Format { single: "model.safetensors", index: "model.safetensors.index.json", extension: "safetensors" },
+    Format { single: "pytorch_model.bin", index: "pytorch_model.bin.index.json", extension: "bin" },
+];
+
 const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 /// An index of 12b has 50 KB.
-const INDEX_LIMIT_BYTES: u64 = 64 << 20;
+const INDEX_LIMIT_BYTES: u64 = 16 << 20;
 
 /// The files of one checkpoint. Only `weights` are known to have been looked for.
 #[derive(Debug)]
@@ -31,7 +44,7 @@ pub(crate) struct Folder {
     pub(crate) tokenizer_config: PathBuf,
 }
 
-/// A checked `model.safetensors.index.json`.
+/// A checked index of shards.
 #[derive(Debug)]
 pub(crate) struct Index {
     path: PathBuf,
@@ -40,31 +53,31 @@ pub(crate) struct Index {
 }
 
 impl Folder {
-    /// Finds the files of the checkpoint at `path`: a folder, or one safetensors file among its companions.
+    /// Finds the files of the checkpoint at `path`: a folder, or one weight file among its companions.
     pub(crate) fn find(path: &Path) -> Result<Self, Error> {
         let metadata = fs::metadata(path).map_err(|e| Error::io(path, e))?;
         if !metadata.is_dir() {
-            if path.extension().is_none_or(|extension| extension != "safetensors") {
-                return Err(Error::layout(path, "wanted a checkpoint folder or a .safetensors file"));
+            let known = |extension: &OsStr| FORMATS.iter().any(|format| extension == format.extension);
+            if !path.extension().is_some_and(known) {
+                return Err(Error::layout(path, "wanted a checkpoint folder or a .safetensors or .bin file"));
             }
             // `parent` of a bare file name is the empty path, which joins to the right thing.
             let folder = path.parent().unwrap_or(Path::new(""));
             return Ok(Self::with_weights(folder, vec![path.to_owned()], None));
         }
-        if path.join(SINGLE).exists() {
-            return Ok(Self::with_weights(path, vec![path.join(SINGLE)], None));
+        for format in &FORMATS {
+            if path.join(format.single).exists() {
+                return Ok(Self::with_weights(path, vec![path.join(format.single)], None));
+            }
+            if path.join(format.index).exists() {
+                let index = Index::open(&path.join(format.index), format)?;
+                let names: BTreeSet<&String> = index.weight_map.values().collect();
+                let weights = names.into_iter().map(|name| path.join(name)).collect();
+                return Ok(Self::with_weights(path, weights, Some(index)));
+            }
         }
-        if path.join(INDEX).exists() {
-            let index = Index::open(&path.join(INDEX))?;
-            let names: BTreeSet<&String> = index.weight_map.values().collect();
-            let weights = names.into_iter().map(|name| path.join(name)).collect();
-            return Ok(Self::with_weights(path, weights, Some(index)));
-        }
-        if let Some(pickle) = PICKLES.iter().find(|name| path.join(name).exists()) {
-            let reason = format!("{pickle} is not yet supported: convert the weights to safetensors");
-            return Err(Error::layout(path, reason));
-        }
-        Err(Error::layout(path, format!("no weights here, wanted {SINGLE} or {INDEX}")))
+        let names: Vec<_> = FORMATS.iter().flat_map(|format| [format.single, format.index]).collect();
+        Err(Error::layout(path, format!("no weights here, wanted {}", names.join(" or "))))
     }
 
     fn with_weights(folder: &Path, weights: Vec<PathBuf>, index: Option<Index>) -> Self {
@@ -79,11 +92,11 @@ impl Folder {
 }
 
 impl Index {
-    fn open(path: &Path) -> Result<Self, Error> {
-        Self::parse(path, &read_text(path, INDEX_LIMIT_BYTES)?)
+    fn open(path: &Path, format: &Format) -> Result<Self, Error> {
+        Self::parse(path, format, &read_text(path, INDEX_LIMIT_BYTES)?)
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Self, Error> {
+    fn parse(path: &Path, format: &Format, text: &str) -> Result<Self, Error> {
         #[derive(Deserialize)]
         struct Document {
             weight_map: UniqueMap<String>,
@@ -92,8 +105,9 @@ impl Index {
         if weight_map.is_empty() {
             return Err(Error::json(path, "weight_map", "no entries"));
         }
-        if let Some((tensor, file)) = weight_map.iter().find(|(_, file)| !is_plain_name(file)) {
-            let reason = format!("{}: {} is not the name of a .safetensors file", excerpt(tensor), excerpt(file));
+        if let Some((tensor, file)) = weight_map.iter().find(|(_, file)| !is_plain_name(file, format.extension)) {
+            let reason =
+                format!("{}: {} is not the name of a .{} file", excerpt(tensor), excerpt(file), format.extension);
             return Err(Error::json(path, "weight_map", reason));
         }
         Ok(Self { path: path.to_owned(), weight_map })
@@ -112,10 +126,12 @@ impl Index {
 }
 
 /// Whether a shard's name stays in its folder on every system and is a weight file's.
-fn is_plain_name(name: &str) -> bool {
+fn is_plain_name(name: &str, extension: &str) -> bool {
     let mut components = Path::new(name).components();
     let plain = matches!(components.next(), Some(Component::Normal(_))) && components.next().is_none();
-    plain && name.ends_with(".safetensors") && !name.contains(['/', '\\', ':', '\0'])
+    plain
+        && Path::new(name).extension().is_some_and(|found| found == extension)
+        && !name.contains(['/', '\\', ':', '\0'])
 }
 
 #[cfg(test)]
@@ -125,7 +141,7 @@ mod tests {
     #[test]
     fn an_index_cannot_leave_its_folder() {
         for name in ["model-00001-of-00002.safetensors", "a.safetensors", "..safetensors"] {
-            assert!(is_plain_name(name), "{name}");
+            assert!(is_plain_name(name, "safetensors"), "{name}");
         }
         for name in [
             "../a.safetensors",
@@ -140,7 +156,7 @@ mod tests {
             "model.bin",
             "a\0.safetensors",
         ] {
-            assert!(!is_plain_name(name), "{name:?}");
+            assert!(!is_plain_name(name, "safetensors"), "{name:?}");
         }
     }
 
@@ -155,26 +171,35 @@ mod tests {
             (r#"{"weight_map": {"a": "../x.safetensors"}}"#, r#""a": "../x.safetensors" is not the name"#),
         ];
         for (text, wanted) in cases {
-            let message = Index::parse(Path::new("i.json"), text).unwrap_err().to_string();
+            let message = Index::parse(Path::new("i.json"), &FORMATS[0], text).unwrap_err().to_string();
             assert!(message.starts_with("i.json: ") && message.contains(wanted), "{text}: {message}");
         }
     }
 
     #[test]
-    fn folders_without_safetensors_say_what_they_have() {
+    fn safetensors_come_before_pickles_and_single_files_before_shards() {
         let dir = tempfile::tempdir().unwrap();
-        let message = |path: &Path| Folder::find(path).unwrap_err().to_string();
+        let message = Folder::find(dir.path()).unwrap_err().to_string();
         assert!(
-            message(dir.path()).contains("no weights here, wanted model.safetensors or model.safetensors.index.json")
+            message.contains("no weights here, wanted model.safetensors or model.safetensors.index.json or"),
+            "{message}"
         );
-        fs::write(dir.path().join("pytorch_model.bin"), b"PK").unwrap();
-        assert!(
-            message(dir.path()).contains("pytorch_model.bin is not yet supported: convert the weights to safetensors")
-        );
-        assert!(
-            message(&dir.path().join("pytorch_model.bin"))
-                .contains("wanted a checkpoint folder or a .safetensors file")
-        );
+        let index = |name: &str| format!(r#"{{"weight_map": {{"a": "{name}"}}}}"#);
+        for (name, text, weights) in [
+            ("pytorch_model.bin.index.json", index("s.bin"), "s.bin"),
+            ("pytorch_model.bin", String::new(), "pytorch_model.bin"),
+            ("model.safetensors.index.json", index("s.safetensors"), "s.safetensors"),
+            ("model.safetensors", String::new(), "model.safetensors"),
+        ] {
+            fs::write(dir.path().join(name), text).unwrap();
+            let found = Folder::find(dir.path()).unwrap();
+            assert_eq!(
+                (found.weights, found.index.is_some()),
+                (vec![dir.path().join(weights)], name.ends_with("json"))
+            );
+        }
+        let message = Folder::find(&dir.path().join("pytorch_model.bin.index.json")).unwrap_err().to_string();
+        assert!(message.ends_with("wanted a checkpoint folder or a .safetensors or .bin file"), "{message}");
         assert!(Folder::find(&dir.path().join("absent")).unwrap_err().is_io());
     }
 }

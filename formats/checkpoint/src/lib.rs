@@ -1,4 +1,5 @@
-//! Hugging Face checkpoints of GPT-NeoX models: safetensors folders, `config.json` and `tokenizer.json`.
+//! Hugging Face checkpoints of GPT-NeoX models: weights as safetensors or as PyTorch saves them, `config.json` and
+//! `tokenizer.json`.
 //!
 //! Everything is checked on opening; only headers are read then. Tensor data is read by position afterwards, a few
 //! rows at a time, so that memory stays bounded however large the model is.
@@ -26,8 +27,10 @@ mod files;
 mod folder;
 mod json;
 mod positioned;
+mod safetensors_file;
 mod tokenizer;
-mod weight_file;
+mod torch;
+mod weights;
 
 pub use checkpoint::{Checkpoint, SourceTensor, Wanted};
 pub use config::{Config, HiddenAct, MODEL_TYPE};

@@ -1,5 +1,10 @@
 //! The one memory map.
 
+mod fault;
+
+pub use fault::exit_on_fault;
+
+use fault::Named;
 use std::fs::File;
 use std::io;
 use std::ops::Deref;
@@ -8,9 +13,12 @@ use std::path::Path;
 /// A whole file, mapped read-only. Pages are read when first touched.
 ///
 /// The map is private, but a file that another process truncates while it is mapped can still fault on access; no
-/// portable program can prevent that. Files this project writes appear by rename and are never changed in place.
+/// portable program can prevent that. [`exit_on_fault`] makes it an error message. Files this project writes appear by rename and are never changed in place.
 #[derive(Debug)]
-pub struct FileMap(memmap2::Mmap);
+pub struct FileMap {
+    map: memmap2::Mmap,
+    _named: Named,
+}
 
 impl FileMap {
     /// Maps `path`.
@@ -26,7 +34,9 @@ impl FileMap {
         // SAFETY: the map is read-only and private, and nothing in this process writes to the file. A concurrent
         // truncation by someone else raises SIGBUS, which ends the process; it cannot be used to read other memory.
         let map = unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file)? };
-        Ok(Self(map))
+        let start = map.as_ptr() as usize;
+        let named = Named::new(path, start..start + map.len());
+        Ok(Self { map, _named: named })
     }
 }
 
@@ -34,6 +44,6 @@ impl Deref for FileMap {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0
+        &self.map
     }
 }

@@ -7,68 +7,49 @@
 //!
 //! All little-endian. The format's own description: <https://github.com/huggingface/safetensors#format>.
 
-use crate::error::{Error, excerpt};
-use crate::files::{open_regular, placeholder};
-use crate::positioned::PositionedFile;
+use crate::dtype::Dtype;
+use crate::error::{Error, Shown, excerpt};
+use crate::weights::{ListedTensor, Opened, View, WeightFile};
 use safetensors::SafeTensorError;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Bytes of the length field before the header.
 const LENGTH_BYTES: u64 = 8;
-/// The format's own limit.
-const HEADER_LIMIT_BYTES: u64 = 100_000_000;
-/// Enough to recognise what a failed download left behind.
-const SNIFFED_BYTES: u64 = 64;
-
-/// An open weight file. Every range in `tensors` lies within it.
-#[derive(Debug)]
-pub(crate) struct WeightFile {
-    pub(crate) path: PathBuf,
-    /// By ascending offset.
-    pub(crate) tensors: Vec<HeaderTensor>,
-    file: PositionedFile,
-}
+/// The format allows 100 MB. The header of the largest Pythia has 60 KB, and a parsed one takes ten times its length.
+const HEADER_LIMIT_BYTES: u64 = 16 << 20;
 
 /// A tensor as the header lists it.
 #[derive(Debug)]
-pub(crate) struct HeaderTensor {
-    pub(crate) name: String,
-    pub(crate) dtype: safetensors::Dtype,
-    pub(crate) shape: Vec<usize>,
+struct HeaderTensor {
+    name: String,
+    dtype: safetensors::Dtype,
+    shape: Vec<usize>,
     /// In bytes from the start of the file.
-    pub(crate) offset: u64,
+    offset: u64,
 }
 
-impl WeightFile {
-    /// Opens `path` and checks its header.
-    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let (file, file_bytes) = open_regular(path)?;
-        let file = PositionedFile::new(file);
-        let read = |offset: u64, n_bytes: u64| -> Result<Vec<u8>, Error> {
-            // Callers have checked the range against the file, so this never asks for memory a small file can claim.
-            let mut bytes = vec![0; n_bytes as usize];
-            file.read_exact_at(&mut bytes, offset).map_err(|e| Error::io(path, e))?;
-            Ok(bytes)
-        };
-        let start = read(0, file_bytes.min(SNIFFED_BYTES))?;
-        if let Some(reason) = placeholder(&start) {
-            return Err(Error::layout(path, reason));
-        }
-        let header_bytes = header_len(path, &start, file_bytes)?;
-        let header = read(LENGTH_BYTES, header_bytes)?;
-        let data_offset = LENGTH_BYTES + header_bytes;
-        let tensors = parse_header(path, &header, data_offset, file_bytes)?;
-        Ok(Self { path: path.to_owned(), tensors, file })
-    }
+/// Checks the header.
+pub(crate) fn open(opened: Opened<'_>) -> Result<WeightFile, Error> {
+    let Opened { path, n_bytes, .. } = opened;
+    let header_bytes = header_len(path, &opened.start, n_bytes)?;
+    let data_offset = LENGTH_BYTES + header_bytes;
+    let header = opened.read(LENGTH_BYTES..data_offset)?;
+    let tensors = parse_header(path, &header, data_offset, n_bytes)?;
+    let tensors = tensors.into_iter().map(listed).collect();
+    Ok(WeightFile { path: path.to_owned(), tensors, checksums: Vec::new(), file: opened.file })
+}
 
-    /// Fills `bytes` from `offset`.
-    pub(crate) fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<(), Error> {
-        self.file.read_exact_at(bytes, offset).map_err(|e| Error::io(&self.path, e))
-    }
+fn listed(tensor: HeaderTensor) -> ListedTensor {
+    let HeaderTensor { name, dtype, shape, offset } = tensor;
+    let place = match Dtype::from_safetensors(dtype) {
+        Some(dtype) => Ok((dtype, View::contiguous(offset, &shape, dtype))),
+        None => Err(format!("type {dtype:?}, wanted F32, F16 or BF16")),
+    };
+    ListedTensor { name, shape, place }
 }
 
 /// The header's length, from the `start` of a file of `file_bytes`.
@@ -79,8 +60,7 @@ fn header_len(path: &Path, start: &[u8], file_bytes: u64) -> Result<u64, Error> 
     };
     let length = u64::from_le_bytes(*length);
     if length > HEADER_LIMIT_BYTES {
-        let reason =
-            format!("header length {length}, at most {HEADER_LIMIT_BYTES} are allowed: not a safetensors file?");
+        let reason = format!("header length {length}, at most {HEADER_LIMIT_BYTES} are read: not a safetensors file?");
         return Err(Error::container(path, 0, reason));
     }
     if length > file_bytes - LENGTH_BYTES {
@@ -139,21 +119,6 @@ fn check_size(info: &TensorInfo) -> Result<(), String> {
             info.dtype,
             n_bits.div_ceil(8),
         )),
-    }
-}
-
-/// A shape for a message. A hostile one may have a million dimensions.
-pub(crate) struct Shown<'s>(pub(crate) &'s [usize]);
-
-impl fmt::Debug for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SHOWN_DIMS: usize = 6;
-        match self.0.get(..SHOWN_DIMS) {
-            Some(start) if self.0.len() > SHOWN_DIMS => {
-                write!(f, "{start:?} and {} more dimensions", self.0.len() - SHOWN_DIMS)
-            }
-            _ => write!(f, "{:?}", self.0),
-        }
     }
 }
 

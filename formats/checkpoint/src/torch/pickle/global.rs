@@ -1,0 +1,117 @@
+//! The few names that a state dict needs. A pickle that names anything else is refused, whether it calls it or not.
+
+use crate::dtype::Dtype;
+use crate::error::excerpt;
+
+/// A name that is known. It stands for what this crate does with it; nothing is imported or run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Global {
+    /// `collections.OrderedDict`.
+    OrderedDict,
+    /// `torch._utils._rebuild_tensor`: storage, offset, size, stride.
+    RebuildTensor,
+    /// `torch._utils._rebuild_tensor_v2`: the same, then whether it needs gradients and its hooks.
+    RebuildTensorV2,
+    /// `torch._utils._rebuild_parameter`: a tensor, whether it needs gradients and its hooks.
+    RebuildParameter,
+    /// `torch.Size`: a tuple.
+    Size,
+    /// `torch.HalfStorage` and its like.
+    Storage(&'static Element),
+}
+
+/// What a storage's elements are.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Element {
+    /// The class, in the module `torch`.
+    class: &'static str,
+    pub(crate) size: u64,
+    /// Its type as a weight, if weights may be of it. The others occur in buffers, which are not converted.
+    pub(crate) dtype: Option<Dtype>,
+}
+
+impl Element {
+    /// What comes before `Storage` in the name of the class: `Half`.
+    pub(crate) fn name(&self) -> &'static str {
+        self.class.trim_end_matches("Storage")
+    }
+}
+
+const fn element(class: &'static str, size: u64, dtype: Option<Dtype>) -> Element {
+    Element { class, size, dtype }
+}
+
+static ELEMENTS: [Element; 10] = [
+    element("HalfStorage", 2, Some(Dtype::F16)),
+    element("BFloat16Storage", 2, Some(Dtype::BF16)),
+    element("FloatStorage", 4, Some(Dtype::F32)),
+    element("DoubleStorage", 8, None),
+    element("ByteStorage", 1, None),
+    element("CharStorage", 1, None),
+    element("BoolStorage", 1, None),
+    element("ShortStorage", 2, None),
+    element("IntStorage", 4, None),
+    element("LongStorage", 8, None),
+];
+
+const GLOBALS: [(&str, &str, Global); 5] = [
+    ("collections", "OrderedDict", Global::OrderedDict),
+    ("torch._utils", "_rebuild_tensor", Global::RebuildTensor),
+    ("torch._utils", "_rebuild_tensor_v2", Global::RebuildTensorV2),
+    ("torch._utils", "_rebuild_parameter", Global::RebuildParameter),
+    ("torch", "Size", Global::Size),
+];
+
+/// Names that honest files hold and this crate does not read, and what they are.
+const REFUSED: [(&str, &str, &str); 19] = [
+    ("torch", "ComplexFloatStorage", "complex numbers"),
+    ("torch", "ComplexDoubleStorage", "complex numbers"),
+    ("torch", "QInt8Storage", "quantized tensors"),
+    ("torch", "QUInt8Storage", "quantized tensors"),
+    ("torch", "QInt32Storage", "quantized tensors"),
+    ("torch", "QUInt4x2Storage", "quantized tensors"),
+    ("torch", "QUInt2x4Storage", "quantized tensors"),
+    ("torch._utils", "_rebuild_qtensor", "quantized tensors"),
+    ("torch._utils", "_rebuild_sparse_tensor", "sparse tensors"),
+    ("torch._utils", "_rebuild_sparse_csr_tensor", "sparse tensors"),
+    ("torch._utils", "_rebuild_nested_tensor", "nested tensors"),
+    ("torch._utils", "_rebuild_meta_tensor_no_storage", "meta tensors, which have no data"),
+    ("torch._utils", "_rebuild_tensor_v3", "tensors over untyped storages"),
+    ("torch._utils", "_rebuild_wrapper_subclass", "subclasses of tensors"),
+    ("torch._tensor", "_rebuild_from_type_v2", "subclasses of tensors"),
+    ("torch.storage", "_load_from_bytes", "storages inside the pickle"),
+    ("torch.storage", "UntypedStorage", "untyped storages"),
+    ("torch.storage", "TypedStorage", "untyped storages"),
+    ("torch", "UntypedStorage", "untyped storages"),
+];
+
+impl Global {
+    /// The global of this name, or why it is refused.
+    pub(super) fn find(module: &str, name: &str) -> Result<Self, String> {
+        if let Some((_, _, global)) = GLOBALS.iter().find(|(m, n, _)| (*m, *n) == (module, name)) {
+            return Ok(*global);
+        }
+        if let Some(element) = ELEMENTS.iter().find(|element| module == "torch" && element.class == name) {
+            return Ok(Self::Storage(element));
+        }
+        let why = match REFUSED.iter().find(|(m, n, _)| (*m, *n) == (module, name)) {
+            Some((_, _, what)) => format!("{what} are not read"),
+            None => "weights have no need of it, and nothing in a pickle is run".to_owned(),
+        };
+        Err(format!("global {} is refused: {why}", excerpt(&format!("{module}.{name}"))))
+    }
+
+    /// What it takes, for an error message.
+    pub(super) fn signature(self) -> &'static str {
+        match self {
+            Self::OrderedDict => "OrderedDict without arguments",
+            Self::RebuildTensor => "_rebuild_tensor of storage, offset, size and stride",
+            Self::RebuildTensorV2 => {
+                "_rebuild_tensor_v2 of storage, offset, size, stride, requires_grad, hooks and no metadata"
+            }
+            Self::RebuildParameter => "_rebuild_parameter of tensor, requires_grad and hooks",
+            Self::Size => "torch.Size of a tuple",
+            Self::Storage(_) => "no call of a storage's class",
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What a pickle's instructions make. Containers lie in one flat [`Heap`] and refer to each other by number, so a dict
+//! that contains itself is no cycle of owners, and a tuple a million deep is dropped without recursion.
+
+use super::global::{Element, Global};
+
+/// A value on the stack: small, and copied freely.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Value {
+    None,
+    Bool(bool),
+    Int(i64),
+    /// An integer of more than 64 bits: its little-endian bytes, or, in protocols 0 and 1, its decimal digits.
+    Long(Span),
+    Float,
+    Text(Span),
+    Bytes,
+    Global(Global),
+    Tuple(usize),
+    List(usize),
+    Dict(usize),
+    Storage(usize),
+    Tensor(usize),
+}
+
+impl Value {
+    /// What it is, for an error message.
+    pub(crate) fn kind(self) -> &'static str {
+        match self {
+            Self::None => "None",
+            Self::Bool(_) => "a bool",
+            Self::Int(_) | Self::Long(_) => "an int",
+            Self::Float => "a float",
+            Self::Text(_) => "a string",
+            Self::Bytes => "bytes",
+            Self::Global(_) => "a global",
+            Self::Tuple(_) => "a tuple",
+            Self::List(_) => "a list",
+            Self::Dict(_) => "a dict",
+            Self::Storage(_) => "a storage",
+            Self::Tensor(_) => "a tensor",
+        }
+    }
+}
+
+/// A part of the pickle: text is not copied out of it. A pickle has less than 4 GiB.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    start: u32,
+    len: u32,
+}
+
+impl Span {
+    /// `start` and `len` are within a pickle.
+    pub(super) fn new(start: usize, len: usize) -> Self {
+        Self { start: start as u32, len: len as u32 }
+    }
+
+    pub(super) fn of(self, pickle: &[u8]) -> &[u8] {
+        pickle.get(self.start as usize..).and_then(|rest| rest.get(..self.len as usize)).unwrap_or_default()
+    }
+}
+
+/// The containers and objects that [`Value`]s name by their number.
+#[derive(Debug, Default)]
+pub(crate) struct Heap {
+    pub(crate) tuples: Vec<Vec<Value>>,
+    pub(crate) lists: Vec<Vec<Value>>,
+    pub(crate) dicts: Vec<Dict>,
+    pub(crate) storages: Vec<Storage>,
+    pub(crate) tensors: Vec<Tensor>,
+}
+
+/// A dict, its items in the order they were set; a key may come twice.
+#[derive(Debug)]
+pub(crate) struct Dict {
+    /// Whether it is an `OrderedDict`, which may have attributes.
+    pub(crate) ordered: bool,
+    pub(crate) items: Vec<(Value, Value)>,
+}
+
+/// A storage as the pickle refers to it. Its bytes are elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Storage {
+    /// The name its bytes are found by.
+    pub(crate) key: Span,
+    pub(crate) element: &'static Element,
+    /// Elements under that name.
+    pub(crate) n_elems: u64,
+    /// First element and number of elements, where it is a part of what is under that name.
+    pub(crate) part: Option<(u64, u64)>,
+    /// Where the pickle refers to it, in bytes from its start.
+    pub(crate) at: usize,
+}
+
+/// A tensor: a strided view of a storage. That it lies within is not known yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Tensor {
+    pub(crate) storage: usize,
+    /// In elements.
+    pub(crate) offset: u64,
+    pub(crate) shape: Vec<usize>,
+    /// In elements, one per dimension.
+    pub(crate) strides: Vec<usize>,
+}

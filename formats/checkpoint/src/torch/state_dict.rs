@@ -1,0 +1,52 @@
+//! From the value of a pickle to named tensors.
+
+use super::pickle::{Pickle, Tensor, Value};
+use crate::error::excerpt;
+use std::collections::HashSet;
+
+/// Keys that training programs save a state dict under, beside other things.
+const WRAPPERS: [&str; 3] = ["state_dict", "model", "module"];
+
+/// What data-parallel training puts before every name.
+const PREFIX: &str = "module.";
+
+/// The tensors of a state dict, or of one that is the value of one of the usual keys.
+pub(super) fn tensors<'a>(pickle: &'a Pickle<'_>) -> Result<Vec<(String, &'a Tensor)>, String> {
+    let Value::Dict(root) = pickle.root else {
+        return Err(format!("the file holds {}, wanted a state dict", pickle.root.kind()));
+    };
+    let dict = wrapped(pickle, root).unwrap_or(root);
+    let mut named = Vec::new();
+    let mut seen = HashSet::new();
+    for &(key, value) in &pickle.heap.dicts[dict].items {
+        let Value::Text(name) = key else {
+            return Err(format!("a key of the state dict is {}, wanted a string", key.kind()));
+        };
+        let name = pickle.text(name);
+        let Value::Tensor(tensor) = value else {
+            return Err(format!("{} is {}, wanted a tensor", excerpt(name), value.kind()));
+        };
+        if !seen.insert(name) {
+            return Err(format!("tensor {} comes twice", excerpt(name)));
+        }
+        named.push((name, &pickle.heap.tensors[tensor]));
+    }
+    if named.is_empty() {
+        return Err("the state dict is empty".to_owned());
+    }
+    let prefixed = named.iter().all(|(name, _)| name.starts_with(PREFIX));
+    let plain = |name: &str| if prefixed { name[PREFIX.len()..].to_owned() } else { name.to_owned() };
+    Ok(named.into_iter().map(|(name, tensor)| (plain(name), tensor)).collect())
+}
+
+/// The state dict within a dict of other things. Tensors beside it would be lost, so there must be none.
+fn wrapped(pickle: &Pickle<'_>, dict: usize) -> Option<usize> {
+    let items = &pickle.heap.dicts[dict].items;
+    if items.iter().any(|(_, value)| matches!(value, Value::Tensor(_))) {
+        return None;
+    }
+    items.iter().find_map(|&(key, value)| match (key, value) {
+        (Value::Text(key), Value::Dict(inner)) if WRAPPERS.contains(&pickle.text(key)) => Some(inner),
+        _ => None,
+    })
+}

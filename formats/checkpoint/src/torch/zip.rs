@@ -1,0 +1,318 @@
+//! The container of PyTorch 1.6 and later: a zip archive of stored members.
+//!
+//! ```text
+//! NAME/data.pkl     the state dict, a pickle that refers to storages by key
+//! NAME/data/KEY     a storage: the elements, nothing else
+//! NAME/byteorder    "little" or "big"; not in files of versions before 2.1
+//! ```
+//!
+//! `NAME` may be anything. The directory at the end of the archive says where everything is; it is believed only where
+//! it fits the rest to the byte, because two readers that find different members in one file are a way to hide one.
+//! Layout: <https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT>, sections 4.3.7 to 4.3.16.
+
+use super::bytes::{u16_at, u32_at, u64_at};
+use crate::error::{Error, excerpt};
+use crate::weights::Opened;
+use std::collections::HashMap;
+use std::ops::Range;
+
+const LOCAL: u32 = 0x0403_4b50;
+const CENTRAL: u32 = 0x0201_4b50;
+const END: u32 = 0x0605_4b50;
+const END64: u32 = 0x0606_4b50;
+const END64_LOCATOR: u32 = 0x0706_4b50;
+
+const LOCAL_BYTES: u64 = 30;
+const CENTRAL_BYTES: usize = 46;
+const END_BYTES: u64 = 22;
+const END64_BYTES: u64 = 56;
+const END64_LOCATOR_BYTES: u64 = 20;
+
+/// In place of a number that has 64 bits, and is elsewhere.
+const ELSEWHERE: u32 = u32::MAX;
+/// The extra field it is in.
+const ZIP64_EXTRA: u16 = 1;
+
+/// Bits of the flags: what follows is encrypted, in one of three ways.
+const ENCRYPTED: u16 = 1 << 0 | 1 << 6 | 1 << 13;
+/// Sizes and CRC follow the data, and are zero before it.
+const SIZES_FOLLOW: u16 = 1 << 3;
+
+/// The largest directory that is read. That of 12b has 30 KB.
+const DIRECTORY_LIMIT_BYTES: u64 = 4 << 20;
+
+/// The directory of an archive.
+#[derive(Debug)]
+pub(super) struct Archive {
+    /// The folder that all members are in, with its slash.
+    root: String,
+    members: HashMap<String, Member>,
+    /// Whether the writer computed CRCs: PyTorch can be told not to, and writes zeros then.
+    has_crcs: bool,
+    /// Where the directory starts: members end before.
+    directory: u64,
+}
+
+/// A member as the directory lists it.
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    /// Where its entry in the directory is.
+    entry: u64,
+    /// Where its own header is.
+    header: u64,
+    n_bytes: u64,
+    crc: u32,
+    method: u16,
+    flags: u16,
+}
+
+/// Where the bytes of a member are.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    pub(super) range: Range<u64>,
+    /// Their CRC-32, if the archive has any.
+    pub(super) crc: Option<u32>,
+}
+
+impl Archive {
+    /// Reads the directory.
+    pub(super) fn open(opened: &Opened<'_>) -> Result<Self, Error> {
+        let end = End::find(opened)?;
+        let bad = |at: u64, reason: String| Error::container(opened.path, at, reason);
+        if end.directory.end - end.directory.start > DIRECTORY_LIMIT_BYTES {
+            return Err(bad(end.directory.start, format!("a directory of more than {DIRECTORY_LIMIT_BYTES} bytes")));
+        }
+        let bytes = opened.read(end.directory.clone())?;
+        let mut members = HashMap::new();
+        let mut at = 0;
+        while at < bytes.len() {
+            let offset = end.directory.start + at as u64;
+            let (name, member, n_bytes) = Member::parse(&bytes[at..], offset).map_err(|reason| bad(offset, reason))?;
+            if members.insert(name.to_owned(), member).is_some() {
+                return Err(bad(offset, format!("member {} comes twice", excerpt(name))));
+            }
+            at += n_bytes;
+        }
+        if members.len() as u64 != end.n_members {
+            let reason = format!("{} members in the directory, its end says {}", members.len(), end.n_members);
+            return Err(bad(end.directory.start, reason));
+        }
+        let root = root(&members).map_err(|reason| bad(end.directory.start, reason))?;
+        let has_crcs = members.values().any(|member| member.crc != 0);
+        Ok(Self { root, members, has_crcs, directory: end.directory.start })
+    }
+
+    /// Where the member `name` of the folder is, once its own header has confirmed it.
+    pub(super) fn find(&self, opened: &Opened<'_>, name: &str) -> Result<Option<Stored>, Error> {
+        let name = format!("{}{name}", self.root);
+        let Some(member) = self.members.get(&name) else { return Ok(None) };
+        let bad =
+            |at: u64, reason: String| Error::container(opened.path, at, format!("member {}: {reason}", excerpt(&name)));
+        if member.method != 0 {
+            return Err(bad(member.entry, format!("compressed (method {}), wanted stored as it is", member.method)));
+        }
+        if member.flags & ENCRYPTED != 0 {
+            return Err(bad(member.entry, "encrypted".to_owned()));
+        }
+        let names_end = member.header.checked_add(LOCAL_BYTES + name.len() as u64);
+        let Some(names_end) = names_end.filter(|&end| end <= self.directory) else {
+            return Err(bad(member.entry, format!("its header at byte {} is not in the file", member.header)));
+        };
+        let header = opened.read(member.header..names_end)?;
+        let extra = member.agrees_with(&header, &name).map_err(|reason| bad(member.header, reason))?;
+        let start = names_end + u64::from(extra);
+        match start.checked_add(member.n_bytes).filter(|&end| end <= self.directory) {
+            Some(end) => Ok(Some(Stored { range: start..end, crc: self.has_crcs.then_some(member.crc) })),
+            None => {
+                let reason = format!(
+                    "{} bytes from byte {start} on, but the directory is at byte {}",
+                    member.n_bytes, self.directory
+                );
+                Err(bad(member.entry, reason))
+            }
+        }
+    }
+}
+
+/// What the end of an archive says.
+struct End {
+    directory: Range<u64>,
+    n_members: u64,
+}
+
+/// The directory as an end record has it.
+struct Sizes {
+    n_members: u64,
+    n_bytes: u64,
+    start: u64,
+}
+
+impl Sizes {
+    /// Whether each number is the wide one, or the mark that it is elsewhere.
+    fn may_stand_for(&self, wide: &Self) -> bool {
+        let fits = |small: u64, elsewhere: u64, wide: u64| small == wide || small == elsewhere;
+        fits(self.n_members, u64::from(u16::MAX), wide.n_members)
+            && fits(self.n_bytes, u64::from(ELSEWHERE), wide.n_bytes)
+            && fits(self.start, u64::from(ELSEWHERE), wide.start)
+    }
+}
+
+impl End {
+    fn find(opened: &Opened<'_>) -> Result<Self, Error> {
+        let bad = |at: u64, reason: &str| Err(Error::container(opened.path, at, reason));
+        let Some(end_at) = opened.n_bytes.checked_sub(END_BYTES) else {
+            return bad(opened.n_bytes, "a zip archive that ends in its first header: truncated?");
+        };
+        let end = opened.read(end_at..opened.n_bytes)?;
+        // PyTorch writes no comment, which would come last.
+        if u32_at(&end, 0) != END || u16_at(&end, 20) != 0 {
+            return bad(end_at, "the zip archive does not end in an end record: truncated?");
+        }
+        let n_members = u16_at(&end, 10);
+        if (u16_at(&end, 4), u16_at(&end, 6)) != (0, 0) || u16_at(&end, 8) != n_members {
+            return bad(end_at, "an archive in several parts");
+        }
+        let small = Sizes {
+            n_members: u64::from(n_members),
+            n_bytes: u64::from(u32_at(&end, 12)),
+            start: u64::from(u32_at(&end, 16)),
+        };
+        let (sizes, records_at) = match Self::wide(opened, end_at)? {
+            None => (small, end_at),
+            Some((wide, at)) if small.may_stand_for(&wide) => (wide, at),
+            Some((_, at)) => return bad(at, "the zip64 end record contradicts the end record"),
+        };
+        let Sizes { n_members, n_bytes, start } = sizes;
+        match start.checked_add(n_bytes) {
+            Some(end) if end == records_at => Ok(Self { directory: start..end, n_members }),
+            _ => {
+                let reason = format!(
+                    "the directory of {n_bytes} bytes at byte {start} does not end at byte {records_at}, where its end \
+                     record is"
+                );
+                bad(end_at, &reason)
+            }
+        }
+    }
+
+    /// What the record of 64-bit numbers says, and where that is. Every archive of PyTorch has one.
+    fn wide(opened: &Opened<'_>, end_at: u64) -> Result<Option<(Sizes, u64)>, Error> {
+        let Some(at) = end_at.checked_sub(END64_LOCATOR_BYTES + END64_BYTES) else { return Ok(None) };
+        let record = opened.read(at..end_at)?;
+        let (record, locator) = record.split_at(END64_BYTES as usize);
+        if u32_at(locator, 0) != END64_LOCATOR {
+            return Ok(None);
+        }
+        let single = u32_at(locator, 4) == 0 && u32_at(locator, 16) <= 1;
+        let size = END64_BYTES - 12; // without the signature and this number
+        let here = u64_at(locator, 8) == at && u32_at(record, 0) == END64 && u64_at(record, 4) == size;
+        let members = u64_at(record, 32);
+        if !single || !here || u64_at(record, 16) != 0 || u64_at(record, 24) != members {
+            return Err(Error::container(
+                opened.path,
+                at,
+                "the zip64 end record is not where its locator says, or damaged",
+            ));
+        }
+        let sizes = Sizes { n_members: members, n_bytes: u64_at(record, 40), start: u64_at(record, 48) };
+        Ok(Some((sizes, at)))
+    }
+}
+
+impl Member {
+    /// The entry of the directory that `bytes` start with: the member's name, the member, and the entry's length.
+    fn parse(bytes: &[u8], entry: u64) -> Result<(&str, Self, usize), String> {
+        if bytes.len() < CENTRAL_BYTES || u32_at(bytes, 0) != CENTRAL {
+            return Err("not an entry of the directory".to_owned());
+        }
+        let lens = [28, 30, 32].map(|at| usize::from(u16_at(bytes, at)));
+        let n_bytes = CENTRAL_BYTES + lens.iter().sum::<usize>();
+        if n_bytes > bytes.len() {
+            return Err(format!("an entry of {n_bytes} bytes, the directory has {} more", bytes.len()));
+        }
+        let (name, extra) = bytes[CENTRAL_BYTES..CENTRAL_BYTES + lens[0] + lens[1]].split_at(lens[0]);
+        let name = str::from_utf8(name).map_err(|_| "a member's name is not UTF-8")?;
+        check_name(name)?;
+        let wrong = |reason: &str| format!("member {}: {reason}", excerpt(name));
+        let mut wide = zip64_extra(extra).map_err(wrong)?.chunks_exact(8);
+        // In this order, those that did not fit.
+        let mut number = |at: usize| match u32_at(bytes, at) {
+            ELSEWHERE => wide.next().map(|bytes| u64_at(bytes, 0)).ok_or_else(|| wrong("its zip64 field is too short")),
+            number => Ok(u64::from(number)),
+        };
+        let (unpacked, stored, header) = (number(24)?, number(20)?, number(42)?);
+        if wide.next().is_some() {
+            return Err(wrong("its zip64 field holds more than is missing"));
+        }
+        let method = u16_at(bytes, 10);
+        if method == 0 && unpacked != stored {
+            return Err(wrong("stored as it is, but with another size"));
+        }
+        if u16_at(bytes, 34) != 0 {
+            return Err(wrong("in another part of the archive"));
+        }
+        let member = Self { entry, header, n_bytes: stored, crc: u32_at(bytes, 16), method, flags: u16_at(bytes, 8) };
+        Ok((name, member, n_bytes))
+    }
+
+    /// Compares the member's own header, up to its name, with the directory. Returns the length of what is between that
+    /// name and the data.
+    fn agrees_with(&self, header: &[u8], name: &str) -> Result<u16, String> {
+        if u32_at(header, 0) != LOCAL {
+            return Err("no header here, where the directory says it is".to_owned());
+        }
+        if usize::from(u16_at(header, 26)) != name.len() || &header[LOCAL_BYTES as usize..] != name.as_bytes() {
+            let found = String::from_utf8_lossy(&header[LOCAL_BYTES as usize..]);
+            return Err(format!("its own header calls it {}", excerpt(&found)));
+        }
+        let flags = u16_at(header, 6);
+        if u16_at(header, 8) != self.method || flags & ENCRYPTED != 0 {
+            return Err("its own header says it is compressed or encrypted".to_owned());
+        }
+        let is = |at: usize, wanted: u64| u64::from(u32_at(header, at)) == wanted || u32_at(header, at) == ELSEWHERE;
+        let same = u32_at(header, 14) == self.crc && is(18, self.n_bytes) && is(22, self.n_bytes);
+        if flags & SIZES_FOLLOW == 0 && !same {
+            return Err("its own header has another size or CRC than the directory".to_owned());
+        }
+        Ok(u16_at(header, 28))
+    }
+}
+
+/// The data of the zip64 field among a member's extra fields; empty if there is none.
+fn zip64_extra(mut extra: &[u8]) -> Result<&[u8], &'static str> {
+    while extra.len() >= 4 {
+        let (head, rest) = extra.split_at(4);
+        let data = rest.get(..usize::from(u16_at(head, 2))).ok_or("an extra field is longer than all of them")?;
+        if u16_at(head, 0) == ZIP64_EXTRA {
+            return Ok(data);
+        }
+        extra = &rest[data.len()..];
+    }
+    Ok(&[])
+}
+
+/// Refuses names that could leave a folder. Nothing is unpacked here, but no honest file has them.
+fn check_name(name: &str) -> Result<(), String> {
+    let strange = name.starts_with('/') || name.contains(['\\', '\0']) || name.split('/').any(|part| part == "..");
+    if strange { Err(format!("member {} leaves its folder", excerpt(name))) } else { Ok(()) }
+}
+
+/// The one folder that all members are in.
+fn root(members: &HashMap<String, Member>) -> Result<String, String> {
+    let mut roots: Vec<&str> = members.keys().filter_map(|name| Some(&name[..=name.find('/')?])).collect();
+    roots.sort_unstable();
+    roots.dedup();
+    match roots.as_slice() {
+        [root] if members.keys().all(|name| name.contains('/')) => {
+            let pickle = format!("{root}data.pkl");
+            match members.contains_key(&pickle) {
+                true => Ok((*root).to_owned()),
+                false => Err(format!("a zip archive without {}: not a PyTorch file?", excerpt(&pickle))),
+            }
+        }
+        [first, second, ..] => {
+            Err(format!("members in the folders {} and {}, wanted one", excerpt(first), excerpt(second)))
+        }
+        _ => Err("a zip archive without NAME/data.pkl: not a PyTorch file?".to_owned()),
+    }
+}

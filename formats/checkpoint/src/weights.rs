@@ -1,0 +1,86 @@
+//! A weight file of any format: tensors listed and checked, their rows read by position.
+
+mod checksum;
+mod view;
+
+pub(crate) use checksum::Checksum;
+pub(crate) use view::View;
+
+use crate::dtype::Dtype;
+use crate::error::Error;
+use crate::files::{SNIFFED_BYTES, open_regular, placeholder};
+use crate::positioned::PositionedFile;
+use crate::{safetensors_file, torch};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// An open weight file. Every view in `tensors` lies within it.
+#[derive(Debug)]
+pub(crate) struct WeightFile {
+    pub(crate) path: PathBuf,
+    /// By ascending place of their data.
+    pub(crate) tensors: Vec<ListedTensor>,
+    /// What its bytes are checked with as they are read, if the file says. [`View`]s refer to them.
+    pub(crate) checksums: Vec<Checksum>,
+    pub(crate) file: PositionedFile,
+}
+
+/// A tensor as a weight file lists it.
+#[derive(Debug)]
+pub(crate) struct ListedTensor {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    /// How its elements are stored and where, or why they cannot be read. The latter only matters if they are needed.
+    pub(crate) place: Result<(Dtype, View), String>,
+}
+
+/// A file opened, not yet looked at but for its first bytes.
+pub(crate) struct Opened<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) file: PositionedFile,
+    pub(crate) n_bytes: u64,
+    /// Enough to recognise a format.
+    pub(crate) start: Vec<u8>,
+}
+
+impl Opened<'_> {
+    /// Reads `range`. The caller has compared it with the size of the file, so memory is what the file holds.
+    pub(crate) fn read(&self, range: Range<u64>) -> Result<Vec<u8>, Error> {
+        let mut bytes = vec![0; (range.end - range.start) as usize];
+        self.file.read_exact_at(&mut bytes, range.start).map_err(|e| Error::io(self.path, e))?;
+        Ok(bytes)
+    }
+}
+
+impl WeightFile {
+    /// Opens `path` and checks everything but the data: as safetensors if it is called so, else as PyTorch's.
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let (file, n_bytes) = open_regular(path)?;
+        let mut opened = Opened { path, file: PositionedFile::new(file), n_bytes, start: Vec::new() };
+        opened.start = opened.read(0..n_bytes.min(SNIFFED_BYTES))?;
+        if let Some(reason) = placeholder(&opened.start) {
+            return Err(Error::layout(path, reason));
+        }
+        match path.extension() {
+            Some(extension) if extension == "safetensors" => safetensors_file::open(opened),
+            _ => torch::open(opened),
+        }
+    }
+
+    /// Fills `out` with the rows from `first_row` on of the tensor `name`, which lies at `view`.
+    pub(crate) fn read_rows(&self, name: &str, view: &View, first_row: usize, out: &mut [u8]) -> Result<(), Error> {
+        let io = |e| Error::io(&self.path, e);
+        let damaged = |reason| Error::tensor(&self.path, name, reason);
+        let checksum = view.checksum.map(|number| &self.checksums[number]);
+        // Bytes that are read in other pieces than the checksum is for are checked before.
+        let piecewise = checksum.filter(|checksum| view.fills(checksum.range()));
+        if let Some(checksum) = checksum.filter(|_| piecewise.is_none()) {
+            checksum.check_all(&self.file).map_err(io)?.map_err(damaged)?;
+        }
+        view.read(&self.file, first_row, out).map_err(io)?;
+        match piecewise {
+            Some(checksum) => checksum.check(view.row_offset(first_row), out).map_err(damaged),
+            None => Ok(()),
+        }
+    }
+}

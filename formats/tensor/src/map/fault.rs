@@ -1,0 +1,154 @@
+//! A mapped file that can no longer be read: another process has cut it off, or the disk has failed.
+//!
+//! Touching such a page raises SIGBUS. The default ends the program without a word; the handler here ends it with a
+//! line that names the file. Everything it does is allowed in a signal handler: atomics, `write`, `pause`, `_exit`.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+
+/// Maps whose files the line can name; a fault in any further one ends the program the default way.
+const NAMED_MAPS: usize = 64;
+/// Longest name, in bytes; what is longer is cut.
+const NAME_BYTES: usize = 240;
+
+/// Where a map lies and what its file is called. Free while `start` is 0.
+struct Slot {
+    start: AtomicUsize,
+    len: AtomicUsize,
+    name: [AtomicU8; NAME_BYTES],
+    name_len: AtomicUsize,
+}
+
+static SLOTS: [Slot; NAMED_MAPS] = [const {
+    Slot {
+        start: AtomicUsize::new(0),
+        len: AtomicUsize::new(0),
+        name: [const { AtomicU8::new(0) }; NAME_BYTES],
+        name_len: AtomicUsize::new(0),
+    }
+}; NAMED_MAPS];
+
+/// What the line begins with.
+static PREFIX: OnceLock<String> = OnceLock::new();
+
+/// The entry of one map in the table, for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Named(Option<usize>);
+
+impl Named {
+    /// Enters the map of `path` at these addresses, if there is room.
+    pub(super) fn new(path: &Path, addresses: Range<usize>) -> Self {
+        // No map ends there, so no fault lies in a slot that is being filled.
+        const CLAIMED: usize = usize::MAX;
+        let claim = |slot: &Slot| slot.start.compare_exchange(0, CLAIMED, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        let Some(index) = SLOTS.iter().position(claim) else { return Self(None) };
+        let slot = &SLOTS[index];
+        let name = path.as_os_str().as_encoded_bytes();
+        for (place, &byte) in slot.name.iter().zip(name) {
+            // Control characters would be commands to a terminal.
+            place.store(if byte.is_ascii_control() { b'?' } else { byte }, Ordering::Relaxed);
+        }
+        slot.name_len.store(name.len().min(NAME_BYTES), Ordering::Relaxed);
+        slot.len.store(addresses.len(), Ordering::Relaxed);
+        slot.start.store(addresses.start, Ordering::Release);
+        Self(Some(index))
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if let Some(index) = self.0 {
+            SLOTS[index].start.store(0, Ordering::Release);
+        }
+    }
+}
+
+/// From now on, a mapped file that can no longer be read ends the program with exit code 74 and the line
+/// `PROGRAM: error: FILE: ...`. Without this, and on systems without signals, the system ends it in silence.
+pub fn exit_on_fault(program: &str) {
+    if PREFIX.set(format!("{program}: error: ")).is_ok() {
+        #[cfg(unix)]
+        unix::install();
+    }
+}
+
+#[cfg(unix)]
+mod unix {
+    use super::{NAME_BYTES, PREFIX, SLOTS, Slot};
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// Exit code of `sysexits.h` for errors of input and output.
+    const EXIT_IO: i32 = 74;
+    /// Raised by the first of several threads that fault at once: it has the word.
+    static REPORTING: AtomicBool = AtomicBool::new(false);
+
+    pub(super) fn install() {
+        // SAFETY: an all-zero sigaction is a valid value: no flags, an empty mask.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) = on_fault;
+        action.sa_sigaction = handler as usize;
+        action.sa_flags = libc::SA_SIGINFO;
+        // SAFETY: `action` is initialised, and the handler has the signature that SA_SIGINFO asks for. Failure leaves
+        // the default in place, which ends the program too.
+        unsafe { libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut()) };
+    }
+
+    extern "C" fn on_fault(_signal: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
+        // SAFETY: the system passes a valid siginfo to a handler installed with SA_SIGINFO; for SIGBUS it has an address.
+        let address = unsafe { (*info).si_addr() } as usize;
+        let Some(slot) = SLOTS.iter().find(|slot| holds(slot, address)) else {
+            // No page of ours. The default action meets the fault again on return.
+            // SAFETY: resets the action of one signal; no handler is installed.
+            unsafe { libc::signal(libc::SIGBUS, libc::SIG_DFL) };
+            return;
+        };
+        if REPORTING.swap(true, Ordering::Relaxed) {
+            loop {
+                // SAFETY: only waits; the thread that reports ends the process.
+                unsafe { libc::pause() };
+            }
+        }
+        let mut name = [0; NAME_BYTES];
+        for (byte, stored) in name.iter_mut().zip(&slot.name) {
+            *byte = stored.load(Ordering::Relaxed);
+        }
+        say(PREFIX.get().map_or(b"", |prefix| prefix.as_bytes()));
+        say(&name[..slot.name_len.load(Ordering::Relaxed).min(NAME_BYTES)]);
+        say(b": was cut off while it was in use, or cannot be read any more\n");
+        // SAFETY: ends the process without running anything else.
+        unsafe { libc::_exit(EXIT_IO) }
+    }
+
+    fn holds(slot: &Slot, address: usize) -> bool {
+        let start = slot.start.load(Ordering::Acquire);
+        start != 0 && address >= start && address - start < slot.len.load(Ordering::Relaxed)
+    }
+
+    fn say(bytes: &[u8]) {
+        // SAFETY: pointer and length are of a live slice. A stderr that cannot be written is no reason to stay.
+        unsafe { libc::write(libc::STDERR_FILENO, bytes.as_ptr().cast(), bytes.len()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_and_go() {
+        let in_use = || SLOTS.iter().filter(|slot| slot.start.load(Ordering::Acquire) == 0x7000).count();
+        let named = Named::new(Path::new("a\nb"), 0x7000..0x8000);
+        assert_eq!(in_use(), 1);
+        let slot = &SLOTS[named.0.unwrap()];
+        let name: Vec<u8> = slot.name[..3].iter().map(|b| b.load(Ordering::Relaxed)).collect();
+        assert_eq!((name.as_slice(), slot.name_len.load(Ordering::Relaxed)), (&b"a?b"[..], 3));
+        drop(named);
+        assert_eq!(in_use(), 0);
+        // More than there is room for is no error.
+        let path = "x".repeat(1000);
+        let many: Vec<Named> = (0..NAMED_MAPS + 8).map(|_| Named::new(Path::new(&path), 0x7000..0x7001)).collect();
+        assert!(many.iter().any(|named| named.0.is_none()));
+    }
+}

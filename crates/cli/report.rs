@@ -19,10 +19,9 @@ pub(crate) use columns::terminal_table;
 pub(crate) use machine::{Machine, PeakRss, memory_available};
 pub(crate) use number::{bytes as format_bytes, significant};
 
-use crate::exit::Failure;
-use pythia_convert::output::{AtomicFile, check_target};
+use crate::exit::{self, Failure};
+use pythia_convert::output::{AtomicFile, MadeFolders, check_target};
 use serde::Serialize;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// What `report.json` says about its own layout. Raised when a field changes its meaning or goes away.
@@ -179,12 +178,17 @@ impl Report {
         let json = serde_json::to_string_pretty(self).map_err(Failure::io)? + "\n";
         let contents = [json, csv::render(self), markdown::render(self), html::render(self)];
         let paths = Self::paths(dir);
-        std::fs::create_dir_all(dir).map_err(|e| Failure::at(dir, &e))?;
+        let made = MadeFolders::create(dir)?;
+        let mut files = Vec::new();
         for (path, content) in paths.iter().zip(&contents) {
-            let file = AtomicFile::create(path, 0)?;
-            file.file().write_all(content.as_bytes()).map_err(|e| Failure::at(path, &e))?;
-            file.commit(force)?;
+            let file = AtomicFile::create(path, content.len() as u64)?;
+            file.removed().iter().for_each(exit::note);
+            file.write_at(content.as_bytes(), 0)?;
+            files.push(file);
         }
+        // Their names last, when nothing is left that could fail for lack of room.
+        files.into_iter().try_for_each(|file| file.commit(force))?;
+        made.keep()?;
         Ok(paths.into())
     }
 

@@ -15,7 +15,7 @@ use crate::input::{self, parse_threads};
 use crate::report::{self, Arithmetic, Machine, Report, parse_activations, parse_gelu};
 use cache::Cache;
 use pythia_checkpoint::{Checkpoint, Dtype};
-use pythia_convert::Level;
+use pythia_convert::{Level, Source};
 use pythia_gguf::{FileType, Gguf, Metadata, TensorInfo, keys};
 use pythia_model::{Activations, Gelu, Model, Options};
 use pythia_runtime::eval::Protocol;
@@ -139,6 +139,7 @@ fn prepare(args: &Args, protocol: Protocol, text: &str) -> Result<Prepared, Fail
         return Ok(Prepared { source: stem(&args.source), contestants });
     }
     let checkpoint = Checkpoint::open(&args.source)?;
+    Report::check_targets(&args.output, &checkpoint.inputs(), args.force)?;
     if checkpoint.tokenizer().is_none() {
         let source = args.source.display();
         return Err(Failure::data(format_args!(
@@ -151,7 +152,7 @@ fn prepare(args: &Args, protocol: Protocol, text: &str) -> Result<Prepared, Fail
     let mut contestants = cache.contestants();
     add_files(args, cache.base_metadata()?, &mut contestants)?;
     quality::check(args, protocol, cache.base_metadata()?, text)?;
-    cache.fill(&checkpoint, args.threads)?;
+    cache.fill(&checkpoint, &args.files, args.threads)?;
     Ok(Prepared { source: cache.name().to_owned(), contestants })
 }
 

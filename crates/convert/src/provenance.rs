@@ -54,7 +54,8 @@ impl Provenance {
 /// The files a conversion reads, for the check that none of them is overwritten.
 pub(crate) fn inputs(checkpoint: &Checkpoint) -> Vec<PathBuf> {
     let folder = folder_of(checkpoint);
-    let companions = ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors.index.json"];
+    let companions =
+        ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors.index.json", "README.md"];
     checkpoint.files().iter().cloned().chain(companions.iter().map(|name| folder.join(name))).collect()
 }
 

@@ -5,7 +5,7 @@
 //! memory is a few chunks, whatever the size of the model. Every byte's place is planned and depends on no thread.
 
 use crate::file::largest_magnitude;
-use crate::output::{AtomicFile, check_target};
+use crate::output::{AtomicFile, Leftover, check_target};
 use crate::plan::{Encoding, Plan, PlannedTensor};
 use crate::{Error, Level, Source, digest};
 use pythia_checkpoint::{Dtype, to_f32};
@@ -37,6 +37,11 @@ const F16_OVERFLOW: f32 = 65520.0;
 pub trait Progress: Sync {
     /// `source_bytes` more of the GGUF tensor `tensor` are done.
     fn advance(&self, tensor: &str, source_bytes: u64);
+
+    /// The remains of a run that was killed were cleared up.
+    fn leftover(&self, leftover: &Leftover) {
+        let _ = leftover;
+    }
 }
 
 /// Hears nothing.
@@ -90,6 +95,7 @@ pub fn run(source: &dyn Source, plan: &Plan, options: &RunOptions<'_>) -> Result
     let mut sinks = Vec::new();
     for file in &plan.files {
         let sink = Sink { file: AtomicFile::create(&file.path, file.n_bytes())?, worker_nanos: AtomicU64::new(0) };
+        sink.file.removed().iter().for_each(|leftover| options.progress.leftover(leftover));
         sink.write(file.layout.header(), 0)?;
         sinks.push(sink);
     }
@@ -142,6 +148,10 @@ impl Complete {
     }
 
     fn commit(self, force: bool) -> Result<Written, Error> {
+        if let Some(sidecar) = self.sidecar.as_ref().filter(|_| force) {
+            // No moment at which the digests are those of another file.
+            sidecar.remove_target()?;
+        }
         self.file.commit(force)?;
         if let Some(sidecar) = self.sidecar {
             sidecar.commit(force)?;

@@ -95,6 +95,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let inputs: Vec<PathBuf> = [&args.text, &args.source].into_iter().chain(&args.files).cloned().collect();
     Report::check_targets(&args.output, &inputs, args.force)?;
     let text = input::text(&args.text)?;
+    let files = report::Files::create(&args.output)?;
     let Prepared { source, contestants } = prepare(args, protocol, &text)?;
     let options = options(args);
     // Speed first: what an evaluation leaves on the heap would count as every level's memory.
@@ -111,7 +112,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         peak_rss_is_per_level: speeds.iter().all(|speed| speed.peak_is_own),
         levels: levels(&contestants, &quality.levels, &speeds),
     };
-    let paths = report.write(&args.output, args.force)?;
+    let paths = files.write(&report, args.force)?;
     let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
     exit::note(format_args!("report: {}", paths.join(", ")));
     if args.json { exit::print_json(&report) } else { exit::print(&report::terminal_table(&report).to_terminal()) }

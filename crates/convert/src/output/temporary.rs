@@ -9,6 +9,7 @@ use super::{file_name, folder_of};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Ending of what is under construction.
@@ -62,13 +63,19 @@ pub(super) fn create<T>(
     target: &Path,
     ending: &str,
     mode: u32,
-    make: impl Fn(&tempfile::Builder<'_, '_>, &Path) -> std::io::Result<T>,
-) -> std::io::Result<T> {
+    make: impl Fn(&tempfile::Builder<'_, '_>, &Path) -> io::Result<T>,
+) -> io::Result<T> {
     let prefix = prefix(target);
     let mut builder = tempfile::Builder::new();
     builder.prefix(&prefix).suffix(ending).rand_bytes(RANDOM_CHARS);
     permit(&mut builder, mode);
-    make(&builder, folder_of(target))
+    make(&builder, folder_of(target)).map_err(without_path)
+}
+
+/// The system's own error: with it `tempfile` names a path that nobody asked for.
+fn without_path(error: io::Error) -> io::Error {
+    let source = error.get_ref().and_then(|inner| inner.source()?.downcast_ref::<io::Error>());
+    source.and_then(io::Error::raw_os_error).map_or(error, io::Error::from_raw_os_error)
 }
 
 /// Temporary files are private by default; these become ordinary ones, so the umask decides.
@@ -98,7 +105,7 @@ fn try_lock(file: &File) -> Result<(), TryLockError> {
 /// Elsewhere a lock would keep its own process from reading the file by another handle.
 #[cfg(not(unix))]
 fn try_lock(_file: &File) -> Result<(), TryLockError> {
-    Err(TryLockError::Error(std::io::ErrorKind::Unsupported.into()))
+    Err(TryLockError::Error(io::ErrorKind::Unsupported.into()))
 }
 
 /// Something that a process had under construction, or out of the way, when it was killed: now locked by this one.

@@ -69,13 +69,7 @@ pub(super) fn create<T>(
     let mut builder = tempfile::Builder::new();
     builder.prefix(&prefix).suffix(ending).rand_bytes(RANDOM_CHARS);
     permit(&mut builder, mode);
-    make(&builder, folder_of(target)).map_err(without_path)
-}
-
-/// The system's own error: with it `tempfile` names a path that nobody asked for.
-fn without_path(error: io::Error) -> io::Error {
-    let source = error.get_ref().and_then(|inner| inner.source()?.downcast_ref::<io::Error>());
-    source.and_then(io::Error::raw_os_error).map_or(error, io::Error::from_raw_os_error)
+    make(&builder, folder_of(target))
 }
 
 /// Temporary files are private by default; these become ordinary ones, so the umask decides.

@@ -45,7 +45,7 @@ class Trial:
     """What a mode runs and looks at. Paths are relative to its folder."""
 
     command: list
-    # Files that must be whole or absent, with the digests that whole ones may have; empty: any bytes that `check` accepts.
+    # Files that must be whole or absent.
     outputs: list
     # Called before every run: puts older files in place, or clears the folder.
     before: object
@@ -53,6 +53,8 @@ class Trial:
     essence: object = None
     # Outputs that must be there whatever happens, old or new.
     always: bool = False
+    # Outputs that are of use together only: where the first is there, all are, and all old or all new.
+    together: list = dataclasses.field(default_factory=list)
     # Files and folders, absolute, that must not change.
     sources: list = dataclasses.field(default_factory=lambda: [CHECKPOINT])
 
@@ -182,7 +184,23 @@ def split(quant, folder):
     command = [quant, "convert", str(CHECKPOINT), "-t", "Q8_0,F16", "-o", "out", "--split-max-size", "3M", "--force"]
     run_ok(command, folder)
     outputs = sorted(str(p.relative_to(folder)) for p in folder.glob("out/*.gguf"))
-    return Trial(command, outputs, clear(folder))
+    models = {}
+    for path in outputs:
+        models.setdefault(path.rsplit("-", 3)[0], []).append(path)
+    return Trial(command, outputs, clear(folder), together=list(models.values()))
+
+
+def split_over_older(quant, folder):
+    """Over files of the same names and sizes."""
+    command = [quant, "convert", str(CHECKPOINT), "-t", "F16", "--split-max-size", "3M", "--force"]
+    run_ok([*command, "-o", "keep/older/", "--tensor-type", "=BF16", "-q"], folder)
+
+    def before():
+        clear(folder)()
+        shutil.copytree(folder / "keep/older", folder / "out")
+
+    outputs = sorted(f"out/{p.name}" for p in folder.glob("keep/older/*.gguf"))
+    return Trial([*command, "-o", "out/"], outputs, before, together=[outputs])
 
 
 MODES = {
@@ -194,6 +212,7 @@ MODES = {
     "imatrix": imatrix,
     "compare": compare,
     "split": split,
+    "split-force": split_over_older,
 }
 
 
@@ -203,7 +222,7 @@ def options_of(quant, command):
 
 def missing(mode, quant):
     """Why a mode cannot run here, if so."""
-    if mode == "split" and "--split-max-size" not in options_of(quant, "convert"):
+    if mode.startswith("split") and "--split-max-size" not in options_of(quant, "convert"):
         return "this build has no --split-max-size"
     return None
 
@@ -282,7 +301,12 @@ class Mode:
             self.clean_run()
 
     def check(self):
-        for path, found in self.look().items():
+        seen = self.look()
+        for group in self.trial.together:
+            is_all = [all(seen[path] == state[path] for path in group) for state in (self.old, self.new)]
+            if seen[group[0]] is not None and not any(is_all):
+                self.fault(f"{group[0]} can be opened, but not all of its {len(group)} files are of one run")
+        for path, found in seen.items():
             if found is None:
                 self.counts["absent"] += 1
                 if self.trial.always:

@@ -2,7 +2,6 @@
 
 use crate::exit::Failure;
 use pythia_gguf::Gguf;
-use pythia_tensor::FileMap;
 use std::fmt::Display;
 use std::fs;
 use std::io::Read;
@@ -28,15 +27,14 @@ pub(crate) fn check_checkpoint(path: &Path) -> Result<(), Failure> {
     if path.is_dir() { Ok(()) } else { check_file(path) }
 }
 
-/// A GGUF file without its weights, and the size of the file.
+/// A GGUF model without its weights: a file, or the first of those it is split over.
 ///
 /// # Errors
 /// If it cannot be read, or is none.
-pub(crate) fn gguf(path: &Path) -> Result<(Gguf, u64), Failure> {
+pub(crate) fn gguf(path: &Path) -> Result<Gguf, Failure> {
     check_file(path)?;
-    let map = FileMap::open(path).map_err(|e| Failure::at(path, &e))?;
-    let gguf = Gguf::parse(&map).map_err(|e| Failure::data(format_args!("{}: {e}", path.display())))?;
-    Ok((gguf, map.len() as u64))
+    let (gguf, _) = pythia_gguf::open(path).map_err(pythia_convert::Error::from)?;
+    Ok(gguf)
 }
 
 /// Whether `path` is a GGUF file: by its first bytes, so that a wrong name does not matter. A folder is none.

@@ -16,7 +16,7 @@ use crate::report::{self, Arithmetic, Machine, Report, parse_activations, parse_
 use cache::Cache;
 use pythia_checkpoint::{Checkpoint, Dtype};
 use pythia_convert::{Level, Source};
-use pythia_gguf::{FileType, Gguf, Metadata, TensorInfo, keys};
+use pythia_gguf::{FileType, Gguf, Metadata, TensorInfo, keys, shard_prefix};
 use pythia_model::{Activations, Gelu, Model, Options};
 use pythia_runtime::eval::Protocol;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 pub(super) struct Args {
     /// Checkpoint (a Hugging Face folder), or a GGUF file, which is then the base
     source: PathBuf,
-    /// GGUF files to compare too
+    /// GGUF files to compare too; of a split model, the first
     #[arg(value_name = "GGUF")]
     files: Vec<PathBuf>,
     /// Levels to make from the checkpoint [default: F16,Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q4_0,Q3_K_M,Q2_K]
@@ -133,7 +133,7 @@ fn prepare(args: &Args, protocol: Protocol, text: &str) -> Result<Prepared, Fail
             let source = args.source.display();
             return Err(Failure::usage(format_args!("{source}: is a GGUF file; --type and --base need a checkpoint")));
         }
-        let base = input::gguf(&args.source)?.0.metadata;
+        let base = input::gguf(&args.source)?.metadata;
         let mut contestants = vec![Contestant { name: file_level(&base, &args.source), path: args.source.clone() }];
         add_files(args, &base, &mut contestants)?;
         quality::check(args, protocol, &base, text)?;
@@ -160,7 +160,7 @@ fn prepare(args: &Args, protocol: Protocol, text: &str) -> Result<Prepared, Fail
 /// Adds the GGUF files that the command line names beside the source.
 fn add_files(args: &Args, base: &Metadata, contestants: &mut Vec<Contestant>) -> Result<(), Failure> {
     for path in &args.files {
-        let metadata = input::gguf(path)?.0.metadata;
+        let metadata = input::gguf(path)?.metadata;
         let name = file_level(&metadata, path);
         // Two files of a level are told apart by their own names.
         let is_taken = |name: &str| contestants.iter().any(|c| c.name == name);
@@ -215,8 +215,13 @@ fn file_level(metadata: &Metadata, path: &Path) -> String {
     id.and_then(FileType::from_id).map_or_else(|| stem(path), |ty| ty.name().to_owned())
 }
 
+/// The name of a file without its ending, and without its number if it is one of several.
 fn stem(path: &Path) -> String {
-    path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    match shard_prefix(&name) {
+        Some(prefix) => prefix.to_owned(),
+        None => path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
+    }
 }
 
 /// The rows of the report.

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 /// Pythia models were trained with: GGUF does not say.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// GGUF file
+    /// GGUF file, or the first of those a model is split over
     #[arg(value_name = "FILE.gguf")]
     file: PathBuf,
     /// Folder to make: one that does not exist, or is empty

@@ -13,7 +13,8 @@ use std::process::ExitCode;
 /// Show what two GGUF files hold differently
 ///
 /// Compares metadata by key and tensors by name, of files of any architecture. Tensors whose types or bytes differ are
-/// decoded and their values compared. The order of keys and tensors and the version of the container do not count.
+/// decoded and their values compared. The order of keys and tensors, the version of the container and how a model is
+/// split over files do not count: of a split model, name the first file.
 ///
 /// The exit code is 0 if the files hold the same, 1 if they differ, as that of diff(1); other codes are errors.
 #[derive(Debug, clap::Args)]

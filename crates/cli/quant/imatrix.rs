@@ -23,7 +23,7 @@ use std::time::Instant;
 /// tokens are enough. Best collected from an unquantized file. The output can be used by llama-quantize too.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Model: a GGUF file
+    /// Model: a GGUF file, or the first of those it is split over
     model: PathBuf,
     /// Text to run through the model, UTF-8
     #[arg(short = 'f', long = "file", value_name = "TEXT")]
@@ -63,6 +63,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let text = input::text(&args.text)?;
     input::check_file(&args.model)?;
     let model = Model::open(&args.model, &Options { threads: args.threads, gelu: args.gelu, ..Options::default() })?;
+    check_target(&args.output, model.paths(), args.force)?;
     // Finds out before the work, not after, whether there can be such a file.
     let file = AtomicFile::create(&args.output, 0)?;
     if !args.quiet {

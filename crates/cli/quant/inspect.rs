@@ -2,9 +2,10 @@
 
 use super::value;
 use crate::exit::{self, Failure};
-use crate::input;
+use crate::input::check_file;
 use crate::report::format_bytes;
 use crate::table::{Align, Table};
+use pythia_convert::{GgufFile, Part};
 use pythia_gguf::{FileType, Gguf, TensorInfo, keys};
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 /// Show the metadata, tensors and sizes of a GGUF file
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// GGUF file, of any architecture and with tensors of any type
+    /// GGUF file, of any architecture and with tensors of any type, or the first of those a model is split over
     file: PathBuf,
     /// List every tensor (JSON always does)
     #[arg(long)]
@@ -24,14 +25,16 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let (gguf, file_bytes) = input::gguf(&args.file)?;
-    let sizes = Sizes::of(&gguf, file_bytes);
-    if args.json { exit::print_json(&json(&gguf, &sizes)) } else { exit::print(&text(&gguf, &sizes, args.tensors)) }
+    check_file(&args.file)?;
+    let file = GgufFile::open(&args.file)?;
+    let sizes = Sizes::of(&file);
+    if args.json { exit::print_json(&json(&file, &sizes)) } else { exit::print(&text(&file, &sizes, args.tensors)) }
 }
 
-/// Sizes of a file and what they mean per weight.
+/// Sizes of a model and what they mean per weight.
 #[derive(Debug, Serialize)]
 struct Sizes {
+    /// Of all its files.
     file_bytes: u64,
     tensor_bytes: u64,
     /// Elements of all tensors.
@@ -45,7 +48,8 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn of(gguf: &Gguf, file_bytes: u64) -> Self {
+    fn of(file: &GgufFile) -> Self {
+        let gguf = file.gguf();
         let sum = |included: fn(&TensorInfo) -> bool| {
             let tensors = gguf.tensors().iter().filter(|tensor| included(tensor));
             tensors.fold((0u64, 0u64), |sum, tensor| (sum.0 + tensor.n_elems(), sum.1 + tensor.n_bytes))
@@ -54,7 +58,7 @@ impl Sizes {
         let all = sum(|_| true);
         let vocabulary = sum(|tensor| matches!(tensor.name.as_str(), "token_embd.weight" | "output.weight"));
         Self {
-            file_bytes,
+            file_bytes: file.n_bytes(),
             tensor_bytes: all.1,
             parameters: all.0,
             parameters_non_embedding: all.0 - vocabulary.0,
@@ -83,20 +87,24 @@ fn by_type(gguf: &Gguf) -> Vec<(&'static str, u64, u64)> {
     types
 }
 
-fn text(gguf: &Gguf, sizes: &Sizes, with_tensors: bool) -> String {
+fn text(file: &GgufFile, sizes: &Sizes, with_tensors: bool) -> String {
+    let gguf = file.gguf();
     let mut metadata = Table::new([("key", Align::Left), ("type", Align::Left), ("value", Align::Left)]);
     for (key, value) in gguf.metadata.iter() {
         metadata.push(vec![value::escaped(key), value.type_name(), value::to_text(value)]);
     }
     let mut text = format!("{}\n", metadata.to_terminal());
     if with_tensors {
-        text += &format!("{}\n", tensors(gguf).to_terminal());
+        text += &format!("{}\n", tensors(file).to_terminal());
     }
     let mut types = Table::new([("stored as", Align::Left), ("tensors", Align::Right), ("bytes", Align::Right)]);
     for (name, n, n_bytes) in by_type(gguf) {
         types.push(vec![name.to_owned(), n.to_string(), n_bytes.to_string()]);
     }
     text += &format!("{}\n", types.to_terminal());
+    if is_split(file) {
+        text += &format!("{}\n", parts(file).to_terminal());
+    }
     let bits = |bits: Option<f64>| bits.map_or_else(|| "-".to_owned(), |bits| format!("{bits:.3}"));
     let facts = [
         ("container", format!("GGUF version {}, alignment {}", gguf.version, gguf.alignment)),
@@ -111,25 +119,41 @@ fn text(gguf: &Gguf, sizes: &Sizes, with_tensors: bool) -> String {
     text
 }
 
-fn tensors(gguf: &Gguf) -> Table {
-    let columns = [("tensor", Align::Left), ("shape", Align::Left), ("type", Align::Left)];
-    let numbers = [("bytes", Align::Right), ("offset", Align::Right)];
-    let mut table = Table::new(columns.into_iter().chain(numbers));
-    for tensor in gguf.tensors() {
-        let shape = tensor.shape().iter().map(ToString::to_string).collect::<Vec<_>>().join(" x ");
-        let name = value::escaped(&tensor.name);
-        table.push(vec![
-            name,
-            shape,
-            tensor.ty.name().to_owned(),
-            tensor.n_bytes.to_string(),
-            tensor.offset.to_string(),
-        ]);
+/// Whether it is more than one file.
+fn is_split(file: &GgufFile) -> bool {
+    file.parts().len() > 1
+}
+
+/// A row per file.
+fn parts(file: &GgufFile) -> Table {
+    let mut table = Table::new([("file", Align::Left), ("tensors", Align::Right), ("bytes", Align::Right)]);
+    let mut n_tensors = vec![0u64; file.parts().len()];
+    file.gguf().tensors().iter().for_each(|tensor| n_tensors[tensor.file] += 1);
+    for (part, n_tensors) in file.parts().iter().zip(n_tensors) {
+        table.push(vec![part.path().display().to_string(), n_tensors.to_string(), part.n_bytes().to_string()]);
     }
     table
 }
 
-fn json(gguf: &Gguf, sizes: &Sizes) -> Json {
+fn tensors(file: &GgufFile) -> Table {
+    let columns = [("tensor", Align::Left), ("shape", Align::Left), ("type", Align::Left)];
+    let numbers = [("bytes", Align::Right), ("offset", Align::Right)];
+    // Files are counted as in their names.
+    let number = is_split(file).then_some(("file", Align::Right));
+    let mut table = Table::new(columns.into_iter().chain(numbers).chain(number));
+    for tensor in file.gguf().tensors() {
+        let shape = tensor.shape().iter().map(ToString::to_string).collect::<Vec<_>>().join(" x ");
+        let name = value::escaped(&tensor.name);
+        let mut row =
+            vec![name, shape, tensor.ty.name().to_owned(), tensor.n_bytes.to_string(), tensor.offset.to_string()];
+        row.extend(is_split(file).then(|| (tensor.file + 1).to_string()));
+        table.push(row);
+    }
+    table
+}
+
+fn json(file: &GgufFile, sizes: &Sizes) -> Json {
+    let gguf = file.gguf();
     let metadata: Map<String, Json> =
         gguf.metadata.iter().map(|(key, value)| (key.to_owned(), value::to_json(value))).collect();
     let tensors: Vec<Json> = gguf
@@ -141,14 +165,17 @@ fn json(gguf: &Gguf, sizes: &Sizes) -> Json {
                 "shape": tensor.shape(),
                 "type": tensor.ty.name(),
                 "bytes": tensor.n_bytes,
+                "file": tensor.file,
                 "offset": tensor.offset,
             })
         })
         .collect();
+    let part = |part: &Part| serde_json::json!({"path": part.path().display().to_string(), "bytes": part.n_bytes()});
     serde_json::json!({
         "version": gguf.version,
         "alignment": gguf.alignment,
         "file_type": file_type(gguf),
+        "files": file.parts().iter().map(part).collect::<Vec<_>>(),
         "sizes": sizes,
         "metadata": metadata,
         "tensors": tensors,

@@ -4,16 +4,19 @@ use super::convert::{Options, Targets, types_help};
 use crate::exit::Failure;
 use crate::input::check_file;
 use pythia_convert::{GgufSource, Level, Request};
-use pythia_gguf::FileType;
+use pythia_gguf::{FileType, shard_prefix};
 use std::path::{Path, PathBuf};
 
 /// Quantize a GGUF file
 ///
 /// Takes files of this program and of llama.cpp, best with weights in F32, F16 or BF16. Metadata is carried over. With
 /// several TYPEs all files are made in one pass.
+///
+/// Of a model that is split over several files, IN is the first. What is written is one file, unless a --split option
+/// asks for several; so with the type that the model has already, this merges it.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// GGUF file to read
+    /// GGUF file to read, or the first of those a model is split over
     #[arg(value_name = "IN")]
     source: PathBuf,
     /// File to write; with several types, or where it names one, a folder
@@ -36,9 +39,14 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     args.options.run(&source, &request, &targets)
 }
 
-/// The name of a file without its ending and its type: `pythia-70m` of `pythia-70m-F16.gguf`.
+/// The name of a file without its ending and its type: `pythia-70m` of `pythia-70m-F16.gguf`; and without its number, if
+/// it is one of several.
 fn model_name(path: &Path) -> String {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let stem = match shard_prefix(&name) {
+        Some(prefix) => prefix.into(),
+        None => path.file_stem().unwrap_or_default().to_string_lossy(),
+    };
     let is_type = |end: &str| FileType::ALL.iter().any(|ty| ty.name().eq_ignore_ascii_case(end));
     match stem.rsplit_once(['-', '.']) {
         Some((name, end)) if !name.is_empty() && is_type(end) => name.to_owned(),
@@ -59,6 +67,7 @@ mod tests {
             ("F16.gguf", "F16"),
             ("-F16.gguf", "-F16"),
             ("pythia-1.4b-Q4_K_M.gguf", "pythia-1.4b"),
+            ("a/pythia-12b-F16-00001-of-00003.gguf", "pythia-12b"),
         ] {
             assert_eq!(model_name(Path::new(path)), name);
         }

@@ -15,12 +15,13 @@ use std::path::{Path, PathBuf};
 /// Checks the structure, that metadata and tensors are those of a model of this architecture, that every block decodes
 /// to finite values, and the digests in FILE.sha256 if it is there. With --against, measures the error of every tensor
 /// and marks as SUSPECT what rounding to its type does not explain: more than three times the error that the
-/// format is known to make on heavy-tailed weights.
+/// format is known to make on heavy-tailed weights. Of a model that is split over several files, each is checked, also
+/// with the .sha256 file beside it.
 ///
 /// The exit code is 65 if anything is wrong.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// GGUF file
+    /// GGUF file, or the first of those a model is split over
     #[arg(value_name = "FILE.gguf")]
     file: PathBuf,
     /// What the file was made from: a Hugging Face folder, or a GGUF file with weights in F32, F16 or BF16

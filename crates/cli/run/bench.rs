@@ -31,7 +31,7 @@ use work::{Limits, Work};
 /// weights fit in a cache.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// GGUF files, separated by commas
+    /// GGUF files, separated by commas; of a split model, the first
     #[arg(short, long, value_name = "FILE", value_delimiter = ',', required = true)]
     model: Vec<PathBuf>,
     /// Lengths of prompts to process; 0 for none

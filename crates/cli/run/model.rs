@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// Which file.
 #[derive(Debug, clap::Args)]
 pub(super) struct FileArgs {
-    /// Model: a GGUF file
+    /// Model: a GGUF file, or the first of those it is split over
     #[arg(value_name = "MODEL", required_unless_present = "model")]
     file: Option<PathBuf>,
     /// The same, as an option
@@ -53,7 +53,7 @@ impl FileArgs {
     /// The tokenizer alone: the weights need not be there, or be of types that can run.
     pub(super) fn tokenizer(&self) -> Result<Tokenizer, Failure> {
         let path = self.path();
-        tokenizer(&input::gguf(path)?.0, path)
+        tokenizer(&input::gguf(path)?, path)
     }
 }
 

@@ -59,7 +59,7 @@ pub fn dequantize(
     if settings.dtype.is_quantized() {
         return Err(Error::Request(format!("a checkpoint cannot hold {}, wanted F32, F16 or BF16", settings.dtype)));
     }
-    let inputs = [file.path().to_owned()];
+    let inputs = file.paths();
     recover_folder(target)?.iter().for_each(|leftover| options.progress.leftover(leftover));
     check_folder(target, &inputs, settings.force)?;
 

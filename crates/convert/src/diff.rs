@@ -1,7 +1,7 @@
 //! What two GGUF files hold differently.
 //!
 //! Two files are the same if they have the same metadata and the same tensors of the same types, shapes and bytes. The
-//! order of either and the version of the container do not count.
+//! order of either, the version of the container and how a model is split over files do not count.
 
 use crate::Error;
 use crate::deviation::Deviation;
@@ -188,8 +188,8 @@ fn same_bytes(
     const CHUNK_BYTES: u64 = 1 << 19;
     let span = Span { name: &a.name, len: a.n_bytes, step: CHUNK_BYTES, progress_bytes: 0 };
     let same = workers.map(span, |bytes, (in_a, in_b): &mut (Vec<u8>, Vec<u8>)| {
-        file_a.read(a.offset + bytes.start..a.offset + bytes.end, in_a)?;
-        file_b.read(b.offset + bytes.start..b.offset + bytes.end, in_b)?;
+        file_a.read(a, a.offset + bytes.start..a.offset + bytes.end, in_a)?;
+        file_b.read(b, b.offset + bytes.start..b.offset + bytes.end, in_b)?;
         Ok(in_a == in_b)
     })?;
     Ok(same.into_iter().all(|same| same))

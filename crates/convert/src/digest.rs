@@ -26,21 +26,21 @@ pub struct Digests {
 /// Reads the file at `path`, laid out as `layout` says, once.
 pub(crate) fn of_file(path: &Path, layout: &Layout, cancel: &AtomicBool) -> Result<Digests, Error> {
     let options = PassOptions { threads: 1, cancel, progress: &() };
-    of_tensors(path, layout.tensors(), layout.total_bytes(), &options)
+    of_tensors(path, layout.tensors().iter(), layout.total_bytes(), &options)
 }
 
 /// Reads the `n_bytes` of the file at `path` once, in order and on this thread: one digest is of all of them.
 /// `tensors` are in the order of the file.
-pub(crate) fn of_tensors(
+pub(crate) fn of_tensors<'a>(
     path: &Path,
-    tensors: &[TensorInfo],
+    tensors: impl Iterator<Item = &'a TensorInfo>,
     n_bytes: u64,
     options: &PassOptions<'_>,
 ) -> Result<Digests, Error> {
     let file = File::open(path).map_err(Error::io(path, "open"))?;
     let PassOptions { cancel, progress, .. } = *options;
     let mut reader = Hashing { path, file, cancel, progress, whole: Sha256::new(), offset: 0 };
-    let mut digests = Vec::with_capacity(tensors.len());
+    let mut digests = Vec::new();
     for tensor in tensors {
         let mut hasher = Sha256::new();
         reader.read_to(tensor.offset, None)?;

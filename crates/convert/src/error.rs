@@ -116,3 +116,12 @@ impl From<pythia_gguf::Error> for Error {
         Self::Gguf(e)
     }
 }
+
+impl From<pythia_gguf::OpenError> for Error {
+    fn from(e: pythia_gguf::OpenError) -> Self {
+        match e {
+            pythia_gguf::OpenError::Io { path, source } => Self::Io { path, action: "open", source },
+            pythia_gguf::OpenError::Malformed { path, source } => Self::Input { path, source },
+        }
+    }
+}

@@ -1,39 +1,78 @@
-//! A GGUF file of any architecture, opened for reading its tensors.
+//! A GGUF model of any architecture, opened for reading its tensors.
 
 use crate::Error;
 use pythia_checkpoint::PositionedFile;
 use pythia_gguf::{Gguf, TensorInfo};
-use pythia_tensor::{FileMap, TensorType};
+use pythia_tensor::TensorType;
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// A GGUF file and its header. The rest is read by position rather than mapped: what a map has touched counts as memory
-/// of the process, and a file cut off meanwhile is an error rather than a signal.
+/// A GGUF model in one file, or split over several, and its header. The rest is read by position rather than mapped: what
+/// a map has touched counts as memory of the process, and a file cut off meanwhile is an error rather than a signal.
 #[derive(Debug)]
 pub struct GgufFile {
+    gguf: Gguf,
+    /// In the order that tensors count them in; never empty.
+    parts: Vec<Part>,
+}
+
+/// One file of it.
+#[derive(Debug)]
+pub struct Part {
     path: PathBuf,
     file: PositionedFile,
     n_bytes: u64,
-    gguf: Gguf,
+    pub(crate) alignment: u64,
+    /// Where its tensors start.
+    pub(crate) data_offset: u64,
+}
+
+impl Part {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its size.
+    pub fn n_bytes(&self) -> u64 {
+        self.n_bytes
+    }
 }
 
 impl GgufFile {
-    /// Opens `path` and reads its header.
+    /// Opens `path` and reads its header; those of the other files too, if it is the first of a split model.
     ///
     /// # Errors
-    /// If it cannot be read, or is no GGUF file.
+    /// If a file cannot be read or is no GGUF file, or the files are not all those of one model.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        // Pages beyond the header are never touched.
-        let map = FileMap::open(path).map_err(Error::io(path, "open"))?;
-        let gguf = Gguf::parse(&map).map_err(|source| Error::Input { path: path.to_owned(), source })?;
-        let file = File::open(path).map_err(Error::io(path, "open"))?;
-        Ok(Self { path: path.to_owned(), file: PositionedFile::new(file), n_bytes: map.len() as u64, gguf })
+        let (gguf, files) = pythia_gguf::open(path)?;
+        let part = |file: pythia_gguf::ModelFile| {
+            let opened = File::open(&file.path).map_err(Error::io(&file.path, "open"))?;
+            Ok(Part {
+                file: PositionedFile::new(opened),
+                n_bytes: file.map.len() as u64,
+                alignment: file.alignment,
+                data_offset: file.data_offset,
+                path: file.path,
+            })
+        };
+        Ok(Self { gguf, parts: files.into_iter().map(part).collect::<Result<_, Error>>()? })
     }
 
     /// The path it was opened by.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.parts[0].path
+    }
+
+    /// The files it consists of: those that its tensors name by number.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// The paths of all files.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.parts.iter().map(|part| part.path.clone()).collect()
     }
 
     /// Its header.
@@ -41,9 +80,9 @@ impl GgufFile {
         &self.gguf
     }
 
-    /// Its size.
+    /// Its size: that of all files.
     pub fn n_bytes(&self) -> u64 {
-        self.n_bytes
+        self.parts.iter().map(|part| part.n_bytes).sum()
     }
 
     /// Bytes of all tensors.
@@ -51,15 +90,16 @@ impl GgufFile {
         self.gguf.tensors().iter().map(|tensor| tensor.n_bytes).sum()
     }
 
-    /// Replaces `out` by the bytes `range` of the file.
-    pub(crate) fn read(&self, range: Range<u64>, out: &mut Vec<u8>) -> Result<(), Error> {
+    /// Replaces `out` by the bytes `range` of the file that `tensor` is in.
+    pub(crate) fn read(&self, tensor: &TensorInfo, range: Range<u64>, out: &mut Vec<u8>) -> Result<(), Error> {
+        let part = &self.parts[tensor.file];
         // Without `clear`: only growth is zeroed.
         out.resize((range.end - range.start) as usize, 0);
-        self.file.read_exact_at(out, range.start).map_err(Error::io(&self.path, "read"))
+        part.file.read_exact_at(out, range.start).map_err(Error::io(&part.path, "read"))
     }
 }
 
-/// Where elements that begin and end with a block of `tensor` are stored, in bytes from the start of the file.
+/// Where elements that begin and end with a block of `tensor` are stored, in bytes from the start of its file.
 pub(crate) fn byte_range(tensor: &TensorInfo, elems: &Range<u64>) -> Range<u64> {
     let (block_elems, block_bytes) = (tensor.ty.block_elems() as u64, tensor.ty.block_bytes() as u64);
     let at = |elem: u64| tensor.offset + elem / block_elems * block_bytes;
@@ -88,7 +128,7 @@ impl Elems {
         ty: TensorType,
         elems: &Range<u64>,
     ) -> Result<(), Error> {
-        file.read(byte_range(tensor, elems), &mut self.bytes)?;
+        file.read(tensor, byte_range(tensor, elems), &mut self.bytes)?;
         self.decode(ty, (elems.end - elems.start) as usize);
         Ok(())
     }

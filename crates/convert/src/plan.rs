@@ -4,14 +4,16 @@ use crate::metadata::{self, Facts};
 use crate::recipe::{self, Choice};
 use crate::{Error, ImatrixFile, Level, Provenance, Recipe, Source, SourceTensor, imatrix};
 use pythia_gguf::schema::gptneox::{self, Hparams, TensorSpec};
-use pythia_gguf::{Layout, Metadata};
+use pythia_gguf::{Layout, Limits, Metadata, TensorInfo, shard_name};
 use pythia_tensor::TensorType;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// What a user asks for.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
-    /// A level, and the file to write it to. At least one.
+    /// A level, and the file to write it to. At least one. A model that is split is written to `NAME-00001-of-00003.gguf`
+    /// and so on in place of `NAME.gguf`.
     pub files: Vec<(Level, PathBuf)>,
     /// Changes to the levels' mixes, the same for all files.
     pub recipe: Recipe,
@@ -23,6 +25,8 @@ pub struct Request {
     pub strict: bool,
     /// Decode tensors that are in a block format already and encode them anew.
     pub allow_requantize: bool,
+    /// How large a file may be before it is split over several.
+    pub limits: Limits,
 }
 
 /// Everything [`run`](crate::run()) needs to know.
@@ -30,7 +34,7 @@ pub struct Request {
 pub struct Plan {
     /// The model.
     pub hparams: Hparams,
-    /// The tensors, in the order they are read and lie in the files.
+    /// The tensors, in the order they are read and lie in the files; the shards of a file go on where the one before ends.
     pub tensors: Vec<PlannedTensor>,
     /// The files.
     pub files: Vec<FilePlan>,
@@ -69,23 +73,32 @@ pub struct Encoding {
 pub struct Place {
     /// Index into [`Plan::files`].
     pub file: usize,
-    /// Bytes from the start of that file.
+    /// Index into its [`shards`](FilePlan::shards).
+    pub shard: usize,
+    /// Bytes from the start of that shard.
     pub offset: u64,
 }
 
-/// One file to write.
+/// One model to write: a file, unless it is larger than the [limits](Request::limits) allow.
 #[derive(Debug)]
 pub struct FilePlan {
     /// Its level.
     pub level: Level,
-    /// Where it goes.
-    pub path: PathBuf,
-    /// Its metadata.
+    /// Its metadata, without what tells shards from each other.
     pub metadata: Metadata,
-    /// Its header, and the place and size of every tensor.
-    pub layout: Layout,
+    /// The file, or the files that the model is split over: at least one.
+    pub shards: Vec<Shard>,
     /// The type of every tensor, in the order of [`Plan::tensors`].
     pub choices: Vec<Choice>,
+}
+
+/// A file of a model.
+#[derive(Debug)]
+pub struct Shard {
+    /// Where it goes: the path that was asked for, or one with a number before the ending.
+    pub path: PathBuf,
+    /// Its header, and the place and size of every tensor in it.
+    pub layout: Layout,
 }
 
 /// A tensor whose rows the wanted type's blocks do not divide.
@@ -113,9 +126,25 @@ impl std::fmt::Display for Fallback<'_> {
 }
 
 impl FilePlan {
-    /// Bytes of the whole file.
+    /// The file to open: the only one, or the first shard.
+    pub fn path(&self) -> &Path {
+        &self.shards[0].path
+    }
+
+    /// Whether it is more than one file.
+    pub fn is_split(&self) -> bool {
+        self.shards.len() > 1
+    }
+
+    /// Bytes of the whole file, or of all shards.
     pub fn n_bytes(&self) -> u64 {
-        self.layout.total_bytes()
+        self.shards.iter().map(|shard| shard.layout.total_bytes()).sum()
+    }
+
+    /// The tensors in the order of [`Plan::tensors`], with the index of the shard that each is in.
+    pub fn tensors(&self) -> impl Iterator<Item = (usize, &TensorInfo)> {
+        let shards = self.shards.iter().enumerate();
+        shards.flat_map(|(index, shard)| shard.layout.tensors().iter().map(move |tensor| (index, tensor)))
     }
 
     /// Bits per weight over all tensors; metadata does not count.
@@ -130,7 +159,7 @@ impl FilePlan {
 
     fn bits(&self, included: impl Fn(&str) -> bool) -> f64 {
         let mut total = (0u64, 0u64);
-        for tensor in self.layout.tensors().iter().filter(|tensor| included(&tensor.name)) {
+        for (_, tensor) in self.tensors().filter(|(_, tensor)| included(&tensor.name)) {
             total.0 += tensor.n_bytes;
             total.1 += tensor.n_elems();
         }
@@ -139,7 +168,7 @@ impl FilePlan {
 
     /// The tensors that are not in the type they should be.
     pub fn fallbacks(&self) -> impl Iterator<Item = Fallback<'_>> {
-        self.layout.tensors().iter().zip(&self.choices).filter_map(|(tensor, choice)| {
+        self.tensors().zip(&self.choices).filter_map(|((_, tensor), choice)| {
             let wanted = choice.wanted?;
             Some(Fallback { tensor: &tensor.name, wanted, used: choice.ty, row_elems: tensor.dims[0] })
         })
@@ -164,7 +193,9 @@ impl Plan {
 /// # Errors
 /// If the source is not a model GGUF can express, or the request does not fit it.
 pub fn plan(source: &dyn Source, request: &Request) -> Result<Plan, Error> {
-    check_distinct(request)?;
+    if request.files.is_empty() {
+        return Err(Error::Request("no type was asked for".to_owned()));
+    }
     let hparams = source.hparams();
     // Before anything is sized by them: a config may say anything.
     hparams.check()?;
@@ -177,28 +208,31 @@ pub fn plan(source: &dyn Source, request: &Request) -> Result<Plan, Error> {
     let model = source.metadata(&request.provenance);
     let draft = Draft { request, specs: &specs, sources: &sources, importance: &importance, model: &model };
     let files = request.files.iter().map(|(level, path)| draft.file(*level, path)).collect::<Result<Vec<_>, _>>()?;
+    check_distinct(&files)?;
     let inputs = request.imatrix.iter().map(|imatrix| imatrix.path().to_owned());
     let inputs = source.inputs().into_iter().chain(inputs).collect();
     let mut warnings = source.warnings();
     warnings.extend(draft.warnings(&files));
-    let tensors = specs.into_iter().zip(sources).zip(importance).enumerate();
-    let tensors = tensors.map(|(index, ((spec, source), importance))| PlannedTensor {
+    let tensors = specs.into_iter().zip(sources).zip(importance).zip(encodings(&files));
+    let tensors = tensors.map(|(((spec, source), importance), encodings)| PlannedTensor {
         name: spec.gguf,
         shape: spec.shape,
         source,
         importance,
-        encodings: encodings(&files, index),
+        encodings,
     });
     Ok(Plan { tensors: tensors.collect(), hparams, files, inputs, warnings })
 }
 
-fn check_distinct(request: &Request) -> Result<(), Error> {
-    for (index, (level, path)) in request.files.iter().enumerate() {
-        if request.files[..index].iter().any(|(_, other)| other == path) {
-            return Err(Error::Request(format!("{}: two files of this name were asked for ({level})", path.display())));
+fn check_distinct(files: &[FilePlan]) -> Result<(), Error> {
+    let mut seen = HashSet::new();
+    for file in files {
+        if let Some(shard) = file.shards.iter().find(|shard| !seen.insert(&shard.path)) {
+            let (path, level) = (shard.path.display(), file.level);
+            return Err(Error::Request(format!("{path}: two files of this name were asked for ({level})")));
         }
     }
-    if request.files.is_empty() { Err(Error::Request("no type was asked for".to_owned())) } else { Ok(()) }
+    Ok(())
 }
 
 /// What is the same for all files. The slices go together, an element per tensor.
@@ -228,7 +262,9 @@ impl Draft<'_> {
         let metadata = metadata::of_file(self.model, &facts);
         let tensors = specs.iter().zip(&choices).map(|(spec, choice)| (spec.gguf.clone(), choice.ty, spec.dims()));
         let layout = Layout::new(&metadata, tensors.collect())?;
-        let file = FilePlan { level, path: path.to_owned(), metadata, layout, choices };
+        let layouts = layout.split(&metadata, &request.limits);
+        let layouts = layouts.map_err(|e| Error::Request(format!("{}: cannot be split: {e}", path.display())))?;
+        let file = FilePlan { level, metadata, shards: shards(path, layouts)?, choices };
         if request.strict { file.check_strict().map(|()| file) } else { Ok(file) }
     }
 
@@ -300,18 +336,35 @@ impl Draft<'_> {
     }
 }
 
-/// The distinct types tensor `index` is needed in, and where each goes.
-fn encodings(files: &[FilePlan], index: usize) -> Vec<Encoding> {
-    let mut encodings: Vec<Encoding> = Vec::new();
+/// Names for the files of a model that was asked for as `path`.
+fn shards(path: &Path, layouts: Vec<Layout>) -> Result<Vec<Shard>, Error> {
+    let count = layouts.len() as u32;
+    if count == 1 {
+        return Ok(layouts.into_iter().map(|layout| Shard { path: path.to_owned(), layout }).collect());
+    }
+    // Whoever opens the first file makes the names of the others out of its own.
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.ok_or_else(|| Error::Request(format!("{}: cannot be split: not UTF-8", path.display())))?;
+    let prefix = name.strip_suffix(".gguf").unwrap_or(name);
+    let shard = |(layout, no)| Shard { path: path.with_file_name(shard_name(prefix, no, count)), layout };
+    Ok(layouts.into_iter().zip(0..).map(shard).collect())
+}
+
+/// The distinct types each tensor is needed in, and where each goes.
+fn encodings(files: &[FilePlan]) -> Vec<Vec<Encoding>> {
+    let mut all: Vec<Vec<Encoding>> = Vec::new();
     for (number, file) in files.iter().enumerate() {
-        let ty = file.choices[index].ty;
-        let place = Place { file: number, offset: file.layout.tensors()[index].offset };
-        match encodings.iter_mut().find(|encoding| encoding.ty == ty) {
-            Some(encoding) => encoding.places.push(place),
-            None => encodings.push(Encoding { ty, places: vec![place] }),
+        all.resize_with(file.choices.len(), Vec::new);
+        for ((encodings, choice), (shard, tensor)) in all.iter_mut().zip(&file.choices).zip(file.tensors()) {
+            let ty = choice.ty;
+            let place = Place { file: number, shard, offset: tensor.offset };
+            match encodings.iter_mut().find(|encoding| encoding.ty == ty) {
+                Some(encoding) => encoding.places.push(place),
+                None => encodings.push(Encoding { ty, places: vec![place] }),
+            }
         }
     }
-    encodings
+    all
 }
 
 #[cfg(test)]

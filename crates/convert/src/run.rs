@@ -7,7 +7,7 @@
 use crate::file::largest_magnitude;
 use crate::output::{AtomicFile, Leftover, check_target};
 use crate::plan::{Encoding, Plan, PlannedTensor};
-use crate::{Error, Level, Source, digest};
+use crate::{Error, FilePlan, Level, Source, digest};
 use pythia_checkpoint::{Dtype, to_f32};
 use pythia_tensor::TensorType;
 use rayon::ThreadPool;
@@ -66,23 +66,38 @@ pub struct RunOptions<'a> {
     pub progress: &'a dyn Progress,
 }
 
-/// A file that was written.
+/// A model that was written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Written {
     /// Its level.
     pub level: Level,
+    /// Its file, or the files that it is split over.
+    pub files: Vec<WrittenFile>,
+    /// Time spent on encoding for it and writing it, summed over the threads. Work shared between models counts in each.
+    pub worker_seconds: f64,
+}
+
+/// A file that was written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WrittenFile {
     /// Where it is.
     pub path: PathBuf,
     /// Its size.
     pub n_bytes: u64,
-    /// Time spent on encoding for it and writing it, summed over the threads. Work shared between files counts in each.
-    pub worker_seconds: f64,
-    /// SHA-256 of the whole file, hexadecimal, if digests were asked for.
+    /// SHA-256 of it, hexadecimal, if digests were asked for.
     pub sha256: Option<String>,
 }
 
-/// Writes every file of `plan`. They get their names together at the end, each whole: once all are complete and
-/// digested, and after the last look at the cancel flag.
+impl Written {
+    /// Bytes of all its files.
+    pub fn n_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.n_bytes).sum()
+    }
+}
+
+/// Writes every file of `plan`. They get their names together at the end, each whole: once all are complete, digested
+/// and flushed to the disk, and after the last look at the cancel flag. Of a split model the first file is the last to
+/// get its name, and one that is replaced loses it before any other does: without it, what is there cannot be opened.
 ///
 /// # Errors
 /// If an output exists or is an input, a weight cannot be converted, the system refuses a read or write, or the run
@@ -92,83 +107,102 @@ pub fn run(source: &dyn Source, plan: &Plan, options: &RunOptions<'_>) -> Result
     check_targets(plan, options)?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
     let pool = pool.map_err(|e| Error::Request(format!("cannot start {} threads: {e}", options.threads)))?;
-    let mut sinks = Vec::new();
-    for file in &plan.files {
-        let sink = Sink { file: AtomicFile::create(&file.path, file.n_bytes())?, worker_nanos: AtomicU64::new(0) };
-        sink.file.removed().iter().for_each(|leftover| options.progress.leftover(leftover));
-        sink.write(file.layout.header(), 0)?;
-        sinks.push(sink);
-    }
+    let sinks = plan.files.iter().map(|file| Sink::create(file, options.progress)).collect::<Result<Vec<_>, _>>()?;
     Pass { source, plan, options, sinks: &sinks }.run(&pool)?;
-    let mut complete = Vec::new();
-    for (sink, file) in sinks.into_iter().zip(&plan.files) {
-        complete.push(Complete::new(sink, file, options)?);
-    }
+    let complete = sinks.into_iter().zip(&plan.files).map(|(sink, file)| Complete::new(sink, file, options));
+    let complete = complete.collect::<Result<Vec<_>, _>>()?;
     if options.cancel.load(Ordering::Relaxed) {
         return Err(Error::Cancelled);
     }
     // What has appeared since the start is found before the first file has its name.
     check_targets(plan, options)?;
-    complete.into_iter().map(|file| file.commit(options.force)).collect()
+    complete.into_iter().map(|model| model.commit(options.force)).collect()
 }
 
 /// Checks every name that will be given: the files', and those of their digests.
 fn check_targets(plan: &Plan, options: &RunOptions<'_>) -> Result<(), Error> {
-    for file in &plan.files {
-        check_target(&file.path, &plan.inputs, options.force)?;
+    for shard in plan.files.iter().flat_map(|file| &file.shards) {
+        check_target(&shard.path, &plan.inputs, options.force)?;
         if options.sha256 {
-            check_target(&digest::sidecar(&file.path), &plan.inputs, options.force)?;
+            check_target(&digest::sidecar(&shard.path), &plan.inputs, options.force)?;
         }
     }
     Ok(())
 }
 
-/// A file that lacks only its name, and its sidecar, if digests are wanted, which does too.
+/// A model whose files lack only their names.
 struct Complete {
-    file: AtomicFile,
-    sidecar: Option<AtomicFile>,
+    /// In the order of the shards.
+    files: Vec<CompleteFile>,
     written: Written,
 }
 
+/// A file that lacks only its name, and its sidecar, if digests are wanted, which does too.
+struct CompleteFile {
+    file: AtomicFile,
+    sidecar: Option<AtomicFile>,
+}
+
 impl Complete {
-    fn new(sink: Sink, plan: &crate::FilePlan, options: &RunOptions<'_>) -> Result<Self, Error> {
-        let digests = match options.sha256 {
-            true => Some(digest::of_file(sink.file.temp_path(), &plan.layout, options.cancel)?),
-            false => None,
-        };
-        let sidecar = digests.as_ref().map(|digests| digests.sidecar_of(&plan.path)).transpose()?;
-        let written = Written {
+    fn new(sink: Sink, plan: &FilePlan, options: &RunOptions<'_>) -> Result<Self, Error> {
+        let mut files = Vec::new();
+        let mut written = Written {
             level: plan.level,
-            path: plan.path.clone(),
-            n_bytes: plan.n_bytes(),
+            files: Vec::new(),
             worker_seconds: sink.worker_nanos.into_inner() as f64 / 1e9,
-            sha256: digests.map(|digests| digests.whole),
         };
-        Ok(Self { file: sink.file, sidecar, written })
+        for (file, shard) in sink.files.into_iter().zip(&plan.shards) {
+            let digests = match options.sha256 {
+                true => Some(digest::of_file(file.temp_path(), &shard.layout, options.cancel)?),
+                false => None,
+            };
+            let sidecar = digests.as_ref().map(|digests| digests.sidecar_of(&shard.path)).transpose()?;
+            // Now, so that no file waits for the disk between the names of two others.
+            file.file().sync_all().map_err(Error::io(&shard.path, "flush"))?;
+            files.push(CompleteFile { file, sidecar });
+            let (path, n_bytes) = (shard.path.clone(), shard.layout.total_bytes());
+            written.files.push(WrittenFile { path, n_bytes, sha256: digests.map(|digests| digests.whole) });
+        }
+        Ok(Self { files, written })
     }
 
     fn commit(self, force: bool) -> Result<Written, Error> {
-        if let Some(sidecar) = self.sidecar.as_ref().filter(|_| force) {
-            // No moment at which the digests are those of another file.
-            sidecar.remove_target()?;
+        let first = &self.written.files[0].path;
+        if force && self.files.len() > 1 && first.exists() {
+            std::fs::remove_file(first).map_err(Error::io(first, "replace"))?;
         }
-        self.file.commit(force)?;
-        if let Some(sidecar) = self.sidecar {
-            sidecar.commit(force)?;
+        for CompleteFile { file, sidecar } in self.files.into_iter().rev() {
+            if let Some(sidecar) = sidecar.as_ref().filter(|_| force) {
+                // No moment at which the digests are those of another file.
+                sidecar.remove_target()?;
+            }
+            file.commit(force)?;
+            if let Some(sidecar) = sidecar {
+                sidecar.commit(force)?;
+            }
         }
         Ok(self.written)
     }
 }
 
-/// A file being written.
+/// A model being written.
 struct Sink {
-    file: AtomicFile,
+    /// In the order of the shards.
+    files: Vec<AtomicFile>,
     worker_nanos: AtomicU64,
 }
 
 impl Sink {
-    fn write(&self, bytes: &[u8], offset: u64) -> Result<(), Error> {
-        self.file.write_at(bytes, offset)
+    /// Starts every file of a model, and writes their headers.
+    fn create(plan: &FilePlan, progress: &dyn Progress) -> Result<Self, Error> {
+        let mut files = Vec::new();
+        for shard in &plan.shards {
+            let file = AtomicFile::create(&shard.path, shard.layout.total_bytes())?;
+            file.removed().iter().for_each(|leftover| progress.leftover(leftover));
+            file.write_at(shard.layout.header(), 0)?;
+            files.push(file);
+        }
+        Ok(Self { files, worker_nanos: AtomicU64::new(0) })
     }
 
     fn add_time(&self, since: Instant) {
@@ -274,7 +308,7 @@ impl<'a> Pass<'a> {
         let within = chunk.first_row as u64 * (bytes.len() / n_rows) as u64;
         for place in &encoding.places {
             let start = Instant::now();
-            self.sinks[place.file].write(bytes, place.offset + within)?;
+            self.sinks[place.file].files[place.shard].write_at(bytes, place.offset + within)?;
             self.sinks[place.file].add_time(start);
         }
         Ok(())
@@ -328,12 +362,48 @@ fn check_values(tensor: &PlannedTensor, values: &[f32]) -> Result<(), Error> {
 mod tests {
     use super::*;
     use crate::SourceTensor;
+    use std::path::Path;
 
     fn tensor(source: TensorType, types: &[TensorType]) -> PlannedTensor {
         let shape = vec![1, 256];
         let source = SourceTensor { name: "w".into(), ty: source, shape: shape.clone(), order: None };
         let encodings = types.iter().map(|&ty| Encoding { ty, places: vec![] }).collect();
         PlannedTensor { name: "w".into(), shape, source, importance: None, encodings }
+    }
+
+    /// A split model of three files that lack only their names in `folder`.
+    fn complete(folder: &Path) -> Complete {
+        let file = |no: u8| {
+            let path = folder.join(format!("m{no}"));
+            let file = AtomicFile::create(&path, 0).unwrap();
+            file.write_at(b"new", 0).unwrap();
+            (CompleteFile { file, sidecar: None }, WrittenFile { path, n_bytes: 3, sha256: None })
+        };
+        let (files, written) = (1..=3).map(file).unzip();
+        Complete { files, written: Written { level: Level::F16, files: written, worker_seconds: 0.0 } }
+    }
+
+    #[test]
+    fn a_split_model_is_never_half_old_and_half_new() {
+        use std::fs::{create_dir, read, remove_dir, write};
+        let dir = tempfile::tempdir().unwrap();
+        let path = |no: u8| dir.path().join(format!("m{no}"));
+        // A folder refuses the second of the names to be given. The first file, by which the model is opened, has none then.
+        let model = complete(dir.path());
+        create_dir(path(2)).unwrap();
+        model.commit(false).unwrap_err();
+        assert!(path(3).exists() && !path(1).exists());
+
+        // An older model loses its first file before any other is replaced.
+        [1, 3].into_iter().for_each(|no| write(path(no), "old").unwrap());
+        complete(dir.path()).commit(true).unwrap_err();
+        assert!(read(path(3)).unwrap() == b"new" && !path(1).exists());
+
+        remove_dir(path(2)).unwrap();
+        [1, 2].into_iter().for_each(|no| write(path(no), "old").unwrap());
+        let written = complete(dir.path()).commit(true).unwrap();
+        assert_eq!(written.n_bytes(), 9);
+        assert!([1, 2, 3].iter().all(|&no| read(path(no)).unwrap() == b"new"));
     }
 
     #[test]

@@ -13,22 +13,42 @@ use crate::Error;
 use crate::digest::{self, Digests, Sidecar};
 use crate::file::GgufFile;
 use crate::pass::{PassOptions, Workers};
+use crate::provenance::base_name;
 use pythia_gguf::schema::gptneox::{self, Hparams};
 use pythia_gguf::{Vocab, keys};
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 
-/// What is wrong with a file. Displays as one line, without the file's name.
+/// A byte of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BytePlace {
+    /// Bytes from the start of its file.
+    pub offset: u64,
+    /// Base name of that file, where the model is split over several.
+    pub part: Option<String>,
+}
+
+impl fmt::Display for BytePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "byte {}", self.offset)?;
+        match &self.part {
+            Some(part) => write!(f, " of {part}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What is wrong with a model. Displays as one line, without the name of its file, or of its first one.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Problem {
     /// Metadata or tensors are not those of a model of this architecture.
     Model(pythia_gguf::Error),
-    /// Bytes follow the last tensor and its padding.
+    /// Bytes follow the last tensor of a file and its padding.
     Trailing {
         /// Where they start.
-        offset: u64,
+        place: BytePlace,
         /// How many there are.
         n_bytes: u64,
     },
@@ -37,7 +57,7 @@ pub enum Problem {
         /// The tensor before it.
         tensor: String,
         /// Where the first byte is that is not zero.
-        offset: u64,
+        place: BytePlace,
     },
     /// Blocks decode to values that are infinite or not a number.
     NotFinite {
@@ -51,13 +71,15 @@ pub enum Problem {
         of: u64,
         /// The first that does.
         block: u64,
-        /// Where that block starts, in bytes from the start of the file.
-        offset: u64,
+        /// Where that block starts.
+        place: BytePlace,
     },
     /// Bytes have another SHA-256 than the sidecar says.
     Digest {
         /// The tensor; `None` for the whole file.
         tensor: Option<String>,
+        /// Base name of the file, where the model is split over several.
+        part: Option<String>,
         /// The digest of what is there.
         found: String,
         /// What the sidecar says.
@@ -103,21 +125,22 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Model(e) => e.fmt(f),
-            Self::Trailing { offset, n_bytes } => {
-                write!(f, "{n_bytes} bytes from byte {offset} on, wanted none after the last tensor")
+            Self::Trailing { place, n_bytes } => {
+                write!(f, "{n_bytes} bytes from {place} on, wanted none after the last tensor")
             }
-            Self::Padding { tensor, offset } => {
-                write!(f, "padding after tensor {tensor:?}: byte {offset} is not zero")
+            Self::Padding { tensor, place } => {
+                write!(f, "padding after tensor {tensor:?}: {place} is not zero")
             }
-            Self::NotFinite { tensor, ty, n_blocks, of, block, offset } => write!(
+            Self::NotFinite { tensor, ty, n_blocks, of, block, place } => write!(
                 f,
                 "tensor {tensor:?}: {n_blocks} of {of} {ty} blocks hold values that are not finite, the first is block \
-                 {block} at byte {offset}"
+                 {block} at {place}"
             ),
-            Self::Digest { tensor, found, wanted } => {
-                match tensor {
-                    Some(tensor) => write!(f, "tensor {tensor:?}")?,
-                    None => f.write_str("the whole file")?,
+            Self::Digest { tensor, part, found, wanted } => {
+                match (tensor, part) {
+                    (Some(tensor), _) => write!(f, "tensor {tensor:?}")?,
+                    (None, Some(part)) => write!(f, "the whole file {part}")?,
+                    (None, None) => f.write_str("the whole file")?,
                 }
                 write!(f, ": found SHA-256 {found}, wanted {wanted}")
             }
@@ -131,7 +154,7 @@ impl fmt::Display for Problem {
 }
 
 /// What [`verify`] found.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     /// What is wrong, in the order of the file.
     pub problems: Vec<Problem>,
@@ -139,26 +162,26 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// The model, if metadata and tensors are those of one.
     pub hparams: Option<Hparams>,
-    /// The digests, if they were wanted or there is a sidecar.
-    pub digests: Option<Digests>,
-    /// The sidecar, if there is one.
-    pub sidecar: Option<PathBuf>,
+    /// The digests of each file, if they were wanted or any of the files has a sidecar; else none.
+    pub digests: Vec<Digests>,
+    /// The sidecars that there are.
+    pub sidecars: Vec<PathBuf>,
 }
 
 /// What [`verify`] reports as progress in all.
 pub fn progress_bytes(file: &GgufFile, digests: bool) -> u64 {
-    let hashed = digests || digest::sidecar(file.path()).exists();
+    let hashed = digests || file.parts().iter().any(|part| digest::sidecar(part.path()).exists());
     file.tensor_bytes() + if hashed { file.n_bytes() } else { 0 }
 }
 
-/// Checks a file by itself: structure, model, every value; and its digests, if `digests` are wanted or `FILE.sha256` is
-/// there to compare them with.
+/// Checks a model by itself: structure, metadata, every value; and the digests of its files, if `digests` are wanted or
+/// any `FILE.sha256` is there to compare them with.
 ///
 /// # Errors
-/// If the file cannot be read, the threads cannot be started, or it is cancelled. What is wrong with the file is no
+/// If a file cannot be read, the threads cannot be started, or it is cancelled. What is wrong with the model is no
 /// error but a [`Problem`].
 pub fn verify(file: &GgufFile, digests: bool, options: &PassOptions<'_>) -> Result<Report, Error> {
-    let mut report = Report { problems: Vec::new(), warnings: Vec::new(), hparams: None, digests: None, sidecar: None };
+    let mut report = Report::default();
     match model(file) {
         Ok(hparams) => report.hparams = Some(hparams),
         Err(e) => report.problems.push(Problem::Model(e)),
@@ -168,15 +191,19 @@ pub fn verify(file: &GgufFile, digests: bool, options: &PassOptions<'_>) -> Resu
     }
     let workers = Workers::new(options)?;
     contents::check(file, &workers, &mut report)?;
-    let sidecar = Sidecar::read(file.path())?;
-    if digests || sidecar.is_some() {
-        let found = digest::of_tensors(file.path(), file.gguf().tensors(), file.n_bytes(), options)?;
-        if let Some(sidecar) = &sidecar {
-            report.problems.extend(compare(sidecar, &found));
+    let sidecars = file.parts().iter().map(|part| Sidecar::read(part.path())).collect::<Result<Vec<_>, _>>()?;
+    if digests || sidecars.iter().any(Option::is_some) {
+        for (number, (part, sidecar)) in file.parts().iter().zip(sidecars).enumerate() {
+            let tensors = file.gguf().tensors().iter().filter(|tensor| tensor.file == number);
+            let found = digest::of_tensors(part.path(), tensors, part.n_bytes(), options)?;
+            if let Some(sidecar) = sidecar {
+                let part = (file.parts().len() > 1).then(|| base_name(part.path()));
+                report.problems.extend(compare(&sidecar, part, &found));
+                report.sidecars.push(sidecar.path);
+            }
+            report.digests.push(found);
         }
-        report.digests = Some(found);
     }
-    report.sidecar = sidecar.map(|sidecar| sidecar.path);
     Ok(report)
 }
 
@@ -191,13 +218,14 @@ fn model(file: &GgufFile) -> Result<Hparams, pythia_gguf::Error> {
     Ok(hparams)
 }
 
-/// Where the digests of a file are not those of its sidecar.
-fn compare(sidecar: &Sidecar, found: &Digests) -> Vec<Problem> {
+/// Where the digests of a file are not those of its sidecar. `part` is its name if it is one of several.
+fn compare(sidecar: &Sidecar, part: Option<String>, found: &Digests) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut check = |tensor: Option<&str>, found: &str, wanted: &str| {
         if !found.eq_ignore_ascii_case(wanted) {
             let (found, wanted) = (found.to_owned(), wanted.to_owned());
-            problems.push(Problem::Digest { tensor: tensor.map(str::to_owned), found, wanted });
+            let tensor = tensor.map(str::to_owned);
+            problems.push(Problem::Digest { tensor, part: part.clone(), found, wanted });
         }
     };
     if let Some(wanted) = &sidecar.whole {

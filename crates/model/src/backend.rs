@@ -7,7 +7,7 @@ use pythia_kernels::{KvShape, Then};
 use pythia_tensor::TensorType;
 use std::ops::Range;
 
-/// A tensor of the file that is to be made ready for a device.
+/// A tensor of the model that is to be made ready for a device.
 #[derive(Clone, Debug)]
 pub struct Tensor {
     /// Its type.
@@ -16,7 +16,9 @@ pub struct Tensor {
     pub rows: usize,
     /// Inputs: elements of a row.
     pub cols: usize,
-    /// Where its bytes lie in the file.
+    /// Which of the model's files it is in.
+    pub file: usize,
+    /// Where its bytes lie in that file.
     pub bytes: Range<usize>,
 }
 

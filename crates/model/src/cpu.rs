@@ -1,4 +1,4 @@
-//! The backend trait on the CPU: weights stay in the mapped file, products read them there.
+//! The backend trait on the CPU: weights stay in the mapped files, products read them there.
 
 use crate::backend::{Backend, Linear, Norm, Place, Tensor};
 use pythia_kernels::{
@@ -8,11 +8,11 @@ use pythia_kernels::{
 use pythia_tensor::FileMap;
 use std::borrow::Cow;
 
-/// The kernels, over a mapped file.
+/// The kernels, over mapped files.
 #[derive(Debug)]
 pub struct CpuBackend {
     cpu: Cpu,
-    file: FileMap,
+    files: Vec<FileMap>,
     activations: Activations,
 }
 
@@ -45,8 +45,8 @@ pub struct Cache {
 }
 
 impl CpuBackend {
-    pub(crate) fn new(cpu: Cpu, file: FileMap, activations: Activations) -> Self {
-        Self { cpu, file, activations }
+    pub(crate) fn new(cpu: Cpu, files: Vec<FileMap>, activations: Activations) -> Self {
+        Self { cpu, files, activations }
     }
 
     /// The processor.
@@ -54,12 +54,17 @@ impl CpuBackend {
         &self.cpu
     }
 
-    pub(crate) fn file(&self) -> &[u8] {
-        &self.file
+    /// Bytes of all files together.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.len() as u64).sum()
+    }
+
+    fn bytes(&self, tensor: &Tensor) -> &[u8] {
+        &self.files[tensor.file][tensor.bytes.clone()]
     }
 
     fn weights(&self, tensor: &Tensor) -> Weights<'_> {
-        Weights { ty: tensor.ty, rows: tensor.rows, cols: tensor.cols, data: &self.file[tensor.bytes.clone()] }
+        Weights { ty: tensor.ty, rows: tensor.rows, cols: tensor.cols, data: self.bytes(tensor) }
     }
 }
 
@@ -77,7 +82,7 @@ impl Backend for CpuBackend {
 
     fn vector(&self, tensor: &Tensor) -> Vec<f32> {
         let mut values = vec![0.0; tensor.cols];
-        tensor.ty.decode(&self.file[tensor.bytes.clone()], &mut values);
+        tensor.ty.decode(self.bytes(tensor), &mut values);
         values
     }
 

@@ -1,5 +1,6 @@
 //! What can go wrong with a model.
 
+use pythia_gguf::OpenError;
 use pythia_kernels::LevelError;
 use std::fmt;
 use std::io;
@@ -64,5 +65,14 @@ impl std::error::Error for Error {
 impl From<LevelError> for Error {
     fn from(error: LevelError) -> Self {
         Self::Isa(error)
+    }
+}
+
+impl From<OpenError> for Error {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Io { path, source } => Self::Io { path, source },
+            OpenError::Malformed { path, source } => Self::Gguf { path, source },
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! A model file, opened.
+//! A model, opened.
 
 use crate::arch::gptneox::GptNeoX;
 use crate::backend::Tensor;
@@ -9,49 +9,49 @@ use crate::options::Options;
 use pythia_gguf::schema::gptneox::{self, Hparams};
 use pythia_gguf::{AnyType, Gguf, TensorInfo};
 use pythia_kernels::Cpu;
-use pythia_tensor::FileMap;
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Weights in a mapped file and the processor that runs them. Opening reads the header only; weights are paged in as
+/// Weights in mapped files and the processor that runs them. Opening reads the headers only; weights are paged in as
 /// they are used.
 pub struct Model {
     hparams: Hparams,
     gguf: Gguf,
+    paths: Vec<PathBuf>,
     options: Options,
     pub(crate) backend: CpuBackend,
     pub(crate) weights: GptNeoX<CpuBackend>,
 }
 
 impl Model {
-    /// Opens a GGUF file of architecture `gptneox`.
+    /// Opens a GGUF file of architecture `gptneox`, or the first of the files that one is split over.
     ///
     /// # Errors
-    /// If it cannot be read, is malformed, or does not hold exactly the tensors that its metadata asks for.
+    /// If it cannot be read, is malformed, or does not hold exactly the tensors that its metadata asks for; if it is one
+    /// part of a split model and not the first, or another part is missing or of another model.
     pub fn open(path: &Path, options: &Options) -> Result<Self, Error> {
-        let io = |source| Error::Io { path: path.to_owned(), source };
+        let (gguf, files) = pythia_gguf::open(path)?;
         let parse = |source| Error::Gguf { path: path.to_owned(), source };
-        let file = FileMap::open(path).map_err(io)?;
-        let gguf = Gguf::parse(&file).map_err(parse)?;
         let hparams = Hparams::from_metadata(&gguf.metadata).map_err(parse)?;
         let infos = gptneox::bind(&hparams, &gguf).map_err(parse)?;
         let mut tensors = HashMap::new();
         for info in infos {
             let tensor = prepared(info).map_err(|problem| Error::Tensor {
-                path: path.to_owned(),
+                path: files[info.file].path.clone(),
                 name: info.name.clone(),
                 problem,
             })?;
             tensors.insert(info.name.as_str(), tensor);
         }
         let cpu = Cpu::new(options.threads, options.isa)?;
-        let backend = CpuBackend::new(cpu, file, options.activations);
+        let (paths, maps) = files.into_iter().map(|file| (file.path, file.map)).unzip();
+        let backend = CpuBackend::new(cpu, maps, options.activations);
         let find = |name: &str| {
             let unbound = || Error::Tensor { path: path.to_owned(), name: name.to_owned(), problem: "missing".into() };
             tensors.get(name).cloned().ok_or_else(unbound)
         };
         let weights = GptNeoX::load(&backend, &hparams, options.gelu, find)?;
-        Ok(Self { hparams, gguf, options: options.clone(), backend, weights })
+        Ok(Self { hparams, gguf, paths, options: options.clone(), backend, weights })
     }
 
     /// Its dimensions.
@@ -64,9 +64,14 @@ impl Model {
         &self.gguf
     }
 
-    /// Size of the file.
+    /// Its files: one unless it is split.
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
+    /// Size of its files together.
     pub fn file_bytes(&self) -> u64 {
-        self.backend.file().len() as u64
+        self.backend.file_bytes()
     }
 
     /// How it runs.
@@ -117,7 +122,7 @@ fn prepared(info: &TensorInfo) -> Result<Tensor, String> {
     let too_large = |_| "beyond this machine's address space".to_owned();
     let start = usize::try_from(info.offset).map_err(too_large)?;
     let len = usize::try_from(info.n_bytes).map_err(too_large)?;
-    Ok(Tensor { ty, rows, cols, bytes: start..start + len })
+    Ok(Tensor { ty, rows, cols, file: info.file, bytes: start..start + len })
 }
 
 /// Norms and biases are taken this many elements at a time.

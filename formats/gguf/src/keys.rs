@@ -24,6 +24,10 @@ pub const QUANTIZATION_VERSION: &str = "general.quantization_version";
 pub const CURRENT_QUANTIZATION_VERSION: u32 = 2;
 /// Number of files the model is split over, u16.
 pub const SPLIT_COUNT: &str = "split.count";
+/// Which of them this is, counted from 0, u16.
+pub const SPLIT_NO: &str = "split.no";
+/// Tensors of all of them together, i32.
+pub const SPLIT_TENSORS_COUNT: &str = "split.tensors.count";
 
 /// Kind of tokenizer: `gpt2` is byte-level BPE.
 pub const TOKENIZER_MODEL: &str = "tokenizer.ggml.model";

@@ -28,12 +28,14 @@
 mod cursor;
 mod error;
 mod file_type;
+mod files;
 mod imatrix;
 pub mod keys;
 mod metadata;
 mod read;
 mod rules;
 pub mod schema;
+mod split;
 mod tensor;
 mod value;
 mod vocab;
@@ -41,9 +43,11 @@ mod write;
 
 pub use error::{Error, Place};
 pub use file_type::FileType;
+pub use files::{ModelFile, OpenError, open};
 pub use imatrix::{Imatrix, ImatrixEntry};
 pub use metadata::Metadata;
 pub use read::Gguf;
+pub use split::{Limits, Merge, Split, shard_name, shard_prefix};
 pub use tensor::{AnyType, TensorInfo};
 pub use value::{Array, Value};
 pub use vocab::{GPT2_PRE_TOKENIZERS, TokenKind, Vocab};

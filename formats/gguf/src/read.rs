@@ -18,7 +18,8 @@ use crate::tensor::{AnyType, TensorInfo};
 use crate::value::{ARRAY_ID, Array, BOOL_ID, STRING_ID, Value, for_each_number};
 use std::collections::HashSet;
 
-/// The header of a file, read and checked: every tensor lies inside the file, aligned, in order and without overlap.
+/// The header of a file, read and checked: every tensor lies inside the file, aligned, in order and without overlap. Or
+/// the headers of the files of one model, [merged](crate::Merge).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gguf {
     /// Version of the container: 2 or 3.
@@ -27,7 +28,8 @@ pub struct Gguf {
     pub alignment: u64,
     /// The key-value pairs.
     pub metadata: Metadata,
-    /// Where tensor data starts, from the start of the file. May lie past the end of a file without tensors.
+    /// Where tensor data starts, from the start of the file; of a split model, of its first file. May lie past the end of
+    /// a file without tensors.
     pub data_offset: u64,
     tensors: Vec<TensorInfo>,
     /// Indices into `tensors`, by ascending name.
@@ -64,7 +66,19 @@ impl Gguf {
         Ok(Self { version, alignment, metadata, data_offset, tensors, by_name })
     }
 
-    /// The tensors in file order.
+    /// The same file or model with other tensors; no two names may be equal.
+    pub(crate) fn with_tensors(self, tensors: Vec<TensorInfo>) -> Result<Self, Error> {
+        let by_name = index_by_name(&tensors)?;
+        Ok(Self { tensors, by_name, ..self })
+    }
+
+    /// Takes the tensors out, and leaves none.
+    pub(crate) fn take_tensors(&mut self) -> Vec<TensorInfo> {
+        self.by_name.clear();
+        std::mem::take(&mut self.tensors)
+    }
+
+    /// The tensors in file order; those of a split model file by file.
     pub fn tensors(&self) -> &[TensorInfo] {
         &self.tensors
     }
@@ -78,7 +92,7 @@ impl Gguf {
     /// The bytes of tensor `t`.
     ///
     /// # Panics
-    /// If `bytes` are not those this header was read from, or `t` is not one of its tensors.
+    /// If `bytes` are not those of the file that `t` is in, or `t` is not one of its tensors.
     pub fn data<'a>(&self, bytes: &'a [u8], t: &TensorInfo) -> &'a [u8] {
         // Inside the file, so both fit in usize.
         &bytes[t.offset as usize..][..t.n_bytes as usize]
@@ -237,7 +251,7 @@ fn read_tensor_body(cursor: &mut Cursor<'_>, name: &str) -> Result<TensorInfo, E
         .ok_or_else(|| Error::header(format!("tensor type {id}"), "a type id that GGUF files use").at(offset))?;
     let offset = cursor.u64("data offset")?;
     let n_bytes = rules::tensor_bytes(name, ty, &dims)?;
-    Ok(TensorInfo { name: name.to_owned(), ty, dims, offset, n_bytes })
+    Ok(TensorInfo { name: name.to_owned(), ty, dims, file: 0, offset, n_bytes })
 }
 
 /// Indices of tensors by ascending name; no two names may be equal.

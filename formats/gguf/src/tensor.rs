@@ -64,7 +64,7 @@ impl From<TensorType> for AnyType {
     }
 }
 
-/// One tensor of a file: what it is and where its bytes are.
+/// One tensor of a model: what it is and where its bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
     /// Its name, 1 to 63 bytes.
@@ -73,7 +73,9 @@ pub struct TensorInfo {
     pub ty: AnyType,
     /// 1 to 4 extents, the innermost first: `dims[0]` is the row length, so a matrix is `[cols, rows]`.
     pub dims: Vec<u64>,
-    /// Where its bytes start, from the start of the file.
+    /// Which file of the model it is in, counted from 0: always 0 but in a [split](crate::Merge) model.
+    pub file: usize,
+    /// Where its bytes start, from the start of that file.
     pub offset: u64,
     /// How many bytes it has, without the padding after it.
     pub n_bytes: u64,

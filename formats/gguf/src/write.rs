@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::metadata::Metadata;
 use crate::read::index_by_name;
 use crate::rules::{self, MAGIC, VERSION};
-use crate::tensor::TensorInfo;
+use crate::tensor::{AnyType, TensorInfo};
 use crate::value::{Array, Value, for_each_number};
 use byteorder::{ByteOrder, LE};
 use pythia_tensor::TensorType;
@@ -29,21 +29,19 @@ impl Layout {
     /// If a key, a name, a shape or the alignment breaks a rule of the format: what this accepts,
     /// [`Gguf::parse`](crate::Gguf::parse) reads back.
     pub fn new(metadata: &Metadata, tensors: Vec<(String, TensorType, Vec<u64>)>) -> Result<Self, Error> {
+        Self::of(metadata, tensors.into_iter().map(|(name, ty, dims)| (name, ty.into(), dims)))
+    }
+
+    /// As [`new`](Self::new), of any types.
+    pub(crate) fn of(
+        metadata: &Metadata,
+        tensors: impl IntoIterator<Item = (String, AnyType, Vec<u64>)>,
+    ) -> Result<Self, Error> {
         let alignment = rules::alignment(metadata)?;
         let (mut tensors, data_bytes) = plan(tensors, alignment)?;
         index_by_name(&tensors)?;
 
-        let mut header = Vec::new();
-        header.extend_from_slice(MAGIC);
-        put_u32(&mut header, VERSION);
-        put_u64(&mut header, tensors.len() as u64);
-        put_u64(&mut header, metadata.len() as u64);
-        for (key, value) in metadata.iter() {
-            rules::check_key(key)?;
-            put_string(&mut header, key);
-            put_u32(&mut header, value.type_id());
-            put_value(&mut header, value);
-        }
+        let mut header = preamble(metadata, tensors.len())?;
         for t in &tensors {
             put_tensor(&mut header, t);
         }
@@ -74,17 +72,35 @@ impl Layout {
     }
 }
 
+/// The header up to the table of tensors. Its length does not depend on their number.
+pub(crate) fn preamble(metadata: &Metadata, n_tensors: usize) -> Result<Vec<u8>, Error> {
+    let mut out = Vec::new();
+    out.extend_from_slice(MAGIC);
+    put_u32(&mut out, VERSION);
+    put_u64(&mut out, n_tensors as u64);
+    put_u64(&mut out, metadata.len() as u64);
+    for (key, value) in metadata.iter() {
+        rules::check_key(key)?;
+        put_string(&mut out, key);
+        put_u32(&mut out, value.type_id());
+        put_value(&mut out, value);
+    }
+    Ok(out)
+}
+
 /// Entries with offsets relative to the data, and the bytes of the data.
-fn plan(tensors: Vec<(String, TensorType, Vec<u64>)>, alignment: u64) -> Result<(Vec<TensorInfo>, u64), Error> {
-    let mut infos = Vec::with_capacity(tensors.len());
+fn plan(
+    tensors: impl IntoIterator<Item = (String, AnyType, Vec<u64>)>,
+    alignment: u64,
+) -> Result<(Vec<TensorInfo>, u64), Error> {
+    let mut infos = Vec::new();
     let mut offset = 0u64;
     for (name, ty, dims) in tensors {
         rules::check_tensor_name(&name)?;
-        let ty = ty.into();
         let n_bytes = rules::tensor_bytes(&name, ty, &dims)?;
         let end = offset.checked_add(n_bytes).and_then(|end| rules::pad(end, alignment));
         let end = end.ok_or_else(|| Error::tensor(&name, "an end past 2^64 bytes", "a smaller file"))?;
-        infos.push(TensorInfo { name, ty, dims, offset, n_bytes });
+        infos.push(TensorInfo { name, ty, dims, file: 0, offset, n_bytes });
         offset = end;
     }
     Ok((infos, offset))
@@ -107,7 +123,7 @@ fn put_string(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-fn put_tensor(out: &mut Vec<u8>, t: &TensorInfo) {
+pub(crate) fn put_tensor(out: &mut Vec<u8>, t: &TensorInfo) {
     put_string(out, &t.name);
     put_u32(out, t.dims.len() as u32); // at most 4
     for &extent in &t.dims {

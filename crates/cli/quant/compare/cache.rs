@@ -9,6 +9,7 @@ use crate::exit::{self, Failure};
 use crate::progress::{Bar, Unit};
 use pythia_checkpoint::Checkpoint;
 use pythia_convert::output::{MadeFolders, check_target, remove_leftovers};
+use pythia_convert::plan::Shard;
 use pythia_convert::{FilePlan, Level, Plan, Provenance, Request, RunOptions};
 use pythia_gguf::Metadata;
 use sha2::{Digest, Sha256};
@@ -45,7 +46,7 @@ impl Cache {
     /// A file per level, in the order asked for.
     pub(super) fn contestants(&self) -> Vec<Contestant> {
         let files = self.plan.files.iter();
-        files.map(|file| Contestant { name: file.level.name().to_owned(), path: file.path.clone() }).collect()
+        files.map(|file| Contestant { name: file.level.name().to_owned(), path: file.path().to_owned() }).collect()
     }
 
     /// What the file of the base, the first, says about the model.
@@ -59,7 +60,7 @@ impl Cache {
     pub(super) fn fill(&self, checkpoint: &Checkpoint, others: &[PathBuf], threads: usize) -> Result<(), Failure> {
         self.plan.warnings.iter().for_each(|warning| super::super::warn(warning));
         // Also of the files that are there: another run may have made them since.
-        let leftovers = self.plan.files.iter().flat_map(|file| remove_leftovers(&file.path));
+        let leftovers = self.plan.files.iter().flat_map(|file| remove_leftovers(file.path()));
         leftovers.for_each(exit::note);
         let planned = self.plan.files.iter().zip(&self.request.files);
         let missing: Vec<_> = planned.filter(|(file, _)| !is_current(file)).map(|(_, asked)| asked.clone()).collect();
@@ -94,18 +95,18 @@ fn convert(checkpoint: &Checkpoint, plan: &Plan, threads: usize) -> Result<(), F
 /// Whether the planned file is there already. Files get their names when they are complete, so the size is a check
 /// against later damage only.
 fn is_current(plan: &FilePlan) -> bool {
-    let header = plan.layout.header();
-    let begins_with_header = || -> io::Result<bool> {
-        let found = fs::metadata(&plan.path)?;
-        if !found.is_file() || found.len() != plan.n_bytes() {
+    let begins_with_header = |shard: &Shard| -> io::Result<bool> {
+        let header = shard.layout.header();
+        let found = fs::metadata(&shard.path)?;
+        if !found.is_file() || found.len() != shard.layout.total_bytes() {
             return Ok(false);
         }
         let mut found = Vec::with_capacity(header.len());
-        File::open(&plan.path)?.take(header.len() as u64).read_to_end(&mut found)?;
+        File::open(&shard.path)?.take(header.len() as u64).read_to_end(&mut found)?;
         Ok(found == header)
     };
     // A file that cannot be read is made anew.
-    begins_with_header().unwrap_or(false)
+    plan.shards.iter().all(|shard| begins_with_header(shard).unwrap_or(false))
 }
 
 /// Sixteen hexadecimal digits that change with the weights. Reading them all would cost as much as converting.

@@ -6,6 +6,7 @@ use crate::input::{check_file, parse_threads};
 use crate::progress::{Bar, Unit};
 use pythia_convert::output::MadeFolders;
 use pythia_convert::{ImatrixFile, Level, Plan, Recipe, Request, RunOptions, Source, TypeRule};
+use pythia_gguf::Limits;
 use pythia_tensor::TensorType;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -37,6 +38,15 @@ pub(in crate::quant) struct Options {
     /// Write OUT.sha256 beside each file: digests of the file and of every tensor
     #[arg(long)]
     sha256: bool,
+    /// Split what is larger than SIZE, as 500M or 2G (powers of ten), over OUT-00001-of-0000N.gguf and so on
+    ///
+    /// No file is larger, its header included, but one that holds a single larger tensor. The first file has all
+    /// metadata and is the one to open. A model that fits in one file is written as OUT.gguf, as always.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    split_max_size: Option<u64>,
+    /// Split a model of more than N tensors in the same way, N to a file; both limits can be set
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    split_max_tensors: Option<u32>,
     /// Worker threads [default: one per core]; the bytes written do not depend on it
     #[arg(long, value_name = "N", value_parser = parse_threads, default_value = "0", hide_default_value = true)]
     threads: usize,
@@ -70,8 +80,12 @@ impl Options {
             token_embd: self.token_embedding_type,
             rules: self.tensor_type.clone(),
         };
+        let limits = Limits {
+            max_bytes: self.split_max_size,
+            max_tensors: self.split_max_tensors.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+        };
         let files = targets.files.clone();
-        Ok(Request { files, recipe, imatrix: imatrix.transpose()?, strict: self.strict, ..Request::default() })
+        Ok(Request { files, recipe, imatrix: imatrix.transpose()?, strict: self.strict, limits, ..Request::default() })
     }
 
     /// Plans `request`, carries it out unless this is a dry run, and reports.
@@ -117,6 +131,16 @@ impl Options {
     }
 }
 
+/// For clap: a size in bytes, or in thousands, millions or thousand millions of them, as llama.cpp's `gguf-split` counts.
+fn parse_size(text: &str) -> Result<u64, String> {
+    const UNITS: [(char, u64); 3] = [('K', 1000), ('M', 1_000_000), ('G', 1_000_000_000)];
+    let unit = UNITS.into_iter().find(|(unit, _)| text.ends_with([*unit, unit.to_ascii_lowercase()]));
+    let (number, factor) = unit.map_or((text, 1), |(_, factor)| (&text[..text.len() - 1], factor));
+    let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    let size = number.parse::<u64>().ok().filter(|_| is_number).and_then(|n| n.checked_mul(factor));
+    size.filter(|&n| n > 0).ok_or_else(|| format!("found '{text}', wanted a size as 500M or 2G"))
+}
+
 /// The types asked for, for help texts.
 pub(in crate::quant) fn types_help() -> String {
     let names: Vec<_> = Level::ALL.iter().map(|level| level.name()).collect();
@@ -152,6 +176,22 @@ impl Targets {
                 Err(Failure::usage(format_args!("{path}: is not a folder, which several types need")))
             }
             _ => Ok(Self { files, folder }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_in_powers_of_ten() {
+        let sizes = ["1", "20K", "500M", "2G", "3g", "18446744073709551615"].map(|text| parse_size(text).ok());
+        let wanted = [1, 20_000, 500_000_000, 2_000_000_000, 3_000_000_000, u64::MAX];
+        assert_eq!(sizes, wanted.map(Some));
+        for text in ["", "0", "0G", "M", "-1M", "+1M", "1.5G", "2T", "2GB", "2 G", "18446744073709551615K", "\u{20ac}"]
+        {
+            assert!(parse_size(text).unwrap_err().contains(text), "{text}");
         }
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn text(plan: &Plan, outcome: Option<Outcome<'_>>, with_tensors: bool
 
 fn summary(plan: &Plan, outcome: Outcome<'_>) -> String {
     let read = format_bytes(plan.source_bytes());
-    let n_bytes = format_bytes(outcome.written.iter().map(|written| written.n_bytes).sum());
+    let n_bytes = format_bytes(outcome.written.iter().map(Written::n_bytes).sum());
     format!("{read} read, {n_bytes} written in {:.1} s\n", outcome.seconds)
 }
 
@@ -51,14 +51,14 @@ fn tensors(plan: &Plan) -> Table {
         columns.push(("bytes".to_owned(), Align::Right));
     }
     let mut table = Table::new(columns);
-    for (index, tensor) in plan.tensors.iter().enumerate() {
+    let mut planned: Vec<_> = plan.files.iter().map(|file| file.tensors()).collect();
+    for tensor in &plan.tensors {
         let shape = tensor.shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" x ");
         let mut row = vec![tensor.name.clone(), shape, tensor.source.ty.to_string()];
         if with_importance {
             row.push(if tensor.importance.is_some() { "yes" } else { "" }.to_owned());
         }
-        for file in &plan.files {
-            let info = &file.layout.tensors()[index];
+        for (_, info) in planned.iter_mut().filter_map(Iterator::next) {
             row.push(info.ty.name().to_owned());
             row.push(info.n_bytes.to_string());
         }
@@ -67,7 +67,7 @@ fn tensors(plan: &Plan) -> Table {
     table
 }
 
-/// A row per file.
+/// A row per model, and one for each file of a split one.
 fn files(plan: &Plan, outcome: Option<Outcome<'_>>) -> Table {
     let mut columns = vec![
         ("type", Align::Left),
@@ -84,14 +84,21 @@ fn files(plan: &Plan, outcome: Option<Outcome<'_>>) -> Table {
     for (index, file) in plan.files.iter().enumerate() {
         let mut row = vec![
             file.level.to_string(),
-            file.path.display().to_string(),
+            if file.is_split() { format!("{} files", file.shards.len()) } else { file.path().display().to_string() },
             file.n_bytes().to_string(),
             format!("{:.3}", file.bits_per_weight()),
             format!("{:.3}", file.block_bits_per_weight()),
             file.fallbacks().count().to_string(),
         ];
         row.extend(outcome.map(|outcome| format!("{:.2}", outcome.written[index].worker_seconds)));
+        let n_columns = row.len();
         table.push(row);
+        for shard in file.shards.iter().filter(|_| file.is_split()) {
+            let (path, n_bytes) = (shard.path.display().to_string(), shard.layout.total_bytes().to_string());
+            let mut row = vec![String::new(), path, n_bytes];
+            row.resize(n_columns, String::new());
+            table.push(row);
+        }
     }
     table
 }
@@ -152,14 +159,26 @@ pub(super) struct Json {
 struct JsonFile {
     #[serde(rename = "type")]
     level: &'static str,
+    /// The file to open: the first of a split model.
     path: String,
+    /// Of all shards.
     bytes: u64,
     bits_per_weight: f64,
     bits_per_weight_blocks: f64,
     worker_seconds: Option<f64>,
+    /// Of the file; `null` of a split model, whose shards have one each.
     sha256: Option<String>,
+    /// The files that the model consists of: one unless it is split.
+    shards: Vec<JsonShard>,
     fallbacks: Vec<JsonFallback>,
     tensors: Vec<JsonTensor>,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonShard {
+    path: String,
+    bytes: u64,
+    sha256: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -179,6 +198,9 @@ struct JsonTensor {
     importance: bool,
     #[serde(rename = "type")]
     ty: &'static str,
+    /// Index of the shard it is in.
+    shard: usize,
+    /// From the start of the shard.
     offset: u64,
     bytes: u64,
 }
@@ -201,23 +223,31 @@ fn json_file(plan: &Plan, file: &FilePlan, written: Option<&Written>) -> JsonFil
         used: fallback.used.name(),
         row_elems: fallback.row_elems,
     });
-    let tensors = plan.tensors.iter().zip(file.layout.tensors()).map(|(tensor, info)| JsonTensor {
+    let tensors = plan.tensors.iter().zip(file.tensors()).map(|(tensor, (shard, info))| JsonTensor {
         name: tensor.name.clone(),
         shape: tensor.shape.clone(),
         source: tensor.source.ty.name(),
         importance: tensor.importance.is_some(),
         ty: info.ty.name(),
+        shard,
         offset: info.offset,
         bytes: info.n_bytes,
     });
+    let sha256 = |index: usize| written.and_then(|written| written.files[index].sha256.clone());
+    let shards = file.shards.iter().enumerate().map(|(index, shard)| JsonShard {
+        path: shard.path.display().to_string(),
+        bytes: shard.layout.total_bytes(),
+        sha256: sha256(index),
+    });
     JsonFile {
         level: file.level.name(),
-        path: file.path.display().to_string(),
+        path: file.path().display().to_string(),
         bytes: file.n_bytes(),
         bits_per_weight: file.bits_per_weight(),
         bits_per_weight_blocks: file.block_bits_per_weight(),
         worker_seconds: written.map(|written| written.worker_seconds),
-        sha256: written.and_then(|written| written.sha256.clone()),
+        sha256: if file.is_split() { None } else { sha256(0) },
+        shards: shards.collect(),
         fallbacks: fallbacks.collect(),
         tensors: tensors.collect(),
     }

@@ -12,8 +12,8 @@ use serde::Serialize;
 pub(super) fn text(findings: &Findings<'_>, args: &Args) -> String {
     let mut text = String::new();
     let report = &findings.report;
-    if let Some(digests) = report.digests.as_ref().filter(|_| args.sha256) {
-        text += &format!("{}  {}\n", digests.whole, args.file.display());
+    for (digests, part) in report.digests.iter().zip(findings.file.parts()).filter(|_| args.sha256) {
+        text += &format!("{}  {}\n", digests.whole, part.path().display());
         for (tensor, digest) in &digests.tensors {
             text += &format!("{digest}  {}\n", value::escaped(tensor));
         }
@@ -41,10 +41,11 @@ fn summary(findings: &Findings<'_>) -> String {
     let report = &findings.report;
     let gguf = findings.file.gguf();
     let mut parts = vec![format!("{} tensors, {} metadata keys", gguf.tensors().len(), gguf.metadata.len())];
-    match &report.sidecar {
-        Some(path) => parts.push(format!("compared with {}", path.display())),
-        None => parts.push("no .sha256 file to compare with".to_owned()),
-    }
+    parts.push(match (&report.sidecars[..], findings.file.parts().len()) {
+        ([], _) => "no .sha256 file to compare with".to_owned(),
+        ([path], 1) => format!("compared with {}", path.display()),
+        (paths, files) => format!("{} of {files} files compared with their .sha256 files", paths.len()),
+    });
     if let Some(against) = &findings.against {
         let identical = against.tensors.iter().filter(|tensor| tensor.is_identical()).count();
         parts.push(format!("{identical} of {} tensors identical to the source's", against.tensors.len()));
@@ -149,11 +150,20 @@ pub(super) struct Json<'a> {
     sound: bool,
     problems: Vec<JsonProblem>,
     warnings: &'a [String],
-    /// `null` if digests were neither asked for nor compared.
+    /// `null` if digests were neither asked for nor compared, and of a split model, whose files have one each.
     sha256: Option<&'a str>,
-    /// Whether there is a `FILE.sha256`.
+    /// Whether every file has a `FILE.sha256`.
     sidecar: bool,
+    /// The files that the model consists of: one unless it is split.
+    files: Vec<JsonFile<'a>>,
     tensors: Vec<JsonTensor<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonFile<'a> {
+    path: String,
+    bytes: u64,
+    sha256: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -193,11 +203,19 @@ pub(super) fn json<'a>(findings: &'a Findings<'_>) -> Json<'a> {
         .problems()
         .map(|problem| JsonProblem { tensor: problem.tensor().map(str::to_owned), message: problem.to_string() });
     let problems: Vec<JsonProblem> = problems.collect();
-    let digests = report.digests.as_ref();
-    let tensors = findings.file.gguf().tensors().iter().enumerate().map(|(index, tensor)| JsonTensor {
+    // Tensors lie in the order of the files.
+    let mut digests = report.digests.iter().flat_map(|digests| &digests.tensors).map(|(_, digest)| digest.as_str());
+    let files = findings.file.parts().iter().enumerate().map(|(index, part)| JsonFile {
+        path: part.path().display().to_string(),
+        bytes: part.n_bytes(),
+        sha256: report.digests.get(index).map(|digests| digests.whole.as_str()),
+    });
+    let files: Vec<_> = files.collect();
+    let only = files.first().filter(|_| files.len() == 1);
+    let tensors = findings.file.gguf().tensors().iter().map(|tensor| JsonTensor {
         name: &tensor.name,
         ty: tensor.ty.name(),
-        sha256: digests.map(|digests| digests.tensors[index].1.as_str()),
+        sha256: digests.next(),
         error: findings.against.iter().flat_map(|against| &against.tensors).find(|e| e.name == tensor.name).map(error),
     });
     Json {
@@ -205,9 +223,10 @@ pub(super) fn json<'a>(findings: &'a Findings<'_>) -> Json<'a> {
         sound: problems.is_empty(),
         problems,
         warnings: &report.warnings,
-        sha256: digests.map(|digests| digests.whole.as_str()),
-        sidecar: report.sidecar.is_some(),
+        sha256: only.and_then(|file| file.sha256),
+        sidecar: report.sidecars.len() == files.len(),
         tensors: tensors.collect(),
+        files,
     }
 }
 

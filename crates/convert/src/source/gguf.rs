@@ -7,7 +7,7 @@ use pythia_gguf::{Metadata, keys};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// A GGUF file of architecture `gptneox`, its header read and checked.
+/// A GGUF model of architecture `gptneox`, in one file or several, its header read and checked.
 #[derive(Debug)]
 pub struct GgufSource {
     file: GgufFile,
@@ -15,7 +15,7 @@ pub struct GgufSource {
 }
 
 impl GgufSource {
-    /// Opens the file at `path`.
+    /// Opens the file at `path`, the first one of a split model.
     ///
     /// # Errors
     /// If it cannot be read, is damaged or cut off, or is not a whole model of this architecture.
@@ -49,7 +49,7 @@ impl Source for GgufSource {
     }
 
     fn inputs(&self) -> Vec<PathBuf> {
-        vec![self.file.path().to_owned()]
+        self.file.paths()
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -63,6 +63,6 @@ impl Source for GgufSource {
         let info = self.file.gguf().tensor(&tensor.name).filter(|_| rows.end <= tensor.n_rows());
         let info = info.ok_or_else(|| Error::tensor(&tensor.name, format!("rows {rows:?} are not in the file")))?;
         let at = |row: usize| info.offset + row as u64 * tensor.row_bytes() as u64;
-        self.file.read(at(rows.start)..at(rows.end), out)
+        self.file.read(info, at(rows.start)..at(rows.end), out)
     }
 }

@@ -1,34 +1,46 @@
 //! The bytes behind the header: every block, the padding between tensors, and what follows the last one.
 
-use super::{Problem, Report};
+use super::{BytePlace, Problem, Report};
 use crate::Error;
 use crate::file::{Elems, GgufFile, byte_range, largest_magnitude};
 use crate::pass::{CHUNK_ELEMS, Span, Workers};
+use crate::provenance::base_name;
 use pythia_gguf::TensorInfo;
 use pythia_tensor::TensorType;
 
 /// Checks all of it, tensor by tensor.
 pub(super) fn check(file: &GgufFile, workers: &Workers<'_>, report: &mut Report) -> Result<(), Error> {
-    let mut end = file.gguf().data_offset;
     let mut skipped = 0;
-    for tensor in file.gguf().tensors() {
-        match tensor.ty.known() {
-            Some(ty) => values(file, tensor, ty, workers, report)?,
-            None => {
-                skipped += 1;
-                workers.advance(&tensor.name, tensor.n_bytes);
+    // Tensors are in the order of the files.
+    let mut tensors = file.gguf().tensors().iter().peekable();
+    for (number, part) in file.parts().iter().enumerate() {
+        let mut end = part.data_offset;
+        while let Some(tensor) = tensors.next_if(|tensor| tensor.file == number) {
+            match tensor.ty.known() {
+                Some(ty) => values(file, tensor, ty, workers, report)?,
+                None => {
+                    skipped += 1;
+                    workers.advance(&tensor.name, tensor.n_bytes);
+                }
             }
+            end = (tensor.offset + tensor.n_bytes).next_multiple_of(part.alignment);
+            report.problems.extend(padding(file, tensor, end.min(part.n_bytes()))?);
         }
-        end = (tensor.offset + tensor.n_bytes).next_multiple_of(file.gguf().alignment);
-        report.problems.extend(padding(file, tensor, end.min(file.n_bytes()))?);
-    }
-    if file.n_bytes() > end {
-        report.problems.push(Problem::Trailing { offset: end, n_bytes: file.n_bytes() - end });
+        if part.n_bytes() > end {
+            let place = place(file, number, end);
+            report.problems.push(Problem::Trailing { place, n_bytes: part.n_bytes() - end });
+        }
     }
     if skipped > 0 {
         report.warnings.push(format!("{skipped} tensors are of types that cannot be decoded: values not checked"));
     }
     Ok(())
+}
+
+/// Byte `offset` of a file of the model.
+fn place(file: &GgufFile, number: usize, offset: u64) -> BytePlace {
+    let part = (file.parts().len() > 1).then(|| base_name(file.parts()[number].path()));
+    BytePlace { offset, part }
 }
 
 /// What a chunk of a tensor holds.
@@ -63,7 +75,7 @@ fn values(
             n_blocks: n_bad,
             of: tensor.n_elems() / block,
             block: first,
-            offset: byte_range(tensor, &(first * block..first * block)).start,
+            place: place(file, tensor.file, byte_range(tensor, &(first * block..first * block)).start),
         });
     }
     // A vector of zeros is a bias that nothing was learned for; a matrix of zeros was never written.
@@ -89,9 +101,10 @@ fn look(values: &[f32], block_elems: usize, first_block: u64) -> Seen {
 fn padding(file: &GgufFile, tensor: &TensorInfo, end: u64) -> Result<Option<Problem>, Error> {
     let start = tensor.offset + tensor.n_bytes;
     let mut bytes = Vec::new();
-    file.read(start..end.max(start), &mut bytes)?;
+    file.read(tensor, start..end.max(start), &mut bytes)?;
     let at = bytes.iter().position(|&byte| byte != 0);
-    Ok(at.map(|at| Problem::Padding { tensor: tensor.name.clone(), offset: start + at as u64 }))
+    let place = |at: usize| place(file, tensor.file, start + at as u64);
+    Ok(at.map(|at| Problem::Padding { tensor: tensor.name.clone(), place: place(at) }))
 }
 
 #[cfg(test)]

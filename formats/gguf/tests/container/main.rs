@@ -1,5 +1,6 @@
 //! Whole files through the public interface: what is written, what is read, and what is refused.
 
+mod cases;
 mod hostile;
 mod imatrix;
 mod raw;

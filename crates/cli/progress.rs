@@ -1,11 +1,16 @@
 //! Progress bars on stderr: only at a terminal, never in a log.
 
+use crate::exit;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pythia_convert::output::Leftover;
 use std::io::{self, IsTerminal};
 
 /// A bar with an ETA, or nothing where nobody watches.
 #[derive(Debug)]
-pub struct Bar(ProgressBar);
+pub struct Bar {
+    bar: ProgressBar,
+    quiet: bool,
+}
 
 /// What a bar counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,22 +30,22 @@ impl Bar {
         }
         // The templates are ours: they are right, or a test says so.
         bar.set_style(ProgressStyle::with_template(&template(unit)).unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self(bar)
+        Self { bar, quiet }
     }
 
     /// `n` more are done.
     pub fn advance(&self, n: u64) {
-        self.0.inc(n);
+        self.bar.inc(n);
     }
 
     /// Says what is being done, after the bar.
     pub fn message(&self, text: impl Into<std::borrow::Cow<'static, str>>) {
-        self.0.set_message(text);
+        self.bar.set_message(text);
     }
 
     /// Takes the bar away, so that results can be printed.
     pub fn finish(&self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }
 
@@ -55,14 +60,20 @@ fn template(unit: Unit) -> String {
 impl Drop for Bar {
     /// An error message should not be written into the middle of a bar.
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }
 
 impl pythia_convert::Progress for Bar {
     fn advance(&self, tensor: &str, source_bytes: u64) {
-        self.0.set_message(tensor.to_owned());
-        self.0.inc(source_bytes);
+        self.bar.set_message(tensor.to_owned());
+        self.bar.inc(source_bytes);
+    }
+
+    fn leftover(&self, leftover: &Leftover) {
+        if !self.quiet {
+            self.bar.suspend(|| exit::note(leftover));
+        }
     }
 }
 

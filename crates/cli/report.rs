@@ -19,10 +19,9 @@ pub(crate) use columns::terminal_table;
 pub(crate) use machine::{Machine, PeakRss, memory_available};
 pub(crate) use number::{bytes as format_bytes, significant};
 
-use crate::exit::Failure;
-use pythia_convert::output::{AtomicFile, check_target};
+use crate::exit::{self, Failure};
+use pythia_convert::output::{AtomicFile, MadeFolders, check_target};
 use serde::Serialize;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// What `report.json` says about its own layout. Raised when a field changes its meaning or goes away.
@@ -163,35 +162,55 @@ impl Report {
         ]
     }
 
-    /// Whether [`Report::write`] can put its files into `dir`: found out before hours of work, not after.
+    /// Whether [`Files`] can be put into `dir`: found out before hours of work, not after.
     ///
     /// # Errors
     /// If one of them is one of `inputs`, no regular file, or exists while `force` is off.
     pub(crate) fn check_targets(dir: &Path, inputs: &[PathBuf], force: bool) -> Result<(), Failure> {
-        Self::paths(dir).iter().try_for_each(|path| check_target(path, inputs, force)).map_err(Failure::from)
+        paths(dir).iter().try_for_each(|path| check_target(path, inputs, force)).map_err(Failure::from)
+    }
+}
+
+/// The files of a report to come: `report.json`, `.csv`, `.md` and `.html`, each of which appears whole or not at all.
+pub(crate) struct Files {
+    files: Vec<AtomicFile>,
+    /// After the files, which lie in them: an unused folder goes when it is empty.
+    made: MadeFolders,
+}
+
+impl Files {
+    /// Starts them in `dir`, which is made if it is not there.
+    ///
+    /// # Errors
+    /// If a folder or file cannot be made.
+    pub(crate) fn create(dir: &Path) -> Result<Self, Failure> {
+        let made = MadeFolders::create(dir)?;
+        let files = paths(dir).iter().map(|path| AtomicFile::create(path, 0)).collect::<Result<Vec<_>, _>>()?;
+        files.iter().flat_map(AtomicFile::removed).for_each(exit::note);
+        Ok(Self { files, made })
     }
 
-    /// Writes `report.json`, `.csv`, `.md` and `.html` into `dir`, each whole or not at all; returns their paths.
+    /// Fills them and gives them their names; returns those.
     ///
     /// # Errors
     /// If a file cannot be written, or exists while `force` is off.
-    pub(crate) fn write(&self, dir: &Path, force: bool) -> Result<Vec<PathBuf>, Failure> {
-        let json = serde_json::to_string_pretty(self).map_err(Failure::io)? + "\n";
-        let contents = [json, csv::render(self), markdown::render(self), html::render(self)];
-        let paths = Self::paths(dir);
-        std::fs::create_dir_all(dir).map_err(|e| Failure::at(dir, &e))?;
-        for (path, content) in paths.iter().zip(&contents) {
-            let file = AtomicFile::create(path, 0)?;
-            file.file().write_all(content.as_bytes()).map_err(|e| Failure::at(path, &e))?;
-            file.commit(force)?;
+    pub(crate) fn write(self, report: &Report, force: bool) -> Result<Vec<PathBuf>, Failure> {
+        let json = serde_json::to_string_pretty(report).map_err(Failure::io)? + "\n";
+        let contents = [json, csv::render(report), markdown::render(report), html::render(report)];
+        for (file, content) in self.files.iter().zip(&contents) {
+            file.write_at(content.as_bytes(), 0)?;
         }
-        Ok(paths.into())
+        let paths = self.files.iter().map(|file| file.target().to_owned()).collect();
+        // Last, when there is no more room to be found for anything.
+        self.files.into_iter().try_for_each(|file| file.commit(force))?;
+        self.made.keep()?;
+        Ok(paths)
     }
+}
 
-    /// The files that [`Report::write`] makes in `dir`.
-    fn paths(dir: &Path) -> [PathBuf; 4] {
-        ["json", "csv", "md", "html"].map(|extension| dir.join("report").with_extension(extension))
-    }
+/// What [`Files`] are called in `dir`; in the order of their contents.
+fn paths(dir: &Path) -> [PathBuf; 4] {
+    ["json", "csv", "md", "html"].map(|extension| dir.join("report").with_extension(extension))
 }
 
 #[cfg(test)]
@@ -202,15 +221,16 @@ mod tests {
     fn writes_four_files_and_replaces_them() {
         let dir = tempfile::tempdir().unwrap();
         let report = sample::report(7);
-        report.write(dir.path(), true).unwrap();
-        let paths = report.write(&dir.path().join("deeper/still"), false).unwrap();
+        let write = |dir: &Path, force| Files::create(dir)?.write(&report, force);
+        write(dir.path(), true).unwrap();
+        let paths = write(&dir.path().join("deeper/still"), false).unwrap();
         assert_eq!(paths.len(), 4);
         let json: serde_json::Value = serde_json::from_slice(&std::fs::read(&paths[0]).unwrap()).unwrap();
         assert_eq!(json["format"], FORMAT);
         assert_eq!(json["levels"].as_array().unwrap().len(), 7);
         assert!(json["levels"][0]["against_base"].is_null());
         assert!(json["levels"][1]["against_base"]["kld_mean"]["se"].is_f64());
-        report.write(dir.path(), true).unwrap();
+        write(dir.path(), true).unwrap();
         let left = std::fs::read_dir(dir.path()).unwrap().count();
         assert_eq!(left, 5, "four files and a folder, no temporary file left");
     }
@@ -220,7 +240,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();
-        let error = sample::report(3).write(&file, false).unwrap_err();
+        let error = Files::create(&file).err().unwrap();
         assert!(error.to_string().contains("file"), "{error}");
     }
 }

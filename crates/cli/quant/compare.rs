@@ -15,7 +15,7 @@ use crate::input::{self, parse_threads};
 use crate::report::{self, Arithmetic, Machine, Report, parse_activations, parse_gelu};
 use cache::Cache;
 use pythia_checkpoint::{Checkpoint, Dtype};
-use pythia_convert::Level;
+use pythia_convert::{Level, Source};
 use pythia_gguf::{FileType, Gguf, Metadata, TensorInfo, keys, shard_prefix};
 use pythia_model::{Activations, Gelu, Model, Options};
 use pythia_runtime::eval::Protocol;
@@ -95,6 +95,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let inputs: Vec<PathBuf> = [&args.text, &args.source].into_iter().chain(&args.files).cloned().collect();
     Report::check_targets(&args.output, &inputs, args.force)?;
     let text = input::text(&args.text)?;
+    let files = report::Files::create(&args.output)?;
     let Prepared { source, contestants } = prepare(args, protocol, &text)?;
     let options = options(args);
     // Speed first: what an evaluation leaves on the heap would count as every level's memory.
@@ -111,7 +112,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         peak_rss_is_per_level: speeds.iter().all(|speed| speed.peak_is_own),
         levels: levels(&contestants, &quality.levels, &speeds),
     };
-    let paths = report.write(&args.output, args.force)?;
+    let paths = files.write(&report, args.force)?;
     let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
     exit::note(format_args!("report: {}", paths.join(", ")));
     if args.json { exit::print_json(&report) } else { exit::print(&report::terminal_table(&report).to_terminal()) }
@@ -139,6 +140,7 @@ fn prepare(args: &Args, protocol: Protocol, text: &str) -> Result<Prepared, Fail
         return Ok(Prepared { source: stem(&args.source), contestants });
     }
     let checkpoint = Checkpoint::open(&args.source)?;
+    Report::check_targets(&args.output, &checkpoint.inputs(), args.force)?;
     if checkpoint.tokenizer().is_none() {
         let source = args.source.display();
         return Err(Failure::data(format_args!(
@@ -151,7 +153,7 @@ fn prepare(args: &Args, protocol: Protocol, text: &str) -> Result<Prepared, Fail
     let mut contestants = cache.contestants();
     add_files(args, cache.base_metadata()?, &mut contestants)?;
     quality::check(args, protocol, cache.base_metadata()?, text)?;
-    cache.fill(&checkpoint, args.threads)?;
+    cache.fill(&checkpoint, &args.files, args.threads)?;
     Ok(Prepared { source: cache.name().to_owned(), contestants })
 }
 

@@ -12,7 +12,6 @@ use pythia_model::{Gelu, Model, Options};
 use pythia_runtime::Tokenizer;
 use pythia_runtime::eval::strip_newline;
 use pythia_runtime::imatrix::{Request, collect};
-use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -67,6 +66,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     check_target(&args.output, model.paths(), args.force)?;
     // Finds out before the work, not after, whether there can be such a file.
     let file = AtomicFile::create(&args.output, 0)?;
+    if !args.quiet {
+        file.removed().iter().for_each(exit::note);
+    }
 
     let locate = |error| exit::locate(error, &args.model, args.text.display());
     let tokenizer = Tokenizer::from_gguf(&model.gguf().metadata).map_err(locate)?;
@@ -103,7 +105,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 /// Fills the file, gives it its name and returns its size.
 fn write(imatrix: &Imatrix, file: AtomicFile, force: bool) -> Result<usize, Failure> {
     let bytes = imatrix.to_gguf().map_err(|e| Failure::data(format_args!("{}: {e}", file.target().display())))?;
-    file.file().write_all(&bytes).map_err(|e| Failure::at(file.target(), &e))?;
+    file.write_at(&bytes, 0)?;
     file.commit(force)?;
     Ok(bytes.len())
 }

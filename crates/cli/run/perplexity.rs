@@ -176,6 +176,9 @@ impl NllFile {
             [Some(args.model.path()), args.text.path()].into_iter().flatten().map(Into::into).collect();
         check_target(path, &inputs, args.force)?;
         let file = AtomicFile::create(path, 0)?;
+        if !args.quiet {
+            file.removed().iter().for_each(exit::note);
+        }
         let writer = BufWriter::new(file.file().try_clone().map_err(|e| Failure::at(path, &e))?);
         Ok(Self { file, writer, force: args.force })
     }

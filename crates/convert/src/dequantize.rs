@@ -9,14 +9,13 @@ mod header;
 
 use crate::Error;
 use crate::file::{Elems, GgufFile};
-use crate::output::{AtomicFile, AtomicFolder, check_folder};
+use crate::output::{AtomicFile, AtomicFolder, check_folder, recover_folder};
 use crate::pass::{CHUNK_ELEMS, PassOptions, Span, Workers};
 use crate::qkv::QkvOrder;
 use header::Header;
 use pythia_gguf::schema::gptneox::{self, Hparams, TensorSpec, Transform};
 use pythia_gguf::{TensorInfo, Vocab, keys};
 use pythia_tensor::TensorType;
-use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -61,6 +60,7 @@ pub fn dequantize(
         return Err(Error::Request(format!("a checkpoint cannot hold {}, wanted F32, F16 or BF16", settings.dtype)));
     }
     let inputs = file.paths();
+    recover_folder(target)?.iter().for_each(|leftover| options.progress.leftover(leftover));
     check_folder(target, &inputs, settings.force)?;
 
     let folder = AtomicFolder::create(target)?;
@@ -84,9 +84,8 @@ pub fn dequantize(
 }
 
 fn write_text(folder: &AtomicFolder, name: &'static str, text: &str) -> Result<WrittenFile, Error> {
-    let path = folder.path().join(name);
-    let file = AtomicFile::create(&path, 0)?;
-    file.file().write_all(text.as_bytes()).map_err(Error::io(&path, "write"))?;
+    let file = folder.create_file(name, text.len() as u64)?;
+    file.write_at(text.as_bytes(), 0)?;
     file.commit(false)?;
     Ok(WrittenFile { name, n_bytes: text.len() as u64 })
 }
@@ -102,7 +101,7 @@ fn write_weights(
     const NAME: &str = "model.safetensors";
     let specs = gptneox::tensors(hparams);
     let header = Header::new(&specs, settings.dtype);
-    let out = AtomicFile::create(&folder.path().join(NAME), header.n_bytes)?;
+    let out = folder.create_file(NAME, header.n_bytes)?;
     out.write_at(&header.bytes, 0)?;
     let workers = Workers::new(options)?;
     let order = QkvOrder { n_head: hparams.n_head, head_dim: hparams.head_dim() };

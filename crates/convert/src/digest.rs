@@ -10,7 +10,7 @@ use crate::{Error, PassOptions, Progress};
 use pythia_gguf::{Layout, TensorInfo};
 use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -99,8 +99,8 @@ impl Digests {
         for (tensor, digest) in &self.tensors {
             text.push_str(&format!("# {digest}  {tensor}\n"));
         }
-        let sink = AtomicFile::create(&target, 0)?;
-        sink.file().write_all(text.as_bytes()).map_err(Error::io(&target, "write"))?;
+        let sink = AtomicFile::create(&target, text.len() as u64)?;
+        sink.write_at(text.as_bytes(), 0)?;
         Ok(sink)
     }
 }

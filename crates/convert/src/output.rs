@@ -1,10 +1,16 @@
 //! Files and folders that appear whole or not at all.
 
 mod folder;
+mod parents;
+mod space;
+mod temporary;
 
-pub use folder::{AtomicFolder, check_folder};
+pub use folder::{AtomicFolder, check_folder, recover_folder};
+pub use parents::MadeFolders;
+pub use temporary::{Leftover, remove_leftovers};
 
 use crate::Error;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
@@ -12,25 +18,45 @@ use tempfile::NamedTempFile;
 /// A file under construction: a temporary one in the target's folder, which replaces the target by one rename when it
 /// is complete, and is removed when this is dropped before.
 ///
-/// (A process killed outright cannot remove it: what then stays is `.NAME.*.tmp`, never a partial NAME.)
+/// (A process killed outright cannot remove it: what then stays is `.NAME.pythia-*.tmp`, never a partial NAME, until
+/// the next file for the same target is created.)
 #[derive(Debug)]
 pub struct AtomicFile {
     temp: NamedTempFile,
     target: PathBuf,
+    /// The target by the name that errors call it.
+    shown: PathBuf,
+    removed: Vec<Leftover>,
 }
 
 impl AtomicFile {
-    /// Starts a file that will be `target`, of `bytes` zeros.
+    /// Starts a file that will be `target`, of `bytes` zeros, with room set aside for them. What killed runs have left
+    /// for the same target is [removed](Self::removed) first.
     ///
     /// # Errors
-    /// If the folder does not exist or cannot be written.
+    /// If the folder does not exist or cannot be written, or lacks the room.
     pub fn create(target: &Path, bytes: u64) -> Result<Self, Error> {
-        let folder = folder_of(target);
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let temp =
-            builder(&format!(".{name}.")).tempfile_in(folder).map_err(Error::io(folder, "create a file here"))?;
-        temp.as_file().set_len(bytes).map_err(Error::io(target, "write"))?;
-        Ok(Self { temp, target: target.to_owned() })
+        Self::create_shown(target, target.to_owned(), bytes)
+    }
+
+    /// As [`create`](Self::create), for a target that is `shown` in errors.
+    fn create_shown(target: &Path, shown: PathBuf, bytes: u64) -> Result<Self, Error> {
+        let removed = remove_leftovers(target);
+        let temp = loop {
+            let make = |builder: &tempfile::Builder<'_, '_>, folder: &Path| builder.tempfile_in(folder);
+            let temp = temporary::create(target, temporary::UNFINISHED, 0o666, make);
+            let temp = temp.map_err(Error::io(&shown, "create a file in its folder"))?;
+            if temporary::hold(temp.as_file(), temp.path()) {
+                break temp;
+            }
+        };
+        space::reserve(temp.as_file(), bytes).map_err(Error::io(&shown, "reserve its space"))?;
+        Ok(Self { temp, target: target.to_owned(), shown, removed })
+    }
+
+    /// What was removed before this file was created.
+    pub fn removed(&self) -> &[Leftover] {
+        &self.removed
     }
 
     /// The file, for positioned writes.
@@ -43,7 +69,7 @@ impl AtomicFile {
     /// # Errors
     /// If the system refuses.
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), Error> {
-        write_all_at(self.file(), bytes, offset).map_err(Error::io(&self.target, "write"))
+        write_all_at(self.file(), bytes, offset).map_err(Error::io(&self.shown, "write"))
     }
 
     /// Where it lies until it is committed.
@@ -56,17 +82,28 @@ impl AtomicFile {
         &self.target
     }
 
+    /// Removes the target that this file will replace, if there is one.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub(crate) fn remove_target(&self) -> Result<(), Error> {
+        match std::fs::remove_file(&self.target) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&self.shown, "replace")(e)),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes the file durable and gives it its name. Without `force` a target that exists by now stays as it is.
     ///
     /// # Errors
     /// If the data cannot be flushed, or the target exists and `force` is off. The temporary file is then removed.
     pub fn commit(self, force: bool) -> Result<(), Error> {
-        let Self { temp, target } = self;
-        temp.as_file().sync_all().map_err(Error::io(&target, "flush"))?;
+        let Self { temp, target, shown, .. } = self;
+        temp.as_file().sync_all().map_err(Error::io(&shown, "flush"))?;
         let renamed = if force { temp.persist(&target) } else { temp.persist_noclobber(&target) };
         renamed.map_err(|e| match e.error.kind() {
-            std::io::ErrorKind::AlreadyExists => exists(&target),
-            _ => Error::io(&target, "rename to")(e.error),
+            std::io::ErrorKind::AlreadyExists => exists(&shown),
+            _ => Error::io(&shown, "rename to")(e.error),
         })?;
         sync_folder(folder_of(&target))
     }
@@ -119,20 +156,9 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-#[cfg(unix)]
-fn builder(prefix: &str) -> tempfile::Builder<'_, 'static> {
-    use std::os::unix::fs::PermissionsExt;
-    let mut builder = tempfile::Builder::new();
-    // Temporary files are private by default; this one becomes an ordinary file, so the umask decides.
-    builder.prefix(prefix).suffix(".tmp").permissions(std::fs::Permissions::from_mode(0o666));
-    builder
-}
-
-#[cfg(not(unix))]
-fn builder(prefix: &str) -> tempfile::Builder<'_, 'static> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(prefix).suffix(".tmp");
-    builder
+/// The last part of a path; empty for one that ends in `..`.
+fn file_name(path: &Path) -> &OsStr {
+    path.file_name().unwrap_or_default()
 }
 
 /// A rename is durable once its folder is.
@@ -164,7 +190,7 @@ mod tests {
     use super::*;
     use std::fs;
 
-    fn names(folder: &Path) -> Vec<String> {
+    pub(super) fn names(folder: &Path) -> Vec<String> {
         let mut names: Vec<_> =
             fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();

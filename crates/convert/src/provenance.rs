@@ -55,8 +55,9 @@ impl Provenance {
 pub(crate) fn inputs(checkpoint: &Checkpoint) -> Vec<PathBuf> {
     let folder = folder_of(checkpoint);
     let indices = ["model.safetensors.index.json", "pytorch_model.bin.index.json"];
-    let companions = ["config.json", "tokenizer.json", "tokenizer_config.json"].into_iter().chain(indices);
-    checkpoint.files().iter().cloned().chain(companions.map(|name| folder.join(name))).collect()
+    let texts = ["config.json", "tokenizer.json", "tokenizer_config.json", "README.md"];
+    let companions = texts.into_iter().chain(indices).map(|name| folder.join(name));
+    checkpoint.files().iter().cloned().chain(companions).collect()
 }
 
 /// SHA-256 of a file, hexadecimal.

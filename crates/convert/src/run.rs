@@ -5,7 +5,7 @@
 //! memory is a few chunks, whatever the size of the model. Every byte's place is planned and depends on no thread.
 
 use crate::file::largest_magnitude;
-use crate::output::{AtomicFile, check_target};
+use crate::output::{AtomicFile, Leftover, check_target};
 use crate::plan::{Encoding, Plan, PlannedTensor};
 use crate::{Error, FilePlan, Level, Source, digest};
 use pythia_checkpoint::{Dtype, to_f32};
@@ -37,6 +37,11 @@ const F16_OVERFLOW: f32 = 65520.0;
 pub trait Progress: Sync {
     /// `source_bytes` more of the GGUF tensor `tensor` are done.
     fn advance(&self, tensor: &str, source_bytes: u64);
+
+    /// The remains of a run that was killed were cleared up.
+    fn leftover(&self, leftover: &Leftover) {
+        let _ = leftover;
+    }
 }
 
 /// Hears nothing.
@@ -102,7 +107,7 @@ pub fn run(source: &dyn Source, plan: &Plan, options: &RunOptions<'_>) -> Result
     check_targets(plan, options)?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
     let pool = pool.map_err(|e| Error::Request(format!("cannot start {} threads: {e}", options.threads)))?;
-    let sinks = plan.files.iter().map(Sink::create).collect::<Result<Vec<_>, _>>()?;
+    let sinks = plan.files.iter().map(|file| Sink::create(file, options.progress)).collect::<Result<Vec<_>, _>>()?;
     Pass { source, plan, options, sinks: &sinks }.run(&pool)?;
     let complete = sinks.into_iter().zip(&plan.files).map(|(sink, file)| Complete::new(sink, file, options));
     let complete = complete.collect::<Result<Vec<_>, _>>()?;
@@ -167,6 +172,10 @@ impl Complete {
             std::fs::remove_file(first).map_err(Error::io(first, "replace"))?;
         }
         for CompleteFile { file, sidecar } in self.files.into_iter().rev() {
+            if let Some(sidecar) = sidecar.as_ref().filter(|_| force) {
+                // No moment at which the digests are those of another file.
+                sidecar.remove_target()?;
+            }
             file.commit(force)?;
             if let Some(sidecar) = sidecar {
                 sidecar.commit(force)?;
@@ -185,10 +194,11 @@ struct Sink {
 
 impl Sink {
     /// Starts every file of a model, and writes their headers.
-    fn create(plan: &FilePlan) -> Result<Self, Error> {
+    fn create(plan: &FilePlan, progress: &dyn Progress) -> Result<Self, Error> {
         let mut files = Vec::new();
         for shard in &plan.shards {
             let file = AtomicFile::create(&shard.path, shard.layout.total_bytes())?;
+            file.removed().iter().for_each(|leftover| progress.leftover(leftover));
             file.write_at(shard.layout.header(), 0)?;
             files.push(file);
         }

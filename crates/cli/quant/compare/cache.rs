@@ -8,6 +8,7 @@ use super::{Args, Contestant};
 use crate::exit::{self, Failure};
 use crate::progress::{Bar, Unit};
 use pythia_checkpoint::Checkpoint;
+use pythia_convert::output::{MadeFolders, check_target, remove_leftovers};
 use pythia_convert::plan::Shard;
 use pythia_convert::{FilePlan, Level, Plan, Provenance, Request, RunOptions};
 use pythia_gguf::Metadata;
@@ -54,9 +55,13 @@ impl Cache {
         Ok(&base.metadata)
     }
 
-    /// Converts what is missing, in one pass over the checkpoint.
-    pub(super) fn fill(&self, checkpoint: &Checkpoint, threads: usize) -> Result<(), Failure> {
+    /// Converts what is missing, in one pass over the checkpoint. `others` are further files of the comparison, which
+    /// may lie in the cache too.
+    pub(super) fn fill(&self, checkpoint: &Checkpoint, others: &[PathBuf], threads: usize) -> Result<(), Failure> {
         self.plan.warnings.iter().for_each(|warning| super::super::warn(warning));
+        // Also of the files that are there: another run may have made them since.
+        let leftovers = self.plan.files.iter().flat_map(|file| remove_leftovers(file.path()));
+        leftovers.for_each(exit::note);
         let planned = self.plan.files.iter().zip(&self.request.files);
         let missing: Vec<_> = planned.filter(|(file, _)| !is_current(file)).map(|(_, asked)| asked.clone()).collect();
         let (n, kept) = (self.plan.files.len(), self.plan.files.len() - missing.len());
@@ -64,9 +69,11 @@ impl Cache {
         if missing.is_empty() {
             return Ok(());
         }
-        fs::create_dir_all(&self.folder).map_err(|e| Failure::at(&self.folder, &e))?;
+        missing.iter().try_for_each(|(_, path)| check_target(path, others, true))?;
+        let made = MadeFolders::create(&self.folder)?;
         let request = Request { files: missing, ..self.request.clone() };
-        convert(checkpoint, &pythia_convert::plan(checkpoint, &request)?, threads)
+        convert(checkpoint, &pythia_convert::plan(checkpoint, &request)?, threads)?;
+        Ok(made.keep()?)
     }
 }
 

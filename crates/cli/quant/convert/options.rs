@@ -4,6 +4,7 @@ use super::report::{self, Outcome};
 use crate::exit::{self, Failure};
 use crate::input::{check_file, parse_threads};
 use crate::progress::{Bar, Unit};
+use pythia_convert::output::MadeFolders;
 use pythia_convert::{ImatrixFile, Level, Plan, Recipe, Request, RunOptions, Source, TypeRule};
 use pythia_gguf::Limits;
 use pythia_tensor::TensorType;
@@ -102,9 +103,7 @@ impl Options {
         if self.dry_run {
             return self.report(&plan, None);
         }
-        if let Some(folder) = &targets.folder {
-            std::fs::create_dir_all(folder).map_err(|e| Failure::at(folder, &e))?;
-        }
+        let made = targets.folder.as_deref().map(MadeFolders::create).transpose()?;
         let start = Instant::now();
         let bar = Bar::new(plan.source_bytes(), Unit::Bytes, self.quiet);
         let options = RunOptions {
@@ -116,6 +115,7 @@ impl Options {
             progress: &bar,
         };
         let written = pythia_convert::run(source, &plan, &options)?;
+        made.map_or(Ok(()), MadeFolders::keep)?;
         bar.finish();
         self.report(&plan, Some(Outcome { written: &written, seconds: start.elapsed().as_secs_f64() }))
     }

@@ -1,20 +1,25 @@
 //! Folders that appear whole or not at all.
 
-use super::{exists, folder_of, same_file, sync_folder};
+use super::temporary::{self, Leftover, Orphan, REPLACED, UNFINISHED};
+use super::{AtomicFile, exists, folder_of, same_file, sync_folder};
 use crate::Error;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 use tempfile::TempDir;
 
 /// A folder under construction: a temporary one beside the target, which becomes the target by one rename when it is
 /// complete, and is removed with all that is in it when this is dropped before.
 ///
-/// A folder that is replaced moves out of the way first: a process killed between the two renames leaves it under a
-/// temporary name, and no target.
+/// A folder that is replaced changes places with the new one in one step, where the system can do that. Elsewhere it
+/// moves out of the way first: a process killed between the two renames leaves it as `.NAME.pythia-*.old`, and no
+/// target, until [`recover_folder`] puts it back.
 #[derive(Debug)]
 pub struct AtomicFolder {
     temp: TempDir,
+    /// Held until the folder has its name.
+    _lock: Option<File>,
     target: PathBuf,
 }
 
@@ -24,15 +29,17 @@ impl AtomicFolder {
     /// # Errors
     /// If the folder it will lie in does not exist or cannot be written.
     pub fn create(target: &Path) -> Result<Self, Error> {
-        let name = name_of(target)?;
-        let parent = folder_of(target);
-        let temp = builder(&format!(".{name}.")).tempdir_in(parent);
-        Ok(Self { temp: temp.map_err(Error::io(parent, "create a folder here"))?, target: target.to_owned() })
+        name_of(target)?;
+        let (temp, lock) = make_temporary(target, UNFINISHED)?;
+        Ok(Self { temp, _lock: lock, target: target.to_owned() })
     }
 
-    /// Where it lies until it is committed.
-    pub fn path(&self) -> &Path {
-        self.temp.path()
+    /// Starts the file `name` in it, of `bytes` zeros. It has its name when it is committed, even if the folder has not.
+    ///
+    /// # Errors
+    /// As [`AtomicFile::create`].
+    pub fn create_file(&self, name: &str, bytes: u64) -> Result<AtomicFile, Error> {
+        AtomicFile::create_shown(&self.temp.path().join(name), self.target.join(name), bytes)
     }
 
     /// Makes the folder durable, whose files already are, and gives it its name. Without `force` a target that holds
@@ -41,60 +48,137 @@ impl AtomicFolder {
     /// # Errors
     /// As [`check_folder`], or if the system refuses the name. The temporary folder is then removed.
     pub fn commit(self, force: bool) -> Result<(), Error> {
-        let Self { temp, target } = self;
-        check_folder(&target, &[], force)?;
-        sync_folder(temp.path())?;
-        let retired = if force { Retired::take(&target)? } else { None };
+        check_folder(&self.target, &[], force)?;
+        sync_folder(self.temp.path())?;
         // Removes an empty folder only, which a rename replaces by itself on some systems and not on others.
-        let _ = fs::remove_dir(&target);
-        if let Err(e) = fs::rename(temp.path(), &target) {
-            if let Some(retired) = retired {
-                retired.put_back(&target)?;
-            }
-            return Err(match e.kind() {
-                io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => exists(&target),
-                _ => Error::io(&target, "rename to")(e),
-            });
+        let _ = fs::remove_dir(&self.target);
+        match force && self.target.symlink_metadata().is_ok() {
+            true => self.replace(exchange),
+            false => self.rename(),
         }
+    }
+
+    /// Takes the place of a target that exists. `exchange` lets two paths change places.
+    fn replace(self, exchange: impl Fn(&Path, &Path) -> io::Result<()>) -> Result<(), Error> {
+        let target = self.target.clone();
+        match exchange(self.temp.path(), &target) {
+            Err(e) if e.kind() == io::ErrorKind::Unsupported => {}
+            Err(e) => return Err(Error::io(&target, "replace")(e)),
+            Ok(()) => {
+                // What it held is now in the temporary folder. Asked again now that nobody finds it to change it.
+                if let Err(error) = check_content(self.temp.path(), &target, true) {
+                    return match exchange(self.temp.path(), &target) {
+                        Ok(()) => Err(error),
+                        Err(e) => Err(Error::io(&self.temp.keep(), "rename back what was replaced")(e)),
+                    };
+                }
+                // Before the old one goes, with the temporary folder.
+                return sync_folder(folder_of(&target));
+            }
+        }
+        let retired = Retired::take(&target)?;
+        match self.rename() {
+            Ok(()) => Ok(()),
+            Err(error) => retired.put_back(&target).and(Err(error)),
+        }
+    }
+
+    fn rename(self) -> Result<(), Error> {
+        let Self { temp, target, .. } = self;
+        fs::rename(temp.path(), &target).map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => exists(&target),
+            _ => Error::io(&target, "rename to")(e),
+        })?;
         // It has a name now: nothing to remove.
         let _ = temp.keep();
         sync_folder(folder_of(&target))
     }
 }
 
+/// An empty folder for `target`, and its lock where the system can lock one.
+fn make_temporary(target: &Path, ending: &str) -> Result<(TempDir, Option<File>), Error> {
+    loop {
+        let make = |builder: &tempfile::Builder<'_, '_>, folder: &Path| builder.tempdir_in(folder);
+        let temp = temporary::create(target, ending, 0o777, make);
+        let temp = temp.map_err(Error::io(target, "create a folder beside it"))?;
+        match File::open(temp.path()) {
+            Ok(lock) if temporary::hold(&lock, temp.path()) => return Ok((temp, Some(lock))),
+            // Only unix opens folders.
+            Err(_) if temp.path().is_dir() => return Ok((temp, None)),
+            _ => {}
+        }
+    }
+}
+
+/// Lets two paths change places, so that there is always something at both.
+#[cfg(target_os = "linux")]
+fn exchange(a: &Path, b: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::io::Errno;
+    renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE).map_err(|e| match e {
+        // Old kernels, network file systems.
+        Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP => io::ErrorKind::Unsupported.into(),
+        e => e.into(),
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn exchange(_a: &Path, _b: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// A folder that is being replaced, out of the way: removed for good when this is dropped.
-struct Retired(TempDir);
+struct Retired {
+    temp: TempDir,
+    /// Of the folder that was replaced.
+    _lock: Option<File>,
+}
 
 impl Retired {
-    /// Moves `target` away, if there is one.
-    fn take(target: &Path) -> Result<Option<Self>, Error> {
-        let parent = folder_of(target);
-        let temp = builder(".replaced.").tempdir_in(parent).map_err(Error::io(parent, "create a folder here"))?;
-        let retired = Self(temp);
-        match fs::rename(target, retired.place()) {
-            Ok(()) => {}
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Error::io(target, "replace")(e)),
-        }
+    /// Moves `target` away.
+    fn take(target: &Path) -> Result<Self, Error> {
+        let (temp, _) = make_temporary(target, REPLACED)?;
+        let lock = File::open(target).ok().filter(|lock| temporary::hold(lock, target));
+        // Some systems do not rename onto a folder, not even an empty one.
+        let _ = fs::remove_dir(temp.path());
+        fs::rename(target, temp.path()).map_err(Error::io(target, "replace"))?;
+        let retired = Self { temp, _lock: lock };
         // Asked again now that nobody finds it to change it.
-        match check_content(&retired.place(), target, true) {
-            Ok(()) => Ok(Some(retired)),
+        match check_content(retired.temp.path(), target, true) {
+            Ok(()) => Ok(retired),
             Err(error) => retired.put_back(target).and(Err(error)),
         }
     }
 
-    fn place(&self) -> PathBuf {
-        self.0.path().join("old")
-    }
-
     /// Undoes the move. What cannot be put back stays where it is, and the error says where.
     fn put_back(self, target: &Path) -> Result<(), Error> {
-        let place = self.place();
-        fs::rename(&place, target).map_err(|e| {
-            let _ = self.0.keep();
-            Error::io(&place, "rename back what was replaced")(e)
-        })
+        let place = self.temp.keep();
+        fs::rename(&place, target).map_err(Error::io(&place, "rename back what was replaced"))
     }
+}
+
+/// Clears up after runs that were killed while they made or replaced the folder `target`: an old one that had made room
+/// gets its name back if nothing has come in its place, what was not completed is removed.
+///
+/// # Errors
+/// If an old folder cannot get its name back. It then stays where it is, and the error says where.
+pub fn recover_folder(target: &Path) -> Result<Vec<Leftover>, Error> {
+    let mut done = Vec::new();
+    let replaced = Orphan::find(target, REPLACED, true);
+    if target.symlink_metadata().is_ok() {
+        // They were to be replaced, and have been.
+        done.extend(replaced.into_iter().filter_map(Orphan::remove));
+    } else if let Some(newest) = replaced.iter().max_by_key(|orphan| modified(&orphan.path)) {
+        fs::rename(&newest.path, target).map_err(Error::io(&newest.path, "rename back what was replaced"))?;
+        sync_folder(folder_of(target))?;
+        done.push(Leftover::PutBack { path: target.to_owned() });
+    }
+    done.extend(Orphan::find(target, UNFINISHED, true).into_iter().filter_map(Orphan::remove));
+    Ok(done)
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    path.symlink_metadata().and_then(|metadata| metadata.modified()).ok()
 }
 
 /// Refuses a `target` that cannot become a folder, that holds anything while `force` is off, or that `force` should not
@@ -147,37 +231,15 @@ fn name_of(target: &Path) -> Result<String, Error> {
     name.ok_or_else(|| Error::Request(format!("{}: wanted the name of a folder to make", target.display())))
 }
 
-#[cfg(unix)]
-fn builder(prefix: &str) -> tempfile::Builder<'_, 'static> {
-    use std::os::unix::fs::PermissionsExt;
-    let mut builder = tempfile::Builder::new();
-    // As for files: it becomes an ordinary folder, so the umask decides.
-    builder.prefix(prefix).suffix(".tmp").permissions(fs::Permissions::from_mode(0o777));
-    builder
-}
-
-#[cfg(not(unix))]
-fn builder(prefix: &str) -> tempfile::Builder<'_, 'static> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(prefix).suffix(".tmp");
-    builder
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<_> =
-            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
+    use crate::output::tests::names;
 
     /// Makes `target` with one file, `new`.
     fn make(target: &Path, force: bool) -> Result<(), String> {
         let folder = AtomicFolder::create(target).map_err(|e| e.to_string())?;
-        fs::write(folder.path().join("new"), "").unwrap();
+        fs::write(folder.temp.path().join("new"), "").unwrap();
         folder.commit(force).map_err(|e| e.to_string())
     }
 
@@ -186,7 +248,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("out");
         let folder = AtomicFolder::create(&target).unwrap();
-        fs::write(folder.path().join("half"), "x").unwrap();
+        fs::write(folder.temp.path().join("half"), "x").unwrap();
         drop(folder);
         assert_eq!(names(dir.path()), [""; 0]);
         make(&target, false).unwrap();
@@ -227,5 +289,69 @@ mod tests {
         fs::write(dir.path().join("config.json"), "{}").unwrap();
         check_folder(dir.path(), &[], true).unwrap();
         assert!(refusal(dir.path(), &[dir.path().join("./file")]).contains("would replace the input"));
+    }
+
+    /// A checkpoint at `target`, with one file more, called `mark`.
+    fn put(target: &Path, mark: &str) {
+        fs::create_dir_all(target).unwrap();
+        fs::write(target.join("config.json"), "{}").unwrap();
+        fs::write(target.join(mark), mark).unwrap();
+    }
+
+    #[test]
+    fn a_folder_is_replaced_in_one_step_or_in_two() {
+        let unsupported = |_: &Path, _: &Path| Err(io::ErrorKind::Unsupported.into());
+        let one: &dyn Fn(&Path, &Path) -> io::Result<()> =
+            if cfg!(target_os = "linux") { &exchange } else { &unsupported };
+        for exchange in [one, &unsupported] {
+            let dir = tempfile::tempdir().unwrap();
+            let target = dir.path().join("out");
+            put(&target, "old");
+            let folder = AtomicFolder::create(&target).unwrap();
+            folder.create_file("new", 3).unwrap().commit(false).unwrap();
+            folder.replace(exchange).unwrap();
+            assert_eq!((names(dir.path()), names(&target)), (vec!["out".to_owned()], vec!["new".to_owned()]));
+
+            // What should not be removed came in between.
+            fs::create_dir(target.join(".git")).unwrap();
+            let error = AtomicFolder::create(&target).unwrap().replace(exchange).unwrap_err().to_string();
+            assert!(error.contains("holds a folder"), "{error}");
+            assert_eq!(
+                (names(dir.path()), names(&target)),
+                (vec!["out".to_owned()], vec![".git".to_owned(), "new".to_owned()])
+            );
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_killed_runs_leave_is_put_back_or_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("out");
+        let left = |name: &str| dir.path().join(format!(".out.pythia-{name}"));
+        assert_eq!(recover_folder(&target).unwrap(), []);
+        // Killed between the renames.
+        put(&left("aaaaaa.old"), "old");
+        put(&left("bbbbbb.tmp"), "new");
+        let n_bytes = 5;
+        let removed = |name: &str| Leftover::Removed { path: left(name), n_bytes };
+        assert_eq!(
+            recover_folder(&target).unwrap(),
+            [Leftover::PutBack { path: target.clone() }, removed("bbbbbb.tmp")]
+        );
+        assert_eq!(
+            (names(dir.path()), names(&target)),
+            (vec!["out".to_owned()], vec!["config.json".into(), "old".into()])
+        );
+        // Killed after them.
+        put(&left("cccccc.old"), "old");
+        assert_eq!(recover_folder(&target).unwrap(), [removed("cccccc.old")]);
+        // In use, and nothing that a run makes.
+        let living = AtomicFolder::create(&target).unwrap();
+        fs::create_dir_all(left("dddddd.tmp").join("photos")).unwrap();
+        assert_eq!(recover_folder(&target).unwrap(), []);
+        assert!(living.temp.path().is_dir() && left("dddddd.tmp").is_dir());
+        drop(living);
+        assert_eq!(names(dir.path()), [".out.pythia-dddddd.tmp", "out"]);
     }
 }

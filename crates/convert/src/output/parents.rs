@@ -1,0 +1,94 @@
+//! Folders that are made for outputs, and go again if there are none.
+
+use super::{folder_of, sync_folder};
+use crate::Error;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Folders on the way to an output that were not there. When this is dropped, those that are still empty are removed,
+/// so that what fails leaves nothing behind.
+#[derive(Debug)]
+pub struct MadeFolders {
+    /// The deepest last.
+    made: Vec<PathBuf>,
+}
+
+impl MadeFolders {
+    /// Makes `folder` and those it lies in, as far as they are missing.
+    ///
+    /// # Errors
+    /// If the system refuses, or one of them is something else. What was made is then removed.
+    pub fn create(folder: &Path) -> Result<Self, Error> {
+        let mut this = Self { made: Vec::new() };
+        let missing: Vec<&Path> = folder.ancestors().take_while(|folder| !is_there(folder)).collect();
+        for folder in missing.into_iter().rev() {
+            match fs::create_dir(folder) {
+                Ok(()) => this.made.push(folder.to_owned()),
+                // Another process was faster, or the path has a `..` behind a folder that was missing.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
+                Err(e) => return Err(Error::io(folder, "create the folder")(e)),
+            }
+        }
+        match folder.as_os_str().is_empty() || folder.is_dir() {
+            true => Ok(this),
+            false => Err(Error::io(folder, "write into it")(io::ErrorKind::NotADirectory.into())),
+        }
+    }
+
+    /// Keeps them, durably: there is something in the deepest now.
+    ///
+    /// # Errors
+    /// If the system cannot flush one of the folders they lie in.
+    pub fn keep(mut self) -> Result<(), Error> {
+        std::mem::take(&mut self.made).iter().try_for_each(|folder| sync_folder(folder_of(folder)))
+    }
+}
+
+impl Drop for MadeFolders {
+    fn drop(&mut self) {
+        for folder in self.made.iter().rev() {
+            // Removes empty folders only.
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+/// The current folder has an empty name among the ancestors of a relative path.
+fn is_there(folder: &Path) -> bool {
+    folder.as_os_str().is_empty() || folder.symlink_metadata().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::tests::names;
+
+    #[test]
+    fn what_was_made_goes_again_unless_it_is_kept_or_used() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("there")).unwrap();
+        let deep = dir.path().join("there/a/b");
+        drop(MadeFolders::create(&deep).unwrap());
+        assert_eq!(names(&dir.path().join("there")), [""; 0]);
+        MadeFolders::create(&deep).unwrap().keep().unwrap();
+        drop(MadeFolders::create(&deep).unwrap());
+        assert!(deep.is_dir(), "it was there before");
+        let other = dir.path().join("there/c/d/");
+        let made = MadeFolders::create(&other).unwrap();
+        fs::write(dir.path().join("there/c/file"), "").unwrap();
+        drop(made);
+        assert_eq!(names(&dir.path().join("there/c")), ["file"]);
+    }
+
+    #[test]
+    fn a_file_on_the_way_is_an_error_and_nothing_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        for path in ["file", "file/a/b", "a/b/../../file/c"] {
+            let error = MadeFolders::create(&dir.path().join(path)).unwrap_err().to_string();
+            assert!(error.contains("file"), "{path}: {error}");
+            assert_eq!(names(dir.path()), ["file"], "{path}");
+        }
+    }
+}

@@ -33,6 +33,16 @@ impl Bar {
         self.0.inc(n);
     }
 
+    /// `n` are done by now. It may be less than before.
+    pub fn set(&self, n: u64) {
+        self.0.set_position(n);
+    }
+
+    /// Takes the bar away while `write` writes lines to the terminal.
+    pub fn suspend(&self, write: impl FnOnce()) {
+        self.0.suspend(write);
+    }
+
     /// Says what is being done, after the bar.
     pub fn message(&self, text: impl Into<std::borrow::Cow<'static, str>>) {
         self.0.set_message(text);

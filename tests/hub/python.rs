@@ -41,7 +41,9 @@ print(snapshot_download('{ID}', local_files_only=True))"
     );
     let Some(found) = python(&hub, client.dir.path(), &program) else { return };
     assert_eq!(Path::new(&found).canonicalize().unwrap(), snapshot.path.canonicalize().unwrap());
-    assert_eq!(hub.take_requests().len(), 0);
+    // Python may ask for other things than models.
+    let requests = hub.take_requests();
+    assert!(!requests.iter().any(|request| request.path.contains(ID)), "{requests:?}");
 }
 
 #[test]

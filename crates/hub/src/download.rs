@@ -71,7 +71,6 @@ impl Job<'_> {
             }
             self.restart(&mut partial, file)?;
             if !was_resumed {
-                partial.remove();
                 return Err(Error::data(what, format!("what was downloaded has {found}, wanted {}", file.blob)));
             }
             // What the earlier run left may be to blame: a machine that lost power keeps sizes but not always contents.
@@ -107,7 +106,6 @@ impl Job<'_> {
         if let Some(found) = answer.blob.as_ref().filter(|&found| *found != file.blob) {
             let reason = format!("the server now has {found}, its list of files said {}", file.blob);
             self.restart(partial, file)?;
-            partial.remove();
             return Err(Error::data(what, reason).into());
         }
         if answer.status == 200 && partial.done > 0 {
@@ -115,7 +113,6 @@ impl Job<'_> {
         }
         if let Err(reason) = check_extent(&answer, partial.done, file.size_bytes) {
             self.restart(partial, file)?;
-            partial.remove();
             return Err(Error::data(what, reason).into());
         }
         let mut body = answer.body.as_reader();
@@ -229,9 +226,13 @@ impl Partial {
         }
         Ok(())
     }
+}
 
-    /// Removes it: nothing of it can be used.
-    fn remove(&self) {
-        let _ = fs::remove_file(&self.path);
+impl Drop for Partial {
+    /// An empty file is nothing to go on with. The lock is still held.
+    fn drop(&mut self) {
+        if self.done == 0 {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }

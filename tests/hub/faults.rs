@@ -251,8 +251,8 @@ fn redirects_lead_somewhere_or_end() {
     let hub = hub_with(tiny());
     for (location, part) in [
         ("/api/models/someone/tiny/revision/main", "more than 5 redirects"),
-        ("file:///etc/passwd", "redirected to \"file:///etc/passwd\""),
-        ("", "redirected to \"\""),
+        ("file:///etc/passwd", "to \"file:///etc/passwd\", which is not followed"),
+        ("", "to \"\", which is not followed"),
     ] {
         let headers = Box::leak(Box::new([("Location", location)]));
         hub.fault("/revision/", 6, Fault::Status(302, headers));

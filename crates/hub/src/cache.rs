@@ -167,6 +167,9 @@ impl RepoCache {
         }
         let folder = self.snapshot(commit);
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        if symlink(&target, &path).is_ok() {
+            return Ok(());
+        }
         let link = || {
             // Made beside and renamed: what had the name before is replaced at once.
             let beside = tempfile::Builder::new().prefix(".link").tempdir_in(&folder)?;

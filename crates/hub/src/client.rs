@@ -186,7 +186,13 @@ impl Client {
             match status {
                 301 | 302 | 303 | 307 | 308 => {
                     let location = text("location").unwrap_or_default();
-                    let wrong = || Error::data(what, format!("redirected to {}", excerpt(url::shown(location))));
+                    let wrong = || {
+                        let target = excerpt(url::shown(location));
+                        Error::data(
+                            what,
+                            format!("redirected from {} to {target}, which is not followed", url::shown(&url)),
+                        )
+                    };
                     url = url::join(&url, location).ok_or_else(wrong)?;
                 }
                 408 | 429 | 500 | 502..=599 => {
@@ -223,6 +229,11 @@ impl Client {
         request.call().map_err(|error| {
             let place = url::shown(url);
             match error {
+                // So rustls reports a certificate that it does not trust, or a peer that speaks no TLS.
+                ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                    let reason = format!("{place}: {error} (SSL_CERT_FILE can name the authorities to trust)");
+                    Error::network(what, reason).into()
+                }
                 ureq::Error::Io(_)
                 | ureq::Error::Timeout(_)
                 | ureq::Error::HostNotFound

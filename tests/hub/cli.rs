@@ -157,7 +157,9 @@ fn an_interrupt_ends_a_download_within_a_second() {
         let weights = entries.filter(|entry| entry.file_name().to_string_lossy().find('.') == Some(64));
         weights.map(|entry| entry.metadata().unwrap().len()).sum::<u64>()
     };
+    let start = Instant::now();
     while kept() == 0 {
+        assert!(start.elapsed() < Duration::from_secs(20), "no unfinished weights");
         thread::sleep(Duration::from_millis(10));
     }
     let start = Instant::now();

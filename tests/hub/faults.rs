@@ -285,7 +285,9 @@ fn cancelling_ends_it_within_a_second_and_keeps_what_is_there() {
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     client.cancel.store(false, Ordering::Relaxed);
     hub.take_requests();
+    let start = Instant::now();
     client.fetch(ID).unwrap();
+    assert!(start.elapsed() < Duration::from_secs(5), "the cancelled download still holds its lock");
     assert_eq!(transfers(&hub.take_requests()), [("bytes=200000-", WEIGHTS_BYTES - 200_000)]);
     client.check_cache();
 }

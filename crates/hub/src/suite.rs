@@ -4,7 +4,7 @@
 /// Who published the suite.
 pub(crate) const OWNER: &str = "EleutherAI";
 
-/// Sizes, as in the names of the models. The last two thirds had other names once.
+/// Sizes, as in the names of the models.
 const SIZES: [&str; 10] = ["14m", "31m", "70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12b"];
 
 /// Sizes until and since 20 January 2023, when the count began to include both embedding matrices (the README of

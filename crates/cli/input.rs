@@ -1,4 +1,10 @@
-//! What a command line names: files, texts, numbers of threads.
+//! What a command line names: files, checkpoints, texts, numbers of threads.
+
+#[cfg(feature = "hub")]
+mod hub;
+mod source;
+
+pub(crate) use source::{Located, SourceOptions};
 
 use crate::exit::Failure;
 use pythia_gguf::Gguf;

@@ -38,6 +38,16 @@ impl Bar {
         self.bar.inc(n);
     }
 
+    /// `n` are done by now. It may be less than before.
+    pub fn set(&self, n: u64) {
+        self.bar.set_position(n);
+    }
+
+    /// Takes the bar away while `write` writes lines to the terminal.
+    pub fn suspend(&self, write: impl FnOnce()) {
+        self.bar.suspend(write);
+    }
+
     /// Says what is being done, after the bar.
     pub fn message(&self, text: impl Into<std::borrow::Cow<'static, str>>) {
         self.bar.set_message(text);

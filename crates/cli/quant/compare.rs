@@ -11,7 +11,7 @@ mod quality;
 mod speed;
 
 use crate::exit::{self, Failure};
-use crate::input::{self, parse_threads};
+use crate::input::{self, Located, SourceOptions, parse_threads};
 use crate::report::{self, Arithmetic, Machine, Report, parse_activations, parse_gelu};
 use cache::Cache;
 use pythia_checkpoint::{Checkpoint, Dtype};
@@ -27,7 +27,8 @@ use std::path::{Path, PathBuf};
 /// report.html, report.md, report.csv and report.json.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Checkpoint (a Hugging Face folder), or a GGUF file, which is then the base
+    /// Checkpoint (a Hugging Face folder, or a model of the Hub: OWNER/NAME[@REVISION]), or a GGUF file, which is then
+    /// the base
     source: PathBuf,
     /// GGUF files to compare too; of a split model, the first
     #[arg(value_name = "GGUF")]
@@ -68,6 +69,8 @@ pub(super) struct Args {
     /// Replace a report that exists
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    source_options: SourceOptions,
 }
 
 /// Levels of a comparison that asks for none: the block formats of 4 to 8 bits.
@@ -128,21 +131,22 @@ fn open(contestant: &Contestant, options: &Options) -> Result<Model, Failure> {
 
 /// Checks the whole request, then converts what is missing.
 fn prepare(args: &Args, protocol: Protocol, text: &str) -> Result<Prepared, Failure> {
-    if input::is_gguf(&args.source)? {
+    let Located { path, stem: named } = args.source_options.locate(&args.source, false)?;
+    if input::is_gguf(&path)? {
         if !args.types.is_empty() || args.base.is_some() {
-            let source = args.source.display();
+            let source = path.display();
             return Err(Failure::usage(format_args!("{source}: is a GGUF file; --type and --base need a checkpoint")));
         }
-        let base = input::gguf(&args.source)?.metadata;
-        let mut contestants = vec![Contestant { name: file_level(&base, &args.source), path: args.source.clone() }];
+        let base = input::gguf(&path)?.metadata;
+        let mut contestants = vec![Contestant { name: file_level(&base, &path), path: path.clone() }];
         add_files(args, &base, &mut contestants)?;
         quality::check(args, protocol, &base, text)?;
-        return Ok(Prepared { source: stem(&args.source), contestants });
+        return Ok(Prepared { source: stem(&path), contestants });
     }
-    let checkpoint = Checkpoint::open(&args.source)?;
+    let checkpoint = Checkpoint::open(&path)?;
     Report::check_targets(&args.output, &checkpoint.inputs(), args.force)?;
     if checkpoint.tokenizer().is_none() {
-        let source = args.source.display();
+        let source = path.display();
         return Err(Failure::data(format_args!(
             "{source}: has no tokenizer.json, without which no text can be scored"
         )));
@@ -154,7 +158,7 @@ fn prepare(args: &Args, protocol: Protocol, text: &str) -> Result<Prepared, Fail
     add_files(args, cache.base_metadata()?, &mut contestants)?;
     quality::check(args, protocol, cache.base_metadata()?, text)?;
     cache.fill(&checkpoint, &args.files, args.threads)?;
-    Ok(Prepared { source: cache.name().to_owned(), contestants })
+    Ok(Prepared { source: named.unwrap_or_else(|| cache.name().to_owned()), contestants })
 }
 
 /// Adds the GGUF files that the command line names beside the source.

@@ -4,7 +4,7 @@ mod options;
 mod report;
 
 use crate::exit::{self, Failure};
-use crate::input::check_checkpoint;
+use crate::input::{SourceOptions, check_checkpoint};
 pub(super) use options::{Options, Targets, types_help};
 use pythia_checkpoint::Checkpoint;
 use pythia_convert::{Level, Provenance, Request};
@@ -16,7 +16,10 @@ use std::path::PathBuf;
 /// llama.cpp: most matrices are in the type of that name, others, as the output matrix, in a larger one.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Checkpoint: a Hugging Face folder or one .safetensors or .bin file in it
+    /// Checkpoint: a Hugging Face folder, one .safetensors or .bin file in it, or a model of the Hub, OWNER/NAME[@REVISION]
+    ///
+    /// A path that exists is that path. EleutherAI/pythia-70m@step3000 is looked for in the cache of the Hub
+    /// (HF_HUB_CACHE, by default ~/.cache/huggingface/hub) and downloaded into it if it is not there.
     source: PathBuf,
     /// File to write; with several types, or where it names one, a folder [default: SOURCE-TYPE.gguf here]
     #[arg(short, long)]
@@ -27,15 +30,19 @@ pub(super) struct Args {
     #[arg(long)]
     provenance_sha: bool,
     #[command(flatten)]
+    source_options: SourceOptions,
+    #[command(flatten)]
     options: Options,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let cancel = exit::catch_interrupts();
-    check_checkpoint(&args.source)?;
-    let checkpoint = Checkpoint::open(&args.source)?;
+    let source = args.source_options.locate(&args.source, args.options.quiet)?;
+    check_checkpoint(&source.path)?;
+    let checkpoint = Checkpoint::open(&source.path)?;
     let provenance = Provenance::gather(&checkpoint, args.provenance_sha && !args.options.dry_run, cancel)?;
-    let targets = Targets::new(args.output.as_deref(), &provenance.name, &args.types)?;
+    let stem = source.stem.as_ref().unwrap_or(&provenance.name);
+    let targets = Targets::new(args.output.as_deref(), stem, &args.types)?;
     let request = Request { provenance, ..args.options.request(&targets)? };
     args.options.run(&checkpoint, &request, &targets)
 }

@@ -3,7 +3,7 @@
 mod report;
 
 use crate::exit::{self, Failure};
-use crate::input::{self, check_checkpoint, parse_threads};
+use crate::input::{self, SourceOptions, check_checkpoint, parse_threads};
 use crate::progress::{Bar, Unit};
 use pythia_checkpoint::Checkpoint;
 use pythia_convert::verify::{Against, Problem, Report, against, progress_bytes, verify};
@@ -24,9 +24,12 @@ pub(super) struct Args {
     /// GGUF file, or the first of those a model is split over
     #[arg(value_name = "FILE.gguf")]
     file: PathBuf,
-    /// What the file was made from: a Hugging Face folder, or a GGUF file with weights in F32, F16 or BF16
+    /// What the file was made from: a Hugging Face folder, a model of the Hub (OWNER/NAME[@REVISION]), or a GGUF file
+    /// with weights in F32, F16 or BF16
     #[arg(long, value_name = "SOURCE")]
     against: Option<PathBuf>,
+    #[command(flatten)]
+    source_options: SourceOptions,
     /// Print the SHA-256 of the file and of every tensor
     #[arg(long)]
     sha256: bool,
@@ -61,7 +64,7 @@ impl Findings<'_> {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let cancel = exit::catch_interrupts();
     let file = GgufFile::open(&args.file)?;
-    let source = args.against.as_deref().map(open_source).transpose()?;
+    let source = args.against.as_deref().map(|named| open_source(named, args)).transpose()?;
     let compared = if source.is_some() { file.tensor_bytes() } else { 0 };
     let bar = Bar::new(progress_bytes(&file, args.sha256) + compared, Unit::Bytes, args.quiet);
     let options = PassOptions { threads: args.threads, cancel, progress: &bar };
@@ -85,7 +88,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     Err(Failure::data(format_args!("{}: {first}{more}", args.file.display())))
 }
 
-fn open_source(path: &Path) -> Result<Box<dyn Source>, Failure> {
+fn open_source(named: &Path, args: &Args) -> Result<Box<dyn Source>, Failure> {
+    let path = &args.source_options.locate(named, args.quiet)?.path;
     if input::is_gguf(path)? {
         return Ok(Box::new(GgufSource::open(path)?));
     }

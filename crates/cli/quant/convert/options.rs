@@ -64,7 +64,7 @@ pub(in crate::quant) struct Options {
     verbose: bool,
     /// Print nothing but errors
     #[arg(short, long, conflicts_with_all = ["verbose", "json"])]
-    quiet: bool,
+    pub(in crate::quant) quiet: bool,
 }
 
 impl Options {

@@ -1,0 +1,74 @@
+//! Ids of the Hugging Face Hub: from the command line to a folder, with a progress bar.
+
+use super::source::Located;
+use crate::exit::{self, Failure};
+use crate::progress::{Bar, Unit};
+use pythia_hub::{ModelId, Progress, Settings, fetch};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+/// Finds or downloads what `text`, which is no path that exists, names.
+pub(super) fn locate(text: &str, offline: bool, quiet: bool) -> Result<Located, Failure> {
+    let Some(id) = ModelId::parse(text)? else {
+        return match ModelId::suggestion(text) {
+            // Not taken for the id: a folder that is not where it was thought to be should not become a download.
+            Some(id) => Err(Failure::io(format_args!("{text}: no such file or folder; on the Hub it may be {id}"))),
+            // Whoever opens it says what is wrong with it.
+            None => Ok(Located { path: text.into(), stem: None }),
+        };
+    };
+    if !text.contains("://") && Path::new(id.owner()).is_dir() {
+        let owner = id.owner();
+        return Err(Failure::io(format_args!(
+            "{text}: no such file or folder in {owner}/, which is here; hf://{text} names a model of the Hub"
+        )));
+    }
+    let mut settings = Settings::from_env(|name| std::env::var_os(name))?;
+    settings.offline |= offline;
+    let watcher = Arc::new(Watcher { bar: OnceLock::new(), quiet: quiet || settings.hide_progress });
+    let snapshot = fetch(&settings, &id, exit::catch_interrupts(), Arc::clone(&watcher) as Arc<dyn Progress>);
+    if let Some(bar) = watcher.bar.get() {
+        bar.finish();
+    }
+    let snapshot = snapshot?;
+    Ok(Located { path: snapshot.path, stem: Some(snapshot.id.file_stem()) })
+}
+
+/// One bar for all files.
+struct Watcher {
+    bar: OnceLock<Bar>,
+    quiet: bool,
+}
+
+impl Progress for Watcher {
+    fn begin(&self, total_bytes: u64) {
+        let bar = self.bar.get_or_init(|| Bar::new(total_bytes, Unit::Bytes, self.quiet));
+        bar.message("downloading");
+    }
+
+    fn at(&self, done_bytes: u64) {
+        if let Some(bar) = self.bar.get() {
+            bar.set(done_bytes);
+        }
+    }
+
+    fn note(&self, line: &str) {
+        let write = || exit::note(format_args!("note: {line}"));
+        match self.bar.get() {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+}
+
+impl From<pythia_hub::Error> for Failure {
+    fn from(error: pythia_hub::Error) -> Self {
+        use pythia_hub::ErrorKind;
+        match error.kind() {
+            ErrorKind::Usage => Self::usage(error),
+            ErrorKind::Data => Self::data(error),
+            ErrorKind::Io => Self::io(error),
+            ErrorKind::Cancelled => Self::interrupted(),
+        }
+    }
+}

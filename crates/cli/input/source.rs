@@ -1,0 +1,54 @@
+//! What a command line names as a checkpoint: a path, or an id of the Hugging Face Hub.
+
+use crate::exit::Failure;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Options of commands that take a checkpoint.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct SourceOptions {
+    /// Open no connection: take a checkpoint of the Hub from the cache or not at all (also HF_HUB_OFFLINE=1)
+    #[arg(long)]
+    offline: bool,
+}
+
+/// A checkpoint or file that is on this machine by now.
+#[derive(Debug)]
+pub(crate) struct Located {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    /// What files made from it are called, if the path does not tell: `pythia-70m-step3000`.
+    pub(crate) stem: Option<String>,
+}
+
+impl SourceOptions {
+    /// Finds what `named` names. What exists as a path is that path; else it may be an id of the Hub, whose files are
+    /// then looked for in the cache and downloaded if they are not there.
+    ///
+    /// # Errors
+    /// If there is no such thing, or it could not be downloaded.
+    pub(crate) fn locate(self, named: &Path, quiet: bool) -> Result<Located, Failure> {
+        match named.to_str().filter(|_| fs::symlink_metadata(named).is_err()) {
+            Some(text) => self.locate_text(text, quiet),
+            None => Ok(Located { path: named.to_owned(), stem: None }),
+        }
+    }
+
+    #[cfg(feature = "hub")]
+    fn locate_text(self, text: &str, quiet: bool) -> Result<Located, Failure> {
+        super::hub::locate(text, self.offline, quiet)
+    }
+
+    #[cfg(not(feature = "hub"))]
+    fn locate_text(self, text: &str, _quiet: bool) -> Result<Located, Failure> {
+        let _ = self.offline;
+        let is_path = text.starts_with(['/', '.', '~']) || text.matches('/').count() != 1;
+        if is_path && !text.contains("://") {
+            return Ok(Located { path: text.into(), stem: None });
+        }
+        Err(Failure::usage(format_args!(
+            "{text}: no such file or folder; this program was built without the feature `hub`, which ids of the Hugging \
+             Face Hub need"
+        )))
+    }
+}

@@ -1,0 +1,194 @@
+//! What is asked about a repository: which commit a revision is, and which files it has.
+
+use crate::Error;
+use crate::blob::BlobId;
+use crate::client::{Answer, Client};
+use crate::error::excerpt;
+use crate::id::{ModelId, is_commit};
+use crate::url;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+
+/// Pages of one list that are read. A page of the Hub has 1000 files.
+const MAX_PAGES: usize = 20;
+/// Branches that a message names.
+const LISTED_BRANCHES: usize = 6;
+
+/// A file in the root of a repository at one commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RemoteFile {
+    /// A plain name, without a folder.
+    pub(crate) name: String,
+    pub(crate) size_bytes: u64,
+    pub(crate) blob: BlobId,
+}
+
+/// The files in the root of a repository at one commit, by name. `None` where what the server says of a file cannot
+/// be right.
+pub(crate) type Tree = BTreeMap<String, Option<RemoteFile>>;
+
+/// The commit that the revision of `id` is now. With `patience` a server that does not answer is asked again.
+pub(crate) fn commit(client: &Client, id: &ModelId, patience: bool) -> Result<String, Error> {
+    #[derive(Deserialize)]
+    struct Info {
+        sha: String,
+    }
+    let path = format!("/api/models/{}/revision/{}", id.repo(), url::segment(id.revision()));
+    let (answer, bytes) = client.json(&id.to_string(), &path, patience)?;
+    check(client, id, None, &answer)?;
+    let Info { sha } = parse(id, &bytes)?;
+    if !is_commit(&sha) {
+        return Err(Error::data(id.to_string(), format!("the server names the commit {}", excerpt(&sha))));
+    }
+    Ok(sha)
+}
+
+/// The files in the root of the repository at `commit`.
+pub(crate) fn tree(client: &Client, id: &ModelId, commit: &str) -> Result<Tree, Error> {
+    #[derive(Deserialize)]
+    struct Entry {
+        #[serde(rename = "type")]
+        kind: String,
+        path: String,
+        #[serde(default)]
+        size: u64,
+        #[serde(default)]
+        oid: String,
+        lfs: Option<Lfs>,
+    }
+    #[derive(Deserialize)]
+    struct Lfs {
+        oid: String,
+        size: u64,
+    }
+    let mut tree = Tree::new();
+    let mut path = format!("/api/models/{}/tree/{commit}", id.repo());
+    for _ in 0..MAX_PAGES {
+        let (answer, bytes) = client.json(&id.to_string(), &path, true)?;
+        check(client, id, None, &answer)?;
+        for entry in parse::<Vec<Entry>>(id, &bytes)? {
+            if entry.kind != "file" || !is_plain_name(&entry.path) {
+                continue;
+            }
+            let (size_bytes, blob) = match &entry.lfs {
+                Some(lfs) => (lfs.size, BlobId::sha256(&lfs.oid)),
+                None => (entry.size, BlobId::git_sha1(&entry.oid)),
+            };
+            let file = blob.map(|blob| RemoteFile { name: entry.path.clone(), size_bytes, blob });
+            tree.insert(entry.path, file);
+        }
+        match next_page(&answer) {
+            Some(next) => path = next,
+            None => return Ok(tree),
+        }
+    }
+    Err(Error::data(id.to_string(), format!("the list of files has more than {MAX_PAGES} pages")))
+}
+
+/// The address behind `Link: <...>; rel="next"`.
+fn next_page(answer: &Answer) -> Option<String> {
+    let link = answer.headers.get("link")?.to_str().ok()?;
+    let next = link.split(',').find(|part| part.contains("rel=\"next\""))?;
+    let (_, rest) = next.split_once('<')?;
+    Some(rest.split_once('>')?.0.to_owned())
+}
+
+fn parse<T: DeserializeOwned>(id: &ModelId, bytes: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(bytes)
+        .map_err(|e| Error::data(id.to_string(), format!("the server's answer is not the JSON expected: {e}")))
+}
+
+/// Whether a file of this name stays in its folder on every system.
+pub(crate) fn is_plain_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_graphic() && !"/\\:*?\"<>|".contains(c);
+    (1..=200).contains(&name.len()) && name.chars().all(plain) && !name.starts_with('.') && !name.ends_with('.')
+}
+
+/// Explains a status that is not success: `file` is what was asked for, if it was not the repository itself.
+pub(crate) fn check(client: &Client, id: &ModelId, file: Option<&str>, answer: &Answer) -> Result<(), Error> {
+    if matches!(answer.status, 200 | 206) {
+        return Ok(());
+    }
+    let header = |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (code, server_says) = (header("x-error-code"), header("x-error-message"));
+    let page = format!("{}/{}", client.endpoint(), id.repo());
+    let sign_in = if client.has_token() { "and the token in use has no access" } else { "then set HF_TOKEN" };
+    let what = match file {
+        Some(file) => format!("{id}: {file}"),
+        None => id.to_string(),
+    };
+    let reason = match (answer.status, code) {
+        (_, "GatedRepo") => format!("gated: its conditions have to be accepted at {page}, {sign_in}"),
+        (_, "RevisionNotFound") => return Err(Error::refused(id.repo(), unknown_revision(client, id))),
+        (_, "EntryNotFound") => "the server has no such file at this revision".to_owned(),
+        (401, _) if client.has_token() && code.is_empty() && server_says.starts_with("Invalid") => {
+            "the server does not accept the token (HF_TOKEN, or the file that `hf auth login` wrote)".to_owned()
+        }
+        (401 | 404, _) if client.has_token() => {
+            format!("no such repository at {}, or a private one that the token in use cannot read", client.endpoint())
+        }
+        (401 | 404, _) => {
+            format!("no such repository at {}, or a private one: that needs HF_TOKEN", client.endpoint())
+        }
+        (403, _) => format!("the server forbids it: {}", excerpt(server_says)),
+        (status, _) if server_says.is_empty() => format!("the server answered {status}"),
+        (status, _) => format!("the server answered {status}: {}", excerpt(server_says)),
+    };
+    Err(Error::refused(what, reason))
+}
+
+/// That there is no such revision, and some that there are.
+fn unknown_revision(client: &Client, id: &ModelId) -> String {
+    #[derive(Deserialize)]
+    struct Refs {
+        branches: Vec<Branch>,
+    }
+    #[derive(Deserialize)]
+    struct Branch {
+        name: String,
+    }
+    let missing = format!("no revision {}", excerpt(id.revision()));
+    // A courtesy: without it the message is still right.
+    let refs = client.json(&id.repo(), &format!("/api/models/{}/refs", id.repo()), false).ok();
+    let refs = refs.filter(|(answer, _)| answer.status == 200).and_then(|(_, bytes)| parse::<Refs>(id, &bytes).ok());
+    let Some(Refs { branches }) = refs.filter(|refs| !refs.branches.is_empty()) else { return missing };
+    let mut names: Vec<&str> = branches.iter().map(|branch| branch.name.as_str()).collect();
+    // The most alike first.
+    let likeness = |name: &str| name.bytes().zip(id.revision().bytes()).take_while(|(a, b)| a == b).count();
+    names.sort_by_key(|name| std::cmp::Reverse(likeness(name)));
+    let shown: Vec<String> = names.iter().take(LISTED_BRANCHES).map(|name| excerpt(name).replace('"', "")).collect();
+    let more = names.len() - shown.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{missing}; there are {}{more}", shown.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_could_leave_the_folder_are_no_names() {
+        for name in ["config.json", "model-00001-of-00002.safetensors", "a b.json".trim_start_matches("a ")] {
+            assert!(is_plain_name(name), "{name}");
+        }
+        for name in [
+            "",
+            ".",
+            "..",
+            "../x",
+            "/etc/passwd",
+            "a/b",
+            "a\\b",
+            "c:x",
+            ".hidden",
+            "x.",
+            "a\nb",
+            "a\0",
+            "a b",
+            "\u{202e}x",
+        ] {
+            assert!(!is_plain_name(name), "{name:?}");
+        }
+    }
+}

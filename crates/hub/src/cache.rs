@@ -1,0 +1,351 @@
+//! The cache, laid out as `huggingface_hub` and every tool beside it does (huggingface.co/docs/huggingface_hub/guides/
+//! manage-cache, and version 2 for `trees`):
+//!
+//! ```text
+//! models--OWNER--NAME/
+//!   refs/REVISION                the commit of a branch or tag: 40 hexadecimal digits
+//!   blobs/ETAG                   content, named by its digest
+//!   snapshots/COMMIT/FILE        link to ../../blobs/ETAG
+//!   .no_exist/COMMIT/FILE        empty: the commit has no such file
+//!   trees/COMMIT.json            read only: every file of the commit
+//! .locks/models--OWNER--NAME/ETAG.lock
+//! ```
+//!
+//! Here a blob also has `blobs/ETAG.SIZE.ORIGIN.incomplete` while it is downloaded: it says all that resuming needs.
+//! Every file and link gets its final name by one operation when it is complete, so a program that is killed leaves
+//! nothing wrong.
+
+use crate::Error;
+use crate::api::RemoteFile;
+use crate::blob::BlobId;
+use crate::id::{ModelId, is_commit};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// A list of files by another program may be this long.
+const TREE_LIMIT_BYTES: u64 = 64 << 20;
+
+const INCOMPLETE: &str = ".incomplete";
+
+/// As huggingface_hub writes it, but for the name of the program (bford.info/cachedir).
+const CACHEDIR_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
+    # This file is a cache directory tag: what is in this folder can be downloaded again.\n\
+    # See https://bford.info/cachedir/\n";
+
+/// The part of the cache that belongs to one repository.
+#[derive(Clone, Debug)]
+pub(crate) struct RepoCache {
+    root: PathBuf,
+    folder: PathBuf,
+    /// `models--OWNER--NAME`
+    name: String,
+}
+
+/// What the cache knows about a file of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// It is there.
+    Present,
+    /// The commit has no such file.
+    Absent,
+    /// It may be on the server.
+    Nothing,
+}
+
+impl RepoCache {
+    pub(crate) fn new(root: &Path, id: &ModelId) -> Self {
+        let name = format!("models--{}--{}", id.owner(), id.name());
+        Self { root: root.to_owned(), folder: root.join(&name), name }
+    }
+
+    /// The folder that holds it all.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The folder of a commit's files.
+    pub(crate) fn snapshot(&self, commit: &str) -> PathBuf {
+        self.folder.join("snapshots").join(commit)
+    }
+
+    pub(crate) fn blob(&self, blob: &BlobId) -> PathBuf {
+        self.folder.join("blobs").join(blob.as_str())
+    }
+
+    pub(crate) fn lock(&self, blob: &BlobId) -> PathBuf {
+        self.root.join(".locks").join(&self.name).join(format!("{}.lock", blob.as_str()))
+    }
+
+    /// The commit that `revision` was when it was last asked for; a commit is itself.
+    pub(crate) fn commit(&self, revision: &str) -> Option<String> {
+        if is_commit(revision) {
+            return Some(revision.to_owned());
+        }
+        let mut text = String::new();
+        File::open(self.reference(revision)).ok()?.take(64).read_to_string(&mut text).ok()?;
+        let commit = text.trim();
+        is_commit(commit).then(|| commit.to_owned())
+    }
+
+    /// Notes what `revision` is now. A commit needs no note.
+    pub(crate) fn set_commit(&self, revision: &str, commit: &str) -> Result<(), Error> {
+        if self.commit(revision).as_deref() == Some(commit) {
+            return Ok(());
+        }
+        let path = self.reference(revision);
+        let folder = path.parent().unwrap_or(&self.folder);
+        fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        let write = || {
+            let mut file = tempfile::Builder::new().prefix(".ref").tempfile_in(folder)?;
+            file.write_all(commit.as_bytes())?;
+            make_readable(file.as_file())?;
+            file.persist(&path).map_err(io::Error::from).map(drop)
+        };
+        write().map_err(Error::io(&path))
+    }
+
+    fn reference(&self, revision: &str) -> PathBuf {
+        // What a revision may be has been checked when it was parsed: the path stays below `refs`.
+        self.folder.join("refs").join(revision)
+    }
+
+    /// What is known about files of `commit`.
+    pub(crate) fn lookup(&self, commit: &str) -> Lookup {
+        let listed = self.listed(commit).unwrap_or_default();
+        Lookup { snapshot: self.snapshot(commit), no_exist: self.folder.join(".no_exist").join(commit), listed }
+    }
+
+    /// The names in `trees/COMMIT.json`, if another program left it.
+    fn listed(&self, commit: &str) -> Option<HashMap<String, IgnoredAny>> {
+        #[derive(Deserialize)]
+        struct Listing {
+            format_version: u32,
+            files: HashMap<String, IgnoredAny>,
+        }
+        let mut bytes = Vec::new();
+        let path = self.folder.join("trees").join(format!("{commit}.json"));
+        File::open(path).ok()?.take(TREE_LIMIT_BYTES).read_to_end(&mut bytes).ok()?;
+        let listing: Listing = serde_json::from_slice(&bytes).ok()?;
+        (listing.format_version == 1).then_some(listing.files)
+    }
+
+    /// Notes that `commit` has no file `name`.
+    pub(crate) fn set_absent(&self, commit: &str, name: &str) -> Result<(), Error> {
+        let folder = self.folder.join(".no_exist").join(commit);
+        fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        let path = folder.join(name);
+        File::options().append(true).create(true).open(&path).map(drop).map_err(Error::io(&path))
+    }
+
+    /// Makes the folder that a download needs, and marks the cache as one for programs that make backups.
+    pub(crate) fn prepare(&self) -> Result<(), Error> {
+        let folder = self.folder.join("blobs");
+        fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        // A courtesy to others.
+        if let Ok(mut tag) = File::create_new(self.root.join("CACHEDIR.TAG")) {
+            let _ = tag.write_all(CACHEDIR_TAG.as_bytes());
+        }
+        Ok(())
+    }
+
+    /// Whether the content is there, as far as its size tells: names are given to checked content only.
+    pub(crate) fn has_blob(&self, file: &RemoteFile) -> bool {
+        fs::metadata(self.blob(&file.blob)).is_ok_and(|found| found.is_file() && found.len() == file.size_bytes)
+    }
+
+    /// Lets `name` of `commit` be the content of `blob`, which has to be there.
+    pub(crate) fn link(&self, commit: &str, name: &str, blob: &BlobId) -> Result<(), Error> {
+        let path = self.snapshot(commit).join(name);
+        let target = Path::new("../../blobs").join(blob.as_str());
+        if fs::read_link(&path).is_ok_and(|found| found == target) {
+            return Ok(());
+        }
+        let folder = self.snapshot(commit);
+        fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        if symlink(&target, &path).is_ok() {
+            return Ok(());
+        }
+        let link = || {
+            // Made beside and renamed: what had the name before is replaced at once.
+            let beside = tempfile::Builder::new().prefix(".link").tempdir_in(&folder)?;
+            let made = beside.path().join(name);
+            if symlink(&target, &made).is_err() {
+                fs::copy(self.blob(blob), &made)?;
+            }
+            fs::rename(&made, &path)
+        };
+        link().map_err(Error::io(&path))
+    }
+
+    /// Where `file` is downloaded to: what an earlier run has left, or a name for a new file.
+    ///
+    /// `revision` is what the user asked for: with the file's name it says whom the download was for.
+    pub(crate) fn incomplete(&self, file: &RemoteFile, revision: &str) -> PathBuf {
+        let begin = format!("{}.{}.", file.blob.as_str(), file.size_bytes);
+        let left = self.blob_names().into_iter().find(|name| name.starts_with(&begin) && name.ends_with(INCOMPLETE));
+        let name = left.unwrap_or_else(|| format!("{begin}{}{INCOMPLETE}", origin(revision, &file.name)));
+        self.folder.join("blobs").join(name)
+    }
+
+    /// Bytes of `file` that an earlier run has left.
+    pub(crate) fn incomplete_bytes(&self, file: &RemoteFile, revision: &str) -> u64 {
+        let found = fs::metadata(self.incomplete(file, revision)).map_or(0, |found| found.len());
+        if found <= file.size_bytes { found } else { 0 }
+    }
+
+    /// Removes what was left of this file of this revision when it was another one: nobody would go on with it.
+    pub(crate) fn remove_outdated(&self, file: &RemoteFile, revision: &str) {
+        let end = format!(".{}{INCOMPLETE}", origin(revision, &file.name));
+        for name in self.blob_names() {
+            let Some(blob) = name.split('.').next().and_then(BlobId::from_etag) else { continue };
+            if !name.ends_with(&end) || blob == file.blob {
+                continue;
+            }
+            // Another program may be at it.
+            if let Ok(Some(_lock)) = crate::lock::Lock::try_acquire(&self.lock(&blob)) {
+                let _ = fs::remove_file(self.folder.join("blobs").join(name));
+            }
+        }
+    }
+
+    fn blob_names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.folder.join("blobs")).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    }
+}
+
+/// What the cache knows about the files of one commit.
+#[derive(Debug)]
+pub(crate) struct Lookup {
+    snapshot: PathBuf,
+    no_exist: PathBuf,
+    /// Every file of the commit; empty if unknown.
+    listed: HashMap<String, IgnoredAny>,
+}
+
+impl Lookup {
+    pub(crate) fn known(&self, name: &str) -> Known {
+        // A link to a blob that was removed is nothing.
+        if self.snapshot.join(name).is_file() {
+            Known::Present
+        } else if self.no_exist.join(name).is_file() || (!self.listed.is_empty() && !self.listed.contains_key(name)) {
+            Known::Absent
+        } else {
+            Known::Nothing
+        }
+    }
+
+    /// Where the file would be.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.snapshot.join(name)
+    }
+}
+
+/// Eight hexadecimal digits for a file of a revision.
+fn origin(revision: &str, name: &str) -> String {
+    let digest = Sha256::digest(format!("{revision}\0{name}"));
+    digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(unix)]
+fn symlink(target: &Path, link: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(target, link)
+}
+
+#[cfg(windows)]
+fn symlink(target: &Path, link: &Path) -> io::Result<()> {
+    std::os::windows::fs::symlink_file(target, link)
+}
+
+/// Temporary files are for their owner alone; a cache may be shared.
+fn make_readable(file: &File) -> io::Result<()> {
+    #[cfg(unix)]
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+    #[cfg(not(unix))]
+    let _ = file;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+    fn cache(root: &Path) -> RepoCache {
+        RepoCache::new(root, &ModelId::parse("a/b").unwrap().unwrap())
+    }
+
+    fn file(digit: &str, size_bytes: u64) -> RemoteFile {
+        RemoteFile { name: "f".into(), size_bytes, blob: BlobId::git_sha1(&digit.repeat(40)).unwrap() }
+    }
+
+    #[test]
+    fn references_are_commits() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = cache(dir.path());
+        assert_eq!(cache.commit(COMMIT).as_deref(), Some(COMMIT));
+        assert_eq!(cache.commit("main"), None);
+        cache.set_commit("refs/pr/1", COMMIT).unwrap();
+        let path = dir.path().join("models--a--b/refs/refs/pr/1");
+        assert_eq!(fs::read_to_string(&path).unwrap(), COMMIT);
+        assert_eq!(cache.commit("refs/pr/1").as_deref(), Some(COMMIT));
+        fs::write(&path, "../../../etc").unwrap();
+        assert_eq!(cache.commit("refs/pr/1"), None);
+    }
+
+    #[test]
+    fn files_are_present_absent_or_unknown() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = cache(dir.path());
+        cache.prepare().unwrap();
+        let blob = file("a", 2).blob;
+        fs::write(cache.blob(&blob), "ab").unwrap();
+        cache.link(COMMIT, "here", &blob).unwrap();
+        cache.link(COMMIT, "here", &blob).unwrap();
+        let gone = file("b", 2).blob;
+        cache.link(COMMIT, "dangling", &gone).unwrap();
+        cache.set_absent(COMMIT, "not").unwrap();
+        let known = |name| cache.lookup(COMMIT).known(name);
+        assert_eq!(known("here"), Known::Present);
+        assert_eq!(known("dangling"), Known::Nothing);
+        assert_eq!(known("not"), Known::Absent);
+        assert_eq!(known("other"), Known::Nothing);
+        let link = fs::read_link(cache.snapshot(COMMIT).join("here")).unwrap();
+        assert_eq!(link, Path::new("../../blobs").join(blob.as_str()));
+        assert_eq!(fs::read_dir(cache.snapshot(COMMIT)).unwrap().count(), 2, "nothing else is left");
+
+        let trees = dir.path().join("models--a--b/trees");
+        fs::create_dir(&trees).unwrap();
+        fs::write(trees.join(format!("{COMMIT}.json")), r#"{"format_version": 1, "files": {"listed": {}}}"#).unwrap();
+        assert_eq!((known("listed"), known("other")), (Known::Nothing, Known::Absent));
+    }
+
+    #[test]
+    fn unfinished_files_are_found_by_content_and_outdated_ones_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = cache(dir.path());
+        cache.prepare().unwrap();
+        let (old, new) = (file("a", 9), file("b", 9));
+        let path = cache.incomplete(&old, "main");
+        fs::write(&path, "abc").unwrap();
+        assert_eq!(cache.incomplete(&old, "step1"), path, "whatever it is asked for as");
+        assert_eq!(cache.incomplete_bytes(&old, "main"), 3);
+        assert_ne!(cache.incomplete(&file("a", 10), "main"), path, "another size");
+        fs::create_dir_all(cache.lock(&old.blob).parent().unwrap()).unwrap();
+        cache.remove_outdated(&new, "step1");
+        cache.remove_outdated(&old, "main");
+        assert!(path.exists(), "another revision's, and its own");
+        let held = crate::lock::Lock::try_acquire(&cache.lock(&old.blob)).unwrap();
+        cache.remove_outdated(&new, "main");
+        assert!(path.exists(), "another program is at it");
+        drop(held);
+        cache.remove_outdated(&new, "main");
+        assert!(!path.exists());
+    }
+}

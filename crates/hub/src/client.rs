@@ -1,0 +1,291 @@
+//! One request at a time: redirects, the token, what an answer means for another try.
+
+use crate::blob::BlobId;
+use crate::error::excerpt;
+use crate::retry::{Backoff, Fault};
+use crate::url::{self, Origin};
+use crate::{Error, Progress, Settings};
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+use ureq::http::{HeaderMap, Response, header};
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::{Agent, Body};
+
+/// Redirects that are followed for one request.
+const MAX_REDIRECTS: usize = 5;
+/// The longest answer about a repository. A page of a list has some 200 bytes per file and at most 1000 files.
+const MAX_JSON_BYTES: u64 = 8 << 20;
+/// How often a wait looks whether it should end.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Asks one server, and whom it redirects to.
+pub(crate) struct Client {
+    agent: Agent,
+    endpoint: String,
+    origin: Origin,
+    /// `Authorization`, if there is a token that may be sent.
+    authorization: Option<String>,
+    answer_timeout: Duration,
+    stall_timeout: Duration,
+    first_pause: Duration,
+    stop: Arc<AtomicBool>,
+    progress: Arc<dyn Progress>,
+}
+
+/// An answer whose body has not been read.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    /// Which content the server, not whom it redirects to, says this is. `None` if it does not say.
+    pub(crate) blob: Option<BlobId>,
+    pub(crate) body: Body,
+}
+
+/// What an answer is wanted for, which decides how long it may take.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Metadata,
+    /// A file, from this byte on.
+    File(u64),
+}
+
+impl Client {
+    /// `stop` ends every wait and every request that begins after it was raised; [`Self::agent`] ends those that run.
+    pub(crate) fn new(settings: &Settings, stop: Arc<AtomicBool>, progress: Arc<dyn Progress>) -> Result<Self, Error> {
+        let endpoint = settings.endpoint.clone();
+        let wrong = || Error::Request(format!("{}: not the address of a server", excerpt(&endpoint)));
+        let origin = Origin::of(&endpoint).ok_or_else(wrong)?;
+        let token = settings.token.as_ref().filter(|_| origin.is_private());
+        if settings.token.is_some() && token.is_none() {
+            progress.note("the token is not sent: HF_ENDPOINT is not https");
+        }
+        let mut config = Agent::config_builder()
+            .http_status_as_error(false)
+            // Followed here, so that the token goes to one server only.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .timeout_connect(Some(settings.answer_timeout))
+            .user_agent(concat!("pythia-hub/", env!("CARGO_PKG_VERSION")))
+            .accept_encoding("identity");
+        if let Some(path) = &settings.certificates {
+            config = config.tls_config(TlsConfig::builder().root_certs(certificates(path)?).build());
+        }
+        Ok(Self {
+            agent: config.build().new_agent(),
+            authorization: token.map(|token| format!("Bearer {}", token.secret())),
+            origin,
+            endpoint,
+            answer_timeout: settings.answer_timeout,
+            stall_timeout: settings.stall_timeout,
+            first_pause: settings.first_pause,
+            stop,
+            progress,
+        })
+    }
+
+    /// For [`Agent::shutdown`], which ends the requests that run.
+    pub(crate) fn agent(&self) -> Agent {
+        self.agent.clone()
+    }
+
+    pub(crate) fn has_token(&self) -> bool {
+        self.authorization.is_some()
+    }
+
+    /// The server, as the user named it.
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    pub(crate) fn backoff(&self) -> Backoff {
+        Backoff::new(self.first_pause)
+    }
+
+    /// Waits as `backoff` says, or gives up.
+    pub(crate) fn pause(&self, backoff: &mut Backoff, fault: Fault) -> Result<(), Error> {
+        self.check_stop()?;
+        let (pause, line) = backoff.after(fault)?;
+        self.progress.note(&line);
+        let end = Instant::now() + pause;
+        while Instant::now() < end {
+            self.check_stop()?;
+            thread::sleep(POLL.min(pause));
+        }
+        Ok(())
+    }
+
+    /// Ends all waits and requests that may end.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// # Errors
+    /// If the download was cancelled, or another file has failed.
+    pub(crate) fn check_stop(&self) -> Result<(), Error> {
+        if self.stop.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
+    /// Asks for `path`, which begins with a slash, or for a whole address on the same server; reads the answer of at
+    /// most [`MAX_JSON_BYTES`]. `what` names it in messages. A status that is not 200 is no error here.
+    pub(crate) fn json(&self, what: &str, path: &str, patience: bool) -> Result<(Answer, Vec<u8>), Error> {
+        let url = if path.starts_with('/') { format!("{}{path}", self.endpoint) } else { path.to_owned() };
+        if Origin::of(&url).as_ref() != Some(&self.origin) {
+            return Err(Error::data(
+                what,
+                format!("the list goes on at {}, another server", excerpt(url::shown(&url))),
+            ));
+        }
+        let mut backoff = self.backoff();
+        loop {
+            let fault = match self.try_json(what, &url) {
+                Ok(answer) => return Ok(answer),
+                Err(fault) => fault,
+            };
+            if !patience {
+                return Err(fault.into_error());
+            }
+            self.pause(&mut backoff, fault)?;
+        }
+    }
+
+    fn try_json(&self, what: &str, url: &str) -> Result<(Answer, Vec<u8>), Fault> {
+        let mut answer = self.send(what, url, Purpose::Metadata)?;
+        let mut bytes = Vec::new();
+        let read = answer.body.as_reader().take(MAX_JSON_BYTES + 1).read_to_end(&mut bytes);
+        read.map_err(|e| self.broken(what, &e.to_string()))?;
+        if bytes.len() as u64 > MAX_JSON_BYTES {
+            let reason = format!("the answer has more than {MAX_JSON_BYTES} bytes");
+            return Err(Error::data(what, reason).into());
+        }
+        Ok((answer, bytes))
+    }
+
+    /// Asks for a file from byte `from` on. The answer may be the whole file.
+    pub(crate) fn file(&self, what: &str, path: &str, from: u64) -> Result<Answer, Fault> {
+        self.send(what, &format!("{}{path}", self.endpoint), Purpose::File(from))
+    }
+
+    /// Sends a request and follows redirects. Statuses that another try may change are faults.
+    fn send(&self, what: &str, url: &str, purpose: Purpose) -> Result<Answer, Fault> {
+        let mut url = url.to_owned();
+        let mut blob = None;
+        for _ in 0..=MAX_REDIRECTS {
+            let is_hub = Origin::of(&url).as_ref() == Some(&self.origin);
+            let response = self.send_once(what, &url, is_hub, purpose)?;
+            let (parts, body) = response.into_parts();
+            let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+            if is_hub && blob.is_none() {
+                blob = text("x-linked-etag").or_else(|| text("etag")).and_then(BlobId::from_etag);
+            }
+            let status = parts.status.as_u16();
+            match status {
+                301 | 302 | 303 | 307 | 308 => {
+                    let location = text("location").unwrap_or_default();
+                    let wrong = || {
+                        let target = excerpt(url::shown(location));
+                        Error::data(
+                            what,
+                            format!("redirected from {} to {target}, which is not followed", url::shown(&url)),
+                        )
+                    };
+                    url = url::join(&url, location).ok_or_else(wrong)?;
+                }
+                408 | 429 | 500 | 502..=599 => {
+                    let reason = format!("{} answered {}", url::shown(&url), parts.status);
+                    return Err(Fault::Passing {
+                        error: Error::network(what, reason),
+                        pause: asked_pause(&parts.headers),
+                    });
+                }
+                _ => return Ok(Answer { status, headers: parts.headers, blob, body }),
+            }
+        }
+        Err(Error::data(what, format!("more than {MAX_REDIRECTS} redirects")).into())
+    }
+
+    fn send_once(&self, what: &str, url: &str, is_hub: bool, purpose: Purpose) -> Result<Response<Body>, Fault> {
+        self.check_stop()?;
+        let mut request = self.agent.get(url);
+        if let Some(authorization) = self.authorization.as_ref().filter(|_| is_hub) {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        let config = request.config();
+        let request = match purpose {
+            Purpose::Metadata => config.timeout_global(Some(self.answer_timeout)).build(),
+            Purpose::File(_) => config
+                .timeout_recv_response(Some(self.stall_timeout))
+                .timeout_per_read(Some(self.stall_timeout))
+                .build(),
+        };
+        let request = match purpose {
+            Purpose::File(from @ 1..) => request.header(header::RANGE, format!("bytes={from}-")),
+            _ => request,
+        };
+        request.call().map_err(|error| {
+            let place = url::shown(url);
+            match error {
+                // So rustls reports a certificate that it does not trust, or a peer that speaks no TLS.
+                ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                    let reason = format!("{place}: {error} (SSL_CERT_FILE can name the authorities to trust)");
+                    Error::network(what, reason).into()
+                }
+                ureq::Error::Io(_)
+                | ureq::Error::Timeout(_)
+                | ureq::Error::HostNotFound
+                | ureq::Error::ConnectionFailed
+                | ureq::Error::Protocol(_) => self.broken(what, &format!("{place}: {error}")),
+                _ => Error::network(what, format!("{place}: {error}")).into(),
+            }
+        })
+    }
+
+    /// A connection that broke, or was broken by [`Agent::shutdown`].
+    pub(crate) fn broken(&self, what: &str, reason: &str) -> Fault {
+        match self.check_stop() {
+            Ok(()) => Fault::passing(Error::network(what, reason.replace(['\n', '\r'], " "))),
+            Err(stopped) => stopped.into(),
+        }
+    }
+}
+
+/// The pause that a server asks for: `Retry-After: 30`, or the end of the Hub's window, `RateLimit: "api";r=0;t=55`.
+fn asked_pause(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let window = || text("ratelimit")?.split(';').find_map(|part| part.trim().strip_prefix("t="));
+    let seconds = text("retry-after").or_else(window)?;
+    seconds.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// The certificates in a PEM file.
+fn certificates(path: &Path) -> Result<RootCerts, Error> {
+    let pem = fs::read(path).map_err(Error::io(path))?;
+    let wrong = |reason: &str| Error::Request(format!("SSL_CERT_FILE: {}: {reason}", path.display()));
+    let mut roots = Vec::new();
+    for item in parse_pem(&pem) {
+        if let PemItem::Certificate(certificate) = item.map_err(|e| wrong(&e.to_string()))? {
+            roots.push(certificate);
+        }
+    }
+    if roots.is_empty() { Err(wrong("holds no certificate")) } else { Ok(roots.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_that_a_server_asks_for() {
+        let pause = |name: &'static str, value: &'static str| {
+            asked_pause(&HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]))
+        };
+        assert_eq!(pause("retry-after", "30"), Some(Duration::from_secs(30)));
+        assert_eq!(pause("ratelimit", "\"api\";r=0;t=55"), Some(Duration::from_secs(55)));
+        assert_eq!(pause("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT"), None);
+        assert_eq!(pause("retry-after", "-1"), None);
+    }
+}

@@ -1,0 +1,238 @@
+//! One file: from the server, or from where an earlier run stopped, to a checked blob.
+
+use crate::api::{self, RemoteFile};
+use crate::blob::Hasher;
+use crate::cache::RepoCache;
+use crate::client::{Answer, Client};
+use crate::id::ModelId;
+use crate::lock::Lock;
+use crate::retry::Fault;
+use crate::{Error, Progress, url};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use ureq::http::header;
+
+const BUFFER_BYTES: usize = 1 << 18;
+/// After so many bytes a connection that breaks was not in vain.
+const PROGRESS_BYTES: u64 = 8 << 20;
+/// How long another program may hold a lock before the user is told what is waited for.
+const SILENT_WAIT: Duration = Duration::from_secs(5);
+
+/// What the downloads of one checkpoint share.
+pub(crate) struct Job<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) cache: &'a RepoCache,
+    pub(crate) id: &'a ModelId,
+    pub(crate) commit: &'a str,
+    pub(crate) progress: &'a dyn Progress,
+    /// Bytes of all files that are there.
+    pub(crate) done_bytes: AtomicU64,
+}
+
+impl Job<'_> {
+    /// Makes `file` a blob of the cache, if it is none yet.
+    pub(crate) fn download(&self, file: &RemoteFile) -> Result<(), Error> {
+        let what = format!("{}: {}", self.id, file.name);
+        let start = Instant::now();
+        let mut is_told = false;
+        let _lock = Lock::acquire(&self.cache.lock(&file.blob), || {
+            if !is_told && start.elapsed() > SILENT_WAIT {
+                is_told = true;
+                self.progress.note(&format!("{what}: waiting for another program that downloads it"));
+            }
+            self.client.check_stop()
+        })?;
+        if self.cache.has_blob(file) {
+            self.advance(file.size_bytes);
+            return Ok(());
+        }
+        let mut partial = Partial::open(self.cache.incomplete(file, self.id.revision()), file)?;
+        self.advance(partial.done);
+        let mut was_resumed = partial.done > 0;
+        let mut backoff = self.client.backoff();
+        loop {
+            let mark = partial.done;
+            match self.receive(&what, file, &mut partial) {
+                Ok(()) => {}
+                Err(fault) => {
+                    if partial.done >= mark + PROGRESS_BYTES {
+                        backoff.reset();
+                    }
+                    self.client.pause(&mut backoff, fault)?;
+                    continue;
+                }
+            }
+            let found = partial.take_hasher(file).finish();
+            if found == file.blob {
+                return partial.keep_as(&self.cache.blob(&file.blob));
+            }
+            self.restart(&mut partial, file)?;
+            if !was_resumed {
+                return Err(Error::data(what, format!("what was downloaded has {found}, wanted {}", file.blob)));
+            }
+            // What the earlier run left may be to blame: a machine that lost power keeps sizes but not always contents.
+            self.progress.note(&format!("{what}: what an earlier run left was damaged; downloading from the start"));
+            was_resumed = false;
+        }
+    }
+
+    fn advance(&self, n_bytes: u64) {
+        self.progress.at(self.done_bytes.fetch_add(n_bytes, Ordering::Relaxed) + n_bytes);
+    }
+
+    fn restart(&self, partial: &mut Partial, file: &RemoteFile) -> Result<(), Error> {
+        let lost = partial.done;
+        partial.restart(file)?;
+        self.progress.at(self.done_bytes.fetch_sub(lost, Ordering::Relaxed) - lost);
+        Ok(())
+    }
+
+    /// Asks for what is missing and writes it as it arrives.
+    fn receive(&self, what: &str, file: &RemoteFile, partial: &mut Partial) -> Result<(), Fault> {
+        if partial.done == file.size_bytes {
+            return Ok(());
+        }
+        let path = format!("/{}/resolve/{}/{}", self.id.repo(), self.commit, url::segment(&file.name));
+        let mut answer = self.client.file(what, &path, partial.done)?;
+        if answer.status == 416 {
+            // What is there is not a beginning of what the server has.
+            self.restart(partial, file)?;
+            return Err(Fault::passing(Error::network(what, "the server cannot resume")));
+        }
+        api::check(self.client, self.id, Some(&file.name), &answer)?;
+        if let Some(found) = answer.blob.as_ref().filter(|&found| *found != file.blob) {
+            let reason = format!("the server now has {found}, its list of files said {}", file.blob);
+            self.restart(partial, file)?;
+            return Err(Error::data(what, reason).into());
+        }
+        if answer.status == 200 && partial.done > 0 {
+            self.restart(partial, file)?;
+        }
+        if let Err(reason) = check_extent(&answer, partial.done, file.size_bytes) {
+            self.restart(partial, file)?;
+            return Err(Error::data(what, reason).into());
+        }
+        let mut body = answer.body.as_reader();
+        let mut buffer = vec![0; BUFFER_BYTES];
+        while partial.done < file.size_bytes {
+            self.client.check_stop()?;
+            // A body longer than it said is cut here and found out by its digest.
+            let room = (file.size_bytes - partial.done).min(BUFFER_BYTES as u64) as usize;
+            let n = match body.read(&mut buffer[..room]) {
+                Ok(n) => n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    return Err(self.client.broken(what, &cut(partial.done, file.size_bytes, &error.to_string())));
+                }
+            };
+            if n == 0 {
+                return Err(self.client.broken(what, &cut(partial.done, file.size_bytes, "the connection ended")));
+            }
+            partial.write(&buffer[..n])?;
+            self.advance(n as u64);
+        }
+        Ok(())
+    }
+}
+
+fn cut(done: u64, size: u64, reason: &str) -> String {
+    format!("{reason} after {done} of {size} bytes")
+}
+
+/// Whether an answer is what was asked for: the file of `size` bytes from byte `from` on.
+fn check_extent(answer: &Answer, from: u64, size: u64) -> Result<(), String> {
+    let text = |name| answer.headers.get(name).and_then(|value| value.to_str().ok());
+    if answer.status == 206 {
+        let wanted = format!("bytes {from}-{}/{size}", size - 1);
+        let found = text(header::CONTENT_RANGE).unwrap_or_default();
+        if found != wanted {
+            return Err(format!("the server sends {}, wanted {wanted:?}", crate::error::excerpt(found)));
+        }
+    }
+    match answer.body.content_length() {
+        Some(length) if length != size - from => {
+            Err(format!("the server sends {length} bytes, wanted {}: its list of files said {size}", size - from))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A file that is not complete. What is on disk is always a beginning of it, so it can be left at any time.
+struct Partial {
+    path: PathBuf,
+    file: File,
+    hasher: Hasher,
+    done: u64,
+}
+
+impl Partial {
+    /// Opens what an earlier run left, or a new file.
+    fn open(path: PathBuf, wanted: &RemoteFile) -> Result<Self, Error> {
+        let open = || {
+            let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
+            let mut hasher = wanted.blob.hasher(wanted.size_bytes);
+            if file.metadata()?.len() > wanted.size_bytes {
+                file.set_len(0)?;
+            }
+            let mut done = 0;
+            let mut buffer = vec![0; BUFFER_BYTES];
+            loop {
+                match file.read(&mut buffer)? {
+                    0 => break,
+                    n => {
+                        hasher.update(&buffer[..n]);
+                        done += n as u64;
+                    }
+                }
+            }
+            Ok((file, hasher, done))
+        };
+        let (file, hasher, done) = open().map_err(Error::io(&path))?;
+        Ok(Self { path, file, hasher, done })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.file.write_all(bytes).map_err(Error::io(&self.path))?;
+        self.hasher.update(bytes);
+        self.done += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn restart(&mut self, wanted: &RemoteFile) -> Result<(), Error> {
+        let restart = |file: &mut File| {
+            file.set_len(0)?;
+            file.seek(SeekFrom::Start(0))
+        };
+        restart(&mut self.file).map_err(Error::io(&self.path))?;
+        self.hasher = wanted.blob.hasher(wanted.size_bytes);
+        self.done = 0;
+        Ok(())
+    }
+
+    fn take_hasher(&mut self, wanted: &RemoteFile) -> Hasher {
+        std::mem::replace(&mut self.hasher, wanted.blob.hasher(wanted.size_bytes))
+    }
+
+    /// Gives the complete and checked file its name, when it is on the disk.
+    fn keep_as(self, blob: &Path) -> Result<(), Error> {
+        self.file.sync_all().map_err(Error::io(&self.path))?;
+        fs::rename(&self.path, blob).map_err(Error::io(blob))?;
+        // The name too. Not every system can.
+        if let Some(Ok(folder)) = blob.parent().map(File::open) {
+            let _ = folder.sync_all();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Partial {
+    /// An empty file is nothing to go on with. The lock is still held.
+    fn drop(&mut self) {
+        if self.done == 0 {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

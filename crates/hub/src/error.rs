@@ -1,0 +1,130 @@
+//! Why a checkpoint could not be had.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a checkpoint could not be had from the Hub. Every message is one line.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// What was asked for cannot be: a malformed id, a step that Pythia does not have, a malformed setting.
+    Request(String),
+    /// The server answered that there is no such thing, or not for this user.
+    Refused {
+        /// Repository, revision or file.
+        what: String,
+        /// Why, and what can be done.
+        reason: String,
+    },
+    /// What is not in the cache cannot be had, because of `--offline` or the environment.
+    Offline {
+        /// Repository and revision.
+        what: String,
+        /// What is missing.
+        reason: String,
+    },
+    /// The server could not be reached, or did not answer to the end, also when asked again.
+    Network {
+        /// What was asked for.
+        what: String,
+        /// The last failure.
+        reason: String,
+    },
+    /// The server sent what cannot be right: another digest, another size, a list that is none.
+    Data {
+        /// What was asked for.
+        what: String,
+        /// What was found and what was wanted.
+        reason: String,
+    },
+    /// The operating system refused a file of the cache.
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The caller raised the cancel flag. Unfinished downloads are kept for the next run.
+    Cancelled,
+}
+
+/// Whose fault an [`Error`] is; the command line maps it to an exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The request.
+    Usage,
+    /// What the server sent.
+    Data,
+    /// The network, the server's refusal, or the operating system.
+    Io,
+    /// Nobody's: it was cancelled.
+    Cancelled,
+}
+
+impl Error {
+    /// Whose fault it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Request(_) => ErrorKind::Usage,
+            Self::Refused { .. } | Self::Offline { .. } | Self::Network { .. } | Self::Io { .. } => ErrorKind::Io,
+            Self::Data { .. } => ErrorKind::Data,
+            Self::Cancelled => ErrorKind::Cancelled,
+        }
+    }
+
+    pub(crate) fn refused(what: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Refused { what: what.into(), reason: reason.into() }
+    }
+
+    pub(crate) fn offline(what: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Offline { what: what.into(), reason: reason.into() }
+    }
+
+    pub(crate) fn network(what: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Network { what: what.into(), reason: reason.into() }
+    }
+
+    pub(crate) fn data(what: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Data { what: what.into(), reason: reason.into() }
+    }
+
+    /// For `map_err`: which path it was.
+    pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { path, source }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request(message) => f.write_str(message),
+            Self::Refused { what, reason }
+            | Self::Offline { what, reason }
+            | Self::Network { what, reason }
+            | Self::Data { what, reason } => write!(f, "{what}: {reason}"),
+            Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
+            Self::Cancelled => f.write_str("interrupted; what was downloaded is kept"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// `text` from a server, cut for a message and with control characters escaped.
+pub(crate) fn excerpt(text: &str) -> String {
+    const SHOWN_CHARS: usize = 100;
+    let mut shown: String = text.chars().take(SHOWN_CHARS).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    format!("{shown:?}")
+}

@@ -1,0 +1,260 @@
+//! The whole way from an id to a folder.
+
+use crate::api::{self, RemoteFile, Tree};
+use crate::cache::RepoCache;
+use crate::client::Client;
+use crate::download::Job;
+use crate::id::{ModelId, is_commit};
+use crate::select::{self, Cached};
+use crate::{Error, Progress, Settings, space};
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// Files that are downloaded at the same time.
+const MAX_CONNECTIONS: usize = 4;
+/// How often the caller's flag is looked at.
+const POLL: Duration = Duration::from_millis(50);
+/// How long a cancelled download has to end. What then still waits, a connection being made, ends by itself later and
+/// touches no file.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// A checkpoint in the cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The folder: `config.json`, the tokenizer and the weights.
+    pub path: PathBuf,
+    /// The commit, 40 hexadecimal digits.
+    pub commit: String,
+    /// What was asked for, with the present name of a model that was renamed.
+    pub id: ModelId,
+}
+
+/// Finds the checkpoint `id` in the cache, or downloads what the cache lacks.
+///
+/// A full commit hash that the cache has is not asked for. Any other revision is, once, unless `settings` say to stay
+/// offline; if the server does not answer and the cache has a checkpoint for the revision, that is taken, and said.
+///
+/// Returns within a second after `cancel` was raised.
+///
+/// # Errors
+/// See [`Error`]. What was downloaded is kept, and the next call goes on from there, except where it was wrong.
+pub fn fetch(
+    settings: &Settings,
+    id: &ModelId,
+    cancel: &AtomicBool,
+    progress: Arc<dyn Progress>,
+) -> Result<Snapshot, Error> {
+    let mut id = id.clone();
+    if let Some(note) = id.rename() {
+        progress.note(&note);
+    }
+    id.check_step()?;
+    if let Some(fault) = id.known_fault() {
+        progress.note(&fault);
+    }
+    let cache = RepoCache::new(&settings.cache, &id);
+    if let Some(snapshot) = without_network(settings, &cache, &id)? {
+        return Ok(snapshot);
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let client = Client::new(settings, Arc::clone(&stop), Arc::clone(&progress))?;
+    let agent = client.agent();
+    // A thread of its own, because a name that is being looked up or a connection that is being made cannot be
+    // interrupted, only left.
+    let (sender, receiver) = mpsc::channel();
+    let online = Online { client, cache, id, progress };
+    thread::spawn(move || {
+        // Nobody listens any more if the caller has cancelled.
+        let _ = sender.send(online.fetch());
+    });
+    let lost = || Error::network("download", "ended without a result");
+    loop {
+        match receiver.recv_timeout(POLL) {
+            Ok(result) => return result,
+            Err(RecvTimeoutError::Disconnected) => return Err(lost()),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if cancel.load(Ordering::Relaxed) {
+            stop.store(true, Ordering::Relaxed);
+            agent.shutdown();
+            // A download that was complete at the last moment is as good as any.
+            return receiver.recv_timeout(GRACE).unwrap_or(Err(Error::Cancelled));
+        }
+    }
+}
+
+/// The checkpoint, if it can be had without a question: it is offline, or a commit that is there.
+fn without_network(settings: &Settings, cache: &RepoCache, id: &ModelId) -> Result<Option<Snapshot>, Error> {
+    let commit = cache.commit(id.revision());
+    let state = commit.as_deref().map(|commit| select::cached(&cache.lookup(commit)));
+    let snapshot = |commit: String| Ok(Some(Snapshot { path: cache.snapshot(&commit), commit, id: id.clone() }));
+    match (commit, state) {
+        (Some(commit), Some(Cached::Complete)) if settings.offline || is_commit(id.revision()) => snapshot(commit),
+        (Some(commit), Some(Cached::Usable(_))) if settings.offline => snapshot(commit),
+        _ if !settings.offline => Ok(None),
+        (Some(commit), Some(Cached::Lacks(name))) if cache.snapshot(&commit).is_dir() => {
+            let reason = format!("offline, and {} lacks {name}", cache.snapshot(&commit).display());
+            Err(Error::offline(id.to_string(), reason))
+        }
+        _ => Err(Error::offline(id.to_string(), format!("offline, and not in the cache {}", cache.root().display()))),
+    }
+}
+
+/// A fetch that may ask the server.
+struct Online {
+    client: Client,
+    cache: RepoCache,
+    id: ModelId,
+    progress: Arc<dyn Progress>,
+}
+
+impl Online {
+    fn fetch(&self) -> Result<Snapshot, Error> {
+        let commit = self.commit()?;
+        if select::cached(&self.cache.lookup(&commit)) != Cached::Complete {
+            let tree = match api::tree(&self.client, &self.id, &commit) {
+                Ok(tree) => tree,
+                Err(error) => return self.without_server(&commit, error),
+            };
+            self.complete(&commit, &tree)?;
+        }
+        // At last, so that what it says is always there.
+        let _ = self.cache.set_commit(self.id.revision(), &commit);
+        Ok(self.snapshot(commit))
+    }
+
+    fn snapshot(&self, commit: String) -> Snapshot {
+        Snapshot { path: self.cache.snapshot(&commit), commit, id: self.id.clone() }
+    }
+
+    /// The commit that the revision is now; what it was at the last time if the server does not answer.
+    fn commit(&self) -> Result<String, Error> {
+        let revision = self.id.revision();
+        if is_commit(revision) {
+            return Ok(revision.to_owned());
+        }
+        let cached = self.cache.commit(revision);
+        let cached = cached.filter(|commit| self.is_usable(commit));
+        match (api::commit(&self.client, &self.id, cached.is_none()), cached) {
+            (Err(error @ Error::Network { .. }), Some(commit)) => {
+                self.progress.note(&format!("{error}; going on with commit {commit} from the cache"));
+                Ok(commit)
+            }
+            (result, _) => result,
+        }
+    }
+
+    fn is_usable(&self, commit: &str) -> bool {
+        !matches!(select::cached(&self.cache.lookup(commit)), Cached::Lacks(_))
+    }
+
+    /// The cached files of `commit`, if they will do without what `error` keeps away.
+    fn without_server(&self, commit: &str, error: Error) -> Result<Snapshot, Error> {
+        if !matches!(error, Error::Network { .. }) || !self.is_usable(commit) {
+            return Err(error);
+        }
+        self.progress.note(&format!("{error}; going on with what the cache has"));
+        Ok(self.snapshot(commit.to_owned()))
+    }
+
+    /// Downloads what the snapshot of `commit` lacks.
+    fn complete(&self, commit: &str, tree: &Tree) -> Result<(), Error> {
+        let selection = select::select(&self.id, tree)?;
+        self.cache.prepare()?;
+        let is_index = selection.weights.shards.is_some();
+        if is_index {
+            // It says which files to count.
+            self.download(commit, &[selection.first], false)?;
+        }
+        let mut files = selection.companions.clone();
+        files.push(selection.first);
+        if is_index {
+            let what = format!("{}: {}", self.id, selection.weights.name);
+            for name in selection.weights.shards(&what, &self.cache.blob(&selection.first.blob))? {
+                let missing = || {
+                    let reason = format!("the index names {name}, which the repository does not have at this revision");
+                    Error::data(self.id.to_string(), reason)
+                };
+                files.push(select::find(&self.id, tree, &name)?.ok_or_else(missing)?);
+            }
+        }
+        self.download(commit, &files, true)?;
+        // Now that all are there: a folder that other programs find is a checkpoint.
+        for file in &files {
+            self.cache.link(commit, &file.name, &file.blob)?;
+        }
+        selection.absent.iter().try_for_each(|name| self.cache.set_absent(commit, name))
+    }
+
+    /// Makes blobs of `files`, a few at a time.
+    fn download(&self, commit: &str, files: &[&RemoteFile], with_progress: bool) -> Result<(), Error> {
+        // Two names may have one content.
+        let missing: BTreeMap<_, _> =
+            files.iter().filter(|file| !self.cache.has_blob(file)).map(|file| (&file.blob, *file)).collect();
+        let mut missing: Vec<&RemoteFile> = missing.into_values().collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        for file in &missing {
+            self.cache.remove_outdated(file, self.id.revision());
+        }
+        self.check_space(&missing)?;
+        if with_progress {
+            let total = missing.iter().map(|file| file.size_bytes).fold(0, u64::saturating_add);
+            self.progress.begin(total);
+        }
+        // The largest first: no thread is left with it at the end.
+        missing.sort_by_key(|file| std::cmp::Reverse(file.size_bytes));
+        let silent = crate::Silent;
+        let job = Job {
+            client: &self.client,
+            cache: &self.cache,
+            id: &self.id,
+            commit,
+            progress: if with_progress { &*self.progress } else { &silent },
+            done_bytes: AtomicU64::new(0),
+        };
+        let queue = Mutex::new(VecDeque::from(missing));
+        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let work = || {
+            while let Some(file) = next() {
+                if let Err(error) = job.download(file) {
+                    // The others leave what they have for the next run.
+                    self.client.stop();
+                    return Err(error);
+                }
+            }
+            Ok(())
+        };
+        thread::scope(|scope| {
+            let threads: Vec<_> = (0..MAX_CONNECTIONS.min(files.len())).map(|_| scope.spawn(work)).collect();
+            let lost = || Err(Error::network("download", "a thread ended without a result"));
+            let results = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| lost()));
+            // Whoever failed has cancelled the others.
+            let worst = |first: Result<(), Error>, next| match (first, next) {
+                (Ok(()) | Err(Error::Cancelled), next @ Err(_)) => next,
+                (first, _) => first,
+            };
+            results.fold(Ok(()), worst)
+        })
+    }
+
+    /// Refuses to begin what the file system has no room for.
+    fn check_space(&self, missing: &[&RemoteFile]) -> Result<(), Error> {
+        let lacks = |file: &&RemoteFile| file.size_bytes - self.cache.incomplete_bytes(file, self.id.revision());
+        let wanted = missing.iter().map(lacks).fold(0, u64::saturating_add);
+        match space::available_bytes(self.cache.root()) {
+            Some(available) if available < wanted => {
+                let reason =
+                    format!("{wanted} bytes to download, {available} free there: HF_HUB_CACHE can name another place");
+                Err(Error::Io { path: self.cache.root().to_owned(), source: std::io::Error::other(reason) })
+            }
+            _ => Ok(()),
+        }
+    }
+}

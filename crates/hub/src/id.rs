@@ -1,0 +1,259 @@
+//! What a user types to name a checkpoint of the Hub.
+
+use crate::Error;
+use crate::error::excerpt;
+use crate::suite;
+use std::fmt;
+
+/// The branch of a repository that is meant where none is named.
+const DEFAULT_REVISION: &str = "main";
+
+/// A model repository and one of its revisions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelId {
+    owner: String,
+    name: String,
+    revision: Option<String>,
+}
+
+impl ModelId {
+    /// Reads `OWNER/NAME[@REVISION]`, also behind `hf://`, or the address of its page,
+    /// `https://huggingface.co/OWNER/NAME[/tree/REVISION]`. A revision is a branch, a tag or a commit.
+    ///
+    /// `None` if `text` can only be a path. What exists as a path should not be asked about here at all.
+    ///
+    /// # Errors
+    /// If it is clearly meant as an id but is none.
+    pub fn parse(text: &str) -> Result<Option<Self>, Error> {
+        let malformed = |what: &str| {
+            let shown = excerpt(text);
+            Err(Error::Request(format!("{shown}: {what}; wanted OWNER/NAME or OWNER/NAME@REVISION")))
+        };
+        let page = ["https://huggingface.co/", "https://hf.co/"].into_iter().find_map(|host| text.strip_prefix(host));
+        let (id, is_explicit) = match (text.strip_prefix("hf://"), page) {
+            (Some(id), _) => (id.to_owned(), true),
+            (_, Some(page)) => (page.trim_end_matches('/').replacen("/tree/", "@", 1), true),
+            _ if text.contains("://") => return malformed("an address that is not on the Hub"),
+            _ => (text.to_owned(), false),
+        };
+        let (repo, revision) = match id.split_once('@') {
+            Some((repo, revision)) => (repo, Some(revision)),
+            None => (id.as_str(), None),
+        };
+        let parts = repo.split_once('/').filter(|(owner, name)| is_name(owner) && is_name(name));
+        let Some((owner, name)) = parts.filter(|_| is_explicit || !is_file_name(repo)) else {
+            return if is_explicit { malformed("not the name of a repository") } else { Ok(None) };
+        };
+        if revision.is_some_and(|revision| !is_revision(revision)) {
+            return malformed("not the name of a revision");
+        }
+        Ok(Some(Self { owner: owner.to_owned(), name: name.to_owned(), revision: revision.map(str::to_owned) }))
+    }
+
+    /// The id that is probably meant by a model of the Pythia suite without its owner: `pythia-70m@step3000`.
+    ///
+    /// It is not taken for an id: the same words may be a folder that is not where it was thought to be.
+    pub fn suggestion(text: &str) -> Option<String> {
+        let id = Self::parse(&format!("{}/{text}", suite::OWNER)).ok().flatten()?;
+        id.name.starts_with("pythia").then(|| id.to_string())
+    }
+
+    /// Who owns the repository.
+    pub fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    /// The repository's name without its owner.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The revision asked for: a branch, a tag or a commit.
+    pub fn revision(&self) -> &str {
+        self.revision.as_deref().unwrap_or(DEFAULT_REVISION)
+    }
+
+    /// `OWNER/NAME`.
+    pub fn repo(&self) -> String {
+        format!("{}/{}", self.owner, self.name)
+    }
+
+    /// A name for files made from it, which tells revisions apart: `pythia-70m-step3000`; `pythia-70m` for the default
+    /// one.
+    pub fn file_stem(&self) -> String {
+        match self.revision() {
+            DEFAULT_REVISION => self.name.clone(),
+            commit if is_commit(commit) => format!("{}-{}", self.name, &commit[..8]),
+            revision => format!("{}-{}", self.name, revision.replace('/', "-")),
+        }
+    }
+
+    /// Puts the present name of a renamed model of the suite in place of its old one, and says so.
+    pub(crate) fn rename(&mut self) -> Option<String> {
+        let new = (self.owner == suite::OWNER).then(|| suite::renamed(&self.name)).flatten()?;
+        let note = format!(
+            "{}: renamed to {new} in January 2023, when the sizes in the names became those of all parameters; going \
+             on with {new}",
+            self.repo()
+        );
+        self.name = new;
+        Some(note)
+    }
+
+    /// What is known to be wrong with the weights of this revision.
+    pub(crate) fn known_fault(&self) -> Option<String> {
+        let fault = (self.owner == suite::OWNER).then(|| suite::known_fault(&self.name, self.revision())).flatten()?;
+        Some(format!("{self}: {fault}"))
+    }
+
+    /// Refuses a step of the suite that does not exist.
+    pub(crate) fn check_step(&self) -> Result<(), Error> {
+        match (self.owner == suite::OWNER).then(|| suite::missing_step(&self.name, self.revision())).flatten() {
+            Some(reason) => Err(Error::Request(format!("{self}: {reason}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for ModelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.owner, self.name)?;
+        match &self.revision {
+            Some(revision) => write!(f, "@{revision}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether this is a full commit hash, which never stands for anything else.
+pub(crate) fn is_commit(revision: &str) -> bool {
+    revision.len() == 40 && revision.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Whether the Hub allows this as the name of an owner or of a repository. It is also the name of a folder in the
+/// cache, in which `--` separates the two.
+fn is_name(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=96).contains(&text.len())
+        && text.bytes().all(plain)
+        && !text.starts_with(['-', '.'])
+        && !text.ends_with(['-', '.'])
+        && !text.contains("--")
+        && !text.contains("..")
+        && !text.ends_with(".git")
+}
+
+/// Whether this can be a branch, a tag or a commit, and is a path inside `refs/` on every system.
+fn is_revision(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte);
+    let component = |part: &str| {
+        !part.is_empty() && part.bytes().all(plain) && !part.starts_with(['-', '.']) && !part.ends_with('.')
+    };
+    text.len() <= 200 && text.split('/').all(component) && !text.contains("..") && !text.ends_with(".lock")
+}
+
+/// Whether this is clearly a file that is not there, rather than a repository.
+fn is_file_name(text: &str) -> bool {
+    [".gguf", ".safetensors", ".bin", ".json", ".txt"].iter().any(|end| text.ends_with(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Option<(String, String)> {
+        ModelId::parse(text).unwrap().map(|id| (id.repo(), id.revision().to_owned()))
+    }
+
+    #[test]
+    fn ids_have_an_owner_a_name_and_maybe_a_revision() {
+        let repo = "EleutherAI/pythia-70m";
+        for (text, revision) in [
+            ("EleutherAI/pythia-70m", "main"),
+            ("EleutherAI/pythia-70m@step3000", "step3000"),
+            ("hf://EleutherAI/pythia-70m@refs/pr/1", "refs/pr/1"),
+            ("https://huggingface.co/EleutherAI/pythia-70m", "main"),
+            ("https://huggingface.co/EleutherAI/pythia-70m/", "main"),
+            ("https://huggingface.co/EleutherAI/pythia-70m/tree/step3000", "step3000"),
+        ] {
+            assert_eq!(parsed(text), Some((repo.to_owned(), revision.to_owned())), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_can_only_be_a_path_is_none() {
+        for text in [
+            "pythia-70m",
+            "pythia-70m@step3000",
+            "/models/pythia-70m",
+            "./pythia-70m",
+            "../pythia-70m",
+            "~/pythia-70m",
+            "a/b/c",
+            "models/",
+            "/pythia-70m",
+            "a/m.gguf",
+            "a/model.safetensors",
+            "a\\b",
+            "a/b c",
+            "a/..",
+            "a--b/c",
+            "",
+        ] {
+            assert_eq!(parsed(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_meant_as_an_id_and_is_none_is_refused() {
+        for text in [
+            "a/b@",
+            "a/b@../x",
+            "a/b@/etc",
+            "a/b@x//y",
+            "a/b@x y",
+            "a/b@-x",
+            "a/b@x.lock",
+            "hf://a",
+            "hf://a/b/c",
+            "hf://../b",
+            "https://huggingface.co/a",
+            "https://huggingface.co/a/b/blob/main/config.json",
+            "https://example.org/a/b",
+        ] {
+            let error = ModelId::parse(text).unwrap_err();
+            assert!(error.to_string().starts_with(&format!("{text:?}: ")), "{error}");
+            assert_eq!(error.kind(), crate::ErrorKind::Usage);
+        }
+    }
+
+    #[test]
+    fn a_model_without_its_owner_is_recognised() {
+        let suggestion = ModelId::suggestion("pythia-70m@step3000");
+        assert_eq!(suggestion.as_deref(), Some("EleutherAI/pythia-70m@step3000"));
+        assert_eq!(ModelId::suggestion("my-model"), None);
+        assert_eq!(ModelId::suggestion("models/pythia-70m"), None);
+    }
+
+    #[test]
+    fn revisions_make_different_file_names() {
+        let stem = |text: &str| ModelId::parse(text).unwrap().unwrap().file_stem();
+        assert_eq!(stem("a/b"), "b");
+        assert_eq!(stem("a/b@main"), "b");
+        assert_eq!(stem("a/b@refs/pr/1"), "b-refs-pr-1");
+        assert_eq!(stem("a/b@0123456789abcdef0123456789abcdef01234567"), "b-01234567");
+    }
+
+    #[test]
+    fn old_names_and_missing_steps_belong_to_the_suite() {
+        let id = |text: &str| ModelId::parse(text).unwrap().unwrap();
+        let mut old = id("EleutherAI/pythia-125m@step1000");
+        let note = old.rename().unwrap();
+        assert!(note.contains("renamed to pythia-160m in January 2023"), "{note}");
+        assert_eq!(old.to_string(), "EleutherAI/pythia-160m@step1000");
+        assert_eq!(id("someone/pythia-125m").rename(), None);
+        let error = id("EleutherAI/pythia-70m@step3001").check_step().unwrap_err().to_string();
+        assert!(error.contains("step3000 and step4000"), "{error}");
+        id("someone/pythia-70m@step3001").check_step().unwrap();
+    }
+}

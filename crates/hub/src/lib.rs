@@ -1,0 +1,47 @@
+//! Checkpoints from the Hugging Face Hub: found in its cache, or downloaded into it.
+//!
+//! 1. [`ModelId`] is what a user types: `EleutherAI/pythia-70m@step3000`.
+//! 2. [`Settings`] are what the environment says: where the cache is, which server, which token, whether to stay
+//!    offline. The names of the variables are those of the Python library `huggingface_hub`.
+//! 3. [`fetch()`] asks the server which commit the revision stands for, looks whether the cache has it, downloads what
+//!    it lacks, and returns the folder.
+//!
+//! The cache is shared with every other program that uses the Hub, so its layout is theirs (`cache`). What is
+//! downloaded is the config, the tokenizer, the model card and one set of weights (`select`), a file per thread,
+//! each resumed where an earlier run stopped and checked against its SHA-256 (`download`).
+//!
+//! ```no_run
+//! use pythia_hub::{ModelId, Settings, Silent, fetch};
+//! use std::sync::{Arc, atomic::AtomicBool};
+//!
+//! let id = ModelId::parse("EleutherAI/pythia-70m@step3000")?.expect("an id");
+//! let settings = Settings::from_env(|name| std::env::var_os(name))?;
+//! let snapshot = fetch(&settings, &id, &AtomicBool::new(false), Arc::new(Silent))?;
+//! println!("{}", snapshot.path.display());
+//! # Ok::<(), pythia_hub::Error>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod api;
+mod blob;
+mod cache;
+mod client;
+mod download;
+mod error;
+mod fetch;
+mod id;
+mod lock;
+mod progress;
+mod retry;
+mod select;
+mod settings;
+mod space;
+mod suite;
+mod url;
+
+pub use error::{Error, ErrorKind};
+pub use fetch::{Snapshot, fetch};
+pub use id::ModelId;
+pub use progress::{Progress, Silent};
+pub use settings::{Settings, Token};

@@ -1,0 +1,96 @@
+//! Locks that keep two programs from downloading one file at the same time.
+//!
+//! They are in the place and of the kind that `huggingface_hub` uses: `flock` on
+//! `.locks/models--OWNER--NAME/ETAG.lock`. Nothing depends on them but the cost of a second download: content is
+//! checked before it gets its name.
+
+use crate::Error;
+use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+const POLL: Duration = Duration::from_millis(50);
+
+/// Held until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    /// `None` on a file system that has no locks.
+    _file: Option<File>,
+}
+
+impl Lock {
+    /// Waits for the lock at `path`; `waiting` is called after each try that failed, and stops the wait by an error.
+    pub(crate) fn acquire(path: &Path, mut waiting: impl FnMut() -> Result<(), Error>) -> Result<Self, Error> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        }
+        loop {
+            match Self::try_acquire(path)? {
+                Some(lock) => return Ok(lock),
+                None => waiting()?,
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// The lock at `path`, or `None` if another holds it.
+    pub(crate) fn try_acquire(path: &Path) -> Result<Option<Self>, Error> {
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false);
+        // As Python's are: a cache may belong to a group.
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o664);
+        let file = options.open(path).map_err(Error::io(path))?;
+        match file.try_lock() {
+            // Another program may have removed the file between the two calls; the lock would then be nobody else's.
+            Ok(()) => Ok(is_at(&file, path).then_some(Self { _file: Some(file) })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => Ok(Some(Self { _file: None })),
+            Err(TryLockError::Error(error)) => Err(Error::io(path)(error)),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
+        _ => false,
+    }
+}
+
+#[cfg(not(unix))]
+fn is_at(_file: &File, _path: &Path) -> bool {
+    // An open file cannot be removed there.
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_holds_it_and_the_other_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b.lock");
+        let mut first = Some(Lock::acquire(&path, || panic!("nobody holds it")).unwrap());
+        assert!(Lock::try_acquire(&path).unwrap().is_none());
+        let mut tries = 0;
+        let waiting = || {
+            tries += 1;
+            if tries == 2 {
+                first = None;
+            }
+            Ok(())
+        };
+        Lock::acquire(&path, waiting).unwrap();
+        assert_eq!(tries, 2);
+        let held = Lock::acquire(&path, || Ok(())).unwrap();
+        let error = Lock::acquire(&path, || Err(Error::Cancelled)).unwrap_err();
+        assert!(matches!(error, Error::Cancelled));
+        drop(held);
+    }
+}

@@ -1,0 +1,70 @@
+//! Plays the Hugging Face Hub on this machine, to try what downloads do when they are slow, cut off or killed:
+//!
+//! ```text
+//! cargo run --example fakehub -- DIR --repo EleutherAI/pythia-70m --rate 2000000 &
+//! HF_ENDPOINT=http://127.0.0.1:8731 HF_HUB_CACHE=/tmp/cache pythia-quant convert EleutherAI/pythia-70m -t Q8_0
+//! ```
+//!
+//! It prints its address when it is ready, and runs until it is ended. DIR holds the files of the checkpoint; they are
+//! read into memory. Whatever the program is killed at, two things must hold of the cache: every file in `blobs/` whose
+//! name is only a digest has that digest, and every link in `snapshots/` leads to a file. A run that is not killed
+//! then goes on where the last one stopped.
+
+#![allow(dead_code, reason = "the tests use the rest of the server")]
+
+#[path = "../tests/hub/server.rs"]
+mod server;
+
+use clap::Parser;
+use server::{FakeHub, Fault, Files, Repo};
+use std::error::Error;
+use std::io::Write;
+use std::path::PathBuf;
+use std::{fs, io, thread};
+
+/// Plays the Hugging Face Hub with one repository
+#[derive(Debug, Parser)]
+#[command(name = "fakehub")]
+struct Args {
+    /// The files of the repository
+    dir: PathBuf,
+    /// What the repository is called
+    #[arg(long, default_value = "EleutherAI/pythia-70m")]
+    repo: String,
+    /// A branch beside main with the same files; may be repeated
+    #[arg(long)]
+    branch: Vec<String>,
+    /// Port to listen on; 0 takes a free one
+    #[arg(long, default_value_t = 8731)]
+    port: u16,
+    /// Bytes per second that a connection sends
+    #[arg(long)]
+    rate: Option<usize>,
+    /// End every connection that sends weights after so many bytes
+    #[arg(long, value_name = "BYTES")]
+    drop_after: Option<usize>,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args = Args::parse();
+    let mut files = Files::new();
+    for entry in fs::read_dir(&args.dir)? {
+        let entry = entry?;
+        if entry.path().is_file() {
+            files.insert(entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path())?.into());
+        }
+    }
+    let mut repo = Repo::new(&args.repo, files.clone());
+    repo.branches.extend(args.branch.into_iter().map(|branch| (branch, files.clone())));
+    let hub = FakeHub::start_at(vec![repo], args.port)?;
+    if let Some(rate) = args.rate {
+        hub.set_rate(rate);
+    }
+    if let Some(n) = args.drop_after {
+        hub.fault("/blob/", usize::MAX, Fault::Drop(n));
+    }
+    writeln!(io::stdout(), "{}", hub.endpoint())?;
+    loop {
+        thread::park();
+    }
+}

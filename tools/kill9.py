@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Kills our programs at random points and checks that nothing is lost.
 
-    cargo build --release && tools/kill9.py --points 50
+    cargo build --release && cargo build --release --example fakehub && tools/kill9.py --points 50
 
 Each mode runs one command again and again and ends it with SIGKILL after a random time: two points of three anywhere in
 the time that the command takes, the third in its last tenth, where files get their names. After every kill
 
 - each output is absent, what it was before (modes with --force over older files), or what a whole run writes;
 - the sources have the bytes they had;
+- after a download, what the cache holds under a final name is right and what refs/ names is all there;
 
 and every few points, and after the last, one run that is left alone must succeed, give the right bytes and leave no
 temporary file. Files are compared by SHA-256.
@@ -22,6 +23,7 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import os
 import random
 import shutil
 import signal
@@ -31,12 +33,17 @@ import tempfile
 import time
 from pathlib import Path
 
+import checkpoints
+import kill9_hub
+
 ROOT = Path(__file__).resolve().parent.parent
 CHECKPOINT = ROOT / "tests/data/pythia-docs-6m"
 TEXT = CHECKPOINT / "heldout.txt"
 # Long enough to be killed at, and every kind of encoder.
 TYPES = ["F32", "Q8_0", "Q6_K", "Q4_K_M", "Q2_K", "IQ4_XS", "Q4_0"]
 LAST_TENTH = 0.9
+# Bytes per second of a connection, so that a download takes longer than the conversion after it.
+RATE = 8_000_000
 CLEAN_EVERY = 10
 
 
@@ -57,6 +64,10 @@ class Trial:
     together: list = dataclasses.field(default_factory=list)
     # Files and folders, absolute, that must not change.
     sources: list = dataclasses.field(default_factory=lambda: [CHECKPOINT])
+    # Variables of the runs, None for those of this process.
+    env: dict = None
+    # What is wrong with the rest of the folder, as lines; the argument says whether the run was left alone.
+    inspect: object = lambda is_whole: []
 
 
 def sha256(data):
@@ -85,8 +96,8 @@ def temporaries(folder):
     return sorted(str(p.relative_to(folder)) for p in folder.rglob(".*.pythia-*"))
 
 
-def run_ok(command, folder):
-    done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+def run_ok(command, folder, env=None):
+    done = subprocess.run(command, cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"kill9: {' '.join(command)}: exit code {done.returncode}: {done.stderr.strip()}")
     return done.stderr
@@ -122,6 +133,14 @@ def convert_over_older(quant, folder):
     outputs = [f"out/pythia-docs-6m-{level}.gguf" for level in TYPES]
     command = [quant, "convert", str(CHECKPOINT), "-t", ",".join(TYPES), "-o", "out", "--sha256", "--force"]
     return Trial(command, outputs, before, always=True)
+
+
+def convert_bin(quant, folder):
+    """From what torch.save writes."""
+    source = folder / "keep/docs-6m"
+    checkpoints.write_bin(CHECKPOINT, source)
+    command = [quant, "convert", str(source), "-t", ",".join(TYPES), "-o", "out", "--sha256", "--force"]
+    return Trial(command, [f"out/docs-6m-{level}.gguf" for level in TYPES], clear(folder), sources=[source])
 
 
 def quantize(quant, folder):
@@ -203,9 +222,62 @@ def split_over_older(quant, folder):
     return Trial([*command, "-o", "out/"], outputs, before, together=[outputs])
 
 
+def sharded(folder, name):
+    """A checkpoint for the server: several files to be in the middle of."""
+    source = folder / "keep" / name
+    checkpoints.write_shards(CHECKPOINT, source, 6)
+    return source
+
+
+def download(quant, folder, older=None):
+    """From a server that takes its time. The cache is empty, or has what the branch was before."""
+    source = folder / "keep/server" if older else sharded(folder, "server")
+    server = kill9_hub.Server(fakehub(quant), source, RATE)
+    env = kill9_hub.environment(server.endpoint, folder / "cache")
+    contents = kill9_hub.Contents([path for path in (source, older) if path])
+    command = [quant, "convert", kill9_hub.REPO, "-t", "Q4_0,Q4_K_M", "-o", "out", "--force"]
+    repo, names = folder / kill9_hub.FOLDER, [path.name for path in source.iterdir()]
+
+    def before():
+        clear(folder)()
+        if older:
+            shutil.copytree(folder / "keep/cache", folder / "cache", symlinks=True)
+
+    before()
+    commits = [path.read_text() for path in repo.glob("refs/main")]
+    run_ok(command, folder, env)
+    new = (repo / "refs/main").read_text()
+    whole = {commit: names for commit in (*commits, new)}
+    outputs = sorted(str(path.relative_to(folder)) for path in folder.glob("out/*.gguf"))
+    outputs += [f"{kill9_hub.FOLDER}/refs/main", *(f"{kill9_hub.FOLDER}/snapshots/{new}/{name}" for name in names)]
+
+    def inspect(is_whole):
+        return contents.faults(repo, whole) + (kill9_hub.remains(repo) if is_whole else [])
+
+    return Trial(command, outputs, before, sources=[source], env=env, inspect=inspect)
+
+
+def download_newer(quant, folder):
+    """A branch that has moved on: one of six files of weights and the model card are others."""
+    older = sharded(folder, "older")
+    server = kill9_hub.Server(fakehub(quant), older, 1 << 30)
+    env = kill9_hub.environment(server.endpoint, folder / "keep/cache")
+    run_ok([quant, "convert", kill9_hub.REPO, "-t", "Q8_0", "-o", "keep/made/", "-q"], folder, env)
+    server.end()
+    newer = Path(shutil.copytree(older, folder / "keep/server"))
+    weights = sorted(newer.glob("*.safetensors"))[2]
+    data = bytearray(weights.read_bytes())
+    # The sign of a weight.
+    data[-1] ^= 0x80
+    weights.write_bytes(data)
+    (newer / "README.md").write_text("Another version.\n")
+    return download(quant, folder, older)
+
+
 MODES = {
     "convert": convert,
     "convert-force": convert_over_older,
+    "convert-bin": convert_bin,
     "quantize": quantize,
     "dequantize": dequantize,
     "dequantize-force": dequantize_over_older,
@@ -213,6 +285,8 @@ MODES = {
     "compare": compare,
     "split": split,
     "split-force": split_over_older,
+    "download": download,
+    "download-newer": download_newer,
 }
 
 
@@ -220,10 +294,18 @@ def options_of(quant, command):
     return subprocess.run([quant, command, "--help"], capture_output=True, text=True).stdout
 
 
+def fakehub(quant):
+    return str(Path(quant).parent / "examples/fakehub")
+
+
 def missing(mode, quant):
     """Why a mode cannot run here, if so."""
     if mode.startswith("split") and "--split-max-size" not in options_of(quant, "convert"):
         return "this build has no --split-max-size"
+    if mode.startswith("download") and "--offline" not in options_of(quant, "convert"):
+        return "this build has no feature hub"
+    if mode.startswith("download") and not os.access(fakehub(quant), os.X_OK):
+        return f"no {fakehub(quant)}: cargo build --release --example fakehub"
     return None
 
 
@@ -247,7 +329,7 @@ class Mode:
         for _ in range(3):
             self.trial.before()
             start = time.monotonic()
-            run_ok(self.trial.command, self.folder)
+            run_ok(self.trial.command, self.folder, self.trial.env)
             self.seconds = min(self.seconds, time.monotonic() - start)
         self.new = self.look()
         absent = [path for path, found in self.new.items() if found is None]
@@ -277,14 +359,15 @@ class Mode:
     def point(self):
         self.points += 1
         # A third of the points is a kill right after another one: over what that left.
-        if self.points % 3 != 0:
+        is_fresh = self.points % 3 != 0
+        if is_fresh:
             self.trial.before()
         low = LAST_TENTH if self.random.random() < 1 / 3 else 0.0
         delay = self.seconds * self.random.uniform(low, 1.05)
         start = time.monotonic()
         process = subprocess.Popen(
             self.trial.command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, env=self.trial.env,
         )
         try:
             process.wait(timeout=delay)
@@ -293,7 +376,9 @@ class Mode:
         code = process.wait()
         if code == 0:
             self.finished += 1
-            self.seconds = min(self.seconds, time.monotonic() - start)
+            # A run over remains has less to do.
+            if is_fresh:
+                self.seconds = min(self.seconds, time.monotonic() - start)
         elif code != -signal.SIGKILL:
             self.fault(f"exit code {code}")
         self.check()
@@ -318,6 +403,8 @@ class Mode:
             else:
                 self.counts["torn"] += 1
                 self.fault(f"{path} is torn")
+        for text in self.trial.inspect(False):
+            self.fault(text)
         for sidecar in self.folder.glob("**/*.sha256"):
             self.check_sidecar(sidecar)
         if digest_of(self.trial.sources) != self.sources:
@@ -332,9 +419,11 @@ class Mode:
     def clean_run(self):
         """What a run that nobody kills makes of what is there."""
         left = temporaries(self.folder)
-        told = run_ok(self.trial.command, self.folder)
+        told = run_ok(self.trial.command, self.folder, self.trial.env)
         if temporaries(self.folder):
             self.fault(f"left after a whole run: {temporaries(self.folder)}")
+        for text in self.trial.inspect(True):
+            self.fault(f"after a whole run: {text}")
         if left and "removed" not in told:
             self.fault(f"removed without a word: {left}")
         if self.look() != self.new:

@@ -7,7 +7,6 @@ import atexit
 import hashlib
 import os
 import subprocess
-from pathlib import Path
 
 REPO = "pythia/docs-6m"
 FOLDER = "cache/models--pythia--docs-6m"
@@ -85,5 +84,5 @@ class Contents:
 
 def remains(repo):
     """What no whole run leaves: unfinished downloads, files without their names."""
-    found = [*repo.glob("blobs/*.incomplete"), *repo.glob("refs/.*"), *repo.glob("snapshots/*/.*")]
-    return sorted(str(Path(path).relative_to(repo)) for path in found)
+    found = [path for begin in ("blobs/*.incomplete", ".pythia-*") for path in repo.glob(begin)]
+    return sorted(str(path.relative_to(repo)) for path in found)

@@ -12,13 +12,14 @@
 //! ```
 //!
 //! Here a blob also has `blobs/ETAG.SIZE.ORIGIN.incomplete` while it is downloaded: it says all that resuming needs.
-//! Every file and link gets its final name by one operation when it is complete, so a program that is killed leaves
-//! nothing wrong.
+//! Whatever else has no name yet is `.pythia-*` in the repository's folder. Every file and link gets its final name by
+//! one operation when it is complete, so a program that is killed leaves nothing wrong.
 
 use crate::Error;
 use crate::api::RemoteFile;
 use crate::blob::BlobId;
 use crate::id::{ModelId, is_commit};
+use crate::lock::Lock;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use sha2::{Digest, Sha256};
@@ -31,6 +32,9 @@ use std::path::{Path, PathBuf};
 const TREE_LIMIT_BYTES: u64 = 64 << 20;
 
 const INCOMPLETE: &str = ".incomplete";
+
+/// Begins the names of what has no name yet.
+const BESIDE: &str = ".pythia-";
 
 /// As huggingface_hub writes it, but for the name of the program (bford.info/cachedir).
 const CACHEDIR_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
@@ -100,13 +104,30 @@ impl RepoCache {
         let path = self.reference(revision);
         let folder = path.parent().unwrap_or(&self.folder);
         fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        let _lock = self.lock_beside()?;
         let write = || {
-            let mut file = tempfile::Builder::new().prefix(".ref").tempfile_in(folder)?;
+            let mut file = tempfile::Builder::new().prefix(BESIDE).tempfile_in(&self.folder)?;
             file.write_all(commit.as_bytes())?;
             make_readable(file.as_file())?;
             file.persist(&path).map_err(io::Error::from).map(drop)
         };
         write().map_err(Error::io(&path))
+    }
+
+    /// Lets one program at a time make what gets its name by being renamed, and removes what killed ones have left.
+    ///
+    /// All of that is beside `refs` and `snapshots`: within, `huggingface_hub` would take it for a part of the cache
+    /// and call the whole repository corrupted.
+    fn lock_beside(&self) -> Result<Lock, Error> {
+        let path = self.root.join(".locks").join(&self.name).join("beside.lock");
+        let lock = Lock::acquire(&path, || Ok(()))?;
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            if entry.file_name().as_encoded_bytes().starts_with(BESIDE.as_bytes()) {
+                let path = entry.path();
+                let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+            }
+        }
+        Ok(lock)
     }
 
     fn reference(&self, revision: &str) -> PathBuf {
@@ -170,9 +191,10 @@ impl RepoCache {
         if symlink(&target, &path).is_ok() {
             return Ok(());
         }
+        let _lock = self.lock_beside()?;
         let link = || {
-            // Made beside and renamed: what had the name before is replaced at once.
-            let beside = tempfile::Builder::new().prefix(".link").tempdir_in(&folder)?;
+            // Made elsewhere and renamed: what had the name before is replaced at once.
+            let beside = tempfile::Builder::new().prefix(BESIDE).tempdir_in(&self.folder)?;
             let made = beside.path().join(name);
             if symlink(&target, &made).is_err() {
                 fs::copy(self.blob(blob), &made)?;
@@ -207,7 +229,7 @@ impl RepoCache {
                 continue;
             }
             // Another program may be at it.
-            if let Ok(Some(_lock)) = crate::lock::Lock::try_acquire(&self.lock(&blob)) {
+            if let Ok(Some(_lock)) = Lock::try_acquire(&self.lock(&blob)) {
                 let _ = fs::remove_file(self.folder.join("blobs").join(name));
             }
         }
@@ -295,6 +317,13 @@ mod tests {
         let path = dir.path().join("models--a--b/refs/refs/pr/1");
         assert_eq!(fs::read_to_string(&path).unwrap(), COMMIT);
         assert_eq!(cache.commit("refs/pr/1").as_deref(), Some(COMMIT));
+        // What a killed run left is removed, and nothing stays beside the reference.
+        let folder = dir.path().join("models--a--b");
+        fs::write(folder.join(".pythia-file"), "").unwrap();
+        fs::create_dir_all(folder.join(".pythia-folder/within")).unwrap();
+        cache.set_commit("refs/pr/1", &COMMIT.replace('0', "f")).unwrap();
+        let names = |path: &Path| fs::read_dir(path).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>();
+        assert_eq!((names(&folder), names(path.parent().unwrap())), (vec!["refs".into()], vec!["1".into()]));
         fs::write(&path, "../../../etc").unwrap();
         assert_eq!(cache.commit("refs/pr/1"), None);
     }
@@ -341,7 +370,7 @@ mod tests {
         cache.remove_outdated(&new, "step1");
         cache.remove_outdated(&old, "main");
         assert!(path.exists(), "another revision's, and its own");
-        let held = crate::lock::Lock::try_acquire(&cache.lock(&old.blob)).unwrap();
+        let held = Lock::try_acquire(&cache.lock(&old.blob)).unwrap();
         cache.remove_outdated(&new, "main");
         assert!(path.exists(), "another program is at it");
         drop(held);

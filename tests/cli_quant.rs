@@ -185,6 +185,13 @@ fn sidecars_hold_the_digests_of_the_file() {
         serde_json::from_slice(&fs::read(common::data("goldens/llama_cpp_sha256.json")).unwrap()).unwrap();
     let golden = goldens["tensors"]["blk.2.attn_qkv.weight"]["sha256"]["Q4_0"].as_str().unwrap();
     assert!(sidecar.contains(&format!("# {golden}  blk.2.attn_qkv.weight\n")), "{sidecar}");
+    // They go with the file they are of.
+    convert(dir.path(), &checkpoint(), &["-t", "Q8_0", "-o", "x.gguf", "--force", "-q"]).ok();
+    assert_eq!(names(dir.path()), ["x.gguf"]);
+    // What only has the name stays.
+    fs::write(dir.path().join("x.gguf.sha256"), "notes of mine").unwrap();
+    convert(dir.path(), &checkpoint(), &["-t", "Q8_0", "-o", "x.gguf", "--force", "-q"]).ok();
+    assert_eq!(names(dir.path()), ["x.gguf", "x.gguf.sha256"]);
 }
 
 #[test]

@@ -260,6 +260,9 @@ fn no_shard_is_replaced_by_accident() {
     let matrix =
         ["imatrix", first].into_iter().chain(["-f", text.to_str().unwrap()]).chain(matrix[2..].iter().copied());
     quant(dir.path(), matrix).fails(PROGRAM, 2, &["the output would replace the input"]);
+    let likelihoods = ["--nll-out", "F16-split-00002-of-00004.gguf", "--force"];
+    let likelihoods = ["perplexity", first, "-f", text.to_str().unwrap()].into_iter().chain(likelihoods);
+    run_model(dir.path(), likelihoods).fails("pythia-run", 2, &["the output would replace the input"]);
     // Onto one shard of another model.
     fs::write(dir.path().join("other-00003-of-00004.gguf"), "theirs").unwrap();
     quantize("other.gguf", &again).fails(PROGRAM, 2, &["other-00003-of-00004.gguf: already exists (--force"]);

@@ -179,6 +179,7 @@ pub(crate) const CASES: &[Case] = &[
     case("P28", "legacy keys that are no list", |at| legacy_keys(at, b"}."), "keys are a dict, wanted a list"),
     case("P29", "a magic number that is wrong", |at| legacy_bytes(at, |file| file[5] ^= 1), "not with PyTorch's magic number"),
     case("P29", "a plain pickle", |at| raw(at, b"\x80\x02}.".to_vec()), "not with PyTorch's magic number"),
+    case("P28", "two dicts that could be the state dict", |at| pickle(at, b"\x80\x02}(X\x05\0\0\0model}X\x0a\0\0\0state_dict}u."), "are both dicts"),
     case("P29", "protocol 1002", |at| legacy_bytes(at, |file| flip(file, b"J\xe9\x03\0\0.", b"J\xea\x03\0\0.")), "protocol 1002, wanted 1001"),
     case("P29", "a protocol that is a string", |at| legacy_bytes(at, |file| flip(file, b"J\xe9\x03\0\0.", b"X\x01\0\0\0a.")), "protocol is"),
     case("P29", "a legacy file cut in its pickle", |at| legacy_bytes(at, |file| file.truncate(200)), "truncated?"),

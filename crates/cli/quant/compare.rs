@@ -98,8 +98,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let inputs: Vec<PathBuf> = [&args.text, &args.source].into_iter().chain(&args.files).cloned().collect();
     Report::check_targets(&args.output, &inputs, args.force)?;
     let text = input::text(&args.text)?;
+    // Before the report's folder is made, which could be taken for a checkpoint called by an id of the Hub.
+    let located = args.source_options.locate(&args.source, false)?;
     let files = report::Files::create(&args.output)?;
-    let Prepared { source, contestants } = prepare(args, protocol, &text)?;
+    let Prepared { source, contestants } = prepare(args, located, protocol, &text)?;
     let options = options(args);
     // Speed first: what an evaluation leaves on the heap would count as every level's memory.
     let speeds = speed::measure(&contestants, &options)?;
@@ -130,8 +132,8 @@ fn open(contestant: &Contestant, options: &Options) -> Result<Model, Failure> {
 }
 
 /// Checks the whole request, then converts what is missing.
-fn prepare(args: &Args, protocol: Protocol, text: &str) -> Result<Prepared, Failure> {
-    let Located { path, stem: named } = args.source_options.locate(&args.source, false)?;
+fn prepare(args: &Args, located: Located, protocol: Protocol, text: &str) -> Result<Prepared, Failure> {
+    let Located { path, stem: named } = located;
     if input::is_gguf(&path)? {
         if !args.types.is_empty() || args.base.is_some() {
             let source = path.display();

@@ -115,7 +115,6 @@ fn random_seed() -> u64 {
 const BATCH_TOKENS: usize = 512;
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let interrupted = exit::catch_interrupts();
     let options = GenerateOptions {
         max_new_tokens: usize::try_from(args.n_predict).ok(),
         stop: args.stop.clone(),
@@ -125,6 +124,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let (model, tokenizer) = args.model.open()?;
     let locate = |e| exit::locate(e, args.model.path(), &args.text);
     let text = args.text.read_line_end_stripped()?;
+    // Not before: Ctrl-C ends the wait for a prompt by itself.
+    let interrupted = exit::catch_interrupts();
     let prompt = prompt(&tokenizer, tokenizer.encode(&text).map_err(locate)?)?;
     let n_ctx = n_ctx(args, &model, prompt.len(), &options)?;
     let shape = ContextShape { n_seq: 1, n_ctx, n_batch: prompt.len().clamp(1, BATCH_TOKENS) };

@@ -56,12 +56,14 @@ enum ProtocolName {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let interrupted = exit::catch_interrupts();
-    let nll_file = args.nll_out.as_deref().map(|path| NllFile::create(path, args)).transpose()?;
     let (model, tokenizer) = args.model.open()?;
+    let text = args.text.read_line_end_stripped()?;
+    // Not before: Ctrl-C ends the wait for a text by itself.
+    let interrupted = exit::catch_interrupts();
+    let nll_file = args.nll_out.as_deref().map(|path| NllFile::create(path, &model, args)).transpose()?;
     let protocol = protocol(args, &model)?;
     let locate = |e| exit::locate(e, args.model.path(), &args.text);
-    let tokens = tokenizer.encode(&args.text.read_line_end_stripped()?).map_err(locate)?;
+    let tokens = tokenizer.encode(&text).map_err(locate)?;
     let max_windows = args.chunks.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
     let request = Request { tokens: &tokens, tokenizer: &tokenizer, protocol, max_windows };
     let mut watch = Watch { tokens: &tokens, nll_file, bar: None, quiet: args.quiet, interrupted, failure: None };
@@ -171,9 +173,9 @@ struct NllFile {
 
 impl NllFile {
     /// Finds out before the work, not after, whether there can be such a file.
-    fn create(path: &Path, args: &Args) -> Result<Self, Failure> {
+    fn create(path: &Path, model: &Model, args: &Args) -> Result<Self, Failure> {
         let inputs: Vec<PathBuf> =
-            [Some(args.model.path()), args.text.path()].into_iter().flatten().map(Into::into).collect();
+            model.paths().iter().map(PathBuf::as_path).chain(args.text.path()).map(Into::into).collect();
         check_target(path, &inputs, args.force)?;
         let file = AtomicFile::create(path, 0)?;
         if !args.quiet {

@@ -60,7 +60,7 @@ pub fn dequantize(
         return Err(Error::Request(format!("a checkpoint cannot hold {}, wanted F32, F16 or BF16", settings.dtype)));
     }
     let inputs = file.paths();
-    recover_folder(target)?.iter().for_each(|leftover| options.progress.leftover(leftover));
+    recover_folder(target, settings.force)?.iter().for_each(|leftover| options.progress.leftover(leftover));
     check_folder(target, &inputs, settings.force)?;
 
     let folder = AtomicFolder::create(target)?;

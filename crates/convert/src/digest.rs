@@ -90,6 +90,17 @@ pub(crate) fn sidecar(path: &Path) -> PathBuf {
     name.into()
 }
 
+/// Removes the sidecar of a file that is about to be replaced: its digests are the old file's. What only has the name of a
+/// sidecar and holds no digest stays.
+pub(crate) fn remove_sidecar(path: &Path) -> Result<(), Error> {
+    match Sidecar::read(path) {
+        Ok(Some(Sidecar { path, whole: Some(_), .. })) => {
+            std::fs::remove_file(&path).map_err(Error::io(&path, "replace"))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Digests {
     /// The sidecar of `path`, still without its name: what `sha256sum -c` reads, with the tensors' digests as comments.
     pub(crate) fn sidecar_of(&self, path: &Path) -> Result<AtomicFile, Error> {

@@ -44,7 +44,7 @@ impl GgufFile {
     /// Opens `path` and reads its header; those of the other files too, if it is the first of a split model.
     ///
     /// # Errors
-    /// If a file cannot be read or is no GGUF file, or the files are not all those of one model.
+    /// If a file cannot be read or is no GGUF file, or the files do not fit each other.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let (gguf, files) = pythia_gguf::open(path)?;
         let part = |file: pythia_gguf::ModelFile| {

@@ -82,17 +82,6 @@ impl AtomicFile {
         &self.target
     }
 
-    /// Removes the target that this file will replace, if there is one.
-    ///
-    /// # Errors
-    /// If the system refuses.
-    pub(crate) fn remove_target(&self) -> Result<(), Error> {
-        match std::fs::remove_file(&self.target) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&self.shown, "replace")(e)),
-            _ => Ok(()),
-        }
-    }
-
     /// Makes the file durable and gives it its name. Without `force` a target that exists by now stays as it is.
     ///
     /// # Errors

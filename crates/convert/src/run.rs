@@ -172,9 +172,9 @@ impl Complete {
             std::fs::remove_file(first).map_err(Error::io(first, "replace"))?;
         }
         for CompleteFile { file, sidecar } in self.files.into_iter().rev() {
-            if let Some(sidecar) = sidecar.as_ref().filter(|_| force) {
+            if force {
                 // No moment at which the digests are those of another file.
-                sidecar.remove_target()?;
+                digest::remove_sidecar(file.target())?;
             }
             file.commit(force)?;
             if let Some(sidecar) = sidecar {

@@ -28,7 +28,7 @@ impl Model {
     ///
     /// # Errors
     /// If it cannot be read, is malformed, or does not hold exactly the tensors that its metadata asks for; if it is one
-    /// part of a split model and not the first, or another part is missing or of another model.
+    /// part of a split model and not the first, or another part is missing or does not fit.
     pub fn open(path: &Path, options: &Options) -> Result<Self, Error> {
         let (gguf, files) = pythia_gguf::open(path)?;
         let parse = |source| Error::Gguf { path: path.to_owned(), source };

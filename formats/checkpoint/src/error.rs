@@ -107,8 +107,8 @@ impl fmt::Display for Error {
             Self::Io { source, .. } => write!(f, "{source}"),
             Self::Layout { reason, .. } => f.write_str(reason),
             Self::Container { offset, reason, .. } => write!(f, "byte {offset}: {reason}"),
-            // Names come from the file: Debug keeps control characters and newlines out of the terminal.
-            Self::Tensor { name, reason, .. } => write!(f, "tensor {name:?}: {reason}"),
+            // Names come from the file, which may hold anything in any length.
+            Self::Tensor { name, reason, .. } => write!(f, "tensor {}: {reason}", excerpt(name)),
             Self::Json { key, reason, .. } if key.is_empty() => f.write_str(reason),
             Self::Json { key, reason, .. } => write!(f, "{key}: {reason}"),
             Self::Mismatch { problems, .. } => {

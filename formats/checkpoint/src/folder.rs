@@ -63,6 +63,9 @@ impl Folder {
             }
             // `parent` of a bare file name is the empty path, which joins to the right thing.
             let folder = path.parent().unwrap_or(Path::new(""));
+            if is_shard(path) {
+                return Err(Error::layout(path, "one of several files of a checkpoint: wanted the folder they are in"));
+            }
             return Ok(Self::with_weights(folder, vec![path.to_owned()], None));
         }
         for format in &FORMATS {
@@ -123,6 +126,15 @@ impl Index {
             None => Err(Error::tensor(path, tensor, format!("not in the index {}", self.path.display()))),
         }
     }
+}
+
+/// Whether the file is called as one of several: `model-00001-of-00003.safetensors`.
+fn is_shard(path: &Path) -> bool {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let number = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
+    stem.rsplit_once("-of-").is_some_and(|(start, count)| {
+        number(count) && count != "00001" && start.rsplit_once('-').is_some_and(|(_, no)| number(no))
+    })
 }
 
 /// Whether a shard's name stays in its folder on every system and is a weight file's.
@@ -200,6 +212,10 @@ mod tests {
         }
         let message = Folder::find(&dir.path().join("pytorch_model.bin.index.json")).unwrap_err().to_string();
         assert!(message.ends_with("wanted a checkpoint folder or a .safetensors or .bin file"), "{message}");
+        let shard = dir.path().join("model-00002-of-00003.safetensors");
+        fs::write(&shard, b"").unwrap();
+        let message = Folder::find(&shard).unwrap_err().to_string();
+        assert!(message.ends_with("one of several files of a checkpoint: wanted the folder they are in"), "{message}");
         assert!(Folder::find(&dir.path().join("absent")).unwrap_err().is_io());
     }
 }

@@ -43,7 +43,7 @@ pub enum OpenError {
 /// named like it. Tensors say which of the files they are in.
 ///
 /// # Errors
-/// If a file cannot be read or is no GGUF file, or the files are not all those of one model.
+/// If a file cannot be read or is no GGUF file, or the files do not fit each other.
 pub fn open(path: &Path) -> Result<(Gguf, Vec<ModelFile>), OpenError> {
     let malformed = |path: &Path| {
         let path = path.to_owned();

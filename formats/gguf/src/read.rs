@@ -284,7 +284,7 @@ fn place(tensors: &mut [TensorInfo], data_offset: u64, alignment: u64, file_byte
         let end = data_offset.checked_add(t.offset).and_then(|start| start.checked_add(t.n_bytes));
         let Some(end) = end.filter(|&end| end <= file_bytes) else {
             let found = format!("{} bytes of data from byte {}", t.n_bytes, data_offset.saturating_add(t.offset));
-            let wanted = format!("no more than the file has, {file_bytes} bytes in all");
+            let wanted = format!("no more than the file has, {file_bytes} bytes in all: truncated?");
             return Err(Error::tensor(&t.name, found, wanted));
         };
         t.offset += data_offset;

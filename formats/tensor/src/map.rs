@@ -16,8 +16,9 @@ use std::path::Path;
 /// portable program can prevent that. [`exit_on_fault`] makes it an error message. Files this project writes appear by rename and are never changed in place.
 #[derive(Debug)]
 pub struct FileMap {
-    map: memmap2::Mmap,
+    // Dropped first: once the pages are gone, another map may have their addresses.
     _named: Named,
+    map: memmap2::Mmap,
 }
 
 impl FileMap {

@@ -158,16 +158,18 @@ impl Retired {
 }
 
 /// Clears up after runs that were killed while they made or replaced the folder `target`: an old one that had made room
-/// gets its name back if nothing has come in its place, what was not completed is removed.
+/// gets its name back if nothing has come in its place, what was not completed is removed. An old one is only removed
+/// where `force` is to replace the target too: it may be the only copy of what it holds.
 ///
 /// # Errors
 /// If an old folder cannot get its name back. It then stays where it is, and the error says where.
-pub fn recover_folder(target: &Path) -> Result<Vec<Leftover>, Error> {
+pub fn recover_folder(target: &Path, force: bool) -> Result<Vec<Leftover>, Error> {
     let mut done = Vec::new();
     let replaced = Orphan::find(target, REPLACED, true);
     if target.symlink_metadata().is_ok() {
-        // They were to be replaced, and have been.
-        done.extend(replaced.into_iter().filter_map(Orphan::remove));
+        if force && check_folder(target, &[], force).is_ok() {
+            done.extend(replaced.into_iter().filter_map(Orphan::remove));
+        }
     } else if let Some(newest) = replaced.iter().max_by_key(|orphan| modified(&orphan.path)) {
         fs::rename(&newest.path, target).map_err(Error::io(&newest.path, "rename back what was replaced"))?;
         sync_folder(folder_of(target))?;
@@ -329,14 +331,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("out");
         let left = |name: &str| dir.path().join(format!(".out.pythia-{name}"));
-        assert_eq!(recover_folder(&target).unwrap(), []);
+        assert_eq!(recover_folder(&target, false).unwrap(), []);
         // Killed between the renames.
         put(&left("aaaaaa.old"), "old");
         put(&left("bbbbbb.tmp"), "new");
         let n_bytes = 5;
         let removed = |name: &str| Leftover::Removed { path: left(name), n_bytes };
         assert_eq!(
-            recover_folder(&target).unwrap(),
+            recover_folder(&target, false).unwrap(),
             [Leftover::PutBack { path: target.clone() }, removed("bbbbbb.tmp")]
         );
         assert_eq!(
@@ -345,11 +347,12 @@ mod tests {
         );
         // Killed after them.
         put(&left("cccccc.old"), "old");
-        assert_eq!(recover_folder(&target).unwrap(), [removed("cccccc.old")]);
+        assert_eq!(recover_folder(&target, false).unwrap(), []);
+        assert_eq!(recover_folder(&target, true).unwrap(), [removed("cccccc.old")]);
         // In use, and nothing that a run makes.
         let living = AtomicFolder::create(&target).unwrap();
         fs::create_dir_all(left("dddddd.tmp").join("photos")).unwrap();
-        assert_eq!(recover_folder(&target).unwrap(), []);
+        assert_eq!(recover_folder(&target, false).unwrap(), []);
         assert!(living.temp.path().is_dir() && left("dddddd.tmp").is_dir());
         drop(living);
         assert_eq!(names(dir.path()), [".out.pythia-dddddd.tmp", "out"]);

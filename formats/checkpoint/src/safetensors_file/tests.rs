@@ -45,7 +45,7 @@ fn damaged_containers_are_refused() {
         (vec![1; 7], "byte 7: the file ends here"),
         (container("", 0), "byte 0: header length 0"),
         (((16u64 << 20) + 1).to_le_bytes().to_vec(), "byte 0: header length 16777217, at most"),
-        (50_000_000u64.to_le_bytes().to_vec(), "header length 50000000, but only 0 bytes follow"),
+        (5_000_000u64.to_le_bytes().to_vec(), "header length 5000000, but only 0 bytes follow"),
         (u64::MAX.to_le_bytes().to_vec(), "header length 18446744073709551615, at most"),
         (b"GGUF\x03\0\0\0 and more".to_vec(), "at most 16777216 are read: not a safetensors file?"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n".to_vec(), "a Git LFS pointer"),

@@ -15,7 +15,7 @@ pub(super) fn tensors<'a>(pickle: &'a Pickle<'_>) -> Result<Vec<(String, &'a Ten
     let Value::Dict(root) = pickle.root else {
         return Err(format!("the file holds {}, wanted a state dict", pickle.root.kind()));
     };
-    let dict = wrapped(pickle, root).unwrap_or(root);
+    let dict = wrapped(pickle, root)?.unwrap_or(root);
     let mut named = Vec::new();
     let mut seen = HashSet::new();
     for &(key, value) in &pickle.heap.dicts[dict].items {
@@ -39,14 +39,23 @@ pub(super) fn tensors<'a>(pickle: &'a Pickle<'_>) -> Result<Vec<(String, &'a Ten
     Ok(named.into_iter().map(|(name, tensor)| (plain(name), tensor)).collect())
 }
 
-/// The state dict within a dict of other things. Tensors beside it would be lost, so there must be none.
-fn wrapped(pickle: &Pickle<'_>, dict: usize) -> Option<usize> {
+/// The state dict within a dict of other things. Tensors beside it would be lost, so there must be none, and of two
+/// that could be meant neither is.
+fn wrapped(pickle: &Pickle<'_>, dict: usize) -> Result<Option<usize>, String> {
     let items = &pickle.heap.dicts[dict].items;
     if items.iter().any(|(_, value)| matches!(value, Value::Tensor(_))) {
-        return None;
+        return Ok(None);
     }
-    items.iter().find_map(|&(key, value)| match (key, value) {
-        (Value::Text(key), Value::Dict(inner)) if WRAPPERS.contains(&pickle.text(key)) => Some(inner),
+    let mut found = items.iter().filter_map(|&(key, value)| match (key, value) {
+        (Value::Text(key), Value::Dict(inner)) => {
+            WRAPPERS.contains(&pickle.text(key)).then(|| (pickle.text(key), inner))
+        }
         _ => None,
-    })
+    });
+    match (found.next(), found.next()) {
+        (Some((first, _)), Some((second, _))) => {
+            Err(format!("{first:?} and {second:?} are both dicts: which of them is the state dict?"))
+        }
+        (found, _) => Ok(found.map(|(_, inner)| inner)),
+    }
 }

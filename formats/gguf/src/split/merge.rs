@@ -56,7 +56,7 @@ impl Merge {
     /// Adds the next file.
     ///
     /// # Errors
-    /// If it is another part, or part of another model: numbers and counts, the architecture where it is stated, or a
+    /// If it is another part, or does not fit the others: numbers and counts, the architecture where it is stated, or a
     /// tensor that an earlier file has too.
     pub fn add(&mut self, mut part: Gguf) -> Result<(), Error> {
         let Some(first) = self.split else { return Err(Error::header("a second file", "a model in one file")) };

@@ -99,9 +99,13 @@ mod unix {
         // SAFETY: the system passes a valid siginfo to a handler installed with SA_SIGINFO; for SIGBUS it has an address.
         let address = unsafe { (*info).si_addr() } as usize;
         let Some(slot) = SLOTS.iter().find(|slot| holds(slot, address)) else {
-            // No page of ours. The default action meets the fault again on return.
-            // SAFETY: resets the action of one signal; no handler is installed.
-            unsafe { libc::signal(libc::SIGBUS, libc::SIG_DFL) };
+            // No page of ours, or no fault at all but a signal somebody sent: the default action is next.
+            // SAFETY: resets the action of one signal and raises it, which takes effect on return. No handler is
+            // installed.
+            unsafe {
+                libc::signal(libc::SIGBUS, libc::SIG_DFL);
+                libc::raise(libc::SIGBUS);
+            }
             return;
         };
         if REPORTING.swap(true, Ordering::Relaxed) {

@@ -1,5 +1,6 @@
 //! What every fuzz target does with its bytes: all that a command does with a file before the weights are used, and then
-//! it reads some of them. What a reader accepts has to hold what the reader promises.
+//! it reads some of them. What a reader accepts has to hold what the reader promises. Each says whether the whole way is
+//! open: a model that a conversion can be planned for, or as much as there is of that in its kind of file.
 //!
 //! The ordinary tests replay inputs through the same functions, so nothing here needs libFuzzer.
 
@@ -19,11 +20,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub const CUT: &[u8] = b"\xffCUT";
 
 /// A GGUF model in one file, or the files of a split one.
-pub fn gguf(bytes: &[u8]) {
+pub fn gguf(bytes: &[u8]) -> bool {
     let files = parts(bytes);
     let headers: Vec<_> = files.iter().filter_map(|file| ok(Gguf::parse(file))).collect();
     if headers.len() < files.len() {
-        return;
+        return false;
     }
     for (header, file) in headers.iter().zip(&files) {
         container(header, file);
@@ -38,36 +39,38 @@ pub fn gguf(bytes: &[u8]) {
         }
         merge.finish()
     };
-    let Some(merged) = ok(merged()) else { return };
-    if model(&merged) && n_files == 1 {
-        SCRATCH.with(|scratch| {
-            scratch.put("m.gguf", bytes);
-            let Some(source) = ok(GgufSource::open(&scratch.path("m.gguf"))) else {
-                panic!("a model whose parts are sound does not open")
-            };
-            planned(&source, true);
-        });
+    let Some(merged) = ok(merged()) else { return false };
+    let sound = model(&merged);
+    if !sound || n_files > 1 {
+        return sound;
     }
+    SCRATCH.with(|scratch| {
+        scratch.put("m.gguf", bytes);
+        let source = GgufSource::open(&scratch.path("m.gguf")).expect("a model whose parts are sound");
+        planned(&source, true)
+    })
 }
 
 /// Weights as safetensors beside a fixed config: a file, or an index and two shards.
-pub fn safetensors(bytes: &[u8]) {
+pub fn safetensors(bytes: &[u8]) -> bool {
     const NAMES: [&str; 4] = ["model.safetensors", "model.safetensors.index.json", "a.safetensors", "b.safetensors"];
-    let n_bytes = weights("safetensors", NAMES, bytes);
+    let (n_bytes, whole) = weights("safetensors", NAMES, bytes);
     // Safetensors do not overlap.
     assert!(n_bytes <= bytes.len() as u64, "{n_bytes} bytes of tensors");
+    whole
 }
 
 /// The same as PyTorch saves them.
-pub fn torch(bytes: &[u8]) {
+pub fn torch(bytes: &[u8]) -> bool {
     const NAMES: [&str; 4] = ["pytorch_model.bin", "pytorch_model.bin.index.json", "a.bin", "b.bin"];
-    let n_bytes = weights("torch", NAMES, bytes);
+    let (n_bytes, whole) = weights("torch", NAMES, bytes);
     // Two tensors may share a storage; more than that would be a bomb.
     assert!(n_bytes <= 2 * bytes.len() as u64, "{n_bytes} bytes of tensors");
+    whole
 }
 
 /// `config.json`, `tokenizer.json` and `tokenizer_config.json`, the last two not always there.
-pub fn config(bytes: &[u8]) {
+pub fn config(bytes: &[u8]) -> bool {
     let files = parts(bytes);
     SCRATCH.with(|scratch| {
         for (name, file) in ["config/config.json", "config/tokenizer.json", "config/tokenizer_config.json"]
@@ -80,31 +83,30 @@ pub fn config(bytes: &[u8]) {
             }
         }
         let folder = scratch.path("config");
-        let Some(config) = ok(Config::open(&folder.join("config.json"))) else { return };
+        let Some(config) = ok(Config::open(&folder.join("config.json"))) else { return false };
         if !embedding(scratch, "config/model.safetensors", config.n_vocab, config.n_embd) {
-            return;
+            return false;
         }
-        let Some(checkpoint) = ok(Checkpoint::open(&folder)) else { return };
+        let Some(checkpoint) = ok(Checkpoint::open(&folder)) else { return false };
         assert_eq!(checkpoint.config(), &config);
         if ok(Source::hparams(&checkpoint).check()).is_none() {
-            return;
+            return false;
         }
         let metadata = Source::metadata(&checkpoint, &Provenance::default());
         if let Some(layout) = ok(Layout::new(&metadata, Vec::new())) {
             let read = Gguf::parse(layout.header()).expect("what was written is read");
             assert_eq!(read.metadata, metadata);
         }
-        hyperparameters(&metadata);
-        if let Some(tokenizer) = checkpoint.tokenizer() {
-            assert_eq!(tokenizer.tokens.len(), config.n_vocab);
-            vocabulary(&metadata);
-        }
+        let sound = hyperparameters(&metadata).is_some();
+        let Some(tokenizer) = checkpoint.tokenizer() else { return sound };
+        assert_eq!(tokenizer.tokens.len(), config.n_vocab);
+        vocabulary(&metadata) && sound
     });
 }
 
 /// An importance matrix in either form.
-pub fn imatrix(bytes: &[u8]) {
-    let Some(imatrix) = ok(Imatrix::parse(bytes)) else { return };
+pub fn imatrix(bytes: &[u8]) -> bool {
+    let Some(imatrix) = ok(Imatrix::parse(bytes)) else { return false };
     assert!(!imatrix.entries.is_empty());
     for entry in &imatrix.entries {
         assert_eq!(entry.sums().len(), entry.counts().len() * entry.cols());
@@ -118,6 +120,7 @@ pub fn imatrix(bytes: &[u8]) {
     imatrix.warnings().iter().for_each(|line| one_line(line));
     let written = imatrix.to_gguf().expect("what was read can be written");
     assert_eq!(Imatrix::parse(&written).as_ref(), Ok(&imatrix));
+    true
 }
 
 /// The files of an input, at most four.
@@ -141,6 +144,7 @@ fn ok<T, E: Display>(result: Result<T, E>) -> Option<T> {
 fn one_line(message: &impl Display) {
     let line = message.to_string();
     assert!(!line.is_empty() && !line.chars().any(char::is_control), "{line:?}");
+    assert!(line.len() < 1 << 15, "a line of {} bytes", line.len());
 }
 
 /// A container that was accepted: its tensors lie where they may, some of their values decode, and what is written from
@@ -168,14 +172,14 @@ fn container(gguf: &Gguf, file: &[u8]) {
     assert_eq!(again.header(), layout.header());
 }
 
-/// Everything a program asks the header of a model for. Whether it is a model of this architecture.
+/// Everything a program asks the header of a model for. Whether it is a model of this architecture with a tokenizer.
 fn model(gguf: &Gguf) -> bool {
     let metadata = &gguf.metadata;
     if let Some(Some(id)) = ok(metadata.u32(keys::FILE_TYPE)) {
         assert!(FileType::from_id(id).is_none_or(|ty| ty.id() == id));
     }
-    vocabulary(metadata);
-    hyperparameters(metadata).is_some_and(|h| ok(gptneox::bind(&h, gguf)).is_some())
+    let tokenizes = vocabulary(metadata);
+    hyperparameters(metadata).is_some_and(|h| ok(gptneox::bind(&h, gguf)).is_some()) && tokenizes
 }
 
 fn hyperparameters(metadata: &Metadata) -> Option<Hparams> {
@@ -186,27 +190,30 @@ fn hyperparameters(metadata: &Metadata) -> Option<Hparams> {
     Some(hparams)
 }
 
-/// Tokenizes a text both ways that a file allows.
-fn vocabulary(metadata: &Metadata) {
+/// Tokenizes a text both ways that a file allows. Whether the one that counts can.
+fn vocabulary(metadata: &Metadata) -> bool {
     const TEXT: &str = "he said:\n\u{e9}\u{65}\u{301}\u{1f600} 12  ab<|endoftext|>\0";
-    let Some(vocab) = ok(Vocab::from_metadata(metadata)) else { return };
+    let Some(vocab) = ok(Vocab::from_metadata(metadata)) else { return false };
     let mut written = Metadata::new();
     vocab.to_metadata(&mut written);
     assert_eq!(Vocab::from_metadata(&written).as_ref(), Ok(&vocab));
-    for tokenizer in [Tokenizer::from_vocab(&vocab), Tokenizer::rebuilt(&vocab)] {
-        let Some(tokenizer) = ok(tokenizer) else { continue };
+    let tokenizes = |tokenizer: Result<Tokenizer, _>| {
+        let Some(tokenizer) = ok(tokenizer) else { return false };
         assert!(tokenizer.n_tokens() <= vocab.tokens.len());
         let ids = tokenizer.encode(TEXT).expect("any text has ids");
         assert!(ids.iter().all(|&id| (id as usize) < tokenizer.n_tokens()), "{ids:?}");
         tokenizer.decode(&ids, true);
-    }
+        true
+    };
+    tokenizes(Tokenizer::rebuilt(&vocab));
+    tokenizes(Tokenizer::from_vocab(&vocab))
 }
 
-/// Plans a conversion and reads every tensor as it would be read.
-fn planned(source: &dyn Source, allow_requantize: bool) {
+/// Plans a conversion and reads every tensor as it would be read. Whether there is a plan.
+fn planned(source: &dyn Source, allow_requantize: bool) -> bool {
     let files = [Level::Q8_0, Level::Q4_K_M].map(|level| (level, PathBuf::from(level.name()).with_extension("gguf")));
     let request = Request { files: files.into(), allow_requantize, ..Request::default() };
-    let Some(Plan { tensors, files, warnings, .. }) = ok(plan(source, &request)) else { return };
+    let Some(Plan { tensors, files, warnings, .. }) = ok(plan(source, &request)) else { return false };
     warnings.iter().for_each(|line| one_line(line));
     let mut bytes = Vec::new();
     for tensor in tensors {
@@ -220,14 +227,16 @@ fn planned(source: &dyn Source, allow_requantize: bool) {
         written.resize(shard.layout.total_bytes() as usize, 0);
         Gguf::parse(&written).expect("what was planned is read");
     }
+    true
 }
 
 /// What the weights of the two checkpoint targets are weights of.
 const CONFIG: &str = r#"{"model_type": "gpt_neox", "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2,
 "intermediate_size": 4, "vocab_size": 4, "max_position_embeddings": 4, "rotary_pct": 1.0, "tie_word_embeddings": true}"#;
 
-/// Opens one file, or an index and the two files it may name, as a checkpoint. Bytes of all tensors.
-fn weights(format: &str, [single, index, first, second]: [&str; 4], bytes: &[u8]) -> u64 {
+/// Opens one file, or an index and the two files it may name, as a checkpoint. Bytes of all tensors, and whether they
+/// are a model.
+fn weights(format: &str, [single, index, first, second]: [&str; 4], bytes: &[u8]) -> (u64, bool) {
     let files = parts(bytes);
     let (kind, names) = match files.len() {
         1 => ("one", &[single][..]),
@@ -243,11 +252,11 @@ fn weights(format: &str, [single, index, first, second]: [&str; 4], bytes: &[u8]
             }
         }
         let folder = scratch.path(&name(""));
-        ok(Checkpoint::open(&folder)).map_or(0, |checkpoint| tensors(&checkpoint))
+        ok(Checkpoint::open(&folder)).map_or((0, false), |checkpoint| tensors(&checkpoint))
     })
 }
 
-fn tensors(checkpoint: &Checkpoint) -> u64 {
+fn tensors(checkpoint: &Checkpoint) -> (u64, bool) {
     let (mut all, mut last, mut values) = (Vec::new(), Vec::new(), Vec::new());
     for tensor in checkpoint.tensors() {
         let n_rows = tensor.n_rows();
@@ -264,8 +273,7 @@ fn tensors(checkpoint: &Checkpoint) -> u64 {
         }
         assert!(checkpoint.read_rows(tensor, n_rows, 1, &mut last).is_err());
     }
-    planned(checkpoint, false);
-    checkpoint.tensors().map(|tensor| tensor.n_bytes()).sum()
+    (checkpoint.tensors().map(|tensor| tensor.n_bytes()).sum(), planned(checkpoint, false))
 }
 
 /// Writes weights without which no checkpoint opens: an embedding that takes no room. Not if it were too large to try.

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::dtype::Dtype;
-use crate::error::{Error, Shown};
+use crate::error::{Error, Shown, excerpt};
 use crate::folder::{Folder, Index};
 use crate::tokenizer::TokenizerFile;
 use crate::weights::{ListedTensor, View, WeightFile};
@@ -170,7 +170,7 @@ impl Checkpoint {
             }
         }
         let unexpected = self.tensors.iter().zip(used).filter(|(_, used)| !used);
-        problems.extend(unexpected.map(|(tensor, _)| format!("{:?} is not expected", tensor.name)));
+        problems.extend(unexpected.map(|(tensor, _)| format!("{} is not expected", excerpt(&tensor.name))));
         if problems.is_empty() { Ok(found) } else { Err(Error::Mismatch { path: self.path.clone(), problems }) }
     }
 

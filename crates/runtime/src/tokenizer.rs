@@ -155,7 +155,24 @@ fn pieces(inner: &tokenizers::Tokenizer, vocab: &Vocab, key: &'static str) -> Re
 }
 
 fn fault(key: &'static str, problem: String) -> Error {
-    Error::Tokenizer { key, problem }
+    Error::Tokenizer { key, problem: printable(&problem) }
+}
+
+/// A problem with control characters escaped: some messages quote the file as it is. A long one is cut.
+fn printable(problem: &str) -> String {
+    const SHOWN_CHARS: usize = 400;
+    let mut shown = String::new();
+    for c in problem.chars().take(SHOWN_CHARS) {
+        match c {
+            // Quotes and escapes are there to stay.
+            '"' | '\'' | '\\' => shown.push(c),
+            _ => shown.extend(c.escape_debug()),
+        }
+    }
+    if problem.chars().nth(SHOWN_CHARS).is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// Messages from elsewhere can have several lines; ours have one.
@@ -220,6 +237,15 @@ mod tests {
         let text = "caf\u{e9} e\u{301}   fn main() {\n        x<|endoftext|>y\u{a0}\t7's";
         assert_eq!(again.encode(text).unwrap(), BOTH[0].encode(text).unwrap());
         assert!(again.is_special(0) && again.n_tokens() == 4095);
+    }
+
+    #[test]
+    fn what_a_file_says_cannot_reach_the_terminal() {
+        let line = |vocab: &Vocab| Tokenizer::rebuilt(vocab).unwrap_err().to_string();
+        let message = line(&Vocab { pre: "\u{1b}[31m\u{7f}".to_owned(), ..vocab() });
+        assert!(message.contains(r"'\u{1b}[31m\u{7f}'"), "{message}");
+        let message = line(&Vocab { pre: "x".repeat(9999), ..vocab() });
+        assert!(message.chars().count() < 500, "{message}");
     }
 
     #[test]

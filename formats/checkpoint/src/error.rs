@@ -84,19 +84,19 @@ impl Error {
     }
 
     pub(crate) fn layout(path: &Path, reason: impl Into<String>) -> Self {
-        Self::Layout { path: path.to_owned(), reason: reason.into() }
+        Self::Layout { path: path.to_owned(), reason: printable(reason.into()) }
     }
 
     pub(crate) fn container(path: &Path, offset: u64, reason: impl Into<String>) -> Self {
-        Self::Container { path: path.to_owned(), offset, reason: reason.into() }
+        Self::Container { path: path.to_owned(), offset, reason: printable(reason.into()) }
     }
 
     pub(crate) fn tensor(path: &Path, name: &str, reason: impl Into<String>) -> Self {
-        Self::Tensor { path: path.to_owned(), name: name.to_owned(), reason: reason.into() }
+        Self::Tensor { path: path.to_owned(), name: name.to_owned(), reason: printable(reason.into()) }
     }
 
     pub(crate) fn json(path: &Path, key: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Json { path: path.to_owned(), key: key.into(), reason: reason.into() }
+        Self::Json { path: path.to_owned(), key: key.into(), reason: printable(reason.into()) }
     }
 }
 
@@ -142,6 +142,32 @@ pub(crate) fn excerpt(text: &str) -> String {
     format!("{shown:?}")
 }
 
+/// A reason with control characters escaped and, if it is long, without its middle: `serde_json` quotes what it found
+/// in a file as it is, and says where at the end.
+fn printable(reason: String) -> String {
+    const START_CHARS: usize = 1500;
+    const END_CHARS: usize = 100;
+    let escaped = |shown: &mut String, chars: &mut dyn Iterator<Item = char>| {
+        for c in chars {
+            match c {
+                // Quotes and escapes are there to stay.
+                '"' | '\'' | '\\' => shown.push(c),
+                _ => shown.extend(c.escape_debug()),
+            }
+        }
+    };
+    let mut shown = String::new();
+    let n_chars = reason.chars().count();
+    if n_chars <= START_CHARS + END_CHARS {
+        escaped(&mut shown, &mut reason.chars());
+    } else {
+        escaped(&mut shown, &mut reason.chars().take(START_CHARS));
+        shown.push('…');
+        escaped(&mut shown, &mut reason.chars().skip(n_chars - END_CHARS));
+    }
+    shown
+}
+
 /// A shape for a message. A hostile one may have a million dimensions.
 pub(crate) struct Shown<'s>(pub(crate) &'s [usize]);
 
@@ -170,5 +196,14 @@ mod tests {
         let named = Error::tensor(Path::new("m.safetensors"), "a\nb\u{1b}[2J", "dtype I8").to_string();
         assert_eq!(named, r#"m.safetensors: tensor "a\nb\u{1b}[2J": dtype I8"#);
         assert_eq!(excerpt(&"é".repeat(100)).chars().count(), 63);
+
+        let quoted =
+            Error::json(Path::new("c.json"), "", format!("unknown `\u{1b}[2J{}` at \"a\\n\" line 7", "x".repeat(9999)));
+        let quoted = quoted.to_string();
+        assert!(
+            quoted.starts_with(r"c.json: unknown `\u{1b}[2Jxxx") && quoted.ends_with(r#"x` at "a\n" line 7"#),
+            "{quoted}"
+        );
+        assert!(quoted.chars().count() < 1700);
     }
 }

@@ -143,7 +143,8 @@ fn is_plain_name(name: &str, extension: &str) -> bool {
     let plain = matches!(components.next(), Some(Component::Normal(_))) && components.next().is_none();
     plain
         && Path::new(name).extension().is_some_and(|found| found == extension)
-        && !name.contains(['/', '\\', ':', '\0'])
+        // The name ends up in messages.
+        && !name.contains(|c: char| matches!(c, '/' | '\\' | ':') || c.is_control())
 }
 
 #[cfg(test)]
@@ -167,6 +168,7 @@ mod tests {
             "a.safetensors/",
             "model.bin",
             "a\0.safetensors",
+            "a\u{1b}[31m.safetensors",
         ] {
             assert!(!is_plain_name(name, "safetensors"), "{name:?}");
         }

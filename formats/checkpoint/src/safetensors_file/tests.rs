@@ -151,3 +151,11 @@ fn not_a_file() {
     #[cfg(unix)]
     assert!(WeightFile::open(Path::new("/dev/zero")).unwrap_err().to_string().ends_with("not a regular file"));
 }
+
+/// What the message of the JSON reader quotes is text of the file.
+#[test]
+fn what_a_file_says_cannot_reach_the_terminal() {
+    let message =
+        open(&container("{\"a\":{\"dtype\":\"\\u001b[31mF16\",\"shape\":[],\"data_offsets\":[0,2]}}", 2)).unwrap_err();
+    assert!(message.contains(r"unknown variant `\u{1b}[31mF16`"), "{message}");
+}

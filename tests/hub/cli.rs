@@ -1,10 +1,12 @@
 //! The program with ids of the Hub: from an id to a GGUF file, killed, interrupted, offline.
 
-use crate::server::{FakeHub, Files, Repo};
+use crate::server::{FakeHub, Files, Repo, TOKEN};
 use crate::{check_cache, common};
 use common::{Outcome, checkpoint, data, names};
 use pythia_gguf::Gguf;
 use std::fs;
+use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -12,6 +14,9 @@ use std::time::{Duration, Instant};
 
 const PROGRAM: &str = "pythia-quant";
 const ID: &str = "EleutherAI/pythia-70m";
+/// Name the proxy to use.
+pub(crate) const PROXIES: [&str; 6] =
+    ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
 
 /// The checkpoint of the tests, as a repository.
 pub(crate) fn fixture() -> Files {
@@ -27,10 +32,10 @@ fn hub() -> FakeHub {
 
 fn command(hub: &FakeHub, folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pythia-quant"));
-    for name in ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_OFFLINE"] {
+    let settings = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_OFFLINE"];
+    for name in settings.into_iter().chain(["TRANSFORMERS_OFFLINE"]).chain(PROXIES) {
         command.env_remove(name);
     }
-    command.env_remove("TRANSFORMERS_OFFLINE").env_remove("http_proxy").env_remove("HTTP_PROXY");
     command.env("HF_ENDPOINT", hub.endpoint()).env("HF_HOME", folder.join("hf")).env("PYTHIA_HUB_RETRY_MS", "5");
     command.current_dir(folder).args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
@@ -44,6 +49,23 @@ fn outcome(child: Child) -> Outcome {
 
 fn quant(hub: &FakeHub, folder: &Path, args: &[&str]) -> Outcome {
     outcome(command(hub, folder, args).spawn().unwrap())
+}
+
+/// Bytes of weights that unfinished downloads have left.
+fn kept(folder: &Path) -> u64 {
+    let blobs = folder.join("hf/hub/models--EleutherAI--pythia-70m/blobs");
+    let entries = fs::read_dir(blobs).into_iter().flatten().flatten();
+    let weights = entries.filter(|entry| entry.file_name().to_string_lossy().find('.') == Some(64));
+    weights.map(|entry| entry.metadata().map_or(0, |found| found.len())).sum()
+}
+
+/// Waits until more than `before` bytes are [`kept`].
+fn wait_for_more(folder: &Path, before: u64) {
+    let start = Instant::now();
+    while kept(folder) <= before {
+        assert!(start.elapsed() < Duration::from_secs(60), "no more than {before} bytes of weights");
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// The files of a GGUF file's source, apart from its commit; and its tensors' bytes.
@@ -120,28 +142,66 @@ fn wrong_content_is_bad_data() {
 }
 
 #[test]
+fn quiet_prints_nothing_but_errors() {
+    for (args, notes) in [(&["-q"][..], false), (&[], true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let hub = hub();
+        hub.fault("/tree/", 1, crate::server::Fault::Status(503, &[]));
+        let outcome = quant(&hub, dir.path(), &[&["convert", ID, "-t", "F16"], args].concat());
+        assert_eq!(outcome.stderr.contains("note: ") && outcome.stderr.contains("answered 503"), notes);
+        assert_eq!(outcome.stderr.is_empty(), !notes, "{}", outcome.stderr);
+        outcome.ok();
+    }
+}
+
+#[test]
+fn no_proxy_sees_what_goes_to_this_machine() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = hub();
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    proxy.set_nonblocking(true).unwrap();
+    let address = format!("http://{}", proxy.local_addr().unwrap());
+    let mut command = command(&hub, dir.path(), &["convert", ID, "-t", "F16", "-q"]);
+    command.env("HF_TOKEN", TOKEN).envs(PROXIES.map(|name| (name, &*address)));
+    let outcome = outcome(command.spawn().unwrap());
+    assert_eq!(proxy.accept().map(drop).unwrap_err().kind(), ErrorKind::WouldBlock, "{}", outcome.stderr);
+    outcome.ok();
+    let bearer = format!("Bearer {TOKEN}");
+    assert!(hub.take_requests().iter().any(|request| request.header("authorization") == Some(&bearer)));
+}
+
+#[test]
 fn a_killed_download_leaves_nothing_wrong_and_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let hub = hub();
-    // Of 13.7 MB, in a dozen runs.
-    hub.set_rate(10_000_000);
+    // Of 13.7 MB: slow enough that none of the runs can complete it before it is killed.
+    hub.set_rate(1_000_000);
     let cache = dir.path().join("hf/hub");
     for round in 0..8 {
+        let before = kept(dir.path());
         let mut child = command(&hub, dir.path(), &["convert", ID, "-t", "F16"]).spawn().unwrap();
-        thread::sleep(Duration::from_millis(60 + 30 * round));
+        if round % 2 == 0 {
+            // Wherever it is by then.
+            thread::sleep(Duration::from_millis(15 * round));
+        } else {
+            wait_for_more(dir.path(), before);
+        }
         child.kill().unwrap();
         child.wait().unwrap();
         check_cache(&cache);
         assert_eq!(names(dir.path()).iter().filter(|name| name.ends_with(".gguf")).count(), 0);
     }
+    hub.set_rate(1_000_000_000);
+    let left = kept(dir.path()) as usize;
     quant(&hub, dir.path(), &["convert", ID, "-t", "F16"]).ok();
     check_cache(&cache);
     let size = fixture()["model.safetensors"].len();
     let requests = hub.take_requests();
     let transfers: Vec<_> = requests.iter().filter(|request| request.is_cdn).collect();
-    assert!(transfers.iter().any(|request| request.header("range").is_some()), "resumed");
     let last = transfers.last().unwrap();
-    assert!(last.sent < size, "the last run fetched {} of {size}", last.sent);
+    assert!(left > 0);
+    assert_eq!(last.header("range"), Some(&*format!("bytes={left}-")));
+    assert_eq!(last.sent, size - left, "of {size}");
 }
 
 #[cfg(unix)]
@@ -151,20 +211,10 @@ fn an_interrupt_ends_a_download_within_a_second() {
     let hub = hub();
     hub.set_rate(100_000);
     let child = command(&hub, dir.path(), &["convert", ID, "-t", "F16"]).spawn().unwrap();
-    let blobs = dir.path().join("hf/hub/models--EleutherAI--pythia-70m/blobs");
-    let kept = || {
-        let entries = fs::read_dir(&blobs).into_iter().flatten().flatten();
-        let weights = entries.filter(|entry| entry.file_name().to_string_lossy().find('.') == Some(64));
-        weights.map(|entry| entry.metadata().unwrap().len()).sum::<u64>()
-    };
-    let start = Instant::now();
-    while kept() == 0 {
-        assert!(start.elapsed() < Duration::from_secs(20), "no unfinished weights");
-        thread::sleep(Duration::from_millis(10));
-    }
+    wait_for_more(dir.path(), 0);
     let start = Instant::now();
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    outcome(child).fails(PROGRAM, 130, &["interrupted"]);
+    outcome(child).fails(PROGRAM, 130, &["interrupted; what was downloaded is kept"]);
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
-    assert!(kept() > 0);
+    assert!(kept(dir.path()) > 0);
 }

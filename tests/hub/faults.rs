@@ -46,6 +46,24 @@ fn a_server_that_always_breaks_off_is_given_up_and_resumed_later() {
 }
 
 #[test]
+fn a_server_that_lets_a_download_start_over_and_over_is_given_up() {
+    const STEP: usize = 8 << 20;
+    let mut files = tiny();
+    files.insert("model.safetensors".to_owned(), noise(1, STEP + 1).into());
+    let hub = hub_with(files);
+    for _ in 0..4 {
+        hub.fault("/blob/", 1, Fault::Drop(STEP));
+        hub.fault("/blob/", 1, Fault::Status(416, &[]));
+    }
+    let client = Client::new(&hub);
+    let message = client.fails(ID, ErrorKind::Io);
+    assert!(message.contains("(given up after 5 tries)"), "{message}");
+    // Getting on once makes the next failure the first.
+    let from: Vec<_> = hub.take_requests().iter().filter(|r| r.is_cdn).map(|r| r.header("range").is_some()).collect();
+    assert_eq!(from, [false, true, false, true, false]);
+}
+
+#[test]
 fn wrong_content_is_thrown_away() {
     for name in ["model.safetensors", "config.json"] {
         let hub = hub_with(tiny());
@@ -105,9 +123,15 @@ fn a_server_that_cannot_resume_sends_all() {
 fn a_part_that_was_not_asked_for_is_refused() {
     let hub = hub_with(tiny());
     hub.fault("/blob/", 1, Fault::Drop(300_000));
-    hub.fault("/blob/", 1, Fault::Header("X-Padding", "1"));
+    hub.fault("/blob/", 1, Fault::Header("Content-Range", "bytes 299999-999998/1000000"));
     let client = Client::new(&hub);
-    client.fetch(ID).unwrap();
+    let message = client.fails(ID, ErrorKind::Data);
+    assert!(
+        message.contains("sends \"bytes 299999-999998/1000000\", wanted \"bytes 300000-999999/1000000\""),
+        "{message}"
+    );
+    assert_eq!(transfers(&hub.take_requests())[1].0, "bytes=300000-");
+    assert_eq!(client.incomplete(), [""; 0]);
     let hub = hub_with(tiny());
     hub.fault("/blob/", 1, Fault::Status(206, &[("Content-Range", "bytes 1-9/10")]));
     let message = Client::new(&hub).fails(ID, ErrorKind::Data);

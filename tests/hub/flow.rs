@@ -2,9 +2,11 @@
 
 use crate::server::{FakeHub, Files, Repo, TOKEN, commit, git_sha1, sha256};
 use crate::{Client, ID, WEIGHTS_BYTES, common, files, hub_with, noise, tiny};
+use pythia_checkpoint::Checkpoint;
 use pythia_hub::ErrorKind;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 #[test]
@@ -14,7 +16,7 @@ fn what_is_downloaded_lies_where_every_tool_looks() {
     let snapshot = client.fetch(ID).unwrap();
     assert_eq!(snapshot.commit, commit(&tiny()));
     assert_eq!(snapshot.path, client.repo().join("snapshots").join(&snapshot.commit));
-    let wanted = ["README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
+    let wanted = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
     assert_eq!(common::names(&snapshot.path), wanted, "nothing else is wanted");
     let mut blobs = Vec::new();
     for name in wanted {
@@ -28,15 +30,15 @@ fn what_is_downloaded_lies_where_every_tool_looks() {
     assert_eq!(client.blobs(), blobs);
     assert_eq!(fs::read_to_string(client.repo().join("refs/main")).unwrap(), snapshot.commit);
     let absent = client.repo().join(".no_exist").join(&snapshot.commit);
-    assert_eq!(common::names(&absent), ["special_tokens_map.json"]);
+    assert_eq!(common::names(&absent), ["README.md"]);
     let tag = fs::read_to_string(client.dir.path().join("hub/CACHEDIR.TAG")).unwrap();
     assert!(tag.starts_with("Signature: 8a477f597d28d172789f06886806bc55\n"));
     let lock = client.dir.path().join("hub/.locks/models--someone--tiny").join(format!("{}.lock", blobs[0]));
     assert!(lock.exists());
     assert_eq!(client.log.total.load(Ordering::Relaxed), client.log.done.load(Ordering::Relaxed));
     assert_eq!(client.log.notes(), "");
-    // The revision, the list, five files, one of them by way of the content network.
-    assert_eq!(hub.take_requests().len(), 2 + 5 + 1);
+    // The revision, the list, four files, one of them by way of the content network.
+    assert_eq!(hub.take_requests().len(), 2 + 4 + 1);
 }
 
 #[test]
@@ -220,4 +222,38 @@ fn the_suite_is_known() {
     let message = client.fails("EleutherAI/pythia-160m@step3001", ErrorKind::Usage);
     assert!(message.contains("the nearest are step3000 and step4000"), "{message}");
     assert_eq!(hub.take_requests().len(), 0);
+}
+
+/// What the Hub crate downloads and what the reader opens, in a repository and folder with several kinds of weights.
+#[test]
+fn the_weights_that_are_downloaded_are_those_that_are_read() {
+    let kinds: [(&str, &str); 4] = [
+        ("model.safetensors", "model.safetensors"),
+        ("model.safetensors.index.json", "shard.safetensors"),
+        ("pytorch_model.bin", "pytorch_model.bin"),
+        ("pytorch_model.bin.index.json", "shard.bin"),
+    ];
+    let hub = hub_with(tiny());
+    let client = Client::new(&hub);
+    for set in 1..1 << kinds.len() {
+        let mut files = Files::new();
+        files.insert("config.json".to_owned(), fs::read(common::checkpoint().join("config.json")).unwrap().into());
+        for (_, (name, weights)) in kinds.iter().enumerate().filter(|(bit, _)| set >> bit & 1 == 1) {
+            let index = format!("{{\"weight_map\": {{\"a\": \"{weights}\"}}}}");
+            files.insert((*name).to_owned(), Arc::new(index.into_bytes()));
+            // No weights: the reader's error names the file that it took for such.
+            files.insert((*weights).to_owned(), Arc::new(b"none".to_vec()));
+        }
+        hub.push(ID, "main", files.clone());
+        let snapshot = client.fetch(ID).unwrap().path;
+        let mut downloaded = common::names(&snapshot);
+        downloaded.retain(|name| kinds.iter().any(|(_, weights)| name == weights));
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes) in files {
+            fs::write(folder.path().join(name), &*bytes).unwrap();
+        }
+        let message = Checkpoint::open(folder.path()).unwrap_err().to_string();
+        let read = message.strip_prefix(folder.path().to_str().unwrap()).and_then(|rest| rest.split(':').next());
+        assert_eq!(downloaded.iter().map(|name| format!("/{name}")).collect::<Vec<_>>(), read.as_slice(), "{message}");
+    }
 }

@@ -43,7 +43,7 @@ fn tiny() -> Files {
         ("config.json", b"{}"),
         ("tokenizer.json", b"{\"tokens\": 1}"),
         ("tokenizer_config.json", b"{ }"),
-        ("README.md", b"---\nlicense: mit\n---\n"),
+        ("special_tokens_map.json", b"{\"nobody\": \"reads it\"}"),
         (".gitattributes", b"*.bin lfs"),
         ("optimizer.pt", b"not wanted"),
     ]);

@@ -1,6 +1,7 @@
 //! The cache is shared with Python's `huggingface_hub`: each finds what the other has stored. `PYTHIA_PYTHON` names a
 //! Python that has it; without one these tests are skipped, and say so.
 
+use crate::cli::PROXIES;
 use crate::server::FakeHub;
 use crate::{Client, ID, hub_with, tiny};
 use std::path::Path;
@@ -9,7 +10,8 @@ use std::process::Command;
 fn python(hub: &FakeHub, home: &Path, program: &str) -> Option<String> {
     let python = std::env::var_os("PYTHIA_PYTHON").unwrap_or_else(|| "python3".into());
     let mut command = Command::new(&python);
-    for name in ["HF_HUB_CACHE", "HF_TOKEN", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "http_proxy", "HTTP_PROXY"] {
+    let settings = ["HF_HUB_CACHE", "HF_TOKEN", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"];
+    for name in settings.into_iter().chain(PROXIES) {
         command.env_remove(name);
     }
     command.env("HF_ENDPOINT", hub.endpoint()).env("HF_HOME", home).env("HF_HUB_DISABLE_PROGRESS_BARS", "1");
@@ -34,7 +36,7 @@ fn python_finds_ours() {
         "from huggingface_hub import try_to_load_from_cache, snapshot_download, hf_hub_download, scan_cache_dir, \
          _CACHED_NO_EXIST
 assert try_to_load_from_cache('{ID}', 'model.safetensors').endswith('model.safetensors')
-assert try_to_load_from_cache('{ID}', 'special_tokens_map.json') is _CACHED_NO_EXIST
+assert try_to_load_from_cache('{ID}', 'README.md') is _CACHED_NO_EXIST
 assert not scan_cache_dir().warnings, scan_cache_dir().warnings
 hf_hub_download('{ID}', 'config.json', local_files_only=True)
 print(snapshot_download('{ID}', local_files_only=True))"

@@ -244,6 +244,7 @@ fn serve(stream: TcpStream, is_cdn: bool, cdn: SocketAddr, state: &Mutex<State>)
     let mut limit = usize::MAX;
     let mut pause = Duration::ZERO;
     let mut ignores_range = false;
+    let mut header = None;
     match fault {
         None => {}
         Some(Fault::Drop(n)) => limit = n,
@@ -251,7 +252,7 @@ fn serve(stream: TcpStream, is_cdn: bool, cdn: SocketAddr, state: &Mutex<State>)
         Some(Fault::Status(status, headers)) => response = Response::new(status, headers, b"{}".to_vec()),
         Some(Fault::Corrupt) => Arc::make_mut(&mut response.body)[0] ^= 1,
         Some(Fault::IgnoreRange) => ignores_range = true,
-        Some(Fault::Header(name, value)) => response.set(name, value),
+        Some(Fault::Header(name, value)) => header = Some((name, value)),
         Some(Fault::Body(body)) => response.body = Arc::new(body),
     }
     let range = request.header("range").filter(|_| response.status == 200 && !ignores_range);
@@ -262,6 +263,10 @@ fn serve(stream: TcpStream, is_cdn: bool, cdn: SocketAddr, state: &Mutex<State>)
     } else if from > 0 {
         response.status = 206;
         response.set("Content-Range", &format!("bytes {from}-{}/{size}", size - 1));
+    }
+    // After the range, which has headers too.
+    if let Some((name, value)) = header {
+        response.set(name, value);
     }
     let body = &response.body[if response.status == 206 { from } else { 0 }..];
     send(&stream, &request, &response, body, limit, rate, |sent| {

@@ -34,7 +34,12 @@ impl Failure {
 
     /// The user pressed Ctrl-C: exit code 130.
     pub fn interrupted() -> Self {
-        Self::new(130, "interrupted")
+        Self::interrupted_with("interrupted")
+    }
+
+    /// The user pressed Ctrl-C, and `message` says what that means for what was done: exit code 130.
+    pub(crate) fn interrupted_with(message: impl Display) -> Self {
+        Self::new(130, message)
     }
 
     fn new(code: u8, message: impl Display) -> Self {

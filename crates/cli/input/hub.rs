@@ -25,7 +25,7 @@ pub(super) fn locate(text: &str, offline: bool, quiet: bool) -> Result<Located, 
     }
     let mut settings = Settings::from_env(|name| std::env::var_os(name))?;
     settings.offline |= offline;
-    let watcher = Arc::new(Watcher { bar: OnceLock::new(), quiet: quiet || settings.hide_progress });
+    let watcher = Arc::new(Watcher { bar: OnceLock::new(), hides_bar: quiet || settings.hide_progress, quiet });
     let snapshot = fetch(&settings, &id, exit::catch_interrupts(), Arc::clone(&watcher) as Arc<dyn Progress>);
     if let Some(bar) = watcher.bar.get() {
         bar.finish();
@@ -37,12 +37,15 @@ pub(super) fn locate(text: &str, offline: bool, quiet: bool) -> Result<Located, 
 /// One bar for all files.
 struct Watcher {
     bar: OnceLock<Bar>,
+    /// Whether there is no bar.
+    hides_bar: bool,
+    /// Whether there are no notes either.
     quiet: bool,
 }
 
 impl Progress for Watcher {
     fn begin(&self, total_bytes: u64) {
-        let bar = self.bar.get_or_init(|| Bar::new(total_bytes, Unit::Bytes, self.quiet));
+        let bar = self.bar.get_or_init(|| Bar::new(total_bytes, Unit::Bytes, self.hides_bar));
         bar.message("downloading");
     }
 
@@ -53,6 +56,9 @@ impl Progress for Watcher {
     }
 
     fn note(&self, line: &str) {
+        if self.quiet {
+            return;
+        }
         let write = || exit::note(format_args!("note: {line}"));
         match self.bar.get() {
             Some(bar) => bar.suspend(write),
@@ -68,7 +74,7 @@ impl From<pythia_hub::Error> for Failure {
             ErrorKind::Usage => Self::usage(error),
             ErrorKind::Data => Self::data(error),
             ErrorKind::Io => Self::io(error),
-            ErrorKind::Cancelled => Self::interrupted(),
+            ErrorKind::Cancelled => Self::interrupted_with(error),
         }
     }
 }

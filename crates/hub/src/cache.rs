@@ -121,6 +121,10 @@ impl RepoCache {
     fn lock_beside(&self) -> Result<Lock, Error> {
         let path = self.root.join(".locks").join(&self.name).join("beside.lock");
         let lock = Lock::acquire(&path, || Ok(()))?;
+        if !lock.is_held() {
+            // What is there may be another program's.
+            return Ok(lock);
+        }
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             if entry.file_name().as_encoded_bytes().starts_with(BESIDE.as_bytes()) {
                 let path = entry.path();
@@ -214,6 +218,16 @@ impl RepoCache {
         self.folder.join("blobs").join(name)
     }
 
+    /// A new file to download to that no other program looks for, and its path: for where there are no locks.
+    pub(crate) fn unshared(&self) -> Result<(File, PathBuf), Error> {
+        let make = || {
+            let (file, path) = tempfile::Builder::new().prefix(BESIDE).tempfile_in(&self.folder)?.keep()?;
+            make_readable(&file)?;
+            Ok::<_, io::Error>((file, path))
+        };
+        make().map_err(Error::io(&self.folder))
+    }
+
     /// Bytes of `file` that an earlier run has left.
     pub(crate) fn incomplete_bytes(&self, file: &RemoteFile, revision: &str) -> u64 {
         let found = fs::metadata(self.incomplete(file, revision)).map_or(0, |found| found.len());
@@ -229,7 +243,9 @@ impl RepoCache {
                 continue;
             }
             // Another program may be at it.
-            if let Ok(Some(_lock)) = Lock::try_acquire(&self.lock(&blob)) {
+            if let Ok(Some(lock)) = Lock::try_acquire(&self.lock(&blob))
+                && lock.is_held()
+            {
                 let _ = fs::remove_file(self.folder.join("blobs").join(name));
             }
         }

@@ -72,6 +72,10 @@ impl Client {
             .timeout_connect(Some(settings.answer_timeout))
             .user_agent(concat!("pythia-hub/", env!("CARGO_PKG_VERSION")))
             .accept_encoding("identity");
+        if !origin.is_https() {
+            // A proxy would read the token that is sent to a server on this machine, and might not reach that.
+            config = config.proxy(None);
+        }
         if let Some(path) = &settings.certificates {
             config = config.tls_config(TlsConfig::builder().root_certs(certificates(path)?).build());
         }

@@ -9,7 +9,7 @@ use crate::lock::Lock;
 use crate::retry::Fault;
 use crate::{Error, Progress, url};
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ impl Job<'_> {
         let what = format!("{}: {}", self.id, file.name);
         let start = Instant::now();
         let mut is_told = false;
-        let _lock = Lock::acquire(&self.cache.lock(&file.blob), || {
+        let lock = Lock::acquire(&self.cache.lock(&file.blob), || {
             if !is_told && start.elapsed() > SILENT_WAIT {
                 is_told = true;
                 self.progress.note(&format!("{what}: waiting for another program that downloads it"));
@@ -49,18 +49,25 @@ impl Job<'_> {
             self.advance(file.size_bytes);
             return Ok(());
         }
-        let mut partial = Partial::open(self.cache.incomplete(file, self.id.revision()), file)?;
+        let mut partial = if lock.is_held() {
+            Partial::open(self.cache.incomplete(file, self.id.revision()), file)?
+        } else {
+            let (new, path) = self.cache.unshared()?;
+            Partial::unshared(new, path, file)
+        };
         self.advance(partial.done);
         let mut was_resumed = partial.done > 0;
         let mut backoff = self.client.backoff();
+        // The furthest that any try has come: who lets a download start over and over does not get on.
+        let mut mark = partial.done;
         loop {
-            let mark = partial.done;
             match self.receive(&what, file, &mut partial) {
                 Ok(()) => {}
                 Err(fault) => {
                     if partial.done >= mark + PROGRESS_BYTES {
                         backoff.reset();
                     }
+                    mark = mark.max(partial.done);
                     self.client.pause(&mut backoff, fault)?;
                     continue;
                 }
@@ -76,6 +83,7 @@ impl Job<'_> {
             // What the earlier run left may be to blame: a machine that lost power keeps sizes but not always contents.
             self.progress.note(&format!("{what}: what an earlier run left was damaged; downloading from the start"));
             was_resumed = false;
+            mark = 0;
         }
     }
 
@@ -166,16 +174,18 @@ struct Partial {
     file: File,
     hasher: Hasher,
     done: u64,
+    /// Whether the next run can find it.
+    is_resumable: bool,
 }
 
 impl Partial {
-    /// Opens what an earlier run left, or a new file.
+    /// Opens what an earlier run left, or a new file. A lock has to keep others away from it.
     fn open(path: PathBuf, wanted: &RemoteFile) -> Result<Self, Error> {
         let open = || {
             let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
             let mut hasher = wanted.blob.hasher(wanted.size_bytes);
             if file.metadata()?.len() > wanted.size_bytes {
-                file.set_len(0)?;
+                file = replace(&path)?;
             }
             let mut done = 0;
             let mut buffer = vec![0; BUFFER_BYTES];
@@ -191,7 +201,12 @@ impl Partial {
             Ok((file, hasher, done))
         };
         let (file, hasher, done) = open().map_err(Error::io(&path))?;
-        Ok(Self { path, file, hasher, done })
+        Ok(Self { path, file, hasher, done, is_resumable: true })
+    }
+
+    /// Begins with a new file that goes when it is not completed.
+    fn unshared(file: File, path: PathBuf, wanted: &RemoteFile) -> Self {
+        Self { path, file, hasher: wanted.blob.hasher(wanted.size_bytes), done: 0, is_resumable: false }
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
@@ -202,11 +217,7 @@ impl Partial {
     }
 
     fn restart(&mut self, wanted: &RemoteFile) -> Result<(), Error> {
-        let restart = |file: &mut File| {
-            file.set_len(0)?;
-            file.seek(SeekFrom::Start(0))
-        };
-        restart(&mut self.file).map_err(Error::io(&self.path))?;
+        self.file = replace(&self.path).map_err(Error::io(&self.path))?;
         self.hasher = wanted.blob.hasher(wanted.size_bytes);
         self.done = 0;
         Ok(())
@@ -229,10 +240,75 @@ impl Partial {
 }
 
 impl Drop for Partial {
-    /// An empty file is nothing to go on with. The lock is still held.
+    /// An empty file is nothing to go on with, nor is one that nobody finds. The lock, if any, is still held.
     fn drop(&mut self) {
-        if self.done == 0 {
+        if self.done == 0 || !self.is_resumable {
             let _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+/// An empty file in the place of the one at `path`. That is not truncated: a program that heeds no lock may have given
+/// it a blob's name.
+fn replace(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => File::options().read(true).write(true).create_new(true).open(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blob::BlobId;
+
+    const CONTENT: &[u8] = b"abc";
+
+    /// A file of [`CONTENT`]; its digest as `printf abc | git hash-object --stdin` prints it.
+    fn wanted() -> RemoteFile {
+        let blob = BlobId::git_sha1("f2ba8f84ab5c1bce84a7b441cb1959cfc7093b7f").unwrap();
+        RemoteFile { name: "f".into(), size_bytes: CONTENT.len() as u64, blob }
+    }
+
+    #[test]
+    fn starting_over_leaves_what_has_been_published_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, blob) = (dir.path().join("x.incomplete"), dir.path().join("x"));
+        let mut partial = Partial::open(path.clone(), &wanted()).unwrap();
+        partial.write(CONTENT).unwrap();
+        // What a program without a lock would do.
+        fs::rename(&path, &blob).unwrap();
+        partial.restart(&wanted()).unwrap();
+        partial.write(b"?").unwrap();
+        assert_eq!(fs::read(&blob).unwrap(), CONTENT);
+        assert_eq!(fs::read(&path).unwrap(), b"?");
+        drop(partial);
+        fs::hard_link(&blob, dir.path().join("y")).unwrap();
+        let shorter = RemoteFile { size_bytes: 2, ..wanted() };
+        assert_eq!(Partial::open(dir.path().join("y"), &shorter).unwrap().done, 0);
+        assert_eq!(fs::read(&blob).unwrap(), CONTENT);
+    }
+
+    #[test]
+    fn without_a_lock_every_program_has_a_file_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = RepoCache::new(dir.path(), &ModelId::parse("a/b").unwrap().unwrap());
+        cache.prepare().unwrap();
+        let open = || {
+            let (file, path) = cache.unshared().unwrap();
+            Partial::unshared(file, path, &wanted())
+        };
+        let (mut first, mut second) = (open(), open());
+        assert_ne!(first.path, second.path);
+        first.write(CONTENT).unwrap();
+        second.write(b"?").unwrap();
+        let (left, blob) = (second.path.clone(), cache.blob(&wanted().blob));
+        assert_eq!(first.take_hasher(&wanted()).finish(), wanted().blob);
+        first.keep_as(&blob).unwrap();
+        second.restart(&wanted()).unwrap();
+        second.write(b"?").unwrap();
+        drop(second);
+        assert!(!left.exists(), "nobody would find it");
+        assert_eq!(fs::read(&blob).unwrap(), CONTENT);
     }
 }

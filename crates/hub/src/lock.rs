@@ -1,8 +1,9 @@
 //! Locks that keep two programs from downloading one file at the same time.
 //!
 //! They are in the place and of the kind that `huggingface_hub` uses: `flock` on
-//! `.locks/models--OWNER--NAME/ETAG.lock`. Nothing depends on them but the cost of a second download: content is
-//! checked before it gets its name.
+//! `.locks/models--OWNER--NAME/ETAG.lock`. They guard `blobs/*.incomplete`: two programs that
+//! write one such file would spoil each other's download, and one might go on to write what the other has checked and
+//! given its name. Where a file system has no locks, see [`Lock::is_held`], every program has to write files of its own.
 
 use crate::Error;
 use std::fs::{self, File, TryLockError};
@@ -17,7 +18,7 @@ const POLL: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Lock {
     /// `None` on a file system that has no locks.
-    _file: Option<File>,
+    file: Option<File>,
 }
 
 impl Lock {
@@ -35,6 +36,11 @@ impl Lock {
         }
     }
 
+    /// Whether others are kept away: not on a file system that has no locks.
+    pub(crate) fn is_held(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// The lock at `path`, or `None` if another holds it.
     pub(crate) fn try_acquire(path: &Path) -> Result<Option<Self>, Error> {
         let mut options = File::options();
@@ -45,9 +51,9 @@ impl Lock {
         let file = options.open(path).map_err(Error::io(path))?;
         match file.try_lock() {
             // Another program may have removed the file between the two calls; the lock would then be nobody else's.
-            Ok(()) => Ok(is_at(&file, path).then_some(Self { _file: Some(file) })),
+            Ok(()) => Ok(is_at(&file, path).then_some(Self { file: Some(file) })),
             Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => Ok(Some(Self { _file: None })),
+            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => Ok(Some(Self { file: None })),
             Err(TryLockError::Error(error)) => Err(Error::io(path)(error)),
         }
     }

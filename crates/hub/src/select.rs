@@ -15,8 +15,7 @@ use std::path::Path;
 const CONFIG: &str = "config.json";
 
 /// What belongs to a checkpoint besides weights, where the repository has it.
-const COMPANIONS: [&str; 5] =
-    [CONFIG, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "README.md"];
+const COMPANIONS: [&str; 4] = [CONFIG, "tokenizer.json", "tokenizer_config.json", "README.md"];
 
 /// Weights in the order in which they are looked for: the reader's.
 const WEIGHTS: [Weights; 4] = [
@@ -26,8 +25,8 @@ const WEIGHTS: [Weights; 4] = [
     Weights { name: "pytorch_model.bin.index.json", shards: Some(".bin") },
 ];
 
-/// An index of 12b has 50 KB.
-const INDEX_LIMIT_BYTES: u64 = 64 << 20;
+/// An index of 12b has 50 KB. The reader's limit.
+const INDEX_LIMIT_BYTES: u64 = 16 << 20;
 const MAX_SHARDS: usize = 1000;
 
 /// One way to store weights.

@@ -26,7 +26,12 @@ impl Origin {
         Some(Self { is_https, host, port: uri.port_u16().unwrap_or(if is_https { 443 } else { 80 }) })
     }
 
-    /// Whether nobody on the way can read or change what is sent.
+    /// Whether the connection is encrypted, so that a proxy on the way learns no more than the host.
+    pub(crate) fn is_https(&self) -> bool {
+        self.is_https
+    }
+
+    /// Whether nobody on the way can read or change what is sent, if no proxy is asked.
     pub(crate) fn is_private(&self) -> bool {
         let address = self.host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
         self.is_https || self.host == "localhost" || address.is_ok_and(|address| address.is_loopback())

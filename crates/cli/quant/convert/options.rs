@@ -50,7 +50,7 @@ pub(in crate::quant) struct Options {
     /// Worker threads [default: one per core]; the bytes written do not depend on it
     #[arg(long, value_name = "N", value_parser = parse_threads, default_value = "0", hide_default_value = true)]
     threads: usize,
-    /// Say what would be written, write nothing
+    /// Say what would be written, write nothing; a checkpoint of the Hub is downloaded all the same
     #[arg(long)]
     pub(in crate::quant) dry_run: bool,
     /// Replace files that exist

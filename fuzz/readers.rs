@@ -101,7 +101,7 @@ pub fn config(bytes: &[u8]) -> bool {
         let Some(tokenizer) = checkpoint.tokenizer() else { return sound };
         assert_eq!(tokenizer.tokens.len(), config.n_vocab);
         vocabulary(&metadata) && sound
-    });
+    })
 }
 
 /// An importance matrix in either form.

@@ -299,7 +299,7 @@ fn byte_tokenizer(merges: serde_json::Value) -> Vec<u8> {
 fn tokenizer_of(tokens: &[String], merges: serde_json::Value) -> Vec<u8> {
     let end = tokens.len() - 1;
     let pieces: Map<_, _> = tokens[..end].iter().enumerate().map(|(id, token)| (token.clone(), json!(id))).collect();
-    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "use_regex": true});
+    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
     let file = json!({
         "added_tokens": [{
             "id": end, "content": tokens[end], "single_word": false, "lstrip": false, "rstrip": false,

@@ -117,7 +117,7 @@ pub fn imatrix(bytes: &[u8]) -> bool {
         }
         assert!(imatrix.importance(entry.name(), entry.cols() + 1).is_err());
     }
-    imatrix.warnings().iter().for_each(|line| one_line(line));
+    imatrix.warnings().iter().for_each(one_line);
     let written = imatrix.to_gguf().expect("what was read can be written");
     assert_eq!(Imatrix::parse(&written).as_ref(), Ok(&imatrix));
     true
@@ -214,7 +214,7 @@ fn planned(source: &dyn Source, allow_requantize: bool) -> bool {
     let files = [Level::Q8_0, Level::Q4_K_M].map(|level| (level, PathBuf::from(level.name()).with_extension("gguf")));
     let request = Request { files: files.into(), allow_requantize, ..Request::default() };
     let Some(Plan { tensors, files, warnings, .. }) = ok(plan(source, &request)) else { return false };
-    warnings.iter().for_each(|line| one_line(line));
+    warnings.iter().for_each(one_line);
     let mut bytes = Vec::new();
     for tensor in tensors {
         let rows = 0..tensor.source.n_rows();
@@ -251,7 +251,7 @@ fn weights(format: &str, [single, index, first, second]: [&str; 4], bytes: &[u8]
                 None => scratch.remove(&name(file)),
             }
         }
-        let folder = scratch.path(&name(""));
+        let folder = scratch.path(name(""));
         ok(Checkpoint::open(&folder)).map_or((0, false), |checkpoint| tensors(&checkpoint))
     })
 }

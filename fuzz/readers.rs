@@ -13,8 +13,10 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::fs;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 /// Stands between the files of an input that is several. An input without it is one file, as it is.
 pub const CUT: &[u8] = b"\xffCUT";
@@ -205,8 +207,14 @@ fn vocabulary(metadata: &Metadata) -> bool {
         tokenizer.decode(&ids, true);
         true
     };
-    tokenizes(Tokenizer::rebuilt(&vocab));
-    tokenizes(Tokenizer::from_vocab(&vocab))
+    // The `tokenizers` crate keeps what a thread has encoded, with every tokenizer there was, until the thread ends.
+    thread::scope(|scope| {
+        let both = || {
+            tokenizes(Tokenizer::rebuilt(&vocab));
+            tokenizes(Tokenizer::from_vocab(&vocab))
+        };
+        scope.spawn(both).join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
 }
 
 /// Plans a conversion and reads every tensor as it would be read. Whether there is a plan.

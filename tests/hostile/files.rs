@@ -2,7 +2,7 @@
 
 use crate::checkpoint;
 use crate::model::changed;
-use crate::{Case, DATA, IO, USAGE, write};
+use crate::{Case, DATA, IO, USAGE, case, write};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -34,16 +34,6 @@ pub(crate) const CASES: &[(Case, i32)] = &[
 ];
 
 const REPLACE: &str = "the output would replace the input";
-
-const fn case(
-    id: &'static str,
-    name: &'static str,
-    build: fn(&Path),
-    command: &'static str,
-    wanted: &'static str,
-) -> Case {
-    Case { id, name, build, command, wanted }
-}
 
 fn text(folder: &Path, name: &str, text: &str) {
     checkpoint::valid(folder);

@@ -1,8 +1,7 @@
 //! Metadata and tensors that no GPT-NeoX model has.
 
-use crate::Case;
 use crate::model::{Model, changed, with_key};
-use crate::write;
+use crate::{Case, case, write};
 use pythia_gguf::{TensorInfo, Value};
 use pythia_tensor::TensorType;
 use std::path::Path;
@@ -148,16 +147,6 @@ pub(crate) const CASES: &[Case] = &[
 const EPSILON: &str = "gptneox.attention.layer_norm_epsilon";
 const INFINITY: u16 = 0x7c00;
 const NAN: u16 = 0x7e01;
-
-const fn case(
-    id: &'static str,
-    name: &'static str,
-    build: fn(&Path),
-    command: &'static str,
-    wanted: &'static str,
-) -> Case {
-    Case { id, name, build, command, wanted }
-}
 
 fn tensor<'m>(model: &'m mut Model, name: &str) -> &'m mut crate::model::Entry {
     model.tensors.iter_mut().find(|entry| entry.0 == name).expect("a tensor of this name")

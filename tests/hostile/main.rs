@@ -44,6 +44,17 @@ pub(crate) struct Case {
     pub(crate) wanted: &'static str,
 }
 
+/// A row of a table of cases.
+pub(crate) const fn case(
+    id: &'static str,
+    name: &'static str,
+    build: fn(&Path),
+    command: &'static str,
+    wanted: &'static str,
+) -> Case {
+    Case { id, name, build, command, wanted }
+}
+
 /// Exit codes of `sysexits.h`, as the programs use them.
 pub(crate) const USAGE: i32 = 2;
 pub(crate) const DATA: i32 = 65;

@@ -92,7 +92,7 @@ fn observed_inputs_times_the_output_matrix_are_the_logits() {
                 .unwrap(),
         }
         let mut logits = vec![0.0; 40 * n_vocab];
-        context.logits(0..40, &mut logits);
+        context.logits(0..40, &mut logits).unwrap();
         logits
     };
     let mut rows = Vec::new();

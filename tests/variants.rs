@@ -283,7 +283,7 @@ fn logits(path: &Path) -> Vec<f32> {
     let mut context = model.context(ContextShape { n_seq: 1, n_ctx: 16, n_batch: 16 }).unwrap();
     context.forward(&[Span { sequence: 0, tokens: &TOKENS }]).unwrap();
     let mut logits = vec![0.0; TOKENS.len() * N_VOCAB];
-    context.logits(0..TOKENS.len(), &mut logits);
+    context.logits(0..TOKENS.len(), &mut logits).unwrap();
     logits
 }
 

@@ -79,7 +79,7 @@ impl From<pythia_model::Error> for Failure {
     fn from(error: pythia_model::Error) -> Self {
         use pythia_model::Error;
         match error {
-            Error::Io { .. } => Self::io(error),
+            Error::Io { .. } | Error::Device(_) => Self::io(error),
             Error::Isa(_) | Error::Request(_) => Self::usage(error),
             // What else there is concerns the file.
             _ => Self::data(error),

@@ -33,4 +33,5 @@ pub use isa::{Level, LevelError};
 pub use matmul::{Activations, Gelu, LogLikelihood, Matmul, Then, Weights, Workspace};
 pub use norm::LayerNorm;
 pub use rope::RopeTable;
+pub use softmax::LogSumPart;
 pub use team::Team;

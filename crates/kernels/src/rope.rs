@@ -29,6 +29,16 @@ impl RopeTable {
         Self { turns, pairs }
     }
 
+    /// (cosine, sine) of each pair of dimensions, position by position.
+    pub fn turns(&self) -> &[(f32, f32)] {
+        &self.turns
+    }
+
+    /// Pairs of dimensions that turn.
+    pub fn pairs(&self) -> usize {
+        self.pairs
+    }
+
     /// Rotates the first dimensions of one head's vector in place. Plain multiplies and adds, none fused.
     ///
     /// # Panics

@@ -1,17 +1,31 @@
-//! Log-sum-exp of logits.
+//! Log-sum-exp of logits, in parts that a device can hand over instead of the logits.
 
 use crate::isa::{Isa, Kernel};
 use crate::math;
 
 /// Logits that share a maximum. Their sum fits f32 lanes, and a row may come chunk by chunk.
-pub(crate) const CHUNK: usize = 1024;
+pub(crate) const CHUNK: usize = LogSumPart::LOGITS;
 
-/// What a chunk adds to a log-sum-exp.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Part {
-    max: f32,
-    /// Of the exponentials of the distances to `max`; NaN if a logit is not finite.
-    sum: f32,
+/// What a run of consecutive logits adds to a log-sum-exp.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(C)]
+pub struct LogSumPart {
+    /// The largest of them.
+    pub max: f32,
+    /// The sum of the exponentials of their distances to `max`; NaN if a logit is not finite.
+    pub sum: f32,
+}
+
+impl LogSumPart {
+    /// Logits of a run; the last run of a row may have fewer.
+    pub const LOGITS: usize = 1024;
+
+    /// The log-sum-exp of a row from its parts, in order.
+    pub fn log_sum_exp<'a>(parts: impl Iterator<Item = &'a Self> + Clone) -> f64 {
+        let max = f64::from(parts.clone().fold(f32::NEG_INFINITY, |max, part| max.max(part.max)));
+        let total: f64 = parts.map(|part| f64::from(part.sum) * libm::exp(f64::from(part.max) - max)).sum();
+        max + libm::log(total)
+    }
 }
 
 /// `ln(sum(exp(logits)))` of a row, in f64. NaN if a logit is not finite.
@@ -26,7 +40,7 @@ impl Kernel for LogSumExp<'_> {
         for chunk in self.0.chunks(CHUNK) {
             parts.push(part(isa, chunk));
         }
-        log_sum(parts.iter())
+        LogSumPart::log_sum_exp(parts.iter())
     }
 }
 
@@ -34,7 +48,7 @@ impl Kernel for LogSumExp<'_> {
 pub(crate) struct Parts<'a> {
     pub(crate) logits: &'a [f32],
     pub(crate) len: usize,
-    pub(crate) parts: &'a mut [Part],
+    pub(crate) parts: &'a mut [LogSumPart],
 }
 
 impl Kernel for Parts<'_> {
@@ -51,7 +65,7 @@ impl Kernel for Parts<'_> {
 
 /// Order: f32 exponentials of the distance to the chunk's largest; lane l sums elements l, l + 16, ...
 #[inline(always)]
-fn part<I: Isa>(isa: I, chunk: &[f32]) -> Part {
+fn part<I: Isa>(isa: I, chunk: &[f32]) -> LogSumPart {
     let (whole, rest) = chunk.as_chunks::<16>();
     // Missing elements are -inf, whose exponential is 0.
     let mut tail = [f32::NEG_INFINITY; 16];
@@ -75,16 +89,9 @@ fn part<I: Isa>(isa: I, chunk: &[f32]) -> Part {
         broken = isa.add(broken, isa.sub(x, x));
     }
     if isa.sum(broken) != 0.0 || !rest.iter().all(|x| x.is_finite()) {
-        return Part { max: 0.0, sum: f32::NAN };
+        return LogSumPart { max: 0.0, sum: f32::NAN };
     }
-    Part { max, sum: isa.sum(isa.add(sum, math::exp(isa, isa.sub(tail, shift)))) }
-}
-
-/// The log-sum-exp of a row from its parts, in order.
-pub(crate) fn log_sum<'a>(parts: impl Iterator<Item = &'a Part> + Clone) -> f64 {
-    let max = f64::from(parts.clone().fold(f32::NEG_INFINITY, |max, part| max.max(part.max)));
-    let total: f64 = parts.map(|part| f64::from(part.sum) * libm::exp(f64::from(part.max) - max)).sum();
-    max + libm::log(total)
+    LogSumPart { max, sum: isa.sum(isa.add(sum, math::exp(isa, isa.sub(tail, shift)))) }
 }
 
 #[cfg(test)]

@@ -2,7 +2,11 @@
 //!
 //! The verbs are coarse: a call is at least a pass over a row of activations, so that a device pays for a launch per
 //! verb, not per block. Architectures are written over this trait and name no device.
+//!
+//! Verbs that make something can fail. Those of a pass only ask for work, which a device may do later: what went wrong in
+//! it is told by [`Backend::pass`] and by the verbs that bring numbers to the host.
 
+use crate::error::Error;
 use pythia_kernels::{KvShape, Then};
 use pythia_tensor::TensorType;
 use std::ops::Range;
@@ -35,9 +39,43 @@ pub struct Place {
     pub first_position: usize,
 }
 
+/// What a forward pass runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    /// A token per row.
+    pub tokens: &'a [u32],
+    /// Where the rows belong: together all of them, in order, each sequence at most once.
+    pub places: &'a [Place],
+}
+
+/// What passes and products will need at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Rows of a batch.
+    pub n_batch: usize,
+    /// Columns of the widest buffer that enters a product.
+    pub widest: usize,
+    /// Rows of the output matrix.
+    pub n_vocab: usize,
+    /// A layer's cache.
+    pub kv: KvShape,
+}
+
+/// A token and its logit.
+pub type Candidate = (u32, f32);
+
+/// Which of a row's logits are wanted. NaN and minus infinity are never among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Largest {
+    /// The first of the largest.
+    First,
+    /// As many of the largest, and all that tie with the last of them.
+    Top(usize),
+}
+
 /// A matrix with its bias.
 #[derive(Debug)]
-pub struct Linear<B: Backend + ?Sized> {
+pub struct Linear<B: Backend> {
     /// GGUF name of the weights.
     pub name: String,
     /// Weights, `[outputs, inputs]`.
@@ -48,7 +86,7 @@ pub struct Linear<B: Backend + ?Sized> {
 
 /// A LayerNorm.
 #[derive(Debug)]
-pub struct Norm<B: Backend + ?Sized> {
+pub struct Norm<B: Backend> {
     /// Scale.
     pub gamma: B::Vector,
     /// Shift.
@@ -58,38 +96,86 @@ pub struct Norm<B: Backend + ?Sized> {
 }
 
 /// A device.
-pub trait Backend {
+pub trait Backend: Send + Sync + Sized + 'static {
     /// Weights on the device.
-    type Matrix;
+    type Matrix: Send + Sync;
     /// A bias, or half of a norm.
-    type Vector;
+    type Vector: Send + Sync;
     /// Activations: `[rows, cols]` of f32.
-    type Buffer;
+    type Buffer: Send + Sync;
     /// Keys and values of one layer.
-    type Cache;
+    type Cache: Send + Sync;
     /// A rotary table.
-    type Rope;
-    /// What products reuse from call to call.
-    type Workspace: Default;
+    type Rope: Send + Sync;
+    /// What verbs reuse from call to call.
+    type Workspace: Send + Sync;
 
+    /// Where it runs, for people: `cpu`.
+    fn name(&self) -> String;
     /// Makes a matrix ready.
-    fn matrix(&self, tensor: &Tensor) -> Self::Matrix;
+    ///
+    /// # Errors
+    /// As for everything that is made here: if there is no room for it, or the device fails.
+    fn matrix(&self, tensor: &Tensor) -> Result<Self::Matrix, Error>;
     /// Makes a vector ready.
-    fn vector(&self, tensor: &Tensor) -> Self::Vector;
+    ///
+    /// # Errors
+    /// As for [`matrix`](Self::matrix).
+    fn vector(&self, tensor: &Tensor) -> Result<Self::Vector, Error>;
+    /// Asks whether `bytes` of buffers and caches would fit, before they are made.
+    ///
+    /// # Errors
+    /// If they would not.
+    fn make_room(&self, bytes: usize) -> Result<(), Error>;
     /// Room for `rows` rows of `cols`.
-    fn buffer(&self, rows: usize, cols: usize) -> Self::Buffer;
+    ///
+    /// # Errors
+    /// As for [`matrix`](Self::matrix).
+    fn buffer(&self, rows: usize, cols: usize) -> Result<Self::Buffer, Error>;
     /// An empty cache.
-    fn cache(&self, shape: KvShape) -> Self::Cache;
+    ///
+    /// # Errors
+    /// As for [`matrix`](Self::matrix).
+    fn cache(&self, shape: KvShape) -> Result<Self::Cache, Error>;
     /// A rotary table for `rotated` dimensions and `positions`.
-    fn rope(&self, base: f32, rotated: usize, positions: usize) -> Self::Rope;
+    ///
+    /// # Errors
+    /// As for [`matrix`](Self::matrix).
+    fn rope(&self, base: f32, rotated: usize, positions: usize) -> Result<Self::Rope, Error>;
+    /// What verbs need besides.
+    ///
+    /// # Errors
+    /// As for [`matrix`](Self::matrix).
+    fn workspace(&self, room: Room) -> Result<Self::Workspace, Error>;
 
     /// The first `n` rows of a buffer, on the host: where they lie, or copied into `staging`.
     fn rows<'a>(&self, x: &'a Self::Buffer, n: usize, staging: &'a mut Vec<f32>) -> &'a [f32];
 
-    /// Rows of the embedding table.
-    fn embed(&self, table: &Self::Matrix, tokens: &[u32], out: &mut Self::Buffer);
+    /// Runs `verbs`, which are a forward pass over `batch` and use no workspace but this one.
+    ///
+    /// If nobody `looks_on`, a device may keep what they launch and repeat it for the next batch of the same shape
+    /// instead of calling them: with one workspace they are always the same verbs on the same buffers.
+    ///
+    /// # Errors
+    /// If the device failed, now or before.
+    fn pass(
+        &self,
+        batch: Batch<'_>,
+        looks_on: bool,
+        workspace: &mut Self::Workspace,
+        verbs: impl FnMut(&mut Self::Workspace),
+    ) -> Result<(), Error>;
+
+    /// Rows of the embedding table for the tokens of a batch.
+    fn embed(&self, table: &Self::Matrix, batch: Batch<'_>, out: &mut Self::Buffer, workspace: &mut Self::Workspace);
     /// LayerNorm of the first `n` rows.
     fn layer_norm(&self, norm: &Norm<Self>, x: &Self::Buffer, n: usize, out: &mut Self::Buffer);
+    /// Two norms of the same rows, whose mean and variance a device may compute once. They have the same `eps`.
+    fn layer_norm_pair(&self, norms: [&Norm<Self>; 2], x: &Self::Buffer, n: usize, outs: [&mut Self::Buffer; 2]) {
+        for (norm, out) in norms.into_iter().zip(outs) {
+            self.layer_norm(norm, x, n, out);
+        }
+    }
     /// Product of the first `n` rows, bias added, then what `then` says.
     fn product(
         &self,
@@ -100,11 +186,28 @@ pub trait Backend {
         out: &mut Self::Buffer,
         workspace: &mut Self::Workspace,
     );
-    /// Rotates queries and keys of a place, `[rows, 3 * width]`, and appends keys and values to the cache.
-    fn append(&self, rope: &Self::Rope, place: Place, qkv: &mut Self::Buffer, cache: &mut Self::Cache);
-    /// Causal attention of a place's queries.
-    fn attend(&self, place: Place, qkv: &Self::Buffer, cache: &Self::Cache, out: &mut Self::Buffer);
+    /// Rotates queries and keys of a batch, `[rows, 3 * width]`, and appends keys and values to the cache.
+    fn append(
+        &self,
+        rope: &Self::Rope,
+        batch: Batch<'_>,
+        qkv: &mut Self::Buffer,
+        cache: &mut Self::Cache,
+        workspace: &mut Self::Workspace,
+    );
+    /// Causal attention of a batch's queries.
+    fn attend(
+        &self,
+        batch: Batch<'_>,
+        qkv: &Self::Buffer,
+        cache: &Self::Cache,
+        out: &mut Self::Buffer,
+        workspace: &mut Self::Workspace,
+    );
     /// Logits of some rows, to the host: `[rows.len(), vocabulary]`.
+    ///
+    /// # Errors
+    /// If the device failed, now or before.
     fn logits(
         &self,
         output: &Self::Matrix,
@@ -112,8 +215,11 @@ pub trait Backend {
         rows: &[usize],
         out: &mut [f32],
         workspace: &mut Self::Workspace,
-    );
+    ) -> Result<(), Error>;
     /// Log-likelihood of one token per row, to the host: a few numbers where the logits would be megabytes.
+    ///
+    /// # Errors
+    /// As for [`logits`](Self::logits).
     fn log_likelihoods(
         &self,
         output: &Self::Matrix,
@@ -122,5 +228,19 @@ pub trait Backend {
         targets: &[u32],
         out: &mut [f64],
         workspace: &mut Self::Workspace,
-    );
+    ) -> Result<(), Error>;
+    /// The largest of a row's first `n` logits, by ascending id. `None` if the logits are on the host anyway, or there
+    /// are too many.
+    ///
+    /// # Errors
+    /// As for [`logits`](Self::logits).
+    fn largest(
+        &self,
+        output: &Self::Matrix,
+        x: &Self::Buffer,
+        row: usize,
+        n: usize,
+        largest: Largest,
+        workspace: &mut Self::Workspace,
+    ) -> Result<Option<Vec<Candidate>>, Error>;
 }

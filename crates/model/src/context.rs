@@ -1,11 +1,11 @@
 //! Running state: sequences, their lengths and caches.
 
-use crate::arch::gptneox::{State, kv_shape};
-use crate::backend::Place;
-use crate::cpu::CpuBackend;
+use crate::arch::gptneox::kv_shape;
+use crate::backend::{Batch, Candidate, Largest, Place};
 use crate::error::Error;
+use crate::loaded::Running;
 use crate::model::Model;
-use crate::tap::{HostTap, MatrixInput, Tap};
+use crate::tap::MatrixInput;
 
 /// How much a context can hold.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +34,7 @@ pub struct Context<'m> {
     lengths: Vec<usize>,
     /// Rows of the last batch.
     rows: usize,
-    state: State<CpuBackend>,
+    running: Box<dyn Running + 'm>,
 }
 
 impl<'m> Context<'m> {
@@ -52,23 +52,24 @@ impl<'m> Context<'m> {
         // Activations take this many floats per token, the widest buffers first.
         let batch_bytes = n_batch.checked_mul(4 * (h.n_ff + 8 * h.n_embd));
         let all = [cache_bytes, batch_bytes, rope_bytes].into_iter().try_fold(0usize, |sum, b| sum.checked_add(b?));
-        // The allocator is asked first, since a failed allocation later would end the process.
-        if all.is_none_or(|all| Vec::<u8>::new().try_reserve_exact(all).is_err()) {
-            return Err(Error::Request(format!(
-                "a context of {n_seq} x {n_ctx} positions and batches of {n_batch} tokens does not fit in memory"
-            )));
-        }
-        let state = model.weights.state(&model.backend, kv, n_seq, n_ctx, n_batch);
-        Ok(Self { model, shape, lengths: vec![0; n_seq], rows: 0, state })
+        let does_not_fit = |why: &str| {
+            Error::Request(format!(
+                "a context of {n_seq} x {n_ctx} positions and batches of {n_batch} tokens does not fit in memory{why}"
+            ))
+        };
+        let all = all.ok_or_else(|| does_not_fit(""))?;
+        model.loaded.make_room(all).map_err(|e| does_not_fit(&format!(": {e}")))?;
+        let running = model.loaded.run(kv, shape)?;
+        Ok(Self { model, shape, lengths: vec![0; n_seq], rows: 0, running })
     }
 
     /// Appends every span to its sequence and computes the hidden rows of the new tokens.
     ///
     /// # Errors
     /// If a span names a sequence or token that does not exist, a sequence would outgrow its context, a sequence is
-    /// named twice, or there are more tokens than a batch holds. Nothing is changed then.
+    /// named twice, or there are more tokens than a batch holds. Nothing is changed then. Or if the device failed.
     pub fn forward(&mut self, spans: &[Span<'_>]) -> Result<(), Error> {
-        self.run(spans, &mut ())
+        self.run(spans, |running, batch| running.forward(batch))
     }
 
     /// As [`forward`](Self::forward), and shows `observe` what enters each matrix: those of the blocks in the order in
@@ -81,10 +82,14 @@ impl<'m> Context<'m> {
         spans: &[Span<'_>],
         observe: &mut dyn FnMut(MatrixInput<'_>),
     ) -> Result<(), Error> {
-        self.run(spans, &mut HostTap::new(observe))
+        self.run(spans, |running, batch| running.forward_observed(batch, observe))
     }
 
-    fn run(&mut self, spans: &[Span<'_>], tap: &mut impl Tap<CpuBackend>) -> Result<(), Error> {
+    fn run(
+        &mut self,
+        spans: &[Span<'_>],
+        forward: impl FnOnce(&mut dyn Running, Batch<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let mut tokens = Vec::new();
         let mut places: Vec<Place> = Vec::with_capacity(spans.len());
         for span in spans {
@@ -108,7 +113,7 @@ impl<'m> Context<'m> {
         if tokens.is_empty() {
             return Ok(());
         }
-        self.model.weights.forward(&self.model.backend, &mut self.state, &tokens, &places, tap);
+        forward(&mut *self.running, Batch { tokens: &tokens, places: &places })?;
         for place in places {
             self.lengths[place.sequence] += place.rows;
         }
@@ -132,23 +137,51 @@ impl<'m> Context<'m> {
 
     /// Logits of rows of the last batch, `[number of rows, n_vocab]`. Rows count the tokens of all spans in order.
     ///
+    /// # Errors
+    /// If the device failed.
+    ///
     /// # Panics
     /// If the last batch has no such rows, or `out` is not of that size.
-    pub fn logits(&mut self, rows: impl IntoIterator<Item = usize>, out: &mut [f32]) {
+    pub fn logits(&mut self, rows: impl IntoIterator<Item = usize>, out: &mut [f32]) -> Result<(), Error> {
         let rows = self.checked(rows);
         assert_eq!(out.len(), rows.len() * self.model.hparams().n_vocab, "room for the logits");
-        self.model.weights.logits(&self.model.backend, &mut self.state, &rows, out);
+        self.running.logits(&rows, out)
     }
 
     /// `ln softmax(logits)[target]` for a target per row of the last batch, without the logits in memory: the fewer
     /// calls, the less often the output matrix is read. Not a number where a logit is infinite or not a number.
     ///
+    /// # Errors
+    /// If the device failed.
+    ///
     /// # Panics
     /// If the last batch has no such rows, a target is not below the vocabulary's size, or there are not as many
     /// targets and results as rows.
-    pub fn log_likelihoods(&mut self, rows: impl IntoIterator<Item = usize>, targets: &[u32], out: &mut [f64]) {
+    pub fn log_likelihoods(
+        &mut self,
+        rows: impl IntoIterator<Item = usize>,
+        targets: &[u32],
+        out: &mut [f64],
+    ) -> Result<(), Error> {
         let rows = self.checked(rows);
-        self.model.weights.log_likelihoods(&self.model.backend, &mut self.state, &rows, targets, out);
+        let n_vocab = self.model.hparams().n_vocab;
+        assert!(targets.len() == rows.len() && out.len() == rows.len(), "a target and a result per row");
+        assert!(targets.iter().all(|&target| (target as usize) < n_vocab), "targets within the vocabulary");
+        self.running.log_likelihoods(&rows, targets, out)
+    }
+
+    /// The largest of the first `n` logits of a row of the last batch, by ascending id, without the logits leaving the
+    /// device. `None` where they are on the host anyway, or the device would rather not: then there is
+    /// [`logits`](Self::logits).
+    ///
+    /// # Errors
+    /// If the device failed.
+    ///
+    /// # Panics
+    /// If the last batch has no such row.
+    pub fn largest(&mut self, row: usize, n: usize, largest: Largest) -> Result<Option<Vec<Candidate>>, Error> {
+        self.checked([row]);
+        self.running.largest(row, n.min(self.model.hparams().n_vocab), largest)
     }
 
     fn checked(&self, rows: impl IntoIterator<Item = usize>) -> Vec<usize> {

@@ -1,17 +1,19 @@
 //! The backend trait on the CPU: weights stay in the mapped files, products read them there.
 
-use crate::backend::{Backend, Linear, Norm, Place, Tensor};
+use crate::backend::{Backend, Batch, Candidate, Largest, Linear, Norm, Room, Tensor};
+use crate::error::Error;
 use pythia_kernels::{
     Activations, Append, Attend, Cpu, KvCache, KvShape, LayerNorm, LogLikelihood, Matmul, RopeTable, Then, Weights,
     Workspace,
 };
 use pythia_tensor::FileMap;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// The kernels, over mapped files.
 #[derive(Debug)]
 pub struct CpuBackend {
-    cpu: Cpu,
+    cpu: Arc<Cpu>,
     files: Vec<FileMap>,
     activations: Activations,
 }
@@ -45,18 +47,8 @@ pub struct Cache {
 }
 
 impl CpuBackend {
-    pub(crate) fn new(cpu: Cpu, files: Vec<FileMap>, activations: Activations) -> Self {
+    pub(crate) fn new(cpu: Arc<Cpu>, files: Vec<FileMap>, activations: Activations) -> Self {
         Self { cpu, files, activations }
-    }
-
-    /// The processor.
-    pub fn cpu(&self) -> &Cpu {
-        &self.cpu
-    }
-
-    /// Bytes of all files together.
-    pub(crate) fn file_bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.len() as u64).sum()
     }
 
     fn bytes(&self, tensor: &Tensor) -> &[u8] {
@@ -76,36 +68,61 @@ impl Backend for CpuBackend {
     type Rope = RopeTable;
     type Workspace = Workspace;
 
-    fn matrix(&self, tensor: &Tensor) -> Tensor {
-        tensor.clone()
+    fn name(&self) -> String {
+        "cpu".to_owned()
     }
 
-    fn vector(&self, tensor: &Tensor) -> Vec<f32> {
+    fn matrix(&self, tensor: &Tensor) -> Result<Tensor, Error> {
+        Ok(tensor.clone())
+    }
+
+    fn vector(&self, tensor: &Tensor) -> Result<Vec<f32>, Error> {
         let mut values = vec![0.0; tensor.cols];
         tensor.ty.decode(self.bytes(tensor), &mut values);
-        values
+        Ok(values)
     }
 
-    fn buffer(&self, rows: usize, cols: usize) -> Buffer {
-        Buffer { data: vec![0.0; rows * cols], cols }
+    /// The allocator is asked first, since a failed allocation later would end the process.
+    fn make_room(&self, bytes: usize) -> Result<(), Error> {
+        let reserved = Vec::<u8>::new().try_reserve_exact(bytes);
+        reserved.map_err(|_| Error::Device(format!("{bytes} bytes of memory cannot be had")))
     }
 
-    fn cache(&self, shape: KvShape) -> Cache {
-        Cache { kv: KvCache::new(shape), width: shape.heads * shape.head_dim }
+    fn buffer(&self, rows: usize, cols: usize) -> Result<Buffer, Error> {
+        Ok(Buffer { data: vec![0.0; rows * cols], cols })
     }
 
-    fn rope(&self, base: f32, rotated: usize, positions: usize) -> RopeTable {
-        RopeTable::new(base, rotated, positions)
+    fn cache(&self, shape: KvShape) -> Result<Cache, Error> {
+        Ok(Cache { kv: KvCache::new(shape), width: shape.heads * shape.head_dim })
+    }
+
+    fn rope(&self, base: f32, rotated: usize, positions: usize) -> Result<RopeTable, Error> {
+        Ok(RopeTable::new(base, rotated, positions))
+    }
+
+    fn workspace(&self, _: Room) -> Result<Workspace, Error> {
+        Ok(Workspace::default())
     }
 
     fn rows<'a>(&self, x: &'a Buffer, n: usize, _: &'a mut Vec<f32>) -> &'a [f32] {
         &x.data[..n * x.cols]
     }
 
-    fn embed(&self, table: &Tensor, tokens: &[u32], out: &mut Buffer) {
+    fn pass(
+        &self,
+        _: Batch<'_>,
+        _: bool,
+        workspace: &mut Workspace,
+        mut verbs: impl FnMut(&mut Workspace),
+    ) -> Result<(), Error> {
+        verbs(workspace);
+        Ok(())
+    }
+
+    fn embed(&self, table: &Tensor, batch: Batch<'_>, out: &mut Buffer, _: &mut Workspace) {
         let weights = self.weights(table);
         let row_bytes = weights.data.len() / weights.rows;
-        for (&token, out) in tokens.iter().zip(out.data.chunks_exact_mut(table.cols)) {
+        for (&token, out) in batch.tokens.iter().zip(out.data.chunks_exact_mut(table.cols)) {
             weights.ty.decode(&weights.data[token as usize * row_bytes..][..row_bytes], out);
         }
     }
@@ -141,30 +158,41 @@ impl Backend for CpuBackend {
         self.cpu.matmul(matmul, workspace);
     }
 
-    fn append(&self, rope: &RopeTable, place: Place, qkv: &mut Buffer, cache: &mut Cache) {
+    fn append(&self, rope: &RopeTable, batch: Batch<'_>, qkv: &mut Buffer, cache: &mut Cache, _: &mut Workspace) {
         let cols = qkv.cols;
-        self.cpu.append(Append {
-            cache: &mut cache.kv,
-            rope,
-            sequence: place.sequence,
-            first_position: place.first_position,
-            qkv: &mut qkv.data[place.first_row * cols..][..place.rows * cols],
-        });
+        for place in batch.places {
+            self.cpu.append(Append {
+                cache: &mut cache.kv,
+                rope,
+                sequence: place.sequence,
+                first_position: place.first_position,
+                qkv: &mut qkv.data[place.first_row * cols..][..place.rows * cols],
+            });
+        }
     }
 
-    fn attend(&self, place: Place, qkv: &Buffer, cache: &Cache, out: &mut Buffer) {
+    fn attend(&self, batch: Batch<'_>, qkv: &Buffer, cache: &Cache, out: &mut Buffer, _: &mut Workspace) {
         let width = cache.width;
-        self.cpu.attend(Attend {
-            cache: &cache.kv,
-            sequence: place.sequence,
-            first_position: place.first_position,
-            queries: &qkv.data[place.first_row * qkv.cols..][..place.rows * qkv.cols],
-            stride: qkv.cols,
-            out: &mut out.data[place.first_row * width..][..place.rows * width],
-        });
+        for place in batch.places {
+            self.cpu.attend(Attend {
+                cache: &cache.kv,
+                sequence: place.sequence,
+                first_position: place.first_position,
+                queries: &qkv.data[place.first_row * qkv.cols..][..place.rows * qkv.cols],
+                stride: qkv.cols,
+                out: &mut out.data[place.first_row * width..][..place.rows * width],
+            });
+        }
     }
 
-    fn logits(&self, output: &Tensor, x: &Buffer, rows: &[usize], out: &mut [f32], workspace: &mut Workspace) {
+    fn logits(
+        &self,
+        output: &Tensor,
+        x: &Buffer,
+        rows: &[usize],
+        out: &mut [f32],
+        workspace: &mut Workspace,
+    ) -> Result<(), Error> {
         let matmul = Matmul {
             weights: self.weights(output),
             x: &x.rows(rows),
@@ -174,6 +202,7 @@ impl Backend for CpuBackend {
             out,
         };
         self.cpu.matmul(matmul, workspace);
+        Ok(())
     }
 
     fn log_likelihoods(
@@ -184,8 +213,21 @@ impl Backend for CpuBackend {
         targets: &[u32],
         out: &mut [f64],
         workspace: &mut Workspace,
-    ) {
+    ) -> Result<(), Error> {
         let (weights, activations) = (self.weights(output), self.activations);
         self.cpu.log_likelihood(LogLikelihood { weights, x: &x.rows(rows), targets, activations, out }, workspace);
+        Ok(())
+    }
+
+    fn largest(
+        &self,
+        _: &Tensor,
+        _: &Buffer,
+        _: usize,
+        _: usize,
+        _: Largest,
+        _: &mut Workspace,
+    ) -> Result<Option<Vec<Candidate>>, Error> {
+        Ok(None)
     }
 }

@@ -35,6 +35,8 @@ pub enum Error {
     },
     /// The CPU lacks the ISA that was asked for.
     Isa(LevelError),
+    /// The device that the model runs on: it is not there, has no room, or failed.
+    Device(String),
     /// A call asks for more than the context holds, or for a token that the model does not have.
     Request(String),
 }
@@ -46,7 +48,7 @@ impl fmt::Display for Error {
             Self::Gguf { path, source } => write!(f, "{}: {source}", path.display()),
             Self::Tensor { path, name, problem } => write!(f, "{}: tensor '{name}': {problem}", path.display()),
             Self::Isa(error) => error.fmt(f),
-            Self::Request(problem) => f.write_str(problem),
+            Self::Device(problem) | Self::Request(problem) => f.write_str(problem),
         }
     }
 }
@@ -57,7 +59,7 @@ impl std::error::Error for Error {
             Self::Io { source, .. } => Some(source),
             Self::Gguf { source, .. } => Some(source),
             Self::Isa(error) => Some(error),
-            Self::Tensor { .. } | Self::Request(_) => None,
+            Self::Tensor { .. } | Self::Device(_) | Self::Request(_) => None,
         }
     }
 }

@@ -7,7 +7,7 @@
 //! let mut context = model.context(ContextShape { n_seq: 1, n_ctx: 512, n_batch: 64 })?;
 //! context.forward(&[Span { sequence: 0, tokens: &[450, 1169, 996] }])?;
 //! let mut logits = vec![0.0; model.hparams().n_vocab];
-//! context.logits(2..3, &mut logits); // of the last token
+//! context.logits(2..3, &mut logits)?; // of the last token
 //! # Ok::<(), pythia_model::Error>(())
 //! ```
 //!
@@ -19,6 +19,7 @@ pub mod backend;
 mod context;
 mod cpu;
 mod error;
+mod loaded;
 mod model;
 mod options;
 pub mod tap;
@@ -26,7 +27,7 @@ pub mod tap;
 pub use context::{Context, ContextShape, Span};
 pub use cpu::CpuBackend;
 pub use error::Error;
-pub use model::Model;
+pub use model::{Model, Source};
 pub use options::Options;
 pub use pythia_kernels::{Activations, Gelu, KvType};
 pub use tap::MatrixInput;

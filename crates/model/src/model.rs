@@ -1,35 +1,73 @@
 //! A model, opened.
 
 use crate::arch::gptneox::GptNeoX;
-use crate::backend::Tensor;
+use crate::backend::{Backend, Tensor};
 use crate::context::{Context, ContextShape};
 use crate::cpu::CpuBackend;
 use crate::error::Error;
+use crate::loaded::{Loaded, On};
 use crate::options::Options;
 use pythia_gguf::schema::gptneox::{self, Hparams};
 use pythia_gguf::{AnyType, Gguf, TensorInfo};
 use pythia_kernels::Cpu;
+use pythia_tensor::FileMap;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// Weights in mapped files and the processor that runs them. Opening reads the headers only; weights are paged in as
-/// they are used.
+/// Weights and the device that runs them. Opening for the processor reads the headers only; weights are paged in as they
+/// are used.
 pub struct Model {
     hparams: Hparams,
     gguf: Gguf,
     paths: Vec<PathBuf>,
+    file_bytes: u64,
     options: Options,
-    pub(crate) backend: CpuBackend,
-    pub(crate) weights: GptNeoX<CpuBackend>,
+    cpu: Arc<Cpu>,
+    device: String,
+    pub(crate) loaded: Box<dyn Loaded>,
+}
+
+/// What a backend is made from.
+#[derive(Debug)]
+pub struct Source {
+    /// The model's files, in the order that tensors number them by.
+    pub files: Vec<FileMap>,
+    /// Bytes of all tensors together.
+    pub weight_bytes: u64,
 }
 
 impl Model {
-    /// Opens a GGUF file of architecture `gptneox`, or the first of the files that one is split over.
+    /// Opens a GGUF file of architecture `gptneox`, or the first of the files that one is split over, for the processor.
     ///
     /// # Errors
     /// If it cannot be read, is malformed, or does not hold exactly the tensors that its metadata asks for; if it is one
     /// part of a split model and not the first, or another part is missing or does not fit.
     pub fn open(path: &Path, options: &Options) -> Result<Self, Error> {
+        let cpu = Arc::new(Cpu::new(options.threads, options.isa)?);
+        let make = |source: Source| Ok(CpuBackend::new(Arc::clone(&cpu), source.files, options.activations));
+        Self::with(path, options, Arc::clone(&cpu), make)
+    }
+
+    /// As [`open`](Self::open), for the device that `make` returns. What is computed on the host, such as divergences,
+    /// still runs on the processor.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open), of `make`, and of the device.
+    pub fn open_on<B: Backend>(
+        path: &Path,
+        options: &Options,
+        make: impl FnOnce(Source) -> Result<B, Error>,
+    ) -> Result<Self, Error> {
+        Self::with(path, options, Arc::new(Cpu::new(options.threads, options.isa)?), make)
+    }
+
+    fn with<B: Backend>(
+        path: &Path,
+        options: &Options,
+        cpu: Arc<Cpu>,
+        make: impl FnOnce(Source) -> Result<B, Error>,
+    ) -> Result<Self, Error> {
         let (gguf, files) = pythia_gguf::open(path)?;
         let parse = |source| Error::Gguf { path: path.to_owned(), source };
         let hparams = Hparams::from_metadata(&gguf.metadata).map_err(parse)?;
@@ -43,15 +81,18 @@ impl Model {
             })?;
             tensors.insert(info.name.as_str(), tensor);
         }
-        let cpu = Cpu::new(options.threads, options.isa)?;
-        let (paths, maps) = files.into_iter().map(|file| (file.path, file.map)).unzip();
-        let backend = CpuBackend::new(cpu, maps, options.activations);
+        let (paths, files): (_, Vec<FileMap>) = files.into_iter().map(|file| (file.path, file.map)).unzip();
+        let file_bytes = files.iter().map(|file| file.len() as u64).sum();
+        let weight_bytes = gguf.tensors().iter().map(|tensor| tensor.n_bytes).sum();
+        let backend = make(Source { files, weight_bytes })?;
         let find = |name: &str| {
             let unbound = || Error::Tensor { path: path.to_owned(), name: name.to_owned(), problem: "missing".into() };
             tensors.get(name).cloned().ok_or_else(unbound)
         };
         let weights = GptNeoX::load(&backend, &hparams, options.gelu, find)?;
-        Ok(Self { hparams, gguf, paths, options: options.clone(), backend, weights })
+        let device = backend.name();
+        let loaded = Box::new(On { backend, weights });
+        Ok(Self { hparams, gguf, paths, file_bytes, options: options.clone(), cpu, device, loaded })
     }
 
     /// Its dimensions.
@@ -71,7 +112,7 @@ impl Model {
 
     /// Size of its files together.
     pub fn file_bytes(&self) -> u64 {
-        self.backend.file_bytes()
+        self.file_bytes
     }
 
     /// How it runs.
@@ -79,9 +120,14 @@ impl Model {
         &self.options
     }
 
-    /// The processor it runs on.
+    /// Where it runs: `cpu`, or the name of a device.
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
+    /// The processor, for work on the host.
     pub fn cpu(&self) -> &Cpu {
-        self.backend.cpu()
+        &self.cpu
     }
 
     /// Name of the ISA level in use.

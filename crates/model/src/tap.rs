@@ -17,11 +17,16 @@ pub struct MatrixInput<'a> {
 ///
 /// `()` looks at nothing, and a forward pass compiled for it holds no trace of the calls.
 pub trait Tap<B: Backend> {
+    /// Whether it looks at anything.
+    const LOOKS_ON: bool = true;
+
     /// A matrix is about to be used.
     fn input(&mut self, backend: &B, tensor: &str, x: &B::Buffer, n: usize);
 }
 
 impl<B: Backend> Tap<B> for () {
+    const LOOKS_ON: bool = false;
+
     #[inline(always)]
     fn input(&mut self, _: &B, _: &str, _: &B::Buffer, _: usize) {}
 }

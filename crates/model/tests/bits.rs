@@ -80,7 +80,7 @@ fn digest(path: &Path, options: &Options, n_tokens: usize, batch: usize) -> Stri
     for span in tokens(n_vocab)[..n_tokens].chunks(batch) {
         context.forward(&[Span { sequence: 1, tokens: span }]).unwrap();
         let mut logits = vec![f32::NAN; span.len() * n_vocab];
-        context.logits(0..span.len(), &mut logits);
+        context.logits(0..span.len(), &mut logits).unwrap();
         logits.iter().for_each(|x| sha.update(x.to_bits().to_le_bytes()));
     }
     sha.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
@@ -149,7 +149,7 @@ fn sequences_do_not_see_each_other() {
         let mut context = model.context(ContextShape { n_seq: 2, n_ctx: 64, n_batch: 64 }).unwrap();
         context.forward(spans).unwrap();
         let mut logits = vec![0.0; n_vocab];
-        context.logits(row..row + 1, &mut logits);
+        context.logits(row..row + 1, &mut logits).unwrap();
         logits
     };
     let (a, b) = (&ids[..20], &ids[100..131]);

@@ -129,9 +129,19 @@ pub fn generate(
             context.forward(&[Span { sequence: 0, tokens: &[last] }])?;
             row = 0;
         }
-        context.logits(row..row + 1, &mut logits);
+        // A few candidates where they are all that the sampler looks at and the logits are far away.
+        let candidates = match sampler.enough() {
+            Some(largest) => context.largest(row, tokenizer.n_tokens(), largest)?,
+            None => None,
+        };
+        let token = if let Some(candidates) = candidates {
+            sampler.sample_among(&candidates)
+        } else {
+            context.logits(row..row + 1, &mut logits)?;
+            sampler.sample(&mut logits)
+        };
         let position = prompt.len() + output.ids.len();
-        let token = sampler.sample(&mut logits).ok_or(Error::NotFinite { position })?;
+        let token = token.ok_or(Error::NotFinite { position })?;
         if output.ids.is_empty() {
             timings.first_token = start.elapsed();
         }

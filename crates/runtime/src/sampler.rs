@@ -4,6 +4,7 @@
 //! min-p, then one draw. Probabilities are f64 and use a portable `exp`, so a seed gives the same tokens everywhere.
 
 use crate::{Error, Rng};
+use pythia_model::backend::Largest;
 
 /// How the next token is chosen. The default is greedy.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -87,6 +88,26 @@ impl Sampler {
         let n = logits.len().min(self.seen.len());
         let logits = &mut logits[..n];
         self.penalize(logits);
+        self.choose(logits.iter().enumerate().map(|(id, &x)| (id as u32, x)))
+    }
+
+    /// Which logits decide as well as all of them do; `None` if all are needed.
+    pub fn enough(&self) -> Option<Largest> {
+        let Sampling { temperature, top_k, repetition_penalty, .. } = self.settings;
+        match top_k {
+            _ if repetition_penalty != 1.0 => None,
+            _ if temperature == 0.0 => Some(Largest::First),
+            0 => None,
+            k => Some(Largest::Top(k)),
+        }
+    }
+
+    /// As [`sample`](Self::sample), from those logits that are [`enough`](Self::enough), by ascending id.
+    pub fn sample_among(&mut self, candidates: &[(u32, f32)]) -> Option<u32> {
+        self.choose(candidates.iter().copied())
+    }
+
+    fn choose(&mut self, logits: impl Iterator<Item = (u32, f32)>) -> Option<u32> {
         let token = if self.settings.temperature == 0.0 { argmax(logits) } else { self.draw(logits) }?;
         self.accept(token);
         Some(token)
@@ -101,13 +122,13 @@ impl Sampler {
         }
     }
 
-    fn draw(&mut self, logits: &[f32]) -> Option<u32> {
+    fn draw(&mut self, logits: impl Iterator<Item = (u32, f32)>) -> Option<u32> {
         let Sampling { temperature, top_k, top_p, min_p, .. } = self.settings;
         let candidates = &mut self.candidates;
         candidates.clear();
         // Infinity would turn every probability into NaN; as the largest finite value it just wins.
-        let usable = logits.iter().enumerate().filter(|(_, x)| **x > f32::NEG_INFINITY);
-        candidates.extend(usable.map(|(id, x)| (id as u32, f64::from(x.min(f32::MAX)) / f64::from(temperature))));
+        let usable = logits.filter(|&(_, x)| x > f32::NEG_INFINITY);
+        candidates.extend(usable.map(|(id, x)| (id, f64::from(x.min(f32::MAX)) / f64::from(temperature))));
         keep_top_k(candidates, top_k);
         let max = candidates.iter().fold(f64::NEG_INFINITY, |max, c| max.max(c.1));
         for c in candidates.iter_mut() {
@@ -128,11 +149,11 @@ impl Sampler {
 }
 
 /// The first of the largest values. NaN is skipped.
-fn argmax(logits: &[f32]) -> Option<u32> {
+fn argmax(logits: impl Iterator<Item = (u32, f32)>) -> Option<u32> {
     let mut best = (f32::NEG_INFINITY, None);
-    for (id, &x) in logits.iter().enumerate() {
+    for (id, x) in logits {
         if x > best.0 {
-            best = (x, Some(id as u32));
+            best = (x, Some(id));
         }
     }
     best.1
@@ -202,6 +223,40 @@ mod tests {
         assert_eq!(greedy.sample(&mut [f32::NAN; 5]), None);
         assert_eq!(greedy.sample(&mut [f32::NEG_INFINITY; 5]), None);
         assert_eq!(greedy.sample(&mut []), None);
+    }
+
+    /// What a device returns.
+    fn largest(logits: &[f32], which: Largest) -> Vec<(u32, f32)> {
+        let k = match which {
+            Largest::First => return largest(logits, Largest::Top(1)).into_iter().take(1).collect(),
+            Largest::Top(k) => k,
+        };
+        let mut sorted: Vec<f32> = logits.iter().copied().filter(|x| !x.is_nan()).collect();
+        sorted.sort_unstable_by(|a, b| b.total_cmp(a));
+        let Some(&least) = sorted.get(k - 1).or(sorted.last()) else { return Vec::new() };
+        logits.iter().enumerate().filter(|(_, x)| **x >= least).map(|(id, &x)| (id as u32, x)).collect()
+    }
+
+    #[test]
+    fn few_candidates_decide_as_all_logits_do() {
+        for settings in [
+            Sampling::default(),
+            Sampling { top_k: 1, ..WARM },
+            Sampling { top_k: 5, ..WARM },
+            Sampling { top_k: 40, top_p: 0.9, min_p: 0.01, temperature: 0.7, ..WARM },
+        ] {
+            let (mut all, mut few) = (sampler(settings, 300), sampler(settings, 300));
+            let which = few.enough().unwrap();
+            for step in 0..200 {
+                // Coarse steps, so that many tie.
+                let mut logits: Vec<f32> = (0..300).map(|i| ((i * 37 + step * 101) % 211 / 8) as f32 / 4.0).collect();
+                logits[step] = f32::NAN;
+                let candidates = largest(&logits, which);
+                assert_eq!(few.sample_among(&candidates), all.sample(&mut logits), "{settings:?} step {step}");
+            }
+        }
+        assert_eq!(sampler(WARM, 4).enough(), None);
+        assert_eq!(sampler(Sampling { repetition_penalty: 1.5, ..Sampling::default() }, 4).enough(), None);
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl<'m> Stopwatch<'m> {
             last = batch.len();
         }
         if last > 0 {
-            self.context.logits(last - 1..last, &mut self.logits);
+            self.context.logits(last - 1..last, &mut self.logits)?;
         }
         Ok(start.elapsed())
     }
@@ -54,7 +54,7 @@ impl<'m> Stopwatch<'m> {
         let step = |token: u32| {
             let start = Instant::now();
             self.context.forward(&[Span { sequence: 0, tokens: &[token] }])?;
-            self.context.logits(0..1, &mut self.logits);
+            self.context.logits(0..1, &mut self.logits)?;
             Ok(start.elapsed())
         };
         tokens(self.n_vocab).take(n).map(step).collect()

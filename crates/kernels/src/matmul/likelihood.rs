@@ -7,7 +7,7 @@
 use super::{Activations, Output, Then, Weights, Workspace, float, integer, integer_product};
 use crate::isa::Level;
 use crate::shared::SharedMut;
-use crate::softmax::{self, CHUNK, Part, Parts};
+use crate::softmax::{CHUNK, LogSumPart, Parts};
 use crate::team::Team;
 use std::cell::Cell;
 
@@ -61,7 +61,7 @@ impl LogLikelihood<'_> {
     fn chunks(self, team: &Team, level: Level, product: &(dyn Fn(Weights<'_>, Output<'_>) + Sync)) {
         let (n, rows) = (self.targets.len(), self.weights.rows);
         let chunks = rows.div_ceil(CHUNK);
-        let mut parts = vec![Part::default(); chunks * n];
+        let mut parts = vec![LogSumPart::default(); chunks * n];
         let mut logits_of_targets = vec![0.0f32; n];
         let (shared_parts, shared_targets) = (SharedMut::new(&mut parts), SharedMut::new(&mut logits_of_targets));
         team.run_ranges(chunks, 1, &|range| {
@@ -86,7 +86,7 @@ impl LogLikelihood<'_> {
             LOGITS.set(logits);
         });
         for (i, out) in self.out.iter_mut().enumerate() {
-            let log_sum = softmax::log_sum(parts.iter().skip(i).step_by(n));
+            let log_sum = LogSumPart::log_sum_exp(parts.iter().skip(i).step_by(n));
             *out = f64::from(logits_of_targets[i]) - log_sum;
         }
     }

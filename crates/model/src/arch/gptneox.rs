@@ -6,7 +6,8 @@
 //! ```
 //! Black et al., "GPT-NeoX-20B" (2022), section 2; Biderman et al., "Pythia" (2023).
 
-use crate::backend::{Backend, Linear, Norm, Place, Tensor};
+use crate::backend::{Backend, Batch, Candidate, Largest, Linear, Norm, Room, Tensor};
+use crate::error::Error;
 use crate::tap::Tap;
 use pythia_gguf::schema::gptneox::Hparams;
 use pythia_kernels::{Gelu, KvShape, KvType, Then};
@@ -51,19 +52,19 @@ impl<B: Backend> GptNeoX<B> {
     /// Takes every tensor by its GGUF name; `find` has checked shapes and types.
     ///
     /// # Errors
-    /// Whatever `find` returns.
-    pub fn load<E>(
+    /// Whatever `find` or the backend returns.
+    pub fn load(
         backend: &B,
         hparams: &Hparams,
         gelu: Gelu,
-        mut find: impl FnMut(&str) -> Result<Tensor, E>,
-    ) -> Result<Self, E> {
-        let mut matrix = |name: &str| find(name).map(|t| backend.matrix(&t));
+        mut find: impl FnMut(&str) -> Result<Tensor, Error>,
+    ) -> Result<Self, Error> {
+        let mut matrix = |name: &str| backend.matrix(&find(name)?);
         let token_embd = matrix("token_embd.weight")?;
         let output = matrix(OUTPUT)?;
-        let mut norm = |name: &str| -> Result<Norm<B>, E> {
-            let gamma = backend.vector(&find(&format!("{name}.weight"))?);
-            let beta = backend.vector(&find(&format!("{name}.bias"))?);
+        let mut norm = |name: &str| -> Result<Norm<B>, Error> {
+            let gamma = backend.vector(&find(&format!("{name}.weight"))?)?;
+            let beta = backend.vector(&find(&format!("{name}.bias"))?)?;
             Ok(Norm { gamma, beta, eps: hparams.norm_eps })
         };
         let output_norm = norm("output_norm")?;
@@ -71,10 +72,10 @@ impl<B: Backend> GptNeoX<B> {
         for i in 0..hparams.n_layer {
             norms.push((norm(&format!("blk.{i}.attn_norm"))?, norm(&format!("blk.{i}.ffn_norm"))?));
         }
-        let mut linear = |matrix: String| -> Result<Linear<B>, E> {
+        let mut linear = |matrix: String| -> Result<Linear<B>, Error> {
             let name = format!("{matrix}.weight");
-            let weight = backend.matrix(&find(&name)?);
-            let bias = backend.vector(&find(&format!("{matrix}.bias"))?);
+            let weight = backend.matrix(&find(&name)?)?;
+            let bias = backend.vector(&find(&format!("{matrix}.bias"))?)?;
             Ok(Linear { name, weight, bias })
         };
         let mut layers = Vec::with_capacity(hparams.n_layer);
@@ -92,61 +93,111 @@ impl<B: Backend> GptNeoX<B> {
     }
 
     /// Room for `n_batch` tokens at a time, in `n_seq` sequences of up to `n_ctx` positions.
-    pub fn state(&self, backend: &B, kv: KvType, n_seq: usize, n_ctx: usize, n_batch: usize) -> State<B> {
+    ///
+    /// # Errors
+    /// If the backend has no such room.
+    pub fn state(
+        &self,
+        backend: &B,
+        kv: KvType,
+        n_seq: usize,
+        n_ctx: usize,
+        n_batch: usize,
+    ) -> Result<State<B>, Error> {
         let h = &self.hparams;
-        let shape = kv_shape(h, kv, n_seq, n_ctx);
-        State {
-            hidden: backend.buffer(n_batch, h.n_embd),
-            attn_in: backend.buffer(n_batch, h.n_embd),
-            ffn_in: backend.buffer(n_batch, h.n_embd),
-            qkv: backend.buffer(n_batch, 3 * h.n_embd),
-            attended: backend.buffer(n_batch, h.n_embd),
-            ffn: backend.buffer(n_batch, h.n_ff),
-            caches: (0..h.n_layer).map(|_| backend.cache(shape)).collect(),
-            rope: backend.rope(h.rope_base, h.n_rot, n_ctx),
-            workspace: B::Workspace::default(),
-        }
+        let kv = kv_shape(h, kv, n_seq, n_ctx);
+        Ok(State {
+            hidden: backend.buffer(n_batch, h.n_embd)?,
+            attn_in: backend.buffer(n_batch, h.n_embd)?,
+            ffn_in: backend.buffer(n_batch, h.n_embd)?,
+            qkv: backend.buffer(n_batch, 3 * h.n_embd)?,
+            attended: backend.buffer(n_batch, h.n_embd)?,
+            ffn: backend.buffer(n_batch, h.n_ff)?,
+            caches: (0..h.n_layer).map(|_| backend.cache(kv)).collect::<Result<_, _>>()?,
+            rope: backend.rope(h.rope_base, h.n_rot, n_ctx)?,
+            workspace: backend.workspace(Room { n_batch, widest: h.n_embd.max(h.n_ff), n_vocab: h.n_vocab, kv })?,
+        })
     }
 
     /// Runs all blocks over a batch; the state then holds the final hidden rows, normalised for the output matrix.
     /// `tap` is shown what enters each matrix, the output matrix included, though it is not used here.
-    pub fn forward<T: Tap<B>>(&self, backend: &B, state: &mut State<B>, tokens: &[u32], places: &[Place], tap: &mut T) {
-        let n = tokens.len();
-        let mut product = |linear: &Linear<B>, x: &B::Buffer, then, out: &mut B::Buffer, work: &mut B::Workspace| {
-            tap.input(backend, &linear.name, x, n);
-            backend.product(linear, x, n, then, out, work);
-        };
-        backend.embed(&self.token_embd, tokens, &mut state.hidden);
-        for (layer, cache) in self.layers.iter().zip(&mut state.caches) {
-            let work = &mut state.workspace;
-            backend.layer_norm(&layer.attn_norm, &state.hidden, n, &mut state.attn_in);
-            if self.hparams.parallel_residual {
-                backend.layer_norm(&layer.ffn_norm, &state.hidden, n, &mut state.ffn_in);
+    ///
+    /// # Errors
+    /// If the backend failed.
+    pub fn forward<T: Tap<B>>(
+        &self,
+        backend: &B,
+        state: &mut State<B>,
+        batch: Batch<'_>,
+        tap: &mut T,
+    ) -> Result<(), Error> {
+        let n = batch.tokens.len();
+        let State { hidden, attn_in, ffn_in, qkv, attended, ffn, caches, rope, workspace } = state;
+        backend.pass(batch, T::LOOKS_ON, workspace, |work| {
+            let mut product =
+                |linear: &Linear<B>, x: &B::Buffer, then, out: &mut B::Buffer, work: &mut B::Workspace| {
+                    tap.input(backend, &linear.name, x, n);
+                    backend.product(linear, x, n, then, out, work);
+                };
+            backend.embed(&self.token_embd, batch, hidden, work);
+            for (layer, cache) in self.layers.iter().zip(&mut *caches) {
+                if self.hparams.parallel_residual {
+                    let norms = [&layer.attn_norm, &layer.ffn_norm];
+                    backend.layer_norm_pair(norms, hidden, n, [&mut *attn_in, &mut *ffn_in]);
+                } else {
+                    backend.layer_norm(&layer.attn_norm, hidden, n, attn_in);
+                }
+                product(&layer.attn_qkv, attn_in, Then::Store, qkv, work);
+                backend.append(rope, batch, qkv, cache, work);
+                backend.attend(batch, qkv, cache, attended, work);
+                product(&layer.attn_output, attended, Then::Add, hidden, work);
+                if !self.hparams.parallel_residual {
+                    backend.layer_norm(&layer.ffn_norm, hidden, n, ffn_in);
+                }
+                product(&layer.ffn_up, ffn_in, Then::Gelu(self.gelu), ffn, work);
+                product(&layer.ffn_down, ffn, Then::Add, hidden, work);
             }
-            product(&layer.attn_qkv, &state.attn_in, Then::Store, &mut state.qkv, work);
-            for &place in places {
-                backend.append(&state.rope, place, &mut state.qkv, cache);
-                backend.attend(place, &state.qkv, cache, &mut state.attended);
-            }
-            product(&layer.attn_output, &state.attended, Then::Add, &mut state.hidden, work);
-            if !self.hparams.parallel_residual {
-                backend.layer_norm(&layer.ffn_norm, &state.hidden, n, &mut state.ffn_in);
-            }
-            product(&layer.ffn_up, &state.ffn_in, Then::Gelu(self.gelu), &mut state.ffn, work);
-            product(&layer.ffn_down, &state.ffn, Then::Add, &mut state.hidden, work);
-        }
-        backend.layer_norm(&self.output_norm, &state.hidden, n, &mut state.attn_in);
-        tap.input(backend, OUTPUT, &state.attn_in, n);
+            backend.layer_norm(&self.output_norm, hidden, n, attn_in);
+            tap.input(backend, OUTPUT, attn_in, n);
+        })
     }
 
     /// Logits of rows of the last batch: `[rows.len(), n_vocab]`.
-    pub fn logits(&self, backend: &B, state: &mut State<B>, rows: &[usize], out: &mut [f32]) {
-        backend.logits(&self.output, &state.attn_in, rows, out, &mut state.workspace);
+    ///
+    /// # Errors
+    /// If the backend failed.
+    pub fn logits(&self, backend: &B, state: &mut State<B>, rows: &[usize], out: &mut [f32]) -> Result<(), Error> {
+        backend.logits(&self.output, &state.attn_in, rows, out, &mut state.workspace)
     }
 
     /// Log-likelihood of a token for each of some rows of the last batch.
-    pub fn log_likelihoods(&self, backend: &B, state: &mut State<B>, rows: &[usize], targets: &[u32], out: &mut [f64]) {
-        backend.log_likelihoods(&self.output, &state.attn_in, rows, targets, out, &mut state.workspace);
+    ///
+    /// # Errors
+    /// If the backend failed.
+    pub fn log_likelihoods(
+        &self,
+        backend: &B,
+        state: &mut State<B>,
+        rows: &[usize],
+        targets: &[u32],
+        out: &mut [f64],
+    ) -> Result<(), Error> {
+        backend.log_likelihoods(&self.output, &state.attn_in, rows, targets, out, &mut state.workspace)
+    }
+
+    /// As [`Backend::largest`], for a row of the last batch.
+    ///
+    /// # Errors
+    /// If the backend failed.
+    pub fn largest(
+        &self,
+        backend: &B,
+        state: &mut State<B>,
+        row: usize,
+        n: usize,
+        largest: Largest,
+    ) -> Result<Option<Vec<Candidate>>, Error> {
+        backend.largest(&self.output, &state.attn_in, row, n, largest, &mut state.workspace)
     }
 }
 

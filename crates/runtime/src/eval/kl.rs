@@ -156,10 +156,7 @@ impl<'m> Runners<'m> {
         let targets: Vec<u32> = batch.targets().map(|position| text[position]).collect();
         let mut predictions = Vec::with_capacity(rows.len());
         for (rows, targets) in rows.chunks(TILE_ROWS).zip(targets.chunks(TILE_ROWS)) {
-            self.each(|runner| {
-                runner.load(rows);
-                Ok(())
-            })?;
+            self.each(|runner| runner.load(rows))?;
             predictions.extend(self.tile(targets));
         }
         Ok(predictions)

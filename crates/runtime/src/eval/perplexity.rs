@@ -44,7 +44,7 @@ pub fn perplexity(model: &Model, request: &Request<'_>, observer: &mut dyn Obser
     let (start, mut done) = (Instant::now(), 0);
     for batch in batching.batches(&windows) {
         runner.forward(request.tokens, &batch)?;
-        let nlls = runner.nlls(request.tokens, &batch);
+        let nlls = runner.nlls(request.tokens, &batch)?;
         let mut nlls = nlls.into_iter();
         for part in batch.parts {
             for (position, nll) in part.targets.zip(&mut nlls) {

@@ -132,22 +132,23 @@ impl<'m> Runner<'m> {
     }
 
     /// Negative log-likelihoods, in nats, of the scored tokens of the batch that ran last.
-    pub(super) fn nlls(&mut self, text: &[u32], batch: &Batch) -> Vec<f64> {
+    pub(super) fn nlls(&mut self, text: &[u32], batch: &Batch) -> Result<Vec<f64>, Error> {
         let start = Instant::now();
         let targets: Vec<u32> = batch.targets().map(|position| text[position]).collect();
         let mut nlls = vec![0.0; targets.len()];
-        self.context.log_likelihoods(batch.rows(), &targets, &mut nlls);
+        self.context.log_likelihoods(batch.rows(), &targets, &mut nlls)?;
         nlls.iter_mut().for_each(|x| *x = -*x);
         self.time += start.elapsed();
-        nlls
+        Ok(nlls)
     }
 
     /// Brings the logits of these rows of the last batch in hand.
-    pub(super) fn load(&mut self, rows: &[usize]) {
+    pub(super) fn load(&mut self, rows: &[usize]) -> Result<(), Error> {
         let start = Instant::now();
         self.logits.resize(rows.len() * self.model.hparams().n_vocab, 0.0);
-        self.context.logits(rows.iter().copied(), &mut self.logits);
+        self.context.logits(rows.iter().copied(), &mut self.logits)?;
         self.time += start.elapsed();
+        Ok(())
     }
 
     /// Row `i` of those in hand.

@@ -1,0 +1,70 @@
+//! A model on some device, behind a face that names none: contexts and their users are not generic.
+
+use crate::arch::gptneox::{GptNeoX, State};
+use crate::backend::{Backend, Batch, Candidate, Largest};
+use crate::context::ContextShape;
+use crate::error::Error;
+use crate::tap::{HostTap, MatrixInput};
+use pythia_kernels::KvType;
+
+/// Weights, ready on a device.
+pub(crate) trait Loaded: Send + Sync {
+    /// Asks whether a context's `bytes` would fit.
+    fn make_room(&self, bytes: usize) -> Result<(), Error>;
+    /// Makes room to run in.
+    fn run(&self, kv: KvType, shape: ContextShape) -> Result<Box<dyn Running + '_>, Error>;
+}
+
+/// Weights with room to run in. The methods are those of the architecture.
+pub(crate) trait Running: Send + Sync {
+    fn forward(&mut self, batch: Batch<'_>) -> Result<(), Error>;
+    fn forward_observed(&mut self, batch: Batch<'_>, observe: &mut dyn FnMut(MatrixInput<'_>)) -> Result<(), Error>;
+    fn logits(&mut self, rows: &[usize], out: &mut [f32]) -> Result<(), Error>;
+    fn log_likelihoods(&mut self, rows: &[usize], targets: &[u32], out: &mut [f64]) -> Result<(), Error>;
+    fn largest(&mut self, row: usize, n: usize, largest: Largest) -> Result<Option<Vec<Candidate>>, Error>;
+}
+
+/// A backend and what it has loaded.
+pub(crate) struct On<B: Backend> {
+    pub(crate) backend: B,
+    pub(crate) weights: GptNeoX<B>,
+}
+
+struct RunningOn<'m, B: Backend> {
+    on: &'m On<B>,
+    state: State<B>,
+}
+
+impl<B: Backend> Loaded for On<B> {
+    fn make_room(&self, bytes: usize) -> Result<(), Error> {
+        self.backend.make_room(bytes)
+    }
+
+    fn run(&self, kv: KvType, shape: ContextShape) -> Result<Box<dyn Running + '_>, Error> {
+        let ContextShape { n_seq, n_ctx, n_batch } = shape;
+        let state = self.weights.state(&self.backend, kv, n_seq, n_ctx, n_batch)?;
+        Ok(Box::new(RunningOn { on: self, state }))
+    }
+}
+
+impl<B: Backend> Running for RunningOn<'_, B> {
+    fn forward(&mut self, batch: Batch<'_>) -> Result<(), Error> {
+        self.on.weights.forward(&self.on.backend, &mut self.state, batch, &mut ())
+    }
+
+    fn forward_observed(&mut self, batch: Batch<'_>, observe: &mut dyn FnMut(MatrixInput<'_>)) -> Result<(), Error> {
+        self.on.weights.forward(&self.on.backend, &mut self.state, batch, &mut HostTap::new(observe))
+    }
+
+    fn logits(&mut self, rows: &[usize], out: &mut [f32]) -> Result<(), Error> {
+        self.on.weights.logits(&self.on.backend, &mut self.state, rows, out)
+    }
+
+    fn log_likelihoods(&mut self, rows: &[usize], targets: &[u32], out: &mut [f64]) -> Result<(), Error> {
+        self.on.weights.log_likelihoods(&self.on.backend, &mut self.state, rows, targets, out)
+    }
+
+    fn largest(&mut self, row: usize, n: usize, largest: Largest) -> Result<Option<Vec<Candidate>>, Error> {
+        self.on.weights.largest(&self.on.backend, &mut self.state, row, n, largest)
+    }
+}

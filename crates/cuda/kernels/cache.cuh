@@ -1,0 +1,70 @@
+// Where keys and values lie on the device. `ops::append` has the sizes.
+//
+// Keys: [sequence][head][tile of 32 positions][pieces of dimensions][32 positions][dimensions of a piece]. A piece has
+// 16 bytes. So a warp whose lanes are the positions of a tile reads 512 bytes side by side, and a lane has its key's
+// dimensions in ascending order.
+// Values: [sequence][head][position][dimension].
+
+constexpr int TILE = 32;
+
+struct Cache {
+    uint8_t* keys;
+    uint8_t* values;
+    uint32_t heads;
+    uint32_t head_dim;  // a multiple of 8
+    uint32_t tiles;     // of a sequence
+    float scale;        // of scores: 1 / sqrt(head_dim)
+};
+
+// Which positions the rows of a batch are: on the device, so that a recorded graph replays with others.
+struct Rows {
+    const uint32_t* sequences;
+    const uint32_t* positions;
+};
+
+// Elements of the cache: how many make a piece, and what they are worth.
+struct Halves {
+    typedef uint16_t Stored;
+    static constexpr int PIECE = 8;
+    static __device__ __forceinline__ Stored encode(float x) { return float_to_half(x); }
+    static __device__ __forceinline__ float decode(Stored x) { return half_to_float(x); }
+    static __device__ __forceinline__ void unpack(const uint4& piece, float out[PIECE]) {
+        const uint32_t words[4] = {piece.x, piece.y, piece.z, piece.w};
+#pragma unroll
+        for (int i = 0; i < PIECE; i++) out[i] = half_to_float((uint16_t)(words[i / 2] >> (16 * (i % 2))));
+    }
+};
+
+struct Floats {
+    typedef float Stored;
+    static constexpr int PIECE = 4;
+    static __device__ __forceinline__ Stored encode(float x) { return x; }
+    static __device__ __forceinline__ float decode(Stored x) { return x; }
+    static __device__ __forceinline__ void unpack(const uint4& piece, float out[PIECE]) {
+        const uint32_t words[4] = {piece.x, piece.y, piece.z, piece.w};
+#pragma unroll
+        for (int i = 0; i < PIECE; i++) out[i] = __uint_as_float(words[i]);
+    }
+};
+
+// Keys of a sequence's head.
+template <class E>
+__device__ __forceinline__ typename E::Stored* keys_of(const Cache& cache, uint32_t sequence, uint32_t head) {
+    uint64_t before = ((uint64_t)sequence * cache.heads + head) * cache.tiles;
+    return (typename E::Stored*)cache.keys + before * TILE * cache.head_dim;
+}
+
+// Values of a sequence's head.
+template <class E>
+__device__ __forceinline__ typename E::Stored* values_of(const Cache& cache, uint32_t sequence, uint32_t head) {
+    uint64_t before = ((uint64_t)sequence * cache.heads + head) * cache.tiles;
+    return (typename E::Stored*)cache.values + before * TILE * cache.head_dim;
+}
+
+// Where, among the keys of a head, element `dim` (the first of a piece, or any) of the key at `position` lies.
+template <class E>
+__device__ __forceinline__ uint64_t key_at(const Cache& cache, uint32_t position, uint32_t dim) {
+    uint32_t pieces = cache.head_dim / E::PIECE;
+    uint64_t piece = (uint64_t)(position / TILE) * pieces + dim / E::PIECE;
+    return (piece * TILE + position % TILE) * E::PIECE + dim % E::PIECE;
+}

@@ -1,0 +1,99 @@
+// What a device could do at best: kernels that do one thing and nothing beside it. They are for timing; each leaves
+// something in `sink` that depends on all that it did, so that no compiler leaves any of it out.
+
+struct LimitsArgs {
+    const uint4* from; // [words]
+    uint4* to;         // [words]
+    uint32_t* sink;    // [threads of the grid]
+    uint64_t words;    // of 16 bytes
+    uint32_t rounds;
+    uint32_t one; // 1, which the compiler does not know
+};
+
+// 16 bytes that a thread has under way at once, times this.
+constexpr int AT_ONCE = 4;
+
+__device__ __forceinline__ uint32_t mixed(uint4 v) {
+    return v.x ^ v.y ^ v.z ^ v.w;
+}
+
+// Reads and writes: a block has its own run of 256 x AT_ONCE words.
+KERNEL(limits_copy, LimitsArgs, 256) {
+    const uint64_t first = (uint64_t)blockIdx.x * (256 * AT_ONCE) + threadIdx.x;
+    uint4 held[AT_ONCE];
+#pragma unroll
+    for (int i = 0; i < AT_ONCE; i++) {
+        const uint64_t at = first + 256 * i;
+        held[i] = at < args.words ? __ldg(args.from + at) : make_uint4(0, 0, 0, 0);
+    }
+#pragma unroll
+    for (int i = 0; i < AT_ONCE; i++) {
+        const uint64_t at = first + 256 * i;
+        if (at < args.words) {
+            args.to[at] = held[i];
+        }
+    }
+}
+
+// Reads only.
+KERNEL(limits_read, LimitsArgs, 256) {
+    const uint64_t first = (uint64_t)blockIdx.x * (256 * AT_ONCE) + threadIdx.x;
+    uint4 held[AT_ONCE];
+#pragma unroll
+    for (int i = 0; i < AT_ONCE; i++) {
+        const uint64_t at = first + 256 * i;
+        held[i] = at < args.words ? __ldg(args.from + at) : make_uint4(0, 0, 0, 0);
+    }
+    uint32_t sum = 0;
+#pragma unroll
+    for (int i = 0; i < AT_ONCE; i++) {
+        sum ^= mixed(held[i]);
+    }
+    // Never, but only the host knows: the buffer has no such word.
+    if (sum == 0x9E3779B9u * args.one) {
+        args.sink[0] = sum;
+    }
+}
+
+// int8 products on the tensor cores, in chains that do not wait for each other: 8 of 16 x 8 x 32 a round and warp.
+KERNEL(limits_int8, LimitsArgs, 256) {
+    constexpr int CHAINS = 8;
+    int32_t acc[CHAINS][4] = {};
+    const uint32_t ones = 0x01010101u * args.one;
+    const uint32_t a[4] = {ones, ones, ones, ones}, b[2] = {ones, ones};
+    for (uint32_t round = 0; round < args.rounds; round++) {
+#pragma unroll
+        for (int chain = 0; chain < CHAINS; chain++) {
+            mma_k32(acc[chain], a, b);
+        }
+    }
+    uint32_t sum = 0;
+#pragma unroll
+    for (int chain = 0; chain < CHAINS; chain++) {
+        sum += acc[chain][0] + acc[chain][1] + acc[chain][2] + acc[chain][3];
+    }
+    args.sink[blockIdx.x * 256 + threadIdx.x] = sum;
+}
+
+// Fused multiply-adds, in chains that do not wait for each other: 8 a round and thread.
+KERNEL(limits_fma, LimitsArgs, 256) {
+    constexpr int CHAINS = 8;
+    float acc[CHAINS];
+    const float half = 0.5f * (float)args.one;
+#pragma unroll
+    for (int chain = 0; chain < CHAINS; chain++) {
+        acc[chain] = (float)(chain * args.one);
+    }
+    for (uint32_t round = 0; round < args.rounds; round++) {
+#pragma unroll
+        for (int chain = 0; chain < CHAINS; chain++) {
+            acc[chain] = __fmaf_rn(acc[chain], half, half);
+        }
+    }
+    float sum = 0.0f;
+#pragma unroll
+    for (int chain = 0; chain < CHAINS; chain++) {
+        sum += acc[chain];
+    }
+    args.sink[blockIdx.x * 256 + threadIdx.x] = __float_as_uint(sum);
+}

@@ -1,0 +1,368 @@
+//! The model's backend on a GPU. Weights lie on the device as they lie in the file; a batch travels as token ids and
+//! positions, and comes back as a few numbers.
+
+mod buffer;
+mod head;
+mod workspace;
+
+use crate::compile::{Source, Unit};
+use crate::device::{Device, Memory, Ptr};
+use crate::graph::Graph;
+use crate::ops::append::{self, Cache as CacheArgs};
+use crate::ops::{Epilogue, attend, embed, float, gemm, gemv, norm, quantize};
+use buffer::Buffer;
+use pythia_kernels::{Activations, KvShape, RopeTable, Then};
+use pythia_model::Error;
+use pythia_model::backend::{Backend, Batch, Candidate, Largest, Linear, Norm, Room, Tensor};
+use pythia_tensor::{FileMap, TensorType};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use workspace::{Pass, Workspace};
+
+/// A GPU that runs models.
+pub struct CudaBackend {
+    device: Arc<Device>,
+    files: Vec<FileMap>,
+    activations: Activations,
+    /// Types of the matrices so far: what kernels are needed.
+    types: Mutex<BTreeSet<TensorType>>,
+}
+
+/// A bias, or half of a norm.
+pub struct Vector(Memory);
+
+/// Weights on the device, in the format of their file.
+pub struct Matrix {
+    ty: TensorType,
+    rows: usize,
+    cols: usize,
+    weights: Memory,
+}
+
+/// Keys and values of one layer.
+pub struct Cache {
+    shape: KvShape,
+    keys: Memory,
+    values: Memory,
+}
+
+/// Cosines and sines per position and pair.
+pub struct Rope {
+    turns: Memory,
+    pairs: usize,
+}
+
+/// Rows of `x` from which a tensor-core product is not even considered.
+const GEMV_ROWS: usize = 8;
+
+impl CudaBackend {
+    /// Ready to take the weights of these files.
+    ///
+    /// # Errors
+    /// If they do not fit in the device's memory.
+    pub fn new(device: Arc<Device>, source: pythia_model::Source, activations: Activations) -> Result<Self, Error> {
+        let backend = Self { device, files: source.files, activations, types: Mutex::default() };
+        backend.check_room("the weights", usize::try_from(source.weight_bytes).unwrap_or(usize::MAX))?;
+        Ok(backend)
+    }
+
+    fn check_room(&self, what: &str, bytes: usize) -> Result<(), Error> {
+        let (free, total) = self.device.memory().map_err(failed)?;
+        if bytes <= free {
+            return Ok(());
+        }
+        let megabytes = |bytes: usize| bytes.div_ceil(1_000_000);
+        Err(Error::Device(format!(
+            "{}: {what} need {bytes} bytes ({} MB), but {free} of {total} bytes of its memory are free ({} of {} MB)",
+            self.device.name(),
+            megabytes(bytes),
+            megabytes(free),
+            megabytes(total),
+        )))
+    }
+
+    fn bytes(&self, tensor: &Tensor) -> &[u8] {
+        &self.files[tensor.file][tensor.bytes.clone()]
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<Memory, Error> {
+        self.device.alloc(bytes).map_err(failed)
+    }
+
+    fn uploaded(&self, bytes: &[u8]) -> Result<Memory, Error> {
+        let memory = self.alloc(bytes.len())?;
+        self.device.upload(memory.ptr(), bytes);
+        Ok(memory)
+    }
+
+    /// Waits, and fails if anything did so far.
+    fn check(&self) -> Result<(), Error> {
+        self.device.check().map_err(failed)
+    }
+
+    /// Fails if something is known to have failed, without waiting.
+    fn known_failure(&self) -> Result<(), Error> {
+        self.device.known_failure().map_err(failed)
+    }
+
+    /// Compiles the kernels that passes will need, or loads them.
+    fn prepare(&self) -> Result<(), crate::Error> {
+        let general = [Source::Quantize, Source::Norm, Source::Append, Source::Attend, Source::Head];
+        let mut units: Vec<_> = general.map(|source| Unit { source, format: None }).into();
+        for &ty in &*self.types.lock().unwrap() {
+            let products: &[Source] = if self.is_integer(ty) {
+                &[Source::Gemm, Source::Gemv, Source::Embed]
+            } else {
+                &[Source::Float, Source::Embed]
+            };
+            units.extend(products.iter().map(|&source| Unit { source, format: Some(ty) }));
+        }
+        self.device.prepare(&units)
+    }
+
+    /// Whether products with such weights are of integers.
+    fn is_integer(&self, ty: TensorType) -> bool {
+        ty.is_quantized() && self.activations == Activations::Int8
+    }
+
+    /// Where a norm's results go: also quantized, where products want them so.
+    fn norm_target(&self, norm: &Norm<Self>, out: &mut Buffer) -> norm::Target {
+        out.changed();
+        let quantized = (self.activations == Activations::Int8).then(|| out.quantized(0));
+        if quantized.is_some() {
+            out.is_quantized();
+        }
+        norm::Target::new(norm.gamma.0.ptr(), norm.beta.0.ptr(), out.row(0), quantized)
+    }
+
+    /// Rows `first .. first + n` of `x` times a matrix.
+    fn multiply(&self, matrix: &Matrix, x: &Buffer, first: usize, n: usize, epilogue: Epilogue) {
+        let (device, &Matrix { ty, rows, cols, .. }) = (&*self.device, matrix);
+        let weights = matrix.weights.ptr();
+        debug_assert_eq!(cols, x.cols());
+        // SAFETY: the weights are a matrix of this type and shape; `x` has these rows, quantized or not; the callers
+        // give an epilogue with `rows` biases and room for `n` rows of results.
+        unsafe {
+            if !self.is_integer(ty) {
+                return float::product(device, ty, weights, rows, cols, x.row(first), n, epilogue);
+            }
+            if x.needs_quantizing() {
+                // From the first row on, so that what is marked as quantized is.
+                quantize::quantize(device, x.row(0), first + n, cols, x.quantized(0));
+            }
+            if n > GEMV_ROWS && gemm::prefers_gemm(n, rows, cols, device.multiprocessors()) {
+                return gemm::product(device, ty, weights, rows, cols, x.quantized(first), n, epilogue);
+            }
+            for at in (0..n).step_by(GEMV_ROWS) {
+                let out = epilogue.out.add(at * rows * size_of::<f32>());
+                let x = x.quantized(first + at);
+                gemv::product(device, ty, weights, rows, cols, x, GEMV_ROWS.min(n - at), Epilogue { out, ..epilogue });
+            }
+        }
+    }
+}
+
+/// A failure of the device, as the model's.
+fn failed(error: crate::Error) -> Error {
+    Error::Device(error.to_string())
+}
+
+impl Cache {
+    fn args(&self) -> CacheArgs {
+        CacheArgs { keys: self.keys.ptr(), values: self.values.ptr(), shape: self.shape }
+    }
+}
+
+impl Backend for CudaBackend {
+    type Matrix = Matrix;
+    type Vector = Vector;
+    type Buffer = Buffer;
+    type Cache = Cache;
+    type Rope = Rope;
+    type Workspace = Workspace;
+
+    fn name(&self) -> String {
+        self.device.name().to_owned()
+    }
+
+    fn matrix(&self, tensor: &Tensor) -> Result<Matrix, Error> {
+        let &Tensor { ty, rows, cols, .. } = tensor;
+        let weights = self.uploaded(self.bytes(tensor))?;
+        self.check()?;
+        self.types.lock().unwrap().insert(ty);
+        Ok(Matrix { ty, rows, cols, weights })
+    }
+
+    fn vector(&self, tensor: &Tensor) -> Result<Vector, Error> {
+        let mut values = vec![0.0; tensor.cols];
+        tensor.ty.decode(self.bytes(tensor), &mut values);
+        Ok(Vector(self.uploaded(&bytes_of(values))?))
+    }
+
+    fn make_room(&self, bytes: usize) -> Result<(), Error> {
+        self.check_room("they", bytes)
+    }
+
+    fn buffer(&self, rows: usize, cols: usize) -> Result<Buffer, Error> {
+        Buffer::new(&self.device, rows, cols).map_err(failed)
+    }
+
+    fn cache(&self, shape: KvShape) -> Result<Cache, Error> {
+        let too_large = || Error::Device(format!("{}: a cache of more bytes than can be counted", self.device.name()));
+        let (keys, values) = append::cache_bytes(shape).ok_or_else(too_large)?;
+        Ok(Cache { shape, keys: self.alloc(keys)?, values: self.alloc(values)? })
+    }
+
+    fn rope(&self, base: f32, rotated: usize, positions: usize) -> Result<Rope, Error> {
+        let table = RopeTable::new(base, rotated, positions);
+        let turns = self.uploaded(&bytes_of(table.turns().iter().flat_map(|&(cos, sin)| [cos, sin])))?;
+        Ok(Rope { turns, pairs: table.pairs() })
+    }
+
+    fn workspace(&self, room: Room) -> Result<Workspace, Error> {
+        self.prepare().map_err(failed)?;
+        Workspace::new(&self.device, room).map_err(failed)
+    }
+
+    fn rows<'a>(&self, x: &'a Buffer, n: usize, staging: &'a mut Vec<f32>) -> &'a [f32] {
+        staging.resize(n * x.cols(), 0.0);
+        download(&self.device, x.row(0), staging);
+        staging
+    }
+
+    /// A batch of one token per sequence is what generation repeats: its second pass is recorded, and the later ones
+    /// are one launch each. The first runs as it is, so that everything is compiled before the recording.
+    fn pass(
+        &self,
+        batch: Batch<'_>,
+        looks_on: bool,
+        workspace: &mut Workspace,
+        mut verbs: impl FnMut(&mut Workspace),
+    ) -> Result<(), Error> {
+        workspace.stage(&self.device, batch);
+        let n = batch.tokens.len();
+        if looks_on || !workspace.is_one_each() {
+            verbs(workspace);
+            return self.known_failure();
+        }
+        let graph = match workspace.passes.remove(&n) {
+            None => None,
+            Some(Pass::Ran) => Graph::record(&self.device, || verbs(workspace)).map_err(failed)?,
+            Some(Pass::Recorded(graph)) => Some(graph),
+        };
+        let pass = match graph {
+            None => {
+                verbs(workspace);
+                Pass::Ran
+            }
+            Some(graph) => {
+                // SAFETY: it was recorded with this workspace, so of the same state, whose buffers all live as long,
+                // and of the model's weights, which live longer.
+                unsafe { graph.replay(&self.device) };
+                Pass::Recorded(graph)
+            }
+        };
+        workspace.passes.insert(n, pass);
+        self.known_failure()
+    }
+
+    fn embed(&self, table: &Matrix, batch: Batch<'_>, out: &mut Buffer, workspace: &mut Workspace) {
+        let (device, n) = (&*self.device, batch.tokens.len());
+        out.changed();
+        // SAFETY: a table of this type and width; the tokens of the batch were staged and are rows of it.
+        unsafe { embed::embed(device, table.ty, table.weights.ptr(), table.cols, workspace.tokens(), n, out.row(0)) }
+    }
+
+    fn layer_norm(&self, norm: &Norm<Self>, x: &Buffer, n: usize, out: &mut Buffer) {
+        let target = self.norm_target(norm, out);
+        // SAFETY: both buffers have `n` rows of `cols`, gamma and beta `cols` floats.
+        unsafe { norm::layer_norm(&self.device, x.row(0), target, norm.eps, n, x.cols()) }
+    }
+
+    fn layer_norm_pair(&self, norms: [&Norm<Self>; 2], x: &Buffer, n: usize, outs: [&mut Buffer; 2]) {
+        let eps = norms[0].eps;
+        debug_assert_eq!(eps, norms[1].eps);
+        let ([a, b], [to_a, to_b]) = (norms, outs);
+        let targets = [self.norm_target(a, to_a), self.norm_target(b, to_b)];
+        // SAFETY: as above; the results are in buffers of their own.
+        unsafe { norm::layer_norm_pair(&self.device, x.row(0), targets, eps, n, x.cols()) }
+    }
+
+    fn product(&self, linear: &Linear<Self>, x: &Buffer, n: usize, then: Then, out: &mut Buffer, _: &mut Workspace) {
+        let epilogue = Epilogue::new(Some(linear.bias.0.ptr()), then, out.row(0));
+        self.multiply(&linear.weight, x, 0, n, epilogue);
+        out.changed();
+    }
+
+    fn append(&self, rope: &Rope, batch: Batch<'_>, qkv: &mut Buffer, cache: &mut Cache, workspace: &mut Workspace) {
+        let n = batch.tokens.len();
+        // SAFETY: the rows' sequences and positions were staged and are within the cache and the table.
+        unsafe {
+            append::append(&self.device, workspace.rows(), n, qkv.row(0), rope.turns.ptr(), rope.pairs, cache.args());
+        }
+        qkv.changed();
+    }
+
+    fn attend(&self, batch: Batch<'_>, qkv: &Buffer, cache: &Cache, out: &mut Buffer, workspace: &mut Workspace) {
+        let (device, cache, scratch) = (&*self.device, cache.args(), workspace.scratch());
+        // SAFETY: as for `append`; the scratch is large enough for as many rows as there are sequences.
+        unsafe {
+            if workspace.is_one_each() {
+                let n = batch.tokens.len();
+                attend::one(device, workspace.rows(), n, qkv.row(0), cache, scratch, out.row(0));
+            } else {
+                attend::many(device, workspace.tiles(), workspace.n_tiles(), qkv.row(0), cache, out.row(0));
+            }
+        }
+        out.changed();
+    }
+
+    fn logits(
+        &self,
+        output: &Matrix,
+        x: &Buffer,
+        rows: &[usize],
+        out: &mut [f32],
+        workspace: &mut Workspace,
+    ) -> Result<(), Error> {
+        self.download_logits(output, x, rows, out, workspace)
+    }
+
+    fn log_likelihoods(
+        &self,
+        output: &Matrix,
+        x: &Buffer,
+        rows: &[usize],
+        targets: &[u32],
+        out: &mut [f64],
+        workspace: &mut Workspace,
+    ) -> Result<(), Error> {
+        self.reduce_to_likelihoods(output, x, rows, targets, out, workspace)
+    }
+
+    fn largest(
+        &self,
+        output: &Matrix,
+        x: &Buffer,
+        row: usize,
+        n: usize,
+        largest: Largest,
+        workspace: &mut Workspace,
+    ) -> Result<Option<Vec<Candidate>>, Error> {
+        self.select_largest(output, x, row, n, largest, workspace)
+    }
+}
+
+/// The bytes of floats, in the order of the machine, which is that of every GPU.
+fn bytes_of(values: impl IntoIterator<Item = f32>) -> Vec<u8> {
+    values.into_iter().flat_map(f32::to_le_bytes).collect()
+}
+
+/// Brings floats to the host.
+fn download(device: &Device, from: Ptr, out: &mut [f32]) {
+    let mut bytes = vec![0; size_of_val(out)];
+    device.download(from, &mut bytes);
+    for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
+        *out = f32::from_le_bytes(*bytes);
+    }
+}

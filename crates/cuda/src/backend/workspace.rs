@@ -1,0 +1,124 @@
+//! What passes reuse: the batch in hand, scratch, recorded passes.
+
+use crate::Error;
+use crate::device::{Device, Memory, Ptr};
+use crate::graph::Graph;
+use crate::ops::append::Rows;
+use crate::ops::attend::{self, Tile};
+use crate::ops::head;
+use pythia_kernels::LogSumPart;
+use pythia_model::backend::{Batch, Room};
+use std::collections::HashMap;
+
+/// Rows whose logits are on the device at once, at most: 26 MB for Pythia's vocabulary.
+const LOGIT_ROWS: usize = 128;
+
+/// A pass over one token of each of so many sequences.
+pub(super) enum Pass {
+    /// It ran once, so all its kernels are compiled.
+    Ran,
+    /// It can be repeated.
+    Recorded(Graph),
+}
+
+/// Device memory whose addresses passes keep, and the passes that do.
+pub struct Workspace {
+    /// u32 arrays of `n_batch` each: tokens, their sequences, their positions.
+    batch: Memory,
+    tiles: Memory,
+    scratch: Memory,
+    pub(super) logits: Memory,
+    pub(super) targets: Memory,
+    pub(super) target_logits: Memory,
+    pub(super) parts: Memory,
+    pub(super) candidates: Memory,
+    pub(super) logit_rows: usize,
+    pub(super) passes: HashMap<usize, Pass>,
+    n_batch: usize,
+    n_tiles: usize,
+    is_one_each: bool,
+}
+
+impl Workspace {
+    pub(super) fn new(device: &Device, room: Room) -> Result<Self, Error> {
+        let Room { n_batch, n_vocab, kv, .. } = room;
+        let logit_rows = n_batch.min(LOGIT_ROWS);
+        let words = |n: usize| device.alloc(n * size_of::<u32>());
+        Ok(Self {
+            batch: words(3 * n_batch)?,
+            tiles: device.alloc(n_batch * size_of::<Tile>())?,
+            scratch: device.alloc(attend::scratch_bytes(n_batch.min(kv.sequences), kv))?,
+            logits: words(logit_rows * n_vocab)?,
+            targets: words(logit_rows)?,
+            target_logits: words(logit_rows)?,
+            parts: device.alloc(logit_rows * n_vocab.div_ceil(LogSumPart::LOGITS) * size_of::<LogSumPart>())?,
+            candidates: words(2 * head::MOST_K + 1)?,
+            logit_rows,
+            passes: HashMap::new(),
+            n_batch,
+            n_tiles: 0,
+            is_one_each: false,
+        })
+    }
+
+    /// Brings a batch to the device, where the verbs of its pass find it.
+    pub(super) fn stage(&mut self, device: &Device, batch: Batch<'_>) {
+        let Batch { tokens, places } = batch;
+        let (mut sequences, mut positions) = (Vec::with_capacity(tokens.len()), Vec::with_capacity(tokens.len()));
+        let mut tiles: Vec<Tile> = Vec::new();
+        for place in places {
+            sequences.extend(std::iter::repeat_n(place.sequence as u32, place.rows));
+            positions.extend((place.first_position..place.first_position + place.rows).map(|p| p as u32));
+            for first in (0..place.rows).step_by(attend::TILE_QUERIES) {
+                tiles.push(Tile {
+                    first_row: (place.first_row + first) as u32,
+                    rows: attend::TILE_QUERIES.min(place.rows - first) as u32,
+                    sequence: place.sequence as u32,
+                    first_position: (place.first_position + first) as u32,
+                });
+            }
+        }
+        self.n_tiles = tiles.len();
+        self.is_one_each = places.len() == tokens.len();
+        for (i, words) in [tokens, &sequences, &positions].into_iter().enumerate() {
+            device.upload(self.words(i), &bytes_of(words.iter().copied()));
+        }
+        if !self.is_one_each {
+            let words = tiles.iter().flat_map(|t| [t.first_row, t.rows, t.sequence, t.first_position]);
+            device.upload(self.tiles.ptr(), &bytes_of(words));
+        }
+    }
+
+    fn words(&self, array: usize) -> Ptr {
+        self.batch.ptr().add(array * self.n_batch * size_of::<u32>())
+    }
+
+    pub(super) fn tokens(&self) -> Ptr {
+        self.words(0)
+    }
+
+    pub(super) fn rows(&self) -> Rows {
+        Rows { sequences: self.words(1), positions: self.words(2) }
+    }
+
+    pub(super) fn tiles(&self) -> Ptr {
+        self.tiles.ptr()
+    }
+
+    pub(super) fn n_tiles(&self) -> usize {
+        self.n_tiles
+    }
+
+    pub(super) fn scratch(&self) -> Ptr {
+        self.scratch.ptr()
+    }
+
+    /// Whether every row of the batch is a sequence's only one.
+    pub(super) fn is_one_each(&self) -> bool {
+        self.is_one_each
+    }
+}
+
+pub(super) fn bytes_of(words: impl IntoIterator<Item = u32>) -> Vec<u8> {
+    words.into_iter().flat_map(u32::to_le_bytes).collect()
+}

@@ -1,0 +1,133 @@
+//! Launches recorded once and replayed in one call: what a decoding step costs the host is then that call.
+
+use crate::device::driver::{self, ok};
+use crate::device::{Context, Device};
+use crate::error::Error;
+use cudarc::driver::sys;
+use std::sync::{Arc, Mutex};
+
+/// A sequence of launches, with their arguments as they were.
+pub(crate) struct Graph {
+    executable: sys::CUgraphExec,
+    context: Arc<Context>,
+}
+
+// SAFETY: the driver locks what it must when an executable graph is launched; it is destroyed once.
+unsafe impl Send for Graph {}
+// SAFETY: as above.
+unsafe impl Sync for Graph {}
+
+/// One recording at a time: another thread's launches stay in the device's stream.
+static RECORDING: Mutex<()> = Mutex::new(());
+
+impl Graph {
+    /// Records what `work` launches on this thread; nothing of it runs. `None` if a kernel is not loaded yet, as loading
+    /// cannot be recorded: run the same once, then record it. Copies and allocations cannot be recorded either, but are
+    /// errors.
+    pub(crate) fn record(device: &Device, work: impl FnOnce()) -> Result<Option<Self>, Error> {
+        let _one = RECORDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        device.check()?;
+        let context = device.context();
+        let failed = |problem| Error::Device(format!("recording a graph: {problem}"));
+        context.bind().map_err(failed)?;
+        let stream = Stream(context.new_stream().map_err(failed)?);
+        // Of this thread only: others may allocate meanwhile.
+        let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: a stream of our own.
+        ok(unsafe { driver::cuStreamBeginCapture_v2(stream.0, mode) }).map_err(failed)?;
+        let recording = Recording { context, stream: &stream };
+        recording.context.start_recording(stream.0);
+        work();
+        let (graph, whole) = recording.end();
+        let graph = graph.map_err(failed)?;
+        if let Some(failure) = context.failure() {
+            return Err(failure);
+        }
+        if !whole {
+            return Ok(None);
+        }
+        let mut executable = std::ptr::null_mut();
+        // SAFETY: a whole graph; what is made is destroyed when dropped.
+        ok(unsafe { driver::cuGraphInstantiateWithFlags(&mut executable, graph.0, 0) }).map_err(failed)?;
+        Ok(Some(Self { executable, context: Arc::clone(context) }))
+    }
+
+    /// Runs it after everything launched before. A failure is kept, as that of a launch.
+    ///
+    /// # Safety
+    /// The addresses in the arguments of all its launches must still be good for what the kernels do with them.
+    pub(crate) unsafe fn replay(&self, device: &Device) {
+        let context = device.context();
+        if context.has_failed() {
+            return;
+        }
+        if context.spoils() {
+            return context.keep(Error::Device("replaying a graph while another is recorded".to_owned()));
+        }
+        let launched = context.bind().and_then(|()| {
+            // SAFETY: the graph is of this context; what its kernels do is the caller's to answer for.
+            ok(unsafe { driver::cuGraphLaunch(self.executable, context.stream()) })
+        });
+        device.keep("replaying a graph", launched);
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // SAFETY: made in `record`, not used again. One that runs is freed by the driver when it has ended.
+        let _ = self.context.bind().and_then(|()| ok(unsafe { driver::cuGraphExecDestroy(self.executable) }));
+    }
+}
+
+/// Ends the capture however `work` ends.
+struct Recording<'a> {
+    context: &'a Context,
+    stream: &'a Stream,
+}
+
+impl Recording<'_> {
+    fn end(self) -> (Result<Captured, String>, bool) {
+        let whole = self.context.stop_recording();
+        let captured = self.stream.end_capture();
+        std::mem::forget(self);
+        (captured, whole)
+    }
+}
+
+impl Drop for Recording<'_> {
+    fn drop(&mut self) {
+        self.context.stop_recording();
+        let _ = self.stream.end_capture();
+    }
+}
+
+/// The stream that is captured.
+struct Stream(sys::CUstream);
+
+impl Stream {
+    fn end_capture(&self) -> Result<Captured, String> {
+        let mut graph = std::ptr::null_mut();
+        // SAFETY: a stream that is captured; what it gives is destroyed when dropped.
+        ok(unsafe { driver::cuStreamEndCapture(self.0, &mut graph) })?;
+        Ok(Captured(graph))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // SAFETY: a stream of our own, not captured any more, with no work in it.
+        let _ = unsafe { driver::cuStreamDestroy_v2(self.0) };
+    }
+}
+
+/// A graph that is not executable.
+struct Captured(sys::CUgraph);
+
+impl Drop for Captured {
+    fn drop(&mut self) {
+        if !self.0.is_null() {
+            // SAFETY: from the end of a capture, not used again.
+            let _ = unsafe { driver::cuGraphDestroy(self.0) };
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Pythia models on NVIDIA GPUs, with the bits of the CPU.
+//!
+//! The kernels are CUDA C++ in `kernels/`, compiled by NVRTC on the machine that runs them and kept on disk. They follow
+//! the order of float operations that `docs/numerics.md` fixes, so logits are those of the CPU's kernels to the last
+//! bit, whatever the GPU. From the bottom:
+//!
+//! - [`Device`]: memory, copies and launches, over the driver;
+//! - `compile`: kernels from source, and their cache;
+//! - `ops`: an operation each, with the arguments of its kernels;
+//! - `backend`: the model's backend over them.
+
+mod backend;
+mod compile;
+mod device;
+mod error;
+mod graph;
+mod ops;
+#[cfg(test)]
+mod testing;
+
+pub use backend::CudaBackend;
+#[doc(hidden)]
+pub use compile::{OPTIONS, units};
+pub use device::{Description, Device};
+pub use error::Error;
+pub use ops::limits::Limits;

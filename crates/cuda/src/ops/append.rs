@@ -1,0 +1,127 @@
+//! Rotation of queries and keys, and the cache they are appended to.
+
+use crate::compile::{Kernel, Source};
+use crate::device::{Args, Device, Ptr};
+use pythia_kernels::{KvShape, KvType};
+
+/// Threads of a block, a warp per head of a row.
+const THREADS: usize = 128;
+
+/// Positions in a tile of keys: `TILE` in kernels/cache.cuh, where the layout is described.
+const TILE: usize = 32;
+
+/// Which positions the rows of a batch are. They lie on the device, so that a recorded graph replays with others.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Rows {
+    /// Sequences, u32 `[n]`.
+    pub(crate) sequences: Ptr,
+    /// Positions in them, u32 `[n]`.
+    pub(crate) positions: Ptr,
+}
+
+/// Keys and values of one layer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cache {
+    pub(crate) keys: Ptr,
+    pub(crate) values: Ptr,
+    pub(crate) shape: KvShape,
+}
+
+/// Bytes of the keys and of the values of one layer. `None` if they cannot be counted, or if there are no kernels for
+/// heads of this size: a multiple of 8, at most 256.
+pub(crate) fn cache_bytes(shape: KvShape) -> Option<(usize, usize)> {
+    if shape.head_dim == 0 || !shape.head_dim.is_multiple_of(8) || shape.head_dim > 256 {
+        return None;
+    }
+    let positions = shape.positions.checked_next_multiple_of(TILE)?;
+    let heads = shape.sequences.checked_mul(shape.heads)?;
+    let bytes = positions.checked_mul(heads)?.checked_mul(shape.head_dim * shape.ty.bytes())?;
+    Some((bytes, bytes))
+}
+
+/// `Cache` of kernels/cache.cuh.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct CacheArgs {
+    keys: Ptr,
+    values: Ptr,
+    heads: u32,
+    head_dim: u32,
+    tiles: u32,
+    scale: f32,
+}
+
+impl Cache {
+    pub(super) fn args(&self) -> CacheArgs {
+        let KvShape { heads, head_dim, .. } = self.shape;
+        CacheArgs {
+            keys: self.keys,
+            values: self.values,
+            heads: heads as u32,
+            head_dim: head_dim as u32,
+            tiles: tiles(self.shape) as u32,
+            scale: 1.0 / (head_dim as f32).sqrt(),
+        }
+    }
+}
+
+/// Tiles of keys of a sequence.
+pub(super) fn tiles(shape: KvShape) -> usize {
+    shape.positions.div_ceil(TILE)
+}
+
+/// Positions of a sequence that memory is laid out for.
+pub(super) fn padded_positions(shape: KvShape) -> usize {
+    tiles(shape) * TILE
+}
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct AppendArgs {
+    qkv: Ptr,
+    rope: Ptr,
+    rows: Rows,
+    cache: CacheArgs,
+    n: u32,
+    pairs: u32,
+}
+
+// SAFETY: the layout of `AppendArgs` in kernels/append.cu: six addresses and six fields of 4 bytes, the structs among
+// them multiples of 8 bytes.
+unsafe impl Args for AppendArgs {}
+
+/// Rotates the first `2 * pairs` dimensions of queries and keys in `qkv`, f32 `[n, 3 * heads * head_dim]`, by their
+/// positions in `rope`, f32 pairs of cosine and sine `[positions][pairs]`; then appends keys and values to the cache.
+///
+/// # Safety
+/// `qkv` must be good for reading and writing, `rows` for reading `n` rows; their sequences must be in the cache, their
+/// positions in the cache and in `rope`, and no two rows the same position of the same sequence.
+pub(crate) unsafe fn append(device: &Device, rows: Rows, n: usize, qkv: Ptr, rope: Ptr, pairs: usize, cache: Cache) {
+    debug_assert!(2 * pairs <= cache.shape.head_dim, "pairs of a head");
+    let name = match cache.shape.ty {
+        KvType::F16 => "append_f16",
+        KvType::F32 => "append_f32",
+    };
+    let kernel = Kernel { source: Source::Append, format: None, name };
+    let blocks = (n * cache.shape.heads).div_ceil(THREADS / 32);
+    let args = AppendArgs { qkv, rope, rows, cache: cache.args(), n: n as u32, pairs: pairs as u32 };
+    // SAFETY: each warp works on a head of a row and its places in the cache, which the caller vouches for.
+    unsafe { device.launch(kernel, [blocks, 1, 1], THREADS, args) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caches_that_cannot_be_counted_or_worked_on_are_seen() {
+        let shape = KvShape { ty: KvType::F16, sequences: 3, heads: 5, head_dim: 80, positions: 33 };
+        assert_eq!(cache_bytes(shape), Some((3 * 5 * 64 * 160, 3 * 5 * 64 * 160)));
+        assert_eq!(cache_bytes(KvShape { sequences: usize::MAX, ..shape }), None);
+        assert_eq!(cache_bytes(KvShape { positions: usize::MAX, ..shape }), None);
+        for head_dim in [0, 12, 264] {
+            assert_eq!(cache_bytes(KvShape { head_dim, ..shape }), None);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Causal attention over the cache.
+
+use super::append::{Cache, CacheArgs, Rows, padded_positions};
+use crate::compile::{Kernel, Source};
+use crate::device::{Args, Device, Ptr};
+use pythia_kernels::{KvShape, KvType};
+
+/// Rows of a tile, at most.
+pub(crate) const TILE_QUERIES: usize = 32;
+
+/// Keys of a block of `one_scores`.
+const SCORE_THREADS: usize = 128;
+const VALUE_THREADS: usize = 192;
+/// Dimensions of a block of `one_values`.
+const VALUE_DIMS: usize = 32;
+const MANY_THREADS: usize = 128;
+
+/// Consecutive rows of a batch that are consecutive positions of a sequence.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Tile {
+    pub(crate) first_row: u32,
+    /// 1 to [`TILE_QUERIES`].
+    pub(crate) rows: u32,
+    pub(crate) sequence: u32,
+    /// Position of the first row.
+    pub(crate) first_position: u32,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct OneArgs {
+    qkv: Ptr,
+    rows: Rows,
+    cache: CacheArgs,
+    scores: Ptr,
+    out: Ptr,
+}
+
+// SAFETY: the layout of `OneArgs` in kernels/attend.cu: addresses, and a cache of 32 bytes.
+unsafe impl Args for OneArgs {}
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct ManyArgs {
+    tiles: Ptr,
+    qkv: Ptr,
+    out: Ptr,
+    cache: CacheArgs,
+    count: u64,
+}
+
+// SAFETY: the layout of `ManyArgs` in kernels/attend.cu: fields of 8 bytes, and a cache of 32.
+unsafe impl Args for ManyArgs {}
+
+/// Bytes of scratch that [`one`] takes for `n` rows.
+pub(crate) fn scratch_bytes(n: usize, shape: KvShape) -> usize {
+    n * shape.heads * padded_positions(shape) * size_of::<f32>()
+}
+
+fn kernel(name: &'static str) -> Kernel {
+    Kernel { source: Source::Attend, format: None, name }
+}
+
+/// Attention of `n` rows that are a sequence's newest position each: rotated queries in `qkv`, f32
+/// `[n, 3 * heads * head_dim]`, to `out`, f32 `[n, heads * head_dim]`. What is launched depends on `n` and the cache's
+/// shape alone, not on positions.
+///
+/// # Safety
+/// `rows`, `qkv`, `scratch` (of [`scratch_bytes`]) and `out` must be good for `n` rows; the rows' sequences and positions
+/// must be in the cache.
+pub(crate) unsafe fn one(device: &Device, rows: Rows, n: usize, qkv: Ptr, cache: Cache, scratch: Ptr, out: Ptr) {
+    let KvShape { ty, heads, head_dim, .. } = cache.shape;
+    let (scores, values) = match ty {
+        KvType::F16 => ("one_scores_f16", "one_values_f16"),
+        KvType::F32 => ("one_scores_f32", "one_values_f32"),
+    };
+    let args = OneArgs { qkv, rows, cache: cache.args(), scores: scratch, out };
+    let blocks = padded_positions(cache.shape).div_ceil(SCORE_THREADS);
+    // SAFETY: the caller's promise: each row reads its query and the keys and values up to its position, and writes its
+    // scores and its output.
+    unsafe {
+        device.launch(kernel(scores), [blocks, heads, n], SCORE_THREADS, args);
+        device.launch(kernel(values), [head_dim.div_ceil(VALUE_DIMS), heads, n], VALUE_THREADS, args);
+    }
+}
+
+/// Attention of rows in `n_tiles` tiles at `tiles`: rotated queries in `qkv`, f32 `[rows, 3 * heads * head_dim]`, to
+/// `out`, f32 `[rows, heads * head_dim]`.
+///
+/// # Safety
+/// `tiles` must be good for reading `n_tiles` of [`Tile`], `qkv` and `out` for their rows; the tiles' sequences and
+/// positions must be in the cache.
+pub(crate) unsafe fn many(device: &Device, tiles: Ptr, n_tiles: usize, qkv: Ptr, cache: Cache, out: Ptr) {
+    let KvShape { ty, heads, head_dim, .. } = cache.shape;
+    let name = match (ty, head_dim) {
+        (KvType::F16, ..=64) => "many_f16_64",
+        (KvType::F16, ..=128) => "many_f16_128",
+        (KvType::F16, _) => "many_f16_256",
+        (KvType::F32, ..=64) => "many_f32_64",
+        (KvType::F32, ..=128) => "many_f32_128",
+        (KvType::F32, _) => "many_f32_256",
+    };
+    let args = ManyArgs { tiles, qkv, out, cache: cache.args(), count: n_tiles as u64 };
+    // SAFETY: the caller's promise: a block reads a tile's queries and its sequence's keys and values up to the last
+    // row's position, and writes the tile's output.
+    unsafe { device.launch(kernel(name), [n_tiles * heads, 1, 1], MANY_THREADS, args) };
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,237 @@
+use super::*;
+use crate::device::Memory;
+use crate::ops::append::{append, cache_bytes};
+use crate::testing::{Plain, Random, assert_same_bits, download, upload};
+use pythia_kernels::{Append, Attend, Cpu, KvCache, RopeTable};
+
+/// Rows of a batch that are consecutive positions of a sequence.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    sequence: usize,
+    first_position: usize,
+    rows: usize,
+}
+
+/// Queries, keys and values of every position of every sequence, and what the CPU makes of them.
+struct Case {
+    shape: KvShape,
+    rope: RopeTable,
+    /// `[sequence][position][3 * width]`.
+    qkv: Vec<Vec<f32>>,
+    rotated: Vec<Vec<f32>>,
+    /// `[sequence][position][width]`.
+    out: Vec<Vec<f32>>,
+}
+
+impl Case {
+    fn new(shape: KvShape, change: impl Fn(usize, &mut [f32])) -> Self {
+        let width = shape.heads * shape.head_dim;
+        let mut random = Random::new((shape.head_dim * shape.positions) as u64);
+        // Rotated dimensions: a quarter, as in Pythia, of 80 that is 20.
+        let rope = RopeTable::new(10_000.0, shape.head_dim / 4, shape.positions);
+        let cpu = Cpu::new(2, None).unwrap();
+        let mut case = Self { shape, rope, qkv: vec![], rotated: vec![], out: vec![] };
+        let mut cache = KvCache::new(shape);
+        for sequence in 0..shape.sequences {
+            let mut qkv: Vec<f32> = random.floats(shape.positions * 3 * width).iter().map(|x| 2.0 * x).collect();
+            change(sequence, &mut qkv);
+            case.qkv.push(qkv.clone());
+            let (rope, first_position) = (&case.rope, 0);
+            cpu.append(Append { cache: &mut cache, rope, sequence, first_position, qkv: &mut qkv });
+            let mut out = vec![0.0; shape.positions * width];
+            let (cache, queries, stride) = (&cache, &qkv[..], 3 * width);
+            cpu.attend(Attend { cache, sequence, first_position, queries, stride, out: &mut out });
+            case.rotated.push(qkv);
+            case.out.push(out);
+        }
+        case
+    }
+
+    /// The rows of `places` out of per-position rows of `width` floats.
+    fn rows(&self, of: &[Vec<f32>], width: usize, places: &[Place]) -> Vec<f32> {
+        let rows = |p: &Place| &of[p.sequence][p.first_position * width..][..p.rows * width];
+        places.iter().flat_map(rows).copied().collect()
+    }
+}
+
+/// A layer on the device.
+struct Layer<'a> {
+    device: &'a Device,
+    case: &'a Case,
+    keys: Memory,
+    values: Memory,
+    rope: Memory,
+}
+
+impl<'a> Layer<'a> {
+    fn new(device: &'a Device, case: &'a Case) -> Self {
+        let (keys, values) = cache_bytes(case.shape).unwrap();
+        // Not zeroed: what lies behind a sequence's last position must not matter.
+        let noise = |bytes: usize| upload(device, &vec![0xFFu8; bytes]);
+        let turns: Vec<f32> = case.rope.turns().iter().flat_map(|&(cos, sin)| [cos, sin]).collect();
+        Self { device, case, keys: noise(keys), values: noise(values), rope: upload(device, &turns) }
+    }
+
+    fn cache(&self) -> Cache {
+        Cache { keys: self.keys.ptr(), values: self.values.ptr(), shape: self.case.shape }
+    }
+
+    /// Sequences and positions of the rows of `places`.
+    fn rows(&self, places: &[Place]) -> [Memory; 2] {
+        let (mut sequences, mut positions) = (vec![], vec![]);
+        for p in places {
+            sequences.extend(std::iter::repeat_n(p.sequence as u32, p.rows));
+            positions.extend((p.first_position..p.first_position + p.rows).map(|p| p as u32));
+        }
+        [upload(self.device, &sequences), upload(self.device, &positions)]
+    }
+
+    /// Appends the rows of `places`; returns the device's queries, keys and values, after a comparison with the CPU's.
+    fn append(&self, places: &[Place]) -> Memory {
+        let width = 3 * self.case.shape.heads * self.case.shape.head_dim;
+        let n = places.iter().map(|p| p.rows).sum();
+        let qkv = upload(self.device, &self.case.rows(&self.case.qkv, width, places));
+        let [sequences, positions] = self.rows(places);
+        let rows = Rows { sequences: sequences.ptr(), positions: positions.ptr() };
+        // SAFETY: memory of these sizes, positions within the cache.
+        unsafe { append(self.device, rows, n, qkv.ptr(), self.rope.ptr(), self.case.rope.pairs(), self.cache()) };
+        let want = self.case.rows(&self.case.rotated, width, places);
+        assert_same_bits(&format!("rotated {places:?}"), &download(self.device, &qkv, n * width), &want);
+        qkv
+    }
+
+    /// Attention of `places`, cut into tiles of at most `rows`.
+    fn many(&self, places: &[Place], rows: usize, qkv: &Memory) {
+        let (mut tiles, mut first_row) = (vec![], 0);
+        for p in places {
+            for first in (0..p.rows).step_by(rows) {
+                let rows = rows.min(p.rows - first);
+                tiles.extend([first_row + first, rows, p.sequence, p.first_position + first].map(|x| x as u32));
+            }
+            first_row += p.rows;
+        }
+        let n_tiles = tiles.len() / 4;
+        let tiles = upload(self.device, &tiles);
+        self.check(places, &format!("tiles of {rows}"), |out| {
+            // SAFETY: memory of these sizes, positions within the cache.
+            unsafe { many(self.device, tiles.ptr(), n_tiles, qkv.ptr(), self.cache(), out) };
+        });
+    }
+
+    /// Attention of `places`, row by row.
+    fn one(&self, places: &[Place], qkv: &Memory) {
+        let n = places.iter().map(|p| p.rows).sum();
+        let [sequences, positions] = self.rows(places);
+        let rows = Rows { sequences: sequences.ptr(), positions: positions.ptr() };
+        let scratch = upload(self.device, &vec![0xFFu8; scratch_bytes(n, self.case.shape)]);
+        self.check(places, "one", |out| {
+            // SAFETY: memory of these sizes, positions within the cache.
+            unsafe { one(self.device, rows, n, qkv.ptr(), self.cache(), scratch.ptr(), out) };
+        });
+    }
+
+    /// What `attend` writes against the CPU's output.
+    fn check(&self, places: &[Place], what: &str, attend: impl FnOnce(Ptr)) {
+        let shape = self.case.shape;
+        let want = self.case.rows(&self.case.out, shape.heads * shape.head_dim, places);
+        let out = upload(self.device, &vec![f32::NAN; want.len()]);
+        attend(out.ptr());
+        assert_same_bits(&format!("{what}, {shape:?}, {places:?}"), &download(self.device, &out, want.len()), &want);
+    }
+}
+
+const TYPES: [KvType; 2] = [KvType::F16, KvType::F32];
+
+fn place(sequence: usize, positions: std::ops::Range<usize>) -> Place {
+    Place { sequence, first_position: positions.start, rows: positions.len() }
+}
+
+#[test]
+fn prompts_have_the_cpus_bits_in_any_pieces() {
+    let Some(device) = crate::testing::device() else { return };
+    for (ty, head_dim) in TYPES.into_iter().flat_map(|ty| [8, 32, 64, 80, 128, 256].map(|dim| (ty, dim))) {
+        let case = Case::new(KvShape { ty, sequences: 2, heads: 2, head_dim, positions: 100 }, |_, _| ());
+        let layer = Layer::new(device, &case);
+        // Two sequences in a batch, the second going on in the middle of a tile; then a last, short batch.
+        for places in
+            [vec![place(1, 0..37), place(0, 0..1)], vec![place(0, 1..65), place(1, 37..99)], vec![place(1, 99..100)]]
+        {
+            let qkv = layer.append(&places);
+            layer.many(&places, TILE_QUERIES, &qkv);
+            layer.many(&places, 7, &qkv);
+        }
+    }
+}
+
+#[test]
+fn single_rows_have_the_cpus_bits() {
+    let Some(device) = crate::testing::device() else { return };
+    for (ty, head_dim) in TYPES.into_iter().flat_map(|ty| [8, 32, 64, 80, 128, 256].map(|dim| (ty, dim))) {
+        let case = Case::new(KvShape { ty, sequences: 3, heads: 2, head_dim, positions: 150 }, |_, _| ());
+        let layer = Layer::new(device, &case);
+        layer.append(&[place(0, 0..150), place(1, 0..150), place(2, 0..150)]);
+        // Keys of later positions are in the cache already: they must not be seen.
+        for positions in [[0, 1, 149], [15, 16, 31], [32, 33, 63], [64, 127, 128], [129, 2, 17]] {
+            let places = [1, 0, 2].map(|s| place(s, positions[s]..positions[s] + 1));
+            let qkv = layer.append(&places);
+            layer.one(&places, &qkv);
+        }
+    }
+}
+
+#[test]
+fn long_sequences_have_the_cpus_bits() {
+    let Some(device) = crate::testing::device() else { return };
+    for ty in TYPES {
+        // Enough positions that the stages of values are used again.
+        let case = Case::new(KvShape { ty, sequences: 1, heads: 1, head_dim: 32, positions: 1500 }, |_, _| ());
+        let layer = Layer::new(device, &case);
+        layer.append(&[place(0, 0..1500)]);
+        for position in [511, 640, 641, 1023, 1024, 1400, 1499] {
+            let places = [place(0, position..position + 1)];
+            let qkv = layer.append(&places);
+            layer.one(&places, &qkv);
+        }
+        let places = [place(0, 1437..1500)];
+        let qkv = layer.append(&places);
+        layer.many(&places, TILE_QUERIES, &qkv);
+    }
+}
+
+#[test]
+fn what_is_not_a_number_spreads_as_on_the_cpu() {
+    let Some(device) = crate::testing::device() else { return };
+    let shape = KvShape { ty: KvType::F16, sequences: 6, heads: 1, head_dim: 32, positions: 70 };
+    let at = |position: usize, which: usize, dim: usize| (position * 3 + which) * 32 + dim;
+    let case = Case::new(shape, |sequence, qkv| match sequence {
+        0 => qkv[at(20, 1, 3)] = f32::NAN,
+        1 => qkv[at(33, 1, 31)] = f32::INFINITY,
+        2 => qkv[at(40, 2, 5)] = f32::NEG_INFINITY,
+        // Infinite as f16 alone.
+        3 => qkv[at(21, 2, 7)] = 1e6,
+        4 => qkv[at(64, 0, 9)] = f32::NAN,
+        // Scores far apart: most exponentials are 0, and 0 times infinity is not a number.
+        _ => {
+            qkv.iter_mut().for_each(|x| *x *= 300.0);
+            qkv[at(2, 2, 0)] = f32::INFINITY;
+        }
+    });
+    let layer = Layer::new(device, &case);
+    let places: Vec<_> = (0..shape.sequences).map(|s| place(s, 0..70)).collect();
+    let qkv = layer.append(&places);
+    layer.many(&places, TILE_QUERIES, &qkv);
+    for position in [19, 20, 32, 33, 39, 40, 63, 64, 69] {
+        let places: Vec<_> = (0..shape.sequences).map(|s| place(s, position..position + 1)).collect();
+        let qkv = layer.append(&places);
+        layer.one(&places, &qkv);
+    }
+}
+
+#[test]
+fn tiles_travel_as_their_words() {
+    let tile = Tile { first_row: 1, rows: 2, sequence: 3, first_position: 4 };
+    // SAFETY: four u32, nothing between them.
+    let words: [u32; 4] = unsafe { std::mem::transmute(tile) };
+    assert_eq!(words, [1, 2, 3, 4]);
+    assert_eq!(u32::bytes(&words).len(), size_of::<Tile>());
+}

@@ -1,0 +1,83 @@
+//! Products of weights, as floats, with f32 rows.
+
+use super::{Epilogue, EpilogueArgs};
+use crate::compile::{Kernel, Source};
+use crate::device::{Args, Device, Ptr};
+use pythia_tensor::TensorType;
+
+#[cfg(test)]
+mod tests;
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct FloatArgs {
+    weights: Ptr,
+    x: Ptr,
+    epilogue: EpilogueArgs,
+    cols: u32,
+    n: u32,
+}
+
+// SAFETY: the layout of `FloatArgs` in kernels/float.cu: two fields of 8 bytes, an epilogue (24 bytes, see there), two
+// fields of 4.
+unsafe impl Args for FloatArgs {}
+
+/// A kernel for a few rows of `x` at a time, which reads all weights for each such few.
+struct Few {
+    name: &'static str,
+    /// Rows of `x`.
+    n: usize,
+    /// Rows of the weights that a block multiplies: for each of 4 warps, 4 times what a group of 8 threads has.
+    rows: usize,
+}
+
+const FEW: [Few; 4] = [
+    Few { name: "few_1", n: 1, rows: 16 },
+    Few { name: "few_2", n: 2, rows: 16 },
+    Few { name: "few_4", n: 4, rows: 32 },
+    Few { name: "few_8", n: 8, rows: 32 },
+];
+const FEW_THREADS: usize = 128;
+/// With more rows of `x` than these the tiles of `many` are at least half full.
+const MOST_FEW: usize = 16;
+
+const MANY_THREADS: usize = 256;
+/// Rows of the weights and of `x` that a block of `many` multiplies.
+const TILE: usize = 32;
+
+/// `weights`, `[rows, cols]` of type `ty`, times `n` rows of `x`, f32 `[n, cols]`.
+///
+/// # Panics
+/// If there are more rows or columns than 32 bits count.
+///
+/// # Safety
+/// `weights` and `x` must be good for reading these matrices, `epilogue.bias` for reading `rows` floats unless it is 0, and
+/// `epilogue.out` for writing `n * rows` of them, which no other address overlaps; a row of the weights is whole blocks,
+/// and a multiple of 32 elements. `weights` and `x` are multiples of 256, and `n` and `rows` are not 0.
+#[allow(clippy::too_many_arguments)] // a product's operands
+pub(crate) unsafe fn product(
+    device: &Device,
+    ty: TensorType,
+    weights: Ptr,
+    rows: usize,
+    cols: usize,
+    x: Ptr,
+    n: usize,
+    epilogue: Epilogue,
+) {
+    debug_assert!(cols.is_multiple_of(32) && cols.is_multiple_of(ty.block_elems()), "whole blocks");
+    let narrow = |x: usize| u32::try_from(x).expect("rows and columns of a matrix");
+    let args = FloatArgs { weights, x, epilogue: epilogue.of_rows(rows), cols: narrow(cols), n: narrow(n) };
+    let kernel = |name| Kernel { source: Source::Float, format: Some(ty), name };
+    // SAFETY: the kernels read what the caller vouches for (past the last row, the last row), and write each element of
+    // `out` once.
+    unsafe {
+        if n <= MOST_FEW {
+            let few = FEW.iter().find(|few| n <= few.n).unwrap_or(&FEW[3]);
+            device.launch(kernel(few.name), [rows.div_ceil(few.rows), n.div_ceil(few.n), 1], FEW_THREADS, args);
+        } else {
+            // Neighbouring blocks share rows of the weights, so that those come from memory once.
+            device.launch(kernel("many"), [n.div_ceil(TILE), rows.div_ceil(TILE), 1], MANY_THREADS, args);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Products of quantized weights with many rows, on tensor cores.
+
+use super::quantize::Quantized;
+use super::{Epilogue, EpilogueArgs};
+use crate::compile::{Kernel, Source};
+use crate::device::{Args, Device, Ptr};
+use pythia_tensor::TensorType;
+
+#[cfg(test)]
+mod tests;
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct GemmArgs {
+    weights: Ptr,
+    x: Quantized,
+    epilogue: EpilogueArgs,
+    row_bytes: u64,
+    units: u32,
+    n: u32,
+}
+
+// SAFETY: the layout of `GemmArgs` in kernels/gemm.cu: fields of 8 bytes, then pairs of 4.
+unsafe impl Args for GemmArgs {}
+
+/// What a block of a kernel computes.
+#[derive(Debug, PartialEq, Eq)]
+struct Shape {
+    name: &'static str,
+    /// Rows of the weights.
+    rows: usize,
+    /// Rows of x.
+    tokens: usize,
+    /// Instructions that one of a multiprocessor's four schedulers issues for a block and 64 columns: counted in the
+    /// machine code of Q4_K for sm_90.
+    issues: usize,
+}
+
+/// Threads of a block, of every shape: a warp to each scheduler.
+const THREADS: usize = 128;
+
+/// Of every shape the next has a fraction of the outputs: few rows of either matrix must still reach all of a device.
+const SHAPES: [Shape; 3] = [
+    Shape { name: "gemm_64x128", rows: 64, tokens: 128, issues: 850 },
+    Shape { name: "gemm_64x64", rows: 64, tokens: 64, issues: 510 },
+    Shape { name: "gemm_32x32", rows: 32, tokens: 32, issues: 210 },
+];
+
+impl Shape {
+    fn blocks(&self, n: usize, rows: usize) -> usize {
+        rows.div_ceil(self.rows) * n.div_ceil(self.tokens)
+    }
+
+    /// Tiles of x, then those of the weights: in two numbers where 16 bits do not count them, and then perhaps one more.
+    fn grid(&self, n: usize, rows: usize) -> [usize; 3] {
+        let (across, down) = (n.div_ceil(self.tokens), rows.div_ceil(self.rows));
+        let deep = down.div_ceil(usize::from(u16::MAX)).max(1);
+        [across, down.div_ceil(deep), deep]
+    }
+
+    /// What 64 columns of a product cost the busiest scheduler, in instructions. A block alone on a multiprocessor leaves
+    /// each scheduler one warp, which waits for its own results: it takes about as long as two together.
+    fn cost(&self, n: usize, rows: usize, multiprocessors: usize) -> usize {
+        self.blocks(n, rows).div_ceil(multiprocessors).max(2) * self.issues
+    }
+}
+
+/// The shape for a product: the cheapest.
+fn shape(n: usize, rows: usize, multiprocessors: usize) -> &'static Shape {
+    SHAPES.iter().min_by_key(|shape| shape.cost(n, rows, multiprocessors)).expect("there are shapes")
+}
+
+/// What the products of [`gemv`](super::gemv), which take up to this many rows of x each, cost a scheduler in
+/// instructions: some for a unit of 32 columns (decoded, then 8 `dp4a` and 10 more per row of x) by a lane.
+const GEMV_TOKENS: usize = super::gemv::MOST_ROWS;
+const GEMV_ISSUES_PER_UNIT: usize = 45 + 18 * GEMV_TOKENS;
+
+/// What a launch costs however little it does, in instructions that a scheduler could have issued: two microseconds.
+const LAUNCH: usize = 3500;
+
+/// Whether [`product`] is expected to take less time for `n` rows of x than products of a few rows at a time.
+///
+/// Both are bound by the instructions they issue, as a matrix is in the L2 cache after the first of several small
+/// products. A small product spreads any matrix over all of a device and decodes it anew each time. A tile decodes its
+/// part once, but of matrices with few rows there are too few tiles, and each walks through all columns alone. So the
+/// answer depends on how many rows a multiprocessor has. The counts are of instructions, not of measured time.
+pub(crate) fn prefers_gemm(n: usize, rows: usize, cols: usize, multiprocessors: usize) -> bool {
+    let steps = cols.div_ceil(64);
+    // Three steps are fetched, copied and decoded before anything overlaps.
+    let tiles = LAUNCH + shape(n, rows, multiprocessors).cost(n, rows, multiprocessors) * (steps + 3);
+    let lanes = 4 * 32 * multiprocessors;
+    let few = LAUNCH + (rows * (cols / 32) * GEMV_ISSUES_PER_UNIT).div_ceil(lanes);
+    tiles < few * n.div_ceil(GEMV_TOKENS)
+}
+
+/// The product of `weights`, `[rows, cols]`, with `n` rows of `x`.
+///
+/// # Safety
+/// `weights` must be good for reading a matrix of this type and shape and 64 bytes more, and a multiple of 256; `x` for
+/// reading `n` rows of `cols`; the epilogue's bias, where it has one, for reading `rows` floats, and its output for
+/// writing `n` times as many, which none of the others overlap.
+#[allow(clippy::too_many_arguments)] // a product has these
+pub(crate) unsafe fn product(
+    device: &Device,
+    ty: TensorType,
+    weights: Ptr,
+    rows: usize,
+    cols: usize,
+    x: Quantized,
+    n: usize,
+    epilogue: Epilogue,
+) {
+    let shape = shape(n, rows, device.multiprocessors());
+    // SAFETY: the caller's promise.
+    unsafe { launch(device, ty, weights, (rows, cols), x, n, epilogue, shape) }
+}
+
+/// With blocks of this shape.
+///
+/// # Safety
+/// As [`product`].
+#[allow(clippy::too_many_arguments)] // as above
+unsafe fn launch(
+    device: &Device,
+    ty: TensorType,
+    weights: Ptr,
+    (rows, cols): (usize, usize),
+    x: Quantized,
+    n: usize,
+    epilogue: Epilogue,
+    shape: &Shape,
+) {
+    let row_bytes = ty.row_bytes(cols).expect("whole blocks in a row");
+    let units = cols / 32;
+    assert!(cols.is_multiple_of(32) && u32::try_from(n * units).is_ok(), "units of x that 32 bits count");
+    let kernel = Kernel { source: Source::Gemm, format: Some(ty), name: shape.name };
+    let epilogue = epilogue.of_rows(rows);
+    let args = GemmArgs { weights, x, epilogue, row_bytes: row_bytes as u64, units: units as u32, n: n as u32 };
+    // SAFETY: blocks read rows of both matrices that exist, and of the weights whole sixteens of bytes, from addresses
+    // that are multiples of 16 as the matrix begins at one, up to 15 bytes past the last. Each writes the elements of
+    // the output that are its own. The rest is the caller's promise.
+    unsafe { device.launch(kernel, shape.grid(n, rows), THREADS, args) };
+}

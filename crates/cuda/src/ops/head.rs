@@ -1,0 +1,120 @@
+//! What follows the output matrix: parts of a log-sum-exp, the largest logits.
+
+use crate::compile::{Kernel, Source};
+use crate::device::{Args, Device, Ptr};
+use pythia_kernels::LogSumPart;
+
+const PARTS: Kernel = Kernel { source: Source::Head, format: None, name: "parts" };
+const ARGMAX: Kernel = Kernel { source: Source::Head, format: None, name: "argmax" };
+const TOP_K: Kernel = Kernel { source: Source::Head, format: None, name: "top_k" };
+
+const PART_THREADS: usize = 128;
+/// Threads that share a row.
+const ROW_THREADS: usize = 1024;
+
+/// The most that [`top_k`] finds.
+pub(crate) const MOST_K: usize = 1024;
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct PartsArgs {
+    logits: Ptr,
+    targets: Ptr,
+    parts: Ptr,
+    target_logits: Ptr,
+    vocab: u32,
+    chunks: u32,
+}
+
+// SAFETY: the layout of `PartsArgs` in kernels/head.cu.
+unsafe impl Args for PartsArgs {}
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct ArgmaxArgs {
+    logits: Ptr,
+    out: Ptr,
+    vocab: u32,
+    valid: u32,
+}
+
+// SAFETY: the layout of `ArgmaxArgs` in kernels/head.cu.
+unsafe impl Args for ArgmaxArgs {}
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct TopKArgs {
+    logits: Ptr,
+    top: TopK,
+    vocab: u32,
+    valid: u32,
+    k: u32,
+    padding: u32,
+}
+
+// SAFETY: the layout of `TopKArgs` in kernels/head.cu.
+unsafe impl Args for TopKArgs {}
+
+/// What `n` rows of logits, f32 `[n, vocab]`, add to their log-sum-exps: [`LogSumPart`]s, `[n, ceil(vocab / 1024)]`, to
+/// `parts`; and the logit of each row's target, of u32 `[n]`, to `target_logits`, f32 `[n]`.
+///
+/// # Safety
+/// The addresses must be good for as much, and the targets be below `vocab`.
+pub(crate) unsafe fn parts(
+    device: &Device,
+    logits: Ptr,
+    n: usize,
+    vocab: usize,
+    targets: Ptr,
+    parts: Ptr,
+    target_logits: Ptr,
+) {
+    let chunks = vocab.div_ceil(LogSumPart::LOGITS);
+    let args = PartsArgs { logits, targets, parts, target_logits, vocab: vocab as u32, chunks: chunks as u32 };
+    // SAFETY: the caller's promise: a block reads a chunk of a row and writes its part.
+    unsafe { device.launch(PARTS, [n * chunks, 1, 1], PART_THREADS, args) };
+}
+
+/// The id that stands for none.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// The first of the largest of the first `valid` logits of `n` rows, f32 `[n, vocab]`, to `out`, pairs of id and bits
+/// `[n]`: [`NONE`] if none is above minus infinity. NaN is skipped.
+///
+/// # Safety
+/// The addresses must be good for as much, and `valid` be at most `vocab`.
+pub(crate) unsafe fn argmax(device: &Device, logits: Ptr, n: usize, vocab: usize, valid: usize, out: Ptr) {
+    debug_assert!(valid <= vocab, "ids of the row");
+    let args = ArgmaxArgs { logits, out, vocab: vocab as u32, valid: valid as u32 };
+    // SAFETY: the caller's promise: a block reads a row and writes its number.
+    unsafe { device.launch(ARGMAX, [n, 1, 1], ROW_THREADS, args) };
+}
+
+/// Where [`top_k`] puts what it finds.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct TopK {
+    /// Ids, the largest logit first, of equal ones the lower id first: u32 `[n, k]`. Where fewer can be chosen, the rest
+    /// is [`NONE`].
+    pub(crate) ids: Ptr,
+    /// Their logits, f32 `[n, k]`.
+    pub(crate) values: Ptr,
+    /// How many logits are as large as the k-th or larger, u32 `[n]`: more than `k` if some that tie with the k-th were
+    /// left out, fewer if fewer can be chosen.
+    pub(crate) candidates: Ptr,
+}
+
+/// The `k` largest, 1 to [`MOST_K`], of the first `valid` logits of `n` rows, f32 `[n, vocab]`. NaN and minus infinity
+/// are not among them. As in sampling, infinity ties with the largest finite value, and 0 with -0.
+///
+/// # Safety
+/// The addresses must be good for as much, and `valid` be at most `vocab`.
+pub(crate) unsafe fn top_k(device: &Device, logits: Ptr, n: usize, vocab: usize, valid: usize, k: usize, top: TopK) {
+    debug_assert!(valid <= vocab && (1..=MOST_K).contains(&k), "ids of the row");
+    let args = TopKArgs { logits, top, vocab: vocab as u32, valid: valid as u32, k: k as u32, padding: 0 };
+    // SAFETY: the caller's promise: a block reads a row and writes its results.
+    unsafe { device.launch(TOP_K, [n, 1, 1], ROW_THREADS, args) };
+}
+
+#[cfg(test)]
+mod tests;

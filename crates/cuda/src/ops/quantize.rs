@@ -1,0 +1,45 @@
+//! Activations as int8 blocks of 32.
+
+use crate::compile::{Kernel, Source};
+use crate::device::{Args, Device, Ptr};
+
+/// Rows of activations, quantized: what products with quantized weights read.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Quantized {
+    /// Codes, -127..=127, i8: `[rows, cols]`.
+    pub(crate) codes: Ptr,
+    /// Scales, `amax / 127`, f32: `[rows, cols / 32]`.
+    pub(crate) scales: Ptr,
+    /// Sums of the codes of each 16 elements, i32: `[rows, cols / 16]`.
+    pub(crate) sums: Ptr,
+}
+
+pub(crate) const QUANTIZE: Kernel = Kernel { source: Source::Quantize, format: None, name: "quantize" };
+const THREADS: usize = 256;
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct QuantizeArgs {
+    x: Ptr,
+    out: Quantized,
+    units: u64,
+}
+
+// SAFETY: the layout of `QuantizeArgs` in kernels/quantize.cu: fields of 8 bytes each.
+unsafe impl Args for QuantizeArgs {}
+
+/// Quantizes `x`, f32 `[n, cols]`, `cols` a multiple of 32.
+///
+/// # Safety
+/// `x` must be good for reading `n * cols` floats, `out` for writing as many elements.
+pub(crate) unsafe fn quantize(device: &Device, x: Ptr, n: usize, cols: usize, out: Quantized) {
+    debug_assert!(cols.is_multiple_of(32), "whole blocks");
+    let units = n * (cols / 32);
+    let args = QuantizeArgs { x, out, units: units as u64 };
+    // SAFETY: the kernel reads and writes `units` blocks, which the caller vouches for.
+    unsafe { device.launch(QUANTIZE, [units.div_ceil(THREADS / 32), 1, 1], THREADS, args) };
+}
+
+#[cfg(test)]
+mod tests;

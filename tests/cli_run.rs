@@ -228,6 +228,17 @@ fn refusals_of_the_system_exit_with_74() {
 /// A pipe that nobody writes to would keep a program that opens it waiting.
 #[cfg(unix)]
 #[test]
+fn a_missing_gpu_is_an_error_and_auto_does_without() {
+    let model = gguf("Q8_0");
+    let model = model.to_str().unwrap();
+    run_model(Path::new("."), ["info", model, "--device", "gpu"]).fails(PROGRAM, 2, &["'gpu'", "cuda:N"]);
+    run_model(Path::new("."), ["info", model, "--device", "cuda:99"]).fails(PROGRAM, 74, &[]);
+    let outcome = run("generate", &["-p", "The borrow checker", "-n", "8", "--device", "auto"]);
+    assert!(outcome.stderr.starts_with("device: "), "{outcome:?}");
+    assert_eq!(outcome.ok(), run("generate", &["-p", "The borrow checker", "-n", "8"]).ok());
+}
+
+#[test]
 fn pipes_are_refused_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let pipe = dir.path().join("pipe");

@@ -2,6 +2,7 @@
 //!
 //! Everything that computes is in the libraries; here a command line becomes a request, and a result text or JSON.
 
+mod device;
 pub mod exit;
 mod input;
 pub mod progress;

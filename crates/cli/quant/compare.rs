@@ -10,6 +10,7 @@ mod cache;
 mod quality;
 mod speed;
 
+use crate::device::DeviceArgs;
 use crate::exit::{self, Failure};
 use crate::input::{self, Located, SourceOptions, parse_threads};
 use crate::report::{self, Arithmetic, Machine, Report, parse_activations, parse_gelu};
@@ -17,7 +18,7 @@ use cache::Cache;
 use pythia_checkpoint::{Checkpoint, Dtype};
 use pythia_convert::{Level, Source};
 use pythia_gguf::{FileType, Gguf, Metadata, TensorInfo, keys, shard_prefix};
-use pythia_model::{Activations, Gelu, Model, Options};
+use pythia_model::{Activations, Gelu, Options};
 use pythia_runtime::eval::Protocol;
 use std::path::{Path, PathBuf};
 
@@ -63,6 +64,8 @@ pub(super) struct Args {
     /// Which GELU: erf is the model's own, tanh is llama.cpp's
     #[arg(long, value_name = "erf|tanh", value_parser = parse_gelu, default_value = "erf")]
     gelu: Gelu,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Print the report as JSON instead of the table
     #[arg(long)]
     json: bool,
@@ -102,15 +105,16 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let located = args.source_options.locate(&args.source, false)?;
     let files = report::Files::create(&args.output)?;
     let Prepared { source, contestants } = prepare(args, located, protocol, &text)?;
+    let device = args.device.find()?;
     let options = options(args);
     // Speed first: what an evaluation leaves on the heap would count as every level's memory.
-    let speeds = speed::measure(&contestants, &options)?;
-    let quality = quality::measure(args, protocol, &contestants, &options, &text)?;
-    let base = open(&contestants[0], &options)?;
+    let speeds = speed::measure(&device, &contestants, &options)?;
+    let quality = quality::measure(args, &device, protocol, &contestants, &options, &text)?;
+    let base = device.open(&contestants[0].path, &options)?;
     let report = Report {
         format: report::FORMAT,
         source,
-        machine: Machine::detect(base.isa_name(), base.threads()),
+        machine: Machine::of(&base),
         protocol: quality.protocol,
         arithmetic: Arithmetic::of(&options),
         base: contestants[0].name.clone(),
@@ -125,10 +129,6 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 
 fn options(args: &Args) -> Options {
     Options { threads: args.threads, activations: args.activations, gelu: args.gelu, ..Options::default() }
-}
-
-fn open(contestant: &Contestant, options: &Options) -> Result<Model, Failure> {
-    Ok(Model::open(&contestant.path, options)?)
 }
 
 /// Checks the whole request, then converts what is missing.

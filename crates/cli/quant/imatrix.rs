@@ -2,13 +2,14 @@
 
 mod report;
 
+use crate::device::DeviceArgs;
 use crate::exit::{self, Failure};
 use crate::input::{self, parse_threads};
 use crate::progress::{Bar, Unit};
 use crate::report::parse_gelu;
 use pythia_convert::output::{AtomicFile, check_target};
 use pythia_gguf::Imatrix;
-use pythia_model::{Gelu, Model, Options};
+use pythia_model::{Gelu, Options};
 use pythia_runtime::Tokenizer;
 use pythia_runtime::eval::strip_newline;
 use pythia_runtime::imatrix::{Request, collect};
@@ -46,6 +47,8 @@ pub(super) struct Args {
     /// Which GELU: erf is the model's own, tanh is llama.cpp's
     #[arg(long, value_name = "erf|tanh", value_parser = parse_gelu, default_value = "erf")]
     gelu: Gelu,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Replace a file that exists
     #[arg(long)]
     force: bool,
@@ -62,7 +65,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     check_target(&args.output, &[args.model.clone(), args.text.clone()], args.force)?;
     let text = input::text(&args.text)?;
     input::check_file(&args.model)?;
-    let model = Model::open(&args.model, &Options { threads: args.threads, gelu: args.gelu, ..Options::default() })?;
+    let options = Options { threads: args.threads, gelu: args.gelu, ..Options::default() };
+    let model = args.device.find()?.open(&args.model, &options)?;
     check_target(&args.output, model.paths(), args.force)?;
     // Finds out before the work, not after, whether there can be such a file.
     let file = AtomicFile::create(&args.output, 0)?;

@@ -1,11 +1,14 @@
 //! What the operating system tells about the machine and this process.
 
+use pythia_model::Model;
 use serde::Serialize;
 use std::fmt;
 
 /// Where the measurements were made.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Machine {
+    /// Where models ran: `cpu`, or the name of a GPU.
+    pub(crate) device: String,
     /// The processor's name.
     pub(crate) cpu: String,
     /// The instruction set the kernels used.
@@ -15,14 +18,18 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// This machine, with the instruction set and thread count of an opened model.
-    pub(crate) fn detect(isa: &str, threads: usize) -> Self {
-        Self { cpu: cpu_name(), isa: isa.to_owned(), threads }
+    /// This machine as an opened model uses it.
+    pub(crate) fn of(model: &Model) -> Self {
+        let (device, isa) = (model.device().to_owned(), model.isa_name().to_owned());
+        Self { device, cpu: cpu_name(), isa, threads: model.threads() }
     }
 }
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.device != "cpu" {
+            write!(f, "{}; host: ", self.device)?;
+        }
         let threads = if self.threads == 1 { "thread" } else { "threads" };
         write!(f, "{}, {}, {} {threads}", self.cpu, self.isa, self.threads)
     }

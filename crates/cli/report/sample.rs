@@ -32,7 +32,12 @@ pub(super) fn report(n: usize) -> Report {
     Report {
         format: FORMAT,
         source: "pythia-docs-6m".into(),
-        machine: Machine { cpu: "Example 9000 <32-core> Processor".into(), isa: "avx512-vnni".into(), threads: 2 },
+        machine: Machine {
+            device: "cpu".into(),
+            cpu: "Example 9000 <32-core> Processor".into(),
+            isa: "avx512-vnni".into(),
+            threads: 2,
+        },
         protocol: Protocol {
             name: "llama".into(),
             text: "heldout.txt".into(),

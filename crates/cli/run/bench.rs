@@ -6,6 +6,7 @@ mod output;
 mod result;
 mod work;
 
+use crate::device::{Device, DeviceArgs};
 use crate::exit::{self, Failure};
 use crate::input::{check_file, parse_threads};
 use crate::progress::{Bar, Unit};
@@ -19,7 +20,9 @@ use result::{Setup, Share, TestResult, iso_time};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use work::{Limits, Work};
+use work::Work;
+
+pub(crate) use work::Limits;
 
 /// Measure speed as llama-bench does, and its share of this machine's limits
 ///
@@ -27,8 +30,9 @@ use work::{Limits, Work};
 /// so it is held against the read bandwidth of memory: `reached` is the bytes of all tensors but the embedding table,
 /// times tokens per second. A prompt is held against the int8 rate of the processor, or with float weights or
 /// `--activations f32` against its f32 rate: `reached` is 2 operations per weight of the blocks' matrices for each token,
-/// and per weight of the output matrix once. The limits are measured first, with the same threads. Above 100 % the
-/// weights fit in a cache.
+/// and per weight of the output matrix once. The limits are measured first, with the same threads; those of a GPU are the
+/// speed of copies in its memory and the rates of its tensor cores and float units. Above 100 % the weights fit in a
+/// cache.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// GGUF files, separated by commas; of a split model, the first
@@ -49,6 +53,8 @@ pub(crate) struct Args {
     /// How activations enter a product
     #[arg(long, value_name = "int8|f32", value_parser = parse_activations, default_value = "int8")]
     activations: Activations,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Form of the output
     #[arg(short, long, value_enum, default_value = "md")]
     output: Format,
@@ -74,19 +80,20 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let cancel = exit::catch_interrupts();
     let runs = args.model.len() * args.threads.len() * tests.len() * (args.repetitions + 1);
     let bar = Bar::new(runs as u64, Unit::Items("runs"), false);
+    let device = args.device.find()?;
     let mut limits_of: Vec<(usize, Limits)> = Vec::new();
     let mut results = Vec::new();
     for path in &args.model {
         for &threads in &args.threads {
             let options = Options { threads, activations: args.activations, ..Options::default() };
             check_file(path)?;
-            let model = Model::open(path, &options)?;
+            let model = device.open(path, &options)?;
             check_room(&tests, &model, path)?;
             let limits = match limits_of.iter().find(|(n, _)| *n == model.threads()) {
                 Some(known) => known.1,
                 None => {
                     bar.message("the machine's limits");
-                    let measured = machine_limits(&model);
+                    let measured = machine_limits(&device, &model)?;
                     limits_of.push((model.threads(), measured));
                     measured
                 }
@@ -135,12 +142,13 @@ fn check_room(tests: &[Test], model: &Model, path: &Path) -> Result<(), Failure>
     }
 }
 
-fn machine_limits(model: &Model) -> Limits {
-    Limits {
+/// Of the GPU if there is one, else of the processor with the model's threads.
+fn machine_limits(device: &Device, model: &Model) -> Result<Limits, Failure> {
+    Ok(device.limits()?.unwrap_or_else(|| Limits {
         gigabytes_per_second: limits::read_bandwidth(model.cpu()) / 1e9,
         int8_gigaops_per_second: limits::int8_rate(model.cpu()) / 1e9,
         f32_gigaops_per_second: limits::f32_rate(model.cpu()) / 1e9,
-    }
+    }))
 }
 
 fn limits_note(threads: usize, limits: &Limits) -> String {
@@ -216,7 +224,7 @@ impl Bench<'_> {
     fn setup(&self) -> Setup {
         let model = self.model;
         let tensors = model.gguf().tensors();
-        let machine = Machine::detect(model.isa_name(), model.threads());
+        let machine = Machine::of(model);
         let arithmetic = Arithmetic::of(model.options());
         let n_params: u64 = tensors.iter().map(|t| t.n_elems()).sum();
         Setup {
@@ -224,6 +232,7 @@ impl Bench<'_> {
             model_type: format!("gptneox {} {}", in_millions(n_params), file_type(model)),
             model_size: tensors.iter().map(|t| t.n_bytes).sum(),
             model_n_params: n_params,
+            device: machine.device,
             cpu: machine.cpu,
             isa: machine.isa,
             threads: machine.threads,

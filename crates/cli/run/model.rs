@@ -1,5 +1,6 @@
 //! The options of every command that runs a model.
 
+use crate::device::DeviceArgs;
 use crate::exit::Failure;
 use crate::input::{self, parse_threads};
 use crate::report::{Arithmetic, parse_activations, parse_gelu};
@@ -41,6 +42,8 @@ pub(super) struct ModelArgs {
     /// Instruction set [default: the best of this CPU, or what PYTHIA_ISA names]; results do not depend on it
     #[arg(long, value_name = "NAME")]
     isa: Option<Level>,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 impl FileArgs {
@@ -73,7 +76,7 @@ impl ModelArgs {
             kv: self.kv,
         };
         input::check_file(self.path())?;
-        let model = Model::open(self.path(), &options)?;
+        let model = self.device.find()?.open(self.path(), &options)?;
         let tokenizer = tokenizer(model.gguf(), self.path())?;
         Ok((model, tokenizer))
     }
@@ -88,6 +91,7 @@ pub(super) fn describe(model: &Model, path: &Path) -> Value {
     let arithmetic = Arithmetic::of(model.options());
     json!({
         "model": path.display().to_string(),
+        "device": model.device(),
         "isa": model.isa_name(),
         "threads": model.threads(),
         "activations": arithmetic.activations,

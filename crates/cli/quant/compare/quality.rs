@@ -1,9 +1,10 @@
 //! Perplexity of every level and its distance from the base.
 
-use super::{Args, Contestant, bits_per_weight, open};
+use super::{Args, Contestant, bits_per_weight};
+use crate::device::Device;
 use crate::exit::{self, Failure};
 use crate::progress::{Bar, Unit};
-use crate::report::{AgainstBase, Estimate, Protocol, memory_available};
+use crate::report::{AgainstBase, Estimate, Protocol};
 use pythia_gguf::schema::gptneox::Hparams;
 use pythia_gguf::{Metadata, keys};
 use pythia_model::{Model, Options};
@@ -90,23 +91,24 @@ fn tokens(metadata: &Metadata, text: &str) -> Result<(Tokenizer, Vec<u32>), pyth
 /// Runs the base (the first) and the levels over the text.
 pub(super) fn measure(
     args: &Args,
+    device: &Device,
     protocol: eval::Protocol,
     contestants: &[Contestant],
     options: &Options,
     text: &str,
 ) -> Result<Qualities, Failure> {
     let (base, levels) = contestants.split_first().ok_or_else(|| Failure::usage("nothing to compare"))?;
-    let base_model = open(base, options)?;
+    let base_model = device.open(&base.path, options)?;
     let locate = |error| exit::locate(error, &base.path, args.text.display());
     let (tokenizer, tokens) = tokens(&base_model.gguf().metadata, text).map_err(locate)?;
     let max_windows = args.chunks.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
     let request = Request { tokens: &tokens, tokenizer: &tokenizer, protocol, max_windows };
-    let groups = groups(&base_model, levels)?;
+    let groups = groups(device, &base_model, levels)?;
     let mut watch = Watch::new(&base.name, groups.len());
     let mut rows = Vec::new();
     let mut scored = None;
     for group in groups {
-        let models = group.iter().map(|level| open(level, options)).collect::<Result<Vec<_>, _>>()?;
+        let models = group.iter().map(|level| device.open(&level.path, options)).collect::<Result<Vec<_>, _>>()?;
         for (level, model) in group.iter().zip(&models) {
             warn_of_other_names(&base_model, level, model);
         }
@@ -138,8 +140,8 @@ const MEMORY_SHARE: f64 = 0.75;
 
 /// Levels that fit in memory together with the base, which runs once per group. A level's results do not depend on
 /// its group; weights that are read from disk again for every chunk would cost far more than running the base twice.
-fn groups<'c>(base: &Model, levels: &'c [Contestant]) -> Result<Vec<&'c [Contestant]>, Failure> {
-    let budget = memory_available().map_or(u64::MAX, |bytes| (bytes as f64 * MEMORY_SHARE) as u64);
+fn groups<'c>(device: &Device, base: &Model, levels: &'c [Contestant]) -> Result<Vec<&'c [Contestant]>, Failure> {
+    let budget = device.free_memory().map_or(u64::MAX, |bytes| (bytes as f64 * MEMORY_SHARE) as u64);
     let size =
         |level: &Contestant| std::fs::metadata(&level.path).map(|m| m.len()).map_err(|e| Failure::at(&level.path, &e));
     let sizes = levels.iter().map(size).collect::<Result<Vec<u64>, _>>()?;

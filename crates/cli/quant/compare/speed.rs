@@ -1,6 +1,7 @@
 //! Speed and memory of each level, alone.
 
-use super::{Contestant, open};
+use super::Contestant;
+use crate::device::Device;
 use crate::exit::{self, Failure};
 use crate::progress::{Bar, Unit};
 use crate::report::PeakRss;
@@ -31,7 +32,7 @@ pub(super) struct Speed {
 }
 
 /// Opens one level after the other.
-pub(super) fn measure(contestants: &[Contestant], options: &Options) -> Result<Vec<Speed>, Failure> {
+pub(super) fn measure(device: &Device, contestants: &[Contestant], options: &Options) -> Result<Vec<Speed>, Failure> {
     let cancel = exit::catch_interrupts();
     let bar = Bar::new(contestants.len() as u64, Unit::Items("levels timed"), false);
     let timed = contestants.iter().map(|contestant| {
@@ -39,16 +40,16 @@ pub(super) fn measure(contestants: &[Contestant], options: &Options) -> Result<V
             return Err(Failure::interrupted());
         }
         bar.message(contestant.name.clone());
-        let speed = level(contestant, options)?;
+        let speed = level(device, contestant, options)?;
         bar.advance(1);
         Ok(speed)
     });
     timed.collect()
 }
 
-fn level(contestant: &Contestant, options: &Options) -> Result<Speed, Failure> {
+fn level(device: &Device, contestant: &Contestant, options: &Options) -> Result<Speed, Failure> {
     let peak = PeakRss::reset();
-    let model = open(contestant, options)?;
+    let model = device.open(&contestant.path, options)?;
     let n_ctx = PREFILL_TOKENS.min(model.hparams().n_ctx);
     let mut stopwatch = Stopwatch::new(&model, n_ctx)?;
     stopwatch.prefill(n_ctx)?;

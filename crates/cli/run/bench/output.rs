@@ -45,7 +45,7 @@ fn markdown(results: &[TestResult]) -> String {
             s.model_type.clone(),
             format_bytes(s.model_size),
             format!("{:.2} M", s.model_n_params as f64 / 1e6),
-            format!("CPU {}", s.isa),
+            s.gpu().map_or_else(|| format!("CPU {}", s.isa), str::to_owned),
             s.threads.to_string(),
             result.name(),
             format!("{mean:.2} \u{b1} {sd:.2}"),

@@ -25,6 +25,8 @@ pub(crate) struct Setup {
     pub(crate) model_size: u64,
     /// Elements of all tensors.
     pub(crate) model_n_params: u64,
+    /// Where it ran: `cpu`, or the name of a GPU.
+    pub(crate) device: String,
     /// Name of the processor.
     pub(crate) cpu: String,
     /// Instruction set of the kernels.
@@ -37,6 +39,13 @@ pub(crate) struct Setup {
     pub(crate) kv_cache: String,
     /// Tokens of one call at most.
     pub(crate) n_batch: usize,
+}
+
+impl Setup {
+    /// The GPU's name, if it ran on one.
+    pub(crate) fn gpu(&self) -> Option<&str> {
+        (self.device != "cpu").then_some(self.device.as_str())
+    }
 }
 
 /// A test: `n_prompt` tokens processed at once or `n_gen` tokens generated, several times.
@@ -78,8 +87,8 @@ impl TestResult {
             ("build_commit", json!(concat!("pythia ", env!("CARGO_PKG_VERSION")))),
             ("build_number", json!(0)),
             ("cpu_info", json!(s.cpu)),
-            ("gpu_info", json!("")),
-            ("backends", json!("CPU")),
+            ("gpu_info", json!(s.gpu().unwrap_or_default())),
+            ("backends", json!(if s.gpu().is_some() { "CUDA" } else { "CPU" })),
             ("model_filename", json!(s.model_filename)),
             ("model_type", json!(s.model_type)),
             ("model_size", json!(s.model_size)),
@@ -92,7 +101,7 @@ impl TestResult {
             ("poll", json!(0)),
             ("type_k", json!(s.kv_cache)),
             ("type_v", json!(s.kv_cache)),
-            ("n_gpu_layers", json!(0)),
+            ("n_gpu_layers", json!(if s.gpu().is_some() { 99 } else { 0 })),
             ("split_mode", json!("none")),
             ("main_gpu", json!(0)),
             ("no_kv_offload", json!(false)),
@@ -163,6 +172,7 @@ pub(super) mod sample {
                 model_type: "gptneox 7M Q4_0".into(),
                 model_size: 4_000_000,
                 model_n_params: 6_836_224,
+                device: "cpu".into(),
                 cpu: "Example 9000".into(),
                 isa: "avx2".into(),
                 threads: 2,

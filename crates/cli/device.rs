@@ -1,0 +1,124 @@
+//! Where models run: `--device`.
+
+#[cfg_attr(feature = "cuda", path = "device/cuda.rs")]
+#[cfg_attr(not(feature = "cuda"), path = "device/none.rs")]
+mod gpu;
+
+use crate::exit::{self, Failure};
+use crate::report::memory_available;
+use crate::run::bench::Limits;
+use gpu::Gpu;
+use pythia_model::{Error, Model, Options};
+use std::path::Path;
+use std::str::FromStr;
+
+/// What `--device` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Choice {
+    Cpu,
+    /// A GPU, by the driver's number.
+    Cuda(usize),
+    /// The first GPU, if there is one and the model fits.
+    Auto,
+}
+
+impl FromStr for Choice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':').unwrap_or((text, "0")) {
+            ("cuda", number) => match number.parse() {
+                Ok(number) => Ok(Self::Cuda(number)),
+                Err(_) => Err(format!("found '{text}', wanted cuda:N with N the number of a GPU")),
+            },
+            _ if text == "cpu" => Ok(Self::Cpu),
+            _ if text == "auto" => Ok(Self::Auto),
+            _ => Err(format!("found '{text}', wanted cpu, cuda, cuda:N or auto")),
+        }
+    }
+}
+
+/// The option.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct DeviceArgs {
+    /// Where to compute: cpu, cuda, cuda:N, or auto (a GPU if the model fits in one); results do not depend on it
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: Choice,
+}
+
+/// Where to compute, found.
+pub(crate) struct Device {
+    /// The processor if there is none.
+    gpu: Option<Gpu>,
+    /// Whether the processor takes what does not fit the GPU.
+    is_auto: bool,
+}
+
+impl DeviceArgs {
+    /// Finds the device.
+    ///
+    /// # Errors
+    /// If it is not there; `auto` always finds one.
+    pub(crate) fn find(self) -> Result<Device, Failure> {
+        let is_auto = self.device == Choice::Auto;
+        let gpu = match self.device {
+            Choice::Cpu => None,
+            Choice::Cuda(number) => Some(Gpu::find(number).map_err(Failure::io)?),
+            Choice::Auto => Gpu::find(0).map_err(|why| exit::note(format_args!("device: cpu ({why})"))).ok(),
+        };
+        Ok(Device { gpu, is_auto })
+    }
+}
+
+impl Device {
+    /// Opens a model on it. What `auto` chose is said once per model; so is a GPU.
+    ///
+    /// # Errors
+    /// If the file is no model, or does not fit.
+    pub(crate) fn open(&self, path: &Path, options: &Options) -> Result<Model, Failure> {
+        let Some(gpu) = &self.gpu else { return Ok(Model::open(path, options)?) };
+        match gpu.open(path, options) {
+            Err(Error::Device(why)) if self.is_auto => {
+                exit::note(format_args!("device: cpu ({why})"));
+                Ok(Model::open(path, options)?)
+            }
+            Ok(model) if self.is_auto => {
+                exit::note(format_args!("device: {}", model.device()));
+                Ok(model)
+            }
+            opened => Ok(opened?),
+        }
+    }
+
+    /// Bytes that can be had for weights: of the GPU's memory, or what the system calls available.
+    pub(crate) fn free_memory(&self) -> Option<u64> {
+        match &self.gpu {
+            Some(gpu) => gpu.free_memory(),
+            None => memory_available(),
+        }
+    }
+
+    /// What it can do at most, measured; `None` for the processor, whose limits depend on the threads of a model.
+    ///
+    /// # Errors
+    /// If the GPU fails.
+    pub(crate) fn limits(&self) -> Result<Option<Limits>, Failure> {
+        self.gpu.as_ref().map(Gpu::limits).transpose().map_err(Failure::io)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_named_as_in_torch() {
+        assert_eq!("cpu".parse(), Ok(Choice::Cpu));
+        assert_eq!("auto".parse(), Ok(Choice::Auto));
+        assert_eq!("cuda".parse(), Ok(Choice::Cuda(0)));
+        assert_eq!("cuda:3".parse(), Ok(Choice::Cuda(3)));
+        for wrong in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "CUDA"] {
+            assert!(wrong.parse::<Choice>().unwrap_err().starts_with(&format!("found '{wrong}'")), "{wrong}");
+        }
+    }
+}

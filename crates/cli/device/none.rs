@@ -1,0 +1,26 @@
+//! No GPUs, without the feature `cuda`.
+
+use crate::run::bench::Limits;
+use pythia_model::{Error, Model, Options};
+use std::path::Path;
+
+/// There is none.
+pub(super) enum Gpu {}
+
+impl Gpu {
+    pub(super) fn find(_: usize) -> Result<Self, String> {
+        Err("this program was built without CUDA: `cargo build --release --features cuda` has it".to_owned())
+    }
+
+    pub(super) fn open(&self, _: &Path, _: &Options) -> Result<Model, Error> {
+        match *self {}
+    }
+
+    pub(super) fn free_memory(&self) -> Option<u64> {
+        match *self {}
+    }
+
+    pub(super) fn limits(&self) -> Result<Limits, String> {
+        match *self {}
+    }
+}

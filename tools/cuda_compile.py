@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+"""Compiles every kernel for every supported GPU with NVIDIA's compiler; no GPU is needed.
+
+    tools/cuda_compile.py --install DIR     # once: a virtual environment with the compiler (NVRTC, from PyPI)
+    tools/cuda_compile.py DIR
+
+Each unit of kernels is compiled by NVRTC to machine code, as it is where it runs. Fails on an error or a warning, where registers
+spill, and where a kernel wants memory of a thread's own (an array that did not become registers).
+"""
+
+import argparse
+import ctypes
+import glob
+import multiprocessing
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+
+PACKAGES = ["nvidia-cuda-nvrtc-cu12==12.9.86"]
+
+# Compute capabilities: all for some units, those that differ most for the others.
+ALL = [61, 70, 75, 80, 86, 89, 90, 100, 120]
+FEW = [75, 90]
+# Formats for which everything is compiled: with blocks of 32, with super-blocks and minima, with a scale per 16.
+ALL_OF = ["Q8_0", "Q4_K", "Q6_K"]
+
+# Bytes of memory of its own that a thread may use, by kernel: none so far.
+LOCAL = {}
+
+FUNCTION = re.compile(r"Compiling entry function '(\w+)' for 'sm_(\d+)'")
+STACK = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
+USED = re.compile(r"Used (\d+) registers")
+SHARED = re.compile(r"(\d+) bytes smem")
+
+
+def library(folder):
+    found = glob.glob(os.path.join(folder, "lib/python3*/site-packages/nvidia/*/lib/libnvrtc.so.1[0-9]"))
+    if not found:
+        sys.exit(f"no NVRTC in {folder}: run with --install first")
+    return found[0]
+
+
+def install(folder):
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    subprocess.run([os.path.join(folder, "bin/pip"), "install", "--quiet", *PACKAGES], check=True)
+
+
+def compile_unit(job):
+    """The kernels' figures, the compiler's log, whether it compiled, seconds."""
+    nvrtc_path, path, options, sm = job
+    start = time.monotonic()
+    nvrtc = ctypes.CDLL(nvrtc_path)
+    with open(path, "rb") as file:
+        text = file.read()
+    options = [f"--gpu-architecture=sm_{sm}", "--ptxas-options=-v", *options]
+    program, size = ctypes.c_void_p(), ctypes.c_size_t()
+    if nvrtc.nvrtcCreateProgram(ctypes.byref(program), text, b"kernels.cu", 0, None, None):
+        return [], "nvrtcCreateProgram failed", False, 0.0
+    array = (ctypes.c_char_p * len(options))(*[option.encode() for option in options])
+    code = nvrtc.nvrtcCompileProgram(program, len(options), array)
+    nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    log = ctypes.create_string_buffer(size.value)
+    nvrtc.nvrtcGetProgramLog(program, log)
+    nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+    figures, said = parse(log.value.decode(errors="replace"))
+    return figures, said, code == 0, time.monotonic() - start
+
+
+def parse(log):
+    """Figures of the kernels out of a log, and what else it says."""
+    figures, rest = [], []
+    for line in log.splitlines():
+        if match := FUNCTION.search(line):
+            figures.append({"kernel": match[1], "registers": 0, "shared": 0, "stack": 0, "spills": 0})
+        elif match := STACK.search(line):
+            if figures:
+                figures[-1]["stack"] = int(match[1])
+                figures[-1]["spills"] = int(match[2]) + int(match[3])
+        elif match := USED.search(line):
+            figures[-1]["registers"] = int(match[1])
+            shared = SHARED.search(line)
+            figures[-1]["shared"] = int(shared[1]) if shared else 0
+        elif not re.match(r"\s*$|ptxas info|.*Function properties for", line):
+            rest.append(line)
+    return figures, "\n".join(rest)
+
+
+def problems(unit, sm, figures, said, compiled):
+    where = f"{unit} for sm_{sm}"
+    if not compiled:
+        yield f"{where} does not compile:\n{said}"
+    elif said:
+        yield f"{where}: warnings:\n{said}"
+    if compiled and not figures:
+        yield f"{where}: no kernels"
+    for kernel in figures:
+        if kernel["spills"]:
+            yield f"{where}: {kernel['kernel']} spills {kernel['spills']} bytes"
+        if kernel["stack"] > LOCAL.get(kernel["kernel"], 0):
+            yield f"{where}: {kernel['kernel']} has {kernel['stack']} bytes of local memory"
+
+
+def architectures(unit, everything):
+    format_ = unit.partition(" ")[2]
+    return ALL if everything or not format_ or format_ in ALL_OF else FEW
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", help="the virtual environment with the compiler")
+    parser.add_argument("--install", action="store_true", help="make it, and stop")
+    parser.add_argument("--all", action="store_true", help="every unit for every GPU: some 20 minutes on two cores")
+    parser.add_argument("--only", default="", help="only units whose name begins so")
+    parser.add_argument("--sm", type=int, nargs="*", help="these compute capabilities, as 90")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    arguments = parser.parse_args()
+    if arguments.install:
+        return install(arguments.folder)
+    nvrtc = library(arguments.folder)
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        cargo = ["cargo", "run", "--quiet", "-p", "pythia-cuda", "--example", "sources", "--", folder]
+        subprocess.run(cargo, check=True, cwd=os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+        with open(os.path.join(folder, "options")) as file:
+            options = file.read().split()
+        units = sorted(os.path.splitext(name)[0] for name in os.listdir(folder) if name.endswith(".cu"))
+        units = [unit for unit in units if unit.startswith(arguments.only)]
+        jobs = [(unit, sm) for unit in units for sm in arguments.sm or architectures(unit, arguments.all)]
+        if not jobs:
+            sys.exit("there is nothing to compile")
+        paths = [(nvrtc, os.path.join(folder, f"{unit}.cu"), options, sm) for unit, sm in jobs]
+        found = []
+        print(f"{'unit':16} {'kernel':28} {'sm':>4} {'registers':>9} {'shared':>7} {'spills':>6} {'local':>6}")
+        with multiprocessing.Pool(arguments.jobs) as pool:
+            for (unit, sm), (figures, said, compiled, seconds) in zip(jobs, pool.imap(compile_unit, paths)):
+                for kernel in figures:
+                    print(
+                        f"{unit:16} {kernel['kernel']:28} {sm:4} {kernel['registers']:9} {kernel['shared']:7} "
+                        f"{kernel['spills']:6} {kernel['stack']:6}",
+                        flush=True,
+                    )
+                found.extend(problems(unit, sm, figures, said, compiled))
+    for problem in found:
+        print(f"\n{problem}", file=sys.stderr)
+    print(f"\n{len(jobs)} compilations in {time.monotonic() - start:.0f} s, {len(found)} problems")
+    sys.exit(1 if found else 0)
+
+
+if __name__ == "__main__":
+    main()

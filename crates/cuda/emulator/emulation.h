@@ -31,7 +31,7 @@ typedef decltype(sizeof 0) size_t;
 constexpr int warpSize = emulation::WARP;
 
 // The body becomes a function that one thread runs; the driver finds it through the description that bears its name.
-#define KERNEL(name, Args, launch_threads)                                                                             \
+#define KERNEL(name, Args, launch_threads, ...)                                                                        \
     static void emulation_body_of_##name(const Args args);                                                             \
     extern "C" __attribute__((visibility("default"))) const emulation::Kernel name;                                    \
     const emulation::Kernel name = {                                                                                   \

@@ -30,17 +30,20 @@ __device__ __forceinline__ float inverse_of_sum(const float* lanes, int stride, 
 
 // ---- one: rows that each are a sequence's newest position ----
 //
+// Each block of scores rotates the query for itself; the block that has the newest key appends it, and the value.
 // Scores are independent of each other: a thread each, all keys of the cache at once, into memory. Then a block per 32
 // dimensions, in which one warp walks the chain over the keys (4 cycles a key, which is what bounds a single row), one
 // sums the exponentials, and the others keep both supplied: values by asynchronous copies some stages ahead,
 // exponentials one stage ahead. The grids depend on the cache's size and not on the positions.
 
 struct OneArgs {
-    const float* qkv;  // [n, 3 * heads * head_dim]
+    const float* qkv;  // [n, 3 * heads * head_dim], not yet rotated
+    Rope rope;
     Rows rows;
     Cache cache;
     float* scores;  // [n, heads, positions], times the scale
     float* out;     // [n, heads * head_dim]
+    Quantized quantized;  // the same rows, unless its codes are null: only where head_dim is a multiple of 32
 };
 
 constexpr int SCORE_THREADS = 128, MOST_DIMS = 256;
@@ -49,16 +52,23 @@ template <class E>
 __device__ __forceinline__ void one_scores(const OneArgs& args) {
     alignas(16) __shared__ float query[MOST_DIMS];
     const Cache& cache = args.cache;
-    const uint32_t head = blockIdx.y, row = blockIdx.z, seen = args.rows.positions[row] + 1;
-    const uint32_t key = blockIdx.x * SCORE_THREADS + threadIdx.x;
-    if (blockIdx.x * SCORE_THREADS >= seen) return;
+    const uint32_t head = blockIdx.y, row = blockIdx.z, position = args.rows.positions[row], seen = position + 1;
+    const uint32_t first = blockIdx.x * SCORE_THREADS, key = first + threadIdx.x;
+    if (first >= seen) return;
+    const uint32_t sequence = args.rows.sequences[row];
     const uint64_t width = (uint64_t)cache.heads * cache.head_dim;
     const float* from = args.qkv + row * 3 * width + head * cache.head_dim;
-    for (uint32_t d = threadIdx.x; d < cache.head_dim; d += SCORE_THREADS) query[d] = from[d];
+    const float2* turns = turns_at(args.rope, position);
+    for (uint32_t d = threadIdx.x; d < cache.head_dim; d += SCORE_THREADS) {
+        query[d] = rotated(from, d, args.rope, turns);
+    }
+    if (position - first < SCORE_THREADS) {
+        append_head<E>(cache, args.rope, sequence, head, position, from + width, from + 2 * width, threadIdx.x, SCORE_THREADS);
+    }
     __syncthreads();
     if (key >= seen) return;
 
-    const typename E::Stored* keys = keys_of<E>(cache, args.rows.sequences[row], head);
+    const typename E::Stored* keys = keys_of<E>(cache, sequence, head);
     const uint4* pieces = (const uint4*)(keys + key_at<E>(cache, key, 0));
     float score = 0.0f;
 #pragma unroll 8
@@ -68,12 +78,13 @@ __device__ __forceinline__ void one_scores(const OneArgs& args) {
 #pragma unroll
         for (int i = 0; i < E::PIECE; i++) score = fmaf(query[piece * E::PIECE + i], x[i], score);
     }
-    const uint64_t first = ((uint64_t)row * cache.heads + head) * cache.tiles * TILE;
-    args.scores[first + key] = score * cache.scale;
+    const uint64_t before = ((uint64_t)row * cache.heads + head) * cache.tiles * TILE;
+    args.scores[before + key] = score * cache.scale;
 }
 
-KERNEL(one_scores_f16, OneArgs, SCORE_THREADS) { one_scores<Halves>(args); }
-KERNEL(one_scores_f32, OneArgs, SCORE_THREADS) { one_scores<Floats>(args); }
+// Left alone, ptxas spills for more blocks than there is work for.
+KERNEL(one_scores_f16, OneArgs, SCORE_THREADS, 8) { one_scores<Halves>(args); }
+KERNEL(one_scores_f32, OneArgs, SCORE_THREADS, 8) { one_scores<Floats>(args); }
 
 // Warp 0 has the chains, warp 1 the sum, the others supply.
 constexpr int VALUE_THREADS = 192, SUPPLIERS = VALUE_THREADS - 64;
@@ -172,9 +183,11 @@ __device__ __forceinline__ void one_values(const OneArgs& args) {
     }
     if (warp == 1 && lane < 16) lanes[lane] = sum;
     __syncthreads();
-    if (warp == 0 && lane < dims) {
-        const uint64_t to = ((uint64_t)row * cache.heads + head) * cache.head_dim + first_dim + lane;
-        args.out[to] = acc * inverse_of_sum(lanes, 1, largest);
+    if (warp == 0) {
+        const uint64_t to = ((uint64_t)row * cache.heads + head) * cache.head_dim + first_dim;
+        const float result = acc * inverse_of_sum(lanes, 1, largest);
+        if (lane < dims) args.out[to + lane] = result;
+        if (args.quantized.codes) quantize_unit(result, args.quantized, to / 32);
     }
 }
 

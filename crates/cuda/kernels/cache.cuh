@@ -68,3 +68,36 @@ __device__ __forceinline__ uint64_t key_at(const Cache& cache, uint32_t position
     uint64_t piece = (uint64_t)(position / TILE) * pieces + dim / E::PIECE;
     return (piece * TILE + position % TILE) * E::PIECE + dim % E::PIECE;
 }
+
+// Cosines and sines of every position.
+struct Rope {
+    const float2* turns;  // [positions][pairs]
+    uint64_t pairs;       // of dimensions that turn: i with i + pairs
+};
+
+// The cosines and sines of a position.
+__device__ __forceinline__ const float2* turns_at(const Rope& rope, uint32_t position) {
+    return rope.turns + position * rope.pairs;
+}
+
+// Dimension `i` of a head's vector, rotated: multiplications and additions, none fused.
+__device__ __forceinline__ float rotated(const float* x, uint32_t i, const Rope& rope, const float2* turns) {
+    const uint32_t pairs = (uint32_t)rope.pairs;
+    if (i < pairs) return x[i] * turns[i].x - x[i + pairs] * turns[i].y;
+    if (i < 2 * pairs) return x[i] * turns[i - pairs].x + x[i - pairs] * turns[i - pairs].y;
+    return x[i];
+}
+
+// Appends a head's key, rotated here, and value: a thread's share, among `threads`.
+template <class E>
+__device__ __forceinline__ void append_head(const Cache& cache, const Rope& rope, uint32_t sequence, uint32_t head,
+                                            uint32_t position, const float* key, const float* value, uint32_t thread,
+                                            uint32_t threads) {
+    typename E::Stored* keys = keys_of<E>(cache, sequence, head);
+    typename E::Stored* values = values_of<E>(cache, sequence, head) + (uint64_t)position * cache.head_dim;
+    const float2* turns = turns_at(rope, position);
+    for (uint32_t i = thread; i < cache.head_dim; i += threads) {
+        keys[key_at<E>(cache, position, i)] = E::encode(rotated(key, i, rope, turns));
+        values[i] = E::encode(value[i]);
+    }
+}

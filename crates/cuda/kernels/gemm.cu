@@ -352,7 +352,8 @@ KERNEL(gemm_64x128, GemmArgs, 128) {
     gemm<Tile<Format, 64, 128, 1, 4, 64, 1>>(args);
 }
 
-KERNEL(gemm_64x64, GemmArgs, 128) {
+// Left alone, ptxas takes 128 registers here for a fourth block, and spills more.
+KERNEL(gemm_64x64, GemmArgs, 128, 3) {
     gemm<Tile<Format, 64, 64, 2, 2, 64, 1>>(args);
 }
 

@@ -17,8 +17,9 @@
 //     bytes                                  1088      576      576
 //     cycles of memory                         75       40       40
 //     issue slots in that time                300      160      160
-//     instructions (SASS for sm_90)           @Q8@     @Q4@     @QK@
-//     shared memory's cycles, of 128 bytes    @S8@     @S4@     @SK@
+//     instructions (SASS for sm_90)           130      145      160
+//
+// So Q8_0 leaves room, and formats of 4 bits are about as much bound by instructions as by memory.
 //
 // 4096 rows are 1024 warps, 7.8 on a multiprocessor, each with at least 8.7 KB (Q8_0) or 6.9 KB (4 bits) under way: 54 to
 // 68 KB. All blocks of such a matrix are resident at once and share the memory evenly, so there is no last wave; taller

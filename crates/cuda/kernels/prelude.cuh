@@ -18,8 +18,10 @@ typedef int int32_t;
 typedef unsigned long long uint64_t;
 typedef long long int64_t;
 
-// A kernel takes one struct by value, whose layout its wrapper in `src/ops` repeats.
-#define KERNEL(name, Args, threads) extern "C" __global__ void __launch_bounds__(threads) name(const Args args)
+// A kernel takes one struct by value, whose layout its wrapper in `src/ops` repeats. What follows the struct are the
+// threads of a block and, where the compiler should not use fewer registers than that takes, the blocks to a
+// multiprocessor.
+#define KERNEL(name, Args, ...) extern "C" __global__ void __launch_bounds__(__VA_ARGS__) name(const Args args)
 
 __device__ __forceinline__ float half_to_float(uint16_t h) {
     float f;

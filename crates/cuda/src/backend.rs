@@ -127,11 +127,7 @@ impl CudaBackend {
 
     /// Where a norm's results go: also quantized, where products want them so.
     fn norm_target(&self, norm: &Norm<Self>, out: &mut Buffer) -> norm::Target {
-        out.changed();
-        let quantized = (self.activations == Activations::Int8).then(|| out.quantized(0));
-        if quantized.is_some() {
-            out.is_quantized();
-        }
+        let quantized = out.rewritten(self.activations == Activations::Int8);
         norm::Target::new(norm.gamma.0.ptr(), norm.beta.0.ptr(), out.row(0), quantized)
     }
 
@@ -268,7 +264,7 @@ impl Backend for CudaBackend {
 
     fn embed(&self, table: &Matrix, batch: Batch<'_>, out: &mut Buffer, workspace: &mut Workspace) {
         let (device, n) = (&*self.device, batch.tokens.len());
-        out.changed();
+        out.rewritten(false);
         // SAFETY: a table of this type and width; the tokens of the batch were staged and are rows of it.
         unsafe { embed::embed(device, table.ty, table.weights.ptr(), table.cols, workspace.tokens(), n, out.row(0)) }
     }
@@ -291,30 +287,35 @@ impl Backend for CudaBackend {
     fn product(&self, linear: &Linear<Self>, x: &Buffer, n: usize, then: Then, out: &mut Buffer, _: &mut Workspace) {
         let epilogue = Epilogue::new(Some(linear.bias.0.ptr()), then, out.row(0));
         self.multiply(&linear.weight, x, 0, n, epilogue);
-        out.changed();
+        out.rewritten(false);
     }
 
-    fn append(&self, rope: &Rope, batch: Batch<'_>, qkv: &mut Buffer, cache: &mut Cache, workspace: &mut Workspace) {
-        let n = batch.tokens.len();
-        // SAFETY: the rows' sequences and positions were staged and are within the cache and the table.
-        unsafe {
-            append::append(&self.device, workspace.rows(), n, qkv.row(0), rope.turns.ptr(), rope.pairs, cache.args());
-        }
-        qkv.changed();
-    }
-
-    fn attend(&self, batch: Batch<'_>, qkv: &Buffer, cache: &Cache, out: &mut Buffer, workspace: &mut Workspace) {
-        let (device, cache, scratch) = (&*self.device, cache.args(), workspace.scratch());
-        // SAFETY: as for `append`; the scratch is large enough for as many rows as there are sequences.
+    fn attend(
+        &self,
+        rope: &Rope,
+        batch: Batch<'_>,
+        qkv: &mut Buffer,
+        cache: &mut Cache,
+        out: &mut Buffer,
+        workspace: &mut Workspace,
+    ) {
+        let (device, n, shape) = (&*self.device, batch.tokens.len(), cache.shape);
+        let (rows, cache, x) = (workspace.rows(), cache.args(), qkv.row(0));
+        let rope = append::Rope { turns: rope.turns.ptr(), pairs: rope.pairs as u64 };
+        qkv.rewritten(false);
+        // SAFETY: the rows' sequences and positions were staged and are within the cache and the table; the scratch is
+        // large enough for as many rows as there are sequences.
         unsafe {
             if workspace.is_one_each() {
-                let n = batch.tokens.len();
-                attend::one(device, workspace.rows(), n, qkv.row(0), cache, scratch, out.row(0));
+                let quantized = self.activations == Activations::Int8 && attend::quantizes(shape);
+                let results = attend::Results { out: out.row(0), quantized: out.rewritten(quantized) };
+                attend::one(device, rows, n, x, rope, cache, workspace.scratch(), results);
             } else {
-                attend::many(device, workspace.tiles(), workspace.n_tiles(), qkv.row(0), cache, out.row(0));
+                out.rewritten(false);
+                append::append(device, rows, n, x, rope, cache);
+                attend::many(device, workspace.tiles(), workspace.n_tiles(), x, cache, out.row(0));
             }
         }
-        out.changed();
     }
 
     fn logits(

@@ -186,21 +186,14 @@ pub trait Backend: Send + Sync + Sized + 'static {
         out: &mut Self::Buffer,
         workspace: &mut Self::Workspace,
     );
-    /// Rotates queries and keys of a batch, `[rows, 3 * width]`, and appends keys and values to the cache.
-    fn append(
+    /// Causal attention of a batch of queries, keys and values, `[rows, 3 * width]`: queries and keys are rotated, keys
+    /// and values appended to the cache. What `qkv` holds afterwards is the device's business.
+    fn attend(
         &self,
         rope: &Self::Rope,
         batch: Batch<'_>,
         qkv: &mut Self::Buffer,
         cache: &mut Self::Cache,
-        workspace: &mut Self::Workspace,
-    );
-    /// Causal attention of a batch's queries.
-    fn attend(
-        &self,
-        batch: Batch<'_>,
-        qkv: &Self::Buffer,
-        cache: &Self::Cache,
         out: &mut Self::Buffer,
         workspace: &mut Self::Workspace,
     );

@@ -1,6 +1,6 @@
 //! The backend trait on the CPU: weights stay in the mapped files, products read them there.
 
-use crate::backend::{Backend, Batch, Candidate, Largest, Linear, Norm, Room, Tensor};
+use crate::backend::{Backend, Batch, Candidate, Largest, Linear, Norm, Place, Room, Tensor};
 use crate::error::Error;
 use pythia_kernels::{
     Activations, Append, Attend, Cpu, KvCache, KvShape, LayerNorm, LogLikelihood, Matmul, RopeTable, Then, Weights,
@@ -158,30 +158,21 @@ impl Backend for CpuBackend {
         self.cpu.matmul(matmul, workspace);
     }
 
-    fn append(&self, rope: &RopeTable, batch: Batch<'_>, qkv: &mut Buffer, cache: &mut Cache, _: &mut Workspace) {
-        let cols = qkv.cols;
-        for place in batch.places {
-            self.cpu.append(Append {
-                cache: &mut cache.kv,
-                rope,
-                sequence: place.sequence,
-                first_position: place.first_position,
-                qkv: &mut qkv.data[place.first_row * cols..][..place.rows * cols],
-            });
-        }
-    }
-
-    fn attend(&self, batch: Batch<'_>, qkv: &Buffer, cache: &Cache, out: &mut Buffer, _: &mut Workspace) {
-        let width = cache.width;
-        for place in batch.places {
-            self.cpu.attend(Attend {
-                cache: &cache.kv,
-                sequence: place.sequence,
-                first_position: place.first_position,
-                queries: &qkv.data[place.first_row * qkv.cols..][..place.rows * qkv.cols],
-                stride: qkv.cols,
-                out: &mut out.data[place.first_row * width..][..place.rows * width],
-            });
+    fn attend(
+        &self,
+        rope: &RopeTable,
+        batch: Batch<'_>,
+        qkv: &mut Buffer,
+        cache: &mut Cache,
+        out: &mut Buffer,
+        _: &mut Workspace,
+    ) {
+        let (stride, width) = (qkv.cols, cache.width);
+        for &Place { sequence, first_row, rows, first_position } in batch.places {
+            let qkv = &mut qkv.data[first_row * stride..][..rows * stride];
+            self.cpu.append(Append { cache: &mut cache.kv, rope, sequence, first_position, qkv });
+            let out = &mut out.data[first_row * width..][..rows * width];
+            self.cpu.attend(Attend { cache: &cache.kv, sequence, first_position, queries: qkv, stride, out });
         }
     }
 

@@ -57,13 +57,10 @@ impl Buffer {
         !self.is_quantized.swap(true, Ordering::Relaxed)
     }
 
-    /// Notes that the floats are others now.
-    pub(super) fn changed(&mut self) {
-        *self.is_quantized.get_mut() = false;
-    }
-
-    /// Notes that they were quantized as they were written.
-    pub(super) fn is_quantized(&mut self) {
-        *self.is_quantized.get_mut() = true;
+    /// Notes that the floats are others now; where the same rows go, quantized, if they are `quantized` as they are
+    /// written.
+    pub(super) fn rewritten(&mut self, quantized: bool) -> Option<Quantized> {
+        *self.is_quantized.get_mut() = quantized;
+        quantized.then(|| self.quantized(0))
     }
 }

@@ -23,9 +23,8 @@ pub(super) enum Pass {
 
 /// Device memory whose addresses passes keep, and the passes that do.
 pub struct Workspace {
-    /// u32 arrays of `n_batch` each: tokens, their sequences, their positions.
+    /// Tokens, their sequences, their positions, u32 `[n]` each, then the tiles: one copy brings a batch.
     batch: Memory,
-    tiles: Memory,
     scratch: Memory,
     pub(super) logits: Memory,
     pub(super) targets: Memory,
@@ -34,7 +33,7 @@ pub struct Workspace {
     pub(super) candidates: Memory,
     pub(super) logit_rows: usize,
     pub(super) passes: HashMap<usize, Pass>,
-    n_batch: usize,
+    n_tokens: usize,
     n_tiles: usize,
     is_one_each: bool,
 }
@@ -45,8 +44,7 @@ impl Workspace {
         let logit_rows = n_batch.min(LOGIT_ROWS);
         let words = |n: usize| device.alloc(n * size_of::<u32>());
         Ok(Self {
-            batch: words(3 * n_batch)?,
-            tiles: device.alloc(n_batch * size_of::<Tile>())?,
+            batch: device.alloc(n_batch * (3 * size_of::<u32>() + size_of::<Tile>()))?,
             scratch: device.alloc(attend::scratch_bytes(n_batch.min(kv.sequences), kv))?,
             logits: words(logit_rows * n_vocab)?,
             targets: words(logit_rows)?,
@@ -55,13 +53,13 @@ impl Workspace {
             candidates: words(2 * head::MOST_K + 1)?,
             logit_rows,
             passes: HashMap::new(),
-            n_batch,
+            n_tokens: 0,
             n_tiles: 0,
             is_one_each: false,
         })
     }
 
-    /// Brings a batch to the device, where the verbs of its pass find it.
+    /// Brings a batch to the device, where the verbs of its pass find it: at the same addresses for as many tokens.
     pub(super) fn stage(&mut self, device: &Device, batch: Batch<'_>) {
         let Batch { tokens, places } = batch;
         let (mut sequences, mut positions) = (Vec::with_capacity(tokens.len()), Vec::with_capacity(tokens.len()));
@@ -78,19 +76,16 @@ impl Workspace {
                 });
             }
         }
+        self.n_tokens = tokens.len();
         self.n_tiles = tiles.len();
         self.is_one_each = places.len() == tokens.len();
-        for (i, words) in [tokens, &sequences, &positions].into_iter().enumerate() {
-            device.upload(self.words(i), &bytes_of(words.iter().copied()));
-        }
-        if !self.is_one_each {
-            let words = tiles.iter().flat_map(|t| [t.first_row, t.rows, t.sequence, t.first_position]);
-            device.upload(self.tiles.ptr(), &bytes_of(words));
-        }
+        let tiles = tiles.iter().flat_map(|t| [t.first_row, t.rows, t.sequence, t.first_position]);
+        let words = [tokens, &sequences, &positions].into_iter().flatten().copied().chain(tiles);
+        device.upload(self.batch.ptr(), &bytes_of(words));
     }
 
     fn words(&self, array: usize) -> Ptr {
-        self.batch.ptr().add(array * self.n_batch * size_of::<u32>())
+        self.batch.ptr().add(array * self.n_tokens * size_of::<u32>())
     }
 
     pub(super) fn tokens(&self) -> Ptr {
@@ -102,7 +97,7 @@ impl Workspace {
     }
 
     pub(super) fn tiles(&self) -> Ptr {
-        self.tiles.ptr()
+        self.words(3)
     }
 
     pub(super) fn n_tiles(&self) -> usize {

@@ -70,7 +70,7 @@ sources! {
     /// Rotation and appending to the cache.
     Append = "append", None, ["cache.cuh"];
     /// Attention.
-    Attend = "attend", None, ["math.cuh", "cache.cuh"];
+    Attend = "attend", None, ["math.cuh", "quantize.cuh", "cache.cuh"];
     /// What follows the output matrix: log-sum-exp, the largest logits.
     Head = "head", None, ["math.cuh"];
     /// What the device could do at best.

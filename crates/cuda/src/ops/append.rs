@@ -76,36 +76,44 @@ pub(super) fn padded_positions(shape: KvShape) -> usize {
     tiles(shape) * TILE
 }
 
+/// Cosines and sines by which queries and keys turn: `Rope` of kernels/cache.cuh.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Rope {
+    /// f32 pairs of cosine and sine, `[positions][pairs]`.
+    pub(crate) turns: Ptr,
+    /// Dimensions that turn, by two: at most half of a head.
+    pub(crate) pairs: u64,
+}
+
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct AppendArgs {
     qkv: Ptr,
-    rope: Ptr,
+    rope: Rope,
     rows: Rows,
     cache: CacheArgs,
-    n: u32,
-    pairs: u32,
+    n: u64,
 }
 
-// SAFETY: the layout of `AppendArgs` in kernels/append.cu: six addresses and six fields of 4 bytes, the structs among
-// them multiples of 8 bytes.
+// SAFETY: the layout of `AppendArgs` in kernels/append.cu: fields of 8 bytes, and a cache of 32.
 unsafe impl Args for AppendArgs {}
 
-/// Rotates the first `2 * pairs` dimensions of queries and keys in `qkv`, f32 `[n, 3 * heads * head_dim]`, by their
-/// positions in `rope`, f32 pairs of cosine and sine `[positions][pairs]`; then appends keys and values to the cache.
+/// Rotates the queries in `qkv`, f32 `[n, 3 * heads * head_dim]`, by their positions, and appends its values and its
+/// keys, rotated, to the cache.
 ///
 /// # Safety
 /// `qkv` must be good for reading and writing, `rows` for reading `n` rows; their sequences must be in the cache, their
 /// positions in the cache and in `rope`, and no two rows the same position of the same sequence.
-pub(crate) unsafe fn append(device: &Device, rows: Rows, n: usize, qkv: Ptr, rope: Ptr, pairs: usize, cache: Cache) {
-    debug_assert!(2 * pairs <= cache.shape.head_dim, "pairs of a head");
+pub(crate) unsafe fn append(device: &Device, rows: Rows, n: usize, qkv: Ptr, rope: Rope, cache: Cache) {
+    debug_assert!(2 * rope.pairs <= cache.shape.head_dim as u64, "pairs of a head");
     let name = match cache.shape.ty {
         KvType::F16 => "append_f16",
         KvType::F32 => "append_f32",
     };
     let kernel = Kernel { source: Source::Append, format: None, name };
     let blocks = (n * cache.shape.heads).div_ceil(THREADS / 32);
-    let args = AppendArgs { qkv, rope, rows, cache: cache.args(), n: n as u32, pairs: pairs as u32 };
+    let args = AppendArgs { qkv, rope, rows, cache: cache.args(), n: n as u64 };
     // SAFETY: each warp works on a head of a row and its places in the cache, which the caller vouches for.
     unsafe { device.launch(kernel, [blocks, 1, 1], THREADS, args) };
 }

@@ -1,6 +1,7 @@
 //! Causal attention over the cache.
 
-use super::append::{Cache, CacheArgs, Rows, padded_positions};
+use super::append::{Cache, CacheArgs, Rope, Rows, padded_positions};
+use super::quantize::Quantized;
 use crate::compile::{Kernel, Source};
 use crate::device::{Args, Device, Ptr};
 use pythia_kernels::{KvShape, KvType};
@@ -31,10 +32,12 @@ pub(crate) struct Tile {
 #[repr(C)]
 struct OneArgs {
     qkv: Ptr,
+    rope: Rope,
     rows: Rows,
     cache: CacheArgs,
     scores: Ptr,
     out: Ptr,
+    quantized: Quantized,
 }
 
 // SAFETY: the layout of `OneArgs` in kernels/attend.cu: addresses, and a cache of 32 bytes.
@@ -62,23 +65,49 @@ fn kernel(name: &'static str) -> Kernel {
     Kernel { source: Source::Attend, format: None, name }
 }
 
-/// Attention of `n` rows that are a sequence's newest position each: rotated queries in `qkv`, f32
-/// `[n, 3 * heads * head_dim]`, to `out`, f32 `[n, heads * head_dim]`. What is launched depends on `n` and the cache's
-/// shape alone, not on positions.
+/// Where attention's results go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Results {
+    /// f32 `[n, heads * head_dim]`.
+    pub(crate) out: Ptr,
+    /// The same rows quantized, if wanted: only if [`quantizes`] says so.
+    pub(crate) quantized: Option<Quantized>,
+}
+
+/// Whether [`one`] can quantize its results: blocks of 32 must not reach into another head.
+pub(crate) fn quantizes(shape: KvShape) -> bool {
+    shape.head_dim.is_multiple_of(VALUE_DIMS)
+}
+
+/// Attention of `n` rows that are a sequence's newest position each: queries, keys and values in `qkv`, f32
+/// `[n, 3 * heads * head_dim]`, not rotated yet, are rotated and appended to the cache first. What is launched depends on
+/// `n` and the cache's shape alone, not on positions.
 ///
 /// # Safety
-/// `rows`, `qkv`, `scratch` (of [`scratch_bytes`]) and `out` must be good for `n` rows; the rows' sequences and positions
-/// must be in the cache.
-pub(crate) unsafe fn one(device: &Device, rows: Rows, n: usize, qkv: Ptr, cache: Cache, scratch: Ptr, out: Ptr) {
+/// `rows`, `qkv`, `scratch` (of [`scratch_bytes`]) and the results must be good for `n` rows; the rows' sequences and
+/// positions must be in the cache, the positions in `rope`, and no two rows of the same sequence.
+#[allow(clippy::too_many_arguments)] // what attention takes
+pub(crate) unsafe fn one(
+    device: &Device,
+    rows: Rows,
+    n: usize,
+    qkv: Ptr,
+    rope: Rope,
+    cache: Cache,
+    scratch: Ptr,
+    results: Results,
+) {
+    debug_assert!(results.quantized.is_none() || quantizes(cache.shape), "blocks within heads");
     let KvShape { ty, heads, head_dim, .. } = cache.shape;
     let (scores, values) = match ty {
         KvType::F16 => ("one_scores_f16", "one_values_f16"),
         KvType::F32 => ("one_scores_f32", "one_values_f32"),
     };
-    let args = OneArgs { qkv, rows, cache: cache.args(), scores: scratch, out };
+    let quantized = results.quantized.unwrap_or(Quantized::NONE);
+    let args = OneArgs { qkv, rope, rows, cache: cache.args(), scores: scratch, out: results.out, quantized };
     let blocks = padded_positions(cache.shape).div_ceil(SCORE_THREADS);
     // SAFETY: the caller's promise: each row reads its query and the keys and values up to its position, and writes its
-    // scores and its output.
+    // place in the cache, its scores and its output.
     unsafe {
         device.launch(kernel(scores), [blocks, heads, n], SCORE_THREADS, args);
         device.launch(kernel(values), [head_dim.div_ceil(VALUE_DIMS), heads, n], VALUE_THREADS, args);

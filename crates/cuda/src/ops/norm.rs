@@ -24,8 +24,7 @@ pub(crate) struct Target {
 impl Target {
     /// Results into `out`, and into `quantized` if given.
     pub(crate) fn new(gamma: Ptr, beta: Ptr, out: Ptr, quantized: Option<Quantized>) -> Self {
-        let none = Quantized { codes: Ptr(0), scales: Ptr(0), sums: Ptr(0) };
-        Self { gamma, beta, out, quantized: quantized.unwrap_or(none) }
+        Self { gamma, beta, out, quantized: quantized.unwrap_or(Quantized::NONE) }
     }
 }
 

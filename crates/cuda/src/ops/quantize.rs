@@ -15,6 +15,11 @@ pub(crate) struct Quantized {
     pub(crate) sums: Ptr,
 }
 
+impl Quantized {
+    /// Nowhere, for kernels that quantize in passing if they are asked to.
+    pub(crate) const NONE: Self = Self { codes: Ptr(0), scales: Ptr(0), sums: Ptr(0) };
+}
+
 pub(crate) const QUANTIZE: Kernel = Kernel { source: Source::Quantize, format: None, name: "quantize" };
 const THREADS: usize = 256;
 

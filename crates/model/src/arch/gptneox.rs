@@ -148,8 +148,7 @@ impl<B: Backend> GptNeoX<B> {
                     backend.layer_norm(&layer.attn_norm, hidden, n, attn_in);
                 }
                 product(&layer.attn_qkv, attn_in, Then::Store, qkv, work);
-                backend.append(rope, batch, qkv, cache, work);
-                backend.attend(batch, qkv, cache, attended, work);
+                backend.attend(rope, batch, qkv, cache, attended, work);
                 product(&layer.attn_output, attended, Then::Add, hidden, work);
                 if !self.hparams.parallel_residual {
                     backend.layer_norm(&layer.ffn_norm, hidden, n, ffn_in);

@@ -1,7 +1,8 @@
 use super::*;
 use crate::device::Memory;
 use crate::ops::append::{append, cache_bytes};
-use crate::testing::{Plain, Random, assert_same_bits, download, upload};
+use crate::ops::quantize::quantize;
+use crate::testing::{Plain, QuantizedMemory, Random, assert_same_bits, download, upload};
 use pythia_kernels::{Append, Attend, Cpu, KvCache, RopeTable};
 
 /// Rows of a batch that are consecutive positions of a sequence.
@@ -86,17 +87,30 @@ impl<'a> Layer<'a> {
         [upload(self.device, &sequences), upload(self.device, &positions)]
     }
 
-    /// Appends the rows of `places`; returns the device's queries, keys and values, after a comparison with the CPU's.
-    fn append(&self, places: &[Place]) -> Memory {
+    fn rope(&self) -> Rope {
+        Rope { turns: self.rope.ptr(), pairs: self.case.rope.pairs() as u64 }
+    }
+
+    /// Queries, keys and values of the rows of `places`.
+    fn qkv(&self, places: &[Place]) -> Memory {
         let width = 3 * self.case.shape.heads * self.case.shape.head_dim;
+        upload(self.device, &self.case.rows(&self.case.qkv, width, places))
+    }
+
+    /// Appends the rows of `places`; returns their queries, keys and values. The queries are rotated, after a comparison
+    /// with the CPU's.
+    fn append(&self, places: &[Place]) -> Memory {
+        let width = self.case.shape.heads * self.case.shape.head_dim;
         let n = places.iter().map(|p| p.rows).sum();
-        let qkv = upload(self.device, &self.case.rows(&self.case.qkv, width, places));
+        let qkv = self.qkv(places);
         let [sequences, positions] = self.rows(places);
         let rows = Rows { sequences: sequences.ptr(), positions: positions.ptr() };
         // SAFETY: memory of these sizes, positions within the cache.
-        unsafe { append(self.device, rows, n, qkv.ptr(), self.rope.ptr(), self.case.rope.pairs(), self.cache()) };
-        let want = self.case.rows(&self.case.rotated, width, places);
-        assert_same_bits(&format!("rotated {places:?}"), &download(self.device, &qkv, n * width), &want);
+        unsafe { append(self.device, rows, n, qkv.ptr(), self.rope(), self.cache()) };
+        let queries = |qkv: &[f32]| qkv.chunks(3 * width).flat_map(|row| row[..width].to_vec()).collect::<Vec<_>>();
+        let want = queries(&self.case.rows(&self.case.rotated, 3 * width, places));
+        let found = queries(&download(self.device, &qkv, n * 3 * width));
+        assert_same_bits(&format!("rotated {places:?}"), &found, &want);
         qkv
     }
 
@@ -118,16 +132,29 @@ impl<'a> Layer<'a> {
         });
     }
 
-    /// Attention of `places`, row by row.
-    fn one(&self, places: &[Place], qkv: &Memory) {
-        let n = places.iter().map(|p| p.rows).sum();
+    /// Appends `places`, a row of each sequence, and attends.
+    fn one(&self, places: &[Place]) {
+        let KvShape { heads, head_dim, .. } = self.case.shape;
+        let (n, width) = (places.len(), heads * head_dim);
+        let qkv = self.qkv(places);
         let [sequences, positions] = self.rows(places);
         let rows = Rows { sequences: sequences.ptr(), positions: positions.ptr() };
         let scratch = upload(self.device, &vec![0xFFu8; scratch_bytes(n, self.case.shape)]);
+        let room = quantizes(self.case.shape).then(|| [0; 2].map(|_| QuantizedMemory::new(self.device, n * width)));
         self.check(places, "one", |out| {
+            let results = Results { out, quantized: room.as_ref().map(|[room, _]| room.addresses()) };
             // SAFETY: memory of these sizes, positions within the cache.
-            unsafe { one(self.device, rows, n, qkv.ptr(), self.cache(), scratch.ptr(), out) };
+            unsafe {
+                one(self.device, rows, n, qkv.ptr(), self.rope(), self.cache(), scratch.ptr(), results);
+                if let Some([_, apart]) = &room {
+                    quantize(self.device, out, n, width, apart.addresses());
+                }
+            }
         });
+        if let Some(both) = room {
+            let [in_passing, apart] = both.map(|room| room.contents(self.device, n * width));
+            assert_eq!(in_passing, apart, "{places:?}");
+        }
     }
 
     /// What `attend` writes against the CPU's output.
@@ -173,9 +200,29 @@ fn single_rows_have_the_cpus_bits() {
         // Keys of later positions are in the cache already: they must not be seen.
         for positions in [[0, 1, 149], [15, 16, 31], [32, 33, 63], [64, 127, 128], [129, 2, 17]] {
             let places = [1, 0, 2].map(|s| place(s, positions[s]..positions[s] + 1));
-            let qkv = layer.append(&places);
-            layer.one(&places, &qkv);
+            layer.one(&places);
         }
+    }
+}
+
+/// Generation leaves the cache that a prompt does.
+#[test]
+fn rows_are_appended_one_by_one() {
+    let Some(device) = crate::testing::device() else { return };
+    for (ty, head_dim) in TYPES.into_iter().flat_map(|ty| [32, 80].map(|dim| (ty, dim))) {
+        let shape = KvShape { ty, sequences: 2, heads: 3, head_dim, positions: 132 };
+        let case = Case::new(shape, |_, _| ());
+        let (prompt, generation) = (Layer::new(device, &case), Layer::new(device, &case));
+        prompt.append(&[place(0, 0..132), place(1, 0..132)]);
+        generation.append(&[place(0, 0..120), place(1, 0..120)]);
+        for position in 120..132 {
+            generation.one(&[0, 1].map(|s| place(s, position..position + 1)));
+        }
+        let (keys, values) = cache_bytes(shape).unwrap();
+        let contents = |layer: &Layer<'_>| -> [Vec<u8>; 2] {
+            [download(device, &layer.keys, keys), download(device, &layer.values, values)]
+        };
+        assert!(contents(&prompt) == contents(&generation), "{shape:?}");
     }
 }
 
@@ -189,8 +236,7 @@ fn long_sequences_have_the_cpus_bits() {
         layer.append(&[place(0, 0..1500)]);
         for position in [511, 640, 641, 1023, 1024, 1400, 1499] {
             let places = [place(0, position..position + 1)];
-            let qkv = layer.append(&places);
-            layer.one(&places, &qkv);
+            layer.one(&places);
         }
         let places = [place(0, 1437..1500)];
         let qkv = layer.append(&places);
@@ -222,8 +268,7 @@ fn what_is_not_a_number_spreads_as_on_the_cpu() {
     layer.many(&places, TILE_QUERIES, &qkv);
     for position in [19, 20, 32, 33, 39, 40, 63, 64, 69] {
         let places: Vec<_> = (0..shape.sequences).map(|s| place(s, position..position + 1)).collect();
-        let qkv = layer.append(&places);
-        layer.one(&places, &qkv);
+        layer.one(&places);
     }
 }
 

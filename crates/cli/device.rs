@@ -98,6 +98,11 @@ impl Device {
         }
     }
 
+    /// Bytes of the GPU's memory that the models on it take; `None` without a GPU.
+    pub(crate) fn allocated(&self) -> Option<u64> {
+        self.gpu.as_ref().map(Gpu::allocated)
+    }
+
     /// What it can do at most, measured; `None` for the processor, whose limits depend on the threads of a model.
     ///
     /// # Errors

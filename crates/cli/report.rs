@@ -86,6 +86,8 @@ pub(crate) struct Level {
     pub(crate) decode_tokens_per_second: f64,
     /// Peak resident memory, file pages included, where the system tells it.
     pub(crate) peak_rss_bytes: Option<u64>,
+    /// What the level takes of a GPU's memory, where it ran on one.
+    pub(crate) gpu_bytes: Option<u64>,
 }
 
 /// How far a level is from the base, on the same tokens.
@@ -134,7 +136,10 @@ impl Report {
                  `--activations f32` shows that of the weights alone"
             }
         };
-        let memory = if self.peak_rss_is_per_level {
+        let memory = if self.levels.iter().all(|level| level.gpu_bytes.is_some()) {
+            "Peak memory is what weights, cache and scratch of this level take of the GPU's memory while its speed is \
+             measured."
+        } else if self.peak_rss_is_per_level {
             "Peak memory is that of the process while this level alone is open and its speed is measured; pages of the \
              mapped file count."
         } else {

@@ -27,6 +27,10 @@ impl Gpu {
         self.0.memory().ok().map(|(free, _)| free as u64)
     }
 
+    pub(super) fn allocated(&self) -> u64 {
+        self.0.allocated() as u64
+    }
+
     pub(super) fn limits(&self) -> Result<Limits, String> {
         let limits = DeviceLimits::measure(&self.0).map_err(|e| e.to_string())?;
         Ok(Limits {

@@ -20,6 +20,10 @@ impl Gpu {
         match *self {}
     }
 
+    pub(super) fn allocated(&self) -> u64 {
+        match *self {}
+    }
+
     pub(super) fn limits(&self) -> Result<Limits, String> {
         match *self {}
     }

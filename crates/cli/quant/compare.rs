@@ -243,6 +243,7 @@ fn levels(contestants: &[Contestant], qualities: &[quality::Quality], speeds: &[
         prefill_tokens_per_second: speed.prefill,
         decode_tokens_per_second: speed.decode,
         peak_rss_bytes: speed.peak_rss_bytes,
+        gpu_bytes: speed.gpu_bytes,
     });
     rows.collect()
 }

@@ -50,8 +50,10 @@ pub(crate) const COLUMNS: &[Column] = &[
     column("prefill tok/s", "prompt tokens per second", |l| rate(l.prefill_tokens_per_second)).terminal(),
     column("decode tok/s", "generated tokens per second, one sequence", |l| rate(l.decode_tokens_per_second))
         .terminal(),
-    column("peak memory", "peak resident memory, see the notes", |l| l.peak_rss_bytes.map_or("-".into(), bytes))
-        .terminal(),
+    column("peak memory", "peak resident memory, or memory of the GPU, see the notes", |l| {
+        l.gpu_bytes.or(l.peak_rss_bytes).map_or("-".into(), bytes)
+    })
+    .terminal(),
 ];
 
 const fn column(title: &'static str, about: &'static str, cell: fn(&Level) -> String) -> Column {

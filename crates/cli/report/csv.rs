@@ -29,6 +29,7 @@ const FIELDS: &[(&str, Field)] = &[
     ("prefill_tokens_per_second", Field::Number(|l| Some(l.prefill_tokens_per_second))),
     ("decode_tokens_per_second", Field::Number(|l| Some(l.decode_tokens_per_second))),
     ("peak_rss_bytes", Field::Number(|l| l.peak_rss_bytes.map(|b| b as f64))),
+    ("gpu_bytes", Field::Number(|l| l.gpu_bytes.map(|b| b as f64))),
 ];
 
 /// The file's content.

@@ -73,5 +73,6 @@ fn level(&(name, file_bytes, bits, ppl, kld, top): &(&str, u64, f64, f64, f64, f
         prefill_tokens_per_second: 9_000.0 - 160.0 * bits,
         decode_tokens_per_second: 9_000.0 / (bits + 3.0),
         peak_rss_bytes: Some(file_bytes + 12_000_000),
+        gpu_bytes: None,
     }
 }

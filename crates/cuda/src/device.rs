@@ -15,6 +15,7 @@ use cudarc::driver::sys;
 use driver::ok;
 use std::ffi::c_void;
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -127,6 +128,11 @@ impl Device {
     pub fn memory(&self) -> Result<(usize, usize), Error> {
         self.context.bind().map_err(Error::Device)?;
         memory::free()
+    }
+
+    /// Bytes that weights, caches and everything else of this device's models take of its memory.
+    pub fn allocated(&self) -> usize {
+        self.context.allocated.load(Ordering::Relaxed)
     }
 
     /// Calls `hook` with the name of each unit of kernels before it is compiled. What the cache on disk has is not.

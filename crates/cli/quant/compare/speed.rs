@@ -27,6 +27,8 @@ pub(super) struct Speed {
     pub(super) decode: f64,
     /// Peak resident memory, if the system tells it.
     pub(super) peak_rss_bytes: Option<u64>,
+    /// What the level takes of the memory of a GPU, if it runs on one.
+    pub(super) gpu_bytes: Option<u64>,
     /// Whether that peak is the level's own, rather than the process's until then.
     pub(super) peak_is_own: bool,
 }
@@ -63,6 +65,7 @@ fn level(device: &Device, contestant: &Contestant, options: &Options) -> Result<
         prefill: median(&prefill),
         decode: 1.0 / median(&decode),
         peak_rss_bytes: peak.bytes(),
+        gpu_bytes: device.allocated(),
         peak_is_own: peak.was_reset(),
     })
 }

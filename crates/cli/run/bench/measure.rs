@@ -1,5 +1,6 @@
 //! How long a model takes, by the clock. `compare` measures its speeds with this too.
 
+use pythia_model::backend::Largest;
 use pythia_model::{Context, ContextShape, Error, Model, Span};
 use std::time::{Duration, Instant};
 
@@ -25,8 +26,7 @@ impl<'m> Stopwatch<'m> {
         Ok(Self { context, n_vocab, logits: vec![0.0; n_vocab] })
     }
 
-    /// Processes a prompt of `n` tokens into an empty context; the logits of its last token are computed, as when a
-    /// text is to be continued.
+    /// Processes a prompt of `n` tokens into an empty context, up to the choice of the next token.
     ///
     /// # Errors
     /// If the prompt does not fit.
@@ -40,24 +40,33 @@ impl<'m> Stopwatch<'m> {
             last = batch.len();
         }
         if last > 0 {
-            self.context.logits(last - 1..last, &mut self.logits)?;
+            self.choose(last - 1)?;
         }
         Ok(start.elapsed())
     }
 
-    /// Appends `n` tokens to an empty context one by one, with the logits after each; the time of each.
+    /// What generation without a temperature asks for after a row: the largest logit of a device, or all logits.
+    fn choose(&mut self, row: usize) -> Result<(), Error> {
+        match self.context.largest(row, self.n_vocab, Largest::First)? {
+            Some(_) => Ok(()),
+            None => self.context.logits(row..row + 1, &mut self.logits),
+        }
+    }
+
+    /// Appends `n` tokens to an empty context one by one, with the choice of the next after each; the time of each.
     ///
     /// # Errors
     /// If they do not fit.
     pub(crate) fn decode(&mut self, n: usize) -> Result<Vec<Duration>, Error> {
         self.context.truncate(0, 0);
+        let tokens = tokens(self.n_vocab);
         let step = |token: u32| {
             let start = Instant::now();
             self.context.forward(&[Span { sequence: 0, tokens: &[token] }])?;
-            self.context.logits(0..1, &mut self.logits)?;
+            self.choose(0)?;
             Ok(start.elapsed())
         };
-        tokens(self.n_vocab).take(n).map(step).collect()
+        tokens.take(n).map(step).collect()
     }
 }
 

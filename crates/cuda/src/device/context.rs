@@ -4,7 +4,7 @@ use super::driver::{self, ok};
 use crate::error::Error;
 use cudarc::driver::sys;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, ThreadId};
 
 /// The GPU's primary context, and a stream of our own.
@@ -15,6 +15,8 @@ pub(crate) struct Context {
     failed: AtomicBool,
     failure: Mutex<Option<Error>>,
     recorder: Mutex<Option<Recorder>>,
+    /// Bytes of memory that are ours.
+    pub(super) allocated: AtomicUsize,
 }
 
 /// A thread whose launches go into a graph instead of being run.
@@ -42,6 +44,7 @@ impl Context {
             failed: AtomicBool::new(false),
             failure: Mutex::new(None),
             recorder: Mutex::new(None),
+            allocated: AtomicUsize::new(0),
         };
         this.bind()?;
         this.stream = this.new_stream()?;

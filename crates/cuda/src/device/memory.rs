@@ -6,6 +6,7 @@ use super::driver::{self, ok};
 use crate::error::Error;
 use cudarc::driver::sys;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Bytes past the end of every allocation that may be read: kernels load whole words around a block.
 const PADDING: usize = 64;
@@ -14,6 +15,8 @@ const PADDING: usize = 64;
 /// that was launched before.
 pub(crate) struct Memory {
     at: Ptr,
+    /// The padding among them.
+    bytes: usize,
     context: Arc<Context>,
 }
 
@@ -31,7 +34,8 @@ impl Memory {
             return Err(Error::OutOfMemory { wanted: bytes, free: free()?.0 });
         }
         ok(code).map_err(|problem| Error::Device(format!("allocating {bytes} bytes: {problem}")))?;
-        let memory = Self { at: Ptr(at), context: Arc::clone(context) };
+        let memory = Self { at: Ptr(at), bytes: padded, context: Arc::clone(context) };
+        context.allocated.fetch_add(padded, Ordering::Relaxed);
         // SAFETY: just allocated, with as many bytes.
         ok(unsafe { driver::cuMemsetD8Async(at, 0, padded, context.stream()) }).map_err(Error::Device)?;
         Ok(memory)
@@ -52,6 +56,7 @@ impl Drop for Memory {
             let _ = self.context.synchronize();
             let _ = driver::cuMemFree_v2(self.at.0);
         }
+        self.context.allocated.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

@@ -169,6 +169,19 @@ mod failures {
     }
 
     #[test]
+    fn memory_is_counted() {
+        let Some(device) = own_device() else { return };
+        assert_eq!(device.allocated(), 0);
+        let (one, other) = (device.alloc(1000).unwrap(), device.alloc(500).unwrap());
+        assert!((1500..1700).contains(&device.allocated()));
+        drop(one);
+        assert!((500..600).contains(&device.allocated()));
+        assert!(device.alloc(1 << 50).is_err());
+        drop(other);
+        assert_eq!(device.allocated(), 0);
+    }
+
+    #[test]
     fn prepared_kernels_are_loaded() {
         let Some(device) = own_device() else { return };
         let work = Work::new(&device);

@@ -109,8 +109,10 @@ def problems(unit, version, sm, figures, said, compiled):
 
 
 def architectures(unit, version, everything):
-    format_ = unit.partition(" ")[2]
-    return (ALL if everything or not format_ or format_ in ALL_OF else FEW)[version]
+    source, _, format_ = unit.partition(" ")
+    chosen = (ALL if everything or not format_ or format_ in ALL_OF else FEW)[version]
+    # Products with many rows need int8 tensor cores.
+    return [sm for sm in chosen if sm >= 75 or source != "gemm"]
 
 
 def main():

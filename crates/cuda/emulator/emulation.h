@@ -299,6 +299,8 @@ static __forceinline__ void ptx_mma_m16n8k16(int32_t c[4], const uint32_t a[2], 
 static __forceinline__ void ptx_mma_m16n8k32(int32_t c[4], const uint32_t a[4], const uint32_t b[2], EMULATION_LINE) {
     emulation_mma_m16n8k32(c, a, b, line);
 }
+static __forceinline__ uint32_t ptx_redux_max(uint32_t x, EMULATION_LINE) { return emulation_reduce_max(x, line); }
+static __forceinline__ int32_t ptx_redux_add(int32_t x, EMULATION_LINE) { return emulation_reduce_add(x, line); }
 #endif
 #if __CUDA_ARCH__ >= 750
 static __forceinline__ void ptx_ldmatrix_x4(uint32_t out[4], const void* row, EMULATION_LINE) {

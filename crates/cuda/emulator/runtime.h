@@ -40,6 +40,10 @@ unsigned long long emulation_shuffle(const char* verb, unsigned mask, unsigned l
 // A bit per lane.
 unsigned emulation_vote(const char* verb, unsigned mask, bool predicate, int line);
 
+// redux.sync over a whole warp.
+unsigned emulation_reduce_max(unsigned x, int line);
+int emulation_reduce_add(int x, int line);
+
 // cp.async: 16 bytes, copied no earlier than they are waited for.
 void emulation_copy_async(void* shared, const void* global);
 void emulation_copy_commit();

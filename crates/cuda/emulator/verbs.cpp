@@ -30,6 +30,21 @@ struct Vote {
     unsigned result;
 };
 
+// Every lane gets what `join` makes of all.
+template <typename T, T (*join)(T, T)>
+struct Reduction {
+    T value;
+
+    static void all(Thread* lanes) {
+        T result = operand<Reduction>(lanes[0]).value;
+        for (unsigned i = 1; i < WARP; i++) result = join(result, operand<Reduction>(lanes[i]).value);
+        for (unsigned i = 0; i < WARP; i++) operand<Reduction>(lanes[i]).value = result;
+    }
+};
+
+unsigned larger(unsigned a, unsigned b) { return a > b ? a : b; }
+unsigned sum(unsigned a, unsigned b) { return a + b; } // wraps
+
 struct Rows {
     const void* row;
     unsigned* out;
@@ -96,6 +111,18 @@ unsigned emulation_vote(const char* verb, unsigned mask, bool predicate, int lin
         for (unsigned i = 0; i < WARP; i++) operand<Vote>(lanes[i]).result = bits;
     });
     return mine.result;
+}
+
+unsigned emulation_reduce_max(unsigned x, int line) {
+    Reduction<unsigned, larger> mine = {x};
+    worker->meet("redux.sync.max", ALL, line, &mine, Reduction<unsigned, larger>::all);
+    return mine.value;
+}
+
+int emulation_reduce_add(int x, int line) {
+    Reduction<unsigned, sum> mine = {(unsigned)x};
+    worker->meet("redux.sync.add", ALL, line, &mine, Reduction<unsigned, sum>::all);
+    return (int)mine.value;
 }
 
 void emulation_copy_async(void* shared, const void* global) {

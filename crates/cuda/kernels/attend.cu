@@ -102,6 +102,16 @@ __device__ __forceinline__ void supply_values(uint8_t* stage, const typename E::
     }
 }
 
+// Adds four keys' values of a dimension.
+template <class E>
+__device__ __forceinline__ float four_keys(float acc, const float* weight, const typename E::Stored* value) {
+    const float4 w = *(const float4*)weight;
+    acc = fmaf(w.x, E::decode(value[0]), acc);
+    acc = fmaf(w.y, E::decode(value[DIMS]), acc);
+    acc = fmaf(w.z, E::decode(value[2 * DIMS]), acc);
+    return fmaf(w.w, E::decode(value[3 * DIMS]), acc);
+}
+
 template <class E>
 __device__ __forceinline__ void one_values(const OneArgs& args) {
     typedef typename E::Stored Stored;
@@ -128,9 +138,18 @@ __device__ __forceinline__ void one_values(const OneArgs& args) {
             cp_async_commit();
         }
     }
+    // Eight scores at a time wait for memory together. Missing ones are as small as can be, and finite.
     float largest = -infinity();
-#pragma unroll 8
-    for (uint32_t key = thread; key < seen; key += VALUE_THREADS) largest = with_score(largest, scores[key]);
+    for (uint32_t first = thread; first < seen; first += 8 * VALUE_THREADS) {
+        float some[8];
+#pragma unroll
+        for (uint32_t i = 0; i < 8; i++) {
+            const uint32_t key = first + i * VALUE_THREADS;
+            some[i] = key < seen ? scores[key] : UNSEEN;
+        }
+#pragma unroll
+        for (uint32_t i = 0; i < 8; i++) largest = with_score(largest, some[i]);
+    }
     largest = max_of_warp(largest);
     if (lane == 0) largest_of_warps[warp] = largest;
     __syncthreads();
@@ -156,18 +175,15 @@ __device__ __forceinline__ void one_values(const OneArgs& args) {
         if (warp == 0) {
             const Stored* value = (const Stored*)stages[c % STAGES] + lane;
             const uint32_t n = keys_in(c);
-            uint32_t k = 0;
-            for (; k + 16 <= n; k += 16) {
+            // Of a whole stage the loads run ahead of the chain.
+            if (n == KEYS) {
 #pragma unroll
-                for (uint32_t i = 0; i < 16; i += 4) {
-                    const float4 w = *(const float4*)(weight + k + i);
-                    acc = fmaf(w.x, E::decode(value[(k + i) * DIMS]), acc);
-                    acc = fmaf(w.y, E::decode(value[(k + i + 1) * DIMS]), acc);
-                    acc = fmaf(w.z, E::decode(value[(k + i + 2) * DIMS]), acc);
-                    acc = fmaf(w.w, E::decode(value[(k + i + 3) * DIMS]), acc);
-                }
+                for (uint32_t k = 0; k < KEYS; k += 4) acc = four_keys<E>(acc, weight + k, value + k * DIMS);
+            } else {
+                uint32_t k = 0;
+                for (; k + 4 <= n; k += 4) acc = four_keys<E>(acc, weight + k, value + k * DIMS);
+                for (; k < n; k++) acc = fmaf(weight[k], E::decode(value[k * DIMS]), acc);
             }
-            for (; k < n; k++) acc = fmaf(weight[k], E::decode(value[k * DIMS]), acc);
         } else if (warp == 1) {
 #pragma unroll 8
             for (uint32_t k = lane % 16; k < KEYS; k += 16) sum = sum + weight[k];

@@ -153,7 +153,7 @@ struct Decoder {
         typename T::Stage& stage = shared.stages[step % 2];
         const uint32_t window = step / T::STEPS_PER_WINDOW;
         const int in_window = (int)(step % T::STEPS_PER_WINDOW) * T::UNITS + unit;
-        const int before = ((int)(uint64_t)weights + (int)window * T::WINDOW_BYTES) % 16u;
+        const int before = (int)(((uint32_t)(uint64_t)weights + window * T::WINDOW_BYTES) % 16);
         constexpr int UNITS_OF_BLOCK = Format::ELEMS / 32;
         const uint8_t* block = raw(shared, window) + before + in_window / UNITS_OF_BLOCK * Format::BYTES;
         uint32_t codes[8];
@@ -278,6 +278,7 @@ __device__ __forceinline__ void finish_tile(const GemmArgs& args, const typename
     if (first_row + row >= args.epilogue.rows) {
         return;
     }
+    const Bias bias(args.epilogue, first_row + row);
 #pragma unroll 1
     for (int token = threadIdx.x / T::ROWS; token < T::TOKENS; token += AT_ONCE * APART) {
         float sums[AT_ONCE];
@@ -287,7 +288,7 @@ __device__ __forceinline__ void finish_tile(const GemmArgs& args, const typename
             sums[i] = shared.sums[token + i * APART][row];
             count += first_token + token + i * APART < args.n;
         }
-        finish_run<AT_ONCE>(args.epilogue, first_row + row, first_token + token, APART, count, sums);
+        finish_run<AT_ONCE>(args.epilogue, bias, first_row + row, first_token + token, APART, count, sums);
     }
 }
 

@@ -91,7 +91,7 @@ struct Strip {
         }
     }
 
-    // Begins to copy the next chunk of each row: as many sixteens of each, and so up to 29 bytes past the end of the last.
+    // Begins to copy the next chunk of each row: as many sixteens of each, and so up to 30 bytes past the end of the last.
     __device__ __forceinline__ void stage(uint8_t* slots) {
         constexpr int STEPS = (PIECES + LANES - 1) / LANES;
         const uint32_t at = threadIdx.x % LANES * 16;

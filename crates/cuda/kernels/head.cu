@@ -72,11 +72,18 @@ KERNEL(argmax, ArgmaxArgs, ROW_THREADS) {
     const float* logits = args.logits + (uint64_t)blockIdx.x * args.vocab;
     float best = -infinity();
     uint32_t id = NONE;
-    // What is NaN is not larger than anything.
-#pragma unroll 8
-    for (uint32_t k = thread; k < args.valid; k += ROW_THREADS) {
-        const float x = logits[k];
-        if (x > best) best = x, id = k;
+    // What is NaN is not larger than anything. Eight logits at a time wait for memory together.
+    for (uint32_t first = thread; first < args.valid; first += 8 * ROW_THREADS) {
+        float some[8];
+#pragma unroll
+        for (uint32_t i = 0; i < 8; i++) {
+            const uint32_t k = first + i * ROW_THREADS;
+            some[i] = k < args.valid ? logits[k] : -infinity();
+        }
+#pragma unroll
+        for (uint32_t i = 0; i < 8; i++) {
+            if (some[i] > best) best = some[i], id = first + i * ROW_THREADS;
+        }
     }
     const auto take_largest = [&]() {
 #pragma unroll
@@ -97,18 +104,23 @@ KERNEL(argmax, ArgmaxArgs, ROW_THREADS) {
 }
 
 // ---- top-k: the k largest of a row, in order ----
+//
+// Blocks of 1024 logits each are sorted, and the k + 1 largest of each kept: no more can be among the k largest of the
+// row, and one more tells whether others tie with the k-th. One block then chooses among what all kept.
 
-constexpr int MOST_K = 1024;
+constexpr uint32_t SORTED = 1024;  // threads and elements of a block
 
 struct TopKArgs {
     const float* logits;   // [n, vocab]
-    uint32_t* ids;         // [n, k]: largest first, of equals the lower id first
+    uint2* kept;           // [n, chunks, k + 1] of (rank, id): largest first, of equals the lower id first
+    uint32_t* ids;         // [n, k]: the same order
     float* values;         // [n, k]
-    uint32_t* candidates;  // [n]: logits as large as the k-th or larger, or all that can be chosen if fewer than k
+    uint32_t* candidates;  // [n]: how many can be chosen that are as large as the k-th, all if fewer than k; above k it
+                           // may be any number that is
     uint32_t vocab;
     uint32_t valid;
-    uint32_t k;            // 1 to 1024
-    uint32_t padding;
+    uint32_t k;       // 1 to 1023
+    uint32_t chunks;  // of 1024 among the valid
 };
 
 // Orders as the sampler does: 0 for what cannot be chosen, NaN and -infinity; infinity as the largest finite value; the
@@ -120,17 +132,40 @@ __device__ __forceinline__ uint32_t rank(float x) {
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
+// Bitonic sort of what a block's threads have put there: the greater rank first, then the lower id. Begins and ends
+// with a barrier.
+__device__ __forceinline__ void sort(uint2* entries) {
+    const uint32_t thread = threadIdx.x;
+    __syncthreads();
+    for (uint32_t size = 2; size <= SORTED; size *= 2) {
+        for (uint32_t distance = size / 2; distance > 0; distance /= 2) {
+            const uint32_t other = thread ^ distance;
+            if (other > thread) {
+                const uint2 a = entries[thread], b = entries[other];
+                const bool first = a.x > b.x || (a.x == b.x && a.y < b.y);
+                if (first != ((thread & size) == 0)) entries[thread] = b, entries[other] = a;
+            }
+            __syncthreads();
+        }
+    }
+}
+
+KERNEL(top_of_chunks, TopKArgs, SORTED) {
+    alignas(8) __shared__ uint2 entries[SORTED];
+    const uint32_t thread = threadIdx.x, chunk = blockIdx.x, keep = args.k + 1;
+    const uint64_t row = blockIdx.y;
+    const uint32_t id = chunk * SORTED + thread;
+    entries[thread] = make_uint2(id < args.valid ? rank(args.logits[row * args.vocab + id]) : 0, id);
+    sort(entries);
+    if (thread < keep) args.kept[(row * args.chunks + chunk) * keep + thread] = entries[thread];
+}
+
 // Sums of `counts` over the block, to all threads.
 template <int N>
 __device__ __forceinline__ void sum_over_block(uint32_t counts[N]) {
     __shared__ uint32_t of_warps[N][WARPS];
 #pragma unroll
-    for (int i = 0; i < N; i++) {
-#pragma unroll
-        for (int distance = 16; distance > 0; distance /= 2) {
-            counts[i] += __shfl_xor_sync(0xFFFFFFFFu, counts[i], distance);
-        }
-    }
+    for (int i = 0; i < N; i++) counts[i] = (uint32_t)warp_sum((int32_t)counts[i]);
     __syncthreads();
     if (threadIdx.x % 32 == 0) {
 #pragma unroll
@@ -138,29 +173,23 @@ __device__ __forceinline__ void sum_over_block(uint32_t counts[N]) {
     }
     __syncthreads();
 #pragma unroll
-    for (int i = 0; i < N; i++) {
-        counts[i] = of_warps[i][threadIdx.x % 32];
-#pragma unroll
-        for (int distance = 16; distance > 0; distance /= 2) {
-            counts[i] += __shfl_xor_sync(0xFFFFFFFFu, counts[i], distance);
-        }
-    }
+    for (int i = 0; i < N; i++) counts[i] = (uint32_t)warp_sum((int32_t)of_warps[i][threadIdx.x % 32]);
 }
 
-KERNEL(top_k, TopKArgs, ROW_THREADS) {
-    __shared__ uint32_t ranks[MOST_K], ids[MOST_K];
+KERNEL(top_k, TopKArgs, SORTED) {
+    alignas(8) __shared__ uint2 entries[SORTED];
     __shared__ uint32_t greater_of_warps[WARPS], equal_of_warps[WARPS];
     const uint32_t thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
     const uint64_t row = blockIdx.x;
-    const float* logits = args.logits + row * args.vocab;
+    const uint32_t count = args.chunks * (args.k + 1);
+    const uint2* kept = args.kept + row * count;
 
     // The k-th rank, two bits at a time: the largest that k ranks reach; 0 if fewer than k can be chosen.
     uint32_t least = 0;
     for (int shift = 30; shift >= 0; shift -= 2) {
         uint32_t reach[3] = {0, 0, 0};
-#pragma unroll 8
-        for (uint32_t i = thread; i < args.valid; i += ROW_THREADS) {
-            const uint32_t r = rank(logits[i]);
+        for (uint32_t i = thread; i < count; i += SORTED) {
+            const uint32_t r = kept[i].x;
 #pragma unroll
             for (uint32_t step = 1; step <= 3; step++) reach[step - 1] += r >= least + (step << shift);
         }
@@ -172,22 +201,23 @@ KERNEL(top_k, TopKArgs, ROW_THREADS) {
     }
     uint32_t greater = 0, equal = 0;
     if (least == 0) least = 1;  // fewer than k: all that can be chosen
-#pragma unroll 8
-    for (uint32_t i = thread; i < args.valid; i += ROW_THREADS) {
-        const uint32_t r = rank(logits[i]);
+    for (uint32_t i = thread; i < count; i += SORTED) {
+        const uint32_t r = kept[i].x;
         greater += r > least, equal += r == least;
     }
     uint32_t counts[2] = {greater, equal};
     sum_over_block<2>(counts);
     const uint32_t candidates = counts[0] + counts[1];
-    const uint32_t kept = candidates < args.k ? candidates : args.k;
+    const uint32_t taken = candidates < args.k ? candidates : args.k;
 
-    // What is greater comes first, then the first of what is equal.
-    ranks[thread] = 0, ids[thread] = NONE;
+    // What is greater comes first, then the first of what is equal: in the order of chunks, equals lie by ascending id.
+    entries[thread] = make_uint2(0, NONE);
     uint32_t next_greater = 0, next_equal = counts[0];
-    for (uint32_t first = 0; first < args.valid; first += ROW_THREADS) {
-        const uint32_t i = first + thread, r = i < args.valid ? rank(logits[i]) : 0;
-        const uint32_t above = __ballot_sync(0xFFFFFFFFu, r > least), same = __ballot_sync(0xFFFFFFFFu, r == least);
+    for (uint32_t first = 0; first < count; first += SORTED) {
+        const uint32_t i = first + thread;
+        const uint2 entry = i < count ? kept[i] : make_uint2(0, NONE);
+        const bool is_greater = entry.x > least, is_equal = entry.x == least;
+        const uint32_t above = __ballot_sync(0xFFFFFFFFu, is_greater), same = __ballot_sync(0xFFFFFFFFu, is_equal);
         __syncthreads();
         if (lane == 0) greater_of_warps[warp] = __popc(above), equal_of_warps[warp] = __popc(same);
         __syncthreads();
@@ -197,30 +227,14 @@ KERNEL(top_k, TopKArgs, ROW_THREADS) {
             next_greater += greater_of_warps[w], next_equal += equal_of_warps[w];
         }
         const uint32_t before = (1u << lane) - 1;
-        const uint32_t at = r > least ? at_greater + __popc(above & before) : at_equal + __popc(same & before);
-        if (r >= least && at < kept) ranks[at] = r, ids[at] = i;
+        const uint32_t at = is_greater ? at_greater + __popc(above & before) : at_equal + __popc(same & before);
+        if ((is_greater || is_equal) && at < taken) entries[at] = entry;
     }
-    __syncthreads();
-
-    // Bitonic sort of what was kept and of empty places, which have rank 0: the greater rank first, then the lower id.
-    for (uint32_t size = 2; size <= MOST_K; size *= 2) {
-        for (uint32_t distance = size / 2; distance > 0; distance /= 2) {
-            const uint32_t other = thread ^ distance;
-            if (other > thread) {
-                const uint32_t a = ranks[thread], b = ranks[other], p = ids[thread], q = ids[other];
-                const bool first = a > b || (a == b && p < q);
-                if (first != ((thread & size) == 0)) {
-                    ranks[thread] = b, ranks[other] = a;
-                    ids[thread] = q, ids[other] = p;
-                }
-            }
-            __syncthreads();
-        }
-    }
+    sort(entries);
     if (thread < args.k) {
-        const uint32_t id = ids[thread];
+        const uint32_t id = entries[thread].y;
         args.ids[row * args.k + thread] = id;
-        args.values[row * args.k + thread] = id == NONE ? -infinity() : logits[id];
+        args.values[row * args.k + thread] = id == NONE ? -infinity() : args.logits[row * args.vocab + id];
     }
     if (thread == 0) args.candidates[row] = candidates;
 }

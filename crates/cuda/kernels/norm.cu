@@ -1,8 +1,8 @@
-// LayerNorm of rows, a block each, with the quantization of its results in passing.
+// LayerNorm of rows, with the quantization of its results in passing.
 //
 // The contract's sums are 16 chains of additions however many threads there are, so the time of a row alone is that of
-// two chains of cols / 16 steps. One half-warp walks them through shared memory, where the whole block has put the row;
-// the other warps use the time to bring gamma and beta near.
+// two chains of cols / 16 steps. One half-warp walks them through shared memory, where the whole block has put the row.
+// Of a few rows each has several blocks, which all walk and then finish a part of the row.
 
 constexpr int NORM_THREADS = 256;
 // Floats of a row that shared memory holds: all of it in every Pythia. Longer rows pass through it in pieces, once per sum.
@@ -19,22 +19,57 @@ struct NormArgs {
     const float* x;  // [n, cols]
     NormTarget targets[2];
     uint32_t count;  // of targets: norms that read the same rows share mean and variance
-    uint32_t cols;
+    uint32_t cols;   // a multiple of 16, or of 32 where results are quantized
     float inverse_count;
     float eps;
 };
 
-// A float of each 128 bytes, for the sake of the cache lines: `volatile`, or the load would be dropped.
-__device__ __forceinline__ void touch(const float* x, uint32_t count, uint32_t thread, uint32_t threads) {
-    for (uint32_t i = thread * 32; i < count; i += threads * 32) (void)*(const volatile float*)(x + i);
+// What comes of `sum` and each 16th float from `x` on, `count` of them, in order. Those to come are loaded meanwhile.
+template <class Step>
+__device__ __forceinline__ float walk(float sum, const float* x, uint32_t count, const Step& step) {
+    constexpr uint32_t AHEAD = 16;
+    uint32_t i = 0;
+    if (count >= AHEAD) {
+        float held[AHEAD];
+#pragma unroll
+        for (uint32_t j = 0; j < AHEAD; j++) held[j] = x[16 * j];
+        for (; i + 2 * AHEAD <= count; i += AHEAD) {
+            float next[AHEAD];
+#pragma unroll
+            for (uint32_t j = 0; j < AHEAD; j++) next[j] = x[16 * (i + AHEAD + j)];
+#pragma unroll
+            for (uint32_t j = 0; j < AHEAD; j++) sum = step(sum, held[j]);
+#pragma unroll
+            for (uint32_t j = 0; j < AHEAD; j++) held[j] = next[j];
+        }
+#pragma unroll
+        for (uint32_t j = 0; j < AHEAD; j++) sum = step(sum, held[j]);
+        i += AHEAD;
+    }
+    for (; i < count; i++) sum = step(sum, x[16 * i]);
+    return sum;
 }
 
 KERNEL(layer_norm, NormArgs, NORM_THREADS) {
     alignas(16) __shared__ float stage[STAGE];
     __shared__ float moments[2];  // mean, then 1 / standard deviation
-    const uint32_t thread = threadIdx.x, cols = args.cols;
+    const uint32_t thread = threadIdx.x, cols = args.cols, fours = cols / 4;
     const uint64_t row = blockIdx.x;
     const float* x = args.x + row * cols;
+
+    // Gamma and beta of what this thread finishes first are on their way while the sums are walked.
+    const uint32_t first_base = blockIdx.y * NORM_THREADS;
+    float4 gamma[2], beta[2];
+    const auto load_parameters = [&](uint32_t four) {
+#pragma unroll
+        for (uint32_t i = 0; i < 2; i++) {
+            const bool is_wanted = i < args.count && four < fours;
+            const float4 none = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+            gamma[i] = is_wanted ? ((const float4*)args.targets[i].gamma)[four] : none;
+            beta[i] = is_wanted ? ((const float4*)args.targets[i].beta)[four] : none;
+        }
+    };
+    load_parameters(first_base + thread);
 
     for (int pass = 0; pass < 2; pass++) {
         const float mean = pass == 0 ? 0.0f : moments[0];
@@ -50,21 +85,12 @@ KERNEL(layer_norm, NormArgs, NORM_THREADS) {
             }
             // Both halves of the warp walk, so that both can take part in the tree.
             if (thread < 32 && pass == 0) {
-#pragma unroll 8
-                for (uint32_t k = thread % 16; k < len; k += 16) sum = sum + stage[k];
+                sum = walk(sum, stage + thread % 16, len / 16, [](float sum, float x) { return sum + x; });
             } else if (thread < 32) {
-#pragma unroll 8
-                for (uint32_t k = thread % 16; k < len; k += 16) {
-                    const float d = stage[k] - mean;
-                    sum = fmaf(d, d, sum);
-                }
-            } else if (pass == 0 && first == 0) {
-#pragma unroll
-                for (uint32_t i = 0; i < 2; i++) {
-                    if (i >= args.count) break;
-                    touch(args.targets[i].gamma, cols, thread - 32, NORM_THREADS - 32);
-                    touch(args.targets[i].beta, cols, thread - 32, NORM_THREADS - 32);
-                }
+                sum = walk(sum, stage + thread % 16, len / 16, [=](float sum, float x) {
+                    const float d = x - mean;
+                    return fmaf(d, d, sum);
+                });
             }
         }
         if (thread < 32) {
@@ -75,17 +101,27 @@ KERNEL(layer_norm, NormArgs, NORM_THREADS) {
     }
 
     const float mean = moments[0], scale = moments[1];
-    const float* from = cols > STAGE ? x : stage;
+    for (uint32_t base = first_base; base < fours; base += gridDim.y * NORM_THREADS) {
+        const uint32_t four = base + thread;
+        const bool stores = four < fours;
+        if (base != first_base) load_parameters(four);
+        float4 value = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        if (cols > STAGE) {
+            if (stores) value = ((const float4*)x)[four];
+        } else if (stores) {
+            value = ((const float4*)stage)[four];
+        }
 #pragma unroll
-    for (uint32_t i = 0; i < 2; i++) {
-        if (i >= args.count) break;
-        const NormTarget& target = args.targets[i];
-        // Where results are quantized, cols is a multiple of 32 and a warp is wholly inside or outside.
-#pragma unroll 4
-        for (uint32_t k = thread; k < cols; k += NORM_THREADS) {
-            const float y = fmaf((from[k] - mean) * scale, target.gamma[k], target.beta[k]);
-            target.out[row * cols + k] = y;
-            if (target.quantized.codes) quantize_unit(y, target.quantized, (row * cols + k) / 32);
+        for (uint32_t i = 0; i < 2; i++) {
+            if (i >= args.count) break;
+            const NormTarget& target = args.targets[i];
+            const float4 g = gamma[i], b = beta[i];
+            const float y[4] = {
+                fmaf((value.x - mean) * scale, g.x, b.x), fmaf((value.y - mean) * scale, g.y, b.y),
+                fmaf((value.z - mean) * scale, g.z, b.z), fmaf((value.w - mean) * scale, g.w, b.w)};
+            const uint64_t at = row * fours + four;
+            if (stores) ((float4*)target.out)[at] = make_float4(y[0], y[1], y[2], y[3]);
+            if (target.quantized.codes) quantize_four(y, target.quantized, at, stores);
         }
     }
 }

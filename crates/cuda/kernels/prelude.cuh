@@ -61,6 +61,16 @@ __device__ __forceinline__ void ptx_mma_m16n8k32(int32_t c[4], const uint32_t a[
                  : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
+__device__ __forceinline__ uint32_t ptx_redux_max(uint32_t x) {
+    uint32_t result;
+    asm volatile("redux.sync.max.u32 %0, %1, 0xFFFFFFFF;" : "=r"(result) : "r"(x));
+    return result;
+}
+__device__ __forceinline__ int32_t ptx_redux_add(int32_t x) {
+    int32_t result;
+    asm volatile("redux.sync.add.s32 %0, %1, 0xFFFFFFFF;" : "=r"(result) : "r"(x));
+    return result;
+}
 #endif
 
 #if __CUDA_ARCH__ >= 750
@@ -105,39 +115,48 @@ __device__ __forceinline__ void cp_async_wait() {
 #endif
 }
 
+// The largest of a warp's 32 numbers, to all of its lanes.
+__device__ __forceinline__ uint32_t warp_max(uint32_t x) {
+#if __CUDA_ARCH__ >= 800
+    return ptx_redux_max(x);
+#else
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) {
+        const uint32_t other = __shfl_xor_sync(0xFFFFFFFFu, x, distance);
+        x = other > x ? other : x;
+    }
+    return x;
+#endif
+}
+
+// The sum of a warp's 32 numbers, to all of its lanes.
+__device__ __forceinline__ int32_t warp_sum(int32_t x) {
+#if __CUDA_ARCH__ >= 800
+    return ptx_redux_add(x);
+#else
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) x += __shfl_xor_sync(0xFFFFFFFFu, x, distance);
+    return x;
+#endif
+}
+
+// What follows are the int8 tensor cores, which GPUs before sm_75 do not have: products with many rows are not compiled
+// for those.
+#if __CUDA_ARCH__ >= 750
+
 // Four 8 x 16 byte matrices out of shared memory: lane l names row l % 8 of matrix l / 8 (16 bytes, aligned to 16) and
 // receives bytes 4 (l % 4) .. + 4 of row l / 4 of each.
 __device__ __forceinline__ void ldmatrix_x4(uint32_t out[4], const void* row) {
-#if __CUDA_ARCH__ >= 750
     ptx_ldmatrix_x4(out, row);
-#else
-    uint64_t address = (uint64_t)row;
-    int lane = threadIdx.x % 32;
-    for (int matrix = 0; matrix < 4; matrix++) {
-        uint64_t mine = __shfl_sync(0xFFFFFFFFu, address, matrix * 8 + lane / 4);
-        out[matrix] = ((const uint32_t*)mine)[lane % 4];
-    }
-#endif
 }
 
 // c += a b in int32, a [16, 16] and b [16, 8] of int8: as `mma_k32`, for the first 16 of k.
 __device__ __forceinline__ void mma_k16(int32_t c[4], const uint32_t a[2], uint32_t b) {
 #if __CUDA_ARCH__ >= 800
     ptx_mma_m16n8k16(c, a, b);
-#elif __CUDA_ARCH__ >= 750
+#else
     ptx_mma_m8n8k16(c, a[0], b);
     ptx_mma_m8n8k16(c + 2, a[1], b);
-#else
-    // No int8 tensor cores: each lane collects the rows and columns of its four results.
-    int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-    for (int k = 0; k < 4; k++) {
-        int32_t low = __shfl_sync(0xFFFFFFFFu, (int32_t)a[0], 4 * g + k);
-        int32_t high = __shfl_sync(0xFFFFFFFFu, (int32_t)a[1], 4 * g + k);
-        int32_t left = __shfl_sync(0xFFFFFFFFu, (int32_t)b, 8 * t + k);
-        int32_t right = __shfl_sync(0xFFFFFFFFu, (int32_t)b, 8 * t + 4 + k);
-        c[0] = __dp4a(low, left, c[0]), c[1] = __dp4a(low, right, c[1]);
-        c[2] = __dp4a(high, left, c[2]), c[3] = __dp4a(high, right, c[3]);
-    }
 #endif
 }
 
@@ -152,3 +171,5 @@ __device__ __forceinline__ void mma_k32(int32_t c[4], const uint32_t a[4], const
     mma_k16(c, a + 2, b[1]);
 #endif
 }
+
+#endif // tensor cores

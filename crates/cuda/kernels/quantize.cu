@@ -1,15 +1,17 @@
-// Rows of activations to int8: a warp per block of 32.
+// Rows of activations to int8: four neighbours per thread, so 8 threads per block of 32.
+
+constexpr int QUANTIZE_THREADS = 256;
 
 struct QuantizeArgs {
-    const float* x; // [units, 32]
+    const float* x; // [fours, 4]
     Quantized out;
-    uint64_t units;
+    uint64_t fours;
 };
 
-KERNEL(quantize, QuantizeArgs, 256) {
-    const uint64_t unit = (uint64_t)blockIdx.x * 8 + threadIdx.x / 32;
-    // A whole warp at a time: its lanes meet in shuffles.
-    if (unit < args.units) {
-        quantize_unit(args.x[32 * unit + threadIdx.x % 32], args.out, unit);
-    }
+KERNEL(quantize, QuantizeArgs, QUANTIZE_THREADS) {
+    const uint64_t four = (uint64_t)blockIdx.x * QUANTIZE_THREADS + threadIdx.x;
+    const bool stores = four < args.fours;
+    const float4 values = ((const float4*)args.x)[stores ? four : 0];
+    const float x[4] = {values.x, values.y, values.z, values.w};
+    quantize_four(x, args.out, four, stores);
 }

@@ -110,12 +110,16 @@ impl CudaBackend {
         let general = [Source::Quantize, Source::Norm, Source::Append, Source::Attend, Source::Head];
         let mut units: Vec<_> = general.map(|source| Unit { source, format: None }).into();
         for &ty in &*self.types.lock().unwrap() {
-            let products: &[Source] = if self.is_integer(ty) {
-                &[Source::Gemm, Source::Gemv, Source::Embed]
-            } else {
-                &[Source::Float, Source::Embed]
-            };
-            units.extend(products.iter().map(|&source| Unit { source, format: Some(ty) }));
+            let mut add = |source| units.push(Unit { source, format: Some(ty) });
+            add(Source::Embed);
+            if !self.is_integer(ty) {
+                add(Source::Float);
+                continue;
+            }
+            add(Source::Gemv);
+            if self.device.has_tensor_cores() {
+                add(Source::Gemm);
+            }
         }
         self.device.prepare(&units)
     }
@@ -146,7 +150,8 @@ impl CudaBackend {
                 // From the first row on, so that what is marked as quantized is.
                 quantize::quantize(device, x.row(0), first + n, cols, x.quantized(0));
             }
-            if n > GEMV_ROWS && gemm::prefers_gemm(n, rows, cols, device.multiprocessors()) {
+            if n > GEMV_ROWS && device.has_tensor_cores() && gemm::prefers_gemm(n, rows, cols, device.multiprocessors())
+            {
                 return gemm::product(device, ty, weights, rows, cols, x.quantized(first), n, epilogue);
             }
             for at in (0..n).step_by(GEMV_ROWS) {

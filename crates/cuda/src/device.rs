@@ -33,6 +33,7 @@ pub struct Device {
     last: Mutex<Option<Kernel>>,
     name: String,
     multiprocessors: usize,
+    has_tensor_cores: bool,
     context: Arc<Context>,
 }
 
@@ -56,6 +57,9 @@ pub(crate) unsafe trait Args: Copy {}
 
 /// The oldest compute capability with a dot product of four bytes.
 const OLDEST: (u32, u32) = (6, 1);
+
+/// The oldest one with int8 tensor cores.
+const TENSOR_CORES: (u32, u32) = (7, 5);
 
 /// Blocks of a grid, in each direction.
 const GRID_LIMITS: [usize; 3] = [0x7FFF_FFFF, 0xFFFF, 0xFFFF];
@@ -103,6 +107,7 @@ impl Device {
             last: Mutex::new(None),
             name: format!("cuda:{ordinal} {name}"),
             multiprocessors: describe::multiprocessors(device).map_err(unavailable)?,
+            has_tensor_cores: capability >= TENSOR_CORES,
             context,
         })
     }
@@ -197,6 +202,11 @@ impl Device {
     /// Streaming multiprocessors.
     pub(crate) fn multiprocessors(&self) -> usize {
         self.multiprocessors
+    }
+
+    /// Whether it multiplies matrices of int8 in one instruction: products with many rows need that.
+    pub(crate) fn has_tensor_cores(&self) -> bool {
+        self.has_tensor_cores
     }
 
     /// Compiles and loads units of kernels, several at a time, so that first launches need not wait.

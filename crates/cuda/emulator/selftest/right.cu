@@ -22,11 +22,11 @@ KERNEL(places, Args, 64) {
         blockIdx.x << 24 | blockIdx.y << 16 | blockIdx.z << 8 | threadIdx.x;
 }
 
-// Nine results of each lane.
+// Eleven results of each lane.
 KERNEL(verbs, Args, 64) {
     uint32_t lane = threadIdx.x % 32;
     uint32_t value = ((const uint32_t*)args.in)[threadIdx.x];
-    uint32_t* out = (uint32_t*)args.out + threadIdx.x * 9;
+    uint32_t* out = (uint32_t*)args.out + threadIdx.x * 11;
     out[0] = __shfl_sync(0xFFFFFFFF, value, lane + 5);
     out[1] = __shfl_xor_sync(0xFFFFFFFF, value, 12);
     out[2] = __shfl_down_sync(0xFFFFFFFF, value, 3);
@@ -36,9 +36,12 @@ KERNEL(verbs, Args, 64) {
     out[6] = __any_sync(0xFFFFFFFF, value == 0xFFFFFFFF) | __all_sync(0xFFFFFFFF, value != 0xFFFFFFFF) << 1;
     out[7] = (uint32_t)(__shfl_sync(0xFFFFFFFF, (uint64_t)value << 20, 7) >> 20);
     out[8] = __float_as_uint(__shfl_xor_sync(0xFFFFFFFF, __uint_as_float(value), 1));
+    out[9] = warp_max(value);
+    out[10] = (uint32_t)warp_sum((int32_t)(value - 20000));
     __syncwarp();
 }
 
+#if __CUDA_ARCH__ >= 750
 // c [16, 8] = a [16, 32] b [32, 8], b by columns, through ldmatrix; then the first 16 of k once more.
 KERNEL(product, Args, 32) {
     __shared__ __align__(16) int8_t left[16][32];
@@ -56,6 +59,8 @@ KERNEL(product, Args, 32) {
     mma_k16(c, a, b[0]);
     for (int i = 0; i < 4; i++) ((int32_t*)args.out)[(lane / 4 + 8 * (i / 2)) * 8 + 2 * (lane % 4) + i % 2] = c[i];
 }
+
+#endif
 
 // `n` tiles of 512 bytes go through shared memory, two under way.
 KERNEL(pipeline, Args, 32) {

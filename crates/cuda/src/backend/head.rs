@@ -85,7 +85,7 @@ impl CudaBackend {
         // Ids, logits, and how many there would be: one run of words, so that one copy brings all.
         let words = workspace.candidates.ptr();
         let at = |word: usize| words.add(word * size_of::<u32>());
-        let top = head::TopK { ids: words, values: at(k), candidates: at(2 * k) };
+        let top = head::TopK { scratch: workspace.sorted.ptr(), ids: words, values: at(k), candidates: at(2 * k) };
         // SAFETY: the workspace has the row's logits and room for the most candidates.
         unsafe { head::top_k(&self.device, workspace.logits.ptr(), 1, output.rows, n, k, top) };
         let words = self.download_words(words, 2 * k + 1)?;

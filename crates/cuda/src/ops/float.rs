@@ -53,7 +53,7 @@ const TILE: usize = 32;
 /// # Safety
 /// `weights` and `x` must be good for reading these matrices, `epilogue.bias` for reading `rows` floats unless it is 0, and
 /// `epilogue.out` for writing `n * rows` of them, which no other address overlaps; a row of the weights is whole blocks,
-/// and a multiple of 32 elements. `weights` and `x` are multiples of 256, and `n` and `rows` are not 0.
+/// and a multiple of 32 elements. `weights` is a multiple of 256, `x` of 16, and `n` and `rows` are not 0.
 #[allow(clippy::too_many_arguments)] // a product's operands
 pub(crate) unsafe fn product(
     device: &Device,

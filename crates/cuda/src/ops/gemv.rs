@@ -96,7 +96,7 @@ unsafe fn launch(
     let epilogue = epilogue.of_rows(rows);
     let args = GemvArgs { weights, x, epilogue, row_bytes: row_bytes as u64, units: (cols / 32) as u32, n: n as u32 };
     // SAFETY: a warp reads whole sixteens of its rows, from addresses that are multiples of 16 as the matrix begins at
-    // one, up to 29 bytes past the last, and writes the elements of the output that are its own. The rest is the
+    // one, up to 30 bytes past the last, and writes the elements of the output that are its own. The rest is the
     // caller's promise.
     unsafe { device.launch(kernel, [blocks, 1, 1], 32 * variant.warps, args) };
 }

@@ -6,14 +6,18 @@ use pythia_kernels::LogSumPart;
 
 const PARTS: Kernel = Kernel { source: Source::Head, format: None, name: "parts" };
 const ARGMAX: Kernel = Kernel { source: Source::Head, format: None, name: "argmax" };
+const TOP_OF_CHUNKS: Kernel = Kernel { source: Source::Head, format: None, name: "top_of_chunks" };
 const TOP_K: Kernel = Kernel { source: Source::Head, format: None, name: "top_k" };
 
 const PART_THREADS: usize = 128;
 /// Threads that share a row.
 const ROW_THREADS: usize = 1024;
 
+/// Threads of a block of [`top_k`], which sorts as many logits.
+const SORTED: usize = 1024;
+
 /// The most that [`top_k`] finds.
-pub(crate) const MOST_K: usize = 1024;
+pub(crate) const MOST_K: usize = SORTED - 1;
 
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -49,7 +53,7 @@ struct TopKArgs {
     vocab: u32,
     valid: u32,
     k: u32,
-    padding: u32,
+    chunks: u32,
 }
 
 // SAFETY: the layout of `TopKArgs` in kernels/head.cu.
@@ -94,14 +98,21 @@ pub(crate) unsafe fn argmax(device: &Device, logits: Ptr, n: usize, vocab: usize
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(crate) struct TopK {
+    /// Scratch of [`scratch_bytes`].
+    pub(crate) scratch: Ptr,
     /// Ids, the largest logit first, of equal ones the lower id first: u32 `[n, k]`. Where fewer can be chosen, the rest
     /// is [`NONE`].
     pub(crate) ids: Ptr,
     /// Their logits, f32 `[n, k]`.
     pub(crate) values: Ptr,
-    /// How many logits are as large as the k-th or larger, u32 `[n]`: more than `k` if some that tie with the k-th were
-    /// left out, fewer if fewer can be chosen.
+    /// How many logits are as large as the k-th or larger, u32 `[n]`: if some that tie with the k-th were left out, some
+    /// number above `k`; fewer than `k` if fewer can be chosen.
     pub(crate) candidates: Ptr,
+}
+
+/// Bytes of scratch that [`top_k`] takes for `n` rows.
+pub(crate) fn scratch_bytes(n: usize, valid: usize, k: usize) -> usize {
+    n * valid.div_ceil(SORTED) * (k + 1) * 2 * size_of::<u32>()
 }
 
 /// The `k` largest, 1 to [`MOST_K`], of the first `valid` logits of `n` rows, f32 `[n, vocab]`. NaN and minus infinity
@@ -111,9 +122,13 @@ pub(crate) struct TopK {
 /// The addresses must be good for as much, and `valid` be at most `vocab`.
 pub(crate) unsafe fn top_k(device: &Device, logits: Ptr, n: usize, vocab: usize, valid: usize, k: usize, top: TopK) {
     debug_assert!(valid <= vocab && (1..=MOST_K).contains(&k), "ids of the row");
-    let args = TopKArgs { logits, top, vocab: vocab as u32, valid: valid as u32, k: k as u32, padding: 0 };
-    // SAFETY: the caller's promise: a block reads a row and writes its results.
-    unsafe { device.launch(TOP_K, [n, 1, 1], ROW_THREADS, args) };
+    let chunks = valid.div_ceil(SORTED);
+    let args = TopKArgs { logits, top, vocab: vocab as u32, valid: valid as u32, k: k as u32, chunks: chunks as u32 };
+    // SAFETY: the caller's promise: a block reads a part of a row, then one what the others kept, and writes its results.
+    unsafe {
+        device.launch(TOP_OF_CHUNKS, [chunks, n, 1], SORTED, args);
+        device.launch(TOP_K, [n, 1, 1], SORTED, args);
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use crate::compile::{Kernel, Source};
 use crate::device::{Args, Device, Ptr};
 use crate::error::Error;
+use std::time::Duration;
 
 #[cfg(test)]
 mod tests;
@@ -12,20 +13,21 @@ mod tests;
 pub struct Limits {
     /// Bytes per second that a copy within the device's memory reads and writes together.
     pub copy_bandwidth: f64,
-    /// Bytes per second that are read where nothing is written.
-    pub read_bandwidth: f64,
-    /// Integer operations (a multiply and an add count as two) per second of the tensor cores, by the instruction that
-    /// the products use.
+    /// Integer operations (a multiply and an add count as two) per second, by the instruction that prompts use: of the
+    /// tensor cores, where there are any.
     pub int8_rate: f64,
     /// Float operations (a fused multiply-add counts as two) per second.
     pub f32_rate: f64,
 }
 
-/// Larger than any second-level cache.
-const BUFFER_BYTES: usize = 512 << 20;
+/// Bytes of a copy, at least and at most: the most is larger than any second-level cache.
+const BUFFER_BYTES: (usize, usize) = (1 << 20, 512 << 20);
 
-/// Rounds of the arithmetic kernels: milliseconds on a large device, beside which a launch does not count.
-const ROUNDS: usize = 1 << 14;
+/// Rounds of the arithmetic kernels, at least and at most.
+const ROUNDS: (usize, usize) = (1 << 4, 1 << 16);
+
+/// Work is doubled until a pass takes as long: a launch does not count beside it.
+const ENOUGH: Duration = Duration::from_millis(2);
 
 /// Passes of each measurement: the best one counts.
 const PASSES: usize = 5;
@@ -58,30 +60,33 @@ impl Limits {
     /// # Errors
     /// If the device fails, or has no room for the buffers.
     pub fn measure(device: &Device) -> Result<Self, Error> {
-        let bytes = BUFFER_BYTES.min(device.memory()?.0 / 4) / 16 * 16;
-        let (from, to) = (device.alloc(bytes)?, device.alloc(bytes)?);
+        let most = BUFFER_BYTES.1.min(device.memory()?.0 / 4) / 16 * 16;
+        let (from, to) = (device.alloc(most)?, device.alloc(most)?);
         let sink = device.alloc(BLOCKS * device.multiprocessors() * THREADS * 4)?;
         let (from, to, sink) = (from.ptr(), to.ptr(), sink.ptr());
-        // SAFETY: buffers of this size, and a sink with a word per thread.
+        // SAFETY: buffers of the largest size, and a sink with a word per thread.
         unsafe {
             Ok(Self {
-                copy_bandwidth: best_rate(device, || copy(device, from, to, bytes))?,
-                read_bandwidth: best_rate(device, || read(device, from, bytes, sink))?,
-                int8_rate: best_rate(device, || int8_products(device, ROUNDS, sink))?,
-                f32_rate: best_rate(device, || fused_multiply_adds(device, ROUNDS, sink))?,
+                copy_bandwidth: best_rate(device, (BUFFER_BYTES.0, most), |bytes| copy(device, from, to, bytes))?,
+                int8_rate: best_rate(device, ROUNDS, |rounds| int8_products(device, rounds, sink))?,
+                f32_rate: best_rate(device, ROUNDS, |rounds| fused_multiply_adds(device, rounds, sink))?,
             })
         }
     }
 }
 
-/// Work per second of what launches once and returns its work: the best pass after one that compiles and warms up.
-fn best_rate(device: &Device, launch: impl Fn() -> usize) -> Result<f64, Error> {
-    device.time(|| _ = launch())?;
+/// Work per second of what launches once, of a size between these, and returns its work: the best pass after those that
+/// compile, warm up and find the size.
+fn best_rate(device: &Device, (least, most): (usize, usize), launch: impl Fn(usize) -> usize) -> Result<f64, Error> {
+    let mut size = least.min(most);
+    device.time(|| _ = launch(size))?;
+    while size < most && device.time(|| _ = launch(size))? < ENOUGH {
+        size = (2 * size).min(most);
+    }
     let mut best = 0.0f64;
     for _ in 0..PASSES {
-        // Several in a row: the first one's launch is then the only one that is waited for.
         let mut work = 0;
-        let time = device.time(|| work = (0..4).map(|_| launch()).sum())?;
+        let time = device.time(|| work = launch(size))?;
         best = best.max(work as f64 / time.as_secs_f64());
     }
     Ok(best)
@@ -92,26 +97,11 @@ fn best_rate(device: &Device, launch: impl Fn() -> usize) -> Result<f64, Error> 
 /// # Safety
 /// `from` must be good for reading and `to` for writing them, both at multiples of 16.
 unsafe fn copy(device: &Device, from: Ptr, to: Ptr, bytes: usize) -> usize {
-    // SAFETY: the caller's promise.
-    unsafe { move_bytes(device, "limits_copy", from, to, bytes, Ptr(0)) };
-    2 * bytes
-}
-
-/// Reads `bytes`, a multiple of 16; returns them.
-///
-/// # Safety
-/// `from` must be good for reading them, at a multiple of 16, and `sink` for writing a word.
-unsafe fn read(device: &Device, from: Ptr, bytes: usize, sink: Ptr) -> usize {
-    // SAFETY: the caller's promise.
-    unsafe { move_bytes(device, "limits_read", from, Ptr(0), bytes, sink) };
-    bytes
-}
-
-unsafe fn move_bytes(device: &Device, name: &'static str, from: Ptr, to: Ptr, bytes: usize, sink: Ptr) {
     let words = bytes / 16;
-    let args = LimitsArgs { from, to, sink, words: words as u64, rounds: 0, one: 1 };
-    // SAFETY: the kernels stay within these words.
-    unsafe { device.launch(kernel(name), [words.div_ceil(THREADS * AT_ONCE), 1, 1], THREADS, args) };
+    let args = LimitsArgs { from, to, sink: Ptr(0), words: words as u64, rounds: 0, one: 1 };
+    // SAFETY: the kernel stays within these words.
+    unsafe { device.launch(kernel("limits_copy"), [words.div_ceil(THREADS * AT_ONCE), 1, 1], THREADS, args) };
+    2 * bytes
 }
 
 /// Multiplies int8 matrices in registers; returns the operations.

@@ -67,8 +67,11 @@ unsafe fn launch(device: &Device, x: Ptr, targets: [Target; 2], count: u32, eps:
     debug_assert!(targets.iter().all(|t| t.quantized.codes == Ptr(0)) || cols.is_multiple_of(32), "whole blocks");
     let inverse_count = 1.0 / cols as f32;
     let args = NormArgs { x, targets, count, cols: cols as u32, inverse_count, eps };
-    // SAFETY: a block per row reads and writes that row, and the parameters.
-    unsafe { device.launch(LAYER_NORM, [n, 1, 1], THREADS, args) };
+    // Four columns to a thread: as many blocks to a row as that takes, if that does not make more than a device runs.
+    let parts = (cols / 4).div_ceil(THREADS);
+    let parts = if n * parts <= 2 * device.multiprocessors() { parts } else { 1 };
+    // SAFETY: the blocks of a row read that row and the parameters, and write a part of it each.
+    unsafe { device.launch(LAYER_NORM, [n, parts, 1], THREADS, args) };
 }
 
 #[cfg(test)]

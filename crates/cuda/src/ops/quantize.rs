@@ -28,7 +28,7 @@ const THREADS: usize = 256;
 struct QuantizeArgs {
     x: Ptr,
     out: Quantized,
-    units: u64,
+    fours: u64,
 }
 
 // SAFETY: the layout of `QuantizeArgs` in kernels/quantize.cu: fields of 8 bytes each.
@@ -40,10 +40,10 @@ unsafe impl Args for QuantizeArgs {}
 /// `x` must be good for reading `n * cols` floats, `out` for writing as many elements.
 pub(crate) unsafe fn quantize(device: &Device, x: Ptr, n: usize, cols: usize, out: Quantized) {
     debug_assert!(cols.is_multiple_of(32), "whole blocks");
-    let units = n * (cols / 32);
-    let args = QuantizeArgs { x, out, units: units as u64 };
-    // SAFETY: the kernel reads and writes `units` blocks, which the caller vouches for.
-    unsafe { device.launch(QUANTIZE, [units.div_ceil(THREADS / 32), 1, 1], THREADS, args) };
+    let fours = n * (cols / 4);
+    let args = QuantizeArgs { x, out, fours: fours as u64 };
+    // SAFETY: the kernel reads and writes as many fours, which the caller vouches for.
+    unsafe { device.launch(QUANTIZE, [fours.div_ceil(THREADS), 1, 1], THREADS, args) };
 }
 
 #[cfg(test)]

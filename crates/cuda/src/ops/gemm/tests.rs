@@ -25,7 +25,7 @@ fn check(device: &Device, case: &Case, epilogues: &[Then]) {
 /// One element to several blocks of outputs; part of a step, of a window, and several windows of columns.
 #[test]
 fn bits_are_those_of_the_cpu() {
-    let Some(device) = device() else { return };
+    let Some(device) = device().filter(|device| device.has_tensor_cores()) else { return };
     for (i, ty) in quantized_types().enumerate() {
         let block = ty.block_elems();
         // Of 32 elements: five windows and 3 units. Larger blocks have six windows.
@@ -41,7 +41,7 @@ fn bits_are_those_of_the_cpu() {
 /// Whole blocks of the largest shape, and every epilogue.
 #[test]
 fn large_products_have_the_bits_of_the_cpu() {
-    let Some(device) = device() else { return };
+    let Some(device) = device().filter(|device| device.has_tensor_cores()) else { return };
     for ty in [TensorType::Q4_0, TensorType::Q4_K, TensorType::Q6_K, TensorType::Q2_K] {
         check(device, &Case::new(ty, 200, 256, 300), &EPILOGUES);
         check(device, &Case::new(ty, 64, 4096, 31), &EPILOGUES[..1]);
@@ -51,7 +51,7 @@ fn large_products_have_the_bits_of_the_cpu() {
 
 #[test]
 fn any_bytes_are_a_matrix() {
-    let Some(device) = device() else { return };
+    let Some(device) = device().filter(|device| device.has_tensor_cores()) else { return };
     for ty in quantized_types() {
         check(device, &Case::of_any_bytes(ty, 37, 1280, 11), &EPILOGUES[..1]);
     }
@@ -60,7 +60,7 @@ fn any_bytes_are_a_matrix() {
 /// Sums as large as they get: all codes of both matrices at their ends, which the drained integers must hold.
 #[test]
 fn the_largest_sums_are_exact() {
-    let Some(device) = device() else { return };
+    let Some(device) = device().filter(|device| device.has_tensor_cores()) else { return };
     for ty in [TensorType::Q8_0, TensorType::Q5_1, TensorType::Q6_K, TensorType::IQ4_NL] {
         for (byte, sign) in [(0x80, 1.0), (0x80, -1.0), (0x7F, 1.0), (0xFF, 1.0), (0, -1.0)] {
             let mut case = Case::new(ty, 16, 256, 8);
@@ -80,7 +80,7 @@ fn the_largest_sums_are_exact() {
 /// What is not a number must reach its rows of the result, and no others.
 #[test]
 fn a_broken_activation_breaks_its_row() {
-    let Some(device) = device() else { return };
+    let Some(device) = device().filter(|device| device.has_tensor_cores()) else { return };
     for ty in [TensorType::Q4_0, TensorType::Q4_K, TensorType::Q6_K] {
         for broken in [f32::NAN, f32::NEG_INFINITY] {
             let mut case = Case::new(ty, 5, 512, 20);

@@ -23,34 +23,6 @@ fn a_copy_is_one() {
     assert_eq!(download::<u32>(device, &to, words.len() + 4), [&words[..], &[0; 4]].concat());
 }
 
-/// The kernel tells of one sum of a thread's words alone: it finds it wherever it is, so it reads everything.
-#[test]
-fn everything_is_read() {
-    let Some(device) = device() else { return };
-    let mut words = words(2);
-    let wanted = 0x9E37_79B9;
-    let sink = upload(device, &[0u32]);
-    let run = |words: &[u32]| {
-        let from = upload(device, words);
-        device.upload(sink.ptr(), &[0; 4]);
-        // SAFETY: memory of this size.
-        assert_eq!(unsafe { read(device, from.ptr(), BYTES, sink.ptr()) }, BYTES);
-        download::<u32>(device, &sink, 1)[0]
-    };
-    assert_eq!(run(&words), 0, "there is no such sum");
-    let mut random = Random::new(4);
-    for word in [0, BYTES / 4 - 1].into_iter().chain((0..20).map(|_| random.below(BYTES / 4))) {
-        // The other words of the thread: 256 sixteens apart, within its block's 1024.
-        let (block, within) = (word / 4 / (THREADS * AT_ONCE), word / 4 % THREADS);
-        let sixteens = (0..AT_ONCE).map(|i| block * THREADS * AT_ONCE + i * THREADS + within);
-        let others: u32 = sixteens.flat_map(|at| words.get(4 * at..4 * at + 4)).flatten().fold(0, |sum, w| sum ^ w);
-        let before = words[word];
-        words[word] = others ^ before ^ wanted;
-        assert_eq!(run(&words), wanted, "word {word}");
-        words[word] = before;
-    }
-}
-
 #[test]
 fn arithmetic_is_done() {
     let Some(device) = device() else { return };
@@ -70,4 +42,11 @@ fn arithmetic_is_done() {
     let wanted = (0..CHAINS).fold(0.0f32, |sum, start| sum + chain(start));
     assert_eq!(download::<f32>(device, &sink, threads), vec![wanted; threads]);
     assert_eq!(work, 2 * CHAINS * ROUNDS * threads);
+}
+
+#[test]
+fn limits_are_measured() {
+    let Some(device) = device() else { return };
+    let Limits { copy_bandwidth, int8_rate, f32_rate } = Limits::measure(device).unwrap();
+    assert!([copy_bandwidth, int8_rate, f32_rate].iter().all(|rate| rate.is_finite() && *rate > 0.0));
 }

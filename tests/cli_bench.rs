@@ -43,7 +43,7 @@ fn measures_what_was_asked_for() {
 fn prints_a_table_by_default() {
     let dir = model();
     let outcome = bench(dir.path(), &["-p", "8", "-n", "2", "-r", "1"]);
-    assert!(outcome.stderr.contains("GB/s read from memory"), "{outcome:?}");
+    assert!(outcome.stderr.contains("limits, threads") && outcome.stderr.contains(" GB/s, int8 "), "{outcome:?}");
     let table = outcome.ok();
     assert!(table.contains("| pp8 ") && table.contains("| tg2 "), "{table}");
 }

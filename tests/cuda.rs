@@ -7,7 +7,7 @@
 mod common;
 
 use common::{Outcome, checkpoint, data, quant, run_model};
-use pythia_cuda::{CudaBackend, Device};
+use pythia_cuda::Device;
 use pythia_model::backend::Largest;
 use pythia_model::{Activations, Context, ContextShape, Gelu, KvType, Model, Options, Span};
 use std::io::Write as _;
@@ -53,8 +53,7 @@ fn file(level: &str) -> PathBuf {
 
 fn open(gpu: &Arc<Device>, path: &Path, options: &Options) -> (Model, Model) {
     let cpu = Model::open(path, options).unwrap();
-    let make = |source| CudaBackend::new(Arc::clone(gpu), source, options.activations);
-    (cpu, Model::open_on(path, options, make).unwrap())
+    (cpu, pythia_cuda::open(gpu, path, options).unwrap())
 }
 
 /// Ids that visit the whole vocabulary.

@@ -7,10 +7,14 @@ mod gpu;
 use crate::exit::{self, Failure};
 use crate::report::memory_available;
 use crate::run::bench::Limits;
+use crate::run::bench::measure::BATCH_TOKENS;
 use gpu::Gpu;
-use pythia_model::{Error, Model, Options};
+use pythia_model::{ContextShape, Error, Model, Options};
 use std::path::Path;
 use std::str::FromStr;
+
+/// What [`Model::device`] says of the processor.
+pub(crate) const CPU: &str = "cpu";
 
 /// What `--device` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,23 +75,49 @@ impl DeviceArgs {
 }
 
 impl Device {
-    /// Opens a model on it. What `auto` chose is said once per model; so is a GPU.
+    /// Opens a model on it. Under `auto`, where the GPU cannot run it with its whole context, that is the processor; what
+    /// was chosen is said once per model.
     ///
     /// # Errors
     /// If the file is no model, or does not fit.
     pub(crate) fn open(&self, path: &Path, options: &Options) -> Result<Model, Failure> {
         let Some(gpu) = &self.gpu else { return Ok(Model::open(path, options)?) };
-        match gpu.open(path, options) {
-            Err(Error::Device(why)) if self.is_auto => {
-                exit::note(format_args!("device: cpu ({why})"));
-                Ok(Model::open(path, options)?)
-            }
-            Ok(model) if self.is_auto => {
+        let opened = gpu.open(path, options);
+        if !self.is_auto {
+            return Ok(opened?);
+        }
+        match opened.and_then(|model| try_whole_context(&model).map(|()| model)) {
+            Ok(model) => {
                 exit::note(format_args!("device: {}", model.device()));
                 Ok(model)
             }
-            opened => Ok(opened?),
+            Err(why @ (Error::Device(_) | Error::Request(_))) => {
+                exit::note(format_args!("device: cpu ({why})"));
+                Ok(Model::open(path, options)?)
+            }
+            Err(other) => Err(other.into()),
         }
+    }
+
+    /// Decides for all of these files what `auto` would for each: results that stand side by side come from one device.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub(crate) fn settle(self, paths: &[&Path], options: &Options) -> Result<Self, Failure> {
+        let size = |path: &&&Path| path.metadata().map_or(0, |data| data.len());
+        let Some(largest) = paths.iter().max_by_key(size).filter(|_| self.is_auto && self.gpu.is_some()) else {
+            return Ok(self);
+        };
+        let gpu = if self.open(largest, options)?.device() == CPU { None } else { self.gpu };
+        Ok(Self { gpu, is_auto: false })
+    }
+
+    /// The GPU in words, if there is one.
+    ///
+    /// # Errors
+    /// If the GPU does not tell.
+    pub(crate) fn describe(&self) -> Result<Option<String>, Failure> {
+        self.gpu.as_ref().map(Gpu::describe).transpose().map_err(Failure::io)
     }
 
     /// Bytes that can be had for weights: of the GPU's memory, or what the system calls available.
@@ -110,6 +140,12 @@ impl Device {
     pub(crate) fn limits(&self) -> Result<Option<Limits>, Failure> {
         self.gpu.as_ref().map(Gpu::limits).transpose().map_err(Failure::io)
     }
+}
+
+/// Makes room for as long a context as the model knows, compiles what is needed, and lets both go.
+fn try_whole_context(model: &Model) -> Result<(), Error> {
+    let n_ctx = model.hparams().n_ctx;
+    model.context(ContextShape { n_seq: 1, n_ctx, n_batch: n_ctx.min(BATCH_TOKENS) }).map(drop)
 }
 
 #[cfg(test)]

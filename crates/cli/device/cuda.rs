@@ -2,7 +2,7 @@
 
 use crate::exit;
 use crate::run::bench::Limits;
-use pythia_cuda::{CudaBackend, Device, Limits as DeviceLimits};
+use pythia_cuda::{Device, Limits as DeviceLimits};
 use pythia_model::{Error, Model, Options};
 use std::path::Path;
 use std::sync::{Arc, Once};
@@ -20,7 +20,7 @@ impl Gpu {
     }
 
     pub(super) fn open(&self, path: &Path, options: &Options) -> Result<Model, Error> {
-        Model::open_on(path, options, |source| CudaBackend::new(Arc::clone(&self.0), source, options.activations))
+        pythia_cuda::open(&self.0, path, options)
     }
 
     pub(super) fn free_memory(&self) -> Option<u64> {
@@ -29,6 +29,10 @@ impl Gpu {
 
     pub(super) fn allocated(&self) -> u64 {
         self.0.allocated() as u64
+    }
+
+    pub(super) fn describe(&self) -> Result<String, String> {
+        self.0.describe().map(|description| description.to_string()).map_err(|e| e.to_string())
     }
 
     pub(super) fn limits(&self) -> Result<Limits, String> {

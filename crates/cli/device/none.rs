@@ -24,6 +24,10 @@ impl Gpu {
         match *self {}
     }
 
+    pub(super) fn describe(&self) -> Result<String, String> {
+        match *self {}
+    }
+
     pub(super) fn limits(&self) -> Result<Limits, String> {
         match *self {}
     }

@@ -13,7 +13,7 @@ mod speed;
 use crate::device::DeviceArgs;
 use crate::exit::{self, Failure};
 use crate::input::{self, Located, SourceOptions, parse_threads};
-use crate::report::{self, Arithmetic, Machine, Report, parse_activations, parse_gelu};
+use crate::report::{self, Arithmetic, Report, parse_activations, parse_gelu};
 use cache::Cache;
 use pythia_checkpoint::{Checkpoint, Dtype};
 use pythia_convert::{Level, Source};
@@ -105,16 +105,16 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let located = args.source_options.locate(&args.source, false)?;
     let files = report::Files::create(&args.output)?;
     let Prepared { source, contestants } = prepare(args, located, protocol, &text)?;
-    let device = args.device.find()?;
     let options = options(args);
+    let paths: Vec<&Path> = contestants.iter().map(|contestant| contestant.path.as_path()).collect();
+    let device = args.device.find()?.settle(&paths, &options)?;
     // Speed first: what an evaluation leaves on the heap would count as every level's memory.
     let speeds = speed::measure(&device, &contestants, &options)?;
     let quality = quality::measure(args, &device, protocol, &contestants, &options, &text)?;
-    let base = device.open(&contestants[0].path, &options)?;
     let report = Report {
         format: report::FORMAT,
         source,
-        machine: Machine::of(&base),
+        machine: quality.machine,
         protocol: quality.protocol,
         arithmetic: Arithmetic::of(&options),
         base: contestants[0].name.clone(),

@@ -1,5 +1,6 @@
 //! What the operating system tells about the machine and this process.
 
+use crate::device::CPU;
 use pythia_model::Model;
 use serde::Serialize;
 use std::fmt;
@@ -27,7 +28,7 @@ impl Machine {
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.device != "cpu" {
+        if self.device != CPU {
             write!(f, "{}; host: ", self.device)?;
         }
         let threads = if self.threads == 1 { "thread" } else { "threads" };

@@ -6,7 +6,7 @@ mod output;
 mod result;
 mod work;
 
-use crate::device::{Device, DeviceArgs};
+use crate::device::{CPU, Device, DeviceArgs};
 use crate::exit::{self, Failure};
 use crate::input::{check_file, parse_threads};
 use crate::progress::{Bar, Unit};
@@ -16,7 +16,7 @@ use output::Format;
 use pythia_gguf::FileType;
 use pythia_kernels::limits;
 use pythia_model::{Activations, Model, Options};
-use result::{Setup, Share, TestResult, iso_time};
+use result::{Setup, Share, TestResult, iso_time, rate};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -81,7 +81,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let runs = args.model.len() * args.threads.len() * tests.len() * (args.repetitions + 1);
     let bar = Bar::new(runs as u64, Unit::Items("runs"), false);
     let device = args.device.find()?;
-    let mut limits_of: Vec<(usize, Limits)> = Vec::new();
+    let mut limits_of: Vec<(String, Limits)> = Vec::new();
     let mut results = Vec::new();
     for path in &args.model {
         for &threads in &args.threads {
@@ -89,12 +89,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             check_file(path)?;
             let model = device.open(path, &options)?;
             check_room(&tests, &model, path)?;
-            let limits = match limits_of.iter().find(|(n, _)| *n == model.threads()) {
+            let place = place(&model);
+            let limits = match limits_of.iter().find(|(of, _)| *of == place) {
                 Some(known) => known.1,
                 None => {
                     bar.message("the machine's limits");
                     let measured = machine_limits(&device, &model)?;
-                    limits_of.push((model.threads(), measured));
+                    limits_of.push((place, measured));
                     measured
                 }
             };
@@ -107,7 +108,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
     bar.finish();
     if args.output == Format::Md {
-        limits_of.iter().for_each(|(threads, limits)| exit::note(limits_note(*threads, limits)));
+        limits_of.iter().for_each(|(place, limits)| exit::note(limits_note(place, limits)));
     }
     exit::print(&output::render(&results, args.output))
 }
@@ -142,18 +143,25 @@ fn check_room(tests: &[Test], model: &Model, path: &Path) -> Result<(), Failure>
     }
 }
 
-/// Of the GPU if there is one, else of the processor with the model's threads.
+/// Of the GPU if the model runs on one, else of the processor with the model's threads.
 fn machine_limits(device: &Device, model: &Model) -> Result<Limits, Failure> {
-    Ok(device.limits()?.unwrap_or_else(|| Limits {
+    let of_gpu = if model.device() == CPU { None } else { device.limits()? };
+    Ok(of_gpu.unwrap_or_else(|| Limits {
         gigabytes_per_second: limits::read_bandwidth(model.cpu()) / 1e9,
         int8_gigaops_per_second: limits::int8_rate(model.cpu()) / 1e9,
         f32_gigaops_per_second: limits::f32_rate(model.cpu()) / 1e9,
     }))
 }
 
-fn limits_note(threads: usize, limits: &Limits) -> String {
-    let Limits { gigabytes_per_second: read, int8_gigaops_per_second: int8, f32_gigaops_per_second: f32 } = limits;
-    format!("limits, threads {threads}: {read:.1} GB/s read from memory, {int8:.0} GOP/s int8, {f32:.0} GOP/s f32")
+/// What the limits of a model's machine depend on.
+fn place(model: &Model) -> String {
+    if model.device() == CPU { format!("threads {}", model.threads()) } else { model.device().to_owned() }
+}
+
+fn limits_note(place: &str, limits: &Limits) -> String {
+    let Limits { gigabytes_per_second: memory, int8_gigaops_per_second: int8, f32_gigaops_per_second: f32 } = *limits;
+    let (int8, f32) = (rate(int8, "GOP/s", int8), rate(f32, "GOP/s", f32));
+    format!("limits, {place}: memory {memory:.1} GB/s, int8 {int8}, f32 {f32}")
 }
 
 /// A model about to be measured.

@@ -41,6 +41,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         "norm_eps": super::decimal(h.norm_eps),
         "parallel_residual": h.parallel_residual,
         "kv_bytes_per_token": kv_bytes_per_token(&model),
+        "gpu": args.model.describe_gpu(&model)?,
     });
     if let (Value::Object(info), Value::Object(more)) = (&mut info, more) {
         info.extend(more);
@@ -90,7 +91,13 @@ fn table(model: &Model, info: &Value) -> String {
                 format_bytes((cache * h.n_ctx) as u64)
             ),
         ),
-        ("runs on", format!("{}, {} threads", plain("isa"), plain("threads"))),
+        (
+            "runs on",
+            match &info["gpu"] {
+                Value::String(gpu) => gpu.clone(),
+                _ => format!("{}, {} threads", plain("isa"), plain("threads")),
+            },
+        ),
         ("arithmetic", format!("{} activations, GELU by {}", plain("activations"), plain("gelu"))),
     ];
     rows.iter().map(|(name, value)| format!("{name:<12}{value}\n")).collect()

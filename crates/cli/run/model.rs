@@ -1,6 +1,6 @@
 //! The options of every command that runs a model.
 
-use crate::device::DeviceArgs;
+use crate::device::{CPU, DeviceArgs};
 use crate::exit::Failure;
 use crate::input::{self, parse_threads};
 use crate::report::{Arithmetic, parse_activations, parse_gelu};
@@ -64,6 +64,11 @@ impl ModelArgs {
     /// The file.
     pub(super) fn path(&self) -> &Path {
         self.file.path()
+    }
+
+    /// The GPU that a model of this device runs on, in words.
+    pub(super) fn describe_gpu(&self, model: &Model) -> Result<Option<String>, Failure> {
+        if model.device() == CPU { Ok(None) } else { self.device.find()?.describe() }
     }
 
     /// Opens it.

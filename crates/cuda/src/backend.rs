@@ -9,6 +9,7 @@ use crate::compile::{Source, Unit};
 use crate::device::{Device, Memory, Ptr};
 use crate::graph::Graph;
 use crate::ops::append::{self, Cache as CacheArgs};
+use crate::ops::quantize::Quantized;
 use crate::ops::{Epilogue, attend, embed, float, gemm, gemv, norm, quantize};
 use buffer::Buffer;
 use pythia_kernels::{Activations, KvShape, RopeTable, Then};
@@ -16,11 +17,12 @@ use pythia_model::Error;
 use pythia_model::backend::{Backend, Batch, Candidate, Largest, Linear, Norm, Room, Tensor};
 use pythia_tensor::{FileMap, TensorType};
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::{Arc, Mutex};
 use workspace::{Pass, Workspace};
 
 /// A GPU that runs models.
-pub struct CudaBackend {
+pub(crate) struct CudaBackend {
     device: Arc<Device>,
     files: Vec<FileMap>,
     activations: Activations,
@@ -29,10 +31,10 @@ pub struct CudaBackend {
 }
 
 /// A bias, or half of a norm.
-pub struct Vector(Memory);
+pub(crate) struct Vector(Memory);
 
 /// Weights on the device, in the format of their file.
-pub struct Matrix {
+pub(crate) struct Matrix {
     ty: TensorType,
     rows: usize,
     cols: usize,
@@ -40,14 +42,14 @@ pub struct Matrix {
 }
 
 /// Keys and values of one layer.
-pub struct Cache {
+pub(crate) struct Cache {
     shape: KvShape,
     keys: Memory,
     values: Memory,
 }
 
 /// Cosines and sines per position and pair.
-pub struct Rope {
+pub(crate) struct Rope {
     turns: Memory,
     pairs: usize,
 }
@@ -59,25 +61,38 @@ impl CudaBackend {
     /// Ready to take the weights of these files.
     ///
     /// # Errors
-    /// If they do not fit in the device's memory.
-    pub fn new(device: Arc<Device>, source: pythia_model::Source, activations: Activations) -> Result<Self, Error> {
+    /// If the device cannot run such a model: there is no compiler for its kernels, they do not know heads of this size, or
+    /// its memory does not hold the weights.
+    pub(crate) fn new(
+        device: Arc<Device>,
+        source: pythia_model::Source,
+        activations: Activations,
+    ) -> Result<Self, Error> {
         let backend = Self { device, files: source.files, activations, types: Mutex::default() };
-        backend.check_room("the weights", usize::try_from(source.weight_bytes).unwrap_or(usize::MAX))?;
+        backend.device.check_compiler().map_err(failed)?;
+        let head_dim = source.hparams.n_embd / source.hparams.n_head;
+        if !append::knows_heads_of(head_dim) {
+            return Err(Error::Device(format!(
+                "{}: heads of {head_dim} elements; the kernels take multiples of 8 up to 256",
+                backend.device.name()
+            )));
+        }
+        backend.check_room(&"the model", u128::from(source.weight_bytes))?;
         Ok(backend)
     }
 
-    fn check_room(&self, what: &str, bytes: usize) -> Result<(), Error> {
+    fn check_room(&self, what: &dyn fmt::Display, bytes: u128) -> Result<(), Error> {
         let (free, total) = self.device.memory().map_err(failed)?;
-        if bytes <= free {
+        if bytes <= free as u128 {
             return Ok(());
         }
-        let megabytes = |bytes: usize| bytes.div_ceil(1_000_000);
+        let megabytes = |bytes: u128| bytes.div_ceil(1_000_000);
         Err(Error::Device(format!(
-            "{}: {what} need {bytes} bytes ({} MB), but {free} of {total} bytes of its memory are free ({} of {} MB)",
+            "{}: {what} takes {bytes} bytes ({} MB), but {free} of {total} bytes of its memory are free ({} of {} MB)",
             self.device.name(),
             megabytes(bytes),
-            megabytes(free),
-            megabytes(total),
+            megabytes(free as u128),
+            megabytes(total as u128),
         )))
     }
 
@@ -129,9 +144,19 @@ impl CudaBackend {
         ty.is_quantized() && self.activations == Activations::Int8
     }
 
+    /// Notes that the first `n` rows of a buffer are written, and whether by a kernel that `can_quantize` in passing:
+    /// then where the same rows go for products of integers.
+    fn rewritten(&self, out: &mut Buffer, n: usize, can_quantize: bool) -> Option<Quantized> {
+        if can_quantize && self.activations == Activations::Int8 {
+            return Some(out.rewritten_quantized(n));
+        }
+        out.rewritten();
+        None
+    }
+
     /// Where a norm's results go: also quantized, where products want them so.
-    fn norm_target(&self, norm: &Norm<Self>, out: &mut Buffer) -> norm::Target {
-        let quantized = out.rewritten(self.activations == Activations::Int8);
+    fn norm_target(&self, norm: &Norm<Self>, n: usize, out: &mut Buffer) -> norm::Target {
+        let quantized = self.rewritten(out, n, true);
         norm::Target::new(norm.gamma.0.ptr(), norm.beta.0.ptr(), out.row(0), quantized)
     }
 
@@ -146,10 +171,8 @@ impl CudaBackend {
             if !self.is_integer(ty) {
                 return float::product(device, ty, weights, rows, cols, x.row(first), n, epilogue);
             }
-            if x.needs_quantizing() {
-                // From the first row on, so that what is marked as quantized is.
-                quantize::quantize(device, x.row(0), first + n, cols, x.quantized(0));
-            }
+            let missing = x.to_quantize(first + n);
+            quantize::quantize(device, x.row(missing.start), missing.len(), cols, x.quantized(missing.start));
             if n > GEMV_ROWS && device.has_tensor_cores() && gemm::prefers_gemm(n, rows, cols, device.multiprocessors())
             {
                 return gemm::product(device, ty, weights, rows, cols, x.quantized(first), n, epilogue);
@@ -200,8 +223,14 @@ impl Backend for CudaBackend {
         Ok(Vector(self.uploaded(&bytes_of(values))?))
     }
 
-    fn make_room(&self, bytes: usize) -> Result<(), Error> {
-        self.check_room("they", bytes)
+    fn make_room(&self, room: &Room) -> Result<(), Error> {
+        let Some((keys, values)) = append::cache_bytes(room.kv) else {
+            return Err(Error::Request(format!("{room} does not fit in memory")));
+        };
+        let caches = (keys as u128 + values as u128) * room.n_layer as u128;
+        let buffers: u128 = room.widths.iter().map(|&cols| Buffer::bytes(room.n_batch, cols)).sum();
+        let rope = room.kv.positions as u128 * 4 * room.n_rot as u128;
+        self.check_room(room, caches + buffers + rope + Workspace::bytes(room))
     }
 
     fn buffer(&self, rows: usize, cols: usize) -> Result<Buffer, Error> {
@@ -209,8 +238,7 @@ impl Backend for CudaBackend {
     }
 
     fn cache(&self, shape: KvShape) -> Result<Cache, Error> {
-        let too_large = || Error::Device(format!("{}: a cache of more bytes than can be counted", self.device.name()));
-        let (keys, values) = append::cache_bytes(shape).ok_or_else(too_large)?;
+        let (keys, values) = append::cache_bytes(shape).expect("counted by `make_room`");
         Ok(Cache { shape, keys: self.alloc(keys)?, values: self.alloc(values)? })
     }
 
@@ -220,7 +248,7 @@ impl Backend for CudaBackend {
         Ok(Rope { turns, pairs: table.pairs() })
     }
 
-    fn workspace(&self, room: Room) -> Result<Workspace, Error> {
+    fn workspace(&self, room: &Room) -> Result<Workspace, Error> {
         self.prepare().map_err(failed)?;
         Workspace::new(&self.device, room).map_err(failed)
     }
@@ -256,7 +284,7 @@ impl Backend for CudaBackend {
                 verbs(workspace);
                 Pass::Ran
             }
-            Some(graph) => {
+            Some(mut graph) => {
                 // SAFETY: it was recorded with this workspace, so of the same state, whose buffers all live as long,
                 // and of the model's weights, which live longer.
                 unsafe { graph.replay(&self.device) };
@@ -267,15 +295,19 @@ impl Backend for CudaBackend {
         self.known_failure()
     }
 
+    fn finish(&self) -> Result<(), Error> {
+        self.check()
+    }
+
     fn embed(&self, table: &Matrix, batch: Batch<'_>, out: &mut Buffer, workspace: &mut Workspace) {
         let (device, n) = (&*self.device, batch.tokens.len());
-        out.rewritten(false);
+        out.rewritten();
         // SAFETY: a table of this type and width; the tokens of the batch were staged and are rows of it.
         unsafe { embed::embed(device, table.ty, table.weights.ptr(), table.cols, workspace.tokens(), n, out.row(0)) }
     }
 
     fn layer_norm(&self, norm: &Norm<Self>, x: &Buffer, n: usize, out: &mut Buffer) {
-        let target = self.norm_target(norm, out);
+        let target = self.norm_target(norm, n, out);
         // SAFETY: both buffers have `n` rows of `cols`, gamma and beta `cols` floats.
         unsafe { norm::layer_norm(&self.device, x.row(0), target, norm.eps, n, x.cols()) }
     }
@@ -284,7 +316,7 @@ impl Backend for CudaBackend {
         let eps = norms[0].eps;
         debug_assert_eq!(eps, norms[1].eps);
         let ([a, b], [to_a, to_b]) = (norms, outs);
-        let targets = [self.norm_target(a, to_a), self.norm_target(b, to_b)];
+        let targets = [self.norm_target(a, n, to_a), self.norm_target(b, n, to_b)];
         // SAFETY: as above; the results are in buffers of their own.
         unsafe { norm::layer_norm_pair(&self.device, x.row(0), targets, eps, n, x.cols()) }
     }
@@ -292,7 +324,7 @@ impl Backend for CudaBackend {
     fn product(&self, linear: &Linear<Self>, x: &Buffer, n: usize, then: Then, out: &mut Buffer, _: &mut Workspace) {
         let epilogue = Epilogue::new(Some(linear.bias.0.ptr()), then, out.row(0));
         self.multiply(&linear.weight, x, 0, n, epilogue);
-        out.rewritten(false);
+        out.rewritten();
     }
 
     fn attend(
@@ -307,16 +339,16 @@ impl Backend for CudaBackend {
         let (device, n, shape) = (&*self.device, batch.tokens.len(), cache.shape);
         let (rows, cache, x) = (workspace.rows(), cache.args(), qkv.row(0));
         let rope = append::Rope { turns: rope.turns.ptr(), pairs: rope.pairs as u64 };
-        qkv.rewritten(false);
+        qkv.rewritten();
         // SAFETY: the rows' sequences and positions were staged and are within the cache and the table; the scratch is
         // large enough for as many rows as there are sequences.
         unsafe {
             if workspace.is_one_each() {
-                let quantized = self.activations == Activations::Int8 && attend::quantizes(shape);
-                let results = attend::Results { out: out.row(0), quantized: out.rewritten(quantized) };
+                let quantized = self.rewritten(out, n, attend::quantizes(shape));
+                let results = attend::Results { out: out.row(0), quantized };
                 attend::one(device, rows, n, x, rope, cache, workspace.scratch(), results);
             } else {
-                out.rewritten(false);
+                out.rewritten();
                 append::append(device, rows, n, x, rope, cache);
                 attend::many(device, workspace.tiles(), workspace.n_tiles(), x, cache, out.row(0));
             }

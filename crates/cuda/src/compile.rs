@@ -69,6 +69,11 @@ pub(crate) fn image(unit: Unit, device: Architecture, before: impl FnOnce(&str))
     Ok(image)
 }
 
+/// Whether there is a compiler for a device.
+pub(crate) fn check(device: Architecture) -> Result<(), Error> {
+    Nvrtc::get()?.target(device).map(|_| ())
+}
+
 /// A variable of the environment that names a place, if it is set.
 fn variable(name: &str) -> Option<PathBuf> {
     env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)

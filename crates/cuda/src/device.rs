@@ -9,7 +9,7 @@ mod staging;
 #[cfg(test)]
 mod tests;
 
-use crate::compile::{Architecture, Kernel, Unit};
+use crate::compile::{self, Architecture, Kernel, Unit};
 use crate::error::Error;
 use cudarc::driver::sys;
 use driver::ok;
@@ -85,7 +85,7 @@ impl Device {
         let count = Self::count()?;
         if ordinal >= count {
             return Err(Error::Unavailable(match count {
-                0 => "the NVIDIA driver finds no GPU".to_owned(),
+                0 => driver::NO_GPU.to_owned(),
                 1 => format!("no GPU {ordinal}: there is one, GPU 0"),
                 _ => format!("no GPU {ordinal}: there are {count}, GPU 0 to {}", count - 1),
             }));
@@ -202,6 +202,14 @@ impl Device {
     /// Streaming multiprocessors.
     pub(crate) fn multiprocessors(&self) -> usize {
         self.multiprocessors
+    }
+
+    /// Whether kernels can be compiled for it.
+    ///
+    /// # Errors
+    /// If there is no compiler that does.
+    pub(crate) fn check_compiler(&self) -> Result<(), Error> {
+        compile::check(self.modules.architecture())
     }
 
     /// Whether it multiplies matrices of int8 in one instruction: products with many rows need that.

@@ -12,9 +12,9 @@ pub(crate) struct Graph {
     context: Arc<Context>,
 }
 
-// SAFETY: the driver locks what it must when an executable graph is launched; it is destroyed once.
+// SAFETY: a handle that belongs to the context, not to a thread.
 unsafe impl Send for Graph {}
-// SAFETY: as above.
+// SAFETY: nothing can be done with a shared one: replaying takes it for itself.
 unsafe impl Sync for Graph {}
 
 /// One recording at a time: another thread's launches stay in the device's stream.
@@ -22,7 +22,8 @@ static RECORDING: Mutex<()> = Mutex::new(());
 
 impl Graph {
     /// Records what `work` launches on this thread; nothing of it runs. `None` if a kernel is not loaded yet, as loading
-    /// cannot be recorded: run the same once, then record it. Copies and allocations cannot be recorded either, but are
+    /// cannot be recorded: run the same once, then record it. `None` as well if the driver makes no graph of it, which
+    /// may be for want of memory: the same can be run without. Copies and allocations cannot be recorded either, but are
     /// errors.
     pub(crate) fn record(device: &Device, work: impl FnOnce()) -> Result<Option<Self>, Error> {
         let _one = RECORDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -48,15 +49,15 @@ impl Graph {
         }
         let mut executable = std::ptr::null_mut();
         // SAFETY: a whole graph; what is made is destroyed when dropped.
-        ok(unsafe { driver::cuGraphInstantiateWithFlags(&mut executable, graph.0, 0) }).map_err(failed)?;
-        Ok(Some(Self { executable, context: Arc::clone(context) }))
+        let made = ok(unsafe { driver::cuGraphInstantiateWithFlags(&mut executable, graph.0, 0) });
+        Ok(made.ok().map(|()| Self { executable, context: Arc::clone(context) }))
     }
 
     /// Runs it after everything launched before. A failure is kept, as that of a launch.
     ///
     /// # Safety
     /// The addresses in the arguments of all its launches must still be good for what the kernels do with them.
-    pub(crate) unsafe fn replay(&self, device: &Device) {
+    pub(crate) unsafe fn replay(&mut self, device: &Device) {
         let context = device.context();
         if context.has_failed() {
             return;

@@ -18,9 +18,20 @@ mod ops;
 #[cfg(test)]
 mod testing;
 
-pub use backend::CudaBackend;
 #[doc(hidden)]
 pub use compile::{OPTIONS, units};
 pub use device::{Description, Device};
 pub use error::Error;
 pub use ops::limits::Limits;
+
+use pythia_model::{Model, Options};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Opens a GGUF file, or the first of the files that a model is split over, with its weights on a GPU.
+///
+/// # Errors
+/// As [`Model::open`]; and if the GPU cannot run it: no compiler, no room, heads of a size that the kernels do not know.
+pub fn open(device: &Arc<Device>, path: &Path, options: &Options) -> Result<Model, pythia_model::Error> {
+    Model::open_on(path, options, |source| backend::CudaBackend::new(Arc::clone(device), source, options.activations))
+}

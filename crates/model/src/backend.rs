@@ -9,6 +9,7 @@
 use crate::error::Error;
 use pythia_kernels::{KvShape, Then};
 use pythia_tensor::TensorType;
+use std::fmt;
 use std::ops::Range;
 
 /// A tensor of the model that is to be made ready for a device.
@@ -48,17 +49,28 @@ pub struct Batch<'a> {
     pub places: &'a [Place],
 }
 
-/// What passes and products will need at most.
-#[derive(Clone, Copy, Debug)]
+/// What a context needs.
+#[derive(Clone, Debug)]
 pub struct Room {
     /// Rows of a batch.
     pub n_batch: usize,
-    /// Columns of the widest buffer that enters a product.
-    pub widest: usize,
+    /// Columns of each buffer of activations.
+    pub widths: Vec<usize>,
     /// Rows of the output matrix.
     pub n_vocab: usize,
+    /// Layers, each with a cache.
+    pub n_layer: usize,
     /// A layer's cache.
     pub kv: KvShape,
+    /// Dimensions of a head that are rotated.
+    pub n_rot: usize,
+}
+
+impl fmt::Display for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let KvShape { sequences, positions, .. } = self.kv;
+        write!(f, "a context of {sequences} x {positions} positions and batches of {} tokens", self.n_batch)
+    }
 }
 
 /// A token and its logit.
@@ -122,11 +134,11 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// # Errors
     /// As for [`matrix`](Self::matrix).
     fn vector(&self, tensor: &Tensor) -> Result<Self::Vector, Error>;
-    /// Asks whether `bytes` of buffers and caches would fit, before they are made.
+    /// Asks whether a context would fit, before its buffers and caches are made.
     ///
     /// # Errors
-    /// If they would not.
-    fn make_room(&self, bytes: usize) -> Result<(), Error>;
+    /// If it would not.
+    fn make_room(&self, room: &Room) -> Result<(), Error>;
     /// Room for `rows` rows of `cols`.
     ///
     /// # Errors
@@ -146,7 +158,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     /// As for [`matrix`](Self::matrix).
-    fn workspace(&self, room: Room) -> Result<Self::Workspace, Error>;
+    fn workspace(&self, room: &Room) -> Result<Self::Workspace, Error>;
 
     /// The first `n` rows of a buffer, on the host: where they lie, or copied into `staging`.
     fn rows<'a>(&self, x: &'a Self::Buffer, n: usize, staging: &'a mut Vec<f32>) -> &'a [f32];
@@ -165,6 +177,12 @@ pub trait Backend: Send + Sync + Sized + 'static {
         workspace: &mut Self::Workspace,
         verbs: impl FnMut(&mut Self::Workspace),
     ) -> Result<(), Error>;
+
+    /// Waits until everything that was asked for has been done, so that a clock may be read.
+    ///
+    /// # Errors
+    /// If the device failed, now or before.
+    fn finish(&self) -> Result<(), Error>;
 
     /// Rows of the embedding table for the tokens of a batch.
     fn embed(&self, table: &Self::Matrix, batch: Batch<'_>, out: &mut Self::Buffer, workspace: &mut Self::Workspace);

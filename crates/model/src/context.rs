@@ -1,6 +1,5 @@
 //! Running state: sequences, their lengths and caches.
 
-use crate::arch::gptneox::kv_shape;
 use crate::backend::{Batch, Candidate, Largest, Place};
 use crate::error::Error;
 use crate::loaded::Running;
@@ -45,21 +44,7 @@ impl<'m> Context<'m> {
                 "a context of {n_seq} sequences, {n_ctx} positions, {n_batch} tokens per batch: none may be 0"
             )));
         }
-        let h = model.hparams();
-        let kv = model.options().kv;
-        let rope_bytes = n_ctx.checked_mul(4 * h.n_rot);
-        let cache_bytes = kv_shape(h, kv, n_seq, n_ctx).bytes().and_then(|b| b.checked_mul(h.n_layer));
-        // Activations take this many floats per token, the widest buffers first.
-        let batch_bytes = n_batch.checked_mul(4 * (h.n_ff + 8 * h.n_embd));
-        let all = [cache_bytes, batch_bytes, rope_bytes].into_iter().try_fold(0usize, |sum, b| sum.checked_add(b?));
-        let does_not_fit = |why: &str| {
-            Error::Request(format!(
-                "a context of {n_seq} x {n_ctx} positions and batches of {n_batch} tokens does not fit in memory{why}"
-            ))
-        };
-        let all = all.ok_or_else(|| does_not_fit(""))?;
-        model.loaded.make_room(all).map_err(|e| does_not_fit(&format!(": {e}")))?;
-        let running = model.loaded.run(kv, shape)?;
+        let running = model.loaded.run(model.options().kv, shape)?;
         Ok(Self { model, shape, lengths: vec![0; n_seq], rows: 0, running })
     }
 
@@ -182,6 +167,14 @@ impl<'m> Context<'m> {
     pub fn largest(&mut self, row: usize, n: usize, largest: Largest) -> Result<Option<Vec<Candidate>>, Error> {
         self.checked([row]);
         self.running.largest(row, n.min(self.model.hparams().n_vocab), largest)
+    }
+
+    /// Waits until the device has done what it was asked for: before a clock is read.
+    ///
+    /// # Errors
+    /// If the device failed.
+    pub fn finish(&self) -> Result<(), Error> {
+        self.running.finish()
     }
 
     fn checked(&self, rows: impl IntoIterator<Item = usize>) -> Vec<usize> {

@@ -83,9 +83,17 @@ impl Backend for CpuBackend {
     }
 
     /// The allocator is asked first, since a failed allocation later would end the process.
-    fn make_room(&self, bytes: usize) -> Result<(), Error> {
-        let reserved = Vec::<u8>::new().try_reserve_exact(bytes);
-        reserved.map_err(|_| Error::Device(format!("{bytes} bytes of memory cannot be had")))
+    fn make_room(&self, room: &Room) -> Result<(), Error> {
+        let caches = room.kv.bytes().and_then(|bytes| bytes.checked_mul(room.n_layer));
+        let rope = room.kv.positions.checked_mul(4 * room.n_rot);
+        // What products and scores reuse takes about as much as the widest of the buffers.
+        let cols: usize = room.widths.iter().chain(room.widths.iter().max()).sum();
+        let batch = room.n_batch.checked_mul(4 * cols);
+        let all = [caches, rope, batch].into_iter().try_fold(0usize, |sum, bytes| sum.checked_add(bytes?));
+        if all.is_none_or(|all| Vec::<u8>::new().try_reserve_exact(all).is_err()) {
+            return Err(Error::Request(format!("{room} does not fit in memory")));
+        }
+        Ok(())
     }
 
     fn buffer(&self, rows: usize, cols: usize) -> Result<Buffer, Error> {
@@ -100,7 +108,7 @@ impl Backend for CpuBackend {
         Ok(RopeTable::new(base, rotated, positions))
     }
 
-    fn workspace(&self, _: Room) -> Result<Workspace, Error> {
+    fn workspace(&self, _: &Room) -> Result<Workspace, Error> {
         Ok(Workspace::default())
     }
 
@@ -116,6 +124,10 @@ impl Backend for CpuBackend {
         mut verbs: impl FnMut(&mut Workspace),
     ) -> Result<(), Error> {
         verbs(workspace);
+        Ok(())
+    }
+
+    fn finish(&self) -> Result<(), Error> {
         Ok(())
     }
 

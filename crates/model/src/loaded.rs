@@ -9,9 +9,7 @@ use pythia_kernels::KvType;
 
 /// Weights, ready on a device.
 pub(crate) trait Loaded: Send + Sync {
-    /// Asks whether a context's `bytes` would fit.
-    fn make_room(&self, bytes: usize) -> Result<(), Error>;
-    /// Makes room to run in.
+    /// Makes room to run in, if there is as much.
     fn run(&self, kv: KvType, shape: ContextShape) -> Result<Box<dyn Running + '_>, Error>;
 }
 
@@ -19,6 +17,7 @@ pub(crate) trait Loaded: Send + Sync {
 pub(crate) trait Running: Send + Sync {
     fn forward(&mut self, batch: Batch<'_>) -> Result<(), Error>;
     fn forward_observed(&mut self, batch: Batch<'_>, observe: &mut dyn FnMut(MatrixInput<'_>)) -> Result<(), Error>;
+    fn finish(&self) -> Result<(), Error>;
     fn logits(&mut self, rows: &[usize], out: &mut [f32]) -> Result<(), Error>;
     fn log_likelihoods(&mut self, rows: &[usize], targets: &[u32], out: &mut [f64]) -> Result<(), Error>;
     fn largest(&mut self, row: usize, n: usize, largest: Largest) -> Result<Option<Vec<Candidate>>, Error>;
@@ -36,13 +35,11 @@ struct RunningOn<'m, B: Backend> {
 }
 
 impl<B: Backend> Loaded for On<B> {
-    fn make_room(&self, bytes: usize) -> Result<(), Error> {
-        self.backend.make_room(bytes)
-    }
-
     fn run(&self, kv: KvType, shape: ContextShape) -> Result<Box<dyn Running + '_>, Error> {
         let ContextShape { n_seq, n_ctx, n_batch } = shape;
-        let state = self.weights.state(&self.backend, kv, n_seq, n_ctx, n_batch)?;
+        let room = self.weights.room(kv, n_seq, n_ctx, n_batch);
+        self.backend.make_room(&room)?;
+        let state = self.weights.state(&self.backend, &room)?;
         Ok(Box::new(RunningOn { on: self, state }))
     }
 }
@@ -54,6 +51,10 @@ impl<B: Backend> Running for RunningOn<'_, B> {
 
     fn forward_observed(&mut self, batch: Batch<'_>, observe: &mut dyn FnMut(MatrixInput<'_>)) -> Result<(), Error> {
         self.on.weights.forward(&self.on.backend, &mut self.state, batch, &mut HostTap::new(observe))
+    }
+
+    fn finish(&self) -> Result<(), Error> {
+        self.on.backend.finish()
     }
 
     fn logits(&mut self, rows: &[usize], out: &mut [f32]) -> Result<(), Error> {

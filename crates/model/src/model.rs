@@ -35,6 +35,8 @@ pub struct Source {
     pub files: Vec<FileMap>,
     /// Bytes of all tensors together.
     pub weight_bytes: u64,
+    /// The model's dimensions.
+    pub hparams: Hparams,
 }
 
 impl Model {
@@ -84,7 +86,7 @@ impl Model {
         let (paths, files): (_, Vec<FileMap>) = files.into_iter().map(|file| (file.path, file.map)).unzip();
         let file_bytes = files.iter().map(|file| file.len() as u64).sum();
         let weight_bytes = gguf.tensors().iter().map(|tensor| tensor.n_bytes).sum();
-        let backend = make(Source { files, weight_bytes })?;
+        let backend = make(Source { files, weight_bytes, hparams: hparams.clone() })?;
         let find = |name: &str| {
             let unbound = || Error::Tensor { path: path.to_owned(), name: name.to_owned(), problem: "missing".into() };
             tensors.get(name).cloned().ok_or_else(unbound)

@@ -112,6 +112,7 @@ pub fn generate(
     for batch in prompt.chunks(context.n_batch()) {
         context.forward(&[Span { sequence: 0, tokens: batch }])?;
     }
+    context.finish()?;
     let mut timings = Timings { prompt_tokens: prompt.len(), prompt: start.elapsed(), ..Timings::default() };
     // The logits of the prompt's last token, wherever it stands in its batch.
     let mut row = (prompt.len() - 1) % context.n_batch();

@@ -1,10 +1,10 @@
 //! Perplexity of every level and its distance from the base.
 
 use super::{Args, Contestant, bits_per_weight};
-use crate::device::Device;
+use crate::device::{CPU, Device};
 use crate::exit::{self, Failure};
 use crate::progress::{Bar, Unit};
-use crate::report::{AgainstBase, Estimate, Protocol};
+use crate::report::{AgainstBase, Estimate, Machine, Protocol};
 use pythia_gguf::schema::gptneox::Hparams;
 use pythia_gguf::{Metadata, keys};
 use pythia_model::{Model, Options};
@@ -18,6 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(super) struct Qualities {
     /// What was scored.
     pub(super) protocol: Protocol,
+    /// Where it ran.
+    pub(super) machine: Machine,
     /// The base, then the levels.
     pub(super) levels: Vec<Quality>,
 }
@@ -132,7 +134,7 @@ pub(super) fn measure(
         chunks: scored.windows,
         tokens_scored: scored.scored as u64,
     };
-    Ok(Qualities { protocol, levels: rows })
+    Ok(Qualities { protocol, machine: Machine::of(&base_model), levels: rows })
 }
 
 /// Share of the memory the system calls available that mapped weights may take.
@@ -141,7 +143,9 @@ const MEMORY_SHARE: f64 = 0.75;
 /// Levels that fit in memory together with the base, which runs once per group. A level's results do not depend on
 /// its group; weights that are read from disk again for every chunk would cost far more than running the base twice.
 fn groups<'c>(device: &Device, base: &Model, levels: &'c [Contestant]) -> Result<Vec<&'c [Contestant]>, Failure> {
-    let budget = device.free_memory().map_or(u64::MAX, |bytes| (bytes as f64 * MEMORY_SHARE) as u64);
+    // On a GPU the base is there already.
+    let taken = if base.device() == CPU { 0 } else { base.file_bytes() };
+    let budget = device.free_memory().map_or(u64::MAX, |bytes| ((bytes + taken) as f64 * MEMORY_SHARE) as u64);
     let size =
         |level: &Contestant| std::fs::metadata(&level.path).map(|m| m.len()).map_err(|e| Failure::at(&level.path, &e));
     let sizes = levels.iter().map(size).collect::<Result<Vec<u64>, _>>()?;

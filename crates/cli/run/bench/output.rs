@@ -1,7 +1,7 @@
 //! The forms a list of results is printed in.
 
 use super::measure::{mean_and_sd, median};
-use super::result::TestResult;
+use super::result::{TestResult, rate};
 use crate::report::format_bytes;
 use crate::table::{Align, Table};
 use serde_json::Value;
@@ -50,7 +50,7 @@ fn markdown(results: &[TestResult]) -> String {
             result.name(),
             format!("{mean:.2} \u{b1} {sd:.2}"),
             format!("{:.2}", median(&samples)),
-            format!("{:.1} {}", result.share.reached, result.share.unit),
+            rate(result.share.reached, result.share.unit, result.share.limit),
             format!("{:.0} %", result.share.percent()),
         ]);
     }

@@ -1,6 +1,7 @@
 //! One measured test, with the keys that llama-bench gives it, so that scripts made for its output read this too.
 
 use super::measure::{mean_and_sd, median};
+use crate::device::CPU;
 use serde_json::{Map, Value, json};
 
 /// Which of the machine's limits bounds a test, and how far it got. Both in billions per second.
@@ -44,7 +45,7 @@ pub(crate) struct Setup {
 impl Setup {
     /// The GPU's name, if it ran on one.
     pub(crate) fn gpu(&self) -> Option<&str> {
-        (self.device != "cpu").then_some(self.device.as_str())
+        (self.device != CPU).then_some(self.device.as_str())
     }
 }
 
@@ -134,6 +135,14 @@ impl TestResult {
         object.insert("samples_ns".to_owned(), json!(self.samples_ns));
         object.insert("samples_ts".to_owned(), json!(self.samples_ts()));
         Value::Object(object)
+    }
+}
+
+/// A rate in billions of a unit per second, for people: in thousands of them where the `limit` is that high.
+pub(crate) fn rate(billions: f64, unit: &str, limit: f64) -> String {
+    match unit {
+        "GOP/s" if limit >= 10_000.0 => format!("{:.1} TOP/s", billions / 1e3),
+        _ => format!("{billions:.1} {unit}"),
     }
 }
 

@@ -3,23 +3,30 @@
 use crate::Error;
 use crate::device::{Device, Memory, Ptr};
 use crate::ops::quantize::Quantized;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Elements of an activation block.
 const BLOCK: usize = 32;
 
 /// Rows of f32, `[rows, cols]`, and room for the same rows quantized.
-pub struct Buffer {
+pub(crate) struct Buffer {
     cols: usize,
     floats: Memory,
     codes: Memory,
     scales: Memory,
     sums: Memory,
-    /// Whether the quantized rows are those of the floats. Who reads a buffer first quantizes it for those after.
-    is_quantized: AtomicBool,
+    /// So many rows are quantized as the floats are. Who reads a buffer first quantizes it for those after.
+    quantized_rows: AtomicUsize,
 }
 
 impl Buffer {
+    /// What such a buffer takes: floats, codes, and a scale and two sums per block.
+    pub(super) fn bytes(rows: usize, cols: usize) -> u128 {
+        let elements = rows as u128 * cols as u128;
+        elements * 5 + elements.div_ceil(BLOCK as u128) * 12
+    }
+
     pub(super) fn new(device: &Device, rows: usize, cols: usize) -> Result<Self, Error> {
         let elements = rows * cols;
         let blocks = elements.div_ceil(BLOCK);
@@ -29,7 +36,7 @@ impl Buffer {
             codes: device.alloc(elements)?,
             scales: device.alloc(blocks * size_of::<f32>())?,
             sums: device.alloc(2 * blocks * size_of::<i32>())?,
-            is_quantized: AtomicBool::new(false),
+            quantized_rows: AtomicUsize::new(0),
         })
     }
 
@@ -52,15 +59,19 @@ impl Buffer {
         }
     }
 
-    /// Whether the caller has to quantize the rows before reading them so. It is asked once.
-    pub(super) fn needs_quantizing(&self) -> bool {
-        !self.is_quantized.swap(true, Ordering::Relaxed)
+    /// Which of the first `rows` rows the caller has to quantize before reading them so. They are asked for once.
+    pub(super) fn to_quantize(&self, rows: usize) -> Range<usize> {
+        self.quantized_rows.fetch_max(rows, Ordering::Relaxed)..rows
     }
 
-    /// Notes that the floats are others now; where the same rows go, quantized, if they are `quantized` as they are
-    /// written.
-    pub(super) fn rewritten(&mut self, quantized: bool) -> Option<Quantized> {
-        *self.is_quantized.get_mut() = quantized;
-        quantized.then(|| self.quantized(0))
+    /// Notes that the floats are others now.
+    pub(super) fn rewritten(&mut self) {
+        *self.quantized_rows.get_mut() = 0;
+    }
+
+    /// The same, for `rows` rows that are quantized as they are written; where they go.
+    pub(super) fn rewritten_quantized(&mut self, rows: usize) -> Quantized {
+        *self.quantized_rows.get_mut() = rows;
+        self.quantized(0)
     }
 }

@@ -22,7 +22,7 @@ pub(super) enum Pass {
 }
 
 /// Device memory whose addresses passes keep, and the passes that do.
-pub struct Workspace {
+pub(crate) struct Workspace {
     /// Tokens, their sequences, their positions, u32 `[n]` each, then the tiles: one copy brings a batch.
     batch: Memory,
     scratch: Memory,
@@ -40,8 +40,16 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    pub(super) fn new(device: &Device, room: Room) -> Result<Self, Error> {
-        let Room { n_batch, n_vocab, kv, .. } = room;
+    /// What one takes, but for a few kilobytes.
+    pub(super) fn bytes(room: &Room) -> u128 {
+        let &Room { n_batch, n_vocab, kv, .. } = room;
+        let logits = n_batch.min(LOGIT_ROWS) as u128 * n_vocab as u128 * 4;
+        let scratch = attend::scratch_bytes(n_batch.min(kv.sequences), kv) as u128;
+        logits + scratch + head::scratch_bytes(1, n_vocab, head::MOST_K) as u128
+    }
+
+    pub(super) fn new(device: &Device, room: &Room) -> Result<Self, Error> {
+        let &Room { n_batch, n_vocab, kv, .. } = room;
         let logit_rows = n_batch.min(LOGIT_ROWS);
         let words = |n: usize| device.alloc(n * size_of::<u32>());
         Ok(Self {

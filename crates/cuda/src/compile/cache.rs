@@ -7,7 +7,11 @@
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::{fs, process};
+use std::time::Duration;
+use std::{fs, io, process};
+
+/// Nobody takes as long to write a file.
+const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// Bytes of the checksum.
 const CHECKSUM: usize = 32;
@@ -38,12 +42,29 @@ impl Cache {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let own = format!(".{}.{}.{name}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let temporary = self.folder.join(own);
-        let written = fs::create_dir_all(&self.folder)
+        let written = self
+            .make_folder()
             .and_then(|()| fs::write(&temporary, [image, &Sha256::digest(image)].concat()))
             .and_then(|()| fs::rename(&temporary, self.folder.join(name)));
         if written.is_err() {
             let _ = fs::remove_file(&temporary);
         }
+    }
+
+    /// A folder that only this user writes to: what lies in it is run. What killed runs left there goes.
+    fn make_folder(&self) -> io::Result<()> {
+        let mut builder = fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.recursive(true).create(&self.folder)?;
+        for entry in fs::read_dir(&self.folder)?.flatten() {
+            let is_temporary = entry.file_name().as_encoded_bytes().starts_with(b".");
+            let age = entry.metadata().and_then(|data| data.modified()).map(|time| time.elapsed().unwrap_or_default());
+            if is_temporary && age.is_ok_and(|age| age > ABANDONED) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        Ok(())
     }
 }
 
@@ -71,6 +92,21 @@ mod tests {
         let left: Vec<_> =
             fs::read_dir(folder.path().join("kernels")).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(left.len(), 2, "no temporary files: {left:?}");
+    }
+
+    #[test]
+    fn what_killed_runs_left_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = cache(folder.path());
+        cache.write("a.cubin", b"image");
+        let [old, new] = [".1.0.b.cubin", ".1.1.b.cubin"].map(|name| folder.path().join("kernels").join(name));
+        for path in [&old, &new] {
+            fs::write(path, "half").unwrap();
+        }
+        let long_ago = std::time::SystemTime::now() - 2 * ABANDONED;
+        fs::File::options().write(true).open(&old).unwrap().set_modified(long_ago).unwrap();
+        cache.write("b.cubin", b"image");
+        assert!(!old.exists() && new.exists() && cache.read("a.cubin").is_some());
     }
 
     #[test]

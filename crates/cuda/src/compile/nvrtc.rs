@@ -5,6 +5,7 @@
 
 use super::search;
 use super::{Architecture, Unit};
+use crate::device::driver;
 use crate::error::Error;
 use libloading::Library;
 use std::error::Error as _;
@@ -87,20 +88,31 @@ impl Nvrtc {
 
     fn find() -> Result<Self, String> {
         let mut tried = Vec::new();
+        let driver = driver::cuda_major();
         for candidate in search::candidates(&super::variable) {
             match Self::open(&candidate) {
+                // A driver loads what compilers of its own major version make, and of earlier ones.
+                Ok(Self { version: (major, minor), .. }) if driver.is_some_and(|driver| major as u32 > driver) => {
+                    let driver = driver.unwrap_or_default();
+                    tried.push(format!(
+                        "NVRTC {major}.{minor} is too new for a driver for CUDA {driver}: `pip install \
+                         nvidia-cuda-nvrtc-cu{driver}` has one that is not"
+                    ));
+                }
                 Ok(nvrtc) => return Ok(nvrtc),
                 Err(problem) => tried.push(problem),
             }
         }
         // The loader's own words about a file that exists are worth more than that nothing was found.
-        let detail = tried.iter().rfind(|problem| problem.contains("libnvrtc-builtins") || problem.contains("symbol"));
+        let is_telling = |problem: &&String| !problem.contains("cannot open shared object file");
+        let detail = tried.iter().find(is_telling);
         let named = super::variable(search::VARIABLE);
         Err(match (named, detail.or(tried.last())) {
             (Some(named), Some(detail)) => format!("no NVRTC at {} ({}): {detail}", named.display(), search::VARIABLE),
             (Some(named), None) => {
                 format!("no NVRTC in {} ({}): it has no {}", named.display(), search::VARIABLE, search::NAMES[0])
             }
+            (None, Some(detail)) if is_telling(&detail) => format!("no NVRTC that works: {detail}"),
             (None, _) => format!(
                 "NVRTC, the compiler of the GPU's kernels, was not found: install the CUDA toolkit or `pip install \
                  nvidia-cuda-nvrtc-cu12`, or name the library in {}",

@@ -31,6 +31,18 @@ calls! {
 /// The first driver that has all of the list.
 const OLDEST: &str = "470 (CUDA 11.4)";
 
+/// What there is to say where a driver has nothing to drive.
+pub(super) const NO_GPU: &str = "the NVIDIA driver finds no GPU";
+
+/// The major version of CUDA that the driver is made for, if there is one.
+pub(crate) fn cuda_major() -> Option<u32> {
+    load().ok()?;
+    let mut version = 0;
+    // SAFETY: writes a number.
+    ok(unsafe { cuDriverGetVersion(&mut version) }).ok()?;
+    u32::try_from(version / 1000).ok()
+}
+
 /// Makes sure that the driver is there, has all functions, and is initialised.
 pub(crate) fn load() -> Result<(), Error> {
     static LOADED: OnceLock<Result<(), String>> = OnceLock::new();
@@ -46,7 +58,15 @@ pub(crate) fn load() -> Result<(), Error> {
             return Err(format!("the NVIDIA driver is too old: it has no {name}; {OLDEST} or later is needed"));
         }
         // SAFETY: the first call, with the only flags there are.
-        ok(unsafe { cuInit(0) }).map_err(|problem| format!("the NVIDIA driver does not start: {problem}"))
+        match unsafe { cuInit(0) } {
+            sys::CUresult::CUDA_ERROR_NO_DEVICE => Err(NO_GPU.to_owned()),
+            sys::CUresult::CUDA_ERROR_STUB_LIBRARY => {
+                Err("libcuda.so is a CUDA toolkit's stub, for linking only: the \
+                 driver's must come first where libraries are looked for (LD_LIBRARY_PATH)"
+                    .to_owned())
+            }
+            code => ok(code).map_err(|problem| format!("the NVIDIA driver does not start: {problem}")),
+        }
     });
     loaded.clone().map_err(Error::Unavailable)
 }

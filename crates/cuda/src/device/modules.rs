@@ -7,7 +7,7 @@ use crate::error::Error;
 use cudarc::driver::sys;
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 /// What is told before a unit is compiled.
 pub(super) type OnCompile = dyn Fn(&str) + Send + Sync;
@@ -20,8 +20,9 @@ pub(super) struct Modules {
     on_compile: RwLock<Option<Box<OnCompile>>>,
 }
 
-/// A unit's module; threads that want the same one wait for the first of them.
-type Slot = OnceLock<Result<Module, Error>>;
+/// A unit's module; threads that want the same one wait for the first of them. What failed may be tried again: there may
+/// be memory for it then.
+type Slot = Mutex<Option<Module>>;
 
 struct Module(sys::CUmodule);
 
@@ -31,8 +32,6 @@ pub(super) struct Function(pub(super) sys::CUfunction);
 
 // SAFETY: handles that belong to the context, not to a thread.
 unsafe impl Send for Module {}
-// SAFETY: as above; never written through.
-unsafe impl Sync for Module {}
 // SAFETY: as above.
 unsafe impl Send for Function {}
 // SAFETY: as above.
@@ -41,6 +40,10 @@ unsafe impl Sync for Function {}
 impl Modules {
     pub(super) fn new(architecture: Architecture) -> Self {
         Self { architecture, units: Mutex::default(), functions: RwLock::default(), on_compile: RwLock::default() }
+    }
+
+    pub(super) fn architecture(&self) -> Architecture {
+        self.architecture
     }
 
     pub(super) fn on_compile(&self, hook: Box<OnCompile>) {
@@ -57,12 +60,11 @@ impl Modules {
         if let Some(function) = self.loaded(kernel) {
             return Ok(function);
         }
-        let slot = self.load_unit(context, kernel.unit());
-        let module = loaded(&slot)?;
+        let module = self.load_unit(context, kernel.unit())?;
         let name = CString::new(kernel.name).expect("names of kernels are identifiers");
         let mut function = std::ptr::null_mut();
         // SAFETY: the module is loaded in this context; the name ends in a zero.
-        ok(unsafe { driver::cuModuleGetFunction(&mut function, module.0, name.as_ptr()) })
+        ok(unsafe { driver::cuModuleGetFunction(&mut function, module, name.as_ptr()) })
             .map_err(|problem| Error::Device(format!("no kernel {kernel}: {problem}")))?;
         self.functions.write().unwrap().insert(kernel, Function(function));
         Ok(Function(function))
@@ -70,13 +72,16 @@ impl Modules {
 
     /// All kernels of a unit, compiled and loaded if they are not yet.
     pub(super) fn prepare(&self, context: &Context, unit: Unit) -> Result<(), Error> {
-        loaded(&self.load_unit(context, unit)).map(|_| ())
+        self.load_unit(context, unit).map(|_| ())
     }
 
-    fn load_unit(&self, context: &Context, unit: Unit) -> Arc<Slot> {
+    fn load_unit(&self, context: &Context, unit: Unit) -> Result<sys::CUmodule, Error> {
         let slot = Arc::clone(self.units.lock().unwrap().entry(unit).or_default());
-        slot.get_or_init(|| self.module(context, unit));
-        slot
+        let mut slot = slot.lock().unwrap();
+        if slot.is_none() {
+            *slot = Some(self.module(context, unit)?);
+        }
+        Ok(slot.as_ref().expect("just filled").0)
     }
 
     fn module(&self, context: &Context, unit: Unit) -> Result<Module, Error> {
@@ -96,15 +101,10 @@ impl Modules {
     /// Unloads everything, once nothing runs any more.
     pub(super) fn unload(&mut self) {
         for slot in self.units.get_mut().unwrap().values() {
-            if let Some(Ok(module)) = slot.get() {
+            if let Some(module) = slot.lock().unwrap().take() {
                 // SAFETY: loaded in `module`, not used again.
                 let _ = unsafe { driver::cuModuleUnload(module.0) };
             }
         }
     }
-}
-
-/// The module of a slot that was filled.
-fn loaded(slot: &Slot) -> Result<&Module, Error> {
-    slot.get().expect("filled before").as_ref().map_err(Error::clone)
 }

@@ -11,7 +11,7 @@ fn what_is_not_there_is_an_error() {
     let error = Device::open(1000).unwrap_err();
     assert!(matches!(error, Error::Unavailable(_)), "{error:?}");
     let line = error.to_string();
-    assert!(line.contains("no NVIDIA driver") || line.contains("no GPU"), "{line}");
+    assert!(["no NVIDIA driver", "no GPU", "stub"].iter().any(|reason| line.contains(reason)), "{line}");
     assert_eq!(line.lines().count(), 1);
 }
 
@@ -113,7 +113,7 @@ fn graphs_replay() {
         one.launch(device);
         other.launch(device);
     });
-    let graph = graph.unwrap().expect("the kernel is loaded");
+    let mut graph = graph.unwrap().expect("the kernel is loaded");
     assert_eq!(one.amax(device), 3.0, "recording runs nothing");
     for x in [4.0, 5.0] {
         one.set(device, x);
@@ -142,7 +142,7 @@ fn recording_is_of_one_thread() {
             });
         });
     });
-    let graph = graph.unwrap().expect("the kernel is loaded");
+    let mut graph = graph.unwrap().expect("the kernel is loaded");
     theirs.set(device, 3.0);
     mine.set(device, 4.0);
     // SAFETY: the memory is still there.

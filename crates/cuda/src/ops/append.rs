@@ -28,12 +28,13 @@ pub(crate) struct Cache {
     pub(crate) shape: KvShape,
 }
 
-/// Bytes of the keys and of the values of one layer. `None` if they cannot be counted, or if there are no kernels for
-/// heads of this size: a multiple of 8, at most 256.
+/// Whether there are kernels for heads of this size.
+pub(crate) fn knows_heads_of(head_dim: usize) -> bool {
+    head_dim.is_multiple_of(8) && (8..=256).contains(&head_dim)
+}
+
+/// Bytes of the keys and of the values of one layer. `None` if they cannot be counted.
 pub(crate) fn cache_bytes(shape: KvShape) -> Option<(usize, usize)> {
-    if shape.head_dim == 0 || !shape.head_dim.is_multiple_of(8) || shape.head_dim > 256 {
-        return None;
-    }
     let positions = shape.positions.checked_next_multiple_of(TILE)?;
     let heads = shape.sequences.checked_mul(shape.heads)?;
     let bytes = positions.checked_mul(heads)?.checked_mul(shape.head_dim * shape.ty.bytes())?;
@@ -123,13 +124,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn caches_that_cannot_be_counted_or_worked_on_are_seen() {
+    fn caches_that_cannot_be_counted_are_seen() {
         let shape = KvShape { ty: KvType::F16, sequences: 3, heads: 5, head_dim: 80, positions: 33 };
         assert_eq!(cache_bytes(shape), Some((3 * 5 * 64 * 160, 3 * 5 * 64 * 160)));
         assert_eq!(cache_bytes(KvShape { sequences: usize::MAX, ..shape }), None);
         assert_eq!(cache_bytes(KvShape { positions: usize::MAX, ..shape }), None);
-        for head_dim in [0, 12, 264] {
-            assert_eq!(cache_bytes(KvShape { head_dim, ..shape }), None);
-        }
+        assert!([0, 12, 264].iter().all(|&head_dim| !knows_heads_of(head_dim)));
+        assert!([8, 64, 80, 128, 256].iter().all(|&head_dim| knows_heads_of(head_dim)));
     }
 }

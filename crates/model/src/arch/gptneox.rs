@@ -92,30 +92,38 @@ impl<B: Backend> GptNeoX<B> {
         Ok(Self { hparams: hparams.clone(), gelu, token_embd, layers, output_norm, output })
     }
 
-    /// Room for `n_batch` tokens at a time, in `n_seq` sequences of up to `n_ctx` positions.
+    /// What it takes to run `n_batch` tokens at a time, in `n_seq` sequences of up to `n_ctx` positions.
+    pub fn room(&self, kv: KvType, n_seq: usize, n_ctx: usize, n_batch: usize) -> Room {
+        let h = &self.hparams;
+        let head_dim = h.n_embd / h.n_head;
+        Room {
+            n_batch,
+            widths: vec![h.n_embd, h.n_embd, h.n_embd, 3 * h.n_embd, h.n_embd, h.n_ff],
+            n_vocab: h.n_vocab,
+            n_layer: h.n_layer,
+            kv: KvShape { ty: kv, sequences: n_seq, heads: h.n_head, head_dim, positions: n_ctx },
+            n_rot: h.n_rot,
+        }
+    }
+
+    /// Makes it.
     ///
     /// # Errors
     /// If the backend has no such room.
-    pub fn state(
-        &self,
-        backend: &B,
-        kv: KvType,
-        n_seq: usize,
-        n_ctx: usize,
-        n_batch: usize,
-    ) -> Result<State<B>, Error> {
-        let h = &self.hparams;
-        let kv = kv_shape(h, kv, n_seq, n_ctx);
+    pub fn state(&self, backend: &B, room: &Room) -> Result<State<B>, Error> {
+        let buffers = room.widths.iter().map(|&cols| backend.buffer(room.n_batch, cols));
+        let [hidden, attn_in, ffn_in, qkv, attended, ffn] =
+            buffers.collect::<Result<Vec<_>, _>>()?.try_into().ok().expect("as many buffers as widths");
         Ok(State {
-            hidden: backend.buffer(n_batch, h.n_embd)?,
-            attn_in: backend.buffer(n_batch, h.n_embd)?,
-            ffn_in: backend.buffer(n_batch, h.n_embd)?,
-            qkv: backend.buffer(n_batch, 3 * h.n_embd)?,
-            attended: backend.buffer(n_batch, h.n_embd)?,
-            ffn: backend.buffer(n_batch, h.n_ff)?,
-            caches: (0..h.n_layer).map(|_| backend.cache(kv)).collect::<Result<_, _>>()?,
-            rope: backend.rope(h.rope_base, h.n_rot, n_ctx)?,
-            workspace: backend.workspace(Room { n_batch, widest: h.n_embd.max(h.n_ff), n_vocab: h.n_vocab, kv })?,
+            hidden,
+            attn_in,
+            ffn_in,
+            qkv,
+            attended,
+            ffn,
+            caches: (0..room.n_layer).map(|_| backend.cache(room.kv)).collect::<Result<_, _>>()?,
+            rope: backend.rope(self.hparams.rope_base, room.n_rot, room.kv.positions)?,
+            workspace: backend.workspace(room)?,
         })
     }
 
@@ -198,9 +206,4 @@ impl<B: Backend> GptNeoX<B> {
     ) -> Result<Option<Vec<Candidate>>, Error> {
         backend.largest(&self.output, &state.attn_in, row, n, largest, &mut state.workspace)
     }
-}
-
-/// Shape of one layer's cache.
-pub fn kv_shape(h: &Hparams, ty: KvType, sequences: usize, positions: usize) -> KvShape {
-    KvShape { ty, sequences, heads: h.n_head, head_dim: h.n_embd / h.n_head, positions }
 }

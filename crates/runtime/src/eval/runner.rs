@@ -126,6 +126,7 @@ impl<'m> Runner<'m> {
         let span = |(sequence, part): (usize, &Part)| Span { sequence, tokens: &text[part.tokens.clone()] };
         let spans: Vec<Span<'_>> = batch.parts.iter().enumerate().map(span).collect();
         self.context.forward(&spans)?;
+        self.context.finish()?;
         self.time += start.elapsed();
         self.tokens += batch.n_tokens();
         Ok(())

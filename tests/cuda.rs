@@ -196,3 +196,76 @@ fn the_programs_say_the_same() {
     };
     assert!(imatrix("cuda") == imatrix("cpu"), "importance matrices differ");
 }
+
+/// `pythia-run` with a variable of the environment.
+fn run_with(variable: (&str, &str), args: &[&str]) -> Outcome {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pythia-run"));
+    let output = command.args(args).env(variable.0, variable.1).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Outcome { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// Without a compiler for its kernels the GPU is no use: `auto` says so and does without, `cuda` is an error.
+#[test]
+fn a_gpu_that_cannot_run_the_model_is_not_taken() {
+    let Some(_gpu) = gpu() else { return };
+    let model = file("Q4_0").display().to_string();
+    let generate = |device| ["generate", &model, "-p", "The license", "-n", "4", "--device", device];
+    let nowhere = ("PYTHIA_NVRTC", "/nowhere");
+    run_with(nowhere, &generate("cuda")).fails("pythia-run", 74, &["no NVRTC", "/nowhere"]);
+    let auto = run_with(nowhere, &generate("auto"));
+    assert!(auto.stderr.starts_with("device: cpu (no NVRTC"), "{auto:?}");
+    assert_eq!(auto.ok(), run_with(nowhere, &generate("cpu")).ok());
+}
+
+/// The emulated driver's memory is what a variable says: too little for the weights, then too little for the context.
+#[test]
+fn what_does_not_fit_is_counted() {
+    let Some(gpu) = gpu() else { return };
+    if !gpu.describe().unwrap().emulated {
+        return;
+    }
+    let model = file("Q4_0").display().to_string();
+    let generate = |device| ["generate", &model, "-p", "The license", "-n", "4", "--device", device];
+    for (memory, what) in [("3000000", "the model takes "), ("4300000", "a context of 1 x ")] {
+        let memory = ("PYTHIA_EMULATED_MEMORY", memory);
+        let told = run_with(memory, &generate("cuda"));
+        told.fails("pythia-run", 74, &["cuda:0 ", what, " bytes (", "of its memory are free"]);
+        let auto = run_with(memory, &generate("auto"));
+        assert!(auto.stderr.starts_with("device: cpu (cuda:0 "), "{auto:?}");
+        auto.ok();
+    }
+}
+
+#[test]
+fn bench_and_compare_tell_of_the_gpu() {
+    let Some(gpu) = gpu() else { return };
+    let (folder, model) = (folder(), file("Q4_0").display().to_string());
+    let bench = run_model(folder, ["bench", "-m", &model, "-p", "8", "-n", "2", "-r", "1", "--device", "cuda"]);
+    assert!(bench.stderr.contains(&format!("limits, {}: memory ", gpu.name())), "{bench:?}");
+    let table = bench.ok();
+    assert!(table.contains(gpu.name()) && table.contains("GB/s") && table.contains("OP/s"), "{table}");
+
+    let text = folder.join("compared.txt");
+    let heldout = std::fs::read_to_string(checkpoint().join("heldout.txt")).unwrap();
+    std::fs::write(&text, heldout.chars().take(500).collect::<String>()).unwrap();
+    let (text, other) = (text.display().to_string(), file("Q4_K_M").display().to_string());
+    let compare = |device: &str| {
+        let out = folder.join(format!("compare-{device}")).display().to_string();
+        let files = ["compare", &model, &other, "-f", &text, "-c", "32", "--chunks", "2", "-o", &out];
+        let outcome = quant(folder, files.iter().chain(&["--force", "--json", "--device", device]));
+        let mut json: serde_json::Value = serde_json::from_str(&outcome.ok()).unwrap();
+        let name = json["machine"]["device"].take();
+        for level in json["levels"].as_array_mut().unwrap() {
+            let bytes = level["gpu_bytes"].take();
+            assert_eq!(bytes.as_u64().is_some_and(|bytes| bytes > 4_000_000), device == "cuda", "{bytes}");
+            for measured in ["prefill_tokens_per_second", "decode_tokens_per_second", "peak_rss_bytes"] {
+                assert!(level[measured].take().as_f64().is_some_and(|value| value > 0.0), "{measured}");
+            }
+        }
+        (name, json)
+    };
+    let ((name, on_gpu), (_, on_cpu)) = (compare("cuda"), compare("cpu"));
+    assert_eq!(name, gpu.name());
+    assert_eq!(on_gpu, on_cpu, "but for the device, times and memory, the reports are the same");
+}

@@ -7,6 +7,7 @@ Install the peers with tools/peers.sh, build with `cargo build --release`, then 
     target/peers/bin/python tools/peers.py perplexity model-Q8_0.gguf -f text.txt
     target/peers/bin/python tools/peers.py speed model-Q8_0.gguf model-Q4_0.gguf
     target/peers/bin/python tools/peers.py speed model-Q8_0.gguf --vs torch --checkpoint model/
+    target/peers/bin/python tools/peers.py speed model-Q8_0.gguf --vs torch --checkpoint model/ --device cuda
     target/peers/bin/python tools/peers.py quantize model-F16.gguf --checkpoint model/ --type Q4_K_M,Q6_K
     target/peers/bin/python tools/peers.py hf model/ model-F32.gguf -f text.txt
 
@@ -295,20 +296,26 @@ def time_torch(args, dtype):
     """The same measurement for transformers with its KV cache."""
     import torch
 
-    model = open_transformers(args, dtype)
+    model = open_transformers(args, dtype).to(args.device)
     ids = torch.randint(0, model.config.vocab_size, (1, args.n_prompt), generator=torch.Generator().manual_seed(0))
+    ids = ids.to(args.device)
+
+    def clock():
+        if args.device != "cpu":
+            torch.cuda.synchronize()  # what was asked for has been done
+        return time.perf_counter()
 
     def prompt():
-        start = time.perf_counter()
+        start = clock()
         model(ids, logits_to_keep=1)
-        return args.n_prompt / (time.perf_counter() - start)
+        return args.n_prompt / (clock() - start)
 
     def generation(n):
-        past, start = None, time.perf_counter()
+        past, start = None, clock()
         for i in range(n):
             token = ids[:, i % args.n_prompt : i % args.n_prompt + 1]
             past = model(token, past_key_values=past, use_cache=True).past_key_values
-        return n / (time.perf_counter() - start)
+        return n / (clock() - start)
 
     with torch.inference_mode():
         prompt()
@@ -319,6 +326,7 @@ def time_torch(args, dtype):
 
 def time_ours(args, model):
     arguments = ["bench", "-m", model, "-p", args.n_prompt, "-n", args.n_gen, "-r", 1, "-t", args.threads, "-o", "json"]
+    arguments += [] if args.device == "cpu" else ["--device", args.device]
     result = {}
     for row in json.loads(pythia(args, arguments)):
         result["pp" if row["n_gen"] == 0 else "tg"] = statistics.median(row["samples_ts"])
@@ -329,6 +337,7 @@ def in_child(args, engine, model):
     """Times a peer in a process of its own, so that its threads are gone when the next engine runs."""
     command = [sys.executable, __file__, "time-one", engine, str(model), "-p", str(args.n_prompt)]
     command += ["-n", str(args.n_gen), "-t", str(args.threads), "--checkpoint", str(args.checkpoint or "")]
+    command += ["--device", args.device]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
     if done.returncode != 0:
         fail(f"{' '.join(command)}: exit code {done.returncode}")
@@ -344,9 +353,12 @@ def command_speed(args):
     """pp and tg of each engine on each file, the engines taking turns, medians of the rounds."""
     if args.vs == "torch" and not args.checkpoint:
         fail("--vs torch needs --checkpoint, the folder the files were converted from")
-    peers = ["llama.cpp"] if args.vs == "llama" else ["float32", "bfloat16"]
+    if args.vs == "llama" and args.device != "cpu":
+        fail("llama.cpp is timed on the CPU alone")
+    peers = ["llama.cpp"] if args.vs == "llama" else ["float32", "bfloat16"] if args.device == "cpu" else ["bfloat16"]
     engines = ([] if args.no_pythia else ["pythia"]) + peers
-    print(f"{cpu_name()}, {args.threads} threads, medians of {args.rounds} rounds, engines in turn; tokens/s\n")
+    place = f"{cpu_name()}, {args.threads} threads" if args.device == "cpu" else args.device
+    print(f"{place}, medians of {args.rounds} rounds, engines in turn; tokens/s\n")
     labels = [f"pp{args.n_prompt}", f"tg{args.n_gen}"]
     print(f"| file | engine | {labels[0]} | min..max | {labels[1]} | min..max | pythia / engine |")
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
@@ -511,6 +523,7 @@ def parse():
         sub.add_argument("-p", "--n-prompt", type=int, default=512)
         sub.add_argument("-n", "--n-gen", type=int, default=128)
         sub.add_argument("--checkpoint", type=Path, help="Hugging Face folder for --vs torch")
+        sub.add_argument("--device", default="cpu", help="cpu or cuda[:N], for pythia and torch")
 
     for name, run, help in [
         ("quantize", command_quantize, "time of quantizing a checkpoint, the engines taking turns"),

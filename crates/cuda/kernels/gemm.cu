@@ -5,15 +5,6 @@
 // it, sums below 2^22 in magnitude are the low bits of a float's mantissa, and one subtraction makes them floats. (A
 // sum is at most 32 * 128 * 127.)
 
-struct GemmArgs {
-    const uint8_t* weights; // [rows, row_bytes]
-    Quantized x;            // [n, cols]
-    Epilogue epilogue;
-    uint64_t row_bytes;
-    uint32_t units; // of 32 elements in a row
-    uint32_t n;
-};
-
 constexpr int32_t MAGIC = 0x4B400000;
 constexpr float MAGIC_FLOAT = 12582912.0f;
 
@@ -58,7 +49,7 @@ struct TokensOfX {
         return unit_of_codes() * 2 + threadIdx.x % 2;
     }
 
-    __device__ __forceinline__ TokensOfX(const GemmArgs& args, uint32_t first_token) {
+    __device__ __forceinline__ TokensOfX(const ProductArgs& args, uint32_t first_token) {
 #pragma unroll
         for (int i = 0; i < TURNS; i++) {
             from[i] = T::clamp(first_token + T::token_of_slot(slot(i)), args.n) * args.units;
@@ -66,7 +57,7 @@ struct TokensOfX {
     }
 
     // Starts copying the codes of a step. Units past the end of a row are copies of its last; nobody multiplies them.
-    __device__ __forceinline__ void copy(const GemmArgs& args, typename T::Stage& stage, uint32_t first_unit) const {
+    __device__ __forceinline__ void copy(const ProductArgs& args, typename T::Stage& stage, uint32_t first_unit) const {
         const int8_t* codes = args.x.codes + threadIdx.x % 2 * 16;
         const int place = T::place(slot(0), threadIdx.x % 2);
 #pragma unroll
@@ -82,7 +73,7 @@ struct TokensOfX {
         }
     }
 
-    __device__ __forceinline__ void load_scales(const GemmArgs& args, uint32_t first_unit) {
+    __device__ __forceinline__ void load_scales(const ProductArgs& args, uint32_t first_unit) {
         const uint32_t in_row = T::clamp(first_unit + unit_of_scales(), args.units);
 #pragma unroll
         for (int i = 0; i < TURNS; i++) {
@@ -119,7 +110,7 @@ struct Decoder {
     const uint8_t* weights; // the row
     int unit, slot, row;    // row: of the block
 
-    __device__ __forceinline__ Decoder(const GemmArgs& args, uint32_t first_row) {
+    __device__ __forceinline__ Decoder(const ProductArgs& args, uint32_t first_row) {
         unit = threadIdx.x % T::UNITS, slot = threadIdx.x / T::UNITS, row = T::row_of_slot(slot);
         weights = args.weights + (uint64_t)T::clamp(first_row + row, args.epilogue.rows) * args.row_bytes;
     }
@@ -130,7 +121,7 @@ struct Decoder {
 
     // Starts copying a window: whole chunks of 16 bytes, so what stands around comes along and the bytes keep their
     // alignment.
-    __device__ __forceinline__ void copy(const GemmArgs& args, typename T::Shared& shared, uint32_t window) const {
+    __device__ __forceinline__ void copy(const ProductArgs& args, typename T::Shared& shared, uint32_t window) const {
         const uint64_t passed = (uint64_t)window * T::WINDOW_BYTES, left = args.row_bytes - passed;
         const uint8_t* from = weights + passed;
         const int before = (int)((uint64_t)from % 16);
@@ -146,7 +137,7 @@ struct Decoder {
     }
 
     // Decodes this thread's unit of a step, whose window is there for the warp.
-    __device__ __forceinline__ void decode(const GemmArgs& args, typename T::Shared& shared, uint32_t step) const {
+    __device__ __forceinline__ void decode(const ProductArgs& args, typename T::Shared& shared, uint32_t step) const {
         if (step * T::UNITS + unit >= args.units) {
             return;
         }
@@ -271,7 +262,7 @@ struct Fragments {
 
 // What becomes of a block's sums, a line of the output by neighbouring threads.
 template <typename T>
-__device__ __forceinline__ void finish_tile(const GemmArgs& args, const typename T::Shared& shared, uint32_t first_row,
+__device__ __forceinline__ void finish_tile(const ProductArgs& args, const typename T::Shared& shared, uint32_t first_row,
                                             uint32_t first_token) {
     constexpr int APART = T::THREADS / T::ROWS, AT_ONCE = 8;
     const int row = threadIdx.x % T::ROWS;
@@ -293,7 +284,7 @@ __device__ __forceinline__ void finish_tile(const GemmArgs& args, const typename
 }
 
 template <typename T>
-__device__ __forceinline__ void gemm(const GemmArgs& args) {
+__device__ __forceinline__ void gemm(const ProductArgs& args) {
     __shared__ typename T::Shared shared;
     // Blocks side by side share rows of the weights: what one brings to the L2 cache the others find there.
     const uint32_t first_token = blockIdx.x * T::TOKENS;
@@ -349,15 +340,15 @@ __device__ __forceinline__ void gemm(const GemmArgs& args) {
 }
 
 // `SHAPES` in src/ops/gemm.rs.
-KERNEL(gemm_64x128, GemmArgs, 128) {
+KERNEL(gemm_64x128, ProductArgs, 128) {
     gemm<Tile<Format, 64, 128, 1, 4, 64, 1>>(args);
 }
 
 // Left alone, ptxas takes 128 registers here for a fourth block, and spills more.
-KERNEL(gemm_64x64, GemmArgs, 128, 3) {
+KERNEL(gemm_64x64, ProductArgs, 128, 3) {
     gemm<Tile<Format, 64, 64, 2, 2, 64, 1>>(args);
 }
 
-KERNEL(gemm_32x32, GemmArgs, 128) {
+KERNEL(gemm_32x32, ProductArgs, 128) {
     gemm<Tile<Format, 32, 32, 2, 2, 128, 2>>(args);
 }

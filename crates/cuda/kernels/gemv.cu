@@ -26,15 +26,6 @@
 // matrices have many small blocks. A matrix of few rows has a warp per row instead: 512 x 2048 is wholly under way at
 // once. The last chunk's chain is what follows the last byte: 32 fma of 4 cycles, twice that with minima.
 
-struct GemvArgs {
-    const uint8_t* weights; // [rows, row_bytes]
-    Quantized x;            // [n, cols]
-    Epilogue epilogue;
-    uint64_t row_bytes;
-    uint32_t units; // of 32 elements in a row
-    uint32_t n;
-};
-
 // Units of a chunk: one per lane.
 constexpr uint32_t LANES = 32;
 // Groups of a chunk, each with a scale of its own.
@@ -71,7 +62,7 @@ struct Strip {
     // Bytes of a row that are not yet staged.
     uint32_t left;
 
-    __device__ __forceinline__ Strip(const GemvArgs& args, uint32_t first_row) : left((uint32_t)args.row_bytes) {
+    __device__ __forceinline__ Strip(const ProductArgs& args, uint32_t first_row) : left((uint32_t)args.row_bytes) {
 #pragma unroll
         for (int row = 0; row < ROWS; row++) {
             // Past the end it is the last row once more, for nobody.
@@ -124,7 +115,7 @@ struct Column {
     float scales[TOKENS];
     float sums[TOKENS][2]; // of the first and the last half where SPLIT, else of the unit; with the scale
 
-    __device__ __forceinline__ void load(const GemvArgs& args, uint32_t unit) {
+    __device__ __forceinline__ void load(const ProductArgs& args, uint32_t unit) {
 #pragma unroll
         for (int token = 0; token < TOKENS; token++) {
             // Rows that x does not have are its last once more.
@@ -241,7 +232,7 @@ __device__ __forceinline__ float add_chunk(
 }
 
 template <int ROWS, int TOKENS, int WARPS>
-__device__ __forceinline__ void gemv(const GemvArgs& args) {
+__device__ __forceinline__ void gemv(const ProductArgs& args) {
     __shared__ Workplace<ROWS, TOKENS> workplaces[WARPS];
     Workplace<ROWS, TOKENS>& my = workplaces[threadIdx.x / LANES];
     const int lane = threadIdx.x % LANES;
@@ -286,11 +277,11 @@ __device__ __forceinline__ void gemv(const GemvArgs& args) {
 }
 
 // gemv_<rows of x>_<rows of the weights to a warp>: `ops::gemv` chooses.
-KERNEL(gemv_1_1, GemvArgs, 64) { gemv<1, 1, 2>(args); }
-KERNEL(gemv_1_4, GemvArgs, 64) { gemv<4, 1, 2>(args); }
-KERNEL(gemv_2_1, GemvArgs, 64) { gemv<1, 2, 2>(args); }
-KERNEL(gemv_2_4, GemvArgs, 64) { gemv<4, 2, 2>(args); }
-KERNEL(gemv_4_1, GemvArgs, 64) { gemv<1, 4, 2>(args); }
-KERNEL(gemv_4_4, GemvArgs, 64) { gemv<4, 4, 2>(args); }
-KERNEL(gemv_8_1, GemvArgs, 32) { gemv<1, 8, 1>(args); }
-KERNEL(gemv_8_4, GemvArgs, 32) { gemv<4, 8, 1>(args); }
+KERNEL(gemv_1_1, ProductArgs, 64) { gemv<1, 1, 2>(args); }
+KERNEL(gemv_1_4, ProductArgs, 64) { gemv<4, 1, 2>(args); }
+KERNEL(gemv_2_1, ProductArgs, 64) { gemv<1, 2, 2>(args); }
+KERNEL(gemv_2_4, ProductArgs, 64) { gemv<4, 2, 2>(args); }
+KERNEL(gemv_4_1, ProductArgs, 64) { gemv<1, 4, 2>(args); }
+KERNEL(gemv_4_4, ProductArgs, 64) { gemv<4, 4, 2>(args); }
+KERNEL(gemv_8_1, ProductArgs, 32) { gemv<1, 8, 1>(args); }
+KERNEL(gemv_8_4, ProductArgs, 32) { gemv<4, 8, 1>(args); }

@@ -9,6 +9,7 @@ use crate::compile::{Source, Unit};
 use crate::device::{Device, Memory, Ptr};
 use crate::graph::Graph;
 use crate::ops::append::{self, Cache as CacheArgs};
+use crate::ops::product::Weights;
 use crate::ops::quantize::Quantized;
 use crate::ops::{Epilogue, attend, embed, float, gemm, gemv, norm, quantize};
 use buffer::Buffer;
@@ -53,9 +54,6 @@ pub(crate) struct Rope {
     turns: Memory,
     pairs: usize,
 }
-
-/// Rows of `x` from which a tensor-core product is not even considered.
-const GEMV_ROWS: usize = 8;
 
 impl CudaBackend {
     /// Ready to take the weights of these files.
@@ -162,25 +160,26 @@ impl CudaBackend {
 
     /// Rows `first .. first + n` of `x` times a matrix.
     fn multiply(&self, matrix: &Matrix, x: &Buffer, first: usize, n: usize, epilogue: Epilogue) {
-        let (device, &Matrix { ty, rows, cols, .. }) = (&*self.device, matrix);
-        let weights = matrix.weights.ptr();
+        let (device, weights) = (&*self.device, matrix.weights());
+        let Weights { ty, rows, cols, .. } = weights;
         debug_assert_eq!(cols, x.cols());
         // SAFETY: the weights are a matrix of this type and shape; `x` has these rows, quantized or not; the callers
         // give an epilogue with `rows` biases and room for `n` rows of results.
         unsafe {
             if !self.is_integer(ty) {
-                return float::product(device, ty, weights, rows, cols, x.row(first), n, epilogue);
+                return float::product(device, weights, x.row(first), n, epilogue);
             }
             let missing = x.to_quantize(first + n);
             quantize::quantize(device, x.row(missing.start), missing.len(), cols, x.quantized(missing.start));
-            if n > GEMV_ROWS && device.has_tensor_cores() && gemm::prefers_gemm(n, rows, cols, device.multiprocessors())
+            if n > gemv::MOST_ROWS
+                && device.has_tensor_cores()
+                && gemm::prefers_gemm(n, rows, cols, device.multiprocessors())
             {
-                return gemm::product(device, ty, weights, rows, cols, x.quantized(first), n, epilogue);
+                return gemm::product(device, weights, x.quantized(first), n, epilogue);
             }
-            for at in (0..n).step_by(GEMV_ROWS) {
-                let out = epilogue.out.add(at * rows * size_of::<f32>());
-                let x = x.quantized(first + at);
-                gemv::product(device, ty, weights, rows, cols, x, GEMV_ROWS.min(n - at), Epilogue { out, ..epilogue });
+            for at in (0..n).step_by(gemv::MOST_ROWS) {
+                let epilogue = Epilogue { out: epilogue.out.add(at * rows * size_of::<f32>()), ..epilogue };
+                gemv::product(device, weights, x.quantized(first + at), gemv::MOST_ROWS.min(n - at), epilogue);
             }
         }
     }
@@ -189,6 +188,12 @@ impl CudaBackend {
 /// A failure of the device, as the model's.
 fn failed(error: crate::Error) -> Error {
     Error::Device(error.to_string())
+}
+
+impl Matrix {
+    fn weights(&self) -> Weights {
+        Weights { ty: self.ty, rows: self.rows, cols: self.cols, at: self.weights.ptr() }
+    }
 }
 
 impl Cache {

@@ -9,6 +9,7 @@ pub(crate) mod gemv;
 pub(crate) mod head;
 pub(crate) mod limits;
 pub(crate) mod norm;
+pub(crate) mod product;
 pub(crate) mod quantize;
 
 use crate::device::Ptr;

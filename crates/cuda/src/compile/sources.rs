@@ -60,9 +60,9 @@ sources! {
     /// Rows of the embedding table.
     Embed = "embed", All, ["decode.cuh"];
     /// Quantized weights times a few rows.
-    Gemv = "gemv", Quantized, ["math.cuh", "epilogue.cuh", "quantize.cuh"];
+    Gemv = "gemv", Quantized, ["math.cuh", "quantize.cuh", "epilogue.cuh", "product.cuh"];
     /// Quantized weights times many rows.
-    Gemm = "gemm", Quantized, ["math.cuh", "quantize.cuh", "epilogue.cuh", "gemm.cuh"];
+    Gemm = "gemm", Quantized, ["math.cuh", "quantize.cuh", "epilogue.cuh", "product.cuh", "gemm.cuh"];
     /// Weights as floats times f32 rows.
     Float = "float", All, ["decode.cuh", "math.cuh", "epilogue.cuh"];
     /// LayerNorm.

@@ -1,9 +1,9 @@
 //! Products of weights, as floats, with f32 rows.
 
+use super::product::Weights;
 use super::{Epilogue, EpilogueArgs};
 use crate::compile::{Kernel, Source};
 use crate::device::{Args, Device, Ptr};
-use pythia_tensor::TensorType;
 
 #[cfg(test)]
 mod tests;
@@ -45,26 +45,17 @@ const MANY_THREADS: usize = 256;
 /// Rows of the weights and of `x` that a block of `many` multiplies.
 const TILE: usize = 32;
 
-/// `weights`, `[rows, cols]` of type `ty`, times `n` rows of `x`, f32 `[n, cols]`.
+/// `weights` times `n` rows of `x`, f32 `[n, cols]`.
 ///
 /// # Panics
 /// If there are more rows or columns than 32 bits count.
 ///
 /// # Safety
 /// `weights` and `x` must be good for reading these matrices, `epilogue.bias` for reading `rows` floats unless it is 0, and
-/// `epilogue.out` for writing `n * rows` of them, which no other address overlaps; a row of the weights is whole blocks,
-/// and a multiple of 32 elements. `weights` is a multiple of 256, `x` of 16, and `n` and `rows` are not 0.
-#[allow(clippy::too_many_arguments)] // a product's operands
-pub(crate) unsafe fn product(
-    device: &Device,
-    ty: TensorType,
-    weights: Ptr,
-    rows: usize,
-    cols: usize,
-    x: Ptr,
-    n: usize,
-    epilogue: Epilogue,
-) {
+/// `epilogue.out` for writing `n * rows` of them, which no other address overlaps. `x` is a multiple of 16, and `n` and
+/// the rows of the weights are not 0.
+pub(crate) unsafe fn product(device: &Device, weights: Weights, x: Ptr, n: usize, epilogue: Epilogue) {
+    let Weights { ty, rows, cols, at: weights } = weights;
     debug_assert!(cols.is_multiple_of(32) && cols.is_multiple_of(ty.block_elems()), "whole blocks");
     let narrow = |x: usize| u32::try_from(x).expect("rows and columns of a matrix");
     let args = FloatArgs { weights, x, epilogue: epilogue.of_rows(rows), cols: narrow(cols), n: narrow(n) };

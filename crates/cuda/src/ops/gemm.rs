@@ -1,27 +1,13 @@
 //! Products of quantized weights with many rows, on tensor cores.
 
+use super::Epilogue;
+use super::product::{ProductArgs, Weights};
 use super::quantize::Quantized;
-use super::{Epilogue, EpilogueArgs};
 use crate::compile::{Kernel, Source};
-use crate::device::{Args, Device, Ptr};
-use pythia_tensor::TensorType;
+use crate::device::Device;
 
 #[cfg(test)]
 mod tests;
-
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct GemmArgs {
-    weights: Ptr,
-    x: Quantized,
-    epilogue: EpilogueArgs,
-    row_bytes: u64,
-    units: u32,
-    n: u32,
-}
-
-// SAFETY: the layout of `GemmArgs` in kernels/gemm.cu: fields of 8 bytes, then pairs of 4.
-unsafe impl Args for GemmArgs {}
 
 /// What a block of a kernel computes.
 #[derive(Debug, PartialEq, Eq)]
@@ -93,51 +79,26 @@ pub(crate) fn prefers_gemm(n: usize, rows: usize, cols: usize, multiprocessors: 
     tiles < few * n.div_ceil(GEMV_TOKENS)
 }
 
-/// The product of `weights`, `[rows, cols]`, with `n` rows of `x`.
+/// The product of `weights` with `n` rows of `x`, on a device with int8 tensor cores.
 ///
 /// # Safety
-/// `weights` must be good for reading a matrix of this type and shape and 64 bytes more, and a multiple of 256; `x` for
-/// reading `n` rows of `cols`; the epilogue's bias, where it has one, for reading `rows` floats, and its output for
-/// writing `n` times as many, which none of the others overlap.
-#[allow(clippy::too_many_arguments)] // a product has these
-pub(crate) unsafe fn product(
-    device: &Device,
-    ty: TensorType,
-    weights: Ptr,
-    rows: usize,
-    cols: usize,
-    x: Quantized,
-    n: usize,
-    epilogue: Epilogue,
-) {
-    let shape = shape(n, rows, device.multiprocessors());
+/// `weights` must be good for reading, and `x` for `n` rows of as many columns; the epilogue's bias, where it has one, for
+/// reading `rows` floats, and its output for writing `n` times as many, which none of the others overlap.
+pub(crate) unsafe fn product(device: &Device, weights: Weights, x: Quantized, n: usize, epilogue: Epilogue) {
+    let shape = shape(n, weights.rows, device.multiprocessors());
     // SAFETY: the caller's promise.
-    unsafe { launch(device, ty, weights, (rows, cols), x, n, epilogue, shape) }
+    unsafe { launch(device, weights, x, n, epilogue, shape) }
 }
 
 /// With blocks of this shape.
 ///
 /// # Safety
 /// As [`product`].
-#[allow(clippy::too_many_arguments)] // as above
-unsafe fn launch(
-    device: &Device,
-    ty: TensorType,
-    weights: Ptr,
-    (rows, cols): (usize, usize),
-    x: Quantized,
-    n: usize,
-    epilogue: Epilogue,
-    shape: &Shape,
-) {
-    let row_bytes = ty.row_bytes(cols).expect("whole blocks in a row");
-    let units = cols / 32;
-    assert!(cols.is_multiple_of(32) && u32::try_from(n * units).is_ok(), "units of x that 32 bits count");
-    let kernel = Kernel { source: Source::Gemm, format: Some(ty), name: shape.name };
-    let epilogue = epilogue.of_rows(rows);
-    let args = GemmArgs { weights, x, epilogue, row_bytes: row_bytes as u64, units: units as u32, n: n as u32 };
+unsafe fn launch(device: &Device, weights: Weights, x: Quantized, n: usize, epilogue: Epilogue, shape: &Shape) {
+    let kernel = Kernel { source: Source::Gemm, format: Some(weights.ty), name: shape.name };
+    let args = ProductArgs::new(weights, x, n, epilogue);
     // SAFETY: blocks read rows of both matrices that exist, and of the weights whole sixteens of bytes, from addresses
     // that are multiples of 16 as the matrix begins at one, up to 15 bytes past the last. Each writes the elements of
     // the output that are its own. The rest is the caller's promise.
-    unsafe { device.launch(kernel, shape.grid(n, rows), THREADS, args) };
+    unsafe { device.launch(kernel, shape.grid(n, weights.rows), THREADS, args) };
 }

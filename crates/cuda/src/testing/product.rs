@@ -3,8 +3,9 @@
 use super::{QuantizedMemory, Random, assert_same_bits, download, upload};
 use crate::device::{Device, Memory, Ptr};
 use crate::ops::Epilogue;
+use crate::ops::product::Weights;
 use crate::ops::quantize::{Quantized, quantize};
-use pythia_kernels::{Activations, Cpu, Gelu, Matmul, Then, Weights, Workspace};
+use pythia_kernels::{self as kernels, Activations, Cpu, Gelu, Matmul, Then, Workspace};
 use pythia_tensor::TensorType;
 
 /// Every way for a product to end.
@@ -49,7 +50,7 @@ impl Case {
     /// What the first `n` rows of x give, with a bias or without.
     pub(crate) fn on_cpu(&self, activations: Activations, n: usize, bias: bool, then: Then) -> Vec<f32> {
         let mut out = self.out[..n * self.rows].to_vec();
-        let weights = Weights { ty: self.ty, rows: self.rows, cols: self.cols, data: &self.data };
+        let weights = kernels::Weights { ty: self.ty, rows: self.rows, cols: self.cols, data: &self.data };
         let (x, bias) = (&self.x[..n * self.cols], bias.then_some(&self.bias[..]));
         let matmul = Matmul { weights, x, bias, then, activations, out: &mut out };
         Cpu::new(1, None).unwrap().matmul(matmul, &mut Workspace::default());
@@ -84,14 +85,16 @@ pub(crate) struct OnDevice<'a> {
 
 /// Where the matrices lie.
 pub(crate) struct Operands {
-    pub(crate) weights: Ptr,
+    pub(crate) weights: Weights,
     pub(crate) x: Ptr,
     pub(crate) quantized: Quantized,
 }
 
 impl OnDevice<'_> {
     fn operands(&self) -> Operands {
-        Operands { weights: self.weights.ptr(), x: self.x.ptr(), quantized: self.quantized.addresses() }
+        let &Case { ty, rows, cols, .. } = self.case;
+        let weights = Weights { ty, rows, cols, at: self.weights.ptr() };
+        Operands { weights, x: self.x.ptr(), quantized: self.quantized.addresses() }
     }
 
     /// Checks what `launch` makes of the first rows of x, as many as `wanted` is of: with the bias and `then` that

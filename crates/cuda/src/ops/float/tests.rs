@@ -4,6 +4,7 @@ use super::*;
 use crate::testing::device;
 use crate::testing::product::{Case, EPILOGUES};
 use pythia_kernels::{Activations, Then};
+use pythia_tensor::TensorType;
 
 /// For each `n`, with one of the epilogues in turn, and a bias or not.
 fn check(device: &Device, case: &Case, ns: &[usize]) {
@@ -13,7 +14,7 @@ fn check(device: &Device, case: &Case, ns: &[usize]) {
         let wanted = case.on_cpu(Activations::F32, n, bias, then);
         on_device.check(&wanted, bias, then, "", |at, epilogue| {
             // SAFETY: memory of these shapes.
-            unsafe { product(device, case.ty, at.weights, case.rows, case.cols, at.x, n, epilogue) };
+            unsafe { product(device, at.weights, at.x, n, epilogue) };
         });
     }
 }

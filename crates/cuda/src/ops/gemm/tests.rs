@@ -4,6 +4,7 @@ use super::*;
 use crate::testing::device;
 use crate::testing::product::{Case, EPILOGUES, quantized_types};
 use pythia_kernels::{Activations, Then};
+use pythia_tensor::TensorType;
 
 /// All rows of x, in blocks of every shape, with these epilogues.
 fn check(device: &Device, case: &Case, epilogues: &[Then]) {
@@ -14,9 +15,8 @@ fn check(device: &Device, case: &Case, epilogues: &[Then]) {
         let wanted = case.on_cpu(Activations::Int8, n, bias, then);
         for shape in &SHAPES {
             on_device.check(&wanted, bias, then, shape.name, |at, epilogue| {
-                let size = (case.rows, case.cols);
                 // SAFETY: memory of these shapes.
-                unsafe { launch(device, case.ty, at.weights, size, at.quantized, n, epilogue, shape) };
+                unsafe { launch(device, at.weights, at.quantized, n, epilogue, shape) };
             });
         }
     }

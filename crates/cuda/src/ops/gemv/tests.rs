@@ -4,6 +4,7 @@ use super::*;
 use crate::testing::device;
 use crate::testing::product::{Case, EPILOGUES, quantized_types};
 use pythia_kernels::{Activations, Then};
+use pythia_tensor::TensorType;
 
 /// For each `n`, with one of the epilogues in turn (and a bias or not), both ways of sharing rows between warps.
 fn check(device: &Device, case: &Case, ns: &[usize]) {
@@ -13,9 +14,8 @@ fn check(device: &Device, case: &Case, ns: &[usize]) {
         let wanted = case.on_cpu(Activations::Int8, n, bias, then);
         for single in [true, false] {
             on_device.check(&wanted, bias, then, &format!("single {single}"), |at, epilogue| {
-                let shape = (case.rows, case.cols);
                 // SAFETY: memory of these shapes.
-                unsafe { launch(device, case.ty, at.weights, shape, at.quantized, n, epilogue, single) };
+                unsafe { launch(device, at.weights, at.quantized, n, epilogue, single) };
             });
         }
     }

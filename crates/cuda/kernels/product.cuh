@@ -1,0 +1,11 @@
+// Operands of a product of quantized weights with rows of x.
+
+// The layout of `ops::product::ProductArgs`.
+struct ProductArgs {
+    const uint8_t* weights; // [rows, row_bytes]
+    Quantized x;            // [n, cols]
+    Epilogue epilogue;
+    uint64_t row_bytes;
+    uint32_t units; // of 32 elements in a row
+    uint32_t n;
+};

@@ -68,8 +68,7 @@ def make_root(args):
     folder.mkdir(parents=True, exist_ok=True)
     (root / "target/tmp").mkdir(exist_ok=True)
     for name in ("pythia-run", "pythia-quant"):
-        if not (folder / name).exists():
-            shutil.copy2(args.kit / "release" / name, folder / name)
+        shutil.copy2(args.kit / "release" / name, folder / name)
 
 
 class Log:

@@ -122,6 +122,7 @@ static __forceinline__ int __dp4a(int a, int b, int c) {
     for (int i = 0; i < 4; i++) sum += (unsigned)((int8_t)(a >> 8 * i) * (int8_t)(b >> 8 * i));
     return (int)sum;
 }
+static __forceinline__ int dot_of_bytes(int a, int b, int c) { return __dp4a(a, b, c); }
 static __forceinline__ unsigned __dp4a(unsigned a, unsigned b, unsigned c) {
     for (int i = 0; i < 4; i++) c += (a >> 8 * i & 0xFF) * (b >> 8 * i & 0xFF);
     return c;

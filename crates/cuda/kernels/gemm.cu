@@ -116,7 +116,7 @@ struct Decoder {
     }
 
     __device__ __forceinline__ uint8_t* raw(typename T::Shared& shared, uint32_t window) const {
-        return shared.raw + ((int)(window % T::WINDOWS) * T::ROWS + slot) * T::RAW_STRIDE;
+        return shared.work.raw + ((int)(window % T::WINDOWS) * T::ROWS + slot) * T::RAW_STRIDE;
     }
 
     // Starts copying a window: whole chunks of 16 bytes, so what stands around comes along and the bytes keep their
@@ -141,7 +141,7 @@ struct Decoder {
         if (step * T::UNITS + unit >= args.units) {
             return;
         }
-        typename T::Stage& stage = shared.stages[step % 2];
+        typename T::Stage& stage = shared.work.stages[step % 2];
         const uint32_t window = step / T::STEPS_PER_WINDOW;
         const int in_window = (int)(step % T::STEPS_PER_WINDOW) * T::UNITS + unit;
         const int before = (int)(((uint32_t)(uint64_t)weights + window * T::WINDOW_BYTES) % 16);
@@ -298,10 +298,10 @@ __device__ __forceinline__ void gemm(const ProductArgs& args) {
     Fragments<T, Format::AFFINE, Format::SPLIT> fragments;
 
     decoder.copy(args, shared, 0);
-    tokens.copy(args, shared.stages[0], 0);
+    tokens.copy(args, shared.work.stages[0], 0);
     cp_async_commit();
     tokens.load_scales(args, 0);
-    tokens.store_scales(shared.stages[0]);
+    tokens.store_scales(shared.work.stages[0]);
     cp_async_wait<0>();
     __syncwarp();
     decoder.decode(args, shared, 0);
@@ -312,7 +312,7 @@ __device__ __forceinline__ void gemm(const ProductArgs& args) {
         // The step is there for all; the stage of the one before, and the window before its, are free.
         __syncthreads();
         if (next < steps) {
-            tokens.copy(args, shared.stages[next % 2], next * T::UNITS);
+            tokens.copy(args, shared.work.stages[next % 2], next * T::UNITS);
             tokens.load_scales(args, next * T::UNITS);
         }
         cp_async_commit();
@@ -324,9 +324,9 @@ __device__ __forceinline__ void gemm(const ProductArgs& args) {
         }
         cp_async_commit();
         const uint32_t left = args.units - step * T::UNITS;
-        fragments.multiply_step(shared.stages[step % 2], left < T::UNITS ? (int)left : T::UNITS);
+        fragments.multiply_step(shared.work.stages[step % 2], left < T::UNITS ? (int)left : T::UNITS);
         if (next < steps) {
-            tokens.store_scales(shared.stages[next % 2]);
+            tokens.store_scales(shared.work.stages[next % 2]);
             // Of two windows the one asked for in this turn may still be under way.
             cp_async_wait<T::WINDOWS - 1>();
             __syncwarp();

@@ -82,7 +82,7 @@ struct Tile {
             Stage stages[2];
             // By slot. `Format::unit` may read a word past a block.
             alignas(16) uint8_t raw[WINDOWS * ROWS * RAW_STRIDE + 16];
-        };
+        } work; // named: NVRTC before 12.8 takes no anonymous struct
         // The finished sums, on their way to whole lines of the output.
         float sums[TOKENS][ROWS + 4];
     };

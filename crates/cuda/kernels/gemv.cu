@@ -139,7 +139,7 @@ struct Column {
 __device__ __forceinline__ int dot_16(const uint32_t* w, const uint32_t* x, int sum) {
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        sum = __dp4a((int)w[i], (int)x[i], sum);
+        sum = dot_of_bytes((int)w[i], (int)x[i], sum);
     }
     return sum;
 }

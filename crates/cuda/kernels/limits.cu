@@ -38,7 +38,7 @@ __device__ __forceinline__ void multiply_ones(int32_t acc[4], uint32_t ones) {
     mma_k32(acc, a, b);
 #else
 #pragma unroll
-    for (int i = 0; i < 32; i++) acc[i % 4] = __dp4a((int)ones, (int)ones, acc[i % 4]);
+    for (int i = 0; i < 32; i++) acc[i % 4] = dot_of_bytes((int)ones, (int)ones, acc[i % 4]);
 #endif
 }
 

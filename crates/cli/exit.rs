@@ -87,12 +87,23 @@ pub fn print_json_line(value: &serde_json::Value) -> Result<(), Failure> {
 /// Raised by Ctrl-C.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
+/// Raised while the program only waits for somebody else.
+static WAITING: AtomicBool = AtomicBool::new(false);
+
+/// Runs `wait`, which may take for ever: reading from a pipe or a terminal. Meanwhile Ctrl-C ends the program at once.
+pub(crate) fn waiting<T>(wait: impl FnOnce() -> T) -> T {
+    WAITING.store(true, Ordering::Relaxed);
+    let result = wait();
+    WAITING.store(false, Ordering::Relaxed);
+    result
+}
+
 /// From now on Ctrl-C (and SIGTERM) raise the returned flag instead of ending the program, so that it can clean up;
 /// a second one ends it at once. Calling this again returns the same flag.
 pub fn catch_interrupts() -> &'static AtomicBool {
     // Fails only if there is a handler already, which is then this one; without one, Ctrl-C just ends the program.
     let _ = ctrlc::set_handler(|| {
-        if INTERRUPTED.swap(true, Ordering::Relaxed) {
+        if INTERRUPTED.swap(true, Ordering::Relaxed) || WAITING.load(Ordering::Relaxed) {
             std::process::exit(130);
         }
     });

@@ -21,6 +21,7 @@ pub(crate) use number::{bytes as format_bytes, significant};
 
 use crate::exit::{self, Failure};
 use pythia_convert::output::{AtomicFile, MadeFolders, check_target};
+use pythia_runtime::TextForm;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -55,6 +56,8 @@ pub(crate) struct Protocol {
     pub(crate) name: String,
     /// Name of the text file.
     pub(crate) text: String,
+    /// What it has of byte order mark and CR LF, and whether they were left out.
+    pub(crate) text_form: TextForm,
     /// Tokens in a chunk.
     pub(crate) n_ctx: usize,
     /// Chunks evaluated.

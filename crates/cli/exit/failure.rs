@@ -81,6 +81,7 @@ impl From<pythia_model::Error> for Failure {
         match error {
             Error::Io { .. } | Error::Device(_) => Self::io(error),
             Error::Isa(_) | Error::Request(_) => Self::usage(error),
+            Error::Cancelled => Self::interrupted(),
             // What else there is concerns the file.
             _ => Self::data(error),
         }
@@ -93,11 +94,15 @@ impl From<pythia_runtime::Error> for Failure {
         match error {
             Error::Model(error) => error.into(),
             Error::Setting { .. } | Error::EmptyPrompt => Self::usage(error),
+            Error::Read(_) => Self::io(error),
             Error::Interrupted => Self::interrupted(),
             Error::Gguf(_)
             | Error::Tokenizer { .. }
             | Error::PromptTooLong { .. }
             | Error::TextTooShort { .. }
+            | Error::TextTooLong { .. }
+            | Error::NotUtf8 { .. }
+            | Error::NoCut { .. }
             | Error::TokenOutOfRange { .. }
             | Error::VocabularyMismatch { .. }
             | Error::NotFinite { .. } => Self::data(error),
@@ -112,7 +117,12 @@ pub(crate) fn locate(error: pythia_runtime::Error, model: &Path, text: impl Disp
         Error::Gguf(_) | Error::Tokenizer { .. } | Error::TokenOutOfRange { .. } | Error::NotFinite { .. } => {
             Failure::data(format_args!("{}: {error}", model.display()))
         }
-        Error::PromptTooLong { .. } | Error::TextTooShort { .. } => Failure::data(format_args!("{text}: {error}")),
+        Error::PromptTooLong { .. }
+        | Error::TextTooShort { .. }
+        | Error::TextTooLong { .. }
+        | Error::NotUtf8 { .. }
+        | Error::NoCut { .. } => Failure::data(format_args!("{text}: {error}")),
+        Error::Read(_) => Failure::io(format_args!("{text}: {error}")),
         _ => error.into(),
     }
 }

@@ -12,7 +12,7 @@ mod speed;
 
 use crate::device::DeviceArgs;
 use crate::exit::{self, Failure};
-use crate::input::{self, Located, SourceOptions, parse_threads};
+use crate::input::{self, Located, SourceOptions, Text, TextOptions, parse_threads};
 use crate::report::{self, Arithmetic, Report, parse_activations, parse_gelu};
 use cache::Cache;
 use pythia_checkpoint::{Checkpoint, Dtype};
@@ -37,9 +37,11 @@ pub(super) struct Args {
     /// Levels to make from the checkpoint [default: F16,Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q4_0,Q3_K_M,Q2_K]
     #[arg(short = 't', long = "type", value_delimiter = ',', value_name = "TYPE")]
     types: Vec<Level>,
-    /// Text to evaluate, UTF-8
+    /// Text to evaluate, UTF-8; - for standard input
     #[arg(short = 'f', long = "file", value_name = "TEXT")]
     text: PathBuf,
+    #[command(flatten)]
+    text_options: TextOptions,
     /// Level that the others are compared with [default: the type of the checkpoint]
     #[arg(long, value_name = "TYPE")]
     base: Option<Level>,
@@ -98,9 +100,10 @@ struct Prepared {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let protocol = quality::protocol(args)?;
-    let inputs: Vec<PathBuf> = [&args.text, &args.source].into_iter().chain(&args.files).cloned().collect();
+    let inputs = input::files([&args.text, &args.source].into_iter().chain(&args.files).map(PathBuf::as_path));
     Report::check_targets(&args.output, &inputs, args.force)?;
-    let text = input::text(&args.text)?;
+    // The base runs over it once for each group of levels.
+    let text = Text::open(&args.text, args.text_options)?.rereadable()?;
     // Before the report's folder is made, which could be taken for a checkpoint called by an id of the Hub.
     let located = args.source_options.locate(&args.source, false)?;
     let files = report::Files::create(&args.output)?;
@@ -132,7 +135,7 @@ fn options(args: &Args) -> Options {
 }
 
 /// Checks the whole request, then converts what is missing.
-fn prepare(args: &Args, located: Located, protocol: Protocol, text: &str) -> Result<Prepared, Failure> {
+fn prepare(args: &Args, located: Located, protocol: Protocol, text: &Text) -> Result<Prepared, Failure> {
     let Located { path, stem: named } = located;
     if input::is_gguf(&path)? {
         if !args.types.is_empty() || args.base.is_some() {

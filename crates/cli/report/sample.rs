@@ -41,6 +41,7 @@ pub(super) fn report(n: usize) -> Report {
         protocol: Protocol {
             name: "llama".into(),
             text: "heldout.txt".into(),
+            text_form: pythia_runtime::TextForm::default(),
             n_ctx: 512,
             chunks: 168,
             tokens_scored: 42_840,

@@ -39,6 +39,8 @@ pub enum Error {
     Device(String),
     /// A call asks for more than the context holds, or for a token that the model does not have.
     Request(String),
+    /// The caller asked to stop.
+    Cancelled,
 }
 
 impl fmt::Display for Error {
@@ -49,6 +51,7 @@ impl fmt::Display for Error {
             Self::Tensor { path, name, problem } => write!(f, "{}: tensor '{name}': {problem}", path.display()),
             Self::Isa(error) => error.fmt(f),
             Self::Device(problem) | Self::Request(problem) => f.write_str(problem),
+            Self::Cancelled => f.write_str("interrupted"),
         }
     }
 }
@@ -59,7 +62,7 @@ impl std::error::Error for Error {
             Self::Io { source, .. } => Some(source),
             Self::Gguf { source, .. } => Some(source),
             Self::Isa(error) => Some(error),
-            Self::Tensor { .. } | Self::Device(_) | Self::Request(_) => None,
+            Self::Tensor { .. } | Self::Device(_) | Self::Request(_) | Self::Cancelled => None,
         }
     }
 }

@@ -2,12 +2,14 @@
 
 use crate::exit::{self, Failure};
 use pythia_runtime::{TextForm, TextReader, TokenStream, Tokenizer};
+use sha2::{Digest, Sha256};
 use std::cell::{Cell, RefCell};
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Seek};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 /// Options of commands that read a text.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
@@ -142,6 +144,35 @@ impl Text {
             Origin::Literal(text) => Some(text.len() as u64),
             Origin::File(file) => file.metadata().ok().map(|metadata| metadata.len()),
             Origin::Stream(_) => None,
+        }
+    }
+
+    /// SHA-256 of its bytes as they are, hexadecimal. Not while it is being read.
+    ///
+    /// # Errors
+    /// If it is a pipe, if it cannot be read, or after Ctrl-C.
+    pub(crate) fn sha256(&self) -> Result<String, Failure> {
+        let failed = |e: io::Error| Failure::io(format_args!("{self}: {e}"));
+        let mut input: Box<dyn Read + '_> = match &self.origin {
+            Origin::Literal(text) => Box::new(text.as_bytes()),
+            Origin::File(file) => {
+                let mut file = file;
+                file.rewind().map_err(failed)?;
+                Box::new(file)
+            }
+            Origin::Stream(_) => return Err(failed(io::Error::other("can only be read once"))),
+        };
+        let interrupted = exit::catch_interrupts();
+        let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
+        loop {
+            let n = input.read(&mut buffer).map_err(failed)?;
+            if interrupted.load(Ordering::Relaxed) {
+                return Err(Failure::interrupted());
+            }
+            if n == 0 {
+                return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
+            }
+            hasher.update(&buffer[..n]);
         }
     }
 

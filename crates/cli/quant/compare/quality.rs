@@ -1,6 +1,6 @@
 //! Perplexity of every level and its distance from the base.
 
-use super::{Args, Contestant, bits_per_weight};
+use super::{Args, Contestant};
 use crate::device::{CPU, Device};
 use crate::exit::{self, Failure};
 use crate::input::Text;
@@ -25,11 +25,8 @@ pub(super) struct Qualities {
     pub(super) levels: Vec<Quality>,
 }
 
-/// What the text and the tensor table told about one file.
+/// What the text told about one file.
 pub(super) struct Quality {
-    pub(super) file_bytes: u64,
-    pub(super) bits_per_weight: f64,
-    pub(super) bits_per_weight_blocks: f64,
     pub(super) perplexity: Estimate,
     /// `None` for the base.
     pub(super) against_base: Option<AgainstBase>,
@@ -107,21 +104,17 @@ pub(super) fn measure(
         let mut tokens = text.tokens(&tokenizer)?;
         let comparison =
             eval::compare(&base_model, &models_of_group, &request, &mut tokens, &mut watch).map_err(locate)?;
-        rows.extend(
-            models
-                .iter()
-                .zip(&comparison.levels)
-                .map(|(model, level)| quality(model, &level.perplexity, Some(&level.against_base))),
-        );
+        rows.extend(comparison.levels.iter().map(|level| quality(&level.perplexity, Some(&level.against_base))));
         scored = Some(comparison.base);
         watch.group += 1;
     }
     let scored = scored.ok_or_else(|| Failure::usage("nothing to compare"))?;
-    rows.insert(0, quality(&base_model, &scored, None));
+    rows.insert(0, quality(&scored, None));
     let protocol = Protocol {
         name: protocol.name().to_owned(),
         text: text.name(),
         text_form: text.form(),
+        text_sha256: text.sha256()?,
         n_ctx: args.n_ctx,
         chunks: scored.windows,
         tokens_scored: scored.scored as u64,
@@ -162,23 +155,25 @@ fn split_by_size(sizes: &[u64], budget: u64) -> Vec<usize> {
     runs.into_iter().map(|(n, _)| n).collect()
 }
 
-fn quality(model: &Model, perplexity: &eval::Perplexity, against: Option<&eval::AgainstBase>) -> Quality {
+fn quality(perplexity: &eval::Perplexity, against: Option<&eval::AgainstBase>) -> Quality {
     let estimate = |e: eval::Estimate| Estimate { value: e.value, se: e.se };
-    let base = |a: &eval::AgainstBase| perplexity.perplexity.value - a.perplexity_difference.value;
     Quality {
-        file_bytes: model.file_bytes(),
-        bits_per_weight: bits_per_weight(model.gguf(), |_| true),
-        bits_per_weight_blocks: bits_per_weight(model.gguf(), |tensor| tensor.name.starts_with("blk.")),
         perplexity: estimate(perplexity.perplexity),
         against_base: against.map(|a| AgainstBase {
             perplexity_delta: estimate(a.perplexity_difference),
-            perplexity_delta_percent: 100.0 * a.perplexity_difference.value / base(a),
+            perplexity_delta_percent: percent(a.log_perplexity_ratio),
             kld_mean: estimate(a.kld),
             kld_p99: a.kld_p99,
             kld_max: a.kld_max,
             same_top: estimate(a.same_top),
         }),
     }
+}
+
+/// By how many percent a ratio, of which this is the logarithm, is above 1; the error is carried over to first order.
+fn percent(log_ratio: eval::Estimate) -> Estimate {
+    let ratio = log_ratio.value.exp();
+    Estimate { value: 100.0 * log_ratio.value.exp_m1(), se: 100.0 * ratio * log_ratio.se }
 }
 
 /// Other words for the same ids are no error: converters name padding differently.

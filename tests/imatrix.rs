@@ -194,6 +194,7 @@ fn impossible_requests_are_refused() {
     assert_eq!(calls, 2);
     let cancel = AtomicBool::new(true);
     let cancelled = Request { cancel: Some(&cancel), ..request(32) };
-    let stopped = collect(&model, &cancelled, &mut TokenStream::of_ids(&tokens), &mut |_| unreachable!("no chunk ends"));
+    let stopped =
+        collect(&model, &cancelled, &mut TokenStream::of_ids(&tokens), &mut |_| unreachable!("no chunk ends"));
     assert!(matches!(stopped, Err(Error::Interrupted)));
 }

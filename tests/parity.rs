@@ -169,10 +169,20 @@ fn a_comparison_agrees_with_its_parts() {
     let same = same.against_base;
     assert_eq!((same.kld.value, same.kld_max, same.same_top.value), (0.0, 0.0, 1.0));
     let (q4_far, q8_far) = (q4_level.against_base, q8_level.against_base);
-    assert!(q4_far.kld.value > 10.0 * q8_far.kld.value && q8_far.kld.value > 1e-5, "{} {}", q4_far.kld.value, q8_far.kld.value);
+    assert!(
+        q4_far.kld.value > 10.0 * q8_far.kld.value && q8_far.kld.value > 1e-5,
+        "{} {}",
+        q4_far.kld.value,
+        q8_far.kld.value
+    );
     assert!(q4_far.same_top.value < q8_far.same_top.value && q8_far.same_top.value > 0.97);
-    let percentiles = [0.0, q4_far.kld_median, q4_far.kld_p90, q4_far.kld_p95, q4_far.kld_p99, q4_far.kld_p999, q4_far.kld_max];
+    let percentiles =
+        [0.0, q4_far.kld_median, q4_far.kld_p90, q4_far.kld_p95, q4_far.kld_p99, q4_far.kld_p999, q4_far.kld_max];
     assert!(percentiles.is_sorted(), "{percentiles:?}");
     let alone = compare(&base, &[&q8], &request, &mut text(), &mut ()).unwrap().levels[0].against_base;
-    assert_eq!((alone.kld, alone.log_perplexity_ratio), (q8_far.kld, q8_far.log_perplexity_ratio), "whatever runs beside it");
+    assert_eq!(
+        (alone.kld, alone.log_perplexity_ratio),
+        (q8_far.kld, q8_far.log_perplexity_ratio),
+        "whatever runs beside it"
+    );
 }

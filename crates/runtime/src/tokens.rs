@@ -219,7 +219,9 @@ mod tests {
 
     #[test]
     fn long_texts_of_any_script_are_cut_and_give_the_same_ids() {
-        for unit in ["The borrow checker.\n", "春眠不覺曉，處處聞啼鳥。", "x\n", "かなカナ「春」", "a,b;c\r\n", "0x1f\u{a0}"] {
+        for unit in
+            ["The borrow checker.\n", "春眠不覺曉，處處聞啼鳥。", "x\n", "かなカナ「春」", "a,b;c\r\n", "0x1f\u{a0}"]
+        {
             let text = unit.repeat(400_000 / unit.len());
             let stream = TokenStream::new(&BOTH[0], TextReader::new(text.as_bytes()));
             let whole = BOTH[0].inner_ids(&text);

@@ -1,16 +1,18 @@
 //! How a program ends: exit codes, one-line errors, Ctrl-C.
 
 mod failure;
+mod signal;
 
 pub use failure::Failure;
 pub(crate) use failure::locate;
+pub use signal::catch_interrupts;
+pub(crate) use signal::waiting;
 
 use clap::Parser;
 use clap::error::ErrorKind as ClapErrorKind;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::{ExitCode, Termination};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The code of `result`; its error goes to stderr as `PROGRAM: error: ...`, in one line. What succeeds has the code 0,
 /// or one of its own: `diff` found a difference.
@@ -31,12 +33,13 @@ pub fn note(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// Parses the command line. Before that, makes the faults of mapped files errors like all others.
+/// Parses the command line. Before that, makes the faults of mapped files errors like all others, and Ctrl-C a request.
 ///
 /// # Errors
 /// The exit code, when there is nothing left to do: help was printed, or the error was reported.
 pub fn parse<T: Parser>(program: &str) -> Result<T, ExitCode> {
     pythia_tensor::exit_on_fault(program);
+    signal::install(program);
     T::try_parse().map_err(|error| match error.kind() {
         ClapErrorKind::DisplayHelp
         | ClapErrorKind::DisplayVersion
@@ -82,32 +85,6 @@ pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
 /// If stdout cannot be written.
 pub fn print_json_line(value: &serde_json::Value) -> Result<(), Failure> {
     print(&format!("{value}\n"))
-}
-
-/// Raised by Ctrl-C.
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-
-/// Raised while the program only waits for somebody else.
-static WAITING: AtomicBool = AtomicBool::new(false);
-
-/// Runs `wait`, which may take for ever: reading from a pipe or a terminal. Meanwhile Ctrl-C ends the program at once.
-pub(crate) fn waiting<T>(wait: impl FnOnce() -> T) -> T {
-    WAITING.store(true, Ordering::Relaxed);
-    let result = wait();
-    WAITING.store(false, Ordering::Relaxed);
-    result
-}
-
-/// From now on Ctrl-C (and SIGTERM) raise the returned flag instead of ending the program, so that it can clean up;
-/// a second one ends it at once. Calling this again returns the same flag.
-pub fn catch_interrupts() -> &'static AtomicBool {
-    // Fails only if there is a handler already, which is then this one; without one, Ctrl-C just ends the program.
-    let _ = ctrlc::set_handler(|| {
-        if INTERRUPTED.swap(true, Ordering::Relaxed) || WAITING.load(Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    });
-    &INTERRUPTED
 }
 
 #[cfg(test)]

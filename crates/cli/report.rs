@@ -25,7 +25,7 @@ pub(crate) use speed::Spread;
 pub(crate) use speed::{Speed, busy};
 
 use crate::exit::{self, Failure};
-use pythia_convert::output::{AtomicFile, MadeFolders, check_target};
+use pythia_convert::output::{AtomicFile, MadeFolders, Naming, check_target};
 use pythia_runtime::TextForm;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -255,6 +255,7 @@ impl Files {
         }
         let paths = self.files.iter().map(|file| file.target().to_owned()).collect();
         // Last, when there is no more room to be found for anything.
+        let _naming = Naming::begin();
         self.files.into_iter().try_for_each(|file| file.commit(force))?;
         self.made.keep()?;
         Ok(paths)

@@ -32,14 +32,14 @@ impl Failure {
         Self::io(format_args!("{}: {error}", path.display()))
     }
 
-    /// The user pressed Ctrl-C: exit code 130.
+    /// Ctrl-C or SIGTERM: exit code 130.
     pub fn interrupted() -> Self {
         Self::interrupted_with("interrupted")
     }
 
-    /// The user pressed Ctrl-C, and `message` says what that means for what was done: exit code 130.
+    /// Ctrl-C or SIGTERM, and `message` says what that means for what was done: exit code 130.
     pub(crate) fn interrupted_with(message: impl Display) -> Self {
-        Self::new(130, message)
+        Self::new(super::signal::INTERRUPTED_CODE, message)
     }
 
     /// What a process started by this one reported, and its exit code.

@@ -24,5 +24,5 @@ mod map;
 mod registry;
 mod search;
 
-pub use map::{FileMap, exit_on_fault};
+pub use map::{FileMap, exit_now, exit_on_fault};
 pub use registry::{ForeignType, ParseTypeError, TensorType};

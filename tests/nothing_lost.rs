@@ -180,7 +180,8 @@ fn signals_end_commands_in_time_and_leave_nothing() {
             assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
             // Somebody who never writes.
             let writer = fs::File::options().read(true).write(true).open(&pipe).unwrap();
-            let program = if program == "run" { env!("CARGO_BIN_EXE_pythia-run") } else { env!("CARGO_BIN_EXE_pythia-quant") };
+            let program =
+                if program == "run" { env!("CARGO_BIN_EXE_pythia-run") } else { env!("CARGO_BIN_EXE_pythia-quant") };
             let mut command = Command::new(program);
             command.args(&args).args(slow).env("PYTHIA_ISA", "scalar").current_dir(dir.path());
             let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();

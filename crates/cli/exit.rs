@@ -10,8 +10,9 @@ pub(crate) use signal::waiting;
 
 use clap::Parser;
 use clap::error::ErrorKind as ClapErrorKind;
+use pythia_text::{Line, Lines, Prose};
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::{ExitCode, Termination};
 
 /// The code of `result`; its error goes to stderr as `PROGRAM: error: ...`, in one line. What succeeds has the code 0,
@@ -20,17 +21,16 @@ pub fn report(program: &str, result: Result<impl Termination, Failure>) -> ExitC
     match result {
         Ok(done) => done.report(),
         Err(failure) => {
-            // Messages are one line by contract; a name from a file must not break it.
-            let line = failure.to_string().replace(['\n', '\r'], " ");
-            note(format_args!("{program}: error: {line}"));
+            note(format_args!("{program}: error: {failure}"));
             ExitCode::from(failure.code())
         }
     }
 }
 
-/// A line on stderr. A stderr that nobody reads is no error, so this is not `eprintln!`, which panics there.
+/// A line on stderr, one whatever is in it. A stderr that nobody reads is no error, so this is not `eprintln!`, which
+/// panics there.
 pub fn note(line: impl Display) {
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{}", Line(line));
 }
 
 /// Parses the command line. Before that, makes the faults of mapped files errors like all others, and Ctrl-C a request.
@@ -47,8 +47,14 @@ pub fn parse<T: Parser>(program: &str) -> Result<T, ExitCode> {
             let _ = error.print();
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
         }
-        _ => report(program, Err::<(), _>(Failure::usage(one_line(&error.to_string())))),
+        _ => report(program, Err::<(), _>(Failure::usage(one_line(&on_one_line_each::<T>(error).to_string())))),
     })
+}
+
+/// What clap says when every argument is one line: it quotes them as they are, and so does what parses their values.
+fn on_one_line_each<T: Parser>(error: clap::Error) -> clap::Error {
+    let escaped = std::env::args_os().map(|arg| Line(arg.display()).to_string());
+    T::try_parse_from(escaped).err().unwrap_or(error)
 }
 
 /// The first paragraph of a clap error, as one line.
@@ -58,11 +64,25 @@ fn one_line(text: &str) -> String {
     format!("{} (--help lists what is possible)", line.strip_prefix("error: ").unwrap_or(&line))
 }
 
-/// Writes to stdout. A reader that has gone (`| head`) is no error: what it wanted it has.
+/// Writes to stdout what this program says. Fields that come from elsewhere are one line each by now
+/// ([`pythia_text::Line`]). A reader that has gone (`| head`) is no error: what it wanted it has.
 ///
 /// # Errors
 /// If stdout cannot be written for another reason.
 pub fn print(text: &str) -> Result<(), Failure> {
+    write(&Lines(text).to_string())
+}
+
+/// As [`print`], for text that is the result itself, such as what a model wrote: as it is into a file or a pipe, without
+/// what could command the terminal on one.
+///
+/// # Errors
+/// As there.
+pub fn print_prose(text: &str) -> Result<(), Failure> {
+    if io::stdout().is_terminal() { write(&Prose(text).to_string()) } else { write(text) }
+}
+
+fn write(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::io(format_args!("stdout: {error}"))),
@@ -76,7 +96,7 @@ pub fn print(text: &str) -> Result<(), Failure> {
 /// If stdout cannot be written.
 pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     let json = serde_json::to_string_pretty(value).map_err(|e| Failure::io(format_args!("stdout: {e}")))?;
-    print(&(json + "\n"))
+    print(&(pythia_text::json(&json) + "\n"))
 }
 
 /// Writes `value` to stdout as one line of JSON.
@@ -84,7 +104,7 @@ pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
 /// # Errors
 /// If stdout cannot be written.
 pub fn print_json_line(value: &serde_json::Value) -> Result<(), Failure> {
-    print(&format!("{value}\n"))
+    print(&(pythia_text::json(&value.to_string()) + "\n"))
 }
 
 #[cfg(test)]

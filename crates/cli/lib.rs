@@ -5,6 +5,7 @@
 mod device;
 pub mod exit;
 mod input;
+mod markup;
 pub mod progress;
 pub mod quant;
 mod report;

@@ -6,7 +6,7 @@
 //! second signal does the same at once.
 
 use super::note;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -70,8 +70,10 @@ fn on_signal() {
 fn say_stopping() {
     let program = PROGRAM.get().map_or("", String::as_str);
     // Over a progress bar rather than behind it.
-    let clear = if io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
-    note(format_args!("{clear}{program}: stopping"));
+    if io::stderr().is_terminal() {
+        let _ = write!(io::stderr(), "\r\x1b[K");
+    }
+    note(format_args!("{program}: stopping"));
 }
 
 /// Ends the process from any thread: what is under construction goes, what is being named is completed.

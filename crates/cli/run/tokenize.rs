@@ -33,7 +33,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let ids = parse_ids(ids, &tokenizer)?;
         return match args.json {
             true => print_json(&tokenizer, &ids),
-            false => exit::print(&(tokenizer.decode(&ids, false) + "\n")),
+            false => exit::print_prose(&(tokenizer.decode(&ids, false) + "\n")),
         };
     }
     // What the file holds, its last newline included.

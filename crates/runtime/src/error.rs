@@ -1,7 +1,8 @@
 //! What can go wrong between a text and its continuation.
 
 use crate::tokenizer::segments::MAX_SEGMENT_BYTES;
-use std::fmt;
+use pythia_text::Escaper;
+use std::fmt::{self, Write};
 use std::io;
 
 /// Why a text could not be tokenized, continued or scored. One line each.
@@ -85,12 +86,13 @@ pub enum Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let f = &mut Escaper::line(f);
         match self {
-            Self::Gguf(e) => e.fmt(f),
-            Self::Model(e) => e.fmt(f),
+            Self::Gguf(e) => write!(f, "{e}"),
+            Self::Model(e) => write!(f, "{e}"),
             Self::Tokenizer { key, problem } => write!(f, "{key}: {problem}"),
             Self::Setting { name, problem } => write!(f, "{name}: {problem}"),
-            Self::Read(e) => e.fmt(f),
+            Self::Read(e) => write!(f, "{e}"),
             Self::NotUtf8 { at } => write!(f, "not UTF-8 at byte {at}"),
             Self::NoCut { at } => {
                 let limit = MAX_SEGMENT_BYTES >> 20;

@@ -77,7 +77,7 @@ fn summaries(outcome: &Outcome) -> Vec<Summary> {
 pub(super) fn text(args: &Args, outcome: &Outcome) -> String {
     let summaries = summaries(outcome);
     let Imatrix { chunk_count, chunk_size, .. } = outcome.imatrix;
-    let (text, output) = (&outcome.text, args.output.display());
+    let (text, output) = (pythia_text::Line(&outcome.text), pythia_text::path(&args.output));
     let all = outcome.text_tokens.map_or(String::new(), |all| format!(" of {all}"));
     format!(
         "{}\n{text}: {}{all} tokens, {chunk_count} chunks of {chunk_size}\n{output}: {} tensors, {}, {:.1} s\n",

@@ -19,8 +19,7 @@ struct Live {
     given_up: bool,
 }
 
-static LIVE: Mutex<Live> =
-    Mutex::new(Live { unfinished: Vec::new(), made: Vec::new(), n_naming: 0, given_up: false });
+static LIVE: Mutex<Live> = Mutex::new(Live { unfinished: Vec::new(), made: Vec::new(), n_naming: 0, given_up: false });
 
 /// Told when a thread has done with naming.
 static DONE: Condvar = Condvar::new();

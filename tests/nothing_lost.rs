@@ -191,7 +191,7 @@ fn signals_end_commands_in_time_and_leave_nothing() {
             }
             let start = Instant::now();
             for signal in signals {
-                Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+                Command::new("kill").arg(signal).arg(child.id().to_string()).status().unwrap();
             }
             let status = child.wait().unwrap();
             let seconds = start.elapsed();

@@ -4,6 +4,7 @@ use super::model::FileArgs;
 use super::text::TextArgs;
 use crate::exit::{self, Failure};
 use pythia_runtime::Tokenizer;
+use pythia_text::Line;
 use serde_json::json;
 use std::io::{self, BufWriter, StdoutLock, Write};
 
@@ -78,7 +79,7 @@ impl Output {
     }
 
     fn line(&mut self, id: u32, piece: &str) -> Result<bool, Failure> {
-        is_read(writeln!(self.stdout, "{id:>6}  {piece:?}"))
+        is_read(writeln!(self.stdout, "{}", Line(format_args!("{id:>6}  {piece:?}"))))
     }
 
     fn end_line(mut self) -> Result<(), Failure> {

@@ -43,9 +43,11 @@ impl AtomicFile {
     fn create_shown(target: &Path, shown: PathBuf, bytes: u64) -> Result<Self, Error> {
         let removed = remove_leftovers(target);
         let temp = loop {
-            let make = |builder: &tempfile::Builder<'_, '_>, folder: &Path| builder.tempfile_in(folder);
-            let temp = temporary::create(target, temporary::UNFINISHED, 0o666, make);
-            let temp = temp.map_err(Error::io(&shown, "create a file in its folder"))?;
+            let temp = match temporary::create_file(target) {
+                // Another process took it for a leftover before it could be locked.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound && folder_of(target).is_dir() => continue,
+                temp => temp.map_err(Error::io(&shown, "create a file in its folder"))?,
+            };
             if temporary::hold(temp.as_file(), temp.path()) {
                 break temp;
             }

@@ -186,12 +186,12 @@ fn largest(metadata: &mut Metadata) {
 }
 
 fn pairs(n: usize) -> Vec<u8> {
-    let pairs = (0..n).map(|i| pair(&i.to_string(), 0, &[1])).collect();
+    let pairs = (0..n).map(|i| pair(i.to_string(), 0, &[1])).collect();
     Raw { pairs, ..Raw::empty() }.build()
 }
 
 fn tensors(n: usize) -> Vec<u8> {
-    let tensors = (0..n).map(|i| tensor(&i.to_string(), &[1], 0, 32 * i as u64)).collect();
+    let tensors = (0..n).map(|i| tensor(i.to_string(), &[1], 0, 32 * i as u64)).collect();
     Raw { tensors, data: vec![0; 32 * n], ..Raw::empty() }.build()
 }
 

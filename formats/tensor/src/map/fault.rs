@@ -25,12 +25,14 @@ struct Slot {
 }
 
 impl Slot {
-    const FREE: Self = Self {
-        start: AtomicUsize::new(0),
-        len: AtomicUsize::new(0),
-        name: [const { AtomicU8::new(0) }; NAME_BYTES],
-        name_len: AtomicUsize::new(0),
-    };
+    const fn free() -> Self {
+        Self {
+            start: AtomicUsize::new(0),
+            len: AtomicUsize::new(0),
+            name: [const { AtomicU8::new(0) }; NAME_BYTES],
+            name_len: AtomicUsize::new(0),
+        }
+    }
 }
 
 /// A part of the table. The first is there from the start, each further one lives as long as the process.
@@ -41,7 +43,9 @@ struct Part {
 }
 
 impl Part {
-    const EMPTY: Self = Self { slots: [const { Slot::FREE }; PART_SLOTS], next: AtomicPtr::new(std::ptr::null_mut()) };
+    const fn empty() -> Self {
+        Self { slots: [const { Slot::free() }; PART_SLOTS], next: AtomicPtr::new(std::ptr::null_mut()) }
+    }
 
     fn next(&self) -> Option<&'static Self> {
         // SAFETY: null, or what `Box::leak` returned in `grown`: valid for ever, and never written to but by atomics.
@@ -53,7 +57,7 @@ impl Part {
         if let Some(next) = self.next() {
             return next;
         }
-        let new = Box::into_raw(Box::new(Self::EMPTY));
+        let new = Box::into_raw(Box::new(Self::empty()));
         match self.next.compare_exchange(std::ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
             // SAFETY: `new` came from a box that nobody frees.
             Ok(_) => unsafe { &*new },
@@ -67,7 +71,7 @@ impl Part {
     }
 }
 
-static TABLE: Part = Part::EMPTY;
+static TABLE: Part = Part::empty();
 
 /// All slots there are.
 fn slots() -> impl Iterator<Item = &'static Slot> {

@@ -4,6 +4,7 @@
 
 mod device;
 pub mod exit;
+mod habits;
 mod input;
 pub mod progress;
 pub mod quant;

@@ -5,8 +5,9 @@ use super::text::TextArgs;
 use crate::exit::{self, Failure};
 use pythia_model::{ContextShape, Model};
 use pythia_runtime::{Finish, GenerateOptions, Generation, Sampling, Tokenizer, generate};
+use pythia_text::Prose;
 use serde_json::{Value, json};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,7 +15,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Continue a text
 ///
 /// The continuation goes to standard output as it appears, timings to standard error. Without an option of sampling the
-/// most likely token is taken at every step.
+/// most likely token is taken at every step. At a terminal, characters that could command it are shown escaped, as `\u{1b}`;
+/// a file or a pipe gets the text as it is.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -146,7 +148,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let n_ctx = n_ctx(args, &model, prompt.len(), &options)?;
     let shape = ContextShape { n_seq: 1, n_ctx, n_batch: prompt.len().clamp(1, BATCH_TOKENS) };
     let mut context = model.context(shape)?;
-    let mut output = Output { silent: args.json, failure: None, ends_line: true };
+    let mut output =
+        Output { silent: args.json, is_terminal: io::stdout().is_terminal(), failure: None, ends_line: true };
     if args.echo {
         let _ = output.write(&text);
     }
@@ -187,6 +190,8 @@ fn n_ctx(args: &Args, model: &Model, prompt: usize, options: &GenerateOptions) -
 /// Standard output, as long as somebody reads it.
 struct Output {
     silent: bool,
+    /// What the model writes could command it.
+    is_terminal: bool,
     failure: Option<Failure>,
     ends_line: bool,
 }
@@ -197,8 +202,9 @@ impl Output {
             return ControlFlow::Continue(());
         }
         self.ends_line = text.ends_with('\n');
+        let shown = if self.is_terminal { Prose(text).to_string() } else { text.to_owned() };
         let mut stdout = io::stdout().lock();
-        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        match stdout.write_all(shown.as_bytes()).and_then(|()| stdout.flush()) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 // A reader that has gone has what it wanted.

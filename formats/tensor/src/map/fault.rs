@@ -94,12 +94,12 @@ impl Named {
     /// Enters the map of `path` at these addresses.
     pub(super) fn new(path: &Path, addresses: Range<usize>) -> Self {
         let slot = claim();
-        let name = path.as_os_str().as_encoded_bytes();
+        let shown = pythia_text::path(path).to_string();
+        let name = &shown.as_bytes()[..shown.floor_char_boundary(NAME_BYTES)];
         for (place, &byte) in slot.name.iter().zip(name) {
-            // Control characters would be commands to a terminal.
-            place.store(if byte.is_ascii_control() { b'?' } else { byte }, Ordering::Relaxed);
+            place.store(byte, Ordering::Relaxed);
         }
-        slot.name_len.store(name.len().min(NAME_BYTES), Ordering::Relaxed);
+        slot.name_len.store(name.len(), Ordering::Relaxed);
         slot.len.store(addresses.len(), Ordering::Relaxed);
         slot.start.store(addresses.start, Ordering::Release);
         Self(slot)
@@ -206,8 +206,8 @@ mod tests {
         let in_use = || slots().filter(|slot| slot.start.load(Ordering::Acquire) == 0x7000).count();
         let named = Named::new(Path::new("a\nb"), 0x7000..0x8000);
         assert_eq!(in_use(), 1);
-        let name: Vec<u8> = named.0.name[..3].iter().map(|b| b.load(Ordering::Relaxed)).collect();
-        assert_eq!((name.as_slice(), named.0.name_len.load(Ordering::Relaxed)), (&b"a?b"[..], 3));
+        let name: Vec<u8> = named.0.name[..4].iter().map(|b| b.load(Ordering::Relaxed)).collect();
+        assert_eq!((name.as_slice(), named.0.name_len.load(Ordering::Relaxed)), (&br"a\nb"[..], 4));
         drop(named);
         assert_eq!(in_use(), 0);
     }

@@ -19,7 +19,7 @@ const PROGRAM: &str = "pythia-quant";
 /// Quantize EleutherAI's Pythia models (GPT-NeoX) to GGUF
 #[derive(Debug, Parser)]
 #[command(name = PROGRAM, bin_name = PROGRAM, version, subcommand_required = true, arg_required_else_help = true)]
-struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
 }

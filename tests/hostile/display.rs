@@ -48,7 +48,7 @@ const FIELDS: &[Field] = &[
     field("architecture", |f, a| with_key(f, keys::ARCHITECTURE, Some(a)), "pythia-quant verify m.gguf"),
     field("tokenizer model", |f, a| with_key(f, keys::TOKENIZER_MODEL, Some(a)), TOKENIZE),
     field("pre-tokenizer", |f, a| with_key(f, keys::TOKENIZER_PRE, Some(a)), TOKENIZE),
-    field("alignment", |f, a| patched_key(f, a), "pythia-quant inspect m.gguf"),
+    field("alignment", patched_key, "pythia-quant inspect m.gguf"),
     field("a token twice", |f, a| tokens(f, |t| { t[3] = a.into(); t[4] = a.into(); }), TOKENIZE),
     field("a token that is no byte", |f, a| tokens(f, |t| t[3] = a.into()), TOKENIZE),
     field("merge without a space", |f, a| with_key(f, keys::MERGES, Some(vec![a.replace(' ', "")])), TOKENIZE),
@@ -59,7 +59,7 @@ const FIELDS: &[Field] = &[
     field("unknown tensor, verified, JSON", tensor_named, "pythia-quant verify m.gguf --json --sha256"),
     field("unknown tensor, converted", tensor_named, "pythia-quant quantize m.gguf -t Q8_0 -o out.gguf"),
     field("tensor not finite", |f, a| { tensor_named(f, a); not_finite(f); }, "pythia-quant verify m.gguf"),
-    field("embedded tokenizer: no JSON", |f, a| embed(f, a), TOKENIZE),
+    field("embedded tokenizer: no JSON", embed, TOKENIZE),
     field("embedded tokenizer: model", |f, a| embed_changed(f, |t| t["model"]["type"] = json!(a)), TOKENIZE),
     field("embedded tokenizer: normalizer", |f, a| embed_changed(f, |t| t["normalizer"]["type"] = json!(a)), TOKENIZE),
     field("embedded tokenizer: merge", |f, a| embed_changed(f, |t| t["model"]["merges"][0][0] = json!(a)), TOKENIZE),
@@ -176,7 +176,7 @@ fn no_attack_comes_out_of_a_sound_file() {
     for attack in ATTACKS {
         changed(dir.path(), |model| {
             let keys = ["name", "author", "license", "url", "description", "basename", "source.url", "version"];
-            keys.iter().for_each(|key| model.metadata.insert(&format!("general.{key}"), *attack));
+            keys.iter().for_each(|key| model.metadata.insert(format!("general.{key}"), *attack));
             let keys = ["pythia_quant.source.name", "pythia_quant.recipe", "pythia_quant.version", "somebody.s"];
             keys.iter().for_each(|key| model.metadata.insert(*key, *attack));
             let tags: Vec<String> = ATTACKS.iter().map(|attack| (*attack).to_owned()).collect();

@@ -12,7 +12,8 @@ pub fn user_cache(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf>
     }
     // The specification says that a relative one is to be ignored.
     let caches = variable("XDG_CACHE_HOME").filter(|path| path.is_absolute());
-    let home = || variable("HOME").or_else(|| variable("USERPROFILE"));
+    // A relative home would be another in every folder.
+    let home = || variable("HOME").or_else(|| variable("USERPROFILE")).filter(|path| path.is_absolute());
     Some(caches.or_else(|| Some(home()?.join(".cache")))?.join("pythia"))
 }
 
@@ -30,6 +31,7 @@ mod tests {
         assert_eq!(folder(&[("XDG_CACHE_HOME", "/x"), ("HOME", "/h")]), Some("/x/pythia".into()));
         assert_eq!(folder(&[("XDG_CACHE_HOME", "x"), ("HOME", "/h")]), Some("/h/.cache/pythia".into()));
         assert_eq!(folder(&[("USERPROFILE", "/u")]), Some("/u/.cache/pythia".into()));
+        assert_eq!(folder(&[("XDG_CACHE_HOME", "x"), ("HOME", "h")]), None);
         assert_eq!(folder(&[]), None);
     }
 }

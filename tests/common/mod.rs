@@ -95,7 +95,12 @@ pub(crate) fn caches() -> &'static Path {
 }
 
 fn run<S: AsRef<OsStr>>(program: &str, folder: &Path, args: impl IntoIterator<Item = S>) -> Outcome {
-    let output = Command::new(program).env("XDG_CACHE_HOME", caches()).args(args).current_dir(folder).output().expect("the program starts");
+    let output = Command::new(program)
+        .env("XDG_CACHE_HOME", caches())
+        .args(args)
+        .current_dir(folder)
+        .output()
+        .expect("the program starts");
     Outcome {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).expect("stdout is UTF-8"),

@@ -1,6 +1,6 @@
 //! SHA-256 of files, each read once: the digests are kept with what tells whether a file has changed since.
 
-use super::folder::{Folder, read_json, write_json};
+use super::folder::{DIGESTS, Folder, read_json, write_json};
 use crate::exit::Failure;
 use crate::report::FileDigest;
 use pythia_convert::provenance::sha256_file;
@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::UNIX_EPOCH;
 
-const NAME: &str = "digests.json";
 const FORMAT: &str = "pythia-digests/1";
 
 /// Digests known by now.
@@ -48,7 +47,7 @@ struct Identity {
 impl Digests {
     /// Those that `folder` keeps.
     pub(in crate::quant) fn open(folder: Option<&Folder>) -> Self {
-        let path = folder.map(|folder| folder.path().join(NAME));
+        let path = folder.map(|folder| folder.path().join(DIGESTS));
         let kept = path.as_deref().and_then(read_json::<Kept>).filter(|kept| kept.format == FORMAT);
         let kept = kept.unwrap_or_else(|| Kept { format: FORMAT.to_owned(), files: Vec::new() });
         Self { path, kept, has_new: false }

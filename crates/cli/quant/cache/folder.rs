@@ -4,9 +4,9 @@
 //! wants an exclusive one. Files in it appear by rename, or are journals that only one process at a time appends to, so
 //! any number of runs can share a folder.
 
-use crate::exit::Failure;
+use crate::exit::{self, Failure};
 use crate::input;
-use pythia_convert::output::{AtomicFile, MadeFolders};
+use pythia_convert::output::{AtomicFile, MadeFolders, remove_leftovers};
 use pythia_tensor::user_cache;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub(in crate::quant) const MARKER: &str = "pythia-cache.json";
 /// What the marker says about itself.
 const MARKER_FORMAT: &str = "pythia-cache/1";
+/// Digests of files.
+pub(in crate::quant) const DIGESTS: &str = "digests.json";
+/// Speeds of a run that has not ended.
+pub(in crate::quant) const SPEEDS: &str = "speeds.json";
 /// What every file of JSON in a cache begins to say about itself.
 const FORMATS: &str = "pythia-";
 /// Files of state are small; a larger one is something else.
@@ -74,6 +78,8 @@ impl Folder {
             }
             made.keep()?;
             if let Some(lock) = hold(&marker) {
+                let state = [MARKER, DIGESTS, SPEEDS].map(|name| path.join(name));
+                state.iter().flat_map(|file| remove_leftovers(file)).for_each(exit::note);
                 return Ok(Self { path, _lock: lock });
             }
         }

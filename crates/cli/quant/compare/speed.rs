@@ -1,6 +1,6 @@
 //! Speed and memory of each level, in a process of its own.
 
-use super::super::cache::folder::{Folder, program_id, read_json, write_json};
+use super::super::cache::folder::{Folder, SPEEDS, program_id, read_json, write_json};
 use super::Contestant;
 use super::facts::Facts;
 use super::probe::{self, Measured};
@@ -17,8 +17,6 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Where the speeds of an unfinished run are kept.
-const NAME: &str = "speeds.json";
 const FORMAT: &str = "pythia-speeds/1";
 
 /// How long Ctrl-C waits to be seen while a child measures.
@@ -51,7 +49,7 @@ struct Kept {
 impl KeptSpeeds {
     /// What `folder` has for this setting.
     pub(super) fn open(folder: Option<&Folder>, device: &Device, options: &Options) -> Self {
-        let path = folder.map(|folder| folder.path().join(NAME));
+        let path = folder.map(|folder| folder.path().join(SPEEDS));
         let Arithmetic { activations, gelu, kv_cache } = Arithmetic::of(options);
         let (program, cpu, device, threads) = (program_id(), cpu_name(), device.argument(), options.threads);
         let setting = format!("{program}, {cpu}, {device}, {threads}, {activations}, {gelu}, {kv_cache}");

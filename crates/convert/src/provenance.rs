@@ -98,7 +98,7 @@ pub(crate) fn base_name(path: &Path) -> String {
 }
 
 /// Name and, if it can be told, commit of a checkpoint folder.
-fn name_of(folder: &Path) -> (String, Option<String>) {
+pub(crate) fn name_of(folder: &Path) -> (String, Option<String>) {
     // `.` and `..` have no name of their own. A link keeps the name the user gave it.
     let resolved = match folder.file_name() {
         Some(_) => folder.to_owned(),

@@ -54,6 +54,8 @@ pub(crate) struct DeviceArgs {
 pub(crate) struct Device {
     /// The processor if there is none.
     gpu: Option<Gpu>,
+    /// The driver's number of the GPU.
+    number: usize,
     /// Whether the processor takes what does not fit the GPU.
     is_auto: bool,
 }
@@ -70,7 +72,8 @@ impl DeviceArgs {
             Choice::Cuda(number) => Some(Gpu::find(number).map_err(Failure::io)?),
             Choice::Auto => Gpu::find(0).map_err(|why| exit::note(format_args!("device: cpu ({why})"))).ok(),
         };
-        Ok(Device { gpu, is_auto })
+        let number = if let Choice::Cuda(number) = self.device { number } else { 0 };
+        Ok(Device { gpu, number, is_auto })
     }
 }
 
@@ -109,7 +112,12 @@ impl Device {
             return Ok(self);
         };
         let gpu = if self.open(largest, options)?.device() == CPU { None } else { self.gpu };
-        Ok(Self { gpu, is_auto: false })
+        Ok(Self { gpu, is_auto: false, ..self })
+    }
+
+    /// What `--device` calls it.
+    pub(crate) fn argument(&self) -> String {
+        if self.gpu.is_none() { CPU.to_owned() } else { format!("cuda:{}", self.number) }
     }
 
     /// The GPU in words, if there is one.

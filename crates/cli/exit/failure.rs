@@ -42,6 +42,11 @@ impl Failure {
         Self::new(130, message)
     }
 
+    /// What a process started by this one reported, and its exit code.
+    pub(crate) fn of_child(code: u8, message: impl Display) -> Self {
+        Self::new(code, message)
+    }
+
     fn new(code: u8, message: impl Display) -> Self {
         Self { code, message: message.to_string() }
     }

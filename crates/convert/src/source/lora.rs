@@ -7,7 +7,7 @@ mod product;
 
 use super::checkpoint::{read_in_order, tensor_type};
 use super::{Source, SourceTensor};
-use crate::provenance::{base_name, name_of, sha256_file};
+use crate::provenance::{base_name, folder_of, name_of, sha256_file};
 use crate::{Error, Provenance, metadata};
 use product::add_product;
 use pythia_checkpoint::{Adapter, Addend, Change, Checkpoint, Wanted, to_f32};
@@ -76,7 +76,7 @@ impl LoraSource {
         let [config, weights] = adapter.files();
         let count = |is: fn(&Change) -> bool| changes.values().filter(|change| is(change)).count();
         let facts = LoraFacts {
-            name: name_of(path).0,
+            name: name_of(path),
             config_sha256: sha256_file(config, cancel)?,
             weights_sha256: sha256_file(weights, cancel)?,
             n_products: count(|c| matches!(c.added, Some(Addend::Product { .. } | Addend::Transposed { .. }))),
@@ -246,7 +246,7 @@ impl Source for LoraSource {
     fn warnings(&self) -> Vec<String> {
         let mut warnings = self.base.warnings();
         let path = self.adapter.path().display();
-        let base = name_of(self.base.path()).0;
+        let base = name_of(&folder_of(&self.base));
         if let Some(trained_on) = self.adapter.base_model()
             && base_name(Path::new(trained_on)) != base
         {

@@ -29,7 +29,7 @@ CASES = {
                    modules_to_save=["lm_head", "final_layer_norm"]), True),
     "plain": (dict(r=8, lora_alpha=16), False),
     "rslora": (dict(r=16, lora_alpha=8, use_rslora=True, target_modules="all-linear"), False),
-    "pattern": (dict(r=4, lora_alpha=4, target_modules=r".*\.(1|3)\.mlp\..*", fan_in_fan_out=True), False),
+    "pattern": (dict(r=4, lora_alpha=4, target_modules=r".*\.(1|3)\.mlp\.dense.*", fan_in_fan_out=True), False),
     "layers": (dict(r=4, lora_alpha=2.5, target_modules=ALL, layers_to_transform=[0, 2], layers_pattern="layers",
                     exclude_modules=["2.attention.dense"]), False),
     "biases": (dict(r=1, lora_alpha=1, target_modules=["dense_h_to_4h"], bias="lora_only"), False),

@@ -117,7 +117,7 @@ fn what_is_read_is_not_written_to() {
     edited.write(&dir.path().join("a"));
     let base = base();
     let args =
-        ["convert", base.to_str().unwrap(), "--lora", "a", "-t", "F32", "--force", "-o", "a/adapter_config.json"];
+        ["convert", base.to_str().unwrap(), "--lora", "a", "-t", "F32", "--force", "-q", "-o", "a/adapter_config.json"];
     quant(dir.path(), args).fails(PROGRAM, 2, &["a/adapter_config.json"]);
 }
 

@@ -18,8 +18,8 @@ const PROGRAM: &str = "pythia-quant";
 
 /// Quantize EleutherAI's Pythia models (GPT-NeoX) to GGUF
 #[derive(Debug, Parser)]
-#[command(name = PROGRAM, version, subcommand_required = true, arg_required_else_help = true)]
-struct Args {
+#[command(name = PROGRAM, bin_name = PROGRAM, version, subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
 }

@@ -144,8 +144,9 @@ impl Report {
         self.levels.iter().find(|level| level.against_base.is_none())
     }
 
-    /// Sentences that belong beside the numbers, in every format.
-    pub(crate) fn notes(&self) -> Vec<String> {
+    /// Sentences that belong beside the numbers, in every format. They have code spans as in Markdown; `name` makes names,
+    /// which may be anything, fit for the format.
+    pub(crate) fn notes(&self, name: impl Fn(&str) -> String) -> Vec<String> {
         let p = &self.protocol;
         let a = &self.arithmetic;
         let activations = match a.activations {
@@ -171,23 +172,27 @@ impl Report {
             format!(
                 "Protocol `{}`: {} disjoint chunks of {} tokens of {}, the second half of each scored ({} tokens). \
                  Perplexities of other protocols, contexts or texts cannot be compared with these.",
-                p.name, p.chunks, p.n_ctx, p.text, p.tokens_scored
+                p.name,
+                p.chunks,
+                p.n_ctx,
+                name(&p.text),
+                p.tokens_scored
             ),
             format!("Arithmetic: {activations}. GELU by {}, key-value cache in {}.", a.gelu, a.kv_cache),
             format!(
                 "KLD is measured from {} as it runs here, over the whole vocabulary, without clipping or rounding: the same \
                  weights give exactly 0. Other files cannot come arbitrarily near: the rounding of activations and of the \
                  key-value cache puts a floor under them, and a level at that floor has nothing left to gain in its weights.",
-                self.base
+                name(&self.base)
             ),
             "The +- after a perplexity is the standard error of the text as a sample, and the same luck befalls every \
              level; the +- of a difference is of the paired difference, and the one to judge levels by. Both take tokens \
              as independent."
                 .to_owned(),
-            format!("{memory} Speeds are medians of a short run on this machine: {}.", self.machine),
+            format!("{memory} Speeds are medians of a short run on this machine: {}.", name(&self.machine.to_string())),
         ];
         notes.extend(self.busy.clone());
-        notes.push(self.provenance.to_string());
+        notes.push(name(&self.provenance.to_string()));
         notes
     }
 
@@ -245,7 +250,7 @@ impl Files {
     /// # Errors
     /// If a file cannot be written, or exists while `force` is off.
     pub(crate) fn write(self, report: &Report, force: bool) -> Result<Vec<PathBuf>, Failure> {
-        let json = serde_json::to_string_pretty(report).map_err(Failure::io)? + "\n";
+        let json = pythia_text::json(&serde_json::to_string_pretty(report).map_err(Failure::io)?) + "\n";
         let contents = [json, csv::render(report), markdown::render(report), html::render(report)];
         for (file, content) in self.files.iter().zip(&contents) {
             file.write_at(content.as_bytes(), 0)?;

@@ -14,6 +14,7 @@ mod checkpoint;
 mod common;
 mod config;
 mod container;
+mod display;
 mod files;
 mod gptneox;
 mod model;

@@ -177,7 +177,7 @@ const REFUSED: &[Case] = &[
     ("IA3", |a| a.set("peft_type", json!("IA3")), "peft_type: \"IA3\", wanted \"LORA\""),
     ("PiSSA", |a| a.set("init_lora_weights", json!("pissa")), "\"pissa\" changes the base's weights"),
     ("DoRA's tensor", |a| a.zeros(&format!("{QKV}.lora_magnitude_vector"), &[48]), "a magnitude of DoRA"),
-    ("another rank", |a| a.set("r", json!(4)), "shape [3, 16], wanted [4, 16] for rank 4"),
+    ("another rank", |a| a.set("r", json!(4)), "shape [3, 32], wanted [4, 32] for rank 4 and a matrix of [32, 16]"),
     ("a rank by pattern", |a| a.set("rank_pattern", json!({})), "for rank 3 and a matrix of"),
     ("an endless alpha", |a| a.set("lora_alpha", json!(1e300)), "makes no finite factor"),
     ("no config for it", |a| a.set("target_modules", json!(["dense"])), "not a module that adapter_config.json names"),

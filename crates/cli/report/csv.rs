@@ -1,6 +1,7 @@
 //! `report.csv`: a line per level, numbers in full, empty where the base has no distance to itself.
 
 use super::{AgainstBase, Level, Report};
+use crate::markup::csv_text;
 
 /// A field of text or of a number that may be missing.
 enum Field {
@@ -57,9 +58,10 @@ fn cell(level: &Level, field: &Field) -> String {
     number.map_or_else(String::new, |n| n.to_string())
 }
 
-/// RFC 4180: quotes where the text holds a separator, doubled inside.
+/// In quotes where the text holds a separator.
 fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+    let text = csv_text(text);
+    if text.contains([',', '"']) { format!("\"{text}\"") } else { text }
 }
 
 #[cfg(test)]

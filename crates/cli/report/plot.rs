@@ -6,8 +6,6 @@ mod scale;
 mod scatter;
 mod svg;
 
-pub(crate) use svg::escape;
-
 use super::number::{bytes, plain, rate, signed, significant};
 use super::{Level, Report};
 use bars::{Bar, Panel};

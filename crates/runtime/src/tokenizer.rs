@@ -155,24 +155,8 @@ fn pieces(inner: &tokenizers::Tokenizer, vocab: &Vocab, key: &'static str) -> Re
 }
 
 fn fault(key: &'static str, problem: String) -> Error {
-    Error::Tokenizer { key, problem: printable(&problem) }
-}
-
-/// A problem with control characters escaped: some messages quote the file as it is. A long one is cut.
-fn printable(problem: &str) -> String {
-    const SHOWN_CHARS: usize = 400;
-    let mut shown = String::new();
-    for c in problem.chars().take(SHOWN_CHARS) {
-        match c {
-            // Quotes and escapes are there to stay.
-            '"' | '\'' | '\\' => shown.push(c),
-            _ => shown.extend(c.escape_debug()),
-        }
-    }
-    if problem.chars().nth(SHOWN_CHARS).is_some() {
-        shown.push('…');
-    }
-    shown
+    // A long one is cut: some messages quote the file as it is.
+    Error::Tokenizer { key, problem: pythia_text::cut_middle(&problem, 300, 100) }
 }
 
 /// Messages from elsewhere can have several lines; ours have one.

@@ -38,8 +38,9 @@ pub(super) fn text(plan: &Plan, outcome: Option<Outcome<'_>>, with_tensors: bool
 
 fn merged(lora: &LoraFacts) -> String {
     let LoraFacts { name, n_products, n_biases, n_replaced, .. } = lora;
+    let name = pythia_text::quoted(name, '"', 100);
     format!(
-        "merged: LoRA adapter {name:?}, products added to {n_products} matrices, {n_biases} biases added to, \
+        "merged: LoRA adapter {name}, products added to {n_products} matrices, {n_biases} biases added to, \
          {n_replaced} tensors replaced\n"
     )
 }

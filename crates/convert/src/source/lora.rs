@@ -245,12 +245,13 @@ impl Source for LoraSource {
 
     fn warnings(&self) -> Vec<String> {
         let mut warnings = self.base.warnings();
-        let path = self.adapter.path().display();
+        let path = pythia_text::path(self.adapter.path());
         let base = name_of(&folder_of(&self.base));
         if let Some(trained_on) = self.adapter.base_model()
             && base_name(Path::new(trained_on)) != base
         {
-            warnings.push(format!("{path}: says that it was trained on {trained_on:?}; it is merged into {base:?}"));
+            let [trained_on, base] = [trained_on, &base].map(|name| pythia_text::quoted(name, '"', 100));
+            warnings.push(format!("{path}: says that it was trained on {trained_on}; it is merged into {base}"));
         }
         if self.adapter.fan_in_fan_out() {
             warnings.push(format!(

@@ -45,12 +45,12 @@ impl Named {
         let claim = |slot: &Slot| slot.start.compare_exchange(0, CLAIMED, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         let Some(index) = SLOTS.iter().position(claim) else { return Self(None) };
         let slot = &SLOTS[index];
-        let name = path.as_os_str().as_encoded_bytes();
+        let shown = pythia_text::path(path).to_string();
+        let name = &shown.as_bytes()[..shown.floor_char_boundary(NAME_BYTES)];
         for (place, &byte) in slot.name.iter().zip(name) {
-            // Control characters would be commands to a terminal.
-            place.store(if byte.is_ascii_control() { b'?' } else { byte }, Ordering::Relaxed);
+            place.store(byte, Ordering::Relaxed);
         }
-        slot.name_len.store(name.len().min(NAME_BYTES), Ordering::Relaxed);
+        slot.name_len.store(name.len(), Ordering::Relaxed);
         slot.len.store(addresses.len(), Ordering::Relaxed);
         slot.start.store(addresses.start, Ordering::Release);
         Self(Some(index))
@@ -146,8 +146,8 @@ mod tests {
         let named = Named::new(Path::new("a\nb"), 0x7000..0x8000);
         assert_eq!(in_use(), 1);
         let slot = &SLOTS[named.0.unwrap()];
-        let name: Vec<u8> = slot.name[..3].iter().map(|b| b.load(Ordering::Relaxed)).collect();
-        assert_eq!((name.as_slice(), slot.name_len.load(Ordering::Relaxed)), (&b"a?b"[..], 3));
+        let name: Vec<u8> = slot.name[..4].iter().map(|b| b.load(Ordering::Relaxed)).collect();
+        assert_eq!((name.as_slice(), slot.name_len.load(Ordering::Relaxed)), (&br"a\nb"[..], 4));
         drop(named);
         assert_eq!(in_use(), 0);
         // More than there is room for is no error.

@@ -3,6 +3,8 @@
 mod common;
 #[path = "torch/lora.rs"]
 mod lora;
+#[path = "torch/two_readers.rs"]
+mod two_readers;
 
 use common::torch::{self, Container, Pickle, Tensor};
 use common::{checkpoint, data, names, quant};

@@ -8,6 +8,8 @@ use crate::input::{SourceOptions, check_checkpoint};
 pub(super) use options::{Options, Targets, types_help};
 use pythia_checkpoint::Checkpoint;
 use pythia_convert::{Level, LoraSource, Provenance, Request, Source};
+use pythia_gguf::keys;
+use pythia_runtime::Tokenizer;
 use std::path::{Path, PathBuf};
 
 /// Convert a Hugging Face checkpoint to GGUF
@@ -47,6 +49,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     check_checkpoint(&source.path)?;
     let checkpoint = Checkpoint::open(&source.path)?;
     let provenance = Provenance::gather(&checkpoint, args.provenance_sha && !args.options.dry_run, cancel)?;
+    check_tokenizer(&checkpoint, &provenance)?;
     let stem = source.stem.as_ref().unwrap_or(&provenance.name).clone();
     match &args.lora {
         None => args.write(&checkpoint, provenance, &stem),
@@ -68,10 +71,20 @@ impl Args {
 /// `base` with the adapter that `--lora` names.
 pub(super) fn open_lora(base: Checkpoint, adapter: &Path) -> Result<LoraSource, Failure> {
     if !adapter.exists() {
-        let path = adapter.display();
+        let path = pythia_text::path(adapter);
         return Err(Failure::io(format_args!(
             "{path}: no such folder; an adapter of the Hub has to be downloaded first (hf download ID --local-dir FOLDER)"
         )));
     }
     Ok(LoraSource::open(base, adapter, exit::catch_interrupts())?)
+}
+
+/// Whether what will be in the files makes a tokenizer, by the rules of the programs that will read them.
+fn check_tokenizer(checkpoint: &Checkpoint, provenance: &Provenance) -> Result<(), Failure> {
+    let metadata = checkpoint.metadata(provenance)?;
+    if metadata.get(keys::TOKENS).is_some() {
+        let path = checkpoint.path().display();
+        Tokenizer::from_gguf(&metadata).map_err(|e| Failure::data(format_args!("{path}: {e}")))?;
+    }
+    Ok(())
 }

@@ -107,7 +107,11 @@ fn insert_imatrix(metadata: &mut Metadata, file: &ImatrixFile) {
 }
 
 /// What a checkpoint says about the model, and `provenance` about the checkpoint.
-pub(crate) fn of_checkpoint(checkpoint: &Checkpoint, hparams: &Hparams, provenance: &Provenance) -> Metadata {
+pub(crate) fn of_checkpoint(
+    checkpoint: &Checkpoint,
+    hparams: &Hparams,
+    provenance: &Provenance,
+) -> Result<Metadata, pythia_gguf::Error> {
     of_model(checkpoint, hparams, provenance, &provenance.name)
 }
 
@@ -118,15 +122,20 @@ pub(crate) fn of_merged(
     provenance: &Provenance,
     name: &str,
     lora: &LoraFacts,
-) -> Metadata {
-    let mut metadata = of_model(base, hparams, provenance, name);
+) -> Result<Metadata, pythia_gguf::Error> {
+    let mut metadata = of_model(base, hparams, provenance, name)?;
     metadata.insert("pythia_quant.lora.name", lora.name.as_str());
     metadata.insert("pythia_quant.lora.config_sha256", lora.config_sha256.as_str());
     metadata.insert("pythia_quant.lora.weights_sha256", lora.weights_sha256.as_str());
-    metadata
+    Ok(metadata)
 }
 
-fn of_model(checkpoint: &Checkpoint, hparams: &Hparams, provenance: &Provenance, name: &str) -> Metadata {
+fn of_model(
+    checkpoint: &Checkpoint,
+    hparams: &Hparams,
+    provenance: &Provenance,
+    name: &str,
+) -> Result<Metadata, pythia_gguf::Error> {
     let mut metadata = Metadata::new();
     metadata.insert(keys::ARCHITECTURE, gptneox::ARCH);
     metadata.insert(keys::TYPE, "model");
@@ -143,7 +152,7 @@ fn of_model(checkpoint: &Checkpoint, hparams: &Hparams, provenance: &Provenance,
     }
     hparams.to_metadata(&mut metadata);
     if let Some(tokenizer) = checkpoint.tokenizer() {
-        vocab(tokenizer).to_metadata(&mut metadata);
+        vocab(tokenizer).to_metadata(&mut metadata)?;
     }
     metadata.insert("pythia_quant.source.name", provenance.name.as_str());
     let optional = [("revision", &provenance.revision), ("config_sha256", &provenance.config_sha256)];
@@ -156,7 +165,7 @@ fn of_model(checkpoint: &Checkpoint, hparams: &Hparams, provenance: &Provenance,
     for (key, values) in lists.into_iter().filter(|(_, values)| !values.is_empty()) {
         metadata.insert(format!("pythia_quant.source.{key}"), values.clone());
     }
-    metadata
+    Ok(metadata)
 }
 
 fn vocab(tokenizer: &TokenizerFile) -> Vocab {

@@ -5,7 +5,7 @@ use crate::dtype::Dtype;
 use crate::error::{Error, Shown, excerpt};
 use crate::folder::{Folder, Index};
 use crate::tokenizer::TokenizerFile;
-use crate::weights::{ListedTensor, View, WeightFile};
+use crate::weights::{LIMIT_TENSORS, ListedTensor, View, WeightFile, too_many_tensors};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -105,7 +105,7 @@ impl Checkpoint {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let folder = Folder::find(path)?;
         let config = Config::open(&folder.config)?;
-        let files = folder.weights.iter().map(|path| WeightFile::open(path)).collect::<Result<Vec<_>, _>>()?;
+        let files = open_files(&folder.weights)?;
         let mut checkpoint = Self {
             path: path.to_owned(),
             config,
@@ -273,6 +273,21 @@ impl Checkpoint {
             None => Err(Error::Mismatch { path: self.path.clone(), problems: vec![format!("{EMBEDDING} is missing")] }),
         }
     }
+}
+
+/// Opens weight files, as long as they do not list too many tensors together.
+fn open_files(paths: &[PathBuf]) -> Result<Vec<WeightFile>, Error> {
+    let mut files: Vec<WeightFile> = Vec::new();
+    let mut n_tensors = 0;
+    for path in paths {
+        let file = WeightFile::open(path)?;
+        n_tensors += file.tensors.len();
+        if n_tensors > LIMIT_TENSORS {
+            return Err(Error::layout(path, format!("with the files before, {}", too_many_tensors())));
+        }
+        files.push(file);
+    }
+    Ok(files)
 }
 
 /// A listed tensor as a source, or its name and why not.

@@ -233,9 +233,10 @@ impl Source for LoraSource {
         Ok(tensors)
     }
 
-    fn metadata(&self, provenance: &Provenance) -> Metadata {
+    fn metadata(&self, provenance: &Provenance) -> Result<Metadata, Error> {
+        let malformed = |source| Error::Input { path: self.base.path().to_owned(), source };
         let name = merged_name(&provenance.name, &self.facts.name);
-        metadata::of_merged(&self.base, &Source::hparams(self), provenance, &name, &self.facts)
+        metadata::of_merged(&self.base, &Source::hparams(self), provenance, &name, &self.facts).map_err(malformed)
     }
 
     fn inputs(&self) -> Vec<PathBuf> {

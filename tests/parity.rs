@@ -4,8 +4,8 @@
 mod common;
 
 use pythia_model::{Activations, ContextShape, KvType, Model, Options, Span};
-use pythia_runtime::eval::{Observer, Perplexity, Protocol, Request, compare, perplexity, strip_newline};
-use pythia_runtime::{Finish, GenerateOptions, Tokenizer, generate};
+use pythia_runtime::eval::{Observer, Perplexity, Protocol, Request, compare, perplexity};
+use pythia_runtime::{Finish, GenerateOptions, TokenStream, Tokenizer, generate};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::ops::ControlFlow;
@@ -28,12 +28,12 @@ impl Setup {
     /// The held-out text.
     fn tokens(&self) -> Vec<u32> {
         let text = std::fs::read_to_string(common::checkpoint().join("heldout.txt")).unwrap();
-        self.tokenizer.encode(strip_newline(&text)).unwrap()
+        self.tokenizer.encode(text.trim_end_matches('\n')).unwrap()
     }
 
     fn perplexity(&self, protocol: Protocol, tokens: &[u32], observer: &mut dyn Observer) -> Perplexity {
-        let request = Request { tokens, tokenizer: &self.tokenizer, protocol, max_windows: None };
-        perplexity(&self.model, &request, observer).unwrap()
+        let request = Request { tokenizer: &self.tokenizer, protocol, max_windows: None, cancel: None };
+        perplexity(&self.model, &request, &mut TokenStream::of_ids(tokens), observer).unwrap()
     }
 }
 
@@ -59,7 +59,7 @@ fn token_ids_are_equal() {
 struct Collect(Vec<f64>);
 
 impl Observer for Collect {
-    fn token(&mut self, _: usize, nll: f64) {
+    fn token(&mut self, _: usize, _: u32, nll: f64) {
         self.0.push(nll);
     }
 }
@@ -155,23 +155,34 @@ fn a_comparison_agrees_with_its_parts() {
     let setup = Setup::new();
     let tokens = setup.tokens();
     let protocol = Protocol::Llama { n_ctx: 128 };
-    let request = Request { tokens: &tokens, tokenizer: &setup.tokenizer, protocol, max_windows: Some(6) };
+    let request = Request { tokenizer: &setup.tokenizer, protocol, max_windows: Some(6), cancel: None };
+    let text = || TokenStream::of_ids(&tokens);
     let open = |level| Model::open(&common::gguf(level), &Options::default()).unwrap();
     let (base, q8, q4) = (open("F32"), open("Q8_0"), open("Q4_0"));
-    let all = compare(&base, &[&q4, &base, &q8], &request, &mut ()).unwrap();
+    let all = compare(&base, &[&q4, &base, &q8], &request, &mut text(), &mut ()).unwrap();
     let [q4_level, same, q8_level] = all.levels[..] else { panic!("three levels") };
     for (model, part) in [(&base, all.base), (&q4, q4_level.perplexity), (&q8, q8_level.perplexity)] {
-        let alone = perplexity(model, &request, &mut ()).unwrap();
+        let alone = perplexity(model, &request, &mut text(), &mut ()).unwrap();
         assert_eq!((alone.nll, alone.perplexity, alone.bytes), (part.nll, part.perplexity, part.bytes));
         assert_eq!(part.scored, 6 * 63);
     }
     let same = same.against_base;
     assert_eq!((same.kld.value, same.kld_max, same.same_top.value), (0.0, 0.0, 1.0));
-    let (q4, q8) = (q4_level.against_base, q8_level.against_base);
-    assert!(q4.kld.value > 10.0 * q8.kld.value && q8.kld.value > 1e-5, "{} {}", q4.kld.value, q8.kld.value);
-    assert!(q4.same_top.value < q8.same_top.value && q8.same_top.value > 0.97);
-    let percentiles = [0.0, q4.kld_median, q4.kld_p90, q4.kld_p95, q4.kld_p99, q4.kld_p999, q4.kld_max];
+    let (q4_far, q8_far) = (q4_level.against_base, q8_level.against_base);
+    assert!(
+        q4_far.kld.value > 10.0 * q8_far.kld.value && q8_far.kld.value > 1e-5,
+        "{} {}",
+        q4_far.kld.value,
+        q8_far.kld.value
+    );
+    assert!(q4_far.same_top.value < q8_far.same_top.value && q8_far.same_top.value > 0.97);
+    let percentiles =
+        [0.0, q4_far.kld_median, q4_far.kld_p90, q4_far.kld_p95, q4_far.kld_p99, q4_far.kld_p999, q4_far.kld_max];
     assert!(percentiles.is_sorted(), "{percentiles:?}");
-    let alone = compare(&base, &[&open("Q8_0")], &request, &mut ()).unwrap().levels[0].against_base;
-    assert_eq!((alone.kld, alone.log_perplexity_ratio), (q8.kld, q8.log_perplexity_ratio), "whatever runs beside it");
+    let alone = compare(&base, &[&q8], &request, &mut text(), &mut ()).unwrap().levels[0].against_base;
+    assert_eq!(
+        (alone.kld, alone.log_perplexity_ratio),
+        (q8_far.kld, q8_far.log_perplexity_ratio),
+        "whatever runs beside it"
+    );
 }

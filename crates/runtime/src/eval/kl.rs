@@ -5,11 +5,12 @@
 //! nothing is clipped or rounded; sums are f64.
 
 use super::exp::exp_negative;
-use super::perplexity::{Perplexity, Score, windows};
-use super::runner::{Batch, Batching, Runner, nll};
+use super::perplexity::{Perplexity, Score};
+use super::runner::{Batch, Runner, nll};
 use super::statistics::{Estimate, Moments, percentile};
+use super::windows::Windows;
 use super::{Observer, Request};
-use crate::Error;
+use crate::{Error, TokenStream, Tokenizer};
 use pythia_model::Model;
 use serde::Serialize;
 use std::time::Instant;
@@ -69,55 +70,73 @@ pub struct AgainstBase {
 ///
 /// # Errors
 /// As [`super::perplexity()`], and if a level's vocabulary has another size than the base's.
-pub fn compare(
-    base: &Model,
-    levels: &[&Model],
-    request: &Request<'_>,
+pub fn compare<'m>(
+    base: &'m Model,
+    levels: &[&'m Model],
+    request: &Request<'m>,
+    tokens: &mut TokenStream<'_>,
     observer: &mut dyn Observer,
 ) -> Result<Comparison, Error> {
     let n_vocab = base.hparams().n_vocab;
     if let Some(level) = levels.iter().map(|m| m.hparams().n_vocab).find(|&n| n != n_vocab) {
         return Err(Error::VocabularyMismatch { base: n_vocab, level });
     }
-    let windows = windows(request, base)?;
-    let batching = Batching::new(&windows);
-    let runner = |model| Runner::new(model, batching, request.protocol.window_tokens());
+    let mut windows = Windows::new(request, tokens, base)?;
+    let batching = windows.batching();
+    let runner = |model| Runner::new(model, batching, request.protocol.window_tokens(), request.cancel);
     let mut runners =
         Runners { base: runner(base)?, levels: levels.iter().map(|&model| runner(model)).collect::<Result<_, _>>()? };
-    let mut base_score = Score::default();
-    let mut scores = vec![LevelScore::default(); levels.len()];
+    let mut scores = Scores { base: Score::default(), levels: vec![LevelScore::default(); levels.len()] };
     let (start, mut done) = (Instant::now(), 0);
-    for batch in batching.batches(&windows) {
-        let mut rows = runners.batch(request.tokens, &batch)?.into_iter();
-        for part in batch.parts {
-            for (position, row) in part.targets.zip(&mut rows) {
-                let token = request.tokens[position];
-                base_score.push(request.tokenizer, token, position, row.base.nll)?;
-                observer.token(position, row.base.nll);
-                for (score, level) in scores.iter_mut().zip(&row.levels) {
-                    score.perplexity.push(request.tokenizer, token, position, level.nll)?;
-                    score.push(&row.base, level);
+    loop {
+        let group = windows.next(tokens)?;
+        if group.is_empty() {
+            return Ok(scores.finish(request, &windows, &runners));
+        }
+        for batch in batching.batches(&group) {
+            let mut rows = runners.batch(tokens, &batch)?.into_iter();
+            for part in batch.parts {
+                for (position, row) in part.targets.zip(&mut rows) {
+                    let token = tokens.get(position);
+                    scores.push(request.tokenizer, token, position, &row)?;
+                    observer.token(position, token, row.base.nll);
                 }
-            }
-            if part.ends {
-                done += 1;
-                if observer.window(&base_score.progress(done, windows.len(), start)).is_break() {
-                    return Err(Error::Interrupted);
+                if part.ends {
+                    done += 1;
+                    if observer.window(&scores.base.progress(done, windows.total(tokens), start)).is_break() {
+                        return Err(Error::Interrupted);
+                    }
                 }
             }
         }
     }
-    let levels = scores.into_iter().zip(&runners.levels);
-    let base = base_score.finish(request, windows.len(), &runners.base);
-    Ok(Comparison {
-        levels: levels
-            .map(|(score, runner)| {
-                let perplexity = score.perplexity.finish(request, windows.len(), runner);
-                Level { perplexity, against_base: score.finish(&perplexity, &base) }
-            })
-            .collect(),
-        base,
-    })
+}
+
+/// What all models have scored by now.
+struct Scores {
+    base: Score,
+    levels: Vec<LevelScore>,
+}
+
+impl Scores {
+    /// Takes the next scored token.
+    fn push(&mut self, tokenizer: &Tokenizer, token: u32, position: usize, row: &Row) -> Result<(), Error> {
+        self.base.push(tokenizer, token, position, row.base.nll)?;
+        for (score, level) in self.levels.iter_mut().zip(&row.levels) {
+            score.perplexity.push(tokenizer, token, position, level.nll)?;
+            score.push(&row.base, level);
+        }
+        Ok(())
+    }
+
+    fn finish(self, request: &Request<'_>, windows: &Windows, runners: &Runners<'_>) -> Comparison {
+        let base = self.base.finish(request, windows, &runners.base);
+        let levels = self.levels.into_iter().zip(&runners.levels).map(|(score, runner)| {
+            let perplexity = score.perplexity.finish(request, windows, runner);
+            Level { perplexity, against_base: score.finish(&perplexity, &base) }
+        });
+        Comparison { levels: levels.collect(), base }
+    }
 }
 
 /// The models of a comparison, all at the same place in the text.
@@ -150,10 +169,10 @@ impl<'m> Runners<'m> {
     }
 
     /// Runs a batch of this text through all models and compares what they predict of its scored tokens.
-    fn batch(&mut self, text: &[u32], batch: &Batch) -> Result<Vec<Row>, Error> {
+    fn batch(&mut self, text: &TokenStream<'_>, batch: &Batch) -> Result<Vec<Row>, Error> {
         self.each(|runner| runner.forward(text, batch))?;
         let rows: Vec<usize> = batch.rows().collect();
-        let targets: Vec<u32> = batch.targets().map(|position| text[position]).collect();
+        let targets: Vec<u32> = batch.targets().map(|position| text.get(position)).collect();
         let mut predictions = Vec::with_capacity(rows.len());
         for (rows, targets) in rows.chunks(TILE_ROWS).zip(targets.chunks(TILE_ROWS)) {
             self.each(|runner| runner.load(rows))?;

@@ -8,6 +8,7 @@
 //! 6. [`crate::report`]: the table on stdout, four files in a folder.
 
 mod facts;
+mod journals;
 mod levels;
 mod prepare;
 mod probe;
@@ -25,6 +26,7 @@ use facts::Facts;
 use prepare::{Prepared, prepare};
 use pythia_convert::Level;
 use pythia_model::{Activations, Gelu, Options};
+use quality::Evaluation;
 use speed::KeptSpeeds;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -122,7 +124,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let facts = facts::read(&contestants, folder.as_ref())?;
     let mut kept = KeptSpeeds::open(folder.as_ref().filter(|_| !args.fresh), &device, &options);
     let speeds = speed::measure(&device, &contestants, &facts, &options, &mut kept, args.quiet, &log)?;
-    let quality = quality::measure(args, &device, protocol, &contestants, &options, &text, &log)?;
+    let evaluation = Evaluation { args, device: &device, protocol, options: &options, text: &text, log: &log };
+    let quality = evaluation.run(&contestants, &facts, folder.as_ref())?;
     let base = contestants[0].name.clone();
     let names = contestants.iter().map(|contestant| contestant.name.as_str());
     let report = Report {

@@ -8,9 +8,11 @@ pub(crate) use failure::locate;
 pub use signal::catch_interrupts;
 pub(crate) use signal::waiting;
 
+use crate::habits;
 use clap::Parser;
-use clap::error::ErrorKind as ClapErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind as ClapErrorKind};
 use pythia_text::{Line, Lines, Prose};
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::process::{ExitCode, Termination};
@@ -33,35 +35,58 @@ pub fn note(line: impl Display) {
     let _ = writeln!(io::stderr(), "{}", Line(line));
 }
 
-/// Parses the command line. Before that, makes the faults of mapped files errors like all others, and Ctrl-C a request.
+/// Parses the command line, flags of llama.cpp included. Before that, makes the faults of mapped files errors like all
+/// others, and Ctrl-C a request.
 ///
 /// # Errors
 /// The exit code, when there is nothing left to do: help was printed, or the error was reported.
 pub fn parse<T: Parser>(program: &str) -> Result<T, ExitCode> {
     pythia_tensor::exit_on_fault(program);
     signal::install(program);
-    T::try_parse().map_err(|error| match error.kind() {
+    let command = T::command();
+    let translated = habits::translate(&command, std::env::args_os());
+    let habits::Translated { args, notes } =
+        translated.map_err(|why| report(program, Err::<(), _>(Failure::usage(why))))?;
+    let parsed = command.try_get_matches_from(&args).and_then(|matches| {
+        let args = T::from_arg_matches(&matches)?;
+        notes.iter().for_each(|line| note(format_args!("{program}: {line}")));
+        habits::too_many_threads(&matches).iter().for_each(|line| note(format_args!("{program}: {line}")));
+        Ok(args)
+    });
+    parsed.map_err(|error| match error.kind() {
         ClapErrorKind::DisplayHelp
         | ClapErrorKind::DisplayVersion
         | ClapErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             let _ = error.print();
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
         }
-        _ => report(program, Err::<(), _>(Failure::usage(one_line(&on_one_line_each::<T>(error).to_string())))),
+        _ => report(program, Err::<(), _>(Failure::usage(usage_line(&on_one_line_each::<T>(error, &args))))),
     })
 }
 
 /// What clap says when every argument is one line: it quotes them as they are, and so does what parses their values.
-fn on_one_line_each<T: Parser>(error: clap::Error) -> clap::Error {
-    let escaped = std::env::args_os().map(|arg| Line(arg.display()).to_string());
+fn on_one_line_each<T: Parser>(error: clap::Error, args: &[OsString]) -> clap::Error {
+    let escaped = args.iter().map(|arg| Line(arg.display()).to_string());
     T::try_parse_from(escaped).err().unwrap_or(error)
 }
 
-/// The first paragraph of a clap error, as one line.
-fn one_line(text: &str) -> String {
+/// A clap error as one line, with what was probably meant.
+fn usage_line(error: &clap::Error) -> String {
+    let kinds = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue];
+    let suggested = kinds.into_iter().find_map(|kind| match error.get(kind)? {
+        ContextValue::String(name) => Some(name.clone()),
+        ContextValue::Strings(names) => names.first().cloned(),
+        _ => None,
+    });
+    let hint = suggested.map_or(String::new(), |name| format!("; did you mean '{name}'?"));
+    one_line(&error.to_string(), &hint)
+}
+
+/// The first paragraph of a clap error and a hint, as one line.
+fn one_line(text: &str, hint: &str) -> String {
     let paragraph = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);
     let line = paragraph.collect::<Vec<_>>().join(" ");
-    format!("{} (--help lists what is possible)", line.strip_prefix("error: ").unwrap_or(&line))
+    format!("{}{hint} (--help lists what is possible)", line.strip_prefix("error: ").unwrap_or(&line))
 }
 
 /// Writes to stdout what this program says. Fields that come from elsewhere are one line each by now
@@ -116,6 +141,20 @@ mod tests {
         let text = "error: the following required arguments were not provided:\n  <SRC>\n  --type <T>\n\nUsage: x\n";
         let line =
             "the following required arguments were not provided: <SRC> --type <T> (--help lists what is possible)";
-        assert_eq!(one_line(text), line);
+        assert_eq!(one_line(text, ""), line);
+    }
+
+    #[test]
+    fn misspelt_commands_and_options_are_recognised() {
+        use clap::CommandFactory;
+        for (line, meant) in [
+            ("pythia-quant convrt x", "did you mean 'convert'?"),
+            ("pythia-quant convert x --tpye Q4_0", "did you mean '--type'?"),
+            ("pythia-quant verify x --agianst y", "did you mean '--against'?"),
+        ] {
+            let error = crate::quant::Args::command().try_get_matches_from(line.split(' ')).unwrap_err();
+            let line = usage_line(&error);
+            assert!(line.contains(meant) && !line.contains('\n'), "{line}");
+        }
     }
 }

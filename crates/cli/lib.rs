@@ -4,6 +4,7 @@
 
 mod device;
 pub mod exit;
+mod habits;
 mod input;
 mod markup;
 pub mod progress;

@@ -38,7 +38,13 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "N", default_value_t = 0)]
     ctx_size: usize,
     /// Text that ends the continuation, and is not shown; may be repeated
-    #[arg(short = 'r', long, visible_aliases = ["stop-strings", "reverse-prompt"], value_name = "TEXT")]
+    #[arg(
+        short = 'r',
+        long,
+        visible_aliases = ["stop-strings", "reverse-prompt"],
+        value_name = "TEXT",
+        allow_hyphen_values = true
+    )]
     stop: Vec<String>,
     /// Go on after the end-of-text token
     #[arg(long)]
@@ -80,6 +86,15 @@ struct SamplingArgs {
     /// Make tokens that occurred less likely: more than 1
     #[arg(long, visible_alias = "repetition-penalty", value_name = "R", default_value_t = 1.0)]
     repeat_penalty: f32,
+    /// Tokens that --repeat-penalty looks back on; -1 for the whole text, 0 for none
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = -1,
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(i64).range(-1..)
+    )]
+    repeat_last_n: i64,
     /// Seed of sampling; -1 for a random one
     #[arg(
         short,
@@ -102,6 +117,7 @@ impl SamplingArgs {
             top_p: self.top_p.unwrap_or(1.0),
             min_p: self.min_p.unwrap_or(0.0),
             repetition_penalty: self.repeat_penalty,
+            penalty_tokens: usize::try_from(self.repeat_last_n).ok(),
             seed: u64::try_from(self.seed).unwrap_or_else(|_| random_seed()),
         }
     }
@@ -254,6 +270,7 @@ fn json(args: &Args, model: &Model, prompt: &[u32], options: &GenerateOptions, g
             "top_p": super::decimal(s.top_p),
             "min_p": super::decimal(s.min_p),
             "repetition_penalty": super::decimal(s.repetition_penalty),
+            "penalty_tokens": s.penalty_tokens,
             "seed": s.seed,
         },
         "timings": {

@@ -1,13 +1,16 @@
 //! How well a model predicts a text, and how far one file of it is from another.
 
 mod exp;
+mod kept;
 mod kl;
 mod perplexity;
 mod protocol;
 mod runner;
+mod side_by_side;
 mod statistics;
 mod windows;
 
+pub use kept::{Store, TokenScore};
 pub use kl::{AgainstBase, Comparison, Level, compare};
 pub use perplexity::{Perplexity, perplexity};
 pub use protocol::{Protocol, Window};

@@ -28,7 +28,8 @@ pub struct Perplexity {
     pub perplexity: Estimate,
     /// Bits to encode a byte of the text.
     pub bits_per_byte: f64,
-    /// Tokens through the model per second, logits included; of a comparison, its own work apart.
+    /// Tokens through the model per second, logits included; of a comparison, its own work apart, and 0 if nothing
+    /// had to be run.
     pub tokens_per_second: f64,
 }
 
@@ -52,7 +53,7 @@ pub fn perplexity<'m>(
     loop {
         let group = windows.next(tokens)?;
         if group.is_empty() {
-            return Ok(score.finish(request, &windows, &runner));
+            return Ok(score.finish(request, &windows, runner.rate()));
         }
         for batch in batching.batches(&group) {
             runner.forward(tokens, &batch)?;
@@ -99,7 +100,7 @@ impl Score {
     }
 
     /// The result.
-    pub(super) fn finish(self, request: &Request<'_>, windows: &Windows, runner: &Runner<'_>) -> Perplexity {
+    pub(super) fn finish(self, request: &Request<'_>, windows: &Windows, tokens_per_second: f64) -> Perplexity {
         let bytes = self.bytes + windows.unscored_bytes();
         let nll = self.nll.estimate();
         Perplexity {
@@ -110,7 +111,7 @@ impl Score {
             nll,
             perplexity: nll.exp(),
             bits_per_byte: nll.value * self.nll.n() as f64 / std::f64::consts::LN_2 / bytes as f64,
-            tokens_per_second: runner.rate(),
+            tokens_per_second,
         }
     }
 }

@@ -55,14 +55,13 @@ fn on_signal() {
     if INTERRUPTED.swap(true, Ordering::Relaxed) {
         leave();
     }
-    let grace = if WAITING.load(Ordering::Relaxed) { Duration::ZERO } else { GRACE };
-    let watchdog = thread::Builder::new().spawn(move || {
-        thread::sleep(grace);
+    let watchdog = thread::Builder::new().spawn(|| {
+        thread::sleep(GRACE);
         leave();
     });
-    // After that, since whoever should read it may not.
+    // Not before there is a watchdog: a pipe that nobody reads could keep this waiting.
     say_stopping();
-    if watchdog.is_err() {
+    if watchdog.is_err() || WAITING.load(Ordering::Relaxed) {
         leave();
     }
 }

@@ -52,15 +52,18 @@ pub(crate) fn waiting<T>(wait: impl FnOnce() -> T) -> T {
 
 /// Runs in a thread of its own for each signal, one after the other.
 fn on_signal() {
-    if INTERRUPTED.swap(true, Ordering::Relaxed) {
+    static SEEN: AtomicBool = AtomicBool::new(false);
+    if SEEN.swap(true, Ordering::Relaxed) {
         leave();
     }
     let watchdog = thread::Builder::new().spawn(|| {
         thread::sleep(GRACE);
         leave();
     });
-    // Not before there is a watchdog: a pipe that nobody reads could keep this waiting.
+    // Not before there is a watchdog, since a pipe that nobody reads could keep this waiting; and before the flag is
+    // raised, since the program may end right then.
     say_stopping();
+    INTERRUPTED.store(true, Ordering::Relaxed);
     if watchdog.is_err() || WAITING.load(Ordering::Relaxed) {
         leave();
     }

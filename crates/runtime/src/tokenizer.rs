@@ -228,6 +228,14 @@ mod tests {
         assert!(again.is_special(0) && again.n_tokens() == 4095);
     }
 
+    /// What `dequantize` writes, `convert` reads.
+    #[test]
+    fn a_rebuilt_json_that_would_be_too_large_is_refused() {
+        let merges = vec![vocab().merges[0].clone(); 350_000];
+        let line = Tokenizer::json(&Vocab { huggingface_json: None, merges, ..vocab() }).unwrap_err().to_string();
+        assert!(line.contains("tokenizer.huggingface.json") && line.contains("of JSON"), "{line}");
+    }
+
     #[test]
     fn what_a_file_says_cannot_reach_the_terminal() {
         let line = |vocab: &Vocab| Tokenizer::rebuilt(vocab).unwrap_err().to_string();

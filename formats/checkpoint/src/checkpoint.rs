@@ -10,12 +10,12 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// The embedding: `[n_vocab, n_embd]`.
-const EMBEDDING: &str = "gpt_neox.embed_in.weight";
+pub(crate) const EMBEDDING: &str = "gpt_neox.embed_in.weight";
 /// The output matrix, as Transformers 4 and 5 name it.
-const HEADS: [&str; 2] = ["embed_out.weight", "lm_head.weight"];
+pub(crate) const HEADS: [&str; 2] = ["embed_out.weight", "lm_head.weight"];
 /// Ends of the names of constant buffers that older versions of Transformers saved along: the causal mask, its fill
 /// value, the rotary frequencies. All follow from the config.
-const BUFFERS: [&str; 3] = [".attention.bias", ".attention.masked_bias", "rotary_emb.inv_freq"];
+pub(crate) const BUFFERS: [&str; 3] = [".attention.bias", ".attention.masked_bias", "rotary_emb.inv_freq"];
 
 /// An opened Hugging Face checkpoint: a folder, or a single weight file beside its `config.json`.
 ///
@@ -67,6 +67,23 @@ impl SourceTensor {
     /// Bytes of the whole tensor.
     pub fn n_bytes(&self) -> u64 {
         self.n_rows() as u64 * self.row_bytes() as u64
+    }
+
+    /// Replaces `out` by rows of it, from the file it is in.
+    pub(crate) fn read_rows(
+        &self,
+        file: &WeightFile,
+        first_row: usize,
+        n_rows: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        if first_row.checked_add(n_rows).is_none_or(|end| end > self.n_rows()) {
+            let reason = format!("rows {first_row} + {n_rows} of {}", self.n_rows());
+            return Err(Error::tensor(&file.path, &self.name, reason));
+        }
+        // Both products are at most the tensor's size, which is at most the file's. No `clear`: only growth is zeroed.
+        out.resize(n_rows * self.row_bytes(), 0);
+        file.read_rows(&self.name, &self.view, first_row, out)
     }
 }
 
@@ -207,13 +224,7 @@ impl Checkpoint {
         let Some(file) = self.files.get(tensor.file) else {
             return Err(Error::tensor(&self.path, &tensor.name, format!("no weight file {}", tensor.file)));
         };
-        if first_row.checked_add(n_rows).is_none_or(|end| end > tensor.n_rows()) {
-            let reason = format!("rows {first_row} + {n_rows} of {}", tensor.n_rows());
-            return Err(Error::tensor(&file.path, &tensor.name, reason));
-        }
-        // Both products are at most the tensor's size, which is at most the file's. No `clear`: only growth is zeroed.
-        out.resize(n_rows * tensor.row_bytes(), 0);
-        file.read_rows(&tensor.name, &tensor.view, first_row, out)
+        tensor.read_rows(file, first_row, n_rows, out)
     }
 
     /// Enters the tensors of all files, and compares them with the index.
@@ -280,7 +291,7 @@ fn open_files(paths: &[PathBuf]) -> Result<Vec<WeightFile>, Error> {
 }
 
 /// A listed tensor as a source, or its name and why not.
-fn source_tensor(tensor: ListedTensor, file: usize) -> Result<SourceTensor, (String, String)> {
+pub(crate) fn source_tensor(tensor: ListedTensor, file: usize) -> Result<SourceTensor, (String, String)> {
     let ListedTensor { name, shape, place } = tensor;
     match place {
         Ok((dtype, view)) => Ok(SourceTensor { name, dtype, shape, file, view }),

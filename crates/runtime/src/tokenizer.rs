@@ -231,8 +231,10 @@ mod tests {
     /// What `dequantize` writes, `convert` reads.
     #[test]
     fn a_rebuilt_json_that_would_be_too_large_is_refused() {
-        let merges = vec![vocab().merges[0].clone(); 350_000];
-        let line = Tokenizer::json(&Vocab { huggingface_json: None, merges, ..vocab() }).unwrap_err().to_string();
+        let mut long = Vocab { huggingface_json: None, ..vocab() };
+        long.tokens.extend((0..150).map(|i| "x".repeat(60_000 + i)));
+        long.kinds.resize(long.tokens.len(), TokenKind::Normal);
+        let line = Tokenizer::json(&long).unwrap_err().to_string();
         assert!(line.contains("tokenizer.huggingface.json") && line.contains("of JSON"), "{line}");
     }
 

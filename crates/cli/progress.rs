@@ -1,5 +1,9 @@
 //! Progress bars on stderr: only at a terminal, never in a log.
 
+mod log;
+
+pub use log::Log;
+
 use crate::exit;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pythia_convert::output::Leftover;
@@ -33,6 +37,14 @@ impl Bar {
         // The templates are ours: they are right, or a test says so.
         bar.set_style(ProgressStyle::with_template(&template(unit)).unwrap_or_else(|_| ProgressStyle::default_bar()));
         Self { bar, quiet }
+    }
+
+    /// There are `total` in all: a better estimate. `None` if that is not known.
+    pub fn expect(&self, total: Option<u64>) {
+        match total {
+            Some(total) => self.bar.set_length(total),
+            None => self.bar.unset_length(),
+        }
     }
 
     /// `n` more are done.

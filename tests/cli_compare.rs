@@ -79,10 +79,10 @@ fn quality(report: &Value) -> Vec<Value> {
 fn compares_levels_with_the_checkpoint() {
     let run = Run::new();
     let table = run.compare(&common::checkpoint(), &["-t", "q8_0,Q4_0"]).ok();
-    let rows = table.lines().skip(2).take_while(|line| !line.is_empty());
-    let rows: Vec<&str> = rows.map(|line| line.split_whitespace().next().unwrap()).collect();
-    assert_eq!(rows, ["F16", "Q8_0", "Q4_0"], "{table}");
-    assert!(table.lines().nth(2).unwrap().starts_with("F16 (base)"), "{table}");
+    let rows: Vec<&str> = table.lines().skip_while(|line| !line.starts_with("---")).skip(1).take(3).collect();
+    let names: Vec<&str> = rows.iter().map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert_eq!(names, ["F16", "Q8_0", "Q4_0"], "{table}");
+    assert!(rows[0].starts_with("F16 (base)"), "{table}");
 
     let report = run.report("pythia-compare");
     assert_eq!(report["base"], "F16");
@@ -108,13 +108,82 @@ fn compares_levels_with_the_checkpoint() {
 }
 
 #[test]
+fn the_answer_is_on_top_and_in_the_report() {
+    let run = Run::new();
+    let args = ["-t", "Q8_0,Q6_K,Q4_0,Q2_K", "--fit", "38M,1GiB,1k"];
+    let text = run.compare(&common::checkpoint(), &args).ok();
+    let answer = &run.report("pythia-compare")["answer"];
+    let sentences: Vec<&str> = answer["sentences"].as_array().unwrap().iter().map(|s| s.as_str().unwrap()).collect();
+    assert!(text.starts_with(&format!("{}\n\nlevel", sentences.join("\n"))), "{text}");
+    for (file, table) in [("report.html", "<table"), ("report.md", "| level")] {
+        let page = std::fs::read_to_string(run.path("pythia-compare").join(file)).unwrap();
+        let fit = sentences.last().unwrap();
+        assert!(page.find(fit).unwrap() < page.find(table).unwrap(), "'{fit}' is not on top of {file}");
+    }
+    // Q2_K is far above the others, of which each surely is within a percent or may be.
+    let good = answer["good_enough"]["level"].as_str().unwrap();
+    assert!(["Q8_0", "Q6_K", "Q4_0"].contains(&good), "{answer}");
+    let fits = answer["fits"].as_array().unwrap();
+    let levels: Vec<&Value> = fits.iter().map(|fit| &fit["level"]).collect();
+    assert_eq!(levels[1..], [&Value::from("F16"), &Value::Null], "{answer}");
+    // What is computed beforehand is near what is measured: file pages, cache and buffers of 512 tokens.
+    for level in run.report("pythia-compare")["levels"].as_array().unwrap() {
+        let computed = number(&level["file_bytes"]) + number(&level["memory"]["context_bytes"]) + 20e6;
+        let measured = number(&level["peak_rss_bytes"]);
+        assert!((0.5..2.0).contains(&(computed / measured)), "{computed} {measured} {level}");
+    }
+    run.compare(&common::checkpoint(), &["--fit", "4Q"]).fails("pythia-quant", 2, &["4Q", "4GiB"]);
+}
+
+/// Every command that prints a table, at a terminal of 80 columns.
+#[test]
+fn tables_fit_80_columns() {
+    let run = Run::new();
+    let long = format!("{}-Q4_0.gguf", "a-model-with-a-name-that-is-long".repeat(4));
+    std::fs::copy(common::gguf("Q4_0"), run.path(&long)).unwrap();
+    let (source, base) = (common::checkpoint(), common::gguf("F32"));
+    let text = source.join("heldout.txt");
+    let [source, base, text] = [&source, &base, &text].map(|path| path.to_str().unwrap());
+    let commands: [(&str, &[&str], &str); 13] = [
+        ("pythia-quant", &["compare", source, &long, "-t", "Q8_0", "--chunks", "2", "-f", text], "mean KLD"),
+        ("pythia-quant", &["cache", "list"], "unused for"),
+        ("pythia-quant", &["convert", source, "-t", "Q8_0,Q5_K_M,Q4_K_M,Q3_K_M,Q2_K", "--dry-run"], "token_embd"),
+        ("pythia-quant", &["convert", source, "-t", "Q8_0", "-v", "-o", "some/folder/below/this/one.gguf"], "bytes"),
+        ("pythia-quant", &["quantize", base, "q.gguf", "Q4_0", "-v"], "token_embd"),
+        ("pythia-quant", &["dequantize", &long, "a/folder/whose/name/is/nearly/as/long/as/a/terminal/is/wide"], "F32"),
+        ("pythia-quant", &["inspect", &long, "--tensors"], "blk.5.attn_output.weight"),
+        ("pythia-quant", &["diff", base, &long, "--all"], "max |B-A|"),
+        ("pythia-quant", &["verify", &long, "--against", source, "--tensors"], "relative"),
+        ("pythia-quant", &["imatrix", base, "-f", text, "--chunks", "2", "-o", "i.gguf"], "top 1 % hold"),
+        ("pythia-run", &["info", &long], "feed-forward"),
+        ("pythia-run", &["perplexity", &long, "-f", text, "--chunks", "2"], "PPL"),
+        ("pythia-run", &["bench", "-m", &long, "-p", "8", "-n", "2", "-r", "1"], "of limit"),
+    ];
+    for (program, args, part) in commands {
+        let outcome = common::run_at(80, program, run.dir.path(), args);
+        assert!(matches!(outcome.code, Some(0 | 1)), "{outcome:?}");
+        assert!(outcome.stdout.contains(part), "{args:?}: no '{part}' in {}", outcome.stdout);
+        let longest = outcome.stdout.lines().max_by_key(|line| line.chars().count()).unwrap();
+        assert!(longest.chars().count() <= 80, "{args:?}: {longest}");
+    }
+    // In a pipe columns are chosen as at 80, but nothing is shortened; what is asked for in full is given in full.
+    let piped = common::run_model(run.dir.path(), ["info", &long]).ok();
+    assert!(piped.contains(&long), "{piped}");
+    let bench = ["bench", "-m", &long, "-p", "8", "-n", "0", "-r", "1"];
+    let some = common::run_model(run.dir.path(), bench).ok();
+    assert!(!some.contains("median t/s |") && some.contains("`-o md` has them"), "{some}");
+    let all = common::run_model(run.dir.path(), bench.iter().chain(&["-o", "md"])).ok();
+    assert!(all.contains("median t/s |"), "{all}");
+}
+
+#[test]
 fn results_depend_on_neither_threads_nor_cache_nor_companions() {
     let run = Run::new();
     run.compare(&common::checkpoint(), &["-t", "Q8_0,Q5_1", "-o", "a", "--threads", "1"]).ok();
-    let again = run.compare(&common::checkpoint(), &["-t", "Q8_0,Q5_1", "-o", "b", "--threads", "3"]);
+    let again = run.compare(&common::checkpoint(), &["-t", "Q8_0,Q5_1", "-o", "b", "--threads", "3", "--fresh"]);
     assert!(again.stderr.contains("3 of 3 files are there"), "{again:?}");
     again.ok();
-    run.compare(&common::checkpoint(), &["-t", "Q5_1", "-o", "c"]).ok();
+    run.compare(&common::checkpoint(), &["-t", "Q5_1", "-o", "c", "--fresh"]).ok();
     let [a, b, c] = ["a", "b", "c"].map(|folder| quality(&run.report(folder)));
     assert_eq!(a, b);
     assert_eq!([&a[0], &a[2]], [&c[0], &c[1]]);
@@ -282,6 +351,59 @@ fn the_cache_is_listed_and_cleared() {
 }
 
 #[test]
+fn what_was_scored_is_not_scored_again() {
+    let run = Run::new();
+    run.made("Q8_0,Q4_0");
+    let again = run.compare(&common::checkpoint(), &["-t", "Q8_0,Q4_0", "-o", "again"]);
+    assert!(again.stderr.contains("chunks 1 to 2 were scored by an earlier run"), "{again:?}");
+    again.ok();
+    assert_eq!(quality(&run.report("made")), quality(&run.report("again")));
+    let other = run.compare(&common::checkpoint(), &["-t", "Q8_0,Q4_0", "-o", "other", "--gelu", "tanh"]);
+    assert!(!other.stderr.contains("earlier run"), "{other:?}");
+    other.ok();
+    assert_ne!(quality(&run.report("made")), quality(&run.report("other")));
+}
+
+/// Stopped while it scores, then run again: the report is that of a run which nothing has stopped.
+#[cfg(unix)]
+#[test]
+fn a_stopped_comparison_goes_on_where_it_was() {
+    use std::process::{Command, Stdio};
+    let run = Run::new();
+    let (source, text) = (common::checkpoint(), common::checkpoint().join("heldout.txt"));
+    let command = |folder: &str, cache: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pythia-quant"));
+        command.args(["compare", source.to_str().unwrap(), "-f", text.to_str().unwrap(), "-t", "Q8_0,Q4_0"]);
+        command.args(["--chunks", "40", "-c", "256", "-o", folder, "--cache", cache]).current_dir(run.dir.path());
+        command.stdout(Stdio::null());
+        command
+    };
+    let mut child = command("stopped", CACHE).stderr(Stdio::null()).spawn().unwrap();
+    let scored = || {
+        let names = common::names(&run.cache());
+        let journals = names.iter().filter(|name| name.ends_with(".rows"));
+        journals.map(|name| std::fs::metadata(run.cache().join(name)).map_or(0, |file| file.len())).max().unwrap_or(0)
+    };
+    // Three windows of 127 scores.
+    while !run.path(CACHE).exists() || common::names(&run.path(CACHE)).is_empty() || scored() < 3 * 127 * 17 {
+        assert!(child.try_wait().unwrap().is_none(), "it should be stopped before it ends");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let interrupt = Command::new("kill").arg("-INT").arg(child.id().to_string()).status();
+    assert!(interrupt.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(!run.path("stopped").exists(), "no report of half a run");
+
+    let resumed = command("resumed", CACHE).output().unwrap();
+    let said = String::from_utf8_lossy(&resumed.stderr);
+    assert!(resumed.status.success() && said.contains("were scored by an earlier run"), "{said}");
+    assert!(said.contains("level 3 of 3: Q4_0: measured by a run that was stopped"), "{said}");
+    assert!(command("whole", "other-cache").stderr(Stdio::null()).status().unwrap().success());
+    assert_eq!(quality(&run.report("resumed")), quality(&run.report("whole")));
+    assert_eq!(run.report("resumed")["protocol"], run.report("whole")["protocol"]);
+}
+
+#[test]
 fn bad_requests_are_one_line_and_leave_nothing() {
     let run = Run::new();
     std::fs::write(run.path("broken.gguf"), "GGUF and then nothing").unwrap();
@@ -319,7 +441,7 @@ fn unsuitable_inputs_are_found_first() {
     std::fs::write(run.path("short.txt"), "too short\n").unwrap();
     compare(source, "short.txt", &[]).fails("pythia-quant", 65, &["short.txt", "needs at least 1024"]);
     compare(source, "short.txt", &["short.txt"]).fails("pythia-quant", 65, &["short.txt", "GGUF"]);
-    compare(source, ".", &[]).fails("pythia-quant", 74, &["not a regular file"]);
+    compare(source, ".", &[]).fails("pythia-quant", 74, &["is a folder, wanted a text file"]);
 
     std::fs::create_dir(run.path("mute")).unwrap();
     for file in common::names(source.as_ref()) {

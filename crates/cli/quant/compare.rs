@@ -8,6 +8,7 @@
 //! 6. [`crate::report`]: the table on stdout, four files in a folder.
 
 mod facts;
+mod journals;
 mod levels;
 mod prepare;
 mod probe;
@@ -18,13 +19,15 @@ pub(super) use probe::{Args as ProbeArgs, run as run_probe};
 
 use crate::device::DeviceArgs;
 use crate::exit::{self, Failure};
-use crate::input::{self, SourceOptions, parse_threads};
+use crate::input::{self, SourceOptions, Text, TextOptions, parse_threads};
 use crate::progress::Log;
-use crate::report::{self, Arithmetic, Provenance, Report, parse_activations, parse_gelu};
+use crate::report::{self, Answer, Arithmetic, Provenance, Report, parse_activations, parse_gelu, parse_memory};
+use crate::table::Width;
 use facts::Facts;
 use prepare::{Prepared, prepare};
 use pythia_convert::Level;
 use pythia_model::{Activations, Gelu, Options};
+use quality::Evaluation;
 use speed::KeptSpeeds;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -44,9 +47,11 @@ pub(super) struct Args {
     /// Levels to make from the source [default: F16,Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q4_0,Q3_K_M,Q2_K]
     #[arg(short = 't', long = "type", value_delimiter = ',', value_name = "TYPE")]
     types: Vec<Level>,
-    /// Text to evaluate, UTF-8
+    /// Text to evaluate, UTF-8; - for standard input
     #[arg(short = 'f', long = "file", value_name = "TEXT")]
     text: PathBuf,
+    #[command(flatten)]
+    text_options: TextOptions,
     /// Level that the others are compared with [default: the type of the checkpoint]
     #[arg(long, value_name = "TYPE")]
     base: Option<Level>,
@@ -62,6 +67,12 @@ pub(super) struct Args {
     /// Evaluate the first N chunks only
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     chunks: Option<u64>,
+    /// Say which level is the best that runs in SIZE of memory, as 4G, 4GiB or 512M; several are separated by commas
+    ///
+    /// Counted are the file, the key-value cache of 2048 tokens (or of the model's context if that is smaller), the
+    /// buffers of a batch, and the program. Without it, the usual sizes that some levels fit into and others do not.
+    #[arg(long, value_name = "SIZE", value_delimiter = ',', value_parser = parse_memory)]
+    fit: Vec<u64>,
     /// Folder for the report
     #[arg(short, long, value_name = "DIR", default_value = "pythia-compare")]
     output: PathBuf,
@@ -74,7 +85,8 @@ pub(super) struct Args {
     /// Threads [default: one per core]; results but for speeds do not depend on it
     #[arg(long, value_name = "N", value_parser = parse_threads, default_value = "0", hide_default_value = true)]
     threads: usize,
-    /// How activations enter products with quantized weights
+    /// How activations enter products with quantized weights: rounded to int8, or as f32, so that the weights' error is the
+    /// only one; that takes about three times as long
     #[arg(long, value_name = "int8|f32", value_parser = parse_activations, default_value = "int8")]
     activations: Activations,
     /// Which GELU: erf is the model's own, tanh is llama.cpp's
@@ -106,9 +118,10 @@ struct Contestant {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let log = Log::new(args.quiet);
     let protocol = quality::protocol(args)?;
-    let inputs = [&args.text, &args.source].into_iter().chain(&args.imatrix).chain(&args.files);
-    Report::check_targets(&args.output, &inputs.cloned().collect::<Vec<_>>(), args.force)?;
-    let text = input::text(&args.text)?;
+    let named = [&args.text, &args.source].into_iter().chain(&args.imatrix).chain(&args.files);
+    Report::check_targets(&args.output, &input::files(named.map(PathBuf::as_path)), args.force)?;
+    // The base runs over it once for each group of levels.
+    let text = Text::open(&args.text, args.text_options)?.rereadable()?;
     // Before the report's folder is made, which could be taken for a checkpoint called by an id of the Hub.
     let located = args.source_options.locate(&args.source, args.quiet)?;
     let files = report::Files::create(&args.output)?;
@@ -119,9 +132,12 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let facts = facts::read(&contestants, folder.as_ref())?;
     let mut kept = KeptSpeeds::open(folder.as_ref().filter(|_| !args.fresh), &device, &options);
     let speeds = speed::measure(&device, &contestants, &facts, &options, &mut kept, args.quiet, &log)?;
-    let quality = quality::measure(args, &device, protocol, &contestants, &options, &text, &log)?;
+    let evaluation = Evaluation { args, device: &device, protocol, options: &options, text: &text, log: &log };
+    let quality = evaluation.run(&contestants, &facts, folder.as_ref())?;
     let base = contestants[0].name.clone();
     let names = contestants.iter().map(|contestant| contestant.name.as_str());
+    let busy = report::busy(names.zip(&speeds.levels));
+    let levels = levels(&contestants, facts, quality.levels, speeds.levels);
     let report = Report {
         format: report::FORMAT,
         source,
@@ -131,15 +147,16 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         arithmetic: Arithmetic::of(&options),
         base,
         process_per_level: speeds.process_per_level,
-        busy: report::busy(names.zip(&speeds.levels)),
-        levels: levels(&contestants, facts, quality.levels, speeds.levels),
+        busy,
+        answer: Answer::of(&levels, &args.fit),
+        levels,
     };
     let paths = files.write(&report, args.force)?;
     // Those of a finished run are in its report; the next run measures again.
     kept.forget();
     let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
     args.note(format_args!("report: {}", paths.join(", ")));
-    if args.json { exit::print_json(&report) } else { exit::print(&report::terminal(&report)) }
+    if args.json { exit::print_json(&report) } else { exit::print(&report::terminal(&report, Width::of_stdout())) }
 }
 
 impl Args {
@@ -173,6 +190,7 @@ fn levels(
         imatrix: facts.variant.imatrix,
         recipe: facts.variant.recipe,
         requantized: facts.variant.requantized,
+        memory: quality.memory,
         perplexity: quality.perplexity,
         against_base: quality.against_base,
         speed,

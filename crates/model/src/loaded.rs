@@ -1,22 +1,30 @@
 //! A model on some device, behind a face that names none: contexts and their users are not generic.
 
 use crate::arch::gptneox::{GptNeoX, State};
-use crate::backend::{Backend, Batch, Candidate, Largest};
+use crate::backend::{Backend, Batch, Candidate, Largest, Room};
 use crate::context::ContextShape;
 use crate::error::Error;
 use crate::tap::{HostTap, MatrixInput};
 use pythia_kernels::KvType;
+use std::sync::atomic::AtomicBool;
 
 /// Weights, ready on a device.
 pub(crate) trait Loaded: Send + Sync {
+    /// What it takes to run so.
+    fn room(&self, kv: KvType, shape: ContextShape) -> Room;
     /// Makes room to run in, if there is as much.
     fn run(&self, kv: KvType, shape: ContextShape) -> Result<Box<dyn Running + '_>, Error>;
 }
 
 /// Weights with room to run in. The methods are those of the architecture.
 pub(crate) trait Running: Send + Sync {
-    fn forward(&mut self, batch: Batch<'_>) -> Result<(), Error>;
-    fn forward_observed(&mut self, batch: Batch<'_>, observe: &mut dyn FnMut(MatrixInput<'_>)) -> Result<(), Error>;
+    fn forward(&mut self, batch: Batch<'_>, cancel: Option<&AtomicBool>) -> Result<(), Error>;
+    fn forward_observed(
+        &mut self,
+        batch: Batch<'_>,
+        cancel: Option<&AtomicBool>,
+        observe: &mut dyn FnMut(MatrixInput<'_>),
+    ) -> Result<(), Error>;
     fn finish(&self) -> Result<(), Error>;
     fn logits(&mut self, rows: &[usize], out: &mut [f32]) -> Result<(), Error>;
     fn log_likelihoods(&mut self, rows: &[usize], targets: &[u32], out: &mut [f64]) -> Result<(), Error>;
@@ -35,9 +43,13 @@ struct RunningOn<'m, B: Backend> {
 }
 
 impl<B: Backend> Loaded for On<B> {
-    fn run(&self, kv: KvType, shape: ContextShape) -> Result<Box<dyn Running + '_>, Error> {
+    fn room(&self, kv: KvType, shape: ContextShape) -> Room {
         let ContextShape { n_seq, n_ctx, n_batch } = shape;
-        let room = self.weights.room(kv, n_seq, n_ctx, n_batch);
+        self.weights.room(kv, n_seq, n_ctx, n_batch)
+    }
+
+    fn run(&self, kv: KvType, shape: ContextShape) -> Result<Box<dyn Running + '_>, Error> {
+        let room = self.room(kv, shape);
         self.backend.make_room(&room)?;
         let state = self.weights.state(&self.backend, &room)?;
         Ok(Box::new(RunningOn { on: self, state }))
@@ -45,12 +57,17 @@ impl<B: Backend> Loaded for On<B> {
 }
 
 impl<B: Backend> Running for RunningOn<'_, B> {
-    fn forward(&mut self, batch: Batch<'_>) -> Result<(), Error> {
-        self.on.weights.forward(&self.on.backend, &mut self.state, batch, &mut ())
+    fn forward(&mut self, batch: Batch<'_>, cancel: Option<&AtomicBool>) -> Result<(), Error> {
+        self.on.weights.forward(&self.on.backend, &mut self.state, batch, cancel, &mut ())
     }
 
-    fn forward_observed(&mut self, batch: Batch<'_>, observe: &mut dyn FnMut(MatrixInput<'_>)) -> Result<(), Error> {
-        self.on.weights.forward(&self.on.backend, &mut self.state, batch, &mut HostTap::new(observe))
+    fn forward_observed(
+        &mut self,
+        batch: Batch<'_>,
+        cancel: Option<&AtomicBool>,
+        observe: &mut dyn FnMut(MatrixInput<'_>),
+    ) -> Result<(), Error> {
+        self.on.weights.forward(&self.on.backend, &mut self.state, batch, cancel, &mut HostTap::new(observe))
     }
 
     fn finish(&self) -> Result<(), Error> {

@@ -2,17 +2,21 @@
 
 use super::Args;
 use crate::report::{Arithmetic, format_bytes, significant};
-use crate::table::{Align, Table};
+use crate::table::{Align, IN_JSON, Table, Width, wrap};
 use pythia_gguf::{Imatrix, ImatrixEntry};
 use pythia_model::Model;
+use pythia_runtime::TextForm;
 use serde::Serialize;
 
 /// What a run came to.
 pub(super) struct Outcome {
     pub(super) imatrix: Imatrix,
     pub(super) file_bytes: usize,
-    /// Tokens of the text, those that fill no chunk included.
-    pub(super) text_tokens: usize,
+    /// Where the text comes from.
+    pub(super) text: String,
+    pub(super) text_form: TextForm,
+    /// Tokens of the text, those that fill no chunk included. `None` if it was not read to its end.
+    pub(super) text_tokens: Option<usize>,
     pub(super) seconds: f64,
 }
 
@@ -70,19 +74,16 @@ fn summaries(outcome: &Outcome) -> Vec<Summary> {
 }
 
 /// The report for people.
-pub(super) fn text(args: &Args, outcome: &Outcome) -> String {
+pub(super) fn text(args: &Args, outcome: &Outcome, width: Width) -> String {
     let summaries = summaries(outcome);
     let Imatrix { chunk_count, chunk_size, .. } = outcome.imatrix;
-    let (text, output) = (pythia_text::path(&args.text), pythia_text::path(&args.output));
-    format!(
-        "{}\n{text}: {} of {} tokens, {chunk_count} chunks of {chunk_size}\n{output}: {} tensors, {}, {:.1} s\n",
-        table(&summaries).to_terminal(),
-        outcome.tokens(),
-        outcome.text_tokens,
-        summaries.len(),
-        format_bytes(outcome.file_bytes as u64),
-        outcome.seconds,
-    )
+    let (text, output) = (pythia_text::Line(&outcome.text), pythia_text::path(&args.output));
+    let all = outcome.text_tokens.map_or(String::new(), |all| format!(" of {all}"));
+    let read = format!("{text}: {}{all} tokens, {chunk_count} chunks of {chunk_size}", outcome.tokens());
+    let n_bytes = format_bytes(outcome.file_bytes as u64);
+    let written = format!("{output}: {} tensors, {n_bytes}, {:.1} s", summaries.len(), outcome.seconds);
+    let table = table(&summaries).to_terminal(width).with_remark(width, IN_JSON);
+    format!("{table}\n{}{}", wrap(&read, width, "  "), wrap(&written, width, "  "))
 }
 
 /// A row per kind of matrix, in the order of a forward pass.
@@ -95,13 +96,13 @@ fn table(summaries: &[Summary]) -> Table {
         }
     }
     let mut table = Table::new([
-        ("inputs of", Align::Left),
-        ("matrices", Align::Right),
-        ("mean square", Align::Right),
-        ("largest", Align::Right),
-        ("of column", Align::Right),
-        ("in", Align::Left),
-        ("top 1 % hold", Align::Right),
+        ("inputs of", Align::Left, 0),
+        ("matrices", Align::Right, 1),
+        ("mean square", Align::Right, 0),
+        ("largest", Align::Right, 0),
+        ("of column", Align::Right, 3),
+        ("in", Align::Left, 2),
+        ("top 1 % hold", Align::Right, 0),
     ]);
     for kind in kinds {
         let mean = |f: fn(&Summary) -> f64| kind.iter().map(|summary| f(summary)).sum::<f64>() / kind.len() as f64;
@@ -126,7 +127,8 @@ pub(super) struct Json {
     bytes: usize,
     model: String,
     text: String,
-    text_tokens: usize,
+    text_form: TextForm,
+    text_tokens: Option<usize>,
     tokens: usize,
     chunks: u32,
     chunk_size: u32,
@@ -141,7 +143,8 @@ pub(super) fn json(args: &Args, model: &Model, outcome: &Outcome) -> Json {
         path: args.output.display().to_string(),
         bytes: outcome.file_bytes,
         model: args.model.display().to_string(),
-        text: args.text.display().to_string(),
+        text: outcome.text.clone(),
+        text_form: outcome.text_form,
         text_tokens: outcome.text_tokens,
         tokens: outcome.tokens(),
         chunks: outcome.imatrix.chunk_count,

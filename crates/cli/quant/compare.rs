@@ -21,7 +21,7 @@ use crate::device::DeviceArgs;
 use crate::exit::{self, Failure};
 use crate::input::{self, SourceOptions, Text, TextOptions, parse_threads};
 use crate::progress::Log;
-use crate::report::{self, Answer, Arithmetic, Provenance, Report, parse_activations, parse_gelu, parse_memory};
+use crate::report::{self, Answer, Provenance, Report, parse_activations, parse_gelu, parse_memory};
 use crate::table::Width;
 use facts::Facts;
 use prepare::{Prepared, prepare};
@@ -85,12 +85,13 @@ pub(super) struct Args {
     /// Threads [default: one per core]; results but for speeds do not depend on it
     #[arg(long, value_name = "N", value_parser = parse_threads, default_value = "0", hide_default_value = true)]
     threads: usize,
-    /// How activations enter products with quantized weights
+    /// How activations enter products with quantized weights: rounded to int8, or as f32, so that the weights' error is the
+    /// only one; that takes about three times as long
     #[arg(long, value_name = "int8|f32", value_parser = parse_activations, default_value = "int8")]
     activations: Activations,
-    /// Which GELU: erf is the model's own, tanh is llama.cpp's
-    #[arg(long, value_name = "erf|tanh", value_parser = parse_gelu, default_value = "erf")]
-    gelu: Gelu,
+    /// Which GELU [default: the file's own, which is erf unless it says tanh]; llama.cpp always computes tanh
+    #[arg(long, value_name = "erf|tanh", value_parser = parse_gelu)]
+    gelu: Option<Gelu>,
     #[command(flatten)]
     device: DeviceArgs,
     /// Print the report as JSON instead of the table
@@ -143,7 +144,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         provenance: Provenance::of(super::PROGRAM, origin),
         machine: quality.machine,
         protocol: quality.protocol,
-        arithmetic: Arithmetic::of(&options),
+        arithmetic: quality.arithmetic,
         base,
         process_per_level: speeds.process_per_level,
         busy,

@@ -2,6 +2,8 @@
 //! and so are activations and cache.
 
 mod common;
+#[path = "parity/variants.rs"]
+mod variants;
 
 use pythia_model::{Activations, ContextShape, KvType, Model, Options, Span};
 use pythia_runtime::eval::{

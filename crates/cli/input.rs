@@ -3,8 +3,10 @@
 #[cfg(feature = "hub")]
 mod hub;
 mod source;
+mod wanted;
 
 pub(crate) use source::{Located, SourceOptions};
+pub(crate) use wanted::{check_checkpoint, check_gguf};
 
 use crate::exit::Failure;
 use pythia_gguf::Gguf;
@@ -25,20 +27,12 @@ pub(crate) fn check_file(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// As [`check_file`], for a checkpoint, which may be a folder.
-///
-/// # Errors
-/// If there is neither a file nor a folder.
-pub(crate) fn check_checkpoint(path: &Path) -> Result<(), Failure> {
-    if path.is_dir() { Ok(()) } else { check_file(path) }
-}
-
 /// A GGUF model without its weights: a file, or the first of those it is split over.
 ///
 /// # Errors
 /// If it cannot be read, or is none.
 pub(crate) fn gguf(path: &Path) -> Result<Gguf, Failure> {
-    check_file(path)?;
+    check_gguf(path)?;
     let (gguf, _) = pythia_gguf::open(path).map_err(pythia_convert::Error::from)?;
     Ok(gguf)
 }
@@ -103,8 +97,6 @@ mod tests {
         let folder = text(dir.path()).unwrap_err();
         assert_eq!(folder.code(), 74);
         assert!(folder.to_string().ends_with("not a regular file"), "{folder}");
-        check_checkpoint(dir.path()).unwrap();
-        assert_eq!(check_checkpoint(&dir.path().join("none")).unwrap_err().code(), 74);
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub(crate) const CASES: &[Case] = &[
     case("C4", "yarn rope", |f| set(f, "rope_parameters", json!({"rope_type": "yarn"})), "\"yarn\" is not supported"),
     case("C4", "dynamic rope", |f| set(f, "rope_scaling", json!({"rope_type": "dynamic"})), "\"dynamic\" is not supported"),
     case("C5", "unknown activation", |f| set(f, "hidden_act", "swish"), "hidden_act: \"swish\" is not supported"),
-    case("C6", "attention without biases", |f| set(f, "attention_bias", false), "attention_bias: false, wanted true"),
+    case("C6", "attention without biases", |f| set(f, "attention_bias", false), "is there, but attention_bias is false"),
     case("C7", "no output matrix", |f| weights(f, without_head), "embed_out.weight or lm_head.weight is missing"),
     case("C8", "feed-forward width", |f| set(f, "intermediate_size", 128), "wanted [128, 32]"),
     case("C8", "layers too many", |f| set(f, "num_hidden_layers", 2), "gpt_neox.layers.1."),

@@ -166,7 +166,7 @@ pub(crate) const CASES: &[Case] = &[
     case("P27", "meta", |at| pickle(at, b"\x80\x02ctorch._utils\n_rebuild_meta_tensor_no_storage\n."), "meta tensors"),
     case("P27", "complex", |at| pickle(at, b"\x80\x02ctorch\nComplexFloatStorage\n."), "complex numbers are not read"),
     case("P27", "a subclass of tensors", |at| pickle(at, b"\x80\x02ctorch._tensor\n_rebuild_from_type_v2\n."), "subclasses of tensors"),
-    case("P27", "weights of integers", |at| model_with(at, |tensors| tensors[0].class = "Short"), "type Short, wanted Float, Half or BFloat16"),
+    case("P27", "weights of integers", |at| model_with(at, |tensors| tensors[0].class = "Short"), "type Short, wanted Float, Half, BFloat16 or Double"),
     case("P28", "a tensor twice", dict_twice, "\"w\" comes twice"),
     case("P28", "a tensor beside the state dict", |at| dict(at, |p| view(p, 0, &[2], &[1]).op(b"s").text("model").op(b"}")), "\"model\" is a dict, wanted a tensor"),
     case("P28", "a key that is a number", |at| pickle(at, b"\x80\x02}K\x01K\x02s."), "a key of the state dict is an int"),

@@ -145,12 +145,12 @@ fn prepare(args: &Args, located: Located, protocol: Protocol, text: &str) -> Res
         quality::check(args, protocol, &base, text)?;
         return Ok(Prepared { source: stem(&path), contestants });
     }
-    let checkpoint = Checkpoint::open(&path)?;
+    let checkpoint = args.source_options.open(&path)?;
     Report::check_targets(&args.output, &checkpoint.inputs(), args.force)?;
     if checkpoint.tokenizer().is_none() {
         let source = path.display();
         return Err(Failure::data(format_args!(
-            "{source}: has no tokenizer.json, without which no text can be scored"
+            "{source}: has no tokenizer.json, nor vocab.json with merges.txt, without which no text can be scored"
         )));
     }
     let levels = wanted_levels(args, &checkpoint);

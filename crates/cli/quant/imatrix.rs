@@ -64,7 +64,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let interrupted = exit::catch_interrupts();
     check_target(&args.output, &[args.model.clone(), args.text.clone()], args.force)?;
     let text = input::text(&args.text)?;
-    input::check_file(&args.model)?;
+    input::check_gguf(&args.model)?;
     let options = Options { threads: args.threads, gelu: args.gelu, ..Options::default() };
     let model = args.device.find()?.open(&args.model, &options)?;
     check_target(&args.output, model.paths(), args.force)?;

@@ -3,9 +3,8 @@
 mod report;
 
 use crate::exit::{self, Failure};
-use crate::input::{self, SourceOptions, check_checkpoint, parse_threads};
+use crate::input::{self, SourceOptions, check_gguf, parse_threads};
 use crate::progress::{Bar, Unit};
-use pythia_checkpoint::Checkpoint;
 use pythia_convert::verify::{Against, Problem, Report, against, progress_bytes, verify};
 use pythia_convert::{GgufFile, GgufSource, PassOptions, Source};
 use std::path::{Path, PathBuf};
@@ -63,6 +62,7 @@ impl Findings<'_> {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let cancel = exit::catch_interrupts();
+    check_gguf(&args.file)?;
     let file = GgufFile::open(&args.file)?;
     let source = args.against.as_deref().map(|named| open_source(named, args)).transpose()?;
     let compared = if source.is_some() { file.tensor_bytes() } else { 0 };
@@ -93,6 +93,5 @@ fn open_source(named: &Path, args: &Args) -> Result<Box<dyn Source>, Failure> {
     if input::is_gguf(path)? {
         return Ok(Box::new(GgufSource::open(path)?));
     }
-    check_checkpoint(path)?;
-    Ok(Box::new(Checkpoint::open(path)?))
+    Ok(Box::new(args.source_options.open(path)?))
 }

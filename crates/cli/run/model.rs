@@ -80,7 +80,7 @@ impl ModelArgs {
             gelu: self.gelu,
             kv: self.kv,
         };
-        input::check_file(self.path())?;
+        input::check_gguf(self.path())?;
         let model = self.device.find()?.open(self.path(), &options)?;
         let tokenizer = tokenizer(model.gguf(), self.path())?;
         Ok((model, tokenizer))

@@ -97,7 +97,11 @@ fn what_is_wrong_is_named() {
         (json!({"layer_norm_eps": -1e-5}), "layer_norm_eps: -0.00001, wanted a positive"),
         (json!({"layer_norm_eps": 1e-300}), "layer_norm_eps:"),
         (json!({"hidden_act": "relu"}), r#"hidden_act: "relu" is not supported"#),
-        (json!({"attention_bias": false}), "attention_bias: false, wanted true"),
+        (json!({"quantization_config": 1}), "quantization_config: found \"1\", wanted an object"),
+        (
+            json!({"quantization_config": {"quant_method": 1}}),
+            "quantization_config.quant_method: found \"1\", wanted a string",
+        ),
         (json!({"attention_bias": 1}), "attention_bias: found \"1\", wanted true or false"),
         (json!({"use_parallel_residual": "yes"}), "use_parallel_residual: found"),
         (json!({"eos_token_id": -2}), "eos_token_id: found \"-2\", wanted a token id"),

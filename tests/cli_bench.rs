@@ -49,6 +49,17 @@ fn prints_a_table_by_default() {
 }
 
 #[test]
+fn a_file_needs_no_option_and_json_has_one() {
+    let dir = model();
+    let common = ["-p", "8", "-n", "0", "-r", "1", "-t", "1"];
+    let line = ["bench", "m.gguf", "--json"];
+    let results: Value = serde_json::from_str(&common::run_model(dir.path(), line.iter().chain(&common)).ok()).unwrap();
+    assert_eq!(results[0]["n_prompt"], 8);
+    let both = ["bench", "m.gguf", "-m", "m.gguf"];
+    common::run_model(dir.path(), both).fails("pythia-run", 2, &["cannot be used with"]);
+}
+
+#[test]
 fn impossible_tests_are_refused() {
     let dir = model();
     for (args, part) in [

@@ -51,6 +51,11 @@ fn quality(report: &Value) -> Vec<Value> {
         for field in ["prefill_tokens_per_second", "decode_tokens_per_second", "peak_rss_bytes"] {
             assert!(number(&fields.remove(field).unwrap()) > 0.0, "{field}");
         }
+        for field in ["prefill_spread", "decode_spread"] {
+            let spread = fields.remove(field).unwrap();
+            assert!(number(&spread["min"]) <= number(&spread["max"]) && number(&spread["runs"]) >= 2.0, "{spread}");
+        }
+        fields.remove("contention");
         level
     });
     without_speed.collect()
@@ -60,8 +65,10 @@ fn quality(report: &Value) -> Vec<Value> {
 fn compares_levels_with_the_checkpoint() {
     let run = Run::new();
     let table = run.compare(&common::checkpoint(), &["-t", "q8_0,Q4_0"]).ok();
-    let rows: Vec<&str> = table.lines().skip(2).map(|line| line.split_whitespace().next().unwrap()).collect();
+    let rows = table.lines().skip(2).take_while(|line| !line.is_empty());
+    let rows: Vec<&str> = rows.map(|line| line.split_whitespace().next().unwrap()).collect();
     assert_eq!(rows, ["F16", "Q8_0", "Q4_0"], "{table}");
+    assert!(table.lines().nth(2).unwrap().starts_with("F16 (base)"), "{table}");
 
     let report = run.report("pythia-compare");
     assert_eq!(report["base"], "F16");

@@ -276,6 +276,26 @@ fn wrong_command_lines_are_one_line_and_exit_2() {
 }
 
 #[test]
+fn command_lines_of_llama_quantize_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = converted("F16");
+    for (more, file) in
+        [(&["a.gguf", "Q4_K", "1"][..], "Q4_K_M"), (&["b.gguf", "7"], "Q8_0"), (&["c.gguf", "bf16", "2"], "BF16")]
+    {
+        quantize(dir.path(), &source, more).ok();
+        assert_same(&dir.path().join(more[0]), &converted(file));
+    }
+    quantize(dir.path(), &source, &["d.gguf", "Q4KM"]).fails(
+        PROGRAM,
+        2,
+        &["unknown type 'Q4KM' (did you mean Q4_K_M?)"],
+    );
+    quantize(dir.path(), &source, &["d.gguf", "Q8_0", "x"]).fails(PROGRAM, 2, &["'x'"]);
+    quantize(dir.path(), &source, &["-", "Q8_0"]).fails(PROGRAM, 2, &["-: cannot write to standard output"]);
+    quantize(dir.path(), &source, &["-", "Q8_0,Q4_0"]).fails(PROGRAM, 2, &["-: cannot write to standard output"]);
+}
+
+#[test]
 fn json_and_dry_runs() {
     let dir = tempfile::tempdir().unwrap();
     let source = converted("F16");

@@ -98,6 +98,54 @@ fn a_seed_means_one_text() {
     assert_eq!(random["ids"], again["ids"], "the seed that was drawn is told");
 }
 
+/// Command lines as users of llama.cpp type them.
+#[test]
+fn habits_of_llama_cpp_work_or_are_explained() {
+    let plain = run("generate", &["-p", "The borrow checker", "-n", "4", "-q"]).ok();
+    for habits in [
+        &["-ngl", "0", "-fa", "on", "-b", "512", "-ub", "512"][..],
+        &["-ngl", "99"],
+        &["--flash-attn", "-ctk", "f16", "-ctv", "f16", "-c", "0", "-t", "-1"],
+        &["--no-display-prompt", "-no-cnv", "--no-mmap", "--mlock"],
+        &["--repeat-penalty", "1.3", "--repeat-last-n", "0"],
+    ] {
+        let outcome = run("generate", &[&["-p", "The borrow checker", "-n", "4", "-q"], habits].concat());
+        assert!(!outcome.stderr.contains("error"), "{outcome:?}");
+        assert_eq!(outcome.ok(), plain, "{habits:?}");
+    }
+    for (habit, parts) in [
+        (&["-hf", "EleutherAI/pythia-70m"][..], ["-hf: ", "pythia-quant convert"]),
+        (&["-cnv"], ["-cnv: ", "base models"]),
+        (&["--lora", "x"], ["--lora: ", "pythia-quant convert BASE --lora"]),
+        (&["-ctk", "q8_0"], ["'q8_0'", "f16 or f32"]),
+        (&["-ctv", "f32"], ["--cache-type-v", "--kv"]),
+        (&["-ngl", "x"], ["'x'", "all or auto"]),
+        (&["--temprature", "1"], ["--temprature", "did you mean '--temperature'?"]),
+    ] {
+        run("generate", &[&["-p", "x"], habit].concat()).fails(PROGRAM, 2, &parts);
+    }
+    let all = ["-f", &heldout(), "-c", "256", "--chunks", "-1", "--json"];
+    assert!(json(run("perplexity", &all))["windows"].as_u64().unwrap() > 200);
+    run_model(Path::new("."), ["perplexty"]).fails(PROGRAM, 2, &["did you mean 'perplexity'?"]);
+}
+
+#[test]
+fn prompts_may_begin_with_a_dash_and_hold_escapes() {
+    let ids = |args: &[&str]| json(run("generate", &[args, &["-n", "1", "--json"]].concat()))["prompt_ids"].clone();
+    assert_ne!(ids(&["-p", "-fa"]), ids(&["-p", "fa"]));
+    assert_eq!(ids(&["-p", "- a list"]), ids(&["--prompt=- a list"]));
+    assert_eq!(ids(&["-p", r"a\nb", "-e"]), ids(&["-p", "a\nb"]));
+    assert_ne!(ids(&["-p", r"a\nb"]), ids(&["-p", "a\nb"]), "not unless asked for");
+    run("generate", &["-p", r"\xff", "-e"]).fails(PROGRAM, 2, &["--prompt", "UTF-8"]);
+}
+
+#[test]
+fn more_threads_than_processors_are_warned_of() {
+    let outcome = run("generate", &["-p", "x", "-n", "1", "-t", "999", "-q"]);
+    assert!(outcome.stderr.contains("999 threads on") && outcome.stderr.lines().count() == 1, "{outcome:?}");
+    outcome.ok();
+}
+
 #[test]
 fn perplexity_names_its_protocol() {
     let text = run("perplexity", &["-f", &heldout(), "-c", "64", "--chunks", "4"]).ok();
@@ -140,6 +188,7 @@ fn likelihoods_never_replace_an_input_or_a_device() {
         (model_name, "would replace the input"),
         (text_name, "would replace the input"),
         (dir.path().to_str().unwrap(), "not a regular file"),
+        ("-", "cannot write to standard output"),
         #[cfg(unix)]
         ("/dev/null", "not a regular file"),
     ] {

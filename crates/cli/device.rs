@@ -48,12 +48,37 @@ pub(crate) struct DeviceArgs {
     /// Where to compute: cpu, cuda, cuda:N, or auto (a GPU if the model fits in one); results do not depend on it
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: Choice,
+    /// As llama.cpp's -ngl: 0 computes on the CPU, any other number is --device auto, since a model is on one device
+    #[arg(long, visible_alias = "n-gpu-layers", value_name = "N", conflicts_with = "device")]
+    gpu_layers: Option<GpuLayers>,
+}
+
+/// A number of layers, or `all` or `auto`; only whether there are any counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct GpuLayers {
+    any: bool,
+}
+
+impl FromStr for GpuLayers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "all" | "auto" => Ok(Self { any: true }),
+            _ => match text.parse::<u32>() {
+                Ok(n) => Ok(Self { any: n > 0 }),
+                Err(_) => Err(format!("found '{text}', wanted a number, all or auto")),
+            },
+        }
+    }
 }
 
 /// Where to compute, found.
 pub(crate) struct Device {
     /// The processor if there is none.
     gpu: Option<Gpu>,
+    /// The driver's number of the GPU.
+    number: usize,
     /// Whether the processor takes what does not fit the GPU.
     is_auto: bool,
 }
@@ -64,13 +89,19 @@ impl DeviceArgs {
     /// # Errors
     /// If it is not there; `auto` always finds one.
     pub(crate) fn find(self) -> Result<Device, Failure> {
-        let is_auto = self.device == Choice::Auto;
-        let gpu = match self.device {
+        let choice = match self.gpu_layers {
+            Some(GpuLayers { any: true }) => Choice::Auto,
+            Some(GpuLayers { any: false }) => Choice::Cpu,
+            None => self.device,
+        };
+        let is_auto = choice == Choice::Auto;
+        let gpu = match choice {
             Choice::Cpu => None,
             Choice::Cuda(number) => Some(Gpu::find(number).map_err(Failure::io)?),
             Choice::Auto => Gpu::find(0).map_err(|why| exit::note(format_args!("device: cpu ({why})"))).ok(),
         };
-        Ok(Device { gpu, is_auto })
+        let number = if let Choice::Cuda(number) = self.device { number } else { 0 };
+        Ok(Device { gpu, number, is_auto })
     }
 }
 
@@ -109,7 +140,12 @@ impl Device {
             return Ok(self);
         };
         let gpu = if self.open(largest, options)?.device() == CPU { None } else { self.gpu };
-        Ok(Self { gpu, is_auto: false })
+        Ok(Self { gpu, is_auto: false, ..self })
+    }
+
+    /// What `--device` calls it.
+    pub(crate) fn argument(&self) -> String {
+        if self.gpu.is_none() { CPU.to_owned() } else { format!("cuda:{}", self.number) }
     }
 
     /// The GPU in words, if there is one.
@@ -161,5 +197,12 @@ mod tests {
         for wrong in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "CUDA"] {
             assert!(wrong.parse::<Choice>().unwrap_err().starts_with(&format!("found '{wrong}'")), "{wrong}");
         }
+    }
+    #[test]
+    fn layers_on_a_gpu_are_all_or_none() {
+        for (text, any) in [("0", false), ("1", true), ("99", true), ("all", true), ("auto", true)] {
+            assert_eq!(text.parse(), Ok(GpuLayers { any }), "{text}");
+        }
+        assert!("-1".parse::<GpuLayers>().is_err() && "x".parse::<GpuLayers>().is_err());
     }
 }

@@ -4,7 +4,9 @@
 
 mod device;
 pub mod exit;
+mod habits;
 mod input;
+mod markup;
 pub mod progress;
 pub mod quant;
 mod report;

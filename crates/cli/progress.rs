@@ -3,6 +3,8 @@
 use crate::exit;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pythia_convert::output::Leftover;
+use pythia_text::Line;
+use std::fmt::Display;
 use std::io::{self, IsTerminal};
 
 /// A bar with an ETA, or nothing where nobody watches.
@@ -49,8 +51,8 @@ impl Bar {
     }
 
     /// Says what is being done, after the bar.
-    pub fn message(&self, text: impl Into<std::borrow::Cow<'static, str>>) {
-        self.bar.set_message(text);
+    pub fn message(&self, text: impl Display) {
+        self.bar.set_message(Line(text).to_string());
     }
 
     /// Takes the bar away, so that results can be printed.
@@ -76,7 +78,7 @@ impl Drop for Bar {
 
 impl pythia_convert::Progress for Bar {
     fn advance(&self, tensor: &str, source_bytes: u64) {
-        self.bar.set_message(tensor.to_owned());
+        self.message(tensor);
         self.bar.inc(source_bytes);
     }
 

@@ -18,8 +18,8 @@ const PROGRAM: &str = "pythia-quant";
 
 /// Quantize EleutherAI's Pythia models (GPT-NeoX) to GGUF
 #[derive(Debug, Parser)]
-#[command(name = PROGRAM, version, subcommand_required = true, arg_required_else_help = true)]
-struct Args {
+#[command(name = PROGRAM, bin_name = PROGRAM, version, subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
 }
@@ -30,6 +30,8 @@ enum Command {
     Convert(convert::Args),
     Quantize(quantize::Args),
     Compare(compare::Args),
+    #[command(hide = true)]
+    MeasureLevel(compare::ProbeArgs),
     Imatrix(imatrix::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
@@ -47,6 +49,7 @@ pub fn main() -> ExitCode {
         Command::Convert(args) => convert::run(&args),
         Command::Quantize(args) => quantize::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::MeasureLevel(args) => compare::run_probe(&args),
         Command::Imatrix(args) => imatrix::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),

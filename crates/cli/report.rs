@@ -1,7 +1,7 @@
 //! The report of a comparison: plain data here, one writer per format in the files beside this one.
 //!
 //! [`Report`] is what `report.json` holds; the other formats are views of it. Nothing in it depends on the day of the
-//! run, so two runs that measured the same quality differ only in their speeds.
+//! run but [`Provenance::date`], so two runs that measured the same quality differ only in that and in their speeds.
 
 mod arithmetic;
 mod columns;
@@ -11,13 +11,18 @@ mod machine;
 mod markdown;
 mod number;
 mod plot;
+mod provenance;
 #[cfg(test)]
 mod sample;
+mod speed;
 
 pub(crate) use arithmetic::{Arithmetic, parse_activations, parse_gelu};
-pub(crate) use columns::terminal_table;
-pub(crate) use machine::{Machine, PeakRss, memory_available};
+pub(crate) use machine::{Machine, ProcessorTime, memory_available, peak_rss, reset_peak_rss};
 pub(crate) use number::{bytes as format_bytes, significant};
+pub(crate) use provenance::{FileDigest, ImatrixOrigin, Origin, Provenance};
+#[cfg(test)]
+pub(crate) use speed::Spread;
+pub(crate) use speed::{Speed, busy};
 
 use crate::exit::{self, Failure};
 use pythia_convert::output::{AtomicFile, MadeFolders, check_target};
@@ -25,7 +30,7 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 /// What `report.json` says about its own layout. Raised when a field changes its meaning or goes away.
-pub(crate) const FORMAT: &str = "pythia-compare/1";
+pub(crate) const FORMAT: &str = "pythia-compare/2";
 
 /// A comparison of quantization levels of one model on one text.
 #[derive(Clone, Debug, Serialize)]
@@ -34,6 +39,8 @@ pub(crate) struct Report {
     pub(crate) format: &'static str,
     /// The model: a folder's or file's name, without its place on this machine.
     pub(crate) source: String,
+    /// What made the report, when, and from what.
+    pub(crate) provenance: Provenance,
     /// Where the levels ran.
     pub(crate) machine: Machine,
     /// What was scored.
@@ -42,9 +49,12 @@ pub(crate) struct Report {
     pub(crate) arithmetic: Arithmetic,
     /// Name of the level that the others are compared with.
     pub(crate) base: String,
-    /// Whether [`Level::peak_rss_bytes`] belongs to the level alone; else it is the process's peak until then.
-    pub(crate) peak_rss_is_per_level: bool,
-    /// The base and the levels, in the order they were asked for.
+    /// Whether each level's speed and memory were measured in a process of its own. If not, [`Speed::peak_rss_bytes`]
+    /// includes what the program had allocated before.
+    pub(crate) process_per_level: bool,
+    /// Which speeds other programs, or chance, may have changed, in a sentence; `None` if all are steady.
+    pub(crate) busy: Option<String>,
+    /// The base and the levels, the largest file first.
     pub(crate) levels: Vec<Level>,
 }
 
@@ -55,6 +65,8 @@ pub(crate) struct Protocol {
     pub(crate) name: String,
     /// Name of the text file.
     pub(crate) text: String,
+    /// SHA-256 of the text file, hexadecimal.
+    pub(crate) text_sha256: String,
     /// Tokens in a chunk.
     pub(crate) n_ctx: usize,
     /// Chunks evaluated.
@@ -66,28 +78,31 @@ pub(crate) struct Protocol {
 /// One file of the comparison.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Level {
-    /// Its name in tables and plots: `Q4_0`.
+    /// Its name in tables and plots: `Q4_0`, `Q4_0 imatrix`.
     pub(crate) name: String,
-    /// Name of the file.
+    /// Name of the file; of a split model, of the first.
     pub(crate) file: String,
-    /// Size of the file.
+    /// Every file of the level, with its digest.
+    pub(crate) files: Vec<FileDigest>,
+    /// Size of all its files.
     pub(crate) file_bytes: u64,
     /// Bits of all tensor data per parameter.
     pub(crate) bits_per_weight: f64,
     /// The same over the transformer blocks alone, without the two vocabulary matrices and the final norm.
     pub(crate) bits_per_weight_blocks: f64,
+    /// The importance matrix that it was quantized with.
+    pub(crate) imatrix: Option<ImatrixOrigin>,
+    /// The options that changed its mix of types, as one types them.
+    pub(crate) recipe: Option<String>,
+    /// Block formats that its weights were in before.
+    pub(crate) requantized: Vec<String>,
     /// Perplexity; the standard error is that of the text as a sample, common to all levels.
     pub(crate) perplexity: Estimate,
     /// The distance to the base. `None` for the base itself.
     pub(crate) against_base: Option<AgainstBase>,
-    /// Prompt tokens processed per second.
-    pub(crate) prefill_tokens_per_second: f64,
-    /// Tokens generated per second, one sequence.
-    pub(crate) decode_tokens_per_second: f64,
-    /// Peak resident memory, file pages included, where the system tells it.
-    pub(crate) peak_rss_bytes: Option<u64>,
-    /// What the level takes of a GPU's memory, where it ran on one.
-    pub(crate) gpu_bytes: Option<u64>,
+    /// How fast it runs, and in how much memory.
+    #[serde(flatten)]
+    pub(crate) speed: Speed,
 }
 
 /// How far a level is from the base, on the same tokens.
@@ -95,8 +110,8 @@ pub(crate) struct Level {
 pub(crate) struct AgainstBase {
     /// Perplexity minus the base's; the standard error is of the paired difference.
     pub(crate) perplexity_delta: Estimate,
-    /// The same as a share of the base's perplexity.
-    pub(crate) perplexity_delta_percent: f64,
+    /// The same in percent of the base's perplexity; the standard error is of the paired difference too.
+    pub(crate) perplexity_delta_percent: Estimate,
     /// Mean Kullback-Leibler divergence from the base's prediction, in nats per token.
     pub(crate) kld_mean: Estimate,
     /// 99th percentile of the divergence.
@@ -116,14 +131,22 @@ pub(crate) struct Estimate {
     pub(crate) se: f64,
 }
 
+impl Estimate {
+    /// Whether it is below two standard errors: a difference that chance alone may have made.
+    pub(crate) fn may_be_chance(self) -> bool {
+        self.value.abs() < 2.0 * self.se
+    }
+}
+
 impl Report {
     /// The base level.
     pub(crate) fn base_level(&self) -> Option<&Level> {
         self.levels.iter().find(|level| level.against_base.is_none())
     }
 
-    /// Sentences that belong beside the numbers, in every format.
-    pub(crate) fn notes(&self) -> Vec<String> {
+    /// Sentences that belong beside the numbers, in every format. They have code spans as in Markdown; `name` makes names,
+    /// which may be anything, fit for the format.
+    pub(crate) fn notes(&self, name: impl Fn(&str) -> String) -> Vec<String> {
         let p = &self.protocol;
         let a = &self.arithmetic;
         let activations = match a.activations {
@@ -136,35 +159,52 @@ impl Report {
                  `--activations f32` shows that of the weights alone"
             }
         };
-        let memory = if self.levels.iter().all(|level| level.gpu_bytes.is_some()) {
+        let memory = if self.levels.iter().all(|level| level.speed.gpu_bytes.is_some()) {
             "Peak memory is what weights, cache and scratch of this level take of the GPU's memory while its speed is \
              measured."
-        } else if self.peak_rss_is_per_level {
-            "Peak memory is that of the process while this level alone is open and its speed is measured; pages of the \
+        } else if self.process_per_level {
+            "Peak memory is that of a process of its own that opens this level alone and measures its speed; pages of the \
              mapped file count."
         } else {
-            "Peak memory is the highest of the whole process until the level was done (this system does not let it be \
-             reset), so it never falls from one level to the next."
+            "No process could be started for each level, so that peak memory includes what this one had allocated before."
         };
-        vec![
+        let mut notes = vec![
             format!(
                 "Protocol `{}`: {} disjoint chunks of {} tokens of {}, the second half of each scored ({} tokens). \
                  Perplexities of other protocols, contexts or texts cannot be compared with these.",
-                p.name, p.chunks, p.n_ctx, p.text, p.tokens_scored
+                p.name,
+                p.chunks,
+                p.n_ctx,
+                name(&p.text),
+                p.tokens_scored
             ),
             format!("Arithmetic: {activations}. GELU by {}, key-value cache in {}.", a.gelu, a.kv_cache),
             format!(
                 "KLD is measured from {} as it runs here, over the whole vocabulary, without clipping or rounding: the same \
                  weights give exactly 0. Other files cannot come arbitrarily near: the rounding of activations and of the \
                  key-value cache puts a floor under them, and a level at that floor has nothing left to gain in its weights.",
-                self.base
+                name(&self.base)
             ),
             "The +- after a perplexity is the standard error of the text as a sample, and the same luck befalls every \
              level; the +- of a difference is of the paired difference, and the one to judge levels by. Both take tokens \
              as independent."
                 .to_owned(),
-            format!("{memory} Speeds are medians of a short run on this machine: {}.", self.machine),
-        ]
+            format!("{memory} Speeds are medians of a short run on this machine: {}.", name(&self.machine.to_string())),
+        ];
+        notes.extend(self.busy.clone());
+        notes.push(name(&self.provenance.to_string()));
+        notes
+    }
+
+    /// What explains the marks of the short table, a line each.
+    pub(crate) fn footnotes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let differences = self.levels.iter().filter_map(|level| level.against_base.as_ref());
+        if differences.map(|against| against.perplexity_delta_percent).any(Estimate::may_be_chance) {
+            notes.push("~ less than two standard errors from the base: may be chance".to_owned());
+        }
+        notes.extend(self.busy.clone());
+        notes
     }
 
     /// Whether [`Files`] can be put into `dir`: found out before hours of work, not after.
@@ -174,6 +214,16 @@ impl Report {
     pub(crate) fn check_targets(dir: &Path, inputs: &[PathBuf], force: bool) -> Result<(), Failure> {
         paths(dir).iter().try_for_each(|path| check_target(path, inputs, force)).map_err(Failure::from)
     }
+}
+
+/// What a terminal shows: the short table, and what explains its marks.
+pub(crate) fn terminal(report: &Report) -> String {
+    let mut out = columns::terminal_table(report).to_terminal();
+    let notes = report.footnotes();
+    if !notes.is_empty() {
+        out += &format!("\n{}\n", notes.join("\n"));
+    }
+    out
 }
 
 /// The files of a report to come: `report.json`, `.csv`, `.md` and `.html`, each of which appears whole or not at all.
@@ -200,7 +250,7 @@ impl Files {
     /// # Errors
     /// If a file cannot be written, or exists while `force` is off.
     pub(crate) fn write(self, report: &Report, force: bool) -> Result<Vec<PathBuf>, Failure> {
-        let json = serde_json::to_string_pretty(report).map_err(Failure::io)? + "\n";
+        let json = pythia_text::json(&serde_json::to_string_pretty(report).map_err(Failure::io)?) + "\n";
         let contents = [json, csv::render(report), markdown::render(report), html::render(report)];
         for (file, content) in self.files.iter().zip(&contents) {
             file.write_at(content.as_bytes(), 0)?;

@@ -16,8 +16,8 @@ const PROGRAM: &str = "pythia-run";
 
 /// Run quantized Pythia models (GPT-NeoX in GGUF files)
 #[derive(Debug, Parser)]
-#[command(name = PROGRAM, version, subcommand_required = true, arg_required_else_help = true)]
-struct Args {
+#[command(name = PROGRAM, bin_name = PROGRAM, version, subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
 }

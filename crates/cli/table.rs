@@ -1,4 +1,7 @@
-//! Tables of text: aligned for a terminal, or as Markdown.
+//! Tables of text: aligned for a terminal, or as Markdown. Cells are one line whatever they are given.
+
+use crate::markup::markdown;
+use pythia_text::Line;
 
 /// How a column is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,13 +22,14 @@ pub(crate) struct Table {
 impl Table {
     /// An empty table with these columns.
     pub(crate) fn new<S: Into<String>>(columns: impl IntoIterator<Item = (S, Align)>) -> Self {
-        Self { columns: columns.into_iter().map(|(title, align)| (title.into(), align)).collect(), rows: Vec::new() }
+        let shown = |(title, align): (S, Align)| (Line(title.into()).to_string(), align);
+        Self { columns: columns.into_iter().map(shown).collect(), rows: Vec::new() }
     }
 
     /// Adds a row; missing cells are left empty.
     pub(crate) fn push(&mut self, mut row: Vec<String>) {
         row.resize(self.columns.len(), String::new());
-        self.rows.push(row);
+        self.rows.push(row.iter().map(|cell| Line(cell).to_string()).collect());
     }
 
     /// Whether it has no rows.
@@ -50,8 +54,8 @@ impl Table {
     /// A Markdown table, padded so that it also reads well as plain text.
     pub(crate) fn to_markdown(&self) -> String {
         let escaped = Self {
-            columns: self.columns.iter().map(|(title, align)| (escape_markdown(title), *align)).collect(),
-            rows: self.rows.iter().map(|row| row.iter().map(|cell| escape_markdown(cell)).collect()).collect(),
+            columns: self.columns.iter().map(|(title, align)| (markdown(title), *align)).collect(),
+            rows: self.rows.iter().map(|row| row.iter().map(|cell| markdown(cell)).collect()).collect(),
         };
         // A rule of Markdown is at least three characters.
         let widths: Vec<usize> = escaped.widths().into_iter().map(|w| w.max(3)).collect();
@@ -85,11 +89,6 @@ impl Table {
 fn markdown_line(cells: impl Iterator<Item = String>) -> String {
     let cells: Vec<String> = cells.collect();
     format!("| {} |\n", cells.join(" | "))
-}
-
-/// File names may hold anything; a bar or a line break would end the cell.
-fn escape_markdown(cell: &str) -> String {
-    cell.replace('\\', "\\\\").replace('|', "\\|").replace(['\n', '\r'], " ")
 }
 
 #[cfg(test)]

@@ -125,7 +125,7 @@ fn model_metadata(vocab: Vocab) -> Metadata {
     metadata.insert(keys::ALIGNMENT, 8u32);
     Hparams { n_vocab: vocab.tokens.len(), ..hparams() }.to_metadata(&mut metadata);
     metadata.insert(keys::FILE_TYPE, 0u32);
-    vocab.to_metadata(&mut metadata);
+    vocab.to_metadata(&mut metadata).expect("a sound vocabulary");
     metadata
 }
 

@@ -16,9 +16,14 @@ pub(crate) struct Weights {
 impl Weights {
     /// All F16 zeros.
     pub(crate) fn tiny() -> Self {
+        Self::of_vocab(model::hparams(32).n_vocab)
+    }
+
+    /// With as many rows in both vocabulary matrices.
+    pub(crate) fn of_vocab(n_vocab: usize) -> Self {
         let mut header = Map::new();
         let mut end = 0;
-        for spec in gptneox::tensors(&model::hparams(32)) {
+        for spec in gptneox::tensors(&gptneox::Hparams { n_vocab, ..model::hparams(32) }) {
             let start = end;
             end += 2 * spec.n_elems();
             let entry = json!({"dtype": "F16", "shape": spec.shape, "data_offsets": [start, end]});

@@ -54,7 +54,7 @@ impl Model {
         let h = hparams(n_embd);
         let mut metadata = Metadata::new();
         h.to_metadata(&mut metadata);
-        vocab().to_metadata(&mut metadata);
+        vocab().to_metadata(&mut metadata).expect("a sound vocabulary");
         let ty = |kind: Kind| if kind.is_matrix() { matrices } else { TensorType::F32 };
         let tensors = gptneox::tensors(&h).iter().map(|s| (s.gguf.clone(), ty(s.kind), s.dims())).collect();
         Self { metadata, tensors }

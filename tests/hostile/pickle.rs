@@ -37,7 +37,12 @@ pub(crate) const CASES: &[Case] = &[
     case("P4", "fewer members than the end says", |at| zip_bytes(at, |zip| both_counts(zip, 99)), "members in the directory, its end says 99"),
     case("P4", "an archive in two parts", |at| zip_bytes(at, |zip| patch(zip, 22 - 4, &[1])), "an archive in several parts"),
     case("P5", "a storage twice", |at| zip(at, |members| members.push(members[2].clone())), "\"m/data/0\" comes twice"),
+    case("P5", "a storage twice, in other letters", |at| zip(at, |members| members.push(Member { name: "m/DATA/0".into(), local_name: "m/DATA/0".into(), ..members[2].clone() })), "\"m/DATA/0\" comes twice, if the case of letters is ignored"),
+    case("P5", "a storage in other letters only", |at| zip(at, |members| rename(&mut members[2], "m/Data/0")), "its own header calls it \"m/Data/0\""),
+    case("P5", "a byte order in other letters, and big-endian", |at| zip(at, |members| members[1] = Member::new("m/BYTEORDER", b"big".to_vec())), "its own header calls it \"m/BYTEORDER\""),
+    case("P5", "a program beside the state dict", |at| zip(at, |members| members.push(Member::new("m/constants.pkl", b"\x80\x02).".to_vec()))), "a TorchScript program"),
     case("P5", "the pickle twice", |at| zip(at, |members| members.push(members[0].clone())), "\"m/data.pkl\" comes twice"),
+    case("P5", "a folder with content", |at| zip(at, |members| members.push(Member::new("m/data/0/", vec![1]))), "\"m/data/0/\": a folder with content"),
     case("P6", "no pickle", |at| zip(at, |members| drop(members.remove(0))), "without \"m/data.pkl\""),
     case("P6", "two roots", |at| zip(at, |members| members.push(Member::new("n/data.pkl", vec![]))), "in the folders \"m/\" and \"n/\""),
     case("P6", "no root", |at| raw(at, torch::archive(&[Member::new("data.pkl", vec![])])), "without NAME/data.pkl"),
@@ -57,6 +62,9 @@ pub(crate) const CASES: &[Case] = &[
     case("P10", "out of the folder", |at| zip(at, |members| members.push(Member::new("m/../../etc/x", vec![]))), "leaves its folder"),
     case("P10", "an absolute name", |at| zip(at, |members| members.push(Member::new("/etc/x", vec![]))), "leaves its folder"),
     case("P10", "backslashes", |at| zip(at, |members| members.push(Member::new("m\\..\\x", vec![]))), "leaves its folder"),
+    case("P10", "a detour", |at| zip(at, |members| members.push(Member::new("m/./data/0", vec![]))), "could be another"),
+    case("P10", "two slashes", |at| zip(at, |members| members.push(Member::new("m//data/0", vec![]))), "could be another"),
+    case("P10", "no name", |at| zip(at, |members| members.push(Member::new("", vec![]))), "without NAME/data.pkl"),
     case("P10", "a name with a newline and an escape", |at| zip(at, |members| members.push(Member::new("n\n\x1b[2J/x", vec![]))), r#""n\n\u{1b}[2J/""#),
     case("P11", "no such storage", |at| zip(at, |members| drop(members.remove(2))), "no member \"data/0\""),
     case("P12", "a storage shorter than its numbers", |at| zip(at, |members| shorten(members, 2)), "has 1022 bytes, wanted 512 x 2"),
@@ -158,6 +166,9 @@ pub(crate) const CASES: &[Case] = &[
     case("P26", "an embedding of one repeated row", |at| dict(at, |p| tensor(p, storage, 0, &[2_000_000_000, 16], &[0, 1])), "times its size is believed"),
     case("P26", "more strides than sizes", |at| dict(at, |p| view(p, 0, &[2], &[1, 1])), "1 dimensions with 2 strides"),
     case("P26", "a tensor of 9 dimensions", |at| dict(at, |p| view(p, 0, &[1; 9], &[1; 9])), "at most 8 are read"),
+    case("P26", "a part of a storage in an archive", |at| pickle(at, &legacy_part(0, 512)), "which only the older container has"),
+    case("P26", "two parts under one key", |at| legacy(at, &two_parts(["1", "1"])), "the key \"1\" of a part of a storage stands for something else too"),
+    case("P26", "a part under the key of a storage", |at| legacy(at, &two_parts(["1", "0"])), "the key \"0\" of a part of a storage stands for something else too"),
     case("P26", "a part of a storage beyond it", |at| legacy(at, &legacy_part(500, 13)), "elements 500 + 13 of a storage of 512"),
     case("P26", "a tensor beyond its part", |at| legacy(at, &legacy_part(0, 511)), "in a storage of 511 elements"),
     case("P27", "quantized", |at| pickle(at, b"\x80\x02ctorch._utils\n_rebuild_qtensor\n."), "quantized tensors are not read"),
@@ -167,6 +178,13 @@ pub(crate) const CASES: &[Case] = &[
     case("P27", "complex", |at| pickle(at, b"\x80\x02ctorch\nComplexFloatStorage\n."), "complex numbers are not read"),
     case("P27", "a subclass of tensors", |at| pickle(at, b"\x80\x02ctorch._tensor\n_rebuild_from_type_v2\n."), "subclasses of tensors"),
     case("P27", "weights of integers", |at| model_with(at, |tensors| tensors[0].class = "Short"), "type Short, wanted Float, Half, BFloat16 or Double"),
+    case("P25", "a key of 15 MB, 261,000 dicts under it", |at| pickle(at, &long_key(b"}q\x01", b"h\x00h\x01", 261_000)), "more than 65536 tensors"),
+    case("P25", "a storage of a key of 15 MB, 50,000 times", |at| pickle(at, &long_storage_key(50_000)), "no member \"data/kkk"),
+    case("P25", "a legacy system of 261,000 keys of 15 MB", |at| raw(at, long_system(261_000)), "a frame of 1 bytes"),
+    case("P28", "a tensor with an accent", |at| named(at, "caf\u{e9}"), "its name is not plain ASCII"),
+    case("P28", "a tensor with a space", |at| named(at, "a b"), "its name is not plain ASCII"),
+    case("P28", "a tensor without a name", |at| named(at, ""), "its name is not plain ASCII"),
+    case("P28", "70,000 tensors", |at| pickle(at, &many_names(70_000)), "more than 65536 tensors"),
     case("P28", "a tensor twice", dict_twice, "\"w\" comes twice"),
     case("P28", "a tensor beside the state dict", |at| dict(at, |p| view(p, 0, &[2], &[1]).op(b"s").text("model").op(b"}")), "\"model\" is a dict, wanted a tensor"),
     case("P28", "a key that is a number", |at| pickle(at, b"\x80\x02}K\x01K\x02s."), "a key of the state dict is an int"),
@@ -337,6 +355,58 @@ fn legacy_part(first: i32, len: i32) -> Vec<u8> {
     let id = args.text("storage").global("torch", "HalfStorage").text("0").text("cpu").int(512);
     let part = id.op(b"(").text("1").int(first).int(len).op(b"ttQ");
     part.view(0, &[512], &[1]).op(b"tRs.").0
+}
+
+/// A state dict over the two halves of the storage, kept under these keys.
+fn two_parts(keys: [&str; 2]) -> Vec<u8> {
+    let tensor = |p: Pickle, (half, key): (usize, &str)| {
+        let args = p.text(["v", "w"][half]).global("torch._utils", "_rebuild_tensor_v2").op(b"((");
+        let id = args.text("storage").global("torch", "HalfStorage").text("0").text("cpu").int(512);
+        let part = id.op(b"(").text(key).int(256 * half as i32).int(256);
+        part.op(b"ttQ").view(0, &[256], &[1]).op(b"tR")
+    };
+    keys.into_iter().enumerate().fold(Pickle::new().op(b"}("), tensor).op(b"u.").0
+}
+
+/// Slot 0 is a string of 15 MB, `value` fills slot 1; then a dict in which `pair` is set `n` times.
+fn long_key(value: &[u8], pair: &[u8], n: usize) -> Vec<u8> {
+    let start = Pickle::new().text(&long_text()).op(b"q\x000").op(value).op(b"0}(");
+    [start.0, pair.repeat(n), b"u.".to_vec()].concat()
+}
+
+fn long_text() -> String {
+    "k".repeat(15_000_000)
+}
+
+/// A dict of one key, under which stands the last of `n` storages of one long key.
+fn long_storage_key(n: usize) -> Vec<u8> {
+    let start = Pickle::new().text(&long_text()).op(b"q\x000").text("storage").op(b"q\x010");
+    let start = start.global("torch", "HalfStorage").op(b"q\x020");
+    let reference = b"(h\x01h\x02h\x00NK\x01tQ";
+    [start.0, b"}".to_vec(), [reference.as_slice(), b"0"].concat().repeat(n), b".".to_vec()].concat()
+}
+
+/// A legacy file whose system is such a dict, and whose state dict is wrong.
+fn long_system(n: usize) -> Vec<u8> {
+    let head = torch::legacy_head();
+    let system = head.windows(2).rposition(|two| two == b"\x80\x02").expect("a third pickle");
+    let wrong = b"\x80\x02\x95\x01\0\0\0\0\0\0\0";
+    [&head[..system], &long_key(b"K\x01q\x01", b"h\x00h\x01", n), wrong].concat()
+}
+
+/// One tensor under this name.
+fn named(at: &Path, name: &str) {
+    pickle(at, &view(Pickle::new().op(b"}").text(name), 0, &[2], &[1]).op(b"s.").0);
+}
+
+/// As many names of one tensor.
+fn many_names(n: usize) -> Vec<u8> {
+    let start = view(Pickle::new(), 0, &[2], &[1]).op(b"q\x000}(");
+    (0..n).fold(start, |pickle, i| pickle.text(&i.to_string()).op(b"h\x00")).op(b"u.").0
+}
+
+fn rename(member: &mut Member, name: &str) {
+    (member.name, member.local_name) = (name.to_owned(), name.to_owned());
 }
 
 fn legacy_keys(at: &Path, keys: &[u8]) {

@@ -51,6 +51,11 @@ fn quant(hub: &FakeHub, folder: &Path, args: &[&str]) -> Outcome {
     outcome(command(hub, folder, args).spawn().unwrap())
 }
 
+/// `convert` with this token.
+pub(crate) fn run_with_token(hub: &FakeHub, folder: &Path, token: &str) -> Outcome {
+    outcome(command(hub, folder, &["convert", ID, "-t", "F16"]).env("HF_TOKEN", token).spawn().unwrap())
+}
+
 /// Bytes of weights that unfinished downloads have left.
 fn kept(folder: &Path) -> u64 {
     let blobs = folder.join("hf/hub/models--EleutherAI--pythia-70m/blobs");

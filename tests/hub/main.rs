@@ -8,6 +8,7 @@ mod cli;
 mod common;
 mod faults;
 mod flow;
+mod hostile;
 mod python;
 mod server;
 

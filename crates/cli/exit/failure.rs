@@ -29,7 +29,7 @@ impl Failure {
 
     /// The operating system refused `path`: exit code 74.
     pub fn at(path: &Path, error: &io::Error) -> Self {
-        Self::io(format_args!("{}: {error}", path.display()))
+        Self::io(format_args!("{}: {error}", pythia_text::path(path)))
     }
 
     /// The user pressed Ctrl-C: exit code 130.
@@ -40,6 +40,11 @@ impl Failure {
     /// The user pressed Ctrl-C, and `message` says what that means for what was done: exit code 130.
     pub(crate) fn interrupted_with(message: impl Display) -> Self {
         Self::new(130, message)
+    }
+
+    /// What a process started by this one reported, and its exit code.
+    pub(crate) fn of_child(code: u8, message: impl Display) -> Self {
+        Self::new(code, message)
     }
 
     fn new(code: u8, message: impl Display) -> Self {
@@ -110,7 +115,7 @@ pub(crate) fn locate(error: pythia_runtime::Error, model: &Path, text: impl Disp
     use pythia_runtime::Error;
     match error {
         Error::Gguf(_) | Error::Tokenizer { .. } | Error::TokenOutOfRange { .. } | Error::NotFinite { .. } => {
-            Failure::data(format_args!("{}: {error}", model.display()))
+            Failure::data(format_args!("{}: {error}", pythia_text::path(model)))
         }
         Error::PromptTooLong { .. } | Error::TextTooShort { .. } => Failure::data(format_args!("{text}: {error}")),
         _ => error.into(),

@@ -14,7 +14,7 @@ pub(super) fn locate(text: &str, offline: bool, quiet: bool) -> Result<Located, 
             // Not taken for the id: a folder that is not where it was thought to be should not become a download.
             Some(id) => Err(Failure::io(format_args!("{text}: no such file or folder; on the Hub it may be {id}"))),
             // Whoever opens it says what is wrong with it.
-            None => Ok(Located { path: text.into(), stem: None }),
+            None => Ok(Located { path: text.into(), ..Located::default() }),
         };
     };
     if !text.contains("://") && Path::new(id.owner()).is_dir() {
@@ -31,7 +31,13 @@ pub(super) fn locate(text: &str, offline: bool, quiet: bool) -> Result<Located, 
         bar.finish();
     }
     let snapshot = snapshot?;
-    Ok(Located { path: snapshot.path, stem: Some(snapshot.id.file_stem()) })
+    let id = snapshot.id;
+    Ok(Located {
+        path: snapshot.path,
+        stem: Some(id.file_stem()),
+        owner: Some(id.owner().to_owned()),
+        revision: Some(id.revision().to_owned()),
+    })
 }
 
 /// One bar for all files.

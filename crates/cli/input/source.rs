@@ -18,12 +18,16 @@ pub(crate) struct SourceOptions {
 }
 
 /// A checkpoint or file that is on this machine by now.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Located {
     /// Where it is.
     pub(crate) path: PathBuf,
     /// What files made from it are called, if the path does not tell: `pythia-70m-step3000`.
     pub(crate) stem: Option<String>,
+    /// Owner of the Hub's repository.
+    pub(crate) owner: Option<String>,
+    /// The branch, tag or commit of it.
+    pub(crate) revision: Option<String>,
 }
 
 impl SourceOptions {
@@ -35,7 +39,7 @@ impl SourceOptions {
     pub(crate) fn locate(&self, named: &Path, quiet: bool) -> Result<Located, Failure> {
         match named.to_str().filter(|_| fs::symlink_metadata(named).is_err()) {
             Some(text) => self.locate_text(text, quiet),
-            None => Ok(Located { path: named.to_owned(), stem: None }),
+            None => Ok(Located { path: named.to_owned(), ..Located::default() }),
         }
     }
 
@@ -58,7 +62,7 @@ impl SourceOptions {
         let _ = self.offline;
         let is_path = text.starts_with(['/', '.', '~']) || text.matches('/').count() != 1;
         if is_path && !text.contains("://") {
-            return Ok(Located { path: text.into(), stem: None });
+            return Ok(Located { path: text.into(), ..Located::default() });
         }
         Err(Failure::usage(format_args!(
             "{text}: no such file or folder; this program was built without the feature `hub`, which ids of the Hugging \

@@ -2,22 +2,28 @@
 //!
 //! 1. The request is checked: files, context, text.
 //! 2. `cache`: the checkpoint is converted to the levels that an earlier run has not left behind, in one pass.
-//! 3. `speed`: each level alone: prefill, decode, memory.
-//! 4. `quality`: all levels against the base, window by window, in one process.
-//! 5. [`crate::report`]: the table on stdout, four files in a folder.
+//! 3. `facts`: what the files are, with their digests.
+//! 4. `speed`: each level in a process of its own (`probe`): prefill, decode, memory.
+//! 5. `quality`: all levels against the base, window by window, in one process.
+//! 6. [`crate::report`]: the table on stdout, four files in a folder.
 
 mod cache;
+mod facts;
+mod probe;
 mod quality;
 mod speed;
+
+pub(super) use probe::{Args as ProbeArgs, run as run_probe};
 
 use crate::device::DeviceArgs;
 use crate::exit::{self, Failure};
 use crate::input::{self, Located, SourceOptions, parse_threads};
-use crate::report::{self, Arithmetic, Report, parse_activations, parse_gelu};
+use crate::report::{self, Arithmetic, Origin, Provenance, Report, parse_activations, parse_gelu};
 use cache::Cache;
+use facts::{Facts, Variant};
 use pythia_checkpoint::{Checkpoint, Dtype};
 use pythia_convert::{Level, Source};
-use pythia_gguf::{FileType, Gguf, Metadata, TensorInfo, keys, shard_prefix};
+use pythia_gguf::{FileType, Metadata, keys, shard_prefix};
 use pythia_model::{Activations, Gelu, Options};
 use pythia_runtime::eval::Protocol;
 use std::path::{Path, PathBuf};
@@ -92,6 +98,8 @@ struct Contestant {
 struct Prepared {
     /// Name of the model.
     source: String,
+    /// What its base was made from.
+    origin: Origin,
     /// The base, then the levels.
     contestants: Vec<Contestant>,
 }
@@ -104,27 +112,31 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     // Before the report's folder is made, which could be taken for a checkpoint called by an id of the Hub.
     let located = args.source_options.locate(&args.source, false)?;
     let files = report::Files::create(&args.output)?;
-    let Prepared { source, contestants } = prepare(args, located, protocol, &text)?;
+    let Prepared { source, origin, contestants } = prepare(args, located, protocol, &text)?;
     let options = options(args);
     let paths: Vec<&Path> = contestants.iter().map(|contestant| contestant.path.as_path()).collect();
     let device = args.device.find()?.settle(&paths, &options)?;
-    // Speed first: what an evaluation leaves on the heap would count as every level's memory.
-    let speeds = speed::measure(&device, &contestants, &options)?;
+    let facts = contestants.iter().map(|c| Facts::read(&c.path)).collect::<Result<Vec<_>, _>>()?;
+    let speeds = speed::measure(&device, &contestants, &options, false)?;
     let quality = quality::measure(args, &device, protocol, &contestants, &options, &text)?;
+    let base = contestants[0].name.clone();
+    let names = contestants.iter().map(|contestant| contestant.name.as_str());
     let report = Report {
         format: report::FORMAT,
         source,
+        provenance: Provenance::of(super::PROGRAM, origin),
         machine: quality.machine,
         protocol: quality.protocol,
         arithmetic: Arithmetic::of(&options),
-        base: contestants[0].name.clone(),
-        peak_rss_is_per_level: speeds.iter().all(|speed| speed.peak_is_own),
-        levels: levels(&contestants, &quality.levels, &speeds),
+        base,
+        process_per_level: speeds.process_per_level,
+        busy: report::busy(names.zip(&speeds.levels)),
+        levels: levels(&contestants, facts, quality.levels, speeds.levels),
     };
     let paths = files.write(&report, args.force)?;
     let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
     exit::note(format_args!("report: {}", paths.join(", ")));
-    if args.json { exit::print_json(&report) } else { exit::print(&report::terminal_table(&report).to_terminal()) }
+    if args.json { exit::print_json(&report) } else { exit::print(&report::terminal(&report)) }
 }
 
 fn options(args: &Args) -> Options {
@@ -133,17 +145,17 @@ fn options(args: &Args) -> Options {
 
 /// Checks the whole request, then converts what is missing.
 fn prepare(args: &Args, located: Located, protocol: Protocol, text: &str) -> Result<Prepared, Failure> {
-    let Located { path, stem: named } = located;
+    let Located { path, stem: named, owner, revision } = located;
     if input::is_gguf(&path)? {
         if !args.types.is_empty() || args.base.is_some() {
             let source = path.display();
             return Err(Failure::usage(format_args!("{source}: is a GGUF file; --type and --base need a checkpoint")));
         }
         let base = input::gguf(&path)?.metadata;
-        let mut contestants = vec![Contestant { name: file_level(&base, &path), path: path.clone() }];
+        let mut contestants = vec![Contestant { name: level_name(&base, &path), path: path.clone() }];
         add_files(args, &base, &mut contestants)?;
         quality::check(args, protocol, &base, text)?;
-        return Ok(Prepared { source: stem(&path), contestants });
+        return Ok(Prepared { source: stem(&path), origin: Origin::of_file(&base), contestants });
     }
     let checkpoint = args.source_options.open(&path)?;
     Report::check_targets(&args.output, &checkpoint.inputs(), args.force)?;
@@ -160,14 +172,16 @@ fn prepare(args: &Args, located: Located, protocol: Protocol, text: &str) -> Res
     add_files(args, cache.base_metadata()?, &mut contestants)?;
     quality::check(args, protocol, cache.base_metadata()?, text)?;
     cache.fill(&checkpoint, &args.files, args.threads)?;
-    Ok(Prepared { source: named.unwrap_or_else(|| cache.name().to_owned()), contestants })
+    let known = Origin::of_file(cache.base_metadata()?);
+    let origin = Origin { owner: owner.or_else(|| cache.owner().map(str::to_owned)), revision, ..known };
+    Ok(Prepared { source: named.unwrap_or_else(|| cache.name().to_owned()), origin, contestants })
 }
 
 /// Adds the GGUF files that the command line names beside the source.
 fn add_files(args: &Args, base: &Metadata, contestants: &mut Vec<Contestant>) -> Result<(), Failure> {
     for path in &args.files {
         let metadata = input::gguf(path)?.metadata;
-        let name = file_level(&metadata, path);
+        let name = level_name(&metadata, path);
         // Two files of a level are told apart by their own names.
         let is_taken = |name: &str| contestants.iter().any(|c| c.name == name);
         let name = if is_taken(&name) { stem(path) } else { name };
@@ -215,6 +229,11 @@ fn native_level(checkpoint: &Checkpoint) -> Level {
     }
 }
 
+/// What a GGUF file is called in the report: `Q4_0`, `Q4_0 imatrix`.
+fn level_name(metadata: &Metadata, path: &Path) -> String {
+    file_level(metadata, path) + &Variant::of(metadata).suffix()
+}
+
 /// What a GGUF file says it is: `Q4_0`; its own name if it does not say.
 fn file_level(metadata: &Metadata, path: &Path) -> String {
     let id = metadata.u32(keys::FILE_TYPE).ok().flatten();
@@ -230,27 +249,30 @@ fn stem(path: &Path) -> String {
     }
 }
 
-/// The rows of the report.
-fn levels(contestants: &[Contestant], qualities: &[quality::Quality], speeds: &[speed::Speed]) -> Vec<report::Level> {
-    let rows = contestants.iter().zip(qualities).zip(speeds).map(|((contestant, quality), speed)| report::Level {
+/// The rows of the report, the largest file first.
+fn levels(
+    contestants: &[Contestant],
+    facts: Vec<Facts>,
+    qualities: Vec<quality::Quality>,
+    speeds: Vec<report::Speed>,
+) -> Vec<report::Level> {
+    let rows = contestants.iter().zip(facts).zip(qualities).zip(speeds);
+    let rows = rows.map(|(((contestant, facts), quality), speed)| report::Level {
         name: contestant.name.clone(),
         file: contestant.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        file_bytes: quality.file_bytes,
-        bits_per_weight: quality.bits_per_weight,
-        bits_per_weight_blocks: quality.bits_per_weight_blocks,
+        file_bytes: facts.file_bytes(),
+        files: facts.files,
+        bits_per_weight: facts.bits_per_weight,
+        bits_per_weight_blocks: facts.bits_per_weight_blocks,
+        imatrix: facts.variant.imatrix,
+        recipe: facts.variant.recipe,
+        requantized: facts.variant.requantized,
         perplexity: quality.perplexity,
-        against_base: quality.against_base.clone(),
-        prefill_tokens_per_second: speed.prefill,
-        decode_tokens_per_second: speed.decode,
-        peak_rss_bytes: speed.peak_rss_bytes,
-        gpu_bytes: speed.gpu_bytes,
+        against_base: quality.against_base,
+        speed,
     });
-    rows.collect()
-}
-
-/// Bits per weight of the tensors that `included` picks.
-fn bits_per_weight(gguf: &Gguf, included: impl Fn(&TensorInfo) -> bool) -> f64 {
-    let tensors = gguf.tensors().iter().filter(|tensor| included(tensor));
-    let (bytes, elems) = tensors.fold((0, 0), |sum, tensor| (sum.0 + tensor.n_bytes, sum.1 + tensor.n_elems()));
-    8.0 * bytes as f64 / elems as f64
+    let mut rows: Vec<report::Level> = rows.collect();
+    // Stable: among files of one size the base is first, then the order asked for counts.
+    rows.sort_by_key(|level| std::cmp::Reverse(level.file_bytes));
+    rows
 }

@@ -6,7 +6,10 @@ mod report;
 use crate::exit::{self, Failure};
 use crate::input::SourceOptions;
 pub(super) use options::{Options, Targets, types_help};
-use pythia_convert::{Level, Provenance, Request};
+use pythia_checkpoint::Checkpoint;
+use pythia_convert::{Level, Provenance, Request, Source};
+use pythia_gguf::keys;
+use pythia_runtime::Tokenizer;
 use std::path::PathBuf;
 
 /// Convert a Hugging Face checkpoint to GGUF
@@ -39,8 +42,19 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let source = args.source_options.locate(&args.source, args.options.quiet)?;
     let checkpoint = args.source_options.open(&source.path)?;
     let provenance = Provenance::gather(&checkpoint, args.provenance_sha && !args.options.dry_run, cancel)?;
+    check_tokenizer(&checkpoint, &provenance)?;
     let stem = source.stem.as_ref().unwrap_or(&provenance.name);
     let targets = Targets::new(args.output.as_deref(), stem, &args.types)?;
     let request = Request { provenance, ..args.options.request(&targets)? };
     args.options.run(&checkpoint, &request, &targets)
+}
+
+/// Whether what will be in the files makes a tokenizer, by the rules of the programs that will read them.
+fn check_tokenizer(checkpoint: &Checkpoint, provenance: &Provenance) -> Result<(), Failure> {
+    let metadata = checkpoint.metadata(provenance)?;
+    if metadata.get(keys::TOKENS).is_some() {
+        let path = checkpoint.path().display();
+        Tokenizer::from_gguf(&metadata).map_err(|e| Failure::data(format_args!("{path}: {e}")))?;
+    }
+    Ok(())
 }

@@ -103,7 +103,7 @@ fn text(args: &Args, file: &GgufFile, origin: Option<TokenizerOrigin>, written: 
     let n_bytes = written.iter().map(|file| file.n_bytes).sum();
     format!(
         "{}: {} tensors as {}, {tokenizer}; {} in {} files\n",
-        args.folder.display(),
+        pythia_text::path(&args.folder),
         file.gguf().tensors().len(),
         args.dtype,
         format_bytes(n_bytes),

@@ -1,6 +1,7 @@
 //! Metadata values for people and programs; long ones are only described.
 
 use pythia_gguf::{Array, Value};
+use pythia_text::Line;
 use serde_json::{Value as Json, json};
 
 /// Elements of an array that are shown; a longer one is described.
@@ -61,7 +62,7 @@ pub(super) fn to_text(value: &Value) -> String {
         // Not as JSON, which has no words for them.
         Value::F32(v) => v.to_string(),
         Value::F64(v) => v.to_string(),
-        _ => cut(&to_json(value).to_string()),
+        _ => cut(&pythia_text::json(&to_json(value).to_string())),
     }
 }
 
@@ -82,14 +83,11 @@ pub(super) fn excerpt(value: &Value, at: usize) -> String {
     }
 }
 
-/// Text from a file, made safe for a terminal: one line, control characters escaped, cut.
+/// Text from a file, made safe for a terminal: one line, escaped, cut.
 pub(super) fn escaped(text: &str) -> String {
     // Only the part that can be shown: the text may be megabytes.
     let shown: String = text.chars().take(MAX_CHARS + 1).collect();
-    cut(&shown
-        .chars()
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-        .collect::<String>())
+    cut(&Line(shown).to_string())
 }
 
 fn cut(text: &str) -> String {

@@ -20,7 +20,7 @@ pub(crate) struct Column {
 
 /// Every column, in order.
 pub(crate) const COLUMNS: &[Column] = &[
-    column("level", "the file's main tensor type", |l| l.name.clone()).left().terminal(),
+    column("level", "the file's main tensor type", name).left().terminal(),
     column("size", "of the whole file, in decimal units", |l| bytes(l.file_bytes)).terminal(),
     column("bits/weight", "tensor bits per parameter, whole file", |l| plain(l.bits_per_weight, 2)).terminal(),
     column("in blocks", "tensor bits per parameter of the transformer blocks alone", |l| {
@@ -33,7 +33,7 @@ pub(crate) const COLUMNS: &[Column] = &[
         against(l, |a| format!("{} +- {}", signed(a.perplexity_delta.value, 4), plain(a.perplexity_delta.se, 4)))
     }),
     column("PPL - base, %", "the difference as a share of the base's perplexity", |l| {
-        against(l, |a| signed(a.perplexity_delta_percent, 2))
+        against(l, |a| percent(a.perplexity_delta_percent))
     })
     .terminal(),
     column("mean KLD", "Kullback-Leibler divergence from the base's prediction, nats per token", |l| {
@@ -47,11 +47,11 @@ pub(crate) const COLUMNS: &[Column] = &[
         against(l, |a| with_error(Estimate { value: a.same_top.value * 100.0, se: a.same_top.se * 100.0 }, 2))
     })
     .terminal(),
-    column("prefill tok/s", "prompt tokens per second", |l| rate(l.prefill_tokens_per_second)).terminal(),
-    column("decode tok/s", "generated tokens per second, one sequence", |l| rate(l.decode_tokens_per_second))
+    column("prefill tok/s", "prompt tokens per second", |l| rate(l.speed.prefill_tokens_per_second)).terminal(),
+    column("decode tok/s", "generated tokens per second, one sequence", |l| rate(l.speed.decode_tokens_per_second))
         .terminal(),
     column("peak memory", "peak resident memory, or memory of the GPU, see the notes", |l| {
-        l.gpu_bytes.or(l.peak_rss_bytes).map_or("-".into(), bytes)
+        l.speed.gpu_bytes.or(l.speed.peak_rss_bytes).map_or("-".into(), bytes)
     })
     .terminal(),
 ];
@@ -70,6 +70,16 @@ impl Column {
         self.in_terminal = true;
         self
     }
+}
+
+fn name(level: &Level) -> String {
+    if level.against_base.is_none() { format!("{} (base)", level.name) } else { level.name.clone() }
+}
+
+/// A difference with its error, marked where chance alone may have made it.
+fn percent(estimate: Estimate) -> String {
+    let mark = if estimate.may_be_chance() { "~" } else { "" };
+    format!("{mark}{} +- {}", signed(estimate.value, 2), plain(estimate.se, 2))
 }
 
 fn with_error(estimate: Estimate, decimals: usize) -> String {

@@ -1,6 +1,7 @@
 //! `report.csv`: a line per level, numbers in full, empty where the base has no distance to itself.
 
 use super::{AgainstBase, Level, Report};
+use crate::markup::csv_text;
 
 /// A field of text or of a number that may be missing.
 enum Field {
@@ -19,17 +20,22 @@ const FIELDS: &[(&str, Field)] = &[
     ("perplexity_se", Field::Number(|l| Some(l.perplexity.se))),
     ("perplexity_delta", Field::Distance(|a| a.perplexity_delta.value)),
     ("perplexity_delta_se", Field::Distance(|a| a.perplexity_delta.se)),
-    ("perplexity_delta_percent", Field::Distance(|a| a.perplexity_delta_percent)),
+    ("perplexity_delta_percent", Field::Distance(|a| a.perplexity_delta_percent.value)),
+    ("perplexity_delta_percent_se", Field::Distance(|a| a.perplexity_delta_percent.se)),
     ("kld_mean", Field::Distance(|a| a.kld_mean.value)),
     ("kld_mean_se", Field::Distance(|a| a.kld_mean.se)),
     ("kld_p99", Field::Distance(|a| a.kld_p99)),
     ("kld_max", Field::Distance(|a| a.kld_max)),
     ("same_top", Field::Distance(|a| a.same_top.value)),
     ("same_top_se", Field::Distance(|a| a.same_top.se)),
-    ("prefill_tokens_per_second", Field::Number(|l| Some(l.prefill_tokens_per_second))),
-    ("decode_tokens_per_second", Field::Number(|l| Some(l.decode_tokens_per_second))),
-    ("peak_rss_bytes", Field::Number(|l| l.peak_rss_bytes.map(|b| b as f64))),
-    ("gpu_bytes", Field::Number(|l| l.gpu_bytes.map(|b| b as f64))),
+    ("prefill_tokens_per_second", Field::Number(|l| Some(l.speed.prefill_tokens_per_second))),
+    ("prefill_min", Field::Number(|l| Some(l.speed.prefill_spread.min))),
+    ("prefill_max", Field::Number(|l| Some(l.speed.prefill_spread.max))),
+    ("decode_tokens_per_second", Field::Number(|l| Some(l.speed.decode_tokens_per_second))),
+    ("decode_min", Field::Number(|l| Some(l.speed.decode_spread.min))),
+    ("decode_max", Field::Number(|l| Some(l.speed.decode_spread.max))),
+    ("peak_rss_bytes", Field::Number(|l| l.speed.peak_rss_bytes.map(|b| b as f64))),
+    ("gpu_bytes", Field::Number(|l| l.speed.gpu_bytes.map(|b| b as f64))),
 ];
 
 /// The file's content.
@@ -52,9 +58,10 @@ fn cell(level: &Level, field: &Field) -> String {
     number.map_or_else(String::new, |n| n.to_string())
 }
 
-/// RFC 4180: quotes where the text holds a separator, doubled inside.
+/// In quotes where the text holds a separator.
 fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+    let text = csv_text(text);
+    if text.contains([',', '"']) { format!("\"{text}\"") } else { text }
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! `report.html`: one file with everything in it, no script, readable in light and dark.
 
 use super::columns::{COLUMNS, Column};
-use super::plot::{self, Figure, escape};
+use super::plot::{self, Figure};
 use super::{Level, Report};
+use crate::markup::html as escape;
 use crate::table::Align;
 
 /// Colours and spacing; the figures take theirs from here too.
@@ -12,7 +13,8 @@ const STYLE: &str = include_str!("style.css");
 pub(crate) fn render(report: &Report) -> String {
     let title = escape(&format!("{}: quantization levels compared with {}", report.source, report.base));
     let figures: String = plot::figures(report).iter().map(figure).collect();
-    let notes: String = report.notes().iter().map(|note| format!("<li>{}</li>\n", code_spans(&escape(note)))).collect();
+    let notes: String =
+        report.notes(str::to_owned).iter().map(|note| format!("<li>{}</li>\n", code_spans(&escape(note)))).collect();
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\

@@ -49,26 +49,45 @@ fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     lines.into_iter().find(|(k, _)| k.trim() == key).map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
 }
 
-/// The peak resident memory of this process, counted from the last reset where the system has one.
-#[derive(Debug)]
-pub(crate) struct PeakRss {
-    was_reset: bool,
+/// Starts counting [`peak_rss`] again from what is resident now, where the system lets a process do so (Linux).
+pub(crate) fn reset_peak_rss() {
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
-impl PeakRss {
-    /// Starts counting again from what is resident now. Linux allows it to the process itself.
-    pub(crate) fn reset() -> Self {
-        Self { was_reset: std::fs::write("/proc/self/clear_refs", "5").is_ok() }
+/// The peak resident memory of this process in bytes; `None` where the system does not tell.
+pub(crate) fn peak_rss() -> Option<u64> {
+    high_water_mark(&std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// Nanoseconds that threads of this process ran, and that they could have run but waited for a processor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ProcessorTime {
+    ran: u64,
+    waited: u64,
+}
+
+impl ProcessorTime {
+    /// Of all threads that live now, since each began; `None` where the system does not tell.
+    pub(crate) fn now() -> Option<Self> {
+        let mut sum = Self::default();
+        for task in std::fs::read_dir("/proc/self/task").ok()?.flatten() {
+            // A thread may end meanwhile.
+            let Ok(text) = std::fs::read_to_string(task.path().join("schedstat")) else { continue };
+            let Self { ran, waited } = Self::parse(&text)?;
+            sum = Self { ran: sum.ran + ran, waited: sum.waited + waited };
+        }
+        (sum.ran > 0).then_some(sum)
     }
 
-    /// Whether the count began at the reset; else it began with the process.
-    pub(crate) fn was_reset(&self) -> bool {
-        self.was_reset
+    fn parse(schedstat: &str) -> Option<Self> {
+        let mut numbers = schedstat.split_whitespace().map(|number| number.parse().ok());
+        Some(Self { ran: numbers.next()??, waited: numbers.next()?? })
     }
 
-    /// The peak in bytes; `None` where the system does not tell.
-    pub(crate) fn bytes(&self) -> Option<u64> {
-        high_water_mark(&std::fs::read_to_string("/proc/self/status").ok()?)
+    /// Share of the time wanted since `earlier` that was waited, 0 to 1.
+    pub(crate) fn waited_since(self, earlier: Self) -> f64 {
+        let (ran, waited) = (self.ran.saturating_sub(earlier.ran), self.waited.saturating_sub(earlier.waited));
+        waited as f64 / (ran + waited).max(1) as f64
     }
 }
 
@@ -97,6 +116,14 @@ mod tests {
         for broken in ["", "VmHWM:", "VmHWM: x kB", "VmHWM: 12 MB", "VmHWM: 99999999999999999999 kB"] {
             assert_eq!(high_water_mark(broken), None, "{broken}");
         }
+    }
+
+    #[test]
+    fn waiting_is_a_share_of_the_time_wanted() {
+        let at = |text| ProcessorTime::parse(text).unwrap();
+        assert_eq!(at("400 200 9").waited_since(at("100 100 3")), 0.25);
+        assert_eq!(at("1 1 1").waited_since(at("1 1 1")), 0.0);
+        assert_eq!(ProcessorTime::parse("x"), None);
     }
 
     #[test]

@@ -1,21 +1,18 @@
 //! `report.md`: the whole table and the notes.
 
 use super::{Report, columns};
+use crate::markup::markdown;
 
 /// The file's content.
 pub(crate) fn render(report: &Report) -> String {
-    let mut out = format!("# {}: quantization levels compared with {}\n\n", heading(&report.source), report.base);
+    let mut out =
+        format!("# {}: quantization levels compared with {}\n\n", markdown(&report.source), markdown(&report.base));
     out += &columns::full_table(report).to_markdown();
     out.push('\n');
-    for note in report.notes() {
+    for note in report.notes(markdown) {
         out += &format!("- {note}\n");
     }
     out
-}
-
-/// A name may hold anything; a heading is one line.
-fn heading(source: &str) -> String {
-    source.replace(['\n', '\r'], " ")
 }
 
 #[cfg(test)]

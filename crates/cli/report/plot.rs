@@ -6,8 +6,6 @@ mod scale;
 mod scatter;
 mod svg;
 
-pub(crate) use svg::escape;
-
 use super::number::{bytes, plain, rate, signed, significant};
 use super::{Level, Report};
 use bars::{Bar, Panel};
@@ -132,8 +130,8 @@ fn speed(report: &Report) -> Figure {
     let names: Vec<(String, bool)> =
         report.levels.iter().map(|level| (level.name.clone(), level.against_base.is_none())).collect();
     let panels = [
-        panel("prefill, tokens per second", |level| level.prefill_tokens_per_second),
-        panel("decode, tokens per second", |level| level.decode_tokens_per_second),
+        panel("prefill, tokens per second", |level| level.speed.prefill_tokens_per_second),
+        panel("decode, tokens per second", |level| level.speed.decode_tokens_per_second),
     ];
     Figure {
         title: "Speed",
@@ -169,7 +167,7 @@ mod tests {
         let mut report = sample::report(7);
         report.levels[0].perplexity.value = f64::NAN;
         report.levels[1].perplexity.value = f64::INFINITY;
-        report.levels[2].decode_tokens_per_second = f64::NAN;
+        report.levels[2].speed.decode_tokens_per_second = f64::NAN;
         let against = report.levels[3].against_base.as_mut().unwrap();
         (against.kld_mean.value, against.kld_mean.se) = (f64::NAN, f64::NAN);
         report.levels[4].against_base.as_mut().unwrap().kld_mean.value = 0.0;

@@ -1,6 +1,9 @@
 //! Made-up reports for the tests of the writers, shaped like real ones.
 
-use super::{AgainstBase, Arithmetic, Estimate, FORMAT, Level, Machine, Protocol, Report};
+use super::{
+    AgainstBase, Arithmetic, Estimate, FORMAT, FileDigest, Level, Machine, Origin, Protocol, Provenance, Report, Speed,
+    Spread,
+};
 
 /// Name, bytes, bits per weight, perplexity, mean KLD, same top: neighbouring levels differ as they do in practice.
 const ROWS: &[(&str, u64, f64, f64, f64, f64)] = &[
@@ -28,10 +31,17 @@ const ROWS: &[(&str, u64, f64, f64, f64, f64)] = &[
 
 /// A report of the first `n` rows, at most 20.
 pub(super) fn report(n: usize) -> Report {
-    let levels: Vec<Level> = ROWS.iter().take(n).map(level).collect();
+    let mut levels: Vec<Level> = ROWS.iter().take(n).map(level).collect();
+    levels.sort_by_key(|level| std::cmp::Reverse(level.file_bytes));
     Report {
         format: FORMAT,
         source: "pythia-docs-6m".into(),
+        provenance: Provenance {
+            program: "pythia-quant 0.1.0".into(),
+            date: "2026-11-29T08:40:00Z".into(),
+            command: ["pythia-quant", "compare", "pythia-docs-6m", "-f", "heldout.txt"].map(String::from).to_vec(),
+            origin: Origin { name: Some("pythia-docs-6m".into()), ..Origin::default() },
+        },
         machine: Machine {
             device: "cpu".into(),
             cpu: "Example 9000 <32-core> Processor".into(),
@@ -41,13 +51,15 @@ pub(super) fn report(n: usize) -> Report {
         protocol: Protocol {
             name: "llama".into(),
             text: "heldout.txt".into(),
+            text_sha256: "ab".repeat(32),
             n_ctx: 512,
             chunks: 168,
             tokens_scored: 42_840,
         },
         arithmetic: Arithmetic { activations: "int8", gelu: "erf", kv_cache: "f16" },
         base: "F16".into(),
-        peak_rss_is_per_level: true,
+        process_per_level: true,
+        busy: None,
         levels,
     }
 }
@@ -56,23 +68,35 @@ fn level(&(name, file_bytes, bits, ppl, kld, top): &(&str, u64, f64, f64, f64, f
     let base = ROWS[0].3;
     let against_base = (name != "F16").then(|| AgainstBase {
         perplexity_delta: Estimate { value: ppl - base, se: 0.3 * kld.sqrt() },
-        perplexity_delta_percent: (ppl / base - 1.0) * 100.0,
+        perplexity_delta_percent: Estimate { value: (ppl / base - 1.0) * 100.0, se: 30.0 * kld.sqrt() / base },
         kld_mean: Estimate { value: kld, se: kld * 0.0045 },
         kld_p99: kld * 6.3,
         kld_max: kld * 57.0,
         same_top: Estimate { value: top, se: (top * (1.0 - top) / 42_839.0).sqrt() },
     });
+    let around = |value: f64, runs| Spread { min: value * 0.98, max: value * 1.01, runs };
+    let (prefill, decode) = (9_000.0 - 160.0 * bits, 9_000.0 / (bits + 3.0));
+    let file = format!("pythia-docs-6m-{name}.gguf");
     Level {
         name: name.into(),
-        file: format!("pythia-docs-6m-{name}.gguf"),
+        files: vec![FileDigest { name: file.clone(), bytes: file_bytes, sha256: "cd".repeat(32) }],
+        file,
         file_bytes,
         bits_per_weight: bits,
         bits_per_weight_blocks: bits + 0.07,
+        imatrix: None,
+        recipe: None,
+        requantized: Vec::new(),
         perplexity: Estimate { value: ppl, se: 0.3683 },
         against_base,
-        prefill_tokens_per_second: 9_000.0 - 160.0 * bits,
-        decode_tokens_per_second: 9_000.0 / (bits + 3.0),
-        peak_rss_bytes: Some(file_bytes + 12_000_000),
-        gpu_bytes: None,
+        speed: Speed {
+            prefill_tokens_per_second: prefill,
+            prefill_spread: around(prefill, 5),
+            decode_tokens_per_second: decode,
+            decode_spread: around(decode, 4),
+            contention: Some(0.001),
+            peak_rss_bytes: Some(file_bytes + 12_000_000),
+            gpu_bytes: None,
+        },
     }
 }

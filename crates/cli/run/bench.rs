@@ -16,7 +16,8 @@ use output::Format;
 use pythia_gguf::FileType;
 use pythia_kernels::limits;
 use pythia_model::{Activations, Model, Options};
-use result::{Setup, Share, TestResult, iso_time, rate};
+pub(crate) use result::iso_time;
+use result::{Setup, Share, TestResult, rate};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -35,8 +36,11 @@ pub(crate) use work::Limits;
 /// cache.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// GGUF files, separated by commas; of a split model, the first
-    #[arg(short, long, value_name = "FILE", value_delimiter = ',', required = true)]
+    /// GGUF files; of a split model, the first
+    #[arg(value_name = "FILE", required_unless_present = "model")]
+    files: Vec<PathBuf>,
+    /// The same as an option, separated by commas
+    #[arg(short, long, value_name = "FILE", value_delimiter = ',', conflicts_with = "files")]
     model: Vec<PathBuf>,
     /// Lengths of prompts to process; 0 for none
     #[arg(short = 'p', long, value_name = "N", value_delimiter = ',', default_value = "512")]
@@ -58,6 +62,19 @@ pub(crate) struct Args {
     /// Form of the output
     #[arg(short, long, value_enum, default_value = "md")]
     output: Format,
+    /// Print JSON: the same as -o json
+    #[arg(long, conflicts_with = "output")]
+    json: bool,
+}
+
+impl Args {
+    fn paths(&self) -> &[PathBuf] {
+        if self.model.is_empty() { &self.files } else { &self.model }
+    }
+
+    fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.output }
+    }
 }
 
 /// One test of a model, before it is run.
@@ -78,12 +95,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         return Err(Failure::usage("nothing to measure: every -p and -n is 0, or -r is 0"));
     }
     let cancel = exit::catch_interrupts();
-    let runs = args.model.len() * args.threads.len() * tests.len() * (args.repetitions + 1);
+    let runs = args.paths().len() * args.threads.len() * tests.len() * (args.repetitions + 1);
     let bar = Bar::new(runs as u64, Unit::Items("runs"), false);
     let device = args.device.find()?;
     let mut limits_of: Vec<(String, Limits)> = Vec::new();
     let mut results = Vec::new();
-    for path in &args.model {
+    for path in args.paths() {
         for &threads in &args.threads {
             let options = Options { threads, activations: args.activations, ..Options::default() };
             check_gguf(path)?;
@@ -107,10 +124,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         }
     }
     bar.finish();
-    if args.output == Format::Md {
+    if args.format() == Format::Md {
         limits_of.iter().for_each(|(place, limits)| exit::note(limits_note(place, limits)));
     }
-    exit::print(&output::render(&results, args.output))
+    exit::print(&output::render(&results, args.format()))
 }
 
 impl Test {

@@ -5,8 +5,9 @@ use super::text::TextArgs;
 use crate::exit::{self, Failure};
 use pythia_model::{ContextShape, Model};
 use pythia_runtime::{Finish, GenerateOptions, Generation, Sampling, Tokenizer, generate};
+use pythia_text::Prose;
 use serde_json::{Value, json};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,7 +15,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Continue a text
 ///
 /// The continuation goes to standard output as it appears, timings to standard error. Without an option of sampling the
-/// most likely token is taken at every step.
+/// most likely token is taken at every step. At a terminal, characters that could command it are shown escaped, as `\u{1b}`;
+/// a file or a pipe gets the text as it is.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -36,7 +38,13 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "N", default_value_t = 0)]
     ctx_size: usize,
     /// Text that ends the continuation, and is not shown; may be repeated
-    #[arg(short = 'r', long, visible_aliases = ["stop-strings", "reverse-prompt"], value_name = "TEXT")]
+    #[arg(
+        short = 'r',
+        long,
+        visible_aliases = ["stop-strings", "reverse-prompt"],
+        value_name = "TEXT",
+        allow_hyphen_values = true
+    )]
     stop: Vec<String>,
     /// Go on after the end-of-text token
     #[arg(long)]
@@ -78,6 +86,15 @@ struct SamplingArgs {
     /// Make tokens that occurred less likely: more than 1
     #[arg(long, visible_alias = "repetition-penalty", value_name = "R", default_value_t = 1.0)]
     repeat_penalty: f32,
+    /// Tokens that --repeat-penalty looks back on; -1 for the whole text, 0 for none
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = -1,
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(i64).range(-1..)
+    )]
+    repeat_last_n: i64,
     /// Seed of sampling; -1 for a random one
     #[arg(
         short,
@@ -100,6 +117,7 @@ impl SamplingArgs {
             top_p: self.top_p.unwrap_or(1.0),
             min_p: self.min_p.unwrap_or(0.0),
             repetition_penalty: self.repeat_penalty,
+            penalty_tokens: usize::try_from(self.repeat_last_n).ok(),
             seed: u64::try_from(self.seed).unwrap_or_else(|_| random_seed()),
         }
     }
@@ -130,7 +148,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let n_ctx = n_ctx(args, &model, prompt.len(), &options)?;
     let shape = ContextShape { n_seq: 1, n_ctx, n_batch: prompt.len().clamp(1, BATCH_TOKENS) };
     let mut context = model.context(shape)?;
-    let mut output = Output { silent: args.json, failure: None, ends_line: true };
+    let mut output =
+        Output { silent: args.json, is_terminal: io::stdout().is_terminal(), failure: None, ends_line: true };
     if args.echo {
         let _ = output.write(&text);
     }
@@ -171,6 +190,8 @@ fn n_ctx(args: &Args, model: &Model, prompt: usize, options: &GenerateOptions) -
 /// Standard output, as long as somebody reads it.
 struct Output {
     silent: bool,
+    /// What the model writes could command it.
+    is_terminal: bool,
     failure: Option<Failure>,
     ends_line: bool,
 }
@@ -181,8 +202,9 @@ impl Output {
             return ControlFlow::Continue(());
         }
         self.ends_line = text.ends_with('\n');
+        let shown = if self.is_terminal { Prose(text).to_string() } else { text.to_owned() };
         let mut stdout = io::stdout().lock();
-        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        match stdout.write_all(shown.as_bytes()).and_then(|()| stdout.flush()) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 // A reader that has gone has what it wanted.
@@ -245,6 +267,7 @@ fn json(args: &Args, model: &Model, prompt: &[u32], options: &GenerateOptions, g
             "top_p": super::decimal(s.top_p),
             "min_p": super::decimal(s.min_p),
             "repetition_penalty": super::decimal(s.repetition_penalty),
+            "penalty_tokens": s.penalty_tokens,
             "seed": s.seed,
         },
         "timings": {

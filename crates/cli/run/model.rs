@@ -39,6 +39,9 @@ pub(super) struct ModelArgs {
     /// Element type of the key-value cache
     #[arg(long, visible_alias = "cache-type-k", value_name = "f16|f32", value_parser = parse_kv, default_value = "f16")]
     kv: KvType,
+    /// As llama.cpp's; keys and values have one type here, so it must be that of --kv
+    #[arg(long, value_name = "f16|f32", value_parser = parse_kv)]
+    cache_type_v: Option<KvType>,
     /// Instruction set [default: the best of this CPU, or what PYTHIA_ISA names]; results do not depend on it
     #[arg(long, value_name = "NAME")]
     isa: Option<Level>,
@@ -80,6 +83,9 @@ impl ModelArgs {
             gelu: self.gelu,
             kv: self.kv,
         };
+        if self.cache_type_v.is_some_and(|ty| ty != self.kv) {
+            return Err(Failure::usage("--cache-type-v: keys and values have one type here, that of --kv"));
+        }
         input::check_gguf(self.path())?;
         let model = self.device.find()?.open(self.path(), &options)?;
         let tokenizer = tokenizer(model.gguf(), self.path())?;

@@ -7,6 +7,7 @@ use crate::progress::{Bar, Unit};
 use pythia_convert::output::{AtomicFile, check_target};
 use pythia_model::Model;
 use pythia_runtime::eval::{self, Observer, Perplexity, Progress, Protocol, Request};
+use pythia_text::Line;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -117,7 +118,7 @@ fn table(text: &str, p: &Perplexity) -> String {
         ("bits/byte", format!("{:.6}", p.bits_per_byte)),
         ("speed", format!("{:.1} tokens/s", p.tokens_per_second)),
     ];
-    let rows: String = rows.iter().map(|(name, value)| format!("{name:<10}{value}\n")).collect();
+    let rows: String = rows.iter().map(|(name, value)| format!("{name:<10}{}\n", Line(value))).collect();
     // The words of llama-perplexity, which scripts look for.
     format!("{rows}Final estimate: PPL = {:.4} +/- {:.5}\n", p.perplexity.value, p.perplexity.se)
 }

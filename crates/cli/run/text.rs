@@ -10,8 +10,11 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, clap::Args)]
 pub(super) struct TextArgs {
     /// Text [default: standard input]
-    #[arg(short, long, value_name = "TEXT", conflicts_with = "file_of_text")]
+    #[arg(short, long, value_name = "TEXT", conflicts_with = "file_of_text", allow_hyphen_values = true)]
     prompt: Option<String>,
+    /// Read \n, \r, \t, \\, \', \" and \xHH in the text of --prompt as the characters they name
+    #[arg(short, long, requires = "prompt")]
+    escape: bool,
     /// File with the text, UTF-8; - for standard input
     #[arg(short = 'f', long = "file", id = "file_of_text", value_name = "FILE")]
     file: Option<PathBuf>,
@@ -26,6 +29,7 @@ impl TextArgs {
     /// The whole text.
     pub(super) fn read(&self) -> Result<String, Failure> {
         match (&self.prompt, &self.file) {
+            (Some(text), _) if self.escape => unescape(text).map_err(Failure::usage),
             (Some(text), _) => Ok(text.clone()),
             (None, Some(path)) if path.as_os_str() != "-" => input::text(path),
             _ => {
@@ -47,6 +51,30 @@ impl TextArgs {
     }
 }
 
+/// `text` with its escapes replaced, as llama.cpp reads them; an escape that it does not know stays as it is.
+fn unescape(text: &str) -> Result<String, String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        bytes.extend_from_slice(&rest.as_bytes()[..at]);
+        let escape = &rest[at..];
+        let hex = |escape: &str| u8::from_str_radix(escape.get(2..4)?, 16).ok();
+        let (byte, len) = match escape.as_bytes().get(1) {
+            Some(b'n') => (b'\n', 2),
+            Some(b'r') => (b'\r', 2),
+            Some(b't') => (b'\t', 2),
+            Some(&quoted @ (b'\\' | b'"' | b'\'')) => (quoted, 2),
+            Some(b'x') if hex(escape).is_some() => (hex(escape).unwrap_or_default(), 4),
+            _ => (b'\\', 1),
+        };
+        bytes.push(byte);
+        rest = &escape[len..];
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    String::from_utf8(bytes)
+        .map_err(|e| format!("--prompt: its escapes are not UTF-8 at byte {}", e.utf8_error().valid_up_to()))
+}
+
 /// Its place, for messages.
 impl fmt::Display for TextArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,5 +83,25 @@ impl fmt::Display for TextArgs {
             (None, Some(path)) if path.as_os_str() != "-" => path.display().fmt(f),
             _ => f.write_str("standard input"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unescape;
+
+    #[test]
+    fn escapes_are_llama_cpps() {
+        for (text, wanted) in [
+            (r"a\nb\tc\r", "a\nb\tc\r"),
+            (r#"\\n \' \""#, r#"\n ' ""#),
+            (r"caf\xc3\xa9", "caf\u{e9}"),
+            (r"\q \x4 \xzz \xa\u{e9}", r"\q \x4 \xzz \xa\u{e9}"),
+            ("end\\", "end\\"),
+            ("\\\u{e9}", "\\\u{e9}"),
+        ] {
+            assert_eq!(unescape(text).as_deref(), Ok(wanted), "{text}");
+        }
+        assert!(unescape(r"ab\xff").unwrap_err().ends_with("byte 2"));
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let pieces: Vec<String> = ids.iter().map(|&id| piece(&tokenizer, id)).collect();
         exit::print_json_line(&json!({ "ids": ids, "pieces": pieces, "text": tokenizer.decode(&ids, false) }))
     } else if args.decode.is_some() {
-        exit::print(&(tokenizer.decode(&ids, false) + "\n"))
+        exit::print_prose(&(tokenizer.decode(&ids, false) + "\n"))
     } else if args.ids {
         let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
         exit::print(&(ids.join(" ") + "\n"))

@@ -1,6 +1,7 @@
 //! What can go wrong between a source and a GGUF file.
 
-use std::fmt;
+use pythia_text::{Escaper, path as shown, quoted};
+use std::fmt::{self, Write};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -80,14 +81,14 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let f = &mut Escaper::line(f);
         match self {
             Self::Request(message) => f.write_str(message),
-            Self::Checkpoint(e) => e.fmt(f),
-            Self::Input { path, source } => write!(f, "{}: {source}", path.display()),
-            Self::Gguf(e) => e.fmt(f),
-            // Names come from the file: Debug keeps control characters and newlines out of the terminal.
-            Self::Tensor { name, reason } => write!(f, "tensor {name:?}: {reason}"),
-            Self::Io { path, action, source } => write!(f, "{}: cannot {action}: {source}", path.display()),
+            Self::Checkpoint(e) => write!(f, "{e}"),
+            Self::Input { path, source } => write!(f, "{}: {source}", shown(path)),
+            Self::Gguf(e) => write!(f, "{e}"),
+            Self::Tensor { name, reason } => write!(f, "tensor {}: {reason}", quoted(name, '"', 80)),
+            Self::Io { path, action, source } => write!(f, "{}: cannot {action}: {source}", shown(path)),
             Self::Cancelled => f.write_str("interrupted, nothing was written"),
         }
     }

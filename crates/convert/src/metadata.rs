@@ -105,7 +105,11 @@ fn insert_imatrix(metadata: &mut Metadata, file: &ImatrixFile) {
 }
 
 /// What a checkpoint says about the model, and `provenance` about the checkpoint.
-pub(crate) fn of_checkpoint(checkpoint: &Checkpoint, hparams: &Hparams, provenance: &Provenance) -> Metadata {
+pub(crate) fn of_checkpoint(
+    checkpoint: &Checkpoint,
+    hparams: &Hparams,
+    provenance: &Provenance,
+) -> Result<Metadata, pythia_gguf::Error> {
     let mut metadata = Metadata::new();
     metadata.insert(keys::ARCHITECTURE, gptneox::ARCH);
     metadata.insert(keys::TYPE, "model");
@@ -122,7 +126,7 @@ pub(crate) fn of_checkpoint(checkpoint: &Checkpoint, hparams: &Hparams, provenan
     }
     hparams.to_metadata(&mut metadata);
     if let Some(tokenizer) = checkpoint.tokenizer() {
-        vocab(tokenizer).to_metadata(&mut metadata);
+        vocab(tokenizer).to_metadata(&mut metadata)?;
     }
     metadata.insert("pythia_quant.source.name", provenance.name.as_str());
     let optional = [("revision", &provenance.revision), ("config_sha256", &provenance.config_sha256)];
@@ -135,7 +139,7 @@ pub(crate) fn of_checkpoint(checkpoint: &Checkpoint, hparams: &Hparams, provenan
     for (key, values) in lists.into_iter().filter(|(_, values)| !values.is_empty()) {
         metadata.insert(format!("pythia_quant.source.{key}"), values.clone());
     }
-    metadata
+    Ok(metadata)
 }
 
 fn vocab(tokenizer: &TokenizerFile) -> Vocab {

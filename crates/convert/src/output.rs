@@ -121,11 +121,22 @@ pub(crate) fn exists(target: &Path) -> Error {
     Error::Request(format!("{}: already exists (--force replaces it)", target.display()))
 }
 
-/// Refuses a `target` that is one of `inputs`, by whatever name or link, or that exists while `force` is off.
+/// Refuses `-`, which elsewhere means standard output: what is written here appears whole or not at all.
+fn check_is_path(target: &Path) -> Result<(), Error> {
+    match target.as_os_str() == "-" {
+        true => {
+            Err(Error::Request("-: cannot write to standard output, wanted a path (./- is a file of that name)".into()))
+        }
+        false => Ok(()),
+    }
+}
+
+/// Refuses a `target` that is `-`, or one of `inputs`, by whatever name or link, or that exists while `force` is off.
 ///
 /// # Errors
-/// [`Error::Request`] in both cases.
+/// [`Error::Request`] in every case.
 pub fn check_target(target: &Path, inputs: &[PathBuf], force: bool) -> Result<(), Error> {
+    check_is_path(target)?;
     if let Some(input) = inputs.iter().find(|input| same_file(target, input)) {
         let (target, input) = (target.display(), input.display());
         return Err(Error::Request(format!("{target}: the output would replace the input {input}")));
@@ -213,6 +224,15 @@ mod tests {
 
         AtomicFile::create(&target, 3).unwrap().commit(true).unwrap();
         assert_eq!(fs::read(&target).unwrap(), [0; 3]);
+    }
+
+    #[test]
+    fn standard_output_is_no_target() {
+        let error = check_target(Path::new("-"), &[], true).unwrap_err().to_string();
+        assert!(error.starts_with("-: cannot write to standard output"), "{error}");
+        assert!(check_folder(Path::new("-"), &[], false).is_err());
+        assert!(MadeFolders::create(Path::new("-")).is_err());
+        check_target(Path::new("./-"), &[], false).unwrap();
     }
 
     #[test]

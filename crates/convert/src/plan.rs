@@ -205,7 +205,7 @@ pub fn plan(source: &dyn Source, request: &Request) -> Result<Plan, Error> {
         Some(imatrix) => imatrix.importance(&specs)?,
         None => vec![None; specs.len()],
     };
-    let model = source.metadata(&request.provenance);
+    let model = source.metadata(&request.provenance)?;
     let draft = Draft { request, specs: &specs, sources: &sources, importance: &importance, model: &model };
     let files = request.files.iter().map(|(level, path)| draft.file(*level, path)).collect::<Result<Vec<_>, _>>()?;
     check_distinct(&files)?;

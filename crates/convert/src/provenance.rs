@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Provenance {
     /// The base name of its folder, `pythia-70m`; the repository's name in the Hub's cache.
     pub name: String,
+    /// Who the repository belongs to, where the folder is in the Hub's cache. Files do not record it.
+    pub owner: Option<String>,
     /// The commit, where the folder is a snapshot in the Hub's cache.
     pub revision: Option<String>,
     /// The license its model card states.
@@ -33,7 +35,7 @@ impl Provenance {
     /// If a file cannot be read, or `cancel` is raised.
     pub fn gather(checkpoint: &Checkpoint, hash_weights: bool, cancel: &AtomicBool) -> Result<Self, Error> {
         let folder = folder_of(checkpoint);
-        let (name, revision) = name_of(&folder);
+        let Named { name, owner, revision } = Named::of(&folder);
         let mut weights_sha256 = Vec::new();
         if hash_weights {
             for path in checkpoint.files() {
@@ -42,6 +44,7 @@ impl Provenance {
         }
         Ok(Self {
             name,
+            owner,
             revision,
             license: read_head(&folder.join("README.md")).and_then(|card| card_license(&card)),
             config_sha256: Some(sha256_file(&folder.join("config.json"), cancel)?),
@@ -99,22 +102,32 @@ pub(crate) fn base_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Name and, if it can be told, commit of a checkpoint folder.
-fn name_of(folder: &Path) -> (String, Option<String>) {
-    // `.` and `..` have no name of their own. A link keeps the name the user gave it.
-    let resolved = match folder.file_name() {
-        Some(_) => folder.to_owned(),
-        None => folder.canonicalize().unwrap_or_else(|_| folder.to_owned()),
-    };
-    // The Hub's cache: models--OWNER--NAME/snapshots/COMMIT
-    let above = |path: &Path| path.parent().map(base_name).unwrap_or_default();
-    if let Some(snapshots) = resolved.parent().filter(|_| above(&resolved) == "snapshots")
-        && let Some((_, name)) = above(snapshots).strip_prefix("models--").and_then(|repo| repo.rsplit_once("--"))
-    {
-        return (name.to_owned(), Some(base_name(&resolved)));
+/// What the path of a checkpoint's folder tells about it.
+struct Named {
+    name: String,
+    owner: Option<String>,
+    revision: Option<String>,
+}
+
+impl Named {
+    fn of(folder: &Path) -> Self {
+        // `.` and `..` have no name of their own. A link keeps the name the user gave it.
+        let resolved = match folder.file_name() {
+            Some(_) => folder.to_owned(),
+            None => folder.canonicalize().unwrap_or_else(|_| folder.to_owned()),
+        };
+        // The Hub's cache: models--OWNER--NAME/snapshots/COMMIT
+        let above = |path: &Path| path.parent().map(base_name).unwrap_or_default();
+        if let Some(snapshots) = resolved.parent().filter(|_| above(&resolved) == "snapshots")
+            && let Some((owner, name)) =
+                above(snapshots).strip_prefix("models--").and_then(|repo| repo.rsplit_once("--"))
+        {
+            let (owner, revision) = (Some(owner.to_owned()), Some(base_name(&resolved)));
+            return Self { name: name.to_owned(), owner, revision };
+        }
+        let name = base_name(&resolved);
+        Self { name: if name.is_empty() { "model".to_owned() } else { name }, owner: None, revision: None }
     }
-    let name = base_name(&resolved);
-    (if name.is_empty() { "model".to_owned() } else { name }, None)
 }
 
 /// The first part of a text file, if there is one that can be read: a model card is a courtesy, not an input.
@@ -146,14 +159,18 @@ mod tests {
 
     #[test]
     fn names_come_from_the_folder_or_from_the_hub_cache() {
-        let name = |path: &str| name_of(Path::new(path));
-        assert_eq!(name("/data/pythia-70m"), ("pythia-70m".into(), None));
-        assert_eq!(name("pythia-70m/"), ("pythia-70m".into(), None));
+        let name = |path: &str| {
+            let Named { name, owner, revision } = Named::of(Path::new(path));
+            (name, owner.unwrap_or_default(), revision.unwrap_or_default())
+        };
+        let wanted = |name: &str, owner: &str, revision: &str| (name.to_owned(), owner.to_owned(), revision.to_owned());
+        assert_eq!(name("/data/pythia-70m"), wanted("pythia-70m", "", ""));
+        assert_eq!(name("pythia-70m/"), wanted("pythia-70m", "", ""));
         assert_eq!(
             name("hub/models--EleutherAI--pythia-70m/snapshots/a39f36b"),
-            ("pythia-70m".into(), Some("a39f36b".into()))
+            wanted("pythia-70m", "EleutherAI", "a39f36b")
         );
-        assert_eq!(name("x/snapshots/step3000"), ("step3000".into(), None));
+        assert_eq!(name("x/snapshots/step3000"), wanted("step3000", "", ""));
         assert!(!name(".").0.is_empty());
     }
 

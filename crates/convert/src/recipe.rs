@@ -7,7 +7,7 @@
 use crate::Error;
 use pythia_gguf::FileType;
 use pythia_gguf::schema::gptneox::{Kind, TensorSpec};
-use pythia_tensor::TensorType;
+use pythia_tensor::{TensorType, nearest_name};
 use regex::Regex;
 use std::fmt;
 use std::str::FromStr;
@@ -201,12 +201,17 @@ impl fmt::Display for Level {
 impl FromStr for Level {
     type Err = Error;
 
-    /// Parses a name, upper or lower case.
+    /// Parses a name, upper or lower case, or what llama-quantize takes for it: a number, or `Q4_K` for `Q4_K_M`.
     fn from_str(s: &str) -> Result<Self, Error> {
-        let found = Self::ALL.iter().find(|level| level.name().eq_ignore_ascii_case(s));
+        let by_number = s.parse().ok().and_then(FileType::from_id).map(FileType::name);
+        let by_alias = ["Q3_K", "Q4_K", "Q5_K"].into_iter().zip(["Q3_K_M", "Q4_K_M", "Q5_K_M"]);
+        let by_alias = by_alias.into_iter().find(|(alias, _)| alias.eq_ignore_ascii_case(s)).map(|(_, name)| name);
+        let name = by_number.or(by_alias).unwrap_or(s);
+        let found = Self::ALL.iter().find(|level| level.name().eq_ignore_ascii_case(name));
         found.copied().ok_or_else(|| {
             let names: Vec<_> = Self::ALL.iter().map(|level| level.name()).collect();
-            Error::Request(format!("unknown type '{s}', wanted one of {}", names.join(", ")))
+            let hint = nearest_name(s, &names).map_or(String::new(), |name| format!(" (did you mean {name}?)"));
+            Error::Request(format!("unknown type '{s}'{hint}, wanted one of {}", names.join(", ")))
         })
     }
 }
@@ -402,13 +407,31 @@ mod tests {
     }
 
     #[test]
+    fn levels_have_the_names_and_numbers_of_llama_quantize() {
+        for (text, level) in [
+            ("q4_k", Level::Q4_K_M),
+            ("Q3_K", Level::Q3_K_M),
+            ("15", Level::Q4_K_M),
+            ("2", Level::Q4_0),
+            ("0", Level::F32),
+        ] {
+            assert_eq!(text.parse::<Level>().unwrap(), level, "{text}");
+        }
+        // A number of llama.cpp's that we cannot write, and no number at all.
+        for text in ["24", "4", "-1"] {
+            assert!(text.parse::<Level>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn malformed_rules_and_levels_are_refused_in_one_line() {
         for rule in ["ffn_up", "ffn_up=", "ffn_up=Q9", "(=Q8_0", "a{99999999}=F16"] {
             let error = rule.parse::<TypeRule>().unwrap_err().to_string();
             assert!(error.starts_with(&format!("rule '{rule}'")) && !error.contains('\n'), "{error}");
         }
         assert_eq!("(a=b)=q8_0".parse::<TypeRule>().unwrap().to_string(), "(a=b)=Q8_0");
-        assert!("Q4_K_X".parse::<Level>().is_err());
+        let error = "Q4_K_X".parse::<Level>().unwrap_err().to_string();
+        assert!(error.contains("(did you mean Q4_K_"), "{error}");
         for &level in Level::ALL {
             assert_eq!(level.name().to_lowercase().parse::<Level>().unwrap(), level);
         }

@@ -25,7 +25,10 @@ pub trait Source: Sync {
     fn resolve(&self, specs: &[TensorSpec]) -> Result<Vec<SourceTensor>, Error>;
 
     /// What every file made from it says about the model and its origin. How its tensors are stored is not part of it.
-    fn metadata(&self, provenance: &Provenance) -> Metadata;
+    ///
+    /// # Errors
+    /// If it is something that a reader would refuse.
+    fn metadata(&self, provenance: &Provenance) -> Result<Metadata, Error>;
 
     /// The files it consists of. None of them is ever overwritten.
     fn inputs(&self) -> Vec<PathBuf>;

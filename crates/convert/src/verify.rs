@@ -16,8 +16,9 @@ use crate::pass::{PassOptions, Workers};
 use crate::provenance::base_name;
 use pythia_gguf::schema::gptneox::{self, Hparams};
 use pythia_gguf::{Vocab, keys};
+use pythia_text::Escaper;
 use std::collections::HashMap;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::path::PathBuf;
 
 /// A byte of a model.
@@ -123,8 +124,9 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let f = &mut Escaper::line(f);
         match self {
-            Self::Model(e) => e.fmt(f),
+            Self::Model(e) => write!(f, "{e}"),
             Self::Trailing { place, n_bytes } => {
                 write!(f, "{n_bytes} bytes from {place} on, wanted none after the last tensor")
             }
@@ -144,11 +146,11 @@ impl fmt::Display for Problem {
                 }
                 write!(f, ": found SHA-256 {found}, wanted {wanted}")
             }
-            Self::Sidecar { path, reason } => write!(f, "{}: {reason}", path.display()),
+            Self::Sidecar { path, reason } => write!(f, "{}: {reason}", pythia_text::path(path)),
             Self::OtherModel { what, found, wanted } => {
                 write!(f, "{what}: found {found}, wanted {wanted} as in the source")
             }
-            Self::Suspect(error) => error.fmt(f),
+            Self::Suspect(error) => write!(f, "{error}"),
         }
     }
 }

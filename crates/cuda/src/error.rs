@@ -1,6 +1,7 @@
 //! What can go wrong on a device.
 
-use std::fmt;
+use pythia_text::Escaper;
+use std::fmt::{self, Write};
 
 /// Why a device cannot be used, or stopped working.
 #[derive(Clone, Debug)]
@@ -30,6 +31,7 @@ pub enum Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let f = &mut Escaper::line(f);
         match self {
             Self::Unavailable(problem) | Self::Compiler(problem) | Self::Device(problem) => f.write_str(problem),
             Self::OutOfMemory { wanted, free } => {

@@ -5,6 +5,7 @@ use crate::blob::BlobId;
 use crate::client::{Answer, Client};
 use crate::error::excerpt;
 use crate::id::{ModelId, is_commit};
+use crate::list::Elements;
 use crate::url;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -12,6 +13,9 @@ use std::collections::BTreeMap;
 
 /// Pages of one list that are read. A page of the Hub has 1000 files.
 const MAX_PAGES: usize = 20;
+/// Entries of one list, over all of its pages: with 20 of the Hub's there are no more. What is kept of one is less than
+/// a kilobyte.
+const MAX_ENTRIES: usize = MAX_PAGES * 1000;
 /// Branches that a message names.
 const LISTED_BRANCHES: usize = 6;
 
@@ -64,12 +68,17 @@ pub(crate) fn tree(client: &Client, id: &ModelId, commit: &str) -> Result<Tree, 
     }
     let mut tree = Tree::new();
     let mut path = format!("/api/models/{}/tree/{commit}", id.repo());
+    let mut n_entries = 0;
     for _ in 0..MAX_PAGES {
         let (answer, bytes) = client.json(&id.to_string(), &path, true)?;
         check(client, id, None, &answer)?;
-        for entry in parse::<Vec<Entry>>(id, &bytes)? {
+        let take = |entry: Entry| {
+            n_entries += 1;
+            if n_entries > MAX_ENTRIES {
+                return Err(format!("it has more than {MAX_ENTRIES} entries"));
+            }
             if entry.kind != "file" || !is_plain_name(&entry.path) {
-                continue;
+                return Ok(());
             }
             let (size_bytes, blob) = match &entry.lfs {
                 Some(lfs) => (lfs.size, BlobId::sha256(&lfs.oid)),
@@ -77,7 +86,9 @@ pub(crate) fn tree(client: &Client, id: &ModelId, commit: &str) -> Result<Tree, 
             };
             let file = blob.map(|blob| RemoteFile { name: entry.path.clone(), size_bytes, blob });
             tree.insert(entry.path, file);
-        }
+            Ok(())
+        };
+        Elements::read(&bytes, take).map_err(|e| not_expected(id, &e))?;
         match next_page(&answer) {
             Some(next) => path = next,
             None => return Ok(tree),
@@ -95,8 +106,11 @@ fn next_page(answer: &Answer) -> Option<String> {
 }
 
 fn parse<T: DeserializeOwned>(id: &ModelId, bytes: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(bytes)
-        .map_err(|e| Error::data(id.to_string(), format!("the server's answer is not the JSON expected: {e}")))
+    serde_json::from_slice(bytes).map_err(|e| not_expected(id, &e))
+}
+
+fn not_expected(id: &ModelId, error: &serde_json::Error) -> Error {
+    Error::data(id.to_string(), format!("the server's answer is not the JSON expected: {error}"))
 }
 
 /// Whether a file of this name stays in its folder on every system.

@@ -20,6 +20,7 @@ use crate::api::RemoteFile;
 use crate::blob::BlobId;
 use crate::id::{ModelId, is_commit};
 use crate::lock::Lock;
+use crate::own;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use sha2::{Digest, Sha256};
@@ -29,7 +30,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// A list of files by another program may be this long.
-const TREE_LIMIT_BYTES: u64 = 64 << 20;
+const TREE_LIMIT_BYTES: u64 = 8 << 20;
 
 const INCOMPLETE: &str = ".incomplete";
 
@@ -106,9 +107,8 @@ impl RepoCache {
         fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let _lock = self.lock_beside()?;
         let write = || {
-            let mut file = tempfile::Builder::new().prefix(BESIDE).tempfile_in(&self.folder)?;
+            let mut file = beside().tempfile_in(&self.folder)?;
             file.write_all(commit.as_bytes())?;
-            make_readable(file.as_file())?;
             file.persist(&path).map_err(io::Error::from).map(drop)
         };
         write().map_err(Error::io(&path))
@@ -127,8 +127,7 @@ impl RepoCache {
         }
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             if entry.file_name().as_encoded_bytes().starts_with(BESIDE.as_bytes()) {
-                let path = entry.path();
-                let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+                remove_leftover(&entry.path());
             }
         }
         Ok(lock)
@@ -164,7 +163,7 @@ impl RepoCache {
         let folder = self.folder.join(".no_exist").join(commit);
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         let path = folder.join(name);
-        File::options().append(true).create(true).open(&path).map(drop).map_err(Error::io(&path))
+        own::options().open(&path).map(drop).map_err(Error::io(&path))
     }
 
     /// Makes the folder that a download needs, and marks the cache as one for programs that make backups.
@@ -221,8 +220,7 @@ impl RepoCache {
     /// A new file to download to that no other program looks for, and its path: for where there are no locks.
     pub(crate) fn unshared(&self) -> Result<(File, PathBuf), Error> {
         let make = || {
-            let (file, path) = tempfile::Builder::new().prefix(BESIDE).tempfile_in(&self.folder)?.keep()?;
-            make_readable(&file)?;
+            let (file, path) = beside().tempfile_in(&self.folder)?.keep()?;
             Ok::<_, io::Error>((file, path))
         };
         make().map_err(Error::io(&self.folder))
@@ -300,13 +298,35 @@ fn symlink(target: &Path, link: &Path) -> io::Result<()> {
     std::os::windows::fs::symlink_file(target, link)
 }
 
-/// Temporary files are for their owner alone; a cache may be shared.
-fn make_readable(file: &File) -> io::Result<()> {
+/// Makes files with the rights of any other: temporary ones would be for their owner alone, and a cache may be shared.
+/// What the user's umask takes away is not given.
+fn beside() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(BESIDE);
     #[cfg(unix)]
-    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-    #[cfg(not(unix))]
-    let _ = file;
-    Ok(())
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder
+}
+
+/// Removes what [`beside`] made and a killed run left, as far as its content says that it is that: the digits of a commit
+/// or the beginning of them, a folder of nothing but links to blobs. Anything else with such a name is somebody's.
+fn remove_leftover(path: &Path) {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return };
+    if metadata.is_file() {
+        let is_commit_begun = |bytes: &[u8]| bytes.iter().all(u8::is_ascii_hexdigit);
+        if metadata.len() <= 40 && fs::read(path).is_ok_and(|bytes| is_commit_begun(&bytes)) {
+            let _ = fs::remove_file(path);
+        }
+    } else if metadata.is_dir() {
+        let Ok(entries) = fs::read_dir(path) else { return };
+        let links: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        let leads_to_blob = |link: &PathBuf| fs::read_link(link).is_ok_and(|to| to.starts_with("../../blobs"));
+        if links.iter().all(leads_to_blob) {
+            links.iter().for_each(|link| drop(fs::remove_file(link)));
+            // Not what appeared meanwhile.
+            let _ = fs::remove_dir(path);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -335,11 +355,17 @@ mod tests {
         assert_eq!(cache.commit("refs/pr/1").as_deref(), Some(COMMIT));
         // What a killed run left is removed, and nothing stays beside the reference.
         let folder = dir.path().join("models--a--b");
-        fs::write(folder.join(".pythia-file"), "").unwrap();
-        fs::create_dir_all(folder.join(".pythia-folder/within")).unwrap();
+        fs::write(folder.join(".pythia-file"), &COMMIT[..9]).unwrap();
+        fs::create_dir_all(folder.join(".pythia-folder")).unwrap();
+        symlink(Path::new("../../blobs/x"), &folder.join(".pythia-folder/within")).unwrap();
         cache.set_commit("refs/pr/1", &COMMIT.replace('0', "f")).unwrap();
         let names = |path: &Path| fs::read_dir(path).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>();
         assert_eq!((names(&folder), names(path.parent().unwrap())), (vec!["refs".into()], vec!["1".into()]));
+        // What only has such a name stays.
+        fs::write(folder.join(".pythia-notes"), "not to be lost").unwrap();
+        fs::create_dir_all(folder.join(".pythia-thesis/figures")).unwrap();
+        cache.set_commit("refs/pr/1", COMMIT).unwrap();
+        assert!(folder.join(".pythia-notes").is_file() && folder.join(".pythia-thesis/figures").is_dir());
         fs::write(&path, "../../../etc").unwrap();
         assert_eq!(cache.commit("refs/pr/1"), None);
     }

@@ -2,6 +2,7 @@
 
 use crate::blob::BlobId;
 use crate::error::excerpt;
+use crate::pace::Pace;
 use crate::retry::{Backoff, Fault};
 use crate::url::{self, Origin};
 use crate::{Error, Progress, Settings};
@@ -32,6 +33,7 @@ pub(crate) struct Client {
     authorization: Option<String>,
     answer_timeout: Duration,
     stall_timeout: Duration,
+    min_rate: u64,
     first_pause: Duration,
     stop: Arc<AtomicBool>,
     progress: Arc<dyn Progress>,
@@ -86,6 +88,7 @@ impl Client {
             endpoint,
             answer_timeout: settings.answer_timeout,
             stall_timeout: settings.stall_timeout,
+            min_rate: settings.min_rate,
             first_pause: settings.first_pause,
             stop,
             progress,
@@ -104,6 +107,11 @@ impl Client {
     /// The server, as the user named it.
     pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// Watches the rate of a body that begins now.
+    pub(crate) fn pace(&self) -> Pace {
+        Pace::new(self.min_rate, 2 * self.stall_timeout)
     }
 
     pub(crate) fn backoff(&self) -> Backoff {

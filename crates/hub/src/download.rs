@@ -6,6 +6,7 @@ use crate::cache::RepoCache;
 use crate::client::{Answer, Client};
 use crate::id::ModelId;
 use crate::lock::Lock;
+use crate::own;
 use crate::retry::Fault;
 use crate::{Error, Progress, url};
 use std::fs::{self, File};
@@ -124,6 +125,7 @@ impl Job<'_> {
             return Err(Error::data(what, reason).into());
         }
         let mut body = answer.body.as_reader();
+        let mut pace = self.client.pace();
         let mut buffer = vec![0; BUFFER_BYTES];
         while partial.done < file.size_bytes {
             self.client.check_stop()?;
@@ -141,6 +143,9 @@ impl Job<'_> {
             }
             partial.write(&buffer[..n])?;
             self.advance(n as u64);
+            if let Err(reason) = pace.advance(n as u64) {
+                return Err(self.client.broken(what, &cut(partial.done, file.size_bytes, &reason)));
+            }
         }
         Ok(())
     }
@@ -182,11 +187,11 @@ impl Partial {
     /// Opens what an earlier run left, or a new file. A lock has to keep others away from it.
     fn open(path: PathBuf, wanted: &RemoteFile) -> Result<Self, Error> {
         let open = || {
-            let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
             let mut hasher = wanted.blob.hasher(wanted.size_bytes);
-            if file.metadata()?.len() > wanted.size_bytes {
-                file = replace(&path)?;
-            }
+            let mut file = match own::open(&path)? {
+                Some(file) if file.metadata()?.len() <= wanted.size_bytes => file,
+                _ => replace(&path)?,
+            };
             let mut done = 0;
             let mut buffer = vec![0; BUFFER_BYTES];
             loop {

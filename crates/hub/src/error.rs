@@ -1,6 +1,8 @@
 //! Why a checkpoint could not be had.
 
-use std::fmt;
+use crate::secret;
+use pythia_text::Escaper;
+use std::fmt::{self, Write};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -96,15 +98,25 @@ impl Error {
     }
 }
 
+/// One line, escaped, without the token.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // First as a whole, as the user is to read it: any part of it may hold the token.
+        let mut message = String::new();
+        self.write(&mut message)?;
+        Escaper::line(f).write_str(&secret::redact(&message))
+    }
+}
+
+impl Error {
+    fn write(&self, f: &mut String) -> fmt::Result {
         match self {
             Self::Request(message) => f.write_str(message),
             Self::Refused { what, reason }
             | Self::Offline { what, reason }
             | Self::Network { what, reason }
             | Self::Data { what, reason } => write!(f, "{what}: {reason}"),
-            Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
+            Self::Io { path, source } => write!(f, "{}: {source}", pythia_text::path(path)),
             Self::Cancelled => f.write_str("interrupted; what was downloaded is kept"),
         }
     }
@@ -119,12 +131,7 @@ impl std::error::Error for Error {
     }
 }
 
-/// `text` from a server, cut for a message and with control characters escaped.
+/// `text` from a server for a message: in quotes, escaped, cut to 100 characters.
 pub(crate) fn excerpt(text: &str) -> String {
-    const SHOWN_CHARS: usize = 100;
-    let mut shown: String = text.chars().take(SHOWN_CHARS).collect();
-    if shown.len() < text.len() {
-        shown.push('…');
-    }
-    format!("{shown:?}")
+    pythia_text::quoted(&secret::redact(text), '"', 100)
 }

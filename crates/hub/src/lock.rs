@@ -5,7 +5,7 @@
 //! write one such file would spoil each other's download, and one might go on to write what the other has checked and
 //! given its name. Where a file system has no locks, see [`Lock::is_held`], every program has to write files of its own.
 
-use crate::Error;
+use crate::{Error, own};
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::path::Path;
@@ -43,8 +43,7 @@ impl Lock {
 
     /// The lock at `path`, or `None` if another holds it.
     pub(crate) fn try_acquire(path: &Path) -> Result<Option<Self>, Error> {
-        let mut options = File::options();
-        options.read(true).write(true).create(true).truncate(false);
+        let mut options = own::options();
         // As Python's are: a cache may belong to a group.
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o664);

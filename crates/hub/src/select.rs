@@ -5,8 +5,8 @@ use crate::api::{RemoteFile, Tree, is_plain_name};
 use crate::cache::{Known, Lookup};
 use crate::error::excerpt;
 use crate::id::ModelId;
-use serde::Deserialize;
-use std::collections::{BTreeSet, HashMap};
+use crate::list::ValuesOf;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
@@ -41,10 +41,6 @@ pub(crate) struct Weights {
 impl Weights {
     /// The files that the index at `path` names; `what` is how messages call it.
     pub(crate) fn shards(self, what: &str, path: &Path) -> Result<BTreeSet<String>, Error> {
-        #[derive(Deserialize)]
-        struct Index {
-            weight_map: HashMap<String, String>,
-        }
         let wrong = |reason: String| Error::data(what, reason);
         let Some(end) = self.shards else { return Ok(BTreeSet::new()) };
         if fs::metadata(path).map_err(Error::io(path))?.len() > INDEX_LIMIT_BYTES {
@@ -53,16 +49,25 @@ impl Weights {
         let mut bytes = Vec::new();
         let read = File::open(path).and_then(|file| file.take(INDEX_LIMIT_BYTES).read_to_end(&mut bytes));
         read.map_err(Error::io(path))?;
-        let Index { weight_map } =
-            serde_json::from_slice(&bytes).map_err(|e| wrong(format!("not an index of weights: {e}")))?;
-        let names: BTreeSet<String> = weight_map.into_values().collect();
-        if let Some(name) = names.iter().find(|name| !is_plain_name(name) || !name.ends_with(end)) {
-            return Err(wrong(format!("{} is not the name of a {end} file", excerpt(name))));
+        let mut names = BTreeSet::new();
+        let mut refused = None;
+        let take = |name: String| {
+            if !is_plain_name(&name) || !name.ends_with(end) {
+                refused = Some(format!("{} is not the name of a {end} file", excerpt(&name)));
+            } else if names.len() < MAX_SHARDS || names.contains(&name) {
+                names.insert(name);
+            } else {
+                refused = Some(format!("names more than {MAX_SHARDS} files"));
+            }
+            // The text is not shown: the reason is told without the parser's words around it.
+            refused.clone().map_or(Ok(()), Err)
+        };
+        let read = ValuesOf::read(&bytes, "weight_map", take);
+        if let Some(reason) = refused {
+            return Err(wrong(reason));
         }
-        if names.is_empty() || names.len() > MAX_SHARDS {
-            return Err(wrong(format!("names {} files, wanted 1 to {MAX_SHARDS}", names.len())));
-        }
-        Ok(names)
+        read.map_err(|e| wrong(format!("not an index of weights: {e}")))?;
+        if names.is_empty() { Err(wrong(format!("names 0 files, wanted 1 to {MAX_SHARDS}"))) } else { Ok(names) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the environment says, in the variables that `huggingface_hub` reads.
 
-use crate::Error;
 use crate::url::Origin;
+use crate::{Error, secret};
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
@@ -10,6 +10,9 @@ use std::time::Duration;
 
 /// The Hub itself.
 const ENDPOINT: &str = "https://huggingface.co";
+
+/// A modem has some 5000 bytes per second. A server that sends less than this only keeps a program waiting.
+const MIN_RATE: u64 = 1000;
 
 /// A token is some 40 bytes; a file of more than this is none.
 const TOKEN_LIMIT_BYTES: usize = 4096;
@@ -29,6 +32,9 @@ pub struct Settings {
     pub answer_timeout: Duration,
     /// How long a download may stand still: `HF_HUB_DOWNLOAD_TIMEOUT`, in seconds.
     pub stall_timeout: Duration,
+    /// The slowest that a download may be, in bytes per second over two times [`Self::stall_timeout`]; what is slower is
+    /// given up and tried again: `PYTHIA_HUB_MIN_RATE`.
+    pub min_rate: u64,
     /// Show no progress bar: `HF_HUB_DISABLE_PROGRESS_BARS`.
     pub hide_progress: bool,
     /// PEM file of the certificate authorities to trust in place of the built-in ones: `SSL_CERT_FILE`.
@@ -54,6 +60,7 @@ impl Token {
         if text.len() > TOKEN_LIMIT_BYTES || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Error::Request(format!("{place}: not a token of the Hub")));
         }
+        secret::remember(text);
         Ok(Some(Self(text.to_owned())))
     }
 
@@ -83,6 +90,7 @@ impl Settings {
             offline: offline.is_some_and(|value| is_true(&value)),
             answer_timeout: env.number("HF_HUB_ETAG_TIMEOUT")?.map_or(Duration::from_secs(10), Duration::from_secs),
             stall_timeout: env.number("HF_HUB_DOWNLOAD_TIMEOUT")?.map_or(Duration::from_secs(10), Duration::from_secs),
+            min_rate: env.number("PYTHIA_HUB_MIN_RATE")?.unwrap_or(MIN_RATE),
             hide_progress: env.is_set("HF_HUB_DISABLE_PROGRESS_BARS")?,
             certificates: env.path("SSL_CERT_FILE"),
             first_pause: Duration::from_millis(env.number("PYTHIA_HUB_RETRY_MS")?.unwrap_or(1000)),

@@ -320,7 +320,8 @@ pub struct LevelError(String);
 impl fmt::Display for LevelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = Level::ALL.iter().filter(|l| l.is_supported()).map(|l| l.name()).collect();
-        write!(f, "ISA '{}' is not one that this CPU can run: {}", self.0, names.join(", "))
+        let found = pythia_text::quoted(&self.0, '\'', 40);
+        write!(f, "ISA {found} is not one that this CPU can run: {}", names.join(", "))
     }
 }
 

@@ -2,7 +2,8 @@
 
 use pythia_gguf::OpenError;
 use pythia_kernels::LevelError;
-use std::fmt;
+use pythia_text::{Escaper, path as shown, quoted};
+use std::fmt::{self, Write};
 use std::io;
 use std::path::PathBuf;
 
@@ -43,11 +44,14 @@ pub enum Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let f = &mut Escaper::line(f);
         match self {
-            Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
-            Self::Gguf { path, source } => write!(f, "{}: {source}", path.display()),
-            Self::Tensor { path, name, problem } => write!(f, "{}: tensor '{name}': {problem}", path.display()),
-            Self::Isa(error) => error.fmt(f),
+            Self::Io { path, source } => write!(f, "{}: {source}", shown(path)),
+            Self::Gguf { path, source } => write!(f, "{}: {source}", shown(path)),
+            Self::Tensor { path, name, problem } => {
+                write!(f, "{}: tensor {}: {problem}", shown(path), quoted(name, '\'', 80))
+            }
+            Self::Isa(error) => write!(f, "{error}"),
             Self::Device(problem) | Self::Request(problem) => f.write_str(problem),
         }
     }

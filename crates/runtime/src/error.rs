@@ -1,6 +1,7 @@
 //! What can go wrong between a text and its continuation.
 
-use std::fmt;
+use pythia_text::Escaper;
+use std::fmt::{self, Write};
 
 /// Why a text could not be tokenized, continued or scored. One line each.
 #[derive(Debug)]
@@ -66,9 +67,10 @@ pub enum Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let f = &mut Escaper::line(f);
         match self {
-            Self::Gguf(e) => e.fmt(f),
-            Self::Model(e) => e.fmt(f),
+            Self::Gguf(e) => write!(f, "{e}"),
+            Self::Model(e) => write!(f, "{e}"),
             Self::Tokenizer { key, problem } => write!(f, "{key}: {problem}"),
             Self::Setting { name, problem } => write!(f, "{name}: {problem}"),
             Self::EmptyPrompt => f.write_str("the prompt is empty, wanted at least one token"),

@@ -5,6 +5,7 @@
 
 use crate::{Error, Rng};
 use pythia_model::backend::Largest;
+use std::collections::VecDeque;
 
 /// How the next token is chosen. The default is greedy.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,13 +20,23 @@ pub struct Sampling {
     pub min_p: f32,
     /// Logits of tokens that occurred are divided by it where positive and multiplied where negative; 1 changes nothing.
     pub repetition_penalty: f32,
+    /// How many of the last tokens count as having occurred; `None` for all, as transformers has it.
+    pub penalty_tokens: Option<usize>,
     /// Seed of the generator.
     pub seed: u64,
 }
 
 impl Default for Sampling {
     fn default() -> Self {
-        Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0, seed: 0 }
+        Self {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            penalty_tokens: None,
+            seed: 0,
+        }
     }
 }
 
@@ -60,8 +71,10 @@ type Candidate = (u32, f64);
 pub struct Sampler {
     settings: Sampling,
     rng: Rng,
-    /// Whether a token occurred; as long as the tokenizer's vocabulary.
-    seen: Vec<bool>,
+    /// How often each token occurred, as far as that counts; as long as the tokenizer's vocabulary.
+    occurrences: Vec<u32>,
+    /// The last tokens, where only those count.
+    recent: VecDeque<u32>,
     candidates: Vec<Candidate>,
 }
 
@@ -72,20 +85,32 @@ impl Sampler {
     /// If a setting is out of its range.
     pub fn new(settings: Sampling, n_tokens: usize) -> Result<Self, Error> {
         settings.check()?;
-        Ok(Self { settings, rng: Rng::new(settings.seed), seen: vec![false; n_tokens], candidates: Vec::new() })
+        Ok(Self {
+            settings,
+            rng: Rng::new(settings.seed),
+            occurrences: vec![0; n_tokens],
+            recent: VecDeque::new(),
+            candidates: Vec::new(),
+        })
     }
 
     /// Notes a token of the prompt or of the answer, for the repetition penalty.
     pub fn accept(&mut self, token: u32) {
-        if let Some(seen) = self.seen.get_mut(token as usize) {
-            *seen = true;
+        let Some(occurred) = self.occurrences.get_mut(token as usize) else { return };
+        *occurred = occurred.saturating_add(1);
+        let Some(window) = self.settings.penalty_tokens else { return };
+        self.recent.push_back(token);
+        if self.recent.len() > window
+            && let Some(oldest) = self.recent.pop_front()
+        {
+            self.occurrences[oldest as usize] -= 1;
         }
     }
 
     /// Chooses from `logits`, one per vocabulary row, and notes the choice. NaN counts as impossible. `None` if no
     /// token has a value above minus infinity.
     pub fn sample(&mut self, logits: &mut [f32]) -> Option<u32> {
-        let n = logits.len().min(self.seen.len());
+        let n = logits.len().min(self.occurrences.len());
         let logits = &mut logits[..n];
         self.penalize(logits);
         self.choose(logits.iter().enumerate().map(|(id, &x)| (id as u32, x)))
@@ -116,7 +141,7 @@ impl Sampler {
     fn penalize(&self, logits: &mut [f32]) {
         let penalty = self.settings.repetition_penalty;
         if penalty != 1.0 {
-            for (x, _) in logits.iter_mut().zip(&self.seen).filter(|&(_, &seen)| seen) {
+            for (x, _) in logits.iter_mut().zip(&self.occurrences).filter(|&(_, &n)| n > 0) {
                 *x = if *x < 0.0 { *x * penalty } else { *x / penalty };
             }
         }
@@ -212,8 +237,15 @@ mod tests {
         counts
     }
 
-    const WARM: Sampling =
-        Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0, seed: 1 };
+    const WARM: Sampling = Sampling {
+        temperature: 1.0,
+        top_k: 0,
+        top_p: 1.0,
+        min_p: 0.0,
+        repetition_penalty: 1.0,
+        penalty_tokens: None,
+        seed: 1,
+    };
 
     #[test]
     fn greedy_takes_the_first_of_the_largest_and_skips_nan() {
@@ -313,6 +345,23 @@ mod tests {
         let mut logits = [0.0, 1.5, 2.0, 0.0];
         assert_eq!(s.sample(&mut logits), Some(1));
         assert_eq!(logits[2], 1.0);
+    }
+
+    #[test]
+    fn the_penalty_looks_back_as_far_as_asked() {
+        let penalized = |penalty_tokens| {
+            let settings = Sampling { repetition_penalty: 2.0, penalty_tokens, ..Sampling::default() };
+            let mut sampler = sampler(settings, 4);
+            [0, 1, 1, 2].into_iter().for_each(|token| sampler.accept(token));
+            let mut logits = [1.0; 4];
+            sampler.sample(&mut logits);
+            logits.map(|x| x < 1.0)
+        };
+        assert_eq!(penalized(None), [true, true, true, false]);
+        assert_eq!(penalized(Some(4)), [true, true, true, false]);
+        assert_eq!(penalized(Some(2)), [false, true, true, false], "a token that left once is still there once");
+        assert_eq!(penalized(Some(1)), [false, false, true, false]);
+        assert_eq!(penalized(Some(0)), [false; 4]);
     }
 
     #[test]

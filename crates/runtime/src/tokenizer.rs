@@ -48,7 +48,7 @@ impl Tokenizer {
     /// As there.
     pub fn from_vocab(vocab: &Vocab) -> Result<Self, Error> {
         match &vocab.huggingface_json {
-            Some(json) => Self::new(embedded::tokenizer(json)?, vocab, keys::HUGGINGFACE_JSON),
+            Some(json) => Self::new(embedded::tokenizer(json, vocab)?, vocab, keys::HUGGINGFACE_JSON),
             None => Self::rebuilt(vocab),
         }
     }
@@ -64,12 +64,17 @@ impl Tokenizer {
     /// The `tokenizer.json` of a vocabulary: the one that the file embeds, unchanged, else one that gives the same ids.
     ///
     /// # Errors
-    /// As [`Tokenizer::from_vocab`].
+    /// As [`Tokenizer::from_vocab`], and if what was made is larger than a `tokenizer.json` may be.
     pub fn json(vocab: &Vocab) -> Result<String, Error> {
         Self::from_vocab(vocab)?;
         match &vocab.huggingface_json {
             Some(json) => Ok(json.clone()),
-            None => rebuild::tokenizer(vocab)?.to_string(true).map_err(|e| fault(keys::TOKENS, one_line(&*e))),
+            None => {
+                let json = rebuild::tokenizer(vocab)?.to_string(true);
+                let json = json.map_err(|e| fault(keys::TOKENS, one_line(&*e)))?;
+                Vocab::check_json(&json)?;
+                Ok(json)
+            }
         }
     }
 
@@ -155,24 +160,8 @@ fn pieces(inner: &tokenizers::Tokenizer, vocab: &Vocab, key: &'static str) -> Re
 }
 
 fn fault(key: &'static str, problem: String) -> Error {
-    Error::Tokenizer { key, problem: printable(&problem) }
-}
-
-/// A problem with control characters escaped: some messages quote the file as it is. A long one is cut.
-fn printable(problem: &str) -> String {
-    const SHOWN_CHARS: usize = 400;
-    let mut shown = String::new();
-    for c in problem.chars().take(SHOWN_CHARS) {
-        match c {
-            // Quotes and escapes are there to stay.
-            '"' | '\'' | '\\' => shown.push(c),
-            _ => shown.extend(c.escape_debug()),
-        }
-    }
-    if problem.chars().nth(SHOWN_CHARS).is_some() {
-        shown.push('…');
-    }
-    shown
+    // A long one is cut: some messages quote the file as it is.
+    Error::Tokenizer { key, problem: pythia_text::cut_middle(&problem, 300, 100) }
 }
 
 /// Messages from elsewhere can have several lines; ours have one.
@@ -258,7 +247,9 @@ mod tests {
             error
         };
         assert!(error(&|v| v.tokens[5] = "zz".to_owned()).contains("token 5 is"));
-        assert!(error(&|v| v.tokens.truncate(4000)).contains("has nothing there"));
+        assert!(error(&|v| v.tokens.truncate(4090)).contains("has nothing there"));
+        assert!(error(&|v| v.tokens.truncate(4000)).contains("tokenizer.ggml.tokens has 4000"));
+        assert!(error(&|v| v.merges.truncate(3000)).contains("tokenizer.ggml.merges has 3000"));
         assert!(error(&|v| v.huggingface_json = Some("{".to_owned())).starts_with("tokenizer.huggingface.json: "));
         let rebuilt = |change: &dyn Fn(&mut Vocab)| {
             error(&|v| {
@@ -314,7 +305,7 @@ mod tests {
             assert_ne!(changed, json, "{found} is not in the file");
             survives(changed);
         }
-        assert!(embedded::tokenizer(&format!("[\"1.0\", [], null, {json}, {json}, {json}]")).is_err());
+        assert!(embedded::tokenizer(&format!("[\"1.0\", [], null, {json}, {json}, {json}]"), &vocab()).is_err());
     }
 
     proptest! {

@@ -7,7 +7,7 @@ use crate::folder::{Folder, Index};
 use crate::names::Renaming;
 use crate::other;
 use crate::tokenizer::TokenizerFile;
-use crate::weights::{ListedTensor, View, WeightFile};
+use crate::weights::{LIMIT_TENSORS, ListedTensor, View, WeightFile, too_many_tensors};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -101,7 +101,7 @@ impl Checkpoint {
     pub fn open_variant(path: &Path, variant: Option<&str>) -> Result<Self, Error> {
         let folder = Folder::find(path, variant)?;
         let config = Config::open(&folder.config)?;
-        let files = folder.weights.iter().map(|path| WeightFile::open(path)).collect::<Result<Vec<_>, _>>()?;
+        let files = open_files(&folder.weights)?;
         let mut checkpoint = Self {
             path: path.to_owned(),
             config,
@@ -388,6 +388,21 @@ impl Checkpoint {
 fn round_f64(wide: &[u8], out: &mut Vec<u8>) {
     out.clear();
     out.extend(wide.as_chunks::<8>().0.iter().flat_map(|bytes| (f64::from_le_bytes(*bytes) as f32).to_le_bytes()));
+}
+
+/// Opens weight files, as long as they do not list too many tensors together.
+fn open_files(paths: &[PathBuf]) -> Result<Vec<WeightFile>, Error> {
+    let mut files: Vec<WeightFile> = Vec::new();
+    let mut n_tensors = 0;
+    for path in paths {
+        let file = WeightFile::open(path)?;
+        n_tensors += file.tensors.len();
+        if n_tensors > LIMIT_TENSORS {
+            return Err(Error::layout(path, format!("with the files before, {}", too_many_tensors())));
+        }
+        files.push(file);
+    }
+    Ok(files)
 }
 
 #[cfg(test)]

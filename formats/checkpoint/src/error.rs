@@ -1,6 +1,7 @@
 //! What can be wrong with a checkpoint.
 
-use std::fmt;
+use pythia_text::Escaper;
+use std::fmt::{self, Write};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -102,7 +103,8 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.path().display())?;
+        let f = &mut Escaper::line(f);
+        write!(f, "{}: ", pythia_text::path(self.path()))?;
         match self {
             Self::Io { source, .. } => write!(f, "{source}"),
             Self::Layout { reason, .. } => f.write_str(reason),
@@ -132,40 +134,14 @@ impl std::error::Error for Error {
     }
 }
 
-/// `text`, cut for an error message and with control characters escaped.
+/// `text` from a file for a message: in quotes, escaped, cut to 60 characters.
 pub(crate) fn excerpt(text: &str) -> String {
-    const SHOWN_CHARS: usize = 60;
-    let mut shown: String = text.chars().take(SHOWN_CHARS).collect();
-    if shown.len() < text.len() {
-        shown.push('…');
-    }
-    format!("{shown:?}")
+    pythia_text::quoted(text, '"', 60)
 }
 
-/// A reason with control characters escaped and, if it is long, without its middle: `serde_json` quotes what it found
-/// in a file as it is, and says where at the end.
+/// A reason that may quote what a parser found in a file, whole.
 fn printable(reason: String) -> String {
-    const START_CHARS: usize = 1500;
-    const END_CHARS: usize = 100;
-    let escaped = |shown: &mut String, chars: &mut dyn Iterator<Item = char>| {
-        for c in chars {
-            match c {
-                // Quotes and escapes are there to stay.
-                '"' | '\'' | '\\' => shown.push(c),
-                _ => shown.extend(c.escape_debug()),
-            }
-        }
-    };
-    let mut shown = String::new();
-    let n_chars = reason.chars().count();
-    if n_chars <= START_CHARS + END_CHARS {
-        escaped(&mut shown, &mut reason.chars());
-    } else {
-        escaped(&mut shown, &mut reason.chars().take(START_CHARS));
-        shown.push('…');
-        escaped(&mut shown, &mut reason.chars().skip(n_chars - END_CHARS));
-    }
-    shown
+    pythia_text::cut_middle(&reason, 1500, 100)
 }
 
 /// A shape for a message. A hostile one may have a million dimensions.

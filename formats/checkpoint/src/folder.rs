@@ -4,6 +4,7 @@ use crate::error::{Error, excerpt};
 use crate::files::read_text;
 use crate::json::{self, UniqueMap};
 use crate::other;
+use crate::weights::LIMIT_TENSORS;
 use serde::Deserialize;
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
@@ -51,7 +52,7 @@ const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 /// An index of 12b has 50 KB.
-const INDEX_LIMIT_BYTES: u64 = 16 << 20;
+const INDEX_LIMIT_BYTES: u64 = pythia_json::LIMIT_BYTES as u64;
 
 /// The files of one checkpoint. Only `weights` are known to have been looked for.
 #[derive(Debug)]
@@ -167,7 +168,7 @@ impl Index {
         struct Document {
             weight_map: UniqueMap<String>,
         }
-        let Document { weight_map: UniqueMap(weight_map) } = json::parse(path, text)?;
+        let Document { weight_map: UniqueMap(weight_map) } = json::parse_of(path, text, LIMIT_TENSORS)?;
         if weight_map.is_empty() {
             return Err(Error::json(path, "weight_map", "no entries"));
         }

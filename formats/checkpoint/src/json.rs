@@ -9,8 +9,14 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::path::Path;
 
-/// Parses JSON; the error names line and column.
+/// Parses JSON that is [not too large](pythia_json); the error names line and column.
 pub(crate) fn parse<'t, T: Deserialize<'t>>(path: &Path, text: &'t str) -> Result<T, Error> {
+    parse_of(path, text, pythia_json::LIMIT_VALUES)
+}
+
+/// As [`parse`], of at most `limit_values`.
+pub(crate) fn parse_of<'t, T: Deserialize<'t>>(path: &Path, text: &'t str, limit_values: usize) -> Result<T, Error> {
+    pythia_json::check(text, limit_values).map_err(|reason| Error::json(path, "", reason))?;
     serde_json::from_str(text).map_err(|e| Error::json(path, "", format!("not the JSON expected: {e}")))
 }
 

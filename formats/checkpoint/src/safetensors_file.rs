@@ -9,11 +9,10 @@
 
 use crate::dtype::Dtype;
 use crate::error::{Error, Shown, excerpt};
-use crate::weights::{ListedTensor, Opened, View, WeightFile};
-use safetensors::SafeTensorError;
-use safetensors::tensor::{Metadata, TensorInfo};
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
-use std::collections::{HashMap, HashSet};
+use crate::weights::{LIMIT_DIMS, LIMIT_TENSORS, ListedTensor, Opened, View, WeightFile, too_many_tensors};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 
@@ -83,53 +82,115 @@ fn parse_header(path: &Path, header: &[u8], data_offset: u64, file_bytes: u64) -
         .map_err(|e| Error::container(path, LENGTH_BYTES + e.valid_up_to() as u64, "the header is not UTF-8"))?;
     let Header(mut tensors) = serde_json::from_str(text)
         .map_err(|e| Error::container(path, LENGTH_BYTES, format!("the header cannot be read: {e}")))?;
-    for (name, info) in &tensors {
-        check_size(info).map_err(|reason| Error::tensor(path, name, reason))?;
+    for (name, entry) in &tensors {
+        check_size(entry).map_err(|reason| Error::tensor(path, name, reason))?;
     }
-    tensors.sort_by_key(|(_, info)| info.data_offsets);
-    let names: Vec<String> = tensors.iter().map(|(name, _)| name.clone()).collect();
-    // Finds overlaps, holes and a first tensor that does not start at 0.
-    let metadata = Metadata::new(None, tensors).map_err(|e| match e {
-        SafeTensorError::InvalidOffset(name) => {
-            Error::tensor(path, &name, "its data does not start where the tensor before it ends (overlap or hole)")
+    tensors.sort_by_key(|(_, entry)| entry.data_offsets);
+    let mut end = 0;
+    for (name, entry) in &tensors {
+        if entry.data_offsets.0 != end {
+            let reason = "its data does not start where the tensor before it ends (overlap or hole)";
+            return Err(Error::tensor(path, name, reason));
         }
-        other => Error::container(path, LENGTH_BYTES, format!("the header is invalid: {other}")),
-    })?;
+        end = entry.data_offsets.1;
+    }
     let data_bytes = file_bytes - data_offset;
-    if metadata.data_len() as u64 != data_bytes {
-        let reason = format!("{data_bytes} bytes of tensor data, the header describes {}", metadata.data_len());
+    if end as u64 != data_bytes {
+        let reason = format!("{data_bytes} bytes of tensor data, the header describes {end}");
         return Err(Error::container(path, data_offset, reason));
     }
-    let listed = names.into_iter().filter_map(|name| {
-        let info = metadata.info(&name)?;
-        let offset = data_offset + info.data_offsets.0 as u64;
-        Some(HeaderTensor { dtype: info.dtype, shape: info.shape.clone(), offset, name })
+    let listed = tensors.into_iter().map(|(name, entry)| {
+        let offset = data_offset + entry.data_offsets.0 as u64;
+        HeaderTensor { name, dtype: entry.dtype, shape: entry.shape.0, offset }
     });
     Ok(listed.collect())
 }
 
 /// Whether a tensor's range is as long as its shape and type need.
-fn check_size(info: &TensorInfo) -> Result<(), String> {
-    let (start, end) = info.data_offsets;
-    let n_bits = info.shape.iter().try_fold(info.dtype.bitsize(), |product, &dim| product.checked_mul(dim));
+fn check_size(entry: &Entry) -> Result<(), String> {
+    let (start, end) = entry.data_offsets;
+    let n_bits = entry.shape.0.iter().try_fold(entry.dtype.bitsize(), |product, &dim| product.checked_mul(dim));
     match (n_bits, end.checked_sub(start)) {
         (Some(n_bits), Some(n_bytes)) if n_bits.is_multiple_of(8) && n_bits / 8 == n_bytes => Ok(()),
         (_, None) => Err(format!("data_offsets [{start}, {end}] are inverted")),
-        (None, _) => Err(format!("shape {:?} is too large to be real", Shown(&info.shape))),
+        (None, _) => Err(format!("shape {:?} is too large to be real", Shown(&entry.shape.0))),
         (Some(n_bits), Some(n_bytes)) => Err(format!(
             "data_offsets [{start}, {end}] hold {n_bytes} bytes, shape {:?} of {:?} needs {}",
-            Shown(&info.shape),
-            info.dtype,
+            Shown(&entry.shape.0),
+            entry.dtype,
             n_bits.div_ceil(8),
         )),
     }
 }
 
+/// A tensor's entry in the header.
+#[derive(Deserialize)]
+struct Entry {
+    dtype: safetensors::Dtype,
+    shape: Dims,
+    /// Start and end, in bytes from the start of the data.
+    data_offsets: (usize, usize),
+}
+
+/// A shape of at most [`LIMIT_DIMS`] dimensions.
+struct Dims(Vec<usize>);
+
+impl<'de> Deserialize<'de> for Dims {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Sizes;
+
+        impl<'de> Visitor<'de> for Sizes {
+            type Value = Dims;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of sizes")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Dims, A::Error> {
+                let mut dims = Vec::new();
+                while let Some(dim) = access.next_element()? {
+                    if dims.len() == LIMIT_DIMS {
+                        return Err(A::Error::custom(format_args!("more than {LIMIT_DIMS} dimensions")));
+                    }
+                    dims.push(dim);
+                }
+                Ok(Dims(dims))
+            }
+        }
+
+        deserializer.deserialize_seq(Sizes)
+    }
+}
+
+/// An object of strings, looked at and not kept: `__metadata__`, which says nothing that is needed here.
+struct Strings;
+
+impl<'de> Deserialize<'de> for Strings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Strings;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Strings, A::Error> {
+                while access.next_entry::<String, String>()?.is_some() {}
+                Ok(Strings)
+            }
+        }
+
+        deserializer.deserialize_map(Entries)
+    }
+}
+
 /// The entries of a header, in its order, names unique.
 ///
-/// The crate's own deserializer keeps the last of two entries with one name; everything it checks beyond that is
-/// checked here through its types.
-struct Header(Vec<(String, TensorInfo)>);
+/// The `safetensors` crate keeps the last of two entries with one name, and each name three times. Here an entry is kept
+/// once, and there are at most [`LIMIT_TENSORS`]: a header of 16 MB could list 300 thousand.
+struct Header(Vec<(String, Entry)>);
 
 impl<'de> Deserialize<'de> for Header {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -148,7 +209,9 @@ impl<'de> Deserialize<'de> for Header {
                 while let Some(name) = access.next_key::<String>()? {
                     let in_entry = |e: A::Error| A::Error::custom(format_args!("{}: {e}", excerpt(&name)));
                     if name == "__metadata__" {
-                        access.next_value::<HashMap<String, String>>().map_err(in_entry)?;
+                        access.next_value::<Strings>().map_err(in_entry)?;
+                    } else if tensors.len() == LIMIT_TENSORS {
+                        return Err(A::Error::custom(too_many_tensors()));
                     } else {
                         tensors.push((name.clone(), access.next_value().map_err(in_entry)?));
                     }

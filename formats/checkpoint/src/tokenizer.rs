@@ -16,8 +16,7 @@ use crate::error::Error;
 use crate::files::read_text;
 use std::path::Path;
 
-/// Pythia's has 2 MB, and a parsed one takes up to twenty times its length.
-const TOKENIZER_LIMIT_BYTES: u64 = 8 << 20;
+const TOKENIZER_LIMIT_BYTES: u64 = pythia_json::LIMIT_BYTES as u64;
 
 /// What a token is. The discriminant is the GGUF token type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

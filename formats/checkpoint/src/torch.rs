@@ -12,8 +12,8 @@ mod zip;
 use crate::error::{Error, excerpt};
 use crate::weights::{Checksum, ListedTensor, Opened, View, WeightFile};
 use legacy::Pickles;
-use pickle::{Element, Pickle, Storage, Tensor};
-use std::collections::BTreeMap;
+use pickle::{Element, Part, Pickle, Storage, Tensor, TextId};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use zip::Archive;
 
@@ -67,8 +67,11 @@ fn open_zip(opened: Opened<'_>) -> Result<WeightFile, Error> {
     }
     let mut places = BTreeMap::new();
     for (key, storage) in storages(&opened, &pickle, start)? {
-        let name = format!("data/{key}");
+        let name = format!("data/{}", pickle.text(key));
         let at = start + storage.at as u64;
+        if storage.part.is_some() {
+            return Err(Error::container(opened.path, at, "a part of a storage, which only the older container has"));
+        }
         let Some(stored) = archive.find(&opened, &name)? else {
             return Err(Error::container(opened.path, at, format!("no member {} in the archive", excerpt(&name))));
         };
@@ -77,7 +80,7 @@ fn open_zip(opened: Opened<'_>) -> Result<WeightFile, Error> {
             let reason = format!("{} has {n_bytes} bytes, wanted {} x {size}", excerpt(&name), storage.n_elems);
             return Err(Error::container(opened.path, at, reason));
         }
-        places.insert(key.to_owned(), Place { range: stored.range, crc: stored.crc });
+        places.insert(key, Place { range: stored.range, crc: stored.crc });
     }
     listed(opened, &pickle, start, places)
 }
@@ -88,7 +91,11 @@ fn open_legacy(opened: Opened<'_>) -> Result<WeightFile, Error> {
     let start = pickles.at();
     let pickle = pickles.next()?;
     let storages = storages(&opened, &pickle, start)?;
-    let ranges = pickles.storages(|key| storages.get(key).map(|storage| (storage.element, storage.n_elems)))?;
+    check_parts(&opened, &pickle, start, &storages)?;
+    let ranges = pickles.storages(|key| {
+        let key = pickle.texts.find(key)?;
+        storages.get(&key).map(|storage| (key, storage.element, storage.n_elems))
+    })?;
     let places = ranges.into_iter().map(|(key, range)| (key, Place { range, crc: None })).collect();
     listed(opened, &pickle, start, places)
 }
@@ -100,18 +107,39 @@ struct Place {
 }
 
 /// The storages that the pickle refers to, each once, by key: the first that is wrong is the same in every run.
-fn storages<'p>(opened: &Opened<'_>, pickle: &Pickle<'p>, pickle_at: u64) -> Result<BTreeMap<&'p str, Storage>, Error> {
-    let mut storages: BTreeMap<&str, Storage> = BTreeMap::new();
+fn storages(opened: &Opened<'_>, pickle: &Pickle<'_>, pickle_at: u64) -> Result<BTreeMap<TextId, Storage>, Error> {
+    let mut storages: BTreeMap<TextId, Storage> = BTreeMap::new();
     for &storage in &pickle.heap.storages {
-        let key = pickle.text(storage.key);
-        let first = storages.entry(key).or_insert(storage);
+        let first = storages.entry(storage.key).or_insert(storage);
         if (first.element, first.n_elems) != (storage.element, storage.n_elems) {
             let shown = |storage: &Storage| format!("{} x {}", storage.n_elems, storage.element.name());
-            let reason = format!("storage {} is {} here, {} before", excerpt(key), shown(&storage), shown(first));
+            let key = excerpt(pickle.text(storage.key));
+            let reason = format!("storage {key} is {} here, {} before", shown(&storage), shown(first));
             return Err(Error::container(opened.path, pickle_at + storage.at as u64, reason));
         }
     }
     Ok(storages)
+}
+
+/// Refuses parts of storages that PyTorch would take for other elements than they say: it keeps parts and storages under
+/// their keys in one dict, and of two with one key the second is not looked at.
+fn check_parts(
+    opened: &Opened<'_>,
+    pickle: &Pickle<'_>,
+    pickle_at: u64,
+    storages: &BTreeMap<TextId, Storage>,
+) -> Result<(), Error> {
+    let mut parts: HashMap<TextId, (TextId, Part)> = HashMap::new();
+    for storage in &pickle.heap.storages {
+        let Some(part) = storage.part else { continue };
+        let first = *parts.entry(part.key).or_insert((storage.key, part));
+        if storages.contains_key(&part.key) || first != (storage.key, part) {
+            let key = excerpt(pickle.text(part.key));
+            let reason = format!("the key {key} of a part of a storage stands for something else too");
+            return Err(Error::container(opened.path, pickle_at + storage.at as u64, reason));
+        }
+    }
+    Ok(())
 }
 
 /// The tensors of the state dict over storages at `places`.
@@ -119,7 +147,7 @@ fn listed(
     opened: Opened<'_>,
     pickle: &Pickle<'_>,
     pickle_at: u64,
-    places: BTreeMap<String, Place>,
+    places: BTreeMap<TextId, Place>,
 ) -> Result<WeightFile, Error> {
     let path = opened.path;
     let mut checksums = Vec::new();
@@ -137,9 +165,9 @@ fn listed(
     for (name, tensor) in named {
         let bad = |reason: String| Error::tensor(path, &name, reason);
         let storage = &pickle.heap.storages[tensor.storage];
-        let key = pickle.text(storage.key);
-        let (range, checksum) =
-            located.get(key).ok_or_else(|| bad(format!("its storage {} is not in the file", excerpt(key))))?;
+        let (range, checksum) = located
+            .get(&storage.key)
+            .ok_or_else(|| bad(format!("its storage {} is not in the file", excerpt(pickle.text(storage.key)))))?;
         let first = first_element(tensor, storage).map_err(bad)?;
         let place = match storage.element.dtype {
             None => Err(format!("type {}, wanted Float, Half, BFloat16 or Double", storage.element.name())),
@@ -164,7 +192,7 @@ fn listed(
 /// The first element of a tensor, in elements from the start of what its storage's key names. All its elements are
 /// within the storage.
 fn first_element(tensor: &Tensor, storage: &Storage) -> Result<u64, String> {
-    let (part_start, len) = storage.part.unwrap_or((0, storage.n_elems));
+    let (part_start, len) = storage.part.map_or((0, storage.n_elems), |part| (part.first, part.len));
     if part_start.checked_add(len).is_none_or(|end| end > storage.n_elems) {
         return Err(format!("elements {part_start} + {len} of a storage of {}", storage.n_elems));
     }

@@ -11,8 +11,14 @@ use crate::error::Error;
 use crate::files::{SNIFFED_BYTES, open_regular, placeholder};
 use crate::positioned::PositionedFile;
 use crate::{safetensors_file, torch};
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+/// The most tensors that a file, or all files of a checkpoint, may list. 12b has 544 with its buffers.
+pub(crate) const LIMIT_TENSORS: usize = 1 << 16;
+/// The most dimensions of a tensor. The causal mask has four.
+pub(crate) const LIMIT_DIMS: usize = 8;
 
 /// An open weight file. Every view in `tensors` lies within it.
 #[derive(Debug)]
@@ -47,7 +53,10 @@ pub(crate) struct Opened<'a> {
 impl Opened<'_> {
     /// Reads `range`. The caller has compared it with the size of the file, so memory is what the file holds.
     pub(crate) fn read(&self, range: Range<u64>) -> Result<Vec<u8>, Error> {
-        let mut bytes = vec![0; (range.end - range.start) as usize];
+        let n_bytes = (range.end - range.start) as usize;
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(n_bytes).map_err(|_| Error::io(self.path, io::ErrorKind::OutOfMemory.into()))?;
+        bytes.resize(n_bytes, 0);
         self.file.read_exact_at(&mut bytes, range.start).map_err(|e| Error::io(self.path, e))?;
         Ok(bytes)
     }
@@ -62,10 +71,12 @@ impl WeightFile {
         if let Some(reason) = placeholder(&opened.start) {
             return Err(Error::layout(path, reason));
         }
-        match path.extension() {
+        let file = match path.extension() {
             Some(extension) if extension == "safetensors" => safetensors_file::open(opened),
             _ => torch::open(opened),
-        }
+        }?;
+        check_names(&file)?;
+        Ok(file)
     }
 
     /// Fills `out` with the rows from `first_row` on of the tensor `name`, which lies at `view`.
@@ -84,4 +95,19 @@ impl WeightFile {
             None => Ok(()),
         }
     }
+}
+
+/// Refuses names that are not plain ASCII. No tensor of a GPT-NeoX model has one; of two names that look alike, such as
+/// the composed and the decomposed form of one text, readers and people could take either for the other.
+fn check_names(file: &WeightFile) -> Result<(), Error> {
+    let plain = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
+    match file.tensors.iter().find(|tensor| !plain(&tensor.name)) {
+        Some(tensor) => Err(Error::tensor(&file.path, &tensor.name, "its name is not plain ASCII without spaces")),
+        None => Ok(()),
+    }
+}
+
+/// Why a list of more tensors than [`LIMIT_TENSORS`] is refused.
+pub(crate) fn too_many_tensors() -> String {
+    format!("more than {LIMIT_TENSORS} tensors")
 }

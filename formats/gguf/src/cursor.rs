@@ -1,18 +1,21 @@
 //! Bounded reads from the front of a byte slice.
 
 use crate::error::Error;
+use crate::rules::MAX_METADATA_BYTES;
 use byteorder::{ByteOrder, LE};
 
 /// A position in the bytes of a file. Every read checks what is left first.
 pub(crate) struct Cursor<'a> {
     bytes: &'a [u8],
     pos: usize,
+    /// Memory that what is kept may still take.
+    memory_left: u64,
 }
 
 impl<'a> Cursor<'a> {
     /// Starts at byte `pos` of `bytes`, or at the end if there are fewer.
     pub(crate) fn new(bytes: &'a [u8], pos: usize) -> Self {
-        Self { bytes, pos: pos.min(bytes.len()) }
+        Self { bytes, pos: pos.min(bytes.len()), memory_left: MAX_METADATA_BYTES }
     }
 
     /// Bytes from the start of the file.
@@ -40,6 +43,30 @@ impl<'a> Cursor<'a> {
     pub(crate) fn take_items(&mut self, count: u64, size: u64, what: &str) -> Result<&'a [u8], Error> {
         // A saturated product is more than any file has left.
         self.take(count.saturating_mul(size), what)
+    }
+
+    /// Memory for `n` values, which the file is known to have.
+    pub(crate) fn reserve<T>(&mut self, n: u64) -> Result<Vec<T>, Error> {
+        let n_bytes = n.saturating_mul(size_of::<T>() as u64);
+        let Some(memory_left) = self.memory_left.checked_sub(n_bytes) else {
+            let wanted = format!("values that take at most {MAX_METADATA_BYTES} bytes of memory together");
+            return Err(Error::header("too much metadata", wanted).at(self.offset()));
+        };
+        self.memory_left = memory_left;
+        let mut values = Vec::new();
+        match values.try_reserve_exact(n as usize) {
+            Ok(()) => Ok(values),
+            Err(_) => Err(Error::header(format!("no memory for {n_bytes} bytes"), "more memory").at(self.offset())),
+        }
+    }
+
+    /// The next string, to be kept.
+    pub(crate) fn owned_string(&mut self, what: &str) -> Result<String, Error> {
+        let text = self.string(what)?;
+        let mut bytes = self.reserve(text.len() as u64)?;
+        bytes.extend_from_slice(text.as_bytes());
+        // Cannot fail: they were text before.
+        Ok(String::from_utf8(bytes).unwrap_or_default())
     }
 
     pub(crate) fn u32(&mut self, what: &str) -> Result<u32, Error> {

@@ -1,6 +1,7 @@
 //! What can be wrong with a GGUF file.
 
-use std::fmt;
+use pythia_text::Escaper;
+use std::fmt::{self, Write};
 
 /// A file, a key or a tensor that breaks a rule: where, what was found there and what was wanted.
 ///
@@ -75,6 +76,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let f = &mut Escaper::line(f);
         match &self.place {
             Place::Header => f.write_str("header")?,
             Place::Key(key) => write!(f, "key {}", quoted(key))?,
@@ -89,20 +91,9 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Text from a file made safe for a message: in quotes, control characters escaped, cut to 80 characters.
+/// Text from a file for a message: in quotes, escaped, cut to 80 characters.
 pub(crate) fn quoted(text: &str) -> String {
-    const MAX_CHARS: usize = 80;
-    let mut out = String::from("'");
-    for (i, c) in text.chars().enumerate() {
-        if i == MAX_CHARS {
-            out.push_str("...");
-            break;
-        }
-        // A lone quote inside is no ambiguity worth an escape.
-        if c == '\'' { out.push(c) } else { out.extend(c.escape_debug()) }
-    }
-    out.push('\'');
-    out
+    pythia_text::quoted(text, '\'', 80)
 }
 
 #[cfg(test)]

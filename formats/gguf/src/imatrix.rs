@@ -148,6 +148,19 @@ impl ImatrixEntry {
     }
 }
 
+/// Most entries of a file: each is two tensors in the GGUF form.
+const MAX_ENTRIES: u64 = rules::MAX_TENSORS / 2;
+
+/// Little-endian floats.
+fn floats(bytes: &[u8]) -> Result<Vec<f32>, Error> {
+    let mut floats = Vec::new();
+    if floats.try_reserve_exact(bytes.len() / 4).is_err() {
+        return Err(Error::header(format!("no memory for {} bytes", bytes.len()), "more memory"));
+    }
+    floats.extend(bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)));
+    Ok(floats)
+}
+
 /// No activation comes near its root, and the sums of the encoders stay finite up to it.
 const MAX_IMPORTANCE: f32 = 1e20;
 

@@ -13,7 +13,7 @@
 use crate::cursor::Cursor;
 use crate::error::{Error, Place, quoted};
 use crate::metadata::Metadata;
-use crate::rules::{self, MAGIC, MAX_DIMS};
+use crate::rules::{self, MAGIC, MAX_DIMS, MAX_PAIRS, MAX_TENSORS};
 use crate::tensor::{AnyType, TensorInfo};
 use crate::value::{ARRAY_ID, Array, BOOL_ID, STRING_ID, Value, for_each_number};
 use std::collections::HashSet;
@@ -39,19 +39,25 @@ pub struct Gguf {
 impl Gguf {
     /// Reads the header at the start of `bytes`, which are a whole file. Bytes after the last tensor are tolerated.
     ///
-    /// Memory used is proportional to the bytes of the header, whatever counts and lengths it declares.
+    /// Memory used is proportional to the bytes of the header, whatever counts and lengths it declares, and some 150 MB
+    /// at most.
     ///
     /// # Errors
     /// If the bytes are no GGUF file, break a rule of the format, or end too early.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        Self::parse_header(bytes, bytes.len() as u64)
+    }
+
+    /// As [`parse`](Self::parse), of the first bytes of a file of `file_bytes`: the header at least.
+    pub(crate) fn parse_header(bytes: &[u8], file_bytes: u64) -> Result<Self, Error> {
         check_magic(bytes)?;
         let mut cursor = Cursor::new(bytes, MAGIC.len());
         let version = read_version(&mut cursor)?;
         let n_tensors = cursor.u64("tensor count")?;
         let n_pairs = cursor.u64("metadata pair count")?;
         // An entry is never smaller than this, so absurd counts are refused before the first one is read.
-        check_count(&cursor, n_pairs, MIN_PAIR_BYTES, "metadata pairs")?;
-        check_count(&cursor, n_tensors, MIN_TENSOR_BYTES, "tensors")?;
+        check_count(&cursor, n_pairs, MIN_PAIR_BYTES, MAX_PAIRS, "metadata pairs")?;
+        check_count(&cursor, n_tensors, MIN_TENSOR_BYTES, MAX_TENSORS, "tensors")?;
 
         let metadata = read_metadata(&mut cursor, n_pairs)?;
         let alignment = rules::alignment(&metadata)?;
@@ -62,7 +68,7 @@ impl Gguf {
         let by_name = index_by_name(&tensors)?;
         let data_offset = rules::pad(cursor.offset(), alignment)
             .ok_or_else(|| Error::header("a header of 2^64 bytes", "a smaller one"))?;
-        place(&mut tensors, data_offset, alignment, bytes.len() as u64)?;
+        place(&mut tensors, data_offset, alignment, file_bytes)?;
         Ok(Self { version, alignment, metadata, data_offset, tensors, by_name })
     }
 
@@ -149,12 +155,15 @@ fn read_version(cursor: &mut Cursor<'_>) -> Result<u32, Error> {
     }
 }
 
-fn check_count(cursor: &Cursor<'_>, n: u64, min_bytes: u64, what: &str) -> Result<(), Error> {
+fn check_count(cursor: &Cursor<'_>, n: u64, min_bytes: u64, limit: u64, what: &str) -> Result<(), Error> {
     let max = cursor.left() / min_bytes;
-    if n <= max {
+    if n <= max.min(limit) {
         return Ok(());
     }
-    let wanted = format!("at most {max}, the most that {} bytes can hold", cursor.left());
+    let wanted = match n > max {
+        true => format!("at most {max}, the most that {} bytes can hold", cursor.left()),
+        false => format!("at most {limit}"),
+    };
     Err(Error::header(format!("{n} {what}"), wanted).at(cursor.offset()))
 }
 
@@ -190,7 +199,7 @@ macro_rules! define_value_readers {
             match cursor.u32("value type")? {
                 $($id => Ok(Value::$variant(numbers!(cursor, 1, $t).next().unwrap_or_default())),)*
                 BOOL_ID => Ok(Value::Bool(read_bools(cursor, 1)?[0])),
-                STRING_ID => Ok(Value::String(cursor.string("a string")?.to_owned())),
+                STRING_ID => Ok(Value::String(cursor.owned_string("a string")?)),
                 ARRAY_ID => Ok(Value::Array(read_array(cursor)?)),
                 id => Err(Error::header(format!("value type {id}"), "a type from 0 to 12").at(offset)),
             }
@@ -201,7 +210,12 @@ macro_rules! define_value_readers {
             let id = cursor.u32("element type")?;
             let n = cursor.u64("array length")?;
             match id {
-                $($id => Ok(Array::$variant(numbers!(cursor, n, $t).collect())),)*
+                $($id => {
+                    let values = numbers!(cursor, n, $t);
+                    let mut array = cursor.reserve(n)?;
+                    array.extend(values);
+                    Ok(Array::$variant(array))
+                })*
                 BOOL_ID => Ok(Array::Bool(read_bools(cursor, n)?)),
                 STRING_ID => Ok(Array::String(read_strings(cursor, n)?)),
                 ARRAY_ID => Err(Error::header("an array of arrays", "an array of plain values").at(offset)),
@@ -218,13 +232,18 @@ fn read_bools(cursor: &mut Cursor<'_>, n: u64) -> Result<Vec<bool>, Error> {
     if let Some(at) = bytes.iter().position(|&b| b > 1) {
         return Err(Error::header(format!("bool {}", bytes[at]), "0 or 1").at(offset + at as u64));
     }
-    Ok(bytes.iter().map(|&b| b == 1).collect())
+    let mut bools = cursor.reserve(n)?;
+    bools.extend(bytes.iter().map(|&b| b == 1));
+    Ok(bools)
 }
 
 fn read_strings(cursor: &mut Cursor<'_>, n: u64) -> Result<Vec<String>, Error> {
-    check_count(cursor, n, 8, "strings")?;
-    // Grown as strings come: each takes more memory than the eight bytes it must at least have in the file.
-    (0..n).map(|_| cursor.string("a string").map(str::to_owned)).collect()
+    check_count(cursor, n, 8, u64::MAX, "strings")?;
+    let mut strings = cursor.reserve(n)?;
+    for _ in 0..n {
+        strings.push(cursor.owned_string("a string")?);
+    }
+    Ok(strings)
 }
 
 /// Reads one entry of the tensor table. Its offset is still relative to the data.

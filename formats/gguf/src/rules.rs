@@ -13,6 +13,14 @@ pub(crate) const MAGIC: &[u8; 4] = b"GGUF";
 /// The version written.
 pub(crate) const VERSION: u32 = 3;
 
+/// Pairs of a file, which are looked up by going through all of them. Models have some dozens.
+pub(crate) const MAX_PAIRS: u64 = 1 << 12;
+/// Tensors of a file or of a split model. The largest models have some thousands.
+pub(crate) const MAX_TENSORS: u64 = 1 << 16;
+/// Memory that the values of a header may take. An empty string has 8 bytes in a file, and three times that when it is
+/// read; the largest vocabularies need a tenth of this.
+pub(crate) const MAX_METADATA_BYTES: u64 = 128 << 20;
+
 const MAX_KEY_BYTES: usize = 65535;
 /// llama.cpp keeps names in 64 bytes with a NUL at the end.
 pub(crate) const MAX_NAME_BYTES: usize = 63;

@@ -75,10 +75,21 @@ const DEFAULT_PRE: &str = "gpt-2";
 
 /// More than any token holds; what llama.cpp can copy is limited by a 32-bit length.
 const MAX_TOKEN_BYTES: usize = 65535;
+const MAX_TOKENS: usize = pythia_json::LIMIT_TOKENS;
+/// Vocabularies made from other forms have two merges per token.
+const MAX_MERGES: usize = 1 << 19;
+/// Bytes of all tokens, and of all merges. Pythia's have half a million.
+const MAX_TEXT_BYTES: usize = 8 << 20;
+/// Bytes of all added tokens, which are looked for in texts. What finds them takes some hundred times that.
+const MAX_ADDED_BYTES: usize = 128 << 10;
 
 impl Vocab {
     /// Sets the `tokenizer.*` keys. No scores: byte-level BPE has none.
-    pub fn to_metadata(&self, metadata: &mut Metadata) {
+    ///
+    /// # Errors
+    /// As [`check`](Self::check): what could not be read back is not written.
+    pub fn to_metadata(&self, metadata: &mut Metadata) -> Result<(), Error> {
+        self.check()?;
         metadata.insert(keys::TOKENIZER_MODEL, MODEL);
         metadata.insert(keys::TOKENIZER_PRE, self.pre.as_str());
         metadata.insert(keys::TOKENS, self.tokens.clone());
@@ -94,6 +105,7 @@ impl Vocab {
         if let Some(json) = &self.huggingface_json {
             metadata.insert(keys::HUGGINGFACE_JSON, json.as_str());
         }
+        Ok(())
     }
 
     /// Reads and checks the `tokenizer.*` keys, of this project's files or llama.cpp's.
@@ -112,19 +124,19 @@ impl Vocab {
                 return Err(Error::key(key, "true", "false: GPT-NeoX adds no tokens to a text"));
             }
         }
-        let strings = |key| {
-            metadata.strings(key)?.map(<[String]>::to_vec).ok_or_else(|| Error::missing_key(key, "an array of strings"))
-        };
-        let tokens = strings(keys::TOKENS)?;
+        let strings = |key| metadata.strings(key)?.ok_or_else(|| Error::missing_key(key, "an array of strings"));
+        let (tokens, merges) = (strings(keys::TOKENS)?, strings(keys::MERGES)?);
+        // Before anything is copied.
+        check_sizes(tokens, merges)?;
         let vocab = Self {
             kinds: read_kinds(metadata, tokens.len())?,
-            merges: strings(keys::MERGES)?,
+            merges: merges.to_vec(),
             bos: metadata.u32(keys::BOS)?,
             eos: metadata.u32(keys::EOS)?,
             unk: metadata.u32(keys::UNK)?,
             pre: metadata.str(keys::TOKENIZER_PRE)?.unwrap_or(DEFAULT_PRE).to_owned(),
             huggingface_json: metadata.str(keys::HUGGINGFACE_JSON)?.map(str::to_owned),
-            tokens,
+            tokens: tokens.to_vec(),
         };
         check_scores(metadata, vocab.tokens.len())?;
         vocab.check()?;
@@ -132,21 +144,23 @@ impl Vocab {
     }
 
     /// Checks that the parts fit together: as many kinds as tokens, no two tokens alike, merges of tokens into
-    /// tokens, ids in range. Without an embedded `tokenizer.json`, also that the rest suffices to encode any text: a
+    /// tokens, ids in range, none of them more than a tokenizer should be made from. Without an embedded `tokenizer.json`, also that the rest suffices to encode any text: a
     /// token for each byte that UTF-8 uses, and a splitting rule that is known.
     ///
     /// # Errors
     /// Names the key and the token or merge.
     pub fn check(&self) -> Result<(), Error> {
+        check_sizes(&self.tokens, &self.merges)?;
         let ids = self.check_tokens()?;
+        self.check_added_tokens()?;
         self.check_merges(&ids)?;
         for (key, id) in [(keys::BOS, self.bos), (keys::EOS, self.eos), (keys::UNK, self.unk)] {
             if let Some(id) = id.filter(|&id| id as usize >= self.tokens.len()) {
                 return Err(Error::key(key, id.to_string(), format!("an id below {}", self.tokens.len())));
             }
         }
-        if self.huggingface_json.is_some() {
-            return Ok(());
+        if let Some(json) = &self.huggingface_json {
+            return Self::check_json(json);
         }
         if !GPT2_PRE_TOKENIZERS.contains(&self.pre.as_str()) {
             let names: Vec<_> = GPT2_PRE_TOKENIZERS.iter().map(|name| quoted(name)).collect();
@@ -187,6 +201,34 @@ impl Vocab {
         Ok(ids)
     }
 
+    /// The tokens that are looked for in texts become an automaton, whose size follows from their bytes.
+    fn check_added_tokens(&self) -> Result<(), Error> {
+        let is_added = |kind: &TokenKind| matches!(kind, TokenKind::Control | TokenKind::UserDefined);
+        let added = self.tokens.iter().zip(&self.kinds).filter(|(_, kind)| is_added(kind));
+        Self::check_added_bytes(keys::TOKENS, added.map(|(token, _)| token.len()).sum())
+    }
+
+    /// Checks that a `tokenizer.json` is not larger than one that is read.
+    ///
+    /// # Errors
+    /// Names the key that embeds it.
+    pub fn check_json(json: &str) -> Result<(), Error> {
+        pythia_json::check(json, pythia_json::LIMIT_VALUES)
+            .map_err(|found| Error::key(keys::HUGGINGFACE_JSON, found, "a smaller tokenizer.json"))
+    }
+
+    /// Checks that the added tokens that `key` lists are not more than should be looked for in texts, by their bytes
+    /// together: those of the tokens by kind, and those of an embedded `tokenizer.json`.
+    ///
+    /// # Errors
+    /// Names the key.
+    pub fn check_added_bytes(key: &str, n_bytes: usize) -> Result<(), Error> {
+        if n_bytes <= MAX_ADDED_BYTES {
+            return Ok(());
+        }
+        Err(Error::key(key, format!("added tokens of {n_bytes} bytes"), format!("at most {MAX_ADDED_BYTES} of them")))
+    }
+
     fn check_merges(&self, ids: &HashMap<&str, usize>) -> Result<(), Error> {
         let mut whole = String::new();
         for (rank, merge) in self.merges.iter().enumerate() {
@@ -206,6 +248,20 @@ impl Vocab {
         }
         Ok(())
     }
+}
+
+/// Whether tokens and merges are no more than a tokenizer should be made from.
+fn check_sizes(tokens: &[String], merges: &[String]) -> Result<(), Error> {
+    for (key, texts, limit) in [(keys::TOKENS, tokens, MAX_TOKENS), (keys::MERGES, merges, MAX_MERGES)] {
+        if texts.len() > limit {
+            return Err(Error::key(key, texts.len().to_string(), format!("at most {limit}")));
+        }
+        let n_bytes: usize = texts.iter().map(String::len).sum();
+        if n_bytes > MAX_TEXT_BYTES {
+            return Err(Error::key(key, format!("{n_bytes} bytes of text"), format!("at most {MAX_TEXT_BYTES}")));
+        }
+    }
+    Ok(())
 }
 
 /// The kinds of `n` tokens; all normal where the key is absent.

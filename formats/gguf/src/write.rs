@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::metadata::Metadata;
-use crate::read::index_by_name;
+use crate::read::{Gguf, index_by_name};
 use crate::rules::{self, MAGIC, VERSION};
 use crate::tensor::{AnyType, TensorInfo};
 use crate::value::{Array, Value, for_each_number};
@@ -34,6 +34,16 @@ impl Layout {
 
     /// As [`new`](Self::new), of any types.
     pub(crate) fn of(
+        metadata: &Metadata,
+        tensors: impl IntoIterator<Item = (String, AnyType, Vec<u64>)>,
+    ) -> Result<Self, Error> {
+        let layout = Self::unchecked(metadata, tensors)?;
+        // The reader's limits are in one place, the reader. Reading a header takes some milliseconds.
+        Gguf::parse_header(&layout.header, layout.total_bytes)?;
+        Ok(layout)
+    }
+
+    fn unchecked(
         metadata: &Metadata,
         tensors: impl IntoIterator<Item = (String, AnyType, Vec<u64>)>,
     ) -> Result<Self, Error> {
@@ -156,3 +166,6 @@ macro_rules! define_value_writers {
     };
 }
 for_each_number!(define_value_writers);
+
+#[cfg(test)]
+mod tests;

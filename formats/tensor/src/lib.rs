@@ -25,4 +25,4 @@ mod registry;
 mod search;
 
 pub use map::{FileMap, exit_on_fault};
-pub use registry::{ForeignType, ParseTypeError, TensorType};
+pub use registry::{ForeignType, ParseTypeError, TensorType, nearest_name};

@@ -196,6 +196,17 @@ impl fmt::Display for TensorType {
     }
 }
 
+/// Which of `names` is probably meant by `text`, whatever its case; `None` if nothing is near.
+pub fn nearest_name<'n>(text: &str, names: &[&'n str]) -> Option<&'n str> {
+    /// Below it, what is nearest has little in common with what was written.
+    const LEAST_SIMILARITY: f64 = 0.8;
+    // No name is long, and the comparison takes the square of the length.
+    let text = text.chars().take(32).collect::<String>().to_ascii_uppercase();
+    let similarity = |name: &&str| strsim::jaro_winkler(&text, &name.to_ascii_uppercase());
+    let best = names.iter().copied().max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;
+    (similarity(&best) >= LEAST_SIMILARITY).then_some(best)
+}
+
 /// A name that is no tensor type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseTypeError(String);
@@ -203,7 +214,8 @@ pub struct ParseTypeError(String);
 impl fmt::Display for ParseTypeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = TensorType::ALL.iter().map(|t| t.name()).collect();
-        write!(f, "unknown tensor type '{}', wanted one of {}", self.0, names.join(", "))
+        let hint = nearest_name(&self.0, &names).map_or(String::new(), |name| format!(" (did you mean {name}?)"));
+        write!(f, "unknown tensor type '{}'{hint}, wanted one of {}", self.0, names.join(", "))
     }
 }
 
@@ -231,6 +243,16 @@ mod tests {
             assert_eq!(ForeignType::from_id(ty.id()), None, "{ty} is both supported and foreign");
         }
         assert!("Q9_9".parse::<TensorType>().is_err());
+    }
+
+    #[test]
+    fn a_misspelt_name_is_recognised() {
+        let message = |text: &str| text.parse::<TensorType>().unwrap_err().to_string();
+        for (text, meant) in [("q8", "Q8_0"), ("Q4-K", "Q4_K"), ("fp16", "F16"), ("iq4nl", "IQ4_NL"), ("bf-16", "BF16")]
+        {
+            assert!(message(text).contains(&format!("did you mean {meant}?")), "{}", message(text));
+        }
+        assert!(!message("x").contains("did you mean"));
     }
 
     #[test]

@@ -43,6 +43,11 @@ impl Cache {
         &self.request.provenance.name
     }
 
+    /// Owner of the model's repository, if it comes from the Hub's cache.
+    pub(super) fn owner(&self) -> Option<&str> {
+        self.request.provenance.owner.as_deref()
+    }
+
     /// A file per level, in the order asked for.
     pub(super) fn contestants(&self) -> Vec<Contestant> {
         let files = self.plan.files.iter();

@@ -1,10 +1,11 @@
 //! Perplexity of every level and its distance from the base.
 
-use super::{Args, Contestant, bits_per_weight};
+use super::{Args, Contestant};
 use crate::device::{CPU, Device};
 use crate::exit::{self, Failure};
 use crate::progress::{Bar, Unit};
 use crate::report::{AgainstBase, Estimate, Machine, Protocol};
+use pythia_convert::provenance::sha256_file;
 use pythia_gguf::schema::gptneox::Hparams;
 use pythia_gguf::{Metadata, keys};
 use pythia_model::{Model, Options};
@@ -24,11 +25,8 @@ pub(super) struct Qualities {
     pub(super) levels: Vec<Quality>,
 }
 
-/// What the text and the tensor table told about one file.
+/// What the text told about one file.
 pub(super) struct Quality {
-    pub(super) file_bytes: u64,
-    pub(super) bits_per_weight: f64,
-    pub(super) bits_per_weight_blocks: f64,
     pub(super) perplexity: Estimate,
     /// `None` for the base.
     pub(super) against_base: Option<AgainstBase>,
@@ -116,20 +114,16 @@ pub(super) fn measure(
         }
         let comparison =
             eval::compare(&base_model, &models.iter().collect::<Vec<_>>(), &request, &mut watch).map_err(locate)?;
-        rows.extend(
-            models
-                .iter()
-                .zip(&comparison.levels)
-                .map(|(model, level)| quality(model, &level.perplexity, Some(&level.against_base))),
-        );
+        rows.extend(comparison.levels.iter().map(|level| quality(&level.perplexity, Some(&level.against_base))));
         scored = Some(comparison.base);
         watch.group += 1;
     }
     let scored = scored.ok_or_else(|| Failure::usage("nothing to compare"))?;
-    rows.insert(0, quality(&base_model, &scored, None));
+    rows.insert(0, quality(&scored, None));
     let protocol = Protocol {
         name: protocol.name().to_owned(),
         text: args.text.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        text_sha256: sha256_file(&args.text, exit::catch_interrupts())?,
         n_ctx: args.n_ctx,
         chunks: scored.windows,
         tokens_scored: scored.scored as u64,
@@ -170,23 +164,25 @@ fn split_by_size(sizes: &[u64], budget: u64) -> Vec<usize> {
     runs.into_iter().map(|(n, _)| n).collect()
 }
 
-fn quality(model: &Model, perplexity: &eval::Perplexity, against: Option<&eval::AgainstBase>) -> Quality {
+fn quality(perplexity: &eval::Perplexity, against: Option<&eval::AgainstBase>) -> Quality {
     let estimate = |e: eval::Estimate| Estimate { value: e.value, se: e.se };
-    let base = |a: &eval::AgainstBase| perplexity.perplexity.value - a.perplexity_difference.value;
     Quality {
-        file_bytes: model.file_bytes(),
-        bits_per_weight: bits_per_weight(model.gguf(), |_| true),
-        bits_per_weight_blocks: bits_per_weight(model.gguf(), |tensor| tensor.name.starts_with("blk.")),
         perplexity: estimate(perplexity.perplexity),
         against_base: against.map(|a| AgainstBase {
             perplexity_delta: estimate(a.perplexity_difference),
-            perplexity_delta_percent: 100.0 * a.perplexity_difference.value / base(a),
+            perplexity_delta_percent: percent(a.log_perplexity_ratio),
             kld_mean: estimate(a.kld),
             kld_p99: a.kld_p99,
             kld_max: a.kld_max,
             same_top: estimate(a.same_top),
         }),
     }
+}
+
+/// By how many percent a ratio, of which this is the logarithm, is above 1; the error is carried over to first order.
+fn percent(log_ratio: eval::Estimate) -> Estimate {
+    let ratio = log_ratio.value.exp();
+    Estimate { value: 100.0 * log_ratio.value.exp_m1(), se: 100.0 * ratio * log_ratio.se }
 }
 
 /// Other words for the same ids are no error: converters name padding differently.

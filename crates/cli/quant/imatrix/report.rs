@@ -73,7 +73,7 @@ fn summaries(outcome: &Outcome) -> Vec<Summary> {
 pub(super) fn text(args: &Args, outcome: &Outcome) -> String {
     let summaries = summaries(outcome);
     let Imatrix { chunk_count, chunk_size, .. } = outcome.imatrix;
-    let (text, output) = (args.text.display(), args.output.display());
+    let (text, output) = (pythia_text::path(&args.text), pythia_text::path(&args.output));
     format!(
         "{}\n{text}: {} of {} tokens, {chunk_count} chunks of {chunk_size}\n{output}: {} tensors, {}, {:.1} s\n",
         table(&summaries).to_terminal(),

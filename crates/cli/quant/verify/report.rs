@@ -6,6 +6,7 @@ use crate::report::significant;
 use crate::table::{Align, Table};
 use pythia_convert::Deviation;
 use pythia_convert::verify::TensorError;
+use pythia_text::Line;
 use serde::Serialize;
 
 /// The report for people.
@@ -13,7 +14,7 @@ pub(super) fn text(findings: &Findings<'_>, args: &Args) -> String {
     let mut text = String::new();
     let report = &findings.report;
     for (digests, part) in report.digests.iter().zip(findings.file.parts()).filter(|_| args.sha256) {
-        text += &format!("{}  {}\n", digests.whole, part.path().display());
+        text += &format!("{}  {}\n", digests.whole, pythia_text::path(part.path()));
         for (tensor, digest) in &digests.tensors {
             text += &format!("{digest}  {}\n", value::escaped(tensor));
         }
@@ -29,10 +30,10 @@ pub(super) fn text(findings: &Findings<'_>, args: &Args) -> String {
         }
     }
     for warning in &report.warnings {
-        text += &format!("warning: {warning}\n");
+        text += &format!("warning: {}\n", Line(warning));
     }
     for problem in findings.problems() {
-        text += &format!("WRONG: {problem}\n");
+        text += &format!("WRONG: {}\n", Line(problem));
     }
     text + &summary(findings)
 }
@@ -43,7 +44,7 @@ fn summary(findings: &Findings<'_>) -> String {
     let mut parts = vec![format!("{} tensors, {} metadata keys", gguf.tensors().len(), gguf.metadata.len())];
     parts.push(match (&report.sidecars[..], findings.file.parts().len()) {
         ([], _) => "no .sha256 file to compare with".to_owned(),
-        ([path], 1) => format!("compared with {}", path.display()),
+        ([path], 1) => format!("compared with {}", pythia_text::path(path)),
         (paths, files) => format!("{} of {files} files compared with their .sha256 files", paths.len()),
     });
     if let Some(against) = &findings.against {
@@ -55,7 +56,7 @@ fn summary(findings: &Findings<'_>) -> String {
         1 => "1 problem".to_owned(),
         n => format!("{n} problems"),
     };
-    format!("{}: {verdict}; {}\n", findings.file.path().display(), parts.join("; "))
+    format!("{}: {verdict}; {}\n", pythia_text::path(findings.file.path()), parts.join("; "))
 }
 
 fn ratio(value: Option<f64>) -> String {

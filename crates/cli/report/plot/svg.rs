@@ -1,24 +1,7 @@
 //! The few SVG elements the figures are made of.
 
+use crate::markup::html as escape;
 use std::fmt::{Display, Write};
-
-/// Text that may stand in markup, inside or outside quotes.
-pub(crate) fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            // Not allowed in markup, escaped or not.
-            c if c.is_control() && !matches!(c, '\t' | '\n' | '\r') => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
-    }
-    out
-}
 
 /// Where a text stands relative to its position.
 #[derive(Clone, Copy, Debug)]

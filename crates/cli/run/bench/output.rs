@@ -2,6 +2,7 @@
 
 use super::measure::{mean_and_sd, median};
 use super::result::{TestResult, rate};
+use crate::markup::csv_text;
 use crate::report::format_bytes;
 use crate::table::{Align, Table};
 use serde_json::Value;
@@ -25,9 +26,9 @@ pub(crate) fn render(results: &[TestResult], format: Format) -> String {
         Format::Md => markdown(results),
         Format::Json => {
             let list = Value::Array(results.iter().map(TestResult::to_json).collect());
-            format!("{list:#}\n")
+            pythia_text::json(&format!("{list:#}\n"))
         }
-        Format::Jsonl => results.iter().map(|result| format!("{}\n", result.to_json())).collect(),
+        Format::Jsonl => results.iter().map(|result| pythia_text::json(&format!("{}\n", result.to_json()))).collect(),
         Format::Csv => csv(results),
     }
 }
@@ -75,7 +76,7 @@ fn csv(results: &[TestResult]) -> String {
 
 fn quoted(value: &Value) -> String {
     let text = match value {
-        Value::String(text) => text.replace('"', "\"\""),
+        Value::String(text) => csv_text(text),
         Value::Null => String::new(),
         other => other.to_string(),
     };

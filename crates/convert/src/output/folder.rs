@@ -1,7 +1,7 @@
 //! Folders that appear whole or not at all.
 
 use super::temporary::{self, Leftover, Orphan, REPLACED, UNFINISHED};
-use super::{AtomicFile, exists, folder_of, same_file, sync_folder};
+use super::{AtomicFile, check_is_path, exists, folder_of, same_file, sync_folder};
 use crate::Error;
 use std::fs::{self, File};
 use std::io;
@@ -189,6 +189,7 @@ fn modified(path: &Path) -> Option<SystemTime> {
 /// # Errors
 /// [`Error::Request`] in all these cases, [`Error::Io`] if an existing folder cannot be listed.
 pub fn check_folder(target: &Path, inputs: &[PathBuf], force: bool) -> Result<(), Error> {
+    check_is_path(target)?;
     name_of(target)?;
     match target.symlink_metadata() {
         Err(_) => return Ok(()),

@@ -1,6 +1,6 @@
 //! Folders that are made for outputs, and go again if there are none.
 
-use super::{folder_of, sync_folder};
+use super::{check_is_path, folder_of, sync_folder};
 use crate::Error;
 use std::fs;
 use std::io;
@@ -20,6 +20,7 @@ impl MadeFolders {
     /// # Errors
     /// If the system refuses, or one of them is something else. What was made is then removed.
     pub fn create(folder: &Path) -> Result<Self, Error> {
+        check_is_path(folder)?;
         let mut this = Self { made: Vec::new() };
         let missing: Vec<&Path> = folder.ancestors().take_while(|folder| !is_there(folder)).collect();
         for folder in missing.into_iter().rev() {

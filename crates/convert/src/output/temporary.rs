@@ -40,10 +40,14 @@ impl fmt::Display for Leftover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Removed { path, n_bytes } => {
-                write!(f, "{}: removed, {n_bytes} bytes that a run had left when it was killed", path.display())
+                write!(
+                    f,
+                    "{}: removed, {n_bytes} bytes that a run had left when it was killed",
+                    pythia_text::path(path)
+                )
             }
             Self::PutBack { path } => {
-                write!(f, "{}: put back, a run was killed while it replaced it", path.display())
+                write!(f, "{}: put back, a run was killed while it replaced it", pythia_text::path(path))
             }
         }
     }

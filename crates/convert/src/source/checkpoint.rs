@@ -44,8 +44,9 @@ impl Source for Checkpoint {
         Ok(tensors.collect())
     }
 
-    fn metadata(&self, provenance: &Provenance) -> Metadata {
-        metadata::of_checkpoint(self, &Source::hparams(self), provenance)
+    fn metadata(&self, provenance: &Provenance) -> Result<Metadata, Error> {
+        let malformed = |source| Error::Input { path: self.path().to_owned(), source };
+        metadata::of_checkpoint(self, &Source::hparams(self), provenance).map_err(malformed)
     }
 
     fn inputs(&self) -> Vec<PathBuf> {

@@ -44,8 +44,8 @@ impl Source for GgufSource {
     }
 
     /// What the file says itself: it knows better than the name of its folder.
-    fn metadata(&self, _provenance: &Provenance) -> Metadata {
-        self.file.gguf().metadata.clone()
+    fn metadata(&self, _provenance: &Provenance) -> Result<Metadata, Error> {
+        Ok(self.file.gguf().metadata.clone())
     }
 
     fn inputs(&self) -> Vec<PathBuf> {

@@ -80,7 +80,7 @@ pub fn against(
     let source_hparams = source.hparams();
     source_hparams.check()?;
     let mut problems = different_keys(hparams, &source_hparams);
-    problems.extend(different_token(&file.gguf().metadata, &source.metadata(&Provenance::default())));
+    problems.extend(different_token(&file.gguf().metadata, &source.metadata(&Provenance::default())?));
     let specs = gptneox::tensors(hparams);
     if specs != gptneox::tensors(&source_hparams) {
         return Ok(Against { problems, tensors: Vec::new() });

@@ -52,6 +52,8 @@ struct Seen {
     first_bad: Option<u64>,
     /// Whether any value is not zero.
     nonzero: bool,
+    /// Values below the smallest normal float, which some processors take a hundred times as long for.
+    n_subnormal: u64,
 }
 
 fn values(
@@ -82,19 +84,26 @@ fn values(
     if tensor.dims.len() > 1 && !parts.iter().any(|part| part.nonzero) {
         report.warnings.push(format!("tensor {:?}: all values are zero", tensor.name));
     }
+    let n_subnormal: u64 = parts.iter().map(|part| part.n_subnormal).sum();
+    if n_subnormal > tensor.n_elems() / 2 {
+        let (name, n_elems) = (&tensor.name, tensor.n_elems());
+        let what = format!("{n_subnormal} of {n_elems} values are subnormal, which some processors are slow with");
+        report.warnings.push(format!("tensor {name:?}: {what}"));
+    }
     Ok(())
 }
 
 /// Looks at values that start with block `first_block` of their tensor.
 fn look(values: &[f32], block_elems: usize, first_block: u64) -> Seen {
     let largest = largest_magnitude(values);
+    let n_subnormal = values.iter().filter(|value| value.is_subnormal()).count() as u64;
     if largest.is_finite() {
-        return Seen { nonzero: largest != 0.0, ..Seen::default() };
+        return Seen { nonzero: largest != 0.0, n_subnormal, ..Seen::default() };
     }
     let blocks = values.chunks(block_elems).zip(first_block..);
     let mut bad = blocks.filter(|(block, _)| block.iter().any(|value| !value.is_finite())).map(|(_, index)| index);
     let first_bad = bad.next();
-    Seen { n_bad: u64::from(first_bad.is_some()) + bad.count() as u64, first_bad, nonzero: true }
+    Seen { n_bad: u64::from(first_bad.is_some()) + bad.count() as u64, first_bad, nonzero: true, n_subnormal }
 }
 
 /// The first byte that is not zero between a tensor and `end`.
@@ -119,5 +128,13 @@ mod tests {
         let seen = look(&values, 32, 7);
         assert_eq!((seen.n_bad, seen.first_bad, seen.nonzero), (2, Some(8), true));
         assert!(!look(&[0.0, -0.0], 1, 0).nonzero);
+    }
+
+    #[test]
+    fn subnormal_values_are_counted() {
+        let smallest = f32::MIN_POSITIVE;
+        let values = [0.0, -0.0, 1.0, smallest, -smallest, smallest / 2.0, -smallest / 2.0, f32::from_bits(1)];
+        assert_eq!(look(&values, 1, 0).n_subnormal, 3);
+        assert_eq!(look(&[f32::NAN, f32::from_bits(1)], 1, 0).n_subnormal, 1);
     }
 }

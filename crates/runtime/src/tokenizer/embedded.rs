@@ -8,7 +8,7 @@
 use super::merges::check_merge;
 use super::{fault, one_line};
 use crate::Error;
-use pythia_gguf::keys;
+use pythia_gguf::{Vocab as Listed, keys};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde_json::{Value, json};
@@ -76,14 +76,18 @@ impl<'de> Visitor<'de> for MergeVisitor {
     }
 }
 
-/// Reads `tokenizer.json`: a byte-level BPE.
-pub(super) fn tokenizer(text: &str) -> Result<Tokenizer, Error> {
+/// Reads `tokenizer.json`: a byte-level BPE of no more tokens and merges than the file lists. [`Listed::check`] has seen
+/// that the text itself is not too large.
+pub(super) fn tokenizer(text: &str, listed: &Listed) -> Result<Tokenizer, Error> {
     // A derived reader takes an array of the fields for a structure.
     if !text.trim_ascii_start().starts_with('{') {
         return Err(wrong("no JSON object".to_owned()));
     }
     let Pipeline { version, added_tokens, mut normalizer, pre_tokenizer, decoder, model } =
         serde_json::from_str(text).map_err(|e| wrong(one_line(&e)))?;
+    // The crate makes an automaton of them.
+    let n_bytes = added_tokens.iter().map(|token| token.content.len()).sum();
+    Listed::check_added_bytes(keys::HUGGINGFACE_JSON, n_bytes)?;
     if !normalizer.is_null() {
         let name = check_type("normalizer", &normalizer, &["NFC", "NFD", "NFKC", "NFKD"])?;
         normalizer = json!({ "type": name });
@@ -100,7 +104,7 @@ pub(super) fn tokenizer(text: &str) -> Result<Tokenizer, Error> {
         tree["version"] = version;
     }
     let mut tokenizer: Tokenizer = serde_json::from_value(tree).map_err(|e| wrong(one_line(&e)))?;
-    tokenizer.with_model(bpe(model)?);
+    tokenizer.with_model(bpe(model, listed)?);
     // They take the ids of the entries with their texts.
     tokenizer.add_tokens(added_tokens).map_err(|e| wrong(one_line(&*e)))?;
     Ok(tokenizer)
@@ -113,7 +117,7 @@ fn check_type(name: &str, part: &Value, supported: &[&'static str]) -> Result<&'
     known.copied().ok_or_else(|| wrong(format!("{name} has type {found}, wanted {}", supported.join(" or "))))
 }
 
-fn bpe(model: Model) -> Result<BPE, Error> {
+fn bpe(model: Model, listed: &Listed) -> Result<BPE, Error> {
     if model.ty != "BPE" {
         return Err(wrong(format!("model has type {}, wanted BPE", model.ty)));
     }
@@ -129,6 +133,14 @@ fn bpe(model: Model) -> Result<BPE, Error> {
     }
     let vocab = model.vocab.ok_or_else(|| wrong("model has no vocab".to_owned()))?;
     let found = model.merges.ok_or_else(|| wrong("model has no merges".to_owned()))?;
+    for (what, key, found, listed) in [
+        ("tokens", keys::TOKENS, vocab.len(), listed.tokens.len()),
+        ("merges", keys::MERGES, found.len(), listed.merges.len()),
+    ] {
+        if found > listed {
+            return Err(wrong(format!("model has {found} {what}, {key} has {listed}")));
+        }
+    }
     let mut merges = Vec::with_capacity(found.len());
     for (i, Merge(pair)) in found.into_iter().enumerate() {
         let halves = pair.as_ref().map(|(left, right)| (left.as_str(), right.as_str()));

@@ -68,6 +68,10 @@ impl TokenizerFile {
             let found = probe.model.kind.map_or("missing".to_owned(), |kind| excerpt(&kind));
             return Err(Error::json(path, "model.type", format!("{found}, wanted \"BPE\"")));
         }
+        if n_vocab > pythia_json::LIMIT_TOKENS {
+            let reason = format!("{n_vocab} rows for a tokenizer, at most {}", pythia_json::LIMIT_TOKENS);
+            return Err(Error::json(path, "", reason));
+        }
         let document: Document = json::parse(path, &text)?;
         check_pipeline(path, &document)?;
         check_model(path, &document.model)?;

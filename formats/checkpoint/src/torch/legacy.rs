@@ -13,7 +13,7 @@
 //! <https://github.com/pytorch/pytorch/blob/main/torch/serialization.py>.
 
 use super::bytes::u64_at;
-use super::pickle::{self, Element, Pickle, Value};
+use super::pickle::{self, Element, Pickle, TextId, Value};
 use crate::error::{Error, excerpt};
 use crate::weights::Opened;
 use std::collections::HashMap;
@@ -71,12 +71,12 @@ impl<'o, 'p> Pickles<'o, 'p> {
         let Value::Dict(dict) = system.root else {
             return Err(pickles.bad(at, format!("the system is {}, wanted a dict", system.root.kind())));
         };
-        let is_order = |key: &Value| matches!(*key, Value::Text(key) if system.text(key) == "little_endian");
-        let order = system.heap.dicts[dict].items.iter().find(|(key, _)| is_order(key));
-        match order {
-            Some((_, Value::Bool(true))) | None => Ok(pickles),
-            Some(_) => Err(pickles.bad(at, "written on a big-endian machine, wanted little-endian".to_owned())),
+        let is_order = |key: Value| matches!(key, Value::Text(key) if system.text(key) == "little_endian");
+        let mut orders = system.heap.dicts[dict].items.iter().filter(|&&(key, _)| is_order(key));
+        if orders.any(|(_, order)| !matches!(order, Value::Bool(true))) {
+            return Err(pickles.bad(at, "written on a big-endian machine, wanted little-endian".to_owned()));
         }
+        Ok(pickles)
     }
 
     /// The next pickle.
@@ -95,11 +95,12 @@ impl<'o, 'p> Pickles<'o, 'p> {
         Error::container(self.opened.path, at as u64, reason)
     }
 
-    /// The list of keys, and where the storage of each lies. `element` says of what type and length a key's is.
+    /// Reads the list of keys; where the storage of each lies, by its number in the state dict. `element` says which that
+    /// is, and of what type and length.
     pub(super) fn storages(
         mut self,
-        element: impl Fn(&str) -> Option<(&'static Element, u64)>,
-    ) -> Result<HashMap<String, Range<u64>>, Error> {
+        element: impl Fn(&str) -> Option<(TextId, &'static Element, u64)>,
+    ) -> Result<HashMap<TextId, Range<u64>>, Error> {
         let list_at = self.at;
         let pickle = self.next()?;
         let Value::List(list) = pickle.root else {
@@ -115,7 +116,9 @@ impl<'o, 'p> Pickles<'o, 'p> {
             let bad = |at: u64, reason: String| {
                 Err(Error::container(self.opened.path, at, format!("storage {}: {reason}", excerpt(key))))
             };
-            let Some((element, n_elems)) = element(key) else { return bad(at, "no tensor refers to it".to_owned()) };
+            let Some((id, element, n_elems)) = element(key) else {
+                return bad(at, "no tensor refers to it".to_owned());
+            };
             let left = self.opened.n_bytes - at;
             let n_bytes =
                 n_elems.checked_mul(element.size).filter(|n| n.checked_add(COUNT_BYTES).is_some_and(|n| n <= left));
@@ -130,7 +133,7 @@ impl<'o, 'p> Pickles<'o, 'p> {
                 return bad(at, format!("{found} elements, the state dict says {n_elems}"));
             }
             let start = at + COUNT_BYTES;
-            if storages.insert(key.to_owned(), start..start + n_bytes).is_some() {
+            if storages.insert(id, start..start + n_bytes).is_some() {
                 return bad(at, "comes twice".to_owned());
             }
             at = start + n_bytes;

@@ -4,16 +4,18 @@
 //! This one runs nothing. Names outside a [short list](global) end it, and of the names on the list it keeps what they
 //! were to be called with: a tensor becomes a description of where its elements lie.
 //!
-//! Memory is bounded: a pickle has at most [`LIMIT_BYTES`], instructions are counted, each makes at most one value, and
-//! text stays where it is.
+//! Memory and work are bounded: a pickle has at most [`LIMIT_BYTES`], instructions are counted, each makes at most one
+//! value, and strings are [numbers](texts) that lead back to where they stand.
 
 mod global;
 mod object;
 mod opcode;
+mod texts;
 mod value;
 
 pub(crate) use global::Element;
-pub(crate) use value::{Heap, Span, Storage, Tensor, Value};
+pub(crate) use texts::{TextId, Texts};
+pub(crate) use value::{Heap, Part, Span, Storage, Tensor, Value};
 
 use crate::error::excerpt;
 use std::collections::HashMap;
@@ -34,6 +36,7 @@ pub(crate) struct Pickle<'p> {
     bytes: &'p [u8],
     pub(crate) root: Value,
     pub(crate) heap: Heap,
+    pub(crate) texts: Texts<'p>,
     /// Its length: other bytes may follow.
     pub(crate) n_bytes: usize,
 }
@@ -49,15 +52,15 @@ impl<'p> Pickle<'p> {
             marks: Vec::new(),
             memo: HashMap::new(),
             heap: Heap::default(),
+            texts: Texts::default(),
         };
         let root = machine.run().map_err(|reason| PickleError { at: machine.op_at, reason })?;
-        Ok(Self { bytes, root, n_bytes: machine.at, heap: machine.heap })
+        Ok(Self { bytes, root, n_bytes: machine.at, heap: machine.heap, texts: machine.texts })
     }
 
-    /// The text of a value.
-    pub(crate) fn text(&self, span: Span) -> &'p str {
-        // Checked to be UTF-8 when it was read.
-        str::from_utf8(span.of(self.bytes)).unwrap_or_default()
+    /// The string of a [`Value::Text`].
+    pub(crate) fn text(&self, id: TextId) -> &'p str {
+        self.texts.get(id)
     }
 
     /// The bytes of a [`Value::Long`].
@@ -86,6 +89,7 @@ struct Machine<'p> {
     marks: Vec<usize>,
     memo: HashMap<u32, Value>,
     heap: Heap,
+    texts: Texts<'p>,
 }
 
 impl<'p> Machine<'p> {
@@ -169,8 +173,8 @@ impl<'p> Machine<'p> {
             }
             opcode::STRING => self.quoted_line()?,
             opcode::UNICODE => {
-                let (start, line) = self.line()?;
-                self.plain_text(start, line)?
+                let (_, line) = self.line()?;
+                self.plain_text(line)?
             }
             opcode::SHORT_BINSTRING | opcode::SHORT_BINUNICODE => self.sized_text::<1>()?,
             opcode::BINSTRING | opcode::BINUNICODE => self.sized_text::<4>()?,
@@ -366,10 +370,8 @@ impl<'p> Machine<'p> {
 
     fn sized_text<const N: usize>(&mut self) -> Result<Value, String> {
         let len = self.number::<N>()?;
-        let start = self.at;
-        let bytes = self.take(len)?;
-        str::from_utf8(bytes).map_err(|_| "a string is not UTF-8")?;
-        Ok(Value::Text(Span::new(start, bytes.len())))
+        let text = str::from_utf8(self.take(len)?).map_err(|_| "a string is not UTF-8")?;
+        Ok(Value::Text(self.texts.enter(text)))
     }
 
     /// The rest of a line, without its end, and where it starts.
@@ -403,18 +405,18 @@ impl<'p> Machine<'p> {
     }
 
     fn quoted_line(&mut self) -> Result<Value, String> {
-        let (start, line) = self.line()?;
+        let (_, line) = self.line()?;
         let inner = ['\'', '"'].iter().find_map(|&quote| line.strip_prefix(quote)?.strip_suffix(quote));
         let inner = inner.ok_or_else(|| format!("found {}, wanted a quoted string", excerpt(line)))?;
-        self.plain_text(start + 1, inner)
+        self.plain_text(inner)
     }
 
     /// Text of protocol 0, which writes some characters as escapes. Names of tensors have none.
-    fn plain_text(&self, start: usize, text: &str) -> Result<Value, String> {
+    fn plain_text(&mut self, text: &'p str) -> Result<Value, String> {
         if text.contains('\\') {
             return Err(format!("{}: escapes in strings are not read", excerpt(text)));
         }
-        Ok(Value::Text(Span::new(start, text.len())))
+        Ok(Value::Text(self.texts.enter(text)))
     }
 }
 

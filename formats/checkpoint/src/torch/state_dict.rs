@@ -2,6 +2,7 @@
 
 use super::pickle::{Pickle, Tensor, Value};
 use crate::error::excerpt;
+use crate::weights::{LIMIT_TENSORS, too_many_tensors};
 use std::collections::HashSet;
 
 /// Keys that training programs save a state dict under, beside other things.
@@ -20,17 +21,20 @@ pub(super) fn tensors<'a>(pickle: &'a Pickle<'_>) -> Result<Vec<(String, &'a Ten
     if dict == root && has("param_groups") {
         return Err("the state of an optimizer, no weights: save the model's state_dict()".to_owned());
     }
+    if pickle.heap.dicts[dict].items.len() > LIMIT_TENSORS {
+        return Err(too_many_tensors());
+    }
     let mut named = Vec::new();
     let mut seen = HashSet::new();
     for &(key, value) in &pickle.heap.dicts[dict].items {
-        let Value::Text(name) = key else {
+        let Value::Text(key) = key else {
             return Err(format!("a key of the state dict is {}, wanted a string", key.kind()));
         };
-        let name = pickle.text(name);
+        let name = pickle.text(key);
         let Value::Tensor(tensor) = value else {
             return Err(format!("{} is {}, wanted a tensor", excerpt(name), value.kind()));
         };
-        if !seen.insert(name) {
+        if !seen.insert(key) {
             return Err(format!("tensor {} comes twice", excerpt(name)));
         }
         named.push((name, &pickle.heap.tensors[tensor]));

@@ -8,6 +8,9 @@
 //!
 //! `NAME` may be anything. The directory at the end of the archive says where everything is; it is believed only where
 //! it fits the rest to the byte, because two readers that find different members in one file are a way to hide one.
+//!
+//! Members are looked up as PyTorch looks them up: whatever the case of their ASCII letters. So `NAME/DATA/0` is a second
+//! `NAME/data/0`, and refused.
 //! Layout: <https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT>, sections 4.3.7 to 4.3.16.
 
 use super::bytes::{u16_at, u32_at, u64_at};
@@ -41,11 +44,17 @@ const SIZES_FOLLOW: u16 = 1 << 3;
 /// The largest directory that is read. That of 12b has 30 KB.
 const DIRECTORY_LIMIT_BYTES: u64 = 4 << 20;
 
+/// The pickle of the state dict.
+const PICKLE: &str = "data.pkl";
+/// What makes PyTorch read the archive as a program, with other weights than those of [`PICKLE`].
+const PROGRAM: &str = "constants.pkl";
+
 /// The directory of an archive.
 #[derive(Debug)]
 pub(super) struct Archive {
     /// The folder that all members are in, with its slash.
     root: String,
+    /// By name without the folder, in lower case.
     members: HashMap<String, Member>,
     /// Whether the writer computed CRCs: PyTorch can be told not to, and writes zeros then.
     has_crcs: bool,
@@ -84,12 +93,15 @@ impl Archive {
         }
         let bytes = opened.read(end.directory.clone())?;
         let mut members = HashMap::new();
+        let mut root = "";
         let mut at = 0;
         while at < bytes.len() {
             let offset = end.directory.start + at as u64;
             let (name, member, n_bytes) = Member::parse(&bytes[at..], offset).map_err(|reason| bad(offset, reason))?;
-            if members.insert(name.to_owned(), member).is_some() {
-                return Err(bad(offset, format!("member {} comes twice", excerpt(name))));
+            let plain = within(&mut root, name).map_err(|reason| bad(offset, reason))?;
+            if members.insert(plain.to_ascii_lowercase(), member).is_some() {
+                let reason = format!("member {} comes twice, if the case of letters is ignored", excerpt(name));
+                return Err(bad(offset, reason));
             }
             at += n_bytes;
         }
@@ -97,15 +109,26 @@ impl Archive {
             let reason = format!("{} members in the directory, its end says {}", members.len(), end.n_members);
             return Err(bad(end.directory.start, reason));
         }
-        let root = root(&members).map_err(|reason| bad(end.directory.start, reason))?;
+        if members.contains_key(PROGRAM) {
+            let reason = format!("a TorchScript program (it has {PROGRAM}), wanted a state dict");
+            return Err(bad(end.directory.start, reason));
+        }
+        if !members.contains_key(PICKLE) {
+            let reason = match root {
+                "" => NO_PICKLE.to_owned(),
+                root => format!("a zip archive without {}: not a PyTorch file?", excerpt(&format!("{root}{PICKLE}"))),
+            };
+            return Err(bad(end.directory.start, reason));
+        }
         let has_crcs = members.values().any(|member| member.crc != 0);
-        Ok(Self { root, members, has_crcs, directory: end.directory.start })
+        Ok(Self { root: root.to_owned(), members, has_crcs, directory: end.directory.start })
     }
 
     /// Where the member `name` of the folder is, once its own header has confirmed it.
     pub(super) fn find(&self, opened: &Opened<'_>, name: &str) -> Result<Option<Stored>, Error> {
+        let Some(member) = self.members.get(&name.to_ascii_lowercase()) else { return Ok(None) };
+        // Its own header must have this name to the letter, so what PyTorch would find under another is refused.
         let name = format!("{}{name}", self.root);
-        let Some(member) = self.members.get(&name) else { return Ok(None) };
         let bad =
             |at: u64, reason: String| Error::container(opened.path, at, format!("member {}: {reason}", excerpt(&name)));
         if member.method != 0 {
@@ -251,6 +274,9 @@ impl Member {
         if u16_at(bytes, 34) != 0 {
             return Err(wrong("in another part of the archive"));
         }
+        if name.ends_with('/') && stored != 0 {
+            return Err(wrong("a folder with content"));
+        }
         let member = Self { entry, header, n_bytes: stored, crc: u32_at(bytes, 16), method, flags: u16_at(bytes, 8) };
         Ok((name, member, n_bytes))
     }
@@ -291,28 +317,28 @@ fn zip64_extra(mut extra: &[u8]) -> Result<&[u8], &'static str> {
     Ok(&[])
 }
 
-/// Refuses names that could leave a folder. Nothing is unpacked here, but no honest file has them.
+/// Refuses names that could leave a folder, or that some readers take for other names. Nothing is unpacked here, but no
+/// honest file has them.
 fn check_name(name: &str) -> Result<(), String> {
-    let strange = name.starts_with('/') || name.contains(['\\', '\0']) || name.split('/').any(|part| part == "..");
-    if strange { Err(format!("member {} leaves its folder", excerpt(name))) } else { Ok(()) }
+    // What ends in a slash is a folder.
+    let mut parts = name.strip_suffix('/').unwrap_or(name).split('/');
+    let strange = name.contains(['\\', '\0']) || parts.any(|part| matches!(part, "" | "." | ".."));
+    match strange && !name.is_empty() {
+        true => Err(format!("member {} leaves its folder, or could be another", excerpt(name))),
+        false => Ok(()),
+    }
 }
 
-/// The one folder that all members are in.
-fn root(members: &HashMap<String, Member>) -> Result<String, String> {
-    let mut roots: Vec<&str> = members.keys().filter_map(|name| Some(&name[..=name.find('/')?])).collect();
-    roots.sort_unstable();
-    roots.dedup();
-    match roots.as_slice() {
-        [root] if members.keys().all(|name| name.contains('/')) => {
-            let pickle = format!("{root}data.pkl");
-            match members.contains_key(&pickle) {
-                true => Ok((*root).to_owned()),
-                false => Err(format!("a zip archive without {}: not a PyTorch file?", excerpt(&pickle))),
-            }
-        }
-        [first, second, ..] => {
-            Err(format!("members in the folders {} and {}, wanted one", excerpt(first), excerpt(second)))
-        }
-        _ => Err("a zip archive without NAME/data.pkl: not a PyTorch file?".to_owned()),
+const NO_PICKLE: &str = "a zip archive without NAME/data.pkl: not a PyTorch file?";
+
+/// `name` without the folder that all members are in, which the first one sets.
+fn within<'n>(root: &mut &'n str, name: &'n str) -> Result<&'n str, String> {
+    let (folder, plain) = name.split_at(name.find('/').ok_or(NO_PICKLE)? + 1);
+    if root.is_empty() {
+        *root = folder;
     }
+    if *root != folder {
+        return Err(format!("members in the folders {} and {}, wanted one", excerpt(root), excerpt(folder)));
+    }
+    Ok(plain)
 }

@@ -72,8 +72,7 @@ fn floats(gguf: &Gguf, bytes: &[u8], tensor: &TensorInfo) -> Result<Vec<f32>, Er
     if tensor.ty.known() != Some(TensorType::F32) {
         return Err(Error::tensor(&tensor.name, format!("type {}", tensor.ty.name()), "F32"));
     }
-    let values = gguf.data(bytes, tensor).as_chunks().0.iter();
-    Ok(values.map(|bytes| f32::from_le_bytes(*bytes)).collect())
+    super::floats(gguf.data(bytes, tensor)).map_err(|e| e.in_tensor(&tensor.name))
 }
 
 pub(super) fn write(imatrix: &Imatrix) -> Result<Vec<u8>, Error> {

@@ -7,7 +7,7 @@
 //! Little-endian, nothing aligned. A value is a column's mean square times the entry's number of chunks. What follows
 //! the entries came later and may be missing.
 
-use super::{Imatrix, ImatrixEntry};
+use super::{Imatrix, ImatrixEntry, MAX_ENTRIES};
 use crate::cursor::Cursor;
 use crate::error::{Error, quoted};
 use std::collections::HashSet;
@@ -50,7 +50,7 @@ fn read_entry_count(cursor: &mut Cursor<'_>, bytes: &[u8]) -> Result<u32, Error>
         return Err(strange("an empty file".to_owned()));
     }
     let n_entries = cursor.u32("the number of entries")?;
-    if !(1..=cursor.left() / MIN_ENTRY_BYTES).contains(&n_entries.into()) {
+    if !(1..=MAX_ENTRIES.min(cursor.left() / MIN_ENTRY_BYTES)).contains(&n_entries.into()) {
         return Err(strange(format!("bytes {}", quoted(&bytes[..4].escape_ascii().to_string()))));
     }
     Ok(n_entries)
@@ -65,8 +65,8 @@ fn read_entry(cursor: &mut Cursor<'_>) -> Result<ImatrixEntry, Error> {
     let chunks = read_length(cursor, "the number of chunks").map_err(|e| e.in_tensor(name))?;
     let n_values = read_length(cursor, "the number of values").map_err(|e| e.in_tensor(name))?;
     let values = cursor.take_items(n_values.into(), 4, "values").map_err(|e| e.in_tensor(name))?;
-    let values = values.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
-    ImatrixEntry::new(name, values.collect(), vec![chunks as f32])
+    let values = super::floats(values).map_err(|e| e.in_tensor(name))?;
+    ImatrixEntry::new(name, values, vec![chunks as f32])
 }
 
 /// An i32 that counts something.

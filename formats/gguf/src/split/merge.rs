@@ -4,6 +4,7 @@ use super::{Split, remove_keys, shard_name};
 use crate::error::{Error, quoted};
 use crate::keys;
 use crate::read::Gguf;
+use crate::rules::MAX_TENSORS;
 use crate::tensor::TensorInfo;
 use std::collections::HashSet;
 
@@ -84,7 +85,13 @@ impl Merge {
             let wanted = wanted.map_or("none".to_owned(), quoted);
             return Err(Error::key(keys::ARCHITECTURE, quoted(found), as_in_first(wanted)));
         }
-        for mut tensor in part.take_tensors() {
+        let tensors = part.take_tensors();
+        let n_tensors = (self.tensors.len() + tensors.len()) as u64;
+        if n_tensors > MAX_TENSORS {
+            let found = format!("{n_tensors} tensors in {} parts", self.n_files + 1);
+            return Err(Error::header(found, format!("at most {MAX_TENSORS}")));
+        }
+        for mut tensor in tensors {
             if !self.names.insert(tensor.name.clone()) {
                 return Err(Error::tensor(&tensor.name, "a tensor that an earlier part has too", "one of this name"));
             }

@@ -18,7 +18,7 @@ fn small() -> Vocab {
 
 fn metadata() -> Metadata {
     let mut m = Metadata::new();
-    small().to_metadata(&mut m);
+    small().to_metadata(&mut m).unwrap();
     m
 }
 
@@ -27,7 +27,7 @@ fn round_trips_with_and_without_the_json() {
     for huggingface_json in [None, Some("{\"model\": {}}".to_owned())] {
         let vocab = Vocab { huggingface_json, ..small() };
         let mut m = Metadata::new();
-        vocab.to_metadata(&mut m);
+        vocab.to_metadata(&mut m).unwrap();
         assert_eq!(Vocab::from_metadata(&m), Ok(vocab));
     }
 }
@@ -136,6 +136,55 @@ fn refuses_vocabularies_that_do_not_fit_together() {
         let line = Vocab::from_metadata(&m).unwrap_err().to_string();
         assert!(line.starts_with("key 'tokenizer.ggml.") && line.contains(wanted), "{name}: {line}");
     }
+}
+
+/// Changes at and beyond every limit: what is written is read back equal, and what would not be is not written.
+#[test]
+fn what_is_written_is_read_back() {
+    let longest = |n: usize| small_with(|v| v.tokens[245] = "x".repeat(n));
+    let added = |n: usize, kind: TokenKind| {
+        small_with(|v| {
+            // Each of its own first letters.
+            let texts = (0..n.div_ceil(60_000)).map(|i| format!("{i:060000}"));
+            v.tokens.extend(texts);
+            v.kinds.resize(v.tokens.len(), kind);
+            let last = v.tokens.last_mut().unwrap();
+            last.truncate((n - 1) % 60_000 + 1);
+        })
+    };
+    let control = "<|endoftext|>".len();
+    let cases: Vec<(&str, Vocab, &str)> = vec![
+        ("as it is", small(), ""),
+        ("longest token", longest(MAX_TOKEN_BYTES), ""),
+        ("longer", longest(MAX_TOKEN_BYTES + 1), "found token 245 of 65536 bytes"),
+        ("added tokens", added(MAX_ADDED_BYTES - control, TokenKind::UserDefined), ""),
+        ("more", added(MAX_ADDED_BYTES - control + 1, TokenKind::UserDefined), "found added tokens of 131073 bytes"),
+        ("control tokens", added(MAX_ADDED_BYTES - control + 1, TokenKind::Control), "added tokens of 131073 bytes"),
+        ("others", added(MAX_ADDED_BYTES + 1, TokenKind::Unused), ""),
+        ("over 8 MiB", added(MAX_TEXT_BYTES, TokenKind::Unused), "bytes of text, wanted at most 8388608"),
+        ("merges", small_with(|v| v.merges = vec!["h e".to_owned(); MAX_MERGES]), ""),
+        ("a merge more", small_with(|v| v.merges = vec!["h e".to_owned(); MAX_MERGES + 1]), "found 524289, wanted"),
+        ("id", small_with(|v| v.bos = Some(246)), "found 246"),
+        ("json", small_with(|v| v.huggingface_json = Some("[]".to_owned())), ""),
+        ("large json", small_with(|v| v.huggingface_json = Some("[0,0]".repeat(600_000))), "more than 1048576 values"),
+    ];
+    for (name, vocab, wanted) in cases {
+        let mut m = Metadata::new();
+        match (vocab.to_metadata(&mut m), wanted) {
+            (Ok(()), "") => assert!(Vocab::from_metadata(&m).as_ref() == Ok(&vocab), "{name}"),
+            (Err(e), wanted) => {
+                assert!(!wanted.is_empty() && e.to_string().contains(wanted), "{name}: {e}");
+                assert!(m.is_empty(), "{name}: partly written");
+            }
+            (Ok(()), wanted) => panic!("{name}: written, wanted {wanted}"),
+        }
+    }
+}
+
+fn small_with(change: impl FnOnce(&mut Vocab)) -> Vocab {
+    let mut vocab = small();
+    change(&mut vocab);
+    vocab
 }
 
 #[test]

@@ -66,9 +66,9 @@ fn no_changed_byte_panics() {
 }
 
 #[test]
-fn half_a_million_pairs_and_texts_take_no_time() {
+fn as_many_pairs_and_texts_as_there_may_be_take_no_time() {
     let mut raw = Raw::empty();
-    for i in 0..200_000 {
+    for i in 0..4_095 {
         raw.pairs.push(pair(format!("key.{i}"), 0, &[0]));
     }
     let texts: Vec<u8> = (0..300_000).flat_map(|i| string(format!("token {i}"))).collect();
@@ -76,6 +76,6 @@ fn half_a_million_pairs_and_texts_take_no_time() {
     let file = raw.build();
     // A quadratic check for duplicates needs minutes here.
     let start = std::time::Instant::now();
-    assert_eq!(Gguf::parse(&file).unwrap().metadata.len(), 200_001);
+    assert_eq!(Gguf::parse(&file).unwrap().metadata.len(), 4_096);
     assert!(start.elapsed().as_secs() < 20);
 }

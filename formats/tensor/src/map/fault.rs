@@ -2,14 +2,17 @@
 //!
 //! Touching such a page raises SIGBUS. The default ends the program without a word; the handler here ends it with a
 //! line that names the file. Everything it does is allowed in a signal handler: atomics, `write`, `pause`, `_exit`.
+//!
+//! What it reads is a table of the maps, which grows by parts of fixed size. No part is ever freed or moved, so a handler
+//! may read all of them at any time; slots are used again.
 
 use std::ops::Range;
 use std::path::Path;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 
-/// Maps whose files the line can name; a fault in any further one ends the program the default way.
-const NAMED_MAPS: usize = 64;
+/// Slots of a part of the table: as many maps as most processes ever have.
+const PART_SLOTS: usize = 64;
 /// Longest name, in bytes; what is longer is cut.
 const NAME_BYTES: usize = 240;
 
@@ -21,47 +24,105 @@ struct Slot {
     name_len: AtomicUsize,
 }
 
-static SLOTS: [Slot; NAMED_MAPS] = [const {
-    Slot {
-        start: AtomicUsize::new(0),
-        len: AtomicUsize::new(0),
-        name: [const { AtomicU8::new(0) }; NAME_BYTES],
-        name_len: AtomicUsize::new(0),
+impl Slot {
+    const fn free() -> Self {
+        Self {
+            start: AtomicUsize::new(0),
+            len: AtomicUsize::new(0),
+            name: [const { AtomicU8::new(0) }; NAME_BYTES],
+            name_len: AtomicUsize::new(0),
+        }
     }
-}; NAMED_MAPS];
+}
+
+/// A part of the table. The first is there from the start, each further one lives as long as the process.
+struct Part {
+    slots: [Slot; PART_SLOTS],
+    /// Null, or a part that was leaked.
+    next: AtomicPtr<Part>,
+}
+
+impl Part {
+    const fn empty() -> Self {
+        Self { slots: [const { Slot::free() }; PART_SLOTS], next: AtomicPtr::new(std::ptr::null_mut()) }
+    }
+
+    fn next(&self) -> Option<&'static Self> {
+        // SAFETY: null, or what `Box::leak` returned in `grown`: valid for ever, and never written to but by atomics.
+        unsafe { self.next.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// The part after this one, made if there is none.
+    fn grown(&self) -> &'static Self {
+        if let Some(next) = self.next() {
+            return next;
+        }
+        let new = Box::into_raw(Box::new(Self::empty()));
+        match self.next.compare_exchange(std::ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
+            // SAFETY: `new` came from a box that nobody frees.
+            Ok(_) => unsafe { &*new },
+            Err(other) => {
+                // SAFETY: another thread was first, and nobody has seen `new`.
+                drop(unsafe { Box::from_raw(new) });
+                // SAFETY: as in `next`: it is not null.
+                unsafe { &*other }
+            }
+        }
+    }
+}
+
+static TABLE: Part = Part::empty();
+
+/// All slots there are.
+fn slots() -> impl Iterator<Item = &'static Slot> {
+    std::iter::successors(Some(&TABLE), |part| part.next()).flat_map(|part| &part.slots)
+}
 
 /// What the line begins with.
 static PREFIX: OnceLock<String> = OnceLock::new();
 
 /// The entry of one map in the table, for as long as this lives.
-#[derive(Debug)]
-pub(super) struct Named(Option<usize>);
+pub(super) struct Named(&'static Slot);
+
+impl std::fmt::Debug for Named {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Named")
+    }
+}
 
 impl Named {
-    /// Enters the map of `path` at these addresses, if there is room.
+    /// Enters the map of `path` at these addresses.
     pub(super) fn new(path: &Path, addresses: Range<usize>) -> Self {
-        // No map ends there, so no fault lies in a slot that is being filled.
-        const CLAIMED: usize = usize::MAX;
-        let claim = |slot: &Slot| slot.start.compare_exchange(0, CLAIMED, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-        let Some(index) = SLOTS.iter().position(claim) else { return Self(None) };
-        let slot = &SLOTS[index];
-        let name = path.as_os_str().as_encoded_bytes();
+        let slot = claim();
+        let shown = pythia_text::path(path).to_string();
+        let name = &shown.as_bytes()[..shown.floor_char_boundary(NAME_BYTES)];
         for (place, &byte) in slot.name.iter().zip(name) {
-            // Control characters would be commands to a terminal.
-            place.store(if byte.is_ascii_control() { b'?' } else { byte }, Ordering::Relaxed);
+            place.store(byte, Ordering::Relaxed);
         }
-        slot.name_len.store(name.len().min(NAME_BYTES), Ordering::Relaxed);
+        slot.name_len.store(name.len(), Ordering::Relaxed);
         slot.len.store(addresses.len(), Ordering::Relaxed);
         slot.start.store(addresses.start, Ordering::Release);
-        Self(Some(index))
+        Self(slot)
+    }
+}
+
+/// A slot that was free.
+fn claim() -> &'static Slot {
+    // No map ends there, so no fault lies in a slot that is being filled.
+    const CLAIMED: usize = usize::MAX;
+    let mut part = &TABLE;
+    loop {
+        let free = |slot: &&Slot| slot.start.compare_exchange(0, CLAIMED, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if let Some(slot) = part.slots.iter().find(free) {
+            return slot;
+        }
+        part = part.grown();
     }
 }
 
 impl Drop for Named {
     fn drop(&mut self) {
-        if let Some(index) = self.0 {
-            SLOTS[index].start.store(0, Ordering::Release);
-        }
+        self.0.start.store(0, Ordering::Release);
     }
 }
 
@@ -76,7 +137,7 @@ pub fn exit_on_fault(program: &str) {
 
 #[cfg(unix)]
 mod unix {
-    use super::{NAME_BYTES, PREFIX, SLOTS, Slot};
+    use super::{NAME_BYTES, PREFIX, Slot, slots};
     use std::sync::atomic::{AtomicBool, Ordering};
 
     /// Exit code of `sysexits.h` for errors of input and output.
@@ -98,7 +159,7 @@ mod unix {
     extern "C" fn on_fault(_signal: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
         // SAFETY: the system passes a valid siginfo to a handler installed with SA_SIGINFO; for SIGBUS it has an address.
         let address = unsafe { (*info).si_addr() } as usize;
-        let Some(slot) = SLOTS.iter().find(|slot| holds(slot, address)) else {
+        let Some(slot) = slots().find(|slot| holds(slot, address)) else {
             // No page of ours, or no fault at all but a signal somebody sent: the default action is next.
             // SAFETY: resets the action of one signal and raises it, which takes effect on return. No handler is
             // installed.
@@ -142,17 +203,36 @@ mod tests {
 
     #[test]
     fn names_come_and_go() {
-        let in_use = || SLOTS.iter().filter(|slot| slot.start.load(Ordering::Acquire) == 0x7000).count();
+        let in_use = || slots().filter(|slot| slot.start.load(Ordering::Acquire) == 0x7000).count();
         let named = Named::new(Path::new("a\nb"), 0x7000..0x8000);
         assert_eq!(in_use(), 1);
-        let slot = &SLOTS[named.0.unwrap()];
-        let name: Vec<u8> = slot.name[..3].iter().map(|b| b.load(Ordering::Relaxed)).collect();
-        assert_eq!((name.as_slice(), slot.name_len.load(Ordering::Relaxed)), (&b"a?b"[..], 3));
+        let name: Vec<u8> = named.0.name[..4].iter().map(|b| b.load(Ordering::Relaxed)).collect();
+        assert_eq!((name.as_slice(), named.0.name_len.load(Ordering::Relaxed)), (&br"a\nb"[..], 4));
         drop(named);
         assert_eq!(in_use(), 0);
-        // More than there is room for is no error.
+    }
+
+    #[test]
+    fn there_is_a_slot_for_every_map() {
         let path = "x".repeat(1000);
-        let many: Vec<Named> = (0..NAMED_MAPS + 8).map(|_| Named::new(Path::new(&path), 0x7000..0x7001)).collect();
-        assert!(many.iter().any(|named| named.0.is_none()));
+        let entered = |named: &[Named]| named.iter().filter(|named| slots().any(|s| std::ptr::eq(s, named.0))).count();
+        let many = || -> Vec<Named> {
+            // From several threads, which may all find the table full at once.
+            let part = || (0..PART_SLOTS).map(|i| Named::new(Path::new(&path), 0x9000 + i..0x9001 + i)).collect();
+            std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(part)).collect();
+                threads
+                    .into_iter()
+                    .flat_map(|thread: std::thread::ScopedJoinHandle<'_, Vec<Named>>| thread.join().unwrap())
+                    .collect()
+            })
+        };
+        let first = many();
+        assert_eq!(entered(&first), 4 * PART_SLOTS);
+        drop(first);
+        // Slots are used again.
+        let n_slots = slots().count();
+        let again = many();
+        assert_eq!((entered(&again), slots().count()), (4 * PART_SLOTS, n_slots));
     }
 }

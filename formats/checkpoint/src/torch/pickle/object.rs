@@ -1,12 +1,10 @@
 //! Instructions that name, call or fill objects: all that could do harm in Python.
 
 use super::global::Global;
-use super::value::{Span, Storage, Tensor, Value};
+use super::value::{Part, Storage, Tensor, Value};
 use super::{Machine, opcode};
 use crate::error::excerpt;
-
-/// The most dimensions of a tensor. The causal mask has four.
-const LIMIT_DIMS: usize = 8;
+use crate::weights::LIMIT_DIMS;
 
 impl Machine<'_> {
     /// Instructions about objects. False for others.
@@ -21,8 +19,7 @@ impl Machine<'_> {
                 let (Value::Text(module), Value::Text(name)) = (module, name) else {
                     return Err(format!("a global is named by {} and {}", module.kind(), name.kind()));
                 };
-                let text = |span: Span| str::from_utf8(span.of(self.bytes)).unwrap_or_default();
-                self.stack.push(Value::Global(Global::find(text(module), text(name))?));
+                self.stack.push(Value::Global(Global::find(self.texts.get(module), self.texts.get(name))?));
             }
             opcode::EXT1 | opcode::EXT2 | opcode::EXT4 => {
                 let name = opcode::name(opcode);
@@ -145,14 +142,15 @@ impl Machine<'_> {
         else {
             return Err(format!("a persistent id of other types, wanted {WANTED}"));
         };
-        if what.of(self.bytes) != b"storage" {
-            let what = String::from_utf8_lossy(what.of(self.bytes));
-            return Err(format!("a persistent id of {}, wanted 'storage'", excerpt(&what)));
+        if self.texts.get(what) != "storage" {
+            return Err(format!("a persistent id of {}, wanted 'storage'", excerpt(self.texts.get(what))));
         }
         let part = match self.heap.tuples[id].get(5) {
             None | Some(Value::None) => None,
             Some(&Value::Tuple(part)) => match *self.heap.tuples[part].as_slice() {
-                [Value::Text(_), Value::Int(first), Value::Int(len)] => Some((natural(first)?, natural(len)?)),
+                [Value::Text(key), Value::Int(first), Value::Int(len)] => {
+                    Some(Part { key, first: natural(first)?, len: natural(len)? })
+                }
                 _ => return Err("a part of a storage, wanted (key, first element, elements)".to_owned()),
             },
             Some(other) => return Err(format!("a part of a storage is {}, wanted a tuple", other.kind())),

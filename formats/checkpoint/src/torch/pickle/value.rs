@@ -2,6 +2,7 @@
 //! that contains itself is no cycle of owners, and a tuple a million deep is dropped without recursion.
 
 use super::global::{Element, Global};
+use super::texts::TextId;
 
 /// A value on the stack: small, and copied freely.
 #[derive(Clone, Copy, Debug)]
@@ -12,7 +13,7 @@ pub(crate) enum Value {
     /// An integer of more than 64 bits: its little-endian bytes, or, in protocols 0 and 1, its decimal digits.
     Long(Span),
     Float,
-    Text(Span),
+    Text(TextId),
     Bytes,
     Global(Global),
     Tuple(usize),
@@ -42,7 +43,7 @@ impl Value {
     }
 }
 
-/// A part of the pickle: text is not copied out of it. A pickle has less than 4 GiB.
+/// A part of the pickle, which has less than 4 GiB.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Span {
     start: u32,
@@ -82,14 +83,24 @@ pub(crate) struct Dict {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Storage {
     /// The name its bytes are found by.
-    pub(crate) key: Span,
+    pub(crate) key: TextId,
     pub(crate) element: &'static Element,
     /// Elements under that name.
     pub(crate) n_elems: u64,
-    /// First element and number of elements, where it is a part of what is under that name.
-    pub(crate) part: Option<(u64, u64)>,
+    /// Where it is a part of what is under that name.
+    pub(crate) part: Option<Part>,
     /// Where the pickle refers to it, in bytes from its start.
     pub(crate) at: usize,
+}
+
+/// Some of the elements of a storage, in the older container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// The name PyTorch keeps it under.
+    pub(crate) key: TextId,
+    /// The first element, and how many there are.
+    pub(crate) first: u64,
+    pub(crate) len: u64,
 }
 
 /// A tensor: a strided view of a storage. That it lies within is not known yet.

@@ -1,0 +1,203 @@
+//! Flags that users of llama.cpp type from habit. Each means an option of ours, has no effect here, or is explained:
+//! clap alone would read `-ngl` as `-n gl` and `-hf` as `-h -f`.
+//!
+//! An option that a command has itself is never looked up here.
+
+mod table;
+
+use clap::Command;
+use std::ffi::{OsStr, OsString};
+use table::{Habit, Meaning, Values, find};
+
+/// A command line in our spelling, and what there is to say about the change.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Translated {
+    pub(crate) args: Vec<OsString>,
+    pub(crate) notes: Vec<String>,
+}
+
+/// Translates `args`, the program's name first. `program` describes all commands and options.
+///
+/// # Errors
+/// The sentence that explains a flag which cannot work here.
+pub(crate) fn translate(program: &Command, args: impl IntoIterator<Item = OsString>) -> Result<Translated, String> {
+    let mut args = args.into_iter().peekable();
+    let mut out = Translated::default();
+    let mut command = None;
+    let mut positionals = 0;
+    while let Some(arg) = args.next() {
+        let Some(text) = arg.to_str() else {
+            out.args.push(arg);
+            continue;
+        };
+        if text == "--" {
+            out.args.push(arg);
+            out.args.extend(args);
+            break;
+        }
+        let is_first = out.args.is_empty();
+        if !text.starts_with('-') || text == "-" {
+            positionals += usize::from(command.is_some());
+            if command.is_none() && !is_first {
+                command = program.find_subcommand(text);
+            }
+            // llama-quantize IN OUT TYPE THREADS
+            if positionals == 4 && command.is_some_and(|command| command.get_name() == "quantize") {
+                out.args.push("--threads".into());
+            }
+            out.args.push(arg);
+            continue;
+        }
+        let Some(command) = command else {
+            out.args.push(arg);
+            continue;
+        };
+        if let Some(own) = own_option(command, text) {
+            let takes_value = own.get_action().takes_values();
+            let id = own.get_id().as_str();
+            let next = if takes_value { args.next() } else { None };
+            match (id, next.as_deref().and_then(OsStr::to_str)) {
+                // llama.cpp's words for "all of them".
+                ("chunks", Some("-1")) => {}
+                ("threads", Some("-1")) => out.args.extend([arg, "0".into()]),
+                _ => {
+                    out.args.push(arg);
+                    out.args.extend(next);
+                }
+            }
+            continue;
+        }
+        let (name, attached) = match text.split_once('=') {
+            Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
+            _ => (text, None),
+        };
+        let Some(Habit { meaning, .. }) = find(program.get_name(), name).filter(|_| !is_own_name(command, name)) else {
+            out.args.push(arg);
+            continue;
+        };
+        match meaning {
+            Meaning::Means(option) => {
+                out.args.push(attached.map_or(option.into(), |value| format!("{option}={value}").into()));
+            }
+            Meaning::Missing(why) => return Err(format!("{name}: {why}")),
+            Meaning::NoEffect(values, why) => {
+                if attached.is_none() {
+                    skip(*values, &mut args);
+                }
+                out.notes.extend((!why.is_empty()).then(|| format!("{name} has no effect: {why}")));
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Drops the value of an option that has no effect.
+fn skip(values: Values, args: &mut std::iter::Peekable<impl Iterator<Item = OsString>>) {
+    let is_switch = |next: &OsString| {
+        let words = ["on", "off", "auto", "0", "1"];
+        next.to_str().is_some_and(|text| text.split(',').all(|word| words.contains(&word)))
+    };
+    match values {
+        Values::None => {}
+        Values::One => drop(args.next()),
+        Values::Switch => drop(args.next_if(is_switch)),
+    }
+}
+
+/// The option of `command` that `text` names in whole: `--threads` or `-t`, not `-t4` or `--threads=4`.
+fn own_option<'c>(command: &'c Command, text: &str) -> Option<&'c clap::Arg> {
+    let is_named = |arg: &&clap::Arg| match text.strip_prefix("--") {
+        Some(long) => arg.get_long_and_visible_aliases().is_some_and(|names| names.contains(&long)),
+        None => {
+            let mut chars = text.chars().skip(1);
+            let (short, rest) = (chars.next(), chars.next());
+            rest.is_none() && short.is_some() && arg.get_short() == short
+        }
+    };
+    command.get_arguments().find(is_named)
+}
+
+fn is_own_name(command: &Command, name: &str) -> bool {
+    own_option(command, name).is_some()
+}
+
+/// A note where more threads are asked for than the machine has processors.
+pub(crate) fn too_many_threads(matches: &clap::ArgMatches) -> Option<String> {
+    let (_, command) = matches.subcommand()?;
+    let asked = command.try_get_many::<usize>("threads").ok()??.copied().max()?;
+    let processors = std::thread::available_parallelism().ok()?.get();
+    (asked > processors).then(|| {
+        format!("warning: {asked} threads on {processors} processors: they wait for each other, which is slower")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn translated(program: &Command, line: &str) -> Result<(String, usize), String> {
+        let words = line.split(' ').map(OsString::from);
+        let Translated { args, notes } = translate(program, words)?;
+        Ok((args.join(OsStr::new(" ")).into_string().unwrap(), notes.len()))
+    }
+
+    #[test]
+    fn habits_become_our_options() {
+        let run = crate::run::Args::command();
+        for (line, wanted, notes) in [
+            ("p generate m -ngl 99 -n 5", "p generate m --gpu-layers 99 -n 5", 0),
+            ("p generate m --n-gpu-layers=99", "p generate m --n-gpu-layers=99", 0),
+            ("p generate m -fa -p x", "p generate m -p x", 1),
+            ("p generate m -fa on -p x", "p generate m -p x", 1),
+            ("p generate m -b 512 -ub 64 -p x", "p generate m -p x", 2),
+            ("p generate m -ctk f16 -ctv f16", "p generate m --cache-type-k f16 --cache-type-v f16", 0),
+            ("p generate m --no-display-prompt -no-cnv -p x", "p generate m -p x", 0),
+            ("p perplexity m -f t --chunks -1 -t -1", "p perplexity m -f t -t 0", 0),
+            ("p bench -m m -fa 0,1 -t 1,2", "p bench -m m -t 1,2", 1),
+            // What follows an option that takes a value is that value, whatever it looks like.
+            ("p generate m -p -fa", "p generate m -p -fa", 0),
+            ("p generate m -r -ngl -n 3", "p generate m -r -ngl -n 3", 0),
+            ("p generate -- -fa", "p generate -- -fa", 0),
+            ("p generate m -n32 -t4", "p generate m -n32 -t4", 0),
+            ("p -fa generate m", "p -fa generate m", 0),
+        ] {
+            assert_eq!(translated(&run, line), Ok((wanted.to_owned(), notes)), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_work_is_explained() {
+        let run = crate::run::Args::command();
+        for line in
+            ["p generate -hf a/b", "p generate m -cnv", "p generate m --lora x", "p perplexity m --kl-divergence"]
+        {
+            let flag = line.split(' ').find(|word| word.starts_with('-')).unwrap();
+            let why = translated(&run, line).unwrap_err();
+            assert!(why.starts_with(&format!("{flag}: ")), "{why}");
+        }
+        let quant = crate::quant::Args::command();
+        assert!(translated(&quant, "p quantize a b Q4_0 --leave-output-tensor").is_err());
+        let quantize = translated(&quant, "p quantize a b Q4_0 8 --pure").unwrap();
+        assert_eq!(quantize.0, "p quantize a b Q4_0 --threads 8 --pure");
+        assert_eq!(translated(&quant, "p imatrix m -f t -b 64").unwrap().1, 0, "it has a -b of its own");
+    }
+
+    /// A row that a command's own option hides everywhere, or that leads nowhere, would be dead.
+    #[test]
+    fn every_row_can_apply() {
+        let programs = [crate::run::Args::command(), crate::quant::Args::command()];
+        for habit in table::HABITS {
+            for name in habit.names {
+                let commands = || {
+                    let of_program = programs.iter().filter(|p| find(p.get_name(), name).is_some());
+                    of_program.flat_map(|program| program.get_subcommands())
+                };
+                assert!(commands().any(|command| !is_own_name(command, name)), "{name}");
+                if let Meaning::Means(option) = habit.meaning {
+                    assert!(commands().any(|command| is_own_name(command, option)), "{name}: {option}");
+                }
+            }
+        }
+    }
+}

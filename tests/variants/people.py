@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, GPTNeoXForCausalLM
 
 WINDOW, STRIDE = 256, 128
+torch.set_num_threads(2)
 
 source, text_path, texts_path, out = sys.argv[1:]
 text = open(text_path, encoding="utf-8").read()

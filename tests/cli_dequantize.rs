@@ -148,7 +148,11 @@ fn folders_are_kept_unless_forced_and_inputs_always() {
     fs::create_dir(dir.path().join("mine")).unwrap();
     fs::write(dir.path().join("mine/notes"), "precious").unwrap();
     run(dir.path(), &gguf("Q4_0"), "mine", &[]).fails(PROGRAM, 2, &["mine", "already exists", "--force"]);
-    run(dir.path(), &gguf("Q4_0"), "mine", &["--force"]).fails(PROGRAM, 2, &["mine", "no config.json"]);
+    run(dir.path(), &gguf("Q4_0"), "mine", &["--force"]).fails(
+        PROGRAM,
+        2,
+        &["mine: holds ", "which is not written there"],
+    );
     assert_eq!(names(&dir.path().join("mine")), ["notes"]);
     run(dir.path(), &gguf("Q4_0"), "absent/out", &[]).fails(PROGRAM, 74, &["absent", "cannot create"]);
     run(dir.path(), &gguf("Q4_0"), ".", &[]).fails(PROGRAM, 2, &["wanted the name of a folder"]);
@@ -156,9 +160,12 @@ fn folders_are_kept_unless_forced_and_inputs_always() {
     assert_eq!(names(dir.path()), ["mine"], "nothing is left behind");
 
     run(dir.path(), &gguf("Q4_0"), "out", &["-q"]).ok();
-    fs::rename(dir.path().join("out/tokenizer.json"), dir.path().join("out/other.json")).unwrap();
+    fs::remove_file(dir.path().join("out/tokenizer.json")).unwrap();
     run(dir.path(), &gguf("Q4_0"), "out", &["-q", "--force"]).ok();
-    assert!(!names(&dir.path().join("out")).contains(&"other.json".to_owned()), "replaced as a whole");
+    assert!(names(&dir.path().join("out")).contains(&"tokenizer.json".to_owned()), "replaced as a whole");
+    fs::write(dir.path().join("out/other.json"), "{}").unwrap();
+    run(dir.path(), &gguf("Q4_0"), "out", &["--force"]).fails(PROGRAM, 2, &["out: holds other.json, which"]);
+    fs::remove_file(dir.path().join("out/other.json")).unwrap();
     // The model lies in the folder that would be replaced.
     fs::copy(gguf("Q4_0"), dir.path().join("out/model.gguf")).unwrap();
     let inside = run(dir.path(), Path::new("out/model.gguf"), "out", &["--force"]);

@@ -48,7 +48,7 @@ const FIELDS: &[Field] = &[
     field("architecture", |f, a| with_key(f, keys::ARCHITECTURE, Some(a)), "pythia-quant verify m.gguf"),
     field("tokenizer model", |f, a| with_key(f, keys::TOKENIZER_MODEL, Some(a)), TOKENIZE),
     field("pre-tokenizer", |f, a| with_key(f, keys::TOKENIZER_PRE, Some(a)), TOKENIZE),
-    field("alignment", |f, a| patched_key(f, a), "pythia-quant inspect m.gguf"),
+    field("alignment", patched_key, "pythia-quant inspect m.gguf"),
     field("a token twice", |f, a| tokens(f, |t| { t[3] = a.into(); t[4] = a.into(); }), TOKENIZE),
     field("a token that is no byte", |f, a| tokens(f, |t| t[3] = a.into()), TOKENIZE),
     field("merge without a space", |f, a| with_key(f, keys::MERGES, Some(vec![a.replace(' ', "")])), TOKENIZE),
@@ -59,7 +59,7 @@ const FIELDS: &[Field] = &[
     field("unknown tensor, verified, JSON", tensor_named, "pythia-quant verify m.gguf --json --sha256"),
     field("unknown tensor, converted", tensor_named, "pythia-quant quantize m.gguf -t Q8_0 -o out.gguf"),
     field("tensor not finite", |f, a| { tensor_named(f, a); not_finite(f); }, "pythia-quant verify m.gguf"),
-    field("embedded tokenizer: no JSON", |f, a| embed(f, a), TOKENIZE),
+    field("embedded tokenizer: no JSON", embed, TOKENIZE),
     field("embedded tokenizer: model", |f, a| embed_changed(f, |t| t["model"]["type"] = json!(a)), TOKENIZE),
     field("embedded tokenizer: normalizer", |f, a| embed_changed(f, |t| t["normalizer"]["type"] = json!(a)), TOKENIZE),
     field("embedded tokenizer: merge", |f, a| embed_changed(f, |t| t["model"]["merges"][0][0] = json!(a)), TOKENIZE),
@@ -176,8 +176,8 @@ fn no_attack_comes_out_of_a_sound_file() {
     for attack in ATTACKS {
         changed(dir.path(), |model| {
             let keys = ["name", "author", "license", "url", "description", "basename", "source.url", "version"];
-            keys.iter().for_each(|key| model.metadata.insert(&format!("general.{key}"), *attack));
-            let keys = ["pythia.source.repository", "pythia.source.revision", "pythia.version", "somebody.s"];
+            keys.iter().for_each(|key| model.metadata.insert(format!("general.{key}"), *attack));
+            let keys = ["pythia_quant.source.name", "pythia_quant.recipe", "pythia_quant.version", "somebody.s"];
             keys.iter().for_each(|key| model.metadata.insert(*key, *attack));
             let tags: Vec<String> = ATTACKS.iter().map(|attack| (*attack).to_owned()).collect();
             model.metadata.insert("general.tags", tags);
@@ -362,48 +362,62 @@ fn names_that_are_no_text_show_their_bytes() {
     assert!(stderr.contains(r"none\xff\n: "), "{stderr}");
 }
 
-/// A report on a model and a text with such names.
+/// Markup of every kind of report, and a formula.
+const MARKUP: &str = "=1+cmd|'!\"a\",<script>alert`1`[x](y)*_&";
+
+/// A report of `compare` on these files and a text of such a name, looked at for `attack`: JSON, CSV, Markdown.
+fn report(folder: &Path, attack: &str, files: &[&str]) -> [String; 3] {
+    let text = format!("{attack}.txt");
+    write(folder, &text, "hello ".repeat(40));
+    let args = ["pythia-quant", "compare"].into_iter().chain(files.iter().copied());
+    let args = args.chain(["-f", &text, "-c", "16", "-o", "r", "--threads", "1"]);
+    let (stdout, stderr) = run(folder, args.map(OsString::from).collect());
+    let read = |name: &str| fs::read_to_string(folder.join("r").join(name)).unwrap_or_else(|e| panic!("{e}: {stderr}"));
+    let [json, csv, md, html] = ["report.json", "report.csv", "report.md", "report.html"].map(read);
+    for shown in [&stdout, &stderr, &json, &csv, &md, &html] {
+        assert_eq!(hazard(shown), None);
+    }
+    let mut cells = csv.lines().flat_map(|line| line.split(','));
+    assert!(!cells.any(|cell| cell.trim_start_matches('"').starts_with(['=', '@', '+'])), "{csv}");
+    assert!(!html.contains("<script") && !md.replace("\\<", "").contains("<script"), "{html}\n{md}");
+    [json, csv, md]
+}
+
+/// Names of a checkpoint and of a text.
 #[test]
 fn no_attack_comes_out_of_a_report() {
-    let markup = "=1+cmd|' /c'!\"a\",<script>alert`1`[x](y)*_&";
-    for attack in ATTACKS.iter().copied().chain([&*markup.replace('/', "\\")]) {
+    for attack in ATTACKS.iter().copied().chain([MARKUP]) {
         let dir = tempfile::tempdir().unwrap();
         let source = dir.path().join(attack);
         fs::create_dir(&source).unwrap();
         valid(&source);
-        let text_name = format!("{attack}.txt");
-        write(dir.path(), &text_name, "hello ".repeat(40));
-        let source = format!("./{attack}");
-        let args = [
-            "pythia-quant",
-            "compare",
-            &source,
-            "-t",
-            "Q8_0",
-            "-f",
-            &text_name,
-            "-c",
-            "16",
-            "-o",
-            "r",
-            "--threads",
-            "1",
-        ];
-        let (stdout, stderr) = run(dir.path(), args.iter().map(OsString::from).collect());
-        let report = |name: &str| {
-            fs::read_to_string(dir.path().join("r").join(name)).unwrap_or_else(|e| panic!("{e}: {stderr}"))
-        };
-        let [json, csv, md, html] = ["report.json", "report.csv", "report.md", "report.html"].map(report);
-        for shown in [&stdout, &stderr, &json, &csv, &md, &html] {
-            assert_eq!(hazard(shown), None);
-        }
+        let [json, csv, md] = report(dir.path(), attack, &[&format!("./{attack}"), "-t", "Q8_0"]);
         assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["source"], attack);
-        let cells = csv.lines().flat_map(|line| line.split(','));
-        let formulas = cells.filter(|cell| cell.trim_start_matches('"').starts_with(['=', '@', '+']));
-        assert_eq!(formulas.count(), 0, "{csv}");
-        assert!(!html.contains("<script"), "{html}");
-        if attack.starts_with('=') {
+        if attack == MARKUP {
+            assert!(csv.contains(r#"F16,"'=1+cmd|'!""a"",<script>"#), "{csv}");
             assert!(md.contains(r#"\<script\>alert\`1\`\[x\](y)\*\_\&"#), "{md}");
         }
+    }
+}
+
+/// What GGUF files say about where they come from.
+#[test]
+fn no_attack_comes_out_of_a_report_on_files() {
+    for attack in ATTACKS.iter().copied().chain([MARKUP]) {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["base.gguf", "level.gguf"] {
+            changed(dir.path(), |model| {
+                let keys =
+                    ["pythia_quant.source.name", "pythia_quant.source.revision", "pythia_quant.source.config_sha256"];
+                let more = ["pythia_quant.recipe", "quantize.imatrix.file", "quantize.imatrix.dataset", "general.name"];
+                let keys = keys.into_iter().chain(more).chain(["pythia_quant.imatrix.sha256", "pythia_quant.version"]);
+                keys.for_each(|key| model.metadata.insert(key, attack));
+                for key in ["pythia_quant.source.weights", "pythia_quant.requantized"] {
+                    model.metadata.insert(key, vec![attack.to_owned()]);
+                }
+            });
+            fs::rename(dir.path().join("m.gguf"), dir.path().join(name)).unwrap();
+        }
+        report(dir.path(), attack, &["base.gguf", "level.gguf"]);
     }
 }

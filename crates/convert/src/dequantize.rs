@@ -20,6 +20,9 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
+/// The files that a folder may have in the end. Only a folder without any other is replaced.
+const FILES: &[&str] = &["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"];
+
 /// What to write.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -60,10 +63,10 @@ pub fn dequantize(
         return Err(Error::Request(format!("a checkpoint cannot hold {}, wanted F32, F16 or BF16", settings.dtype)));
     }
     let inputs = file.paths();
-    recover_folder(target, settings.force)?.iter().for_each(|leftover| options.progress.leftover(leftover));
-    check_folder(target, &inputs, settings.force)?;
+    recover_folder(target, FILES, settings.force)?.iter().for_each(|leftover| options.progress.leftover(leftover));
+    check_folder(target, FILES, &inputs, settings.force)?;
 
-    let folder = AtomicFolder::create(target)?;
+    let folder = AtomicFolder::create(target, FILES)?;
     let mut written = vec![write_weights(file, &hparams, &bound, &folder, settings, options)?];
     let texts = [
         ("config.json", Some(config::model(&hparams, vocab.as_ref(), settings.dtype))),
@@ -78,7 +81,7 @@ pub fn dequantize(
     if options.cancel.load(Ordering::Relaxed) {
         return Err(Error::Cancelled);
     }
-    check_folder(target, &inputs, settings.force)?;
+    check_folder(target, FILES, &inputs, settings.force)?;
     folder.commit(settings.force)?;
     Ok(written)
 }

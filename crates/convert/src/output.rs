@@ -43,9 +43,11 @@ impl AtomicFile {
     fn create_shown(target: &Path, shown: PathBuf, bytes: u64) -> Result<Self, Error> {
         let removed = remove_leftovers(target);
         let temp = loop {
-            let make = |builder: &tempfile::Builder<'_, '_>, folder: &Path| builder.tempfile_in(folder);
-            let temp = temporary::create(target, temporary::UNFINISHED, 0o666, make);
-            let temp = temp.map_err(Error::io(&shown, "create a file in its folder"))?;
+            let temp = match temporary::create_file(target) {
+                // Another process took it for a leftover before it could be locked.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound && folder_of(target).is_dir() => continue,
+                temp => temp.map_err(Error::io(&shown, "create a file in its folder"))?,
+            };
             if temporary::hold(temp.as_file(), temp.path()) {
                 break temp;
             }
@@ -230,7 +232,7 @@ mod tests {
     fn standard_output_is_no_target() {
         let error = check_target(Path::new("-"), &[], true).unwrap_err().to_string();
         assert!(error.starts_with("-: cannot write to standard output"), "{error}");
-        assert!(check_folder(Path::new("-"), &[], false).is_err());
+        assert!(check_folder(Path::new("-"), &[], &[], false).is_err());
         assert!(MadeFolders::create(Path::new("-")).is_err());
         check_target(Path::new("./-"), &[], false).unwrap();
     }

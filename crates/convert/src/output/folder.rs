@@ -1,7 +1,7 @@
 //! Folders that appear whole or not at all.
 
-use super::temporary::{self, Leftover, Orphan, REPLACED, UNFINISHED};
-use super::{AtomicFile, check_is_path, exists, folder_of, same_file, sync_folder};
+use super::temporary::{self, Kind, Leftover, Orphan, REPLACED, UNFINISHED};
+use super::{AtomicFile, check_is_path, exists, file_name, folder_of, same_file, sync_folder};
 use crate::Error;
 use std::fs::{self, File};
 use std::io;
@@ -21,17 +21,18 @@ pub struct AtomicFolder {
     /// Held until the folder has its name.
     _lock: Option<File>,
     target: PathBuf,
+    files: &'static [&'static str],
 }
 
 impl AtomicFolder {
-    /// Starts a folder that will be `target`.
+    /// Starts a folder that will be `target`, for files of these names.
     ///
     /// # Errors
     /// If the folder it will lie in does not exist or cannot be written.
-    pub fn create(target: &Path) -> Result<Self, Error> {
+    pub fn create(target: &Path, files: &'static [&'static str]) -> Result<Self, Error> {
         name_of(target)?;
         let (temp, lock) = make_temporary(target, UNFINISHED)?;
-        Ok(Self { temp, _lock: lock, target: target.to_owned() })
+        Ok(Self { temp, _lock: lock, target: target.to_owned(), files })
     }
 
     /// Starts the file `name` in it, of `bytes` zeros. It has its name when it is committed, even if the folder has not.
@@ -48,7 +49,7 @@ impl AtomicFolder {
     /// # Errors
     /// As [`check_folder`], or if the system refuses the name. The temporary folder is then removed.
     pub fn commit(self, force: bool) -> Result<(), Error> {
-        check_folder(&self.target, &[], force)?;
+        check_folder(&self.target, self.files, &[], force)?;
         sync_folder(self.temp.path())?;
         // Removes an empty folder only, which a rename replaces by itself on some systems and not on others.
         let _ = fs::remove_dir(&self.target);
@@ -66,7 +67,7 @@ impl AtomicFolder {
             Err(e) => return Err(Error::io(&target, "replace")(e)),
             Ok(()) => {
                 // What it held is now in the temporary folder. Asked again now that nobody finds it to change it.
-                if let Err(error) = check_content(self.temp.path(), &target, true) {
+                if let Err(error) = check_content(self.temp.path(), &target, self.files, true) {
                     return match exchange(self.temp.path(), &target) {
                         Ok(()) => Err(error),
                         Err(e) => Err(Error::io(&self.temp.keep(), "rename back what was replaced")(e)),
@@ -76,7 +77,7 @@ impl AtomicFolder {
                 return sync_folder(folder_of(&target));
             }
         }
-        let retired = Retired::take(&target)?;
+        let retired = Retired::take(&target, self.files)?;
         match self.rename() {
             Ok(()) => Ok(()),
             Err(error) => retired.put_back(&target).and(Err(error)),
@@ -136,7 +137,7 @@ struct Retired {
 
 impl Retired {
     /// Moves `target` away.
-    fn take(target: &Path) -> Result<Self, Error> {
+    fn take(target: &Path, files: &[&str]) -> Result<Self, Error> {
         let (temp, _) = make_temporary(target, REPLACED)?;
         let lock = File::open(target).ok().filter(|lock| temporary::hold(lock, target));
         // Some systems do not rename onto a folder, not even an empty one.
@@ -144,7 +145,7 @@ impl Retired {
         fs::rename(target, temp.path()).map_err(Error::io(target, "replace"))?;
         let retired = Self { temp, _lock: lock };
         // Asked again now that nobody finds it to change it.
-        match check_content(retired.temp.path(), target, true) {
+        match check_content(retired.temp.path(), target, files, true) {
             Ok(()) => Ok(retired),
             Err(error) => retired.put_back(target).and(Err(error)),
         }
@@ -159,15 +160,16 @@ impl Retired {
 
 /// Clears up after runs that were killed while they made or replaced the folder `target`: an old one that had made room
 /// gets its name back if nothing has come in its place, what was not completed is removed. An old one is only removed
-/// where `force` is to replace the target too: it may be the only copy of what it holds.
+/// where `force` is to replace the target too: it may be the only copy of what it holds. A folder that holds anything but
+/// files of these names was not left by such a run and stays as it is.
 ///
 /// # Errors
 /// If an old folder cannot get its name back. It then stays where it is, and the error says where.
-pub fn recover_folder(target: &Path, force: bool) -> Result<Vec<Leftover>, Error> {
+pub fn recover_folder(target: &Path, files: &'static [&'static str], force: bool) -> Result<Vec<Leftover>, Error> {
     let mut done = Vec::new();
-    let replaced = Orphan::find(target, REPLACED, true);
+    let replaced = Orphan::find(target, REPLACED, Kind::Folder(files));
     if target.symlink_metadata().is_ok() {
-        if force && check_folder(target, &[], force).is_ok() {
+        if force && check_folder(target, files, &[], force).is_ok() {
             done.extend(replaced.into_iter().filter_map(Orphan::remove));
         }
     } else if let Some(newest) = replaced.iter().max_by_key(|orphan| modified(&orphan.path)) {
@@ -175,7 +177,7 @@ pub fn recover_folder(target: &Path, force: bool) -> Result<Vec<Leftover>, Error
         sync_folder(folder_of(target))?;
         done.push(Leftover::PutBack { path: target.to_owned() });
     }
-    done.extend(Orphan::find(target, UNFINISHED, true).into_iter().filter_map(Orphan::remove));
+    done.extend(Orphan::find(target, UNFINISHED, Kind::Folder(files)).into_iter().filter_map(Orphan::remove));
     Ok(done)
 }
 
@@ -184,11 +186,12 @@ fn modified(path: &Path) -> Option<SystemTime> {
 }
 
 /// Refuses a `target` that cannot become a folder, that holds anything while `force` is off, or that `force` should not
-/// remove: one with a file among `inputs`, and anything but a checkpoint, so that no slip of the hand removes a home.
+/// remove: one with a file among `inputs`, and one with anything but these `files`, so that no slip of the hand removes
+/// what this program has not written.
 ///
 /// # Errors
 /// [`Error::Request`] in all these cases, [`Error::Io`] if an existing folder cannot be listed.
-pub fn check_folder(target: &Path, inputs: &[PathBuf], force: bool) -> Result<(), Error> {
+pub fn check_folder(target: &Path, files: &[&str], inputs: &[PathBuf], force: bool) -> Result<(), Error> {
     check_is_path(target)?;
     name_of(target)?;
     match target.symlink_metadata() {
@@ -202,11 +205,11 @@ pub fn check_folder(target: &Path, inputs: &[PathBuf], force: bool) -> Result<()
             return Err(Error::Request(format!("{target}: the output would replace the input {path}")));
         }
     }
-    check_content(target, target, force)
+    check_content(target, target, files, force)
 }
 
 /// Whether what lies at `place` may be removed from where it is called `target`.
-fn check_content(place: &Path, target: &Path, force: bool) -> Result<(), Error> {
+fn check_content(place: &Path, target: &Path, files: &[&str], force: bool) -> Result<(), Error> {
     let entries = entries(place)?;
     if entries.is_empty() {
         return Ok(());
@@ -214,14 +217,15 @@ fn check_content(place: &Path, target: &Path, force: bool) -> Result<(), Error> 
     if !force {
         return Err(exists(target));
     }
-    let refused = |reason: String| Err(Error::Request(format!("{}: {reason}, so --force leaves it", target.display())));
-    if let Some(folder) = entries.iter().find(|path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())) {
-        return refused(format!("holds a folder, {:?}", folder.file_name().unwrap_or_default()));
+    let is_file = |path: &Path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
+    let is_ours = |path: &&PathBuf| files.iter().any(|name| file_name(path) == *name) && is_file(path);
+    match entries.iter().find(|path| !is_ours(path)) {
+        None => Ok(()),
+        Some(other) => {
+            let (target, other) = (target.display(), file_name(other).display());
+            Err(Error::Request(format!("{target}: holds {other}, which is not written there, so --force leaves it")))
+        }
     }
-    if !entries.iter().any(|path| path.file_name().is_some_and(|name| name == "config.json")) {
-        return refused("holds files, but no config.json as checkpoints do".to_owned());
-    }
-    Ok(())
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, Error> {
@@ -239,9 +243,11 @@ mod tests {
     use super::*;
     use crate::output::tests::names;
 
+    const FILES: &[&str] = &["config.json", "new", "old"];
+
     /// Makes `target` with one file, `new`.
     fn make(target: &Path, force: bool) -> Result<(), String> {
-        let folder = AtomicFolder::create(target).map_err(|e| e.to_string())?;
+        let folder = AtomicFolder::create(target, FILES).map_err(|e| e.to_string())?;
         fs::write(folder.temp.path().join("new"), "").unwrap();
         folder.commit(force).map_err(|e| e.to_string())
     }
@@ -250,7 +256,7 @@ mod tests {
     fn a_dropped_folder_leaves_nothing_and_a_committed_one_leaves_itself() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("out");
-        let folder = AtomicFolder::create(&target).unwrap();
+        let folder = AtomicFolder::create(&target, FILES).unwrap();
         fs::write(folder.temp.path().join("half"), "x").unwrap();
         drop(folder);
         assert_eq!(names(dir.path()), [""; 0]);
@@ -264,18 +270,20 @@ mod tests {
     }
 
     #[test]
-    fn only_checkpoints_are_replaced_and_only_by_force() {
+    fn only_what_holds_nothing_else_is_replaced_and_only_by_force() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("out");
         fs::create_dir(&target).unwrap();
         fs::write(target.join("thesis.tex"), "years of work").unwrap();
         assert!(make(&target, false).unwrap_err().contains("already exists (--force"));
-        assert!(make(&target, true).unwrap_err().contains("no config.json"));
+        assert!(make(&target, true).unwrap_err().contains("holds thesis.tex, which is not written there, so --force"));
         fs::write(target.join("config.json"), "{}").unwrap();
-        fs::create_dir(target.join(".git")).unwrap();
-        assert!(make(&target, true).unwrap_err().contains("holds a folder, \".git\""));
-        assert_eq!(names(&target), [".git", "config.json", "thesis.tex"]);
-        fs::remove_dir(target.join(".git")).unwrap();
+        assert!(make(&target, true).unwrap_err().contains("holds thesis.tex"));
+        fs::remove_file(target.join("thesis.tex")).unwrap();
+        fs::create_dir(target.join("new")).unwrap();
+        assert!(make(&target, true).unwrap_err().contains("holds new, which"), "a folder");
+        assert_eq!(names(&target), ["config.json", "new"]);
+        fs::remove_dir(target.join("new")).unwrap();
         assert!(make(&target, false).unwrap_err().contains("already exists"));
         make(&target, true).unwrap();
         assert_eq!((names(dir.path()), names(&target)), (vec!["out".to_owned()], vec!["new".to_owned()]));
@@ -286,11 +294,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
-        let refusal = |target: &Path, inputs: &[PathBuf]| check_folder(target, inputs, true).unwrap_err().to_string();
+        let refusal = |target: &Path, inputs: &[PathBuf]| {
+            check_folder(target, &["config.json", "file"], inputs, true).unwrap_err().to_string()
+        };
         assert!(refusal(&file, &[]).ends_with("exists and is not a folder"));
         assert!(refusal(Path::new(".."), &[]).contains("wanted the name of a folder"));
         fs::write(dir.path().join("config.json"), "{}").unwrap();
-        check_folder(dir.path(), &[], true).unwrap();
+        check_folder(dir.path(), &["config.json", "file"], &[], true).unwrap();
         assert!(refusal(dir.path(), &[dir.path().join("./file")]).contains("would replace the input"));
     }
 
@@ -310,15 +320,15 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let target = dir.path().join("out");
             put(&target, "old");
-            let folder = AtomicFolder::create(&target).unwrap();
+            let folder = AtomicFolder::create(&target, FILES).unwrap();
             folder.create_file("new", 3).unwrap().commit(false).unwrap();
             folder.replace(exchange).unwrap();
             assert_eq!((names(dir.path()), names(&target)), (vec!["out".to_owned()], vec!["new".to_owned()]));
 
             // What should not be removed came in between.
             fs::create_dir(target.join(".git")).unwrap();
-            let error = AtomicFolder::create(&target).unwrap().replace(exchange).unwrap_err().to_string();
-            assert!(error.contains("holds a folder"), "{error}");
+            let error = AtomicFolder::create(&target, FILES).unwrap().replace(exchange).unwrap_err().to_string();
+            assert!(error.contains("holds .git, which"), "{error}");
             assert_eq!(
                 (names(dir.path()), names(&target)),
                 (vec!["out".to_owned()], vec![".git".to_owned(), "new".to_owned()])
@@ -332,14 +342,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("out");
         let left = |name: &str| dir.path().join(format!(".out.pythia-{name}"));
-        assert_eq!(recover_folder(&target, false).unwrap(), []);
+        assert_eq!(recover_folder(&target, FILES, false).unwrap(), []);
         // Killed between the renames.
         put(&left("aaaaaa.old"), "old");
         put(&left("bbbbbb.tmp"), "new");
         let n_bytes = 5;
         let removed = |name: &str| Leftover::Removed { path: left(name), n_bytes };
         assert_eq!(
-            recover_folder(&target, false).unwrap(),
+            recover_folder(&target, FILES, false).unwrap(),
             [Leftover::PutBack { path: target.clone() }, removed("bbbbbb.tmp")]
         );
         assert_eq!(
@@ -348,12 +358,23 @@ mod tests {
         );
         // Killed after them.
         put(&left("cccccc.old"), "old");
-        assert_eq!(recover_folder(&target, false).unwrap(), []);
-        assert_eq!(recover_folder(&target, true).unwrap(), [removed("cccccc.old")]);
+        assert_eq!(recover_folder(&target, FILES, false).unwrap(), []);
+        assert_eq!(recover_folder(&target, FILES, true).unwrap(), [removed("cccccc.old")]);
+        // Somebody's, whatever the name.
+        fs::create_dir_all(left("eeeeee.tmp")).unwrap();
+        fs::write(left("eeeeee.tmp").join("thesis.tex"), "years of work").unwrap();
+        fs::create_dir_all(left("ffffff.old")).unwrap();
+        fs::write(left("ffffff.old").join("thesis.tex"), "years of work").unwrap();
+        assert_eq!(recover_folder(&target, FILES, true).unwrap(), []);
+        fs::rename(&target, dir.path().join("away")).unwrap();
+        assert_eq!(recover_folder(&target, FILES, true).unwrap(), [], "not put back either");
+        fs::rename(dir.path().join("away"), &target).unwrap();
+        fs::remove_dir_all(left("eeeeee.tmp")).unwrap();
+        fs::remove_dir_all(left("ffffff.old")).unwrap();
         // In use, and nothing that a run makes.
-        let living = AtomicFolder::create(&target).unwrap();
+        let living = AtomicFolder::create(&target, FILES).unwrap();
         fs::create_dir_all(left("dddddd.tmp").join("photos")).unwrap();
-        assert_eq!(recover_folder(&target, false).unwrap(), []);
+        assert_eq!(recover_folder(&target, FILES, false).unwrap(), []);
         assert!(living.temp.path().is_dir() && left("dddddd.tmp").is_dir());
         drop(living);
         assert_eq!(names(dir.path()), [".out.pythia-dddddd.tmp", "out"]);

@@ -1,23 +1,30 @@
 //! Names and locks of what is under construction, and what is left of it when a process is killed.
 //!
 //! The file or folder that becomes NAME lies beside it as `.NAME.pythia-XXXXXX.tmp`, and is locked by the process that
-//! makes it (flock). Locks end with their process, however it ends: what bears such a name and can be locked belongs to
-//! nobody any more, and the next run that makes NAME removes it. Where a file system knows no locks, nothing is
-//! removed: what is still being written looks the same there.
+//! makes it (flock). Locks end with their process, however it ends. So if such a file is ours and can be locked, its
+//! writer has died, and the next run that writes NAME deletes it. Where a file system knows no locks, nothing is deleted:
+//! what is still being written looks the same there.
+//!
+//! A name alone does not make a file ours, somebody may have given it to their own. The six characters of a file are a
+//! digest of its number in the file system (its inode): no file that was copied, saved or renamed to such a name has the
+//! characters of its own number, but for one in two billion. A folder is ours if it holds nothing but files of the names
+//! that are written there.
 
 use super::{file_name, folder_of};
+use sha2::{Digest, Sha256};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use tempfile::{NamedTempFile, TempPath};
 
 /// Ending of what is under construction.
 pub(super) const UNFINISHED: &str = ".tmp";
 /// Ending of a folder that makes room for the one that replaces it.
 pub(super) const REPLACED: &str = ".old";
-/// Random characters of a name.
-const RANDOM_CHARS: usize = 6;
+/// Characters of a name that tell files apart.
+const TAG_CHARS: usize = 6;
 
 /// What was done about the remains of a process that was killed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +60,7 @@ impl fmt::Display for Leftover {
     }
 }
 
-/// What comes before the random characters in the names for `target`.
+/// What comes before the tag in the names for `target`.
 fn prefix(target: &Path) -> OsString {
     let mut prefix = OsString::from(".");
     prefix.push(file_name(target));
@@ -71,9 +78,102 @@ pub(super) fn create<T>(
 ) -> io::Result<T> {
     let prefix = prefix(target);
     let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix).suffix(ending).rand_bytes(RANDOM_CHARS);
+    builder.prefix(&prefix).suffix(ending).rand_bytes(TAG_CHARS);
     permit(&mut builder, mode);
     make(&builder, folder_of(target))
+}
+
+/// Makes an empty file for `target`, under a name that says that it is ours.
+pub(super) fn create_file(target: &Path) -> io::Result<NamedTempFile> {
+    // Kept until there is a name, so that the next one has another number.
+    let mut kept = Vec::new();
+    while let Some(file) = create_unnamed(target) {
+        let path = own_name(&file, target)?;
+        match link(&file, &path) {
+            Ok(()) => return Ok(NamedTempFile::from_parts(file, TempPath::try_from_path(path)?)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => kept.push(file),
+            Err(_) => break,
+        }
+    }
+    // In two steps. A process killed between them leaves an empty file that nobody knows.
+    let mut kept = Vec::new();
+    loop {
+        let file = create(target, UNFINISHED, 0o666, |builder, folder| builder.tempfile_in(folder))?;
+        let path = own_name(file.as_file(), target)?;
+        if path.symlink_metadata().is_ok() {
+            kept.push(file);
+            continue;
+        }
+        let (file, first) = file.into_parts();
+        fs::rename(&first, &path)?;
+        return Ok(NamedTempFile::from_parts(file, TempPath::try_from_path(path)?));
+    }
+}
+
+/// Makes a file in the folder of `target` that has no name yet, where the file system can do that.
+#[cfg(target_os = "linux")]
+fn create_unnamed(target: &Path) -> Option<File> {
+    use rustix::fs::{Mode, OFlags, open};
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    open(folder_of(target), flags, Mode::from_raw_mode(0o666)).ok().map(File::from)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn create_unnamed(_target: &Path) -> Option<File> {
+    None
+}
+
+/// Gives a file without a name this one, if nothing has it.
+#[cfg(target_os = "linux")]
+fn link(file: &File, path: &Path) -> io::Result<()> {
+    use rustix::fs::{AtFlags, CWD, linkat};
+    use std::os::fd::AsRawFd;
+    let own = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(linkat(CWD, own, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn link(_file: &File, _path: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// The name for `target` that is `file`'s and no other's.
+fn own_name(file: &File, target: &Path) -> io::Result<PathBuf> {
+    let mut name = prefix(target);
+    name.push(tag(&file.metadata()?));
+    name.push(UNFINISHED);
+    Ok(folder_of(target).join(name))
+}
+
+/// The tag in the name of a file of ours.
+fn tag(metadata: &fs::Metadata) -> String {
+    const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    let digest = Sha256::digest([b"pythia unfinished".as_slice(), &number(metadata).to_le_bytes()].concat());
+    let mut rest = digest.iter().take(8).fold(0u64, |number, &byte| number << 8 | u64::from(byte));
+    let digit = |_| {
+        let digit = DIGITS[(rest % 36) as usize];
+        rest /= 36;
+        char::from(digit)
+    };
+    (0..TAG_CHARS).map(digit).collect()
+}
+
+/// What tells a file apart from all others of its file system.
+#[cfg(unix)]
+fn number(metadata: &fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(metadata)
+}
+
+/// Elsewhere nothing is deleted, see [`try_lock`], so a name need not prove anything; it has to be another each time.
+#[cfg(not(unix))]
+fn number(_metadata: &fs::Metadata) -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0)
+}
+
+/// Whether the file in `metadata`, at `path`, has a name that [`create_file`] gave to it and to no other.
+fn is_tagged(path: &Path, metadata: &fs::Metadata) -> bool {
+    file_name(path).as_encoded_bytes().ends_with(format!("{}{UNFINISHED}", tag(metadata)).as_bytes())
 }
 
 /// Temporary files are private by default; these become ordinary ones, so the umask decides.
@@ -110,63 +210,92 @@ fn try_lock(_file: &File) -> Result<(), TryLockError> {
 pub(super) struct Orphan {
     pub(super) path: PathBuf,
     lock: File,
-    is_folder: bool,
+    kind: Kind,
+}
+
+/// What an orphan is.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    /// A file under construction.
+    File,
+    /// A folder in which only files of these names are written.
+    Folder(&'static [&'static str]),
 }
 
 impl Orphan {
     /// Those of `target` whose names end in `ending`. What cannot be listed, opened or locked is none.
-    pub(super) fn find(target: &Path, ending: &str, is_folder: bool) -> Vec<Self> {
+    pub(super) fn find(target: &Path, ending: &str, kind: Kind) -> Vec<Self> {
         let Ok(entries) = fs::read_dir(folder_of(target)) else { return Vec::new() };
         let prefix = prefix(target);
         let named = entries.flatten().filter(|entry| is_temporary(&entry.file_name(), &prefix, ending));
-        named.filter_map(|entry| Self::claim(entry.path(), is_folder)).collect()
+        named.filter_map(|entry| Self::claim(entry.path(), kind)).collect()
     }
 
-    fn claim(path: PathBuf, is_folder: bool) -> Option<Self> {
+    fn claim(path: PathBuf, kind: Kind) -> Option<Self> {
         // Asked before opening: opening a FIFO waits for a writer, and no link is ours.
         let metadata = path.symlink_metadata().ok()?;
-        let is_ours = if is_folder { metadata.is_dir() } else { metadata.is_file() };
+        let is_ours = match kind {
+            Kind::File => metadata.is_file() && is_tagged(&path, &metadata),
+            Kind::Folder(files) => metadata.is_dir() && contents(&path, files).is_some(),
+        };
         if !is_ours {
             return None;
         }
         // Network file systems lock for writing only what is open for writing; a folder cannot be.
-        let lock = File::options().read(true).write(!is_folder).open(&path).ok()?;
+        let is_file = matches!(kind, Kind::File);
+        let lock = File::options().read(true).write(is_file).open(&path).ok()?;
         try_lock(&lock).ok()?;
-        Some(Self { path, lock, is_folder })
+        Some(Self { path, lock, kind })
     }
 
     /// Removes it. `None` if it is not there any more, cannot be removed, or holds what no run puts there.
     pub(super) fn remove(self) -> Option<Leftover> {
-        let Self { path, lock, is_folder } = self;
-        let n_bytes = if is_folder { plain_bytes(&path)? } else { lock.metadata().ok()?.len() };
-        let removed = if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        removed.ok()?;
+        let Self { path, lock, kind } = self;
+        let n_bytes = match kind {
+            Kind::File => {
+                let n_bytes = lock.metadata().ok()?.len();
+                fs::remove_file(&path).ok()?;
+                n_bytes
+            }
+            Kind::Folder(files) => {
+                let (files, n_bytes) = contents(&path, files)?;
+                files.iter().try_for_each(fs::remove_file).ok()?;
+                // Not with what has come in since.
+                fs::remove_dir(&path).ok()?;
+                n_bytes
+            }
+        };
         Some(Leftover::Removed { path, n_bytes })
     }
 }
 
-/// Whether `name` is `prefix`, random characters and `ending`, nothing else.
+/// Whether `name` is `prefix`, a tag and `ending`, nothing else.
 fn is_temporary(name: &OsStr, prefix: &OsStr, ending: &str) -> bool {
     let rest = name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes());
-    let random = rest.and_then(|rest| rest.strip_suffix(ending.as_bytes()));
-    random.is_some_and(|random| random.len() == RANDOM_CHARS && random.iter().all(u8::is_ascii_alphanumeric))
+    let tag = rest.and_then(|rest| rest.strip_suffix(ending.as_bytes()));
+    tag.is_some_and(|tag| tag.len() == TAG_CHARS && tag.iter().all(u8::is_ascii_alphanumeric))
 }
 
-/// Bytes of the files in a folder; `None` if it holds anything but files.
-fn plain_bytes(folder: &Path) -> Option<u64> {
+/// The files in a folder and their bytes; `None` if it holds anything but files of these `names`, complete or not.
+fn contents(folder: &Path, names: &[&str]) -> Option<(Vec<PathBuf>, u64)> {
     let mut sum = 0;
+    let mut files = Vec::new();
     for entry in fs::read_dir(folder).ok()? {
-        let metadata = entry.ok()?.path().symlink_metadata().ok()?;
-        sum += metadata.is_file().then_some(metadata.len())?;
+        let path = entry.ok()?.path();
+        let metadata = path.symlink_metadata().ok()?;
+        let is_unfinished = |name: &&str| is_temporary(file_name(&path), &prefix(Path::new(name)), UNFINISHED);
+        let is_ours = names.iter().any(|name| file_name(&path) == *name || is_unfinished(name));
+        sum += (metadata.is_file() && is_ours).then_some(metadata.len())?;
+        files.push(path);
     }
-    Some(sum)
+    Some((files, sum))
 }
 
 /// Removes the files that runs left under construction for `target` when they were killed.
 ///
 /// [`AtomicFile::create`](super::AtomicFile::create) does so too.
 pub fn remove_leftovers(target: &Path) -> Vec<Leftover> {
-    Orphan::find(target, UNFINISHED, false).into_iter().filter_map(Orphan::remove).collect()
+    Orphan::find(target, UNFINISHED, Kind::File).into_iter().filter_map(Orphan::remove).collect()
 }
 
 #[cfg(test)]
@@ -199,8 +328,8 @@ mod tests {
     fn what_nobody_holds_is_removed_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("out.gguf");
-        let left = dir.path().join(".out.gguf.pythia-left00.tmp");
-        let held = dir.path().join(".out.gguf.pythia-held00.tmp");
+        let leave = || create_file(&target).unwrap().into_temp_path().keep().unwrap();
+        let (left, held) = (leave(), leave());
         let link = dir.path().join(".out.gguf.pythia-link00.tmp");
         let folder = dir.path().join(".out.gguf.pythia-fold00.tmp");
         fs::write(&left, "123").unwrap();
@@ -214,6 +343,27 @@ mod tests {
         drop(holder);
         assert_eq!(remove_leftovers(&target).len(), 1);
         assert_eq!(names(dir.path()), [".out.gguf.pythia-fold00.tmp", ".out.gguf.pythia-link00.tmp"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_with_such_a_name_that_is_not_ours_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("out.gguf");
+        let left = create_file(&target).unwrap().into_temp_path().keep().unwrap();
+        let theirs = [".out.gguf.pythia-abc123.tmp", ".out.gguf.pythia-thesis.tmp"].map(|name| dir.path().join(name));
+        fs::write(&theirs[0], "GGUF, all of it").unwrap();
+        fs::write(&theirs[1], "").unwrap();
+        // What is copied, or saved by an editor, to the name that one of ours had.
+        fs::write(dir.path().join("notes"), "theirs").unwrap();
+        fs::rename(dir.path().join("notes"), &left).unwrap();
+        assert_eq!(remove_leftovers(&target), []);
+        assert!(theirs.iter().all(|path| path.exists()) && fs::read(&left).unwrap() == b"theirs");
+        // A name that is taken is given to nobody.
+        let names_before = names(dir.path());
+        let files: Vec<_> = (0..8).map(|_| create_file(&target).unwrap()).collect();
+        drop(files);
+        assert_eq!(names(dir.path()), names_before);
     }
 
     #[cfg(unix)]

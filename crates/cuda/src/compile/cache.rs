@@ -3,9 +3,15 @@
 //! A file is the image with its SHA-256 after it. One that does not match was cut off or is something else: it is
 //! compiled again and replaced. Whatever else is wrong with the folder means that there is no cache, not that
 //! something failed: compiling takes a second.
+//!
+//! An image is run, so the checksum is not enough: folder and file must be this user's, and nobody else may write to
+//! them. No link is followed in the place of either.
 
 use sha2::{Digest, Sha256};
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use std::{fs, io, process};
@@ -15,6 +21,9 @@ const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// Bytes of the checksum.
 const CHECKSUM: usize = 32;
+
+/// No image comes near this size.
+const MAX_BYTES: u64 = 256 << 20;
 
 /// A folder of images.
 pub(super) struct Cache {
@@ -26,13 +35,19 @@ impl Cache {
     pub(super) fn of(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<Self> {
         let pythia = variable("PYTHIA_CACHE")
             .or_else(|| Some(variable("XDG_CACHE_HOME").filter(|path| path.is_absolute())?.join("pythia")))
-            .or_else(|| Some(variable("HOME").or_else(|| variable("USERPROFILE"))?.join(".cache").join("pythia")))?;
+            .or_else(|| {
+                let home = variable("HOME").or_else(|| variable("USERPROFILE")).filter(|path| path.is_absolute())?;
+                Some(home.join(".cache").join("pythia"))
+            })?;
         Some(Self { folder: pythia.join("kernels") })
     }
 
     /// The image of this name, if there is a whole one.
     pub(super) fn read(&self, name: &str) -> Option<Vec<u8>> {
-        let mut image = fs::read(self.folder.join(name)).ok()?;
+        check(&self.folder.symlink_metadata().ok()?).ok()?;
+        let file = open(File::options().read(true), &self.folder.join(name)).ok()?;
+        let mut image = Vec::new();
+        file.take(MAX_BYTES).read_to_end(&mut image).ok()?;
         let checksum = image.split_off(image.len().checked_sub(CHECKSUM)?);
         (Sha256::digest(&image)[..] == checksum[..]).then_some(image)
     }
@@ -44,28 +59,72 @@ impl Cache {
         let temporary = self.folder.join(own);
         let written = self
             .make_folder()
-            .and_then(|()| fs::write(&temporary, [image, &Sha256::digest(image)].concat()))
+            .and_then(|()| open(File::options().write(true).create_new(true), &temporary))
+            .and_then(|mut file| file.write_all(&[image, &Sha256::digest(image)].concat()))
             .and_then(|()| fs::rename(&temporary, self.folder.join(name)));
         if written.is_err() {
             let _ = fs::remove_file(&temporary);
         }
     }
 
-    /// A folder that only this user writes to: what lies in it is run. What killed runs left there goes.
+    /// A folder that only this user writes to: what lies in it is run. What killed runs left there goes, by its name and
+    /// as a plain file; anything else is not ours.
     fn make_folder(&self) -> io::Result<()> {
         let mut builder = fs::DirBuilder::new();
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.recursive(true).create(&self.folder)?;
+        check(&self.folder.symlink_metadata()?)?;
         for entry in fs::read_dir(&self.folder)?.flatten() {
-            let is_temporary = entry.file_name().as_encoded_bytes().starts_with(b".");
-            let age = entry.metadata().and_then(|data| data.modified()).map(|time| time.elapsed().unwrap_or_default());
-            if is_temporary && age.is_ok_and(|age| age > ABANDONED) {
+            // Of the entry itself, not of what a link leads to.
+            let Ok(metadata) = entry.metadata() else { continue };
+            let age = metadata.modified().map(|time| time.elapsed().unwrap_or_default());
+            let is_ours = is_temporary(&entry.file_name()) && metadata.is_file() && check(&metadata).is_ok();
+            if is_ours && age.is_ok_and(|age| age > ABANDONED) {
                 let _ = fs::remove_file(entry.path());
             }
         }
         Ok(())
     }
+}
+
+/// Whether `name` is what [`Cache::write`] calls a file that has no name yet: `.PROCESS.NUMBER.DIGEST.EXTENSION`.
+fn is_temporary(name: &OsStr) -> bool {
+    let parts: Vec<&str> = name.to_str().unwrap_or_default().split('.').collect();
+    let ["", process, number, digest, extension] = parts[..] else { return false };
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_digest = digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_number(process) && is_number(number) && is_digest && !extension.is_empty()
+}
+
+/// Opens a file of the cache that only this user writes to. A new one is made so.
+fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        use std::os::unix::fs::OpenOptionsExt;
+        // A pipe in its place would be waited for.
+        options.mode(0o600).custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
+    }
+    let file = options.open(path)?;
+    let metadata = file.metadata()?;
+    check(&metadata)?;
+    if metadata.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+}
+
+/// Whether what is there is a file or folder that belongs to this user, and that nobody else may write to.
+#[cfg(unix)]
+fn check(metadata: &Metadata) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let is_own = metadata.uid() == rustix::process::geteuid().as_raw();
+    let is_private = metadata.mode() & 0o022 == 0 && !metadata.is_symlink();
+    if is_own && is_private { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+}
+
+/// Elsewhere the folders of a user are private by their place.
+#[cfg(not(unix))]
+fn check(metadata: &Metadata) -> io::Result<()> {
+    if metadata.is_symlink() { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -99,14 +158,59 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = cache(folder.path());
         cache.write("a.cubin", b"image");
-        let [old, new] = [".1.0.b.cubin", ".1.1.b.cubin"].map(|name| folder.path().join("kernels").join(name));
-        for path in [&old, &new] {
-            fs::write(path, "half").unwrap();
-        }
+        let digest = "0a".repeat(32);
+        let (ours, young) = (format!(".1.0.{digest}.cubin"), format!(".1.1.{digest}.cubin"));
+        // Names that are nearly ours are somebody's.
+        let theirs =
+            [".1.0.b.cubin", ".hidden", ".1.x.cubin", &format!("1.0.{digest}.cubin"), &format!(".1.0.{digest}")];
+        let path = |name: &str| folder.path().join("kernels").join(name);
         let long_ago = std::time::SystemTime::now() - 2 * ABANDONED;
-        fs::File::options().write(true).open(&old).unwrap().set_modified(long_ago).unwrap();
+        for name in theirs.into_iter().chain([&*ours]) {
+            open(File::options().write(true).create_new(true), &path(name)).unwrap().set_modified(long_ago).unwrap();
+        }
+        fs::write(path(&young), "half").unwrap();
         cache.write("b.cubin", b"image");
-        assert!(!old.exists() && new.exists() && cache.read("a.cubin").is_some());
+        assert!(!path(&ours).exists() && path(&young).exists() && cache.read("a.cubin").is_some());
+        assert!(theirs.iter().all(|name| path(name).exists()));
+    }
+
+    /// Whoever may write an image may run code on the GPU as this user.
+    #[cfg(unix)]
+    #[test]
+    fn what_others_can_write_is_no_image() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let cache = cache(folder.path());
+        cache.write("a.cubin", b"image");
+        let (kernels, file) = (folder.path().join("kernels"), folder.path().join("kernels/a.cubin"));
+        let permit = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        for (path, own) in [(&file, 0o600), (&kernels, 0o700)] {
+            for open_to_others in [0o020, 0o002] {
+                permit(path, own | open_to_others);
+                assert_eq!(cache.read("a.cubin"), None, "{}", path.display());
+                permit(path, own);
+                assert!(cache.read("a.cubin").is_some());
+            }
+        }
+        permit(&kernels, 0o777);
+        cache.write("b.cubin", b"image");
+        assert!(!kernels.join("b.cubin").exists(), "nothing is put there");
+        permit(&kernels, 0o700);
+        // Links, to a good image and to a good folder.
+        symlink(&file, kernels.join("link.cubin")).unwrap();
+        assert_eq!(cache.read("link.cubin"), None);
+        let linked = folder.path().join("linked");
+        fs::create_dir(&linked).unwrap();
+        symlink(&kernels, linked.join("kernels")).unwrap();
+        let linked = self::cache(&linked);
+        assert_eq!(linked.read("a.cubin"), None);
+        linked.write("c.cubin", b"image");
+        assert!(!kernels.join("c.cubin").exists());
+        // Another user's, where this one may make such a thing.
+        if std::os::unix::fs::chown(&file, Some(65_534), None).is_ok() {
+            assert_eq!(cache.read("a.cubin"), None);
+        }
     }
 
     #[test]
@@ -164,5 +268,6 @@ mod tests {
         assert_eq!(folder(&[("XDG_CACHE_HOME", "/x"), ("HOME", "/h")]), Some("/x/pythia/kernels".into()));
         // The specification says that a relative one is to be ignored.
         assert_eq!(folder(&[("XDG_CACHE_HOME", "x"), ("HOME", "/h")]), Some("/h/.cache/pythia/kernels".into()));
+        assert_eq!(folder(&[("XDG_CACHE_HOME", "x"), ("HOME", "h")]), None, "whatever folder one is in");
     }
 }

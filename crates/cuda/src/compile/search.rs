@@ -31,6 +31,8 @@ fn in_folder(folder: &Path) -> Vec<PathBuf> {
 
 /// Folders of toolkits, then of Python's packages.
 fn folders(variable: &Variable<'_>) -> Vec<PathBuf> {
+    // A relative one would be looked for in whatever folder the program is started in, and what is found is run.
+    let variable = |name: &str| variable(name).filter(|path| path.is_absolute());
     let mut folders = Vec::new();
     let toolkits = ["CUDA_PATH", "CUDA_HOME"].into_iter().filter_map(variable);
     for toolkit in toolkits.chain(children(Path::new("/usr/local"), "cuda")).chain(children(Path::new("/opt"), "cuda"))
@@ -103,6 +105,25 @@ mod tests {
         assert_eq!(found(&named("own/libnvrtc.so.12")), ["own/libnvrtc.so.12"]);
         assert_eq!(found(&named("venv")), [""; 0], "a folder without it");
         assert_eq!(candidates(&|_| None)[..2], ["libnvrtc.so.12", "libnvrtc.so.13"].map(PathBuf::from));
+    }
+
+    /// Relative to the folder that tests run in, the package's.
+    #[test]
+    fn relative_folders_are_not_searched() {
+        let root = tempfile::tempdir_in(".").unwrap();
+        let relative = Path::new(root.path().file_name().unwrap());
+        let nvidia = relative.join("lib/python3.12/site-packages/nvidia/cuda_nvrtc/lib");
+        for folder in [relative.join("lib64"), relative.join("lib"), nvidia] {
+            files(&folder, &NAMES);
+        }
+        for name in ["CUDA_PATH", "CUDA_HOME", "VIRTUAL_ENV", "CONDA_PREFIX", "HOME"] {
+            let found = |path: &Path| {
+                let candidates = candidates(&|other| (other == name).then(|| path.to_owned()));
+                candidates.iter().filter(|found| found.to_string_lossy().contains(&*relative.to_string_lossy())).count()
+            };
+            assert_eq!(found(relative), 0, "{name}");
+            assert_eq!(found(&root.path().canonicalize().unwrap()) > 0, name != "HOME", "{name}");
+        }
     }
 
     #[test]

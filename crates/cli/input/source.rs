@@ -54,12 +54,12 @@ impl SourceOptions {
 
     #[cfg(feature = "hub")]
     fn locate_text(&self, text: &str, quiet: bool) -> Result<Located, Failure> {
-        super::hub::locate(text, self.offline, quiet)
+        super::hub::locate(text, self.offline, self.variant.as_deref(), quiet)
     }
 
     #[cfg(not(feature = "hub"))]
     fn locate_text(&self, text: &str, _quiet: bool) -> Result<Located, Failure> {
-        let _ = self.offline;
+        let _ = (self.offline, &self.variant);
         let is_path = text.starts_with(['/', '.', '~']) || text.matches('/').count() != 1;
         if is_path && !text.contains("://") {
             return Ok(Located { path: text.into(), ..Located::default() });

@@ -265,7 +265,7 @@ fn a_variant_is_downloaded_by_its_name() {
     files.insert("model.fp16.safetensors".to_owned(), weights);
     let hub = hub_with(files);
     let client = Client::new(&hub);
-    let message = client.fails(ID, ErrorKind::Data);
+    let message = client.fails(ID, ErrorKind::Io);
     assert!(message.contains("has variants of weights only, fp16: --variant fp16 takes one"), "{message}");
     let fetch = |variant: &str| {
         let settings = pythia_hub::Settings { variant: Some(variant.to_owned()), ..client.settings() };

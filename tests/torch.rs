@@ -1,6 +1,8 @@
 //! Weights in `.bin` files: whatever PyTorch wrote them, and however, they give the files that safetensors give.
 
 mod common;
+#[path = "torch/lora.rs"]
+mod lora;
 #[path = "torch/two_readers.rs"]
 mod two_readers;
 

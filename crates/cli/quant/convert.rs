@@ -7,10 +7,10 @@ use crate::exit::{self, Failure};
 use crate::input::SourceOptions;
 pub(super) use options::{Options, Targets, types_help};
 use pythia_checkpoint::Checkpoint;
-use pythia_convert::{Level, Provenance, Request, Source};
+use pythia_convert::{Level, LoraSource, Provenance, Request, Source};
 use pythia_gguf::keys;
 use pythia_runtime::Tokenizer;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Convert a Hugging Face checkpoint to GGUF
 ///
@@ -28,6 +28,12 @@ pub(super) struct Args {
     output: Option<PathBuf>,
     #[arg(short = 't', long = "type", required = true, value_delimiter = ',', value_name = "TYPE", help = types_help())]
     types: Vec<Level>,
+    /// Merge a LoRA adapter into the weights: a folder as PEFT saves it, with adapter_config.json
+    ///
+    /// W + scale B A is computed in f32 and encoded from there. Files are called SOURCE-ADAPTER-TYPE.gguf, and their metadata
+    /// names the adapter with its digests.
+    #[arg(long, value_name = "ADAPTER")]
+    lora: Option<PathBuf>,
     /// Record the SHA-256 of the weight files in the metadata (reads them once more)
     #[arg(long)]
     provenance_sha: bool,
@@ -43,10 +49,33 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let checkpoint = args.source_options.open(&source.path)?;
     let provenance = Provenance::gather(&checkpoint, args.provenance_sha && !args.options.dry_run, cancel)?;
     check_tokenizer(&checkpoint, &provenance)?;
-    let stem = source.stem.as_ref().unwrap_or(&provenance.name);
-    let targets = Targets::new(args.output.as_deref(), stem, &args.types)?;
-    let request = Request { provenance, ..args.options.request(&targets)? };
-    args.options.run(&checkpoint, &request, &targets)
+    let stem = source.stem.as_ref().unwrap_or(&provenance.name).clone();
+    match &args.lora {
+        None => args.write(&checkpoint, provenance, &stem),
+        Some(adapter) => {
+            let merged = open_lora(checkpoint, adapter)?;
+            args.write(&merged, provenance, &merged.file_stem(&stem))
+        }
+    }
+}
+
+impl Args {
+    fn write(&self, source: &dyn Source, provenance: Provenance, stem: &str) -> Result<(), Failure> {
+        let targets = Targets::new(self.output.as_deref(), stem, &self.types)?;
+        let request = Request { provenance, ..self.options.request(&targets)? };
+        self.options.run(source, &request, &targets)
+    }
+}
+
+/// `base` with the adapter that `--lora` names.
+pub(super) fn open_lora(base: Checkpoint, adapter: &Path) -> Result<LoraSource, Failure> {
+    if !adapter.exists() {
+        let path = pythia_text::path(adapter);
+        return Err(Failure::io(format_args!(
+            "{path}: no such folder; an adapter of the Hub has to be downloaded first (hf download ID --local-dir FOLDER)"
+        )));
+    }
+    Ok(LoraSource::open(base, adapter, exit::catch_interrupts())?)
 }
 
 /// Whether what will be in the files makes a tokenizer, by the rules of the programs that will read them.

@@ -2,6 +2,7 @@
 
 mod report;
 
+use super::convert::open_lora;
 use crate::exit::{self, Failure};
 use crate::input::{self, SourceOptions, check_gguf, parse_threads};
 use crate::progress::{Bar, Unit};
@@ -27,6 +28,9 @@ pub(super) struct Args {
     /// with weights in F32, F16 or BF16
     #[arg(long, value_name = "SOURCE")]
     against: Option<PathBuf>,
+    /// The LoRA adapter that was merged into SOURCE, as for convert
+    #[arg(long, value_name = "ADAPTER", requires = "against")]
+    lora: Option<PathBuf>,
     #[command(flatten)]
     source_options: SourceOptions,
     /// Print the SHA-256 of the file and of every tensor
@@ -91,7 +95,15 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 fn open_source(named: &Path, args: &Args) -> Result<Box<dyn Source>, Failure> {
     let path = &args.source_options.locate(named, args.quiet)?.path;
     if input::is_gguf(path)? {
+        if args.lora.is_some() {
+            let path = path.display();
+            return Err(Failure::usage(format_args!("{path}: is a GGUF file; --lora needs the checkpoint")));
+        }
         return Ok(Box::new(GgufSource::open(path)?));
     }
-    Ok(Box::new(args.source_options.open(path)?))
+    let checkpoint = args.source_options.open(path)?;
+    match &args.lora {
+        Some(adapter) => Ok(Box::new(open_lora(checkpoint, adapter)?)),
+        None => Ok(Box::new(checkpoint)),
+    }
 }

@@ -10,13 +10,15 @@
 //! | `source.name`, `source.revision` | string | the checkpoint's name and commit |
 //! | `source.config_sha256` | string | SHA-256 of `config.json` |
 //! | `source.weights`, `source.weights_sha256` | strings | names and, on request, SHA-256 of the weight files |
+//! | `lora.name` | string | the folder of the LoRA adapter that was merged |
+//! | `lora.config_sha256`, `lora.weights_sha256` | string | SHA-256 of its two files |
 //! | `recipe` | string | the options that changed the mix of types, as one types them |
 //! | `requantized` | strings | types that tensors were stored as before, where that already was a block format |
 //! | `imatrix.sha256` | string | SHA-256 of the importance matrix file |
 //!
 //! A GGUF file as a source keeps its metadata, but for what says how its tensors are stored.
 
-use crate::{ImatrixFile, Level, Provenance, Recipe};
+use crate::{ImatrixFile, Level, LoraFacts, Provenance, Recipe};
 use pythia_checkpoint::{Checkpoint, TokenKind as SourceKind, TokenizerFile};
 use pythia_gguf::schema::gptneox::{self, Hparams};
 use pythia_gguf::{Metadata, TokenKind, Vocab, keys};
@@ -110,11 +112,35 @@ pub(crate) fn of_checkpoint(
     hparams: &Hparams,
     provenance: &Provenance,
 ) -> Result<Metadata, pythia_gguf::Error> {
+    of_model(checkpoint, hparams, provenance, &provenance.name)
+}
+
+/// The same of a checkpoint that an adapter was merged into, which makes it a model called `name`.
+pub(crate) fn of_merged(
+    base: &Checkpoint,
+    hparams: &Hparams,
+    provenance: &Provenance,
+    name: &str,
+    lora: &LoraFacts,
+) -> Result<Metadata, pythia_gguf::Error> {
+    let mut metadata = of_model(base, hparams, provenance, name)?;
+    metadata.insert("pythia_quant.lora.name", lora.name.as_str());
+    metadata.insert("pythia_quant.lora.config_sha256", lora.config_sha256.as_str());
+    metadata.insert("pythia_quant.lora.weights_sha256", lora.weights_sha256.as_str());
+    Ok(metadata)
+}
+
+fn of_model(
+    checkpoint: &Checkpoint,
+    hparams: &Hparams,
+    provenance: &Provenance,
+    name: &str,
+) -> Result<Metadata, pythia_gguf::Error> {
     let mut metadata = Metadata::new();
     metadata.insert(keys::ARCHITECTURE, gptneox::ARCH);
     metadata.insert(keys::TYPE, "model");
-    metadata.insert(keys::NAME, provenance.name.as_str());
-    let name = ModelName::parse(&provenance.name);
+    metadata.insert(keys::NAME, name);
+    let name = ModelName::parse(name);
     metadata.insert(keys::BASENAME, name.basename);
     if let Some(finetune) = name.finetune {
         metadata.insert("general.finetune", finetune);

@@ -2,7 +2,7 @@
 
 use crate::metadata::{self, Facts};
 use crate::recipe::{self, Choice};
-use crate::{Error, ImatrixFile, Level, Provenance, Recipe, Source, SourceTensor, imatrix};
+use crate::{Error, ImatrixFile, Level, LoraFacts, Provenance, Recipe, Source, SourceTensor, imatrix};
 use pythia_gguf::schema::gptneox::{self, Hparams, TensorSpec};
 use pythia_gguf::{Layout, Limits, Metadata, TensorInfo, shard_name};
 use pythia_tensor::TensorType;
@@ -38,6 +38,8 @@ pub struct Plan {
     pub tensors: Vec<PlannedTensor>,
     /// The files.
     pub files: Vec<FilePlan>,
+    /// The adapter that is merged on the way, if there is one.
+    pub lora: Option<LoraFacts>,
     /// What is read, and never written to.
     pub inputs: Vec<PathBuf>,
     /// What a user should know about the result; one line each.
@@ -221,7 +223,7 @@ pub fn plan(source: &dyn Source, request: &Request) -> Result<Plan, Error> {
         importance,
         encodings,
     });
-    Ok(Plan { tensors: tensors.collect(), hparams, files, inputs, warnings })
+    Ok(Plan { tensors: tensors.collect(), hparams, files, lora: source.lora().cloned(), inputs, warnings })
 }
 
 fn check_distinct(files: &[FilePlan]) -> Result<(), Error> {

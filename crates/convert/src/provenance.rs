@@ -89,7 +89,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 /// The folder that holds the checkpoint's files.
-fn folder_of(checkpoint: &Checkpoint) -> PathBuf {
+pub(crate) fn folder_of(checkpoint: &Checkpoint) -> PathBuf {
     let path = checkpoint.path();
     if path.is_dir() {
         return path.to_owned();
@@ -100,6 +100,11 @@ fn folder_of(checkpoint: &Checkpoint) -> PathBuf {
 
 pub(crate) fn base_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The name of a folder: its own, or that of the repository it is a snapshot of.
+pub(crate) fn name_of(folder: &Path) -> String {
+    Named::of(folder).name
 }
 
 /// What the path of a checkpoint's folder tells about it.

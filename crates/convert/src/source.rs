@@ -1,9 +1,11 @@
-//! What a plan is made from and a run reads: a checkpoint, or a GGUF file.
+//! What a plan is made from and a run reads: a checkpoint, with an adapter or without, or a GGUF file.
 
 mod checkpoint;
 mod gguf;
+mod lora;
 
 pub use gguf::GgufSource;
+pub use lora::{LoraFacts, LoraSource};
 
 use crate::qkv::QkvOrder;
 use crate::{Error, Provenance};
@@ -35,6 +37,11 @@ pub trait Source: Sync {
 
     /// What a user should know about it; one line each.
     fn warnings(&self) -> Vec<String>;
+
+    /// The adapter that is merged into it, if there is one.
+    fn lora(&self) -> Option<&LoraFacts> {
+        None
+    }
 
     /// Replaces `out` by the rows `rows` of a tensor, in the order of GGUF. Safe to call from many threads.
     ///

@@ -12,12 +12,12 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// The embedding: `[n_vocab, n_embd]`.
-const EMBEDDING: &str = "gpt_neox.embed_in.weight";
+pub(crate) const EMBEDDING: &str = "gpt_neox.embed_in.weight";
 /// The output matrix, as Transformers 4 and 5 name it.
-const HEADS: [&str; 2] = ["embed_out.weight", "lm_head.weight"];
+pub(crate) const HEADS: [&str; 2] = ["embed_out.weight", "lm_head.weight"];
 /// Ends of the names of constant buffers that older versions of Transformers saved along: the causal mask, its fill
 /// value, the rotary frequencies. All follow from the config.
-const BUFFERS: [&str; 3] = [".attention.bias", ".attention.masked_bias", "rotary_emb.inv_freq"];
+pub(crate) const BUFFERS: [&str; 3] = [".attention.bias", ".attention.masked_bias", "rotary_emb.inv_freq"];
 
 /// An opened Hugging Face checkpoint: a folder, or a single weight file beside its `config.json`.
 ///
@@ -71,6 +71,35 @@ impl SourceTensor {
     /// Bytes of the whole tensor.
     pub fn n_bytes(&self) -> u64 {
         self.n_rows() as u64 * self.row_bytes() as u64
+    }
+
+    /// Replaces `out` by rows of it, from the file it is in.
+    pub(crate) fn read_rows(
+        &self,
+        file: &WeightFile,
+        first_row: usize,
+        n_rows: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        if first_row.checked_add(n_rows).is_none_or(|end| end > self.n_rows()) {
+            let reason = format!("rows {first_row} + {n_rows} of {}", self.n_rows());
+            return Err(Error::tensor(&file.path, &self.name, reason));
+        }
+        let n_bytes = n_rows * self.row_bytes();
+        let Some(view) = &self.view else {
+            out.clear();
+            out.resize(n_bytes, 0);
+            return Ok(());
+        };
+        if view.elem_bytes == self.dtype.size() {
+            // At most the tensor's size, which is at most the file's. No `clear`: only growth is zeroed.
+            out.resize(n_bytes, 0);
+            return file.read_rows(&self.name, view, first_row, out);
+        }
+        let mut wide = vec![0; 2 * n_bytes];
+        file.read_rows(&self.name, view, first_row, &mut wide)?;
+        round_f64(&wide, out);
+        Ok(())
     }
 }
 
@@ -242,27 +271,10 @@ impl Checkpoint {
         n_rows: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
-        let (Some(file), n_bytes) = (self.files.get(tensor.file), n_rows.saturating_mul(tensor.row_bytes())) else {
+        let Some(file) = self.files.get(tensor.file) else {
             return Err(Error::tensor(&self.path, &tensor.name, format!("no weight file {}", tensor.file)));
         };
-        if first_row.checked_add(n_rows).is_none_or(|end| end > tensor.n_rows()) {
-            let reason = format!("rows {first_row} + {n_rows} of {}", tensor.n_rows());
-            return Err(Error::tensor(&file.path, &tensor.name, reason));
-        }
-        let Some(view) = &tensor.view else {
-            out.clear();
-            out.resize(n_bytes, 0);
-            return Ok(());
-        };
-        if view.elem_bytes == tensor.dtype.size() {
-            // At most the tensor's size, which is at most the file's. No `clear`: only growth is zeroed.
-            out.resize(n_bytes, 0);
-            return file.read_rows(&tensor.name, view, first_row, out);
-        }
-        let mut wide = vec![0; 2 * n_bytes];
-        file.read_rows(&tensor.name, view, first_row, &mut wide)?;
-        round_f64(&wide, out);
-        Ok(())
+        tensor.read_rows(file, first_row, n_rows, out)
     }
 
     /// Enters the tensors of all files under their canonical names, and compares them with the index.
@@ -291,11 +303,12 @@ impl Checkpoint {
                     self.dropped.push(name);
                     continue;
                 }
-                let ListedTensor { shape, place, .. } = tensor;
-                let (dtype, view) = place.map_err(|reason| Error::tensor(&file.path, &name, reason))?;
-                n_rounded += usize::from(view.elem_bytes > dtype.size());
-                self.by_name.insert(name.clone(), self.tensors.len());
-                self.tensors.push(SourceTensor { name, dtype, shape, file: number, view: Some(view) });
+                let source = source_tensor(ListedTensor { name, ..tensor }, number)
+                    .map_err(|(name, reason)| Error::tensor(&file.path, &name, reason))?;
+                n_rounded +=
+                    usize::from(source.view.as_ref().is_some_and(|view| view.elem_bytes > source.dtype.size()));
+                self.by_name.insert(source.name.clone(), self.tensors.len());
+                self.tensors.push(source);
             }
         }
         if n_rounded > 0 {
@@ -403,6 +416,15 @@ fn open_files(paths: &[PathBuf]) -> Result<Vec<WeightFile>, Error> {
         files.push(file);
     }
     Ok(files)
+}
+
+/// A listed tensor as a source, or its name and why not.
+pub(crate) fn source_tensor(tensor: ListedTensor, file: usize) -> Result<SourceTensor, (String, String)> {
+    let ListedTensor { name, shape, place } = tensor;
+    match place {
+        Ok((dtype, view)) => Ok(SourceTensor { name, dtype, shape, file, view: Some(view) }),
+        Err(reason) => Err((name, reason)),
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! `config.json` of a GPT-NeoX model, as Transformers 4 and 5 write it.
 
+mod adapter;
 mod fields;
+
+pub(crate) use adapter::{AdapterConfig, Names};
 
 use crate::error::{Error, excerpt};
 use crate::files::read_text;

@@ -136,7 +136,7 @@ impl std::error::Error for Error {
 
 /// `text` from a file for a message: in quotes, escaped, cut to 60 characters.
 pub(crate) fn excerpt(text: &str) -> String {
-    pythia_text::quoted(text, '"', 60)
+    pythia_text::quoted(text, '"', 100)
 }
 
 /// A reason that may quote what a parser found in a file, whole.
@@ -171,7 +171,7 @@ mod tests {
 
         let named = Error::tensor(Path::new("m.safetensors"), "a\nb\u{1b}[2J", "dtype I8").to_string();
         assert_eq!(named, r#"m.safetensors: tensor "a\nb\u{1b}[2J": dtype I8"#);
-        assert_eq!(excerpt(&"é".repeat(100)).chars().count(), 63);
+        assert_eq!(excerpt(&"é".repeat(140)).chars().count(), 103);
 
         let quoted =
             Error::json(Path::new("c.json"), "", format!("unknown `\u{1b}[2J{}` at \"a\\n\" line 7", "x".repeat(9999)));

@@ -19,6 +19,7 @@
 
 #![forbid(unsafe_code)]
 
+mod adapter;
 mod checkpoint;
 mod config;
 mod dtype;
@@ -34,6 +35,7 @@ mod tokenizer;
 mod torch;
 mod weights;
 
+pub use adapter::{Adapter, Addend, Change};
 pub use checkpoint::{Checkpoint, SourceTensor, Wanted};
 pub use config::{Config, HiddenAct, MODEL_TYPE};
 pub use dtype::{Dtype, to_f32};

@@ -3,7 +3,7 @@
 use crate::report::format_bytes;
 use crate::table::{Align, Table};
 use pythia_convert::plan::Fallback;
-use pythia_convert::{FilePlan, Plan, Written};
+use pythia_convert::{FilePlan, LoraFacts, Plan, Written};
 use pythia_tensor::TensorType;
 use serde::Serialize;
 
@@ -26,11 +26,23 @@ pub(super) fn text(plan: &Plan, outcome: Option<Outcome<'_>>, with_tensors: bool
         text +=
             &format!("\nnot stored as they should be, because rows are not whole blocks:\n{}\n", table.to_terminal());
     }
+    if let Some(lora) = &plan.lora {
+        text += &merged(lora);
+    }
     match outcome {
         Some(outcome) => text += &summary(plan, outcome),
         None => text += "dry run, nothing was written\n",
     }
     text
+}
+
+fn merged(lora: &LoraFacts) -> String {
+    let LoraFacts { name, n_products, n_biases, n_replaced, .. } = lora;
+    let name = pythia_text::quoted(name, '"', 100);
+    format!(
+        "merged: LoRA adapter {name}, products added to {n_products} matrices, {n_biases} biases added to, \
+         {n_replaced} tensors replaced\n"
+    )
 }
 
 fn summary(plan: &Plan, outcome: Outcome<'_>) -> String {
@@ -152,7 +164,19 @@ pub(super) struct Json {
     /// Wall time of the pass, `null` in a dry run.
     seconds: Option<f64>,
     warnings: Vec<String>,
+    /// The adapter that is merged; `null` without `--lora`.
+    lora: Option<JsonLora>,
     files: Vec<JsonFile>,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonLora {
+    name: String,
+    config_sha256: String,
+    weights_sha256: String,
+    products: usize,
+    biases: usize,
+    replaced: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -212,6 +236,14 @@ pub(super) fn json(plan: &Plan, outcome: Option<Outcome<'_>>) -> Json {
         source_bytes: plan.source_bytes(),
         seconds: outcome.map(|outcome| outcome.seconds),
         warnings: plan.warnings.clone(),
+        lora: plan.lora.clone().map(|lora| JsonLora {
+            name: lora.name,
+            config_sha256: lora.config_sha256,
+            weights_sha256: lora.weights_sha256,
+            products: lora.n_products,
+            biases: lora.n_biases,
+            replaced: lora.n_replaced,
+        }),
         files: plan.files.iter().enumerate().map(|(index, file)| json_file(plan, file, written(index))).collect(),
     }
 }

@@ -72,33 +72,48 @@ impl Source for Checkpoint {
 
     fn read_rows(&self, tensor: &SourceTensor, rows: Range<usize>, out: &mut Vec<u8>) -> Result<(), Error> {
         let found = self.tensor(&tensor.name).ok_or_else(|| Error::tensor(&tensor.name, "is not in the checkpoint"))?;
-        let Some(order) = tensor.order else {
-            return Ok(self.read_rows(found, rows.start, rows.len(), out)?);
-        };
-        let mut run_bytes = Vec::new();
-        out.clear();
-        out.reserve_exact(rows.len() * tensor.row_bytes());
-        if tensor.shape.len() == 1 {
-            // A bias: its elements are the rows of the matrix it belongs to.
-            self.read_rows(found, 0, 1, &mut run_bytes)?;
-            let size = found.dtype.size();
-            for run in order.source_runs(0..tensor.row_elems()) {
-                out.extend_from_slice(&run_bytes[run.start * size..run.end * size]);
-            }
-        } else {
-            for run in order.source_runs(rows) {
-                self.read_rows(found, run.start, run.len(), &mut run_bytes)?;
-                out.extend_from_slice(&run_bytes);
-            }
-        }
-        Ok(())
+        read_in_order(tensor, rows, out, |rows, out| Ok(self.read_rows(found, rows.start, rows.len(), out)?))
     }
 }
 
-fn tensor_type(dtype: Dtype) -> TensorType {
+/// Replaces `out` by the rows `rows` of a tensor in the order of GGUF, by way of `read`, which replaces its buffer by rows in
+/// the order of the checkpoint.
+pub(super) fn read_in_order(
+    tensor: &SourceTensor,
+    rows: Range<usize>,
+    out: &mut Vec<u8>,
+    read: impl Fn(Range<usize>, &mut Vec<u8>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let Some(order) = tensor.order else { return read(rows, out) };
+    let mut run_bytes = Vec::new();
+    out.clear();
+    out.reserve_exact(rows.len() * tensor.row_bytes());
+    if tensor.shape.len() == 1 {
+        // A bias: its elements are the rows of the matrix it belongs to.
+        read(0..1, &mut run_bytes)?;
+        let size = tensor.row_bytes() / tensor.row_elems();
+        for run in order.source_runs(0..tensor.row_elems()) {
+            out.extend_from_slice(&run_bytes[run.start * size..run.end * size]);
+        }
+    } else {
+        for run in order.source_runs(rows) {
+            read(run, &mut run_bytes)?;
+            out.extend_from_slice(&run_bytes);
+        }
+    }
+    Ok(())
+}
+
+/// The type of a checkpoint's tensor in GGUF.
+pub(super) fn tensor_type(dtype: Dtype) -> TensorType {
     match dtype {
         Dtype::F32 => TensorType::F32,
         Dtype::F16 => TensorType::F16,
         Dtype::BF16 => TensorType::BF16,
     }
+}
+
+/// The other way round; `None` for block formats.
+pub(super) fn dtype(ty: TensorType) -> Option<Dtype> {
+    Dtype::ALL.into_iter().find(|&dtype| tensor_type(dtype) == ty)
 }

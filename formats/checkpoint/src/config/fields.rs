@@ -85,6 +85,56 @@ impl<'p> Fields<'p> {
         self.count(key)?.ok_or_else(|| self.error(key, "missing"))
     }
 
+    /// The names of all members.
+    pub(super) fn keys(&self) -> Vec<&str> {
+        // Sorted: which one an error names must not depend on the map.
+        let mut keys: Vec<&str> = self.root.keys().map(String::as_str).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Whether a setting is not there, or as good as that: null, false or empty.
+    pub(super) fn is_off(&self, key: &str) -> bool {
+        match self.member(key) {
+            None | Some(Value::Null | Value::Bool(false)) => true,
+            Some(Value::String(text)) => text.is_empty(),
+            Some(Value::Array(list)) => list.is_empty(),
+            Some(Value::Object(object)) => object.is_empty(),
+            Some(Value::Bool(true) | Value::Number(_)) => false,
+        }
+    }
+
+    pub(super) fn is_flag_or_absent(&self, key: &str) -> bool {
+        self.member(key).is_none_or(Value::is_boolean)
+    }
+
+    pub(super) fn is_text(&self, key: &str) -> bool {
+        self.member(key).is_some_and(Value::is_string)
+    }
+
+    /// A list of strings, or a single one.
+    pub(super) fn text_or_texts(&self, key: &str) -> Result<Option<Vec<String>>, Error> {
+        self.one_or_many(key, "a string or a list of strings", |value| value.as_str().map(str::to_owned))
+    }
+
+    /// A list of small integers, or a single one.
+    pub(super) fn index_or_indices(&self, key: &str) -> Result<Option<Vec<usize>>, Error> {
+        let index = |value: &Value| value.as_u64().filter(|&n| n <= MAX_COUNT).map(|n| n as usize);
+        self.one_or_many(key, "an integer or a list of integers", index)
+    }
+
+    fn one_or_many<T>(
+        &self,
+        key: &str,
+        wanted: &str,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Option<Vec<T>>, Error> {
+        self.typed(key, wanted, |value| match value {
+            Value::Array(list) => list.iter().map(&read).collect(),
+            single => read(single).map(|single| vec![single]),
+        })
+    }
+
     /// A token id, or the first of a list of them.
     pub(super) fn token_id(&self, key: &str) -> Result<Option<u32>, Error> {
         self.typed(key, "a token id", |value| {

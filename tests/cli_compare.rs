@@ -6,6 +6,9 @@ use common::Outcome;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
+/// Where the runs keep what they make.
+const CACHE: &str = ".pythia-cache";
+
 /// A run in a folder of its own, two chunks long.
 struct Run {
     dir: tempfile::TempDir,
@@ -22,13 +25,19 @@ impl Run {
 
     fn compare(&self, source: &Path, args: &[&str]) -> Outcome {
         let text = common::checkpoint().join("heldout.txt");
-        let always = ["--chunks", "2", "-f", text.to_str().unwrap()];
+        let always = ["--chunks", "2", "-f", text.to_str().unwrap(), "--cache", CACHE];
         common::quant(self.dir.path(), ["compare", source.to_str().unwrap()].iter().chain(args).chain(&always))
+    }
+
+    /// Makes the levels once and returns the folder that they are in.
+    fn made(&self, levels: &str) -> PathBuf {
+        self.compare(&common::checkpoint(), &["-t", levels, "-o", "made"]).ok();
+        self.cache()
     }
 
     /// The folder of converted files.
     fn cache(&self) -> PathBuf {
-        let cache = self.path(".pythia-cache");
+        let cache = self.path(CACHE);
         let names = common::names(&cache);
         assert_eq!(names.len(), 1, "{names:?}");
         cache.join(&names[0])
@@ -37,6 +46,11 @@ impl Run {
     fn report(&self, folder: &str) -> Value {
         serde_json::from_slice(&std::fs::read(self.path(folder).join("report.json")).unwrap()).unwrap()
     }
+}
+
+fn sha256(path: &Path) -> String {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(std::fs::read(path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn number(value: &Value) -> f64 {
@@ -139,12 +153,140 @@ fn gguf_files_are_levels_too() {
     assert_eq!(b[2]["against_base"]["same_top"]["value"], 1.0);
 }
 
+/// Compared with `convert --imatrix`, whose bytes are tested against llama.cpp.
+#[test]
+fn levels_are_made_with_an_importance_matrix() {
+    let run = Run::new();
+    let f32 = common::gguf("F32");
+    let text = common::checkpoint().join("heldout.txt");
+    let collect = ["imatrix", f32.to_str().unwrap(), "-f", text.to_str().unwrap(), "--chunks", "2"];
+    common::quant(run.dir.path(), collect).ok();
+    run.compare(&common::checkpoint(), &["-t", "Q8_0,Q4_0,Q2_K", "-o", "plain"]).ok();
+    let with = ["-t", "Q8_0,Q4_0,IQ2_S", "--imatrix", "imatrix.gguf", "-o", "with"];
+    let table = run.compare(&common::checkpoint(), &with).ok();
+    assert!(table.contains("Q4_0 imatrix") && !table.contains("Q8_0 imatrix"), "{table}");
+
+    let report = run.report("with");
+    let level = |name: &str| {
+        let levels = report["levels"].as_array().unwrap();
+        levels.iter().find(|level| level["name"] == name).unwrap_or_else(|| panic!("{name} in {report}")).clone()
+    };
+    assert!(level("Q8_0")["imatrix"].is_null());
+    let digest = sha256(&run.path("imatrix.gguf"));
+    assert_eq!(level("IQ2_S imatrix")["imatrix"]["sha256"], digest);
+    assert_eq!(level("Q4_0 imatrix")["imatrix"]["dataset"], "heldout.txt");
+
+    let convert = ["-t", "Q4_0", "--imatrix", "imatrix.gguf", "-o", "converted.gguf"];
+    let source = common::checkpoint();
+    common::quant(run.dir.path(), ["convert", source.to_str().unwrap()].iter().chain(&convert)).ok();
+    let made = run.cache().join(format!("pythia-docs-6m-Q4_0-imatrix-{}.gguf", &digest[..8]));
+    assert!(std::fs::read(&made).unwrap() == std::fs::read(run.path("converted.gguf")).unwrap());
+    let plain = run.report("plain")["levels"][2].clone();
+    assert_eq!(plain["name"], "Q4_0");
+    let kld = |level: &Value| number(&level["against_base"]["kld_mean"]["value"]);
+    assert!(kld(&level("Q4_0 imatrix")) < kld(&plain), "importance helps on the text it was collected on");
+}
+
+#[test]
+fn levels_are_made_from_a_gguf_file() {
+    let run = Run::new();
+    let made = run.made("Q8_0,Q4_0");
+    let base = run.path("base-F16.gguf");
+    std::fs::copy(made.join("pythia-docs-6m-F16.gguf"), &base).unwrap();
+    run.compare(&base, &["-t", "F16,Q8_0,Q4_0", "-o", "gguf"]).ok();
+    let [from_checkpoint, from_file] = ["made", "gguf"].map(|folder| {
+        let levels = quality(&run.report(folder)).into_iter();
+        levels.map(|level| (level["perplexity"].clone(), level["against_base"].clone())).collect::<Vec<_>>()
+    });
+    assert_eq!(from_checkpoint, from_file);
+    let names = common::names(&run.path(CACHE));
+    let own = names.iter().find(|name| name.starts_with("base-")).expect("a folder for the file");
+    let [a, b] = [made.join("pythia-docs-6m-Q4_0.gguf"), run.path(CACHE).join(own).join("base-Q4_0.gguf")];
+    common::quant(run.dir.path(), ["diff".as_ref(), a.as_os_str(), b.as_os_str()]).ok();
+
+    let quantized = made.join("pythia-docs-6m-Q8_0.gguf");
+    let refused = run.compare(&quantized, &["-t", "Q4_0", "-o", "no"]);
+    refused.fails("pythia-quant", 2, &["quantized already", "--allow-requantize"]);
+    run.compare(&quantized, &["-o", "no"]).fails("pythia-quant", 2, &["only the base"]);
+    run.compare(&quantized, &["-t", "Q4_0", "-o", "twice", "--allow-requantize"]).ok();
+    assert_eq!(run.report("twice")["levels"][1]["requantized"][0], "Q8_0");
+    assert_eq!(run.report("twice")["base"], "Q8_0");
+}
+
+#[test]
+fn a_log_says_what_is_done_unless_quiet() {
+    let run = Run::new();
+    let loud = run.compare(&common::checkpoint(), &["-t", "Q8_0", "-o", "a"]);
+    for line in ["level 1 of 2: F16", "level 2 of 2: Q8_0", "the cache has", "report: a/report.json"] {
+        assert!(loud.stderr.contains(line), "no '{line}' in {loud:?}");
+    }
+    let quiet = run.compare(&common::checkpoint(), &["-t", "Q8_0", "-o", "b", "-q"]);
+    assert_eq!(quiet.stderr, "");
+    assert!(quiet.ok().contains("Q8_0"));
+}
+
+/// Whether a run has converted the files or found them there.
+#[test]
+fn peak_memory_does_not_depend_on_what_the_run_did_before() {
+    let run = Run::new();
+    let levels = ["-t", "Q8_0,Q4_0", "--threads", "2"];
+    for folder in ["a", "b"] {
+        run.compare(&common::checkpoint(), &[&levels[..], &["-o", folder]].concat()).ok();
+    }
+    let [a, b] = ["a", "b"].map(|folder| run.report(folder));
+    assert_eq!(a["process_per_level"], true);
+    for (a, b) in a["levels"].as_array().unwrap().iter().zip(b["levels"].as_array().unwrap()) {
+        let ratio = number(&a["peak_rss_bytes"]) / number(&b["peak_rss_bytes"]);
+        assert!((0.95..1.05).contains(&ratio), "{a} {b}");
+    }
+}
+
+#[test]
+fn reports_say_what_they_were_made_from() {
+    let run = Run::new();
+    let text = common::checkpoint().join("heldout.txt");
+    run.compare(&common::checkpoint(), &["-t", "Q8_0"]).ok();
+    let report = run.report("pythia-compare");
+    assert_eq!(report["format"], "pythia-compare/2");
+    assert_eq!(report["protocol"]["text_sha256"], sha256(&text));
+    let provenance = &report["provenance"];
+    assert!(provenance["program"].as_str().unwrap().starts_with("pythia-quant "), "{provenance}");
+    assert_eq!(provenance["origin"]["name"], "pythia-docs-6m");
+    assert_eq!(provenance["command"][1], "compare");
+    for level in report["levels"].as_array().unwrap() {
+        let file = run.cache().join(level["file"].as_str().unwrap());
+        assert_eq!(level["files"][0]["sha256"], sha256(&file));
+    }
+}
+
+#[test]
+fn the_cache_is_listed_and_cleared() {
+    let run = Run::new();
+    run.made("Q8_0");
+    let cache = |args: &[&str]| common::quant(run.dir.path(), ["cache"].iter().chain(args).chain(&["--cache", CACHE]));
+    let list = cache(&["list"]).ok();
+    assert!(list.contains("pythia-docs-6m-") && list.contains(": 1 models, "), "{list}");
+    let listed: Value = serde_json::from_str(&cache(&["list", "--json"]).ok()).unwrap();
+    let bytes: u64 =
+        common::names(&run.cache()).iter().map(|name| std::fs::metadata(run.cache().join(name)).unwrap().len()).sum();
+    assert_eq!(listed["bytes"], bytes);
+
+    cache(&["clear", "other"]).fails("pythia-quant", 2, &["other", "no such model"]);
+    assert!(cache(&["clear", "--older-than", "1"]).ok().contains("removed 0 B in all"));
+    let before = common::names(&run.cache());
+    assert!(cache(&["clear", "--dry-run"]).ok().contains("would remove"));
+    assert_eq!(common::names(&run.cache()), before);
+    assert!(cache(&["clear", "pythia-docs-6m"]).ok().contains("removed"));
+    assert_eq!(common::names(&run.path(CACHE)), [""; 0]);
+    assert!(cache(&["list"]).ok().contains("0 models"));
+}
+
 #[test]
 fn bad_requests_are_one_line_and_leave_nothing() {
     let run = Run::new();
     std::fs::write(run.path("broken.gguf"), "GGUF and then nothing").unwrap();
     let (source, broken) = (common::checkpoint(), Path::new("broken.gguf"));
-    let cases: [(&Path, &[&str], i32, &str); 9] = [
+    let cases: [(&Path, &[&str], i32, &str); 12] = [
         (&source, &["-t", "Q9_9"], 2, "Q9_9"),
         (&source, &["--activations", "f64"], 2, "f64"),
         (&source, &["-t", "F16"], 2, "only the base"),
@@ -153,7 +295,10 @@ fn bad_requests_are_one_line_and_leave_nothing() {
         (&source, &["-t", "Q8_0", "--threads", "1025"], 2, "1025"),
         (Path::new("nowhere"), &[], 74, "nowhere"),
         (broken, &["broken.gguf"], 65, "broken.gguf"),
-        (broken, &["-t", "Q8_0"], 2, "--type"),
+        (broken, &["-t", "Q8_0"], 65, "broken.gguf"),
+        (&source, &["-t", "IQ2_S"], 2, "--imatrix"),
+        (&source, &["-t", "Q8_0", "--imatrix", "broken.gguf"], 65, "broken.gguf"),
+        (&source, &["-t", "Q8_0", "--imatrix", "nowhere"], 74, "nowhere"),
     ];
     for (source, args, code, part) in cases {
         run.compare(source, args).fails("pythia-quant", code, &[part]);
@@ -166,7 +311,7 @@ fn bad_requests_are_one_line_and_leave_nothing() {
 fn unsuitable_inputs_are_found_first() {
     let run = Run::new();
     let compare = |source: &str, text: &str, more: &[&str]| {
-        let args = ["compare", source, "-t", "Q8_0", "-f", text];
+        let args = ["compare", source, "-t", "Q8_0", "--cache", CACHE, "-f", text];
         common::quant(run.dir.path(), args.iter().chain(more))
     };
     let source = common::checkpoint();

@@ -189,7 +189,8 @@ def compare_essence(path, data):
 
 def compare(quant, folder):
     levels = ["F16", "Q8_0", "Q4_0"]
-    command = [quant, "compare", str(CHECKPOINT), "-t", ",".join(levels[1:]), "-f", str(TEXT), "-o", "report"]
+    command = [quant, "compare", str(CHECKPOINT), "-t", ",".join(levels[1:]), "-f", str(TEXT), "-o", "report",
+               "--cache", ".pythia-cache"]
     command += ["-c", "64", "--chunks", "2", "--force"]
     # The cache's folder is named after the time stamps of the checkpoint: it is found by a run.
     run_ok(command, folder)

@@ -1,5 +1,9 @@
 //! Progress bars on stderr: only at a terminal, never in a log.
 
+mod log;
+
+pub use log::Log;
+
 use crate::exit;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pythia_convert::output::Leftover;

@@ -1,5 +1,6 @@
 //! `pythia-quant`: from checkpoints to GGUF files, and what is in them.
 
+mod cache;
 mod compare;
 mod convert;
 mod dequantize;
@@ -32,6 +33,7 @@ enum Command {
     Compare(compare::Args),
     #[command(hide = true)]
     MeasureLevel(compare::ProbeArgs),
+    Cache(cache::Args),
     Imatrix(imatrix::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
@@ -49,6 +51,7 @@ pub fn main() -> ExitCode {
         Command::Convert(args) => convert::run(&args),
         Command::Quantize(args) => quantize::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Cache(args) => cache::run(&args),
         Command::MeasureLevel(args) => compare::run_probe(&args),
         Command::Imatrix(args) => imatrix::run(&args),
         Command::Inspect(args) => inspect::run(&args),

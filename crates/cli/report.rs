@@ -17,7 +17,7 @@ mod sample;
 mod speed;
 
 pub(crate) use arithmetic::{Arithmetic, parse_activations, parse_gelu};
-pub(crate) use machine::{Machine, ProcessorTime, memory_available, peak_rss, reset_peak_rss};
+pub(crate) use machine::{Machine, ProcessorTime, cpu_name, memory_available, peak_rss, reset_peak_rss};
 pub(crate) use number::{bytes as format_bytes, significant};
 pub(crate) use provenance::{FileDigest, ImatrixOrigin, Origin, Provenance};
 #[cfg(test)]

@@ -83,8 +83,24 @@ pub(crate) fn run_model<S: AsRef<OsStr>>(folder: &Path, args: impl IntoIterator<
     run(env!("CARGO_BIN_EXE_pythia-run"), folder, args)
 }
 
+/// A folder for caches that is empty when a test program begins: nobody's own is written to.
+pub(crate) fn caches() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let program = std::env::current_exe().expect("a name");
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("caches").join(program.file_stem().expect("a name"));
+        let _ = std::fs::remove_dir_all(&folder);
+        folder
+    })
+}
+
 fn run<S: AsRef<OsStr>>(program: &str, folder: &Path, args: impl IntoIterator<Item = S>) -> Outcome {
-    let output = Command::new(program).args(args).current_dir(folder).output().expect("the program starts");
+    let output = Command::new(program)
+        .env("XDG_CACHE_HOME", caches())
+        .args(args)
+        .current_dir(folder)
+        .output()
+        .expect("the program starts");
     Outcome {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).expect("stdout is UTF-8"),

@@ -69,6 +69,13 @@ fn what_a_server_says_is_shown_without_the_token_and_without_hazards() {
     let hub = hub_with(files([("config.json", b"{}"), ("model.safetensors.index.json", index.as_bytes())]));
     let message = Client::new(&hub).with("HF_TOKEN", TOKEN).fails(ID, ErrorKind::Data);
     assert!(message.contains(r#""[token]\u{1b}[2J\nFORGED"#), "{message}");
+    // A name that would be one, and would stand in the cache and in every message about the file.
+    let shard = format!("{TOKEN}.safetensors");
+    let index = json!({ "weight_map": { "a": shard } }).to_string();
+    let index = index.as_bytes();
+    let hub = hub_with(files([("config.json", b"{}"), ("model.safetensors.index.json", index), (&shard, b"weights")]));
+    let message = Client::new(&hub).with("HF_TOKEN", TOKEN).fails(ID, ErrorKind::Data);
+    assert!(message.contains(r#""[token].safetensors" is not the name"#), "{message}");
 }
 
 #[test]

@@ -1,14 +1,15 @@
 //! `pythia-quant compare`: what quantization costs, level by level.
 //!
-//! 1. The request is checked: files, context, text.
-//! 2. `cache`: the checkpoint is converted to the levels that an earlier run has not left behind, in one pass.
+//! 1. `prepare`: the request is checked: files, context, text.
+//! 2. `levels`: what an earlier run has not left in the cache is made from the checkpoint or file, in one pass.
 //! 3. `facts`: what the files are, with their digests.
 //! 4. `speed`: each level in a process of its own (`probe`): prefill, decode, memory.
 //! 5. `quality`: all levels against the base, window by window, in one process.
 //! 6. [`crate::report`]: the table on stdout, four files in a folder.
 
-mod cache;
 mod facts;
+mod levels;
+mod prepare;
 mod probe;
 mod quality;
 mod speed;
@@ -17,15 +18,15 @@ pub(super) use probe::{Args as ProbeArgs, run as run_probe};
 
 use crate::device::DeviceArgs;
 use crate::exit::{self, Failure};
-use crate::input::{self, Located, SourceOptions, parse_threads};
-use crate::report::{self, Arithmetic, Origin, Provenance, Report, parse_activations, parse_gelu};
-use cache::Cache;
-use facts::{Facts, Variant};
-use pythia_checkpoint::{Checkpoint, Dtype};
-use pythia_convert::{Level, Source};
-use pythia_gguf::{FileType, Metadata, keys, shard_prefix};
+use crate::input::{self, SourceOptions, parse_threads};
+use crate::progress::Log;
+use crate::report::{self, Arithmetic, Provenance, Report, parse_activations, parse_gelu};
+use facts::Facts;
+use prepare::{Prepared, prepare};
+use pythia_convert::Level;
 use pythia_model::{Activations, Gelu, Options};
-use pythia_runtime::eval::Protocol;
+use speed::KeptSpeeds;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 /// Compare the quantization levels of a model on a text: size, perplexity, divergence, speed
@@ -40,7 +41,7 @@ pub(super) struct Args {
     /// GGUF files to compare too; of a split model, the first
     #[arg(value_name = "GGUF")]
     files: Vec<PathBuf>,
-    /// Levels to make from the checkpoint [default: F16,Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q4_0,Q3_K_M,Q2_K]
+    /// Levels to make from the source [default: F16,Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q4_0,Q3_K_M,Q2_K]
     #[arg(short = 't', long = "type", value_delimiter = ',', value_name = "TYPE")]
     types: Vec<Level>,
     /// Text to evaluate, UTF-8
@@ -49,6 +50,12 @@ pub(super) struct Args {
     /// Level that the others are compared with [default: the type of the checkpoint]
     #[arg(long, value_name = "TYPE")]
     base: Option<Level>,
+    /// Importance matrix for the levels that are made: which columns matter how much, from `pythia-quant imatrix`
+    #[arg(long, value_name = "FILE")]
+    imatrix: Option<PathBuf>,
+    /// Also make levels from weights that are quantized already: they are rounded a second time
+    #[arg(long)]
+    allow_requantize: bool,
     /// Tokens in a chunk
     #[arg(short = 'c', long = "ctx", visible_alias = "ctx-size", value_name = "N", default_value_t = 512)]
     n_ctx: usize,
@@ -58,9 +65,12 @@ pub(super) struct Args {
     /// Folder for the report
     #[arg(short, long, value_name = "DIR", default_value = "pythia-compare")]
     output: PathBuf,
-    /// Folder that converted files are kept in
-    #[arg(long, value_name = "DIR", default_value = ".pythia-cache")]
-    cache: PathBuf,
+    /// Folder that made files and measurements are kept in [default: one in ~/.cache, see `pythia-quant cache`]
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// Measure everything anew: what an earlier run has measured is not used
+    #[arg(long)]
+    fresh: bool,
     /// Threads [default: one per core]; results but for speeds do not depend on it
     #[arg(long, value_name = "N", value_parser = parse_threads, default_value = "0", hide_default_value = true)]
     threads: usize,
@@ -78,13 +88,12 @@ pub(super) struct Args {
     /// Replace a report that exists
     #[arg(long)]
     force: bool,
+    /// Print nothing but the table, warnings and errors
+    #[arg(short, long)]
+    quiet: bool,
     #[command(flatten)]
     source_options: SourceOptions,
 }
-
-/// Levels of a comparison that asks for none: the block formats of 4 to 8 bits.
-const DEFAULT_LEVELS: [Level; 8] =
-    [Level::F16, Level::Q8_0, Level::Q6_K, Level::Q5_K_M, Level::Q4_K_M, Level::Q4_0, Level::Q3_K_M, Level::Q2_K];
 
 /// A file of the comparison.
 struct Contestant {
@@ -94,31 +103,23 @@ struct Contestant {
     path: PathBuf,
 }
 
-/// Everything that a run needs, made when the request is known to be sound.
-struct Prepared {
-    /// Name of the model.
-    source: String,
-    /// What its base was made from.
-    origin: Origin,
-    /// The base, then the levels.
-    contestants: Vec<Contestant>,
-}
-
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let log = Log::new(args.quiet);
     let protocol = quality::protocol(args)?;
-    let inputs: Vec<PathBuf> = [&args.text, &args.source].into_iter().chain(&args.files).cloned().collect();
-    Report::check_targets(&args.output, &inputs, args.force)?;
+    let inputs = [&args.text, &args.source].into_iter().chain(&args.imatrix).chain(&args.files);
+    Report::check_targets(&args.output, &inputs.cloned().collect::<Vec<_>>(), args.force)?;
     let text = input::text(&args.text)?;
     // Before the report's folder is made, which could be taken for a checkpoint called by an id of the Hub.
-    let located = args.source_options.locate(&args.source, false)?;
+    let located = args.source_options.locate(&args.source, args.quiet)?;
     let files = report::Files::create(&args.output)?;
-    let Prepared { source, origin, contestants } = prepare(args, located, protocol, &text)?;
+    let Prepared { source, origin, contestants, folder } = prepare(args, located, protocol, &text, &log)?;
     let options = options(args);
     let paths: Vec<&Path> = contestants.iter().map(|contestant| contestant.path.as_path()).collect();
     let device = args.device.find()?.settle(&paths, &options)?;
-    let facts = contestants.iter().map(|c| Facts::read(&c.path)).collect::<Result<Vec<_>, _>>()?;
-    let speeds = speed::measure(&device, &contestants, &options, false)?;
-    let quality = quality::measure(args, &device, protocol, &contestants, &options, &text)?;
+    let facts = facts::read(&contestants, folder.as_ref())?;
+    let mut kept = KeptSpeeds::open(folder.as_ref().filter(|_| !args.fresh), &device, &options);
+    let speeds = speed::measure(&device, &contestants, &facts, &options, &mut kept, args.quiet, &log)?;
+    let quality = quality::measure(args, &device, protocol, &contestants, &options, &text, &log)?;
     let base = contestants[0].name.clone();
     let names = contestants.iter().map(|contestant| contestant.name.as_str());
     let report = Report {
@@ -134,119 +135,24 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         levels: levels(&contestants, facts, quality.levels, speeds.levels),
     };
     let paths = files.write(&report, args.force)?;
+    // Those of a finished run are in its report; the next run measures again.
+    kept.forget();
     let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-    exit::note(format_args!("report: {}", paths.join(", ")));
+    args.note(format_args!("report: {}", paths.join(", ")));
     if args.json { exit::print_json(&report) } else { exit::print(&report::terminal(&report)) }
+}
+
+impl Args {
+    /// A remark on stderr.
+    fn note(&self, line: impl Display) {
+        if !self.quiet {
+            exit::note(line);
+        }
+    }
 }
 
 fn options(args: &Args) -> Options {
     Options { threads: args.threads, activations: args.activations, gelu: args.gelu, ..Options::default() }
-}
-
-/// Checks the whole request, then converts what is missing.
-fn prepare(args: &Args, located: Located, protocol: Protocol, text: &str) -> Result<Prepared, Failure> {
-    let Located { path, stem: named, owner, revision } = located;
-    if input::is_gguf(&path)? {
-        if !args.types.is_empty() || args.base.is_some() {
-            let source = path.display();
-            return Err(Failure::usage(format_args!("{source}: is a GGUF file; --type and --base need a checkpoint")));
-        }
-        let base = input::gguf(&path)?.metadata;
-        let mut contestants = vec![Contestant { name: level_name(&base, &path), path: path.clone() }];
-        add_files(args, &base, &mut contestants)?;
-        quality::check(args, protocol, &base, text)?;
-        return Ok(Prepared { source: stem(&path), origin: Origin::of_file(&base), contestants });
-    }
-    let checkpoint = args.source_options.open(&path)?;
-    Report::check_targets(&args.output, &checkpoint.inputs(), args.force)?;
-    if checkpoint.tokenizer().is_none() {
-        let source = path.display();
-        return Err(Failure::data(format_args!(
-            "{source}: has no tokenizer.json, nor vocab.json with merges.txt, without which no text can be scored"
-        )));
-    }
-    let levels = wanted_levels(args, &checkpoint);
-    check_count(levels.len() + args.files.len())?;
-    let cache = Cache::plan(&checkpoint, &levels, args)?;
-    let mut contestants = cache.contestants();
-    add_files(args, cache.base_metadata()?, &mut contestants)?;
-    quality::check(args, protocol, cache.base_metadata()?, text)?;
-    cache.fill(&checkpoint, &args.files, args.threads)?;
-    let known = Origin::of_file(cache.base_metadata()?);
-    let origin = Origin { owner: owner.or_else(|| cache.owner().map(str::to_owned)), revision, ..known };
-    Ok(Prepared { source: named.unwrap_or_else(|| cache.name().to_owned()), origin, contestants })
-}
-
-/// Adds the GGUF files that the command line names beside the source.
-fn add_files(args: &Args, base: &Metadata, contestants: &mut Vec<Contestant>) -> Result<(), Failure> {
-    for path in &args.files {
-        let metadata = input::gguf(path)?.metadata;
-        let name = level_name(&metadata, path);
-        // Two files of a level are told apart by their own names.
-        let is_taken = |name: &str| contestants.iter().any(|c| c.name == name);
-        let name = if is_taken(&name) { stem(path) } else { name };
-        if is_taken(&name) {
-            return Err(Failure::usage(format_args!("{}: a file of this name is compared already", path.display())));
-        }
-        quality::check_level(args, base, path, &metadata)?;
-        contestants.push(Contestant { name, path: path.clone() });
-    }
-    check_count(contestants.len())
-}
-
-fn check_count(files: usize) -> Result<(), Failure> {
-    if files < 2 {
-        return Err(Failure::usage(
-            "there is only the base; --type or further GGUF files give levels to compare with it",
-        ));
-    }
-    Ok(())
-}
-
-/// The base, then the levels asked for, each once.
-fn wanted_levels(args: &Args, checkpoint: &Checkpoint) -> Vec<Level> {
-    let base = args.base.unwrap_or_else(|| native_level(checkpoint));
-    let asked = match args.types.is_empty() {
-        true if args.files.is_empty() => &DEFAULT_LEVELS[..],
-        _ => &args.types,
-    };
-    let mut levels = vec![base];
-    for &level in asked {
-        if !levels.contains(&level) {
-            levels.push(level);
-        }
-    }
-    levels
-}
-
-/// The level that keeps the checkpoint's weights as they are.
-fn native_level(checkpoint: &Checkpoint) -> Level {
-    let has = |dtype| checkpoint.tensors().any(|tensor| tensor.dtype == dtype && tensor.shape.len() > 1);
-    match (has(Dtype::F32), has(Dtype::BF16), has(Dtype::F16)) {
-        (true, ..) | (_, true, true) => Level::F32,
-        (_, true, _) => Level::BF16,
-        _ => Level::F16,
-    }
-}
-
-/// What a GGUF file is called in the report: `Q4_0`, `Q4_0 imatrix`.
-fn level_name(metadata: &Metadata, path: &Path) -> String {
-    file_level(metadata, path) + &Variant::of(metadata).suffix()
-}
-
-/// What a GGUF file says it is: `Q4_0`; its own name if it does not say.
-fn file_level(metadata: &Metadata, path: &Path) -> String {
-    let id = metadata.u32(keys::FILE_TYPE).ok().flatten();
-    id.and_then(FileType::from_id).map_or_else(|| stem(path), |ty| ty.name().to_owned())
-}
-
-/// The name of a file without its ending, and without its number if it is one of several.
-fn stem(path: &Path) -> String {
-    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-    match shard_prefix(&name) {
-        Some(prefix) => prefix.to_owned(),
-        None => path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
-    }
 }
 
 /// The rows of the report, the largest file first.

@@ -41,7 +41,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 
 /// The name of a file without its ending and its type: `pythia-70m` of `pythia-70m-F16.gguf`; and without its number, if
 /// it is one of several.
-fn model_name(path: &Path) -> String {
+pub(super) fn model_name(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let stem = match shard_prefix(&name) {
         Some(prefix) => prefix.into(),

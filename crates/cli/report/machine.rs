@@ -37,7 +37,7 @@ impl fmt::Display for Machine {
 }
 
 /// The processor's name as Linux gives it, else the architecture. Arm kernels name no model.
-fn cpu_name() -> String {
+pub(crate) fn cpu_name() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let named = ["model name", "Hardware", "Model"].iter().find_map(|key| field(&info, key));
     named.unwrap_or(std::env::consts::ARCH).split_whitespace().collect::<Vec<_>>().join(" ")

@@ -6,6 +6,7 @@ use crate::client::{Answer, Client};
 use crate::error::excerpt;
 use crate::id::{ModelId, is_commit};
 use crate::list::Elements;
+use crate::secret;
 use crate::url;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -113,10 +114,14 @@ fn not_expected(id: &ModelId, error: &serde_json::Error) -> Error {
     Error::data(id.to_string(), format!("the server's answer is not the JSON expected: {error}"))
 }
 
-/// Whether a file of this name stays in its folder on every system.
+/// Whether a file of this name stays in its folder on every system, and is not called as the user's token.
 pub(crate) fn is_plain_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_graphic() && !"/\\:*?\"<>|".contains(c);
-    (1..=200).contains(&name.len()) && name.chars().all(plain) && !name.starts_with('.') && !name.ends_with('.')
+    (1..=200).contains(&name.len())
+        && name.chars().all(plain)
+        && !name.starts_with('.')
+        && !name.ends_with('.')
+        && secret::redact(name) == name
 }
 
 /// Explains a status that is not success: `file` is what was asked for, if it was not the repository itself.

@@ -7,7 +7,7 @@ use crate::download::Job;
 use crate::error::excerpt;
 use crate::id::{ModelId, is_commit};
 use crate::select::{self, Cached};
-use crate::{Error, Progress, Settings, space};
+use crate::{Error, Progress, Settings, secret, space};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,6 +23,23 @@ const POLL: Duration = Duration::from_millis(50);
 /// How long a cancelled download has to end. What then still waits, a connection being made, ends by itself later and
 /// touches no file.
 const GRACE: Duration = Duration::from_millis(500);
+
+/// Passes everything on, notes without the token.
+struct WithoutToken(Arc<dyn Progress>);
+
+impl Progress for WithoutToken {
+    fn begin(&self, total_bytes: u64) {
+        self.0.begin(total_bytes);
+    }
+
+    fn at(&self, done_bytes: u64) {
+        self.0.at(done_bytes);
+    }
+
+    fn note(&self, line: &str) {
+        self.0.note(&secret::redact(line));
+    }
+}
 
 /// A checkpoint in the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +71,7 @@ pub fn fetch(
         let variant = excerpt(variant);
         return Err(Error::Request(format!("no variant is called {variant}, wanted letters, digits, - and _")));
     }
+    let progress: Arc<dyn Progress> = Arc::new(WithoutToken(progress));
     let mut id = id.clone();
     if let Some(note) = id.rename() {
         progress.note(&note);

@@ -1,4 +1,5 @@
-//! Tensor types as bytes on disk: one registry of block formats, their scalar codecs, and the one memory map.
+//! Tensor types as bytes on disk: one registry of block formats, their scalar codecs, the one memory map, and
+//! the rule where programs keep what they can make again.
 //!
 //! A *block* is the unit a format quantizes: 32 (or 256) consecutive elements of one row, stored as one or two f16
 //! scales and packed integers. Decoders are scalar and portable: the oracle the vector kernels are tested against.
@@ -17,6 +18,7 @@
 //! ```
 
 pub mod blocks;
+mod cache;
 mod fit;
 pub mod grid;
 mod lanes;
@@ -24,5 +26,6 @@ mod map;
 mod registry;
 mod search;
 
+pub use cache::user_cache;
 pub use map::{FileMap, exit_on_fault};
 pub use registry::{ForeignType, ParseTypeError, TensorType, nearest_name};

@@ -1,9 +1,11 @@
 //! What is in a file, apart from how it performs: sizes, digests, how it was quantized.
 
+use super::super::cache::digests::Digests;
+use super::super::cache::folder::Folder;
+use super::Contestant;
 use crate::exit::{self, Failure};
 use crate::input::check_file;
 use crate::report::{FileDigest, ImatrixOrigin};
-use pythia_convert::provenance::sha256_file;
 use pythia_gguf::{Gguf, Metadata, TensorInfo};
 use std::path::Path;
 
@@ -28,30 +30,36 @@ pub(super) struct Variant {
 }
 
 impl Facts {
-    /// Of the model whose first file is `path`. Every byte is read once, for the digests.
-    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+    /// Of the model whose first file is `path`. Every byte is read, unless the digest is known.
+    fn of(path: &Path, digests: &mut Digests) -> Result<Self, Failure> {
         check_file(path)?;
         let (gguf, files) = pythia_gguf::open(path).map_err(pythia_convert::Error::from)?;
         let cancel = exit::catch_interrupts();
-        let digest = |path: &Path| -> Result<FileDigest, Failure> {
-            Ok(FileDigest {
-                name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-                bytes: path.metadata().map_err(|e| Failure::at(path, &e))?.len(),
-                sha256: sha256_file(path, cancel)?,
-            })
-        };
         Ok(Self {
-            files: files.iter().map(|file| digest(&file.path)).collect::<Result<_, _>>()?,
+            files: files.iter().map(|file| digests.of(&file.path, cancel)).collect::<Result<_, _>>()?,
             bits_per_weight: bits_per_weight(&gguf, |_| true),
             bits_per_weight_blocks: bits_per_weight(&gguf, |tensor| tensor.name.starts_with("blk.")),
             variant: Variant::of(&gguf.metadata),
         })
     }
 
+    /// The digests of its files, which say what it is.
+    pub(super) fn id(&self) -> String {
+        self.files.iter().map(|file| file.sha256.as_str()).collect::<Vec<_>>().join("+")
+    }
+
     /// Size of all files.
     pub(super) fn file_bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
     }
+}
+
+/// The facts about all levels.
+pub(super) fn read(contestants: &[Contestant], folder: Option<&Folder>) -> Result<Vec<Facts>, Failure> {
+    let mut digests = Digests::open(folder);
+    let facts = contestants.iter().map(|contestant| Facts::of(&contestant.path, &mut digests)).collect();
+    digests.keep();
+    facts
 }
 
 impl Variant {

@@ -46,7 +46,7 @@ pub(in crate::quant) struct Args {
 }
 
 /// What was measured.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Measured {
     /// Prompt tokens per second, of each repetition.
     prefill: Vec<f64>,

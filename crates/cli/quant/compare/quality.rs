@@ -3,7 +3,7 @@
 use super::{Args, Contestant};
 use crate::device::{CPU, Device};
 use crate::exit::{self, Failure};
-use crate::progress::{Bar, Unit};
+use crate::progress::{Bar, Log, Unit};
 use crate::report::{AgainstBase, Estimate, Machine, Protocol};
 use pythia_convert::provenance::sha256_file;
 use pythia_gguf::schema::gptneox::Hparams;
@@ -96,6 +96,7 @@ pub(super) fn measure(
     contestants: &[Contestant],
     options: &Options,
     text: &str,
+    log: &Log,
 ) -> Result<Qualities, Failure> {
     let (base, levels) = contestants.split_first().ok_or_else(|| Failure::usage("nothing to compare"))?;
     let base_model = device.open(&base.path, options)?;
@@ -104,7 +105,8 @@ pub(super) fn measure(
     let max_windows = args.chunks.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
     let request = Request { tokens: &tokens, tokenizer: &tokenizer, protocol, max_windows };
     let groups = groups(device, &base_model, levels)?;
-    let mut watch = Watch::new(&base.name, groups.len());
+    log.line(format_args!("perplexity and divergence of {} files", contestants.len()));
+    let mut watch = Watch::new(&base.name, groups.len(), args.quiet, log);
     let mut rows = Vec::new();
     let mut scored = None;
     for group in groups {
@@ -200,21 +202,26 @@ struct Watch<'a> {
     group: usize,
     n_groups: usize,
     bar: Option<Bar>,
+    quiet: bool,
+    log: &'a Log,
     cancel: &'static AtomicBool,
 }
 
 impl<'a> Watch<'a> {
-    fn new(base: &'a str, n_groups: usize) -> Self {
-        Self { base, group: 0, n_groups, bar: None, cancel: exit::catch_interrupts() }
+    fn new(base: &'a str, n_groups: usize, quiet: bool, log: &'a Log) -> Self {
+        Self { base, group: 0, n_groups, bar: None, quiet, log, cancel: exit::catch_interrupts() }
     }
 }
 
 impl Observer for Watch<'_> {
     fn window(&mut self, progress: &Progress) -> ControlFlow<()> {
         let total = progress.total_windows * self.n_groups;
-        let bar = self.bar.get_or_insert_with(|| Bar::new(total as u64, Unit::Items("chunks"), false));
+        let bar = self.bar.get_or_insert_with(|| Bar::new(total as u64, Unit::Items("chunks"), self.quiet));
         bar.advance(1);
-        bar.message(format!("{} PPL {:.4}", self.base, progress.perplexity));
+        let state = || format!("{} PPL {:.4}", self.base, progress.perplexity);
+        bar.message(state());
+        let done = self.group * progress.total_windows + progress.windows;
+        self.log.tick(|| format!("chunk {done} of {total}: {}", state()));
         if self.cancel.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }

@@ -1,18 +1,23 @@
 //! Speed and memory of each level, in a process of its own.
 
+use super::super::cache::folder::{Folder, SPEEDS, program_id, read_json, write_json};
 use super::Contestant;
+use super::facts::Facts;
 use super::probe::{self, Measured};
 use crate::device::Device;
 use crate::exit::{self, Failure};
-use crate::progress::{Bar, Unit};
-use crate::report::Speed;
+use crate::progress::{Bar, Log, Unit};
+use crate::report::{Arithmetic, Speed, cpu_name};
 use pythia_model::Options;
+use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+const FORMAT: &str = "pythia-speeds/1";
 
 /// How long Ctrl-C waits to be seen while a child measures.
 const POLL: Duration = Duration::from_millis(20);
@@ -25,27 +30,92 @@ pub(super) struct Speeds {
     pub(super) process_per_level: bool,
 }
 
+/// What a run has measured before it was stopped.
+pub(super) struct KeptSpeeds {
+    /// Where it is kept, if anywhere.
+    path: Option<PathBuf>,
+    kept: Kept,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Kept {
+    format: String,
+    /// What else the measurements depend on.
+    setting: String,
+    /// The digest of each level, and what it takes.
+    levels: Vec<(String, Measured)>,
+}
+
+impl KeptSpeeds {
+    /// What `folder` has for this setting.
+    pub(super) fn open(folder: Option<&Folder>, device: &Device, options: &Options) -> Self {
+        let path = folder.map(|folder| folder.path().join(SPEEDS));
+        let Arithmetic { activations, gelu, kv_cache } = Arithmetic::of(options);
+        let (program, cpu, device, threads) = (program_id(), cpu_name(), device.argument(), options.threads);
+        let setting = format!("{program}, {cpu}, {device}, {threads}, {activations}, {gelu}, {kv_cache}");
+        let kept = path.as_deref().and_then(read_json::<Kept>);
+        let kept = kept.filter(|kept| kept.format == FORMAT && kept.setting == setting);
+        let kept = kept.unwrap_or_else(|| Kept { format: FORMAT.to_owned(), setting, levels: Vec::new() });
+        Self { path, kept }
+    }
+
+    fn get(&self, id: &str) -> Option<Measured> {
+        self.kept.levels.iter().find(|(known, _)| known == id).map(|(_, measured)| measured.clone())
+    }
+
+    /// Keeps a measurement. That this fails is no reason to fail.
+    fn put(&mut self, id: String, measured: Measured) {
+        self.kept.levels.push((id, measured));
+        if let Some(path) = &self.path {
+            let _ = write_json(path, &self.kept);
+        }
+    }
+
+    /// Removes them all: they are of one run, which has ended.
+    pub(super) fn forget(self) {
+        if let Some(path) = self.path {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
 /// Measures one level after the other.
 pub(super) fn measure(
     device: &Device,
     contestants: &[Contestant],
+    facts: &[Facts],
     options: &Options,
+    kept: &mut KeptSpeeds,
     quiet: bool,
+    log: &Log,
 ) -> Result<Speeds, Failure> {
     let cancel = exit::catch_interrupts();
-    let bar = Bar::new(contestants.len() as u64, Unit::Items("levels timed"), quiet);
+    let n = contestants.len();
+    let bar = Bar::new(n as u64, Unit::Items("levels timed"), quiet);
     let mut speeds = Speeds { levels: Vec::new(), process_per_level: true };
-    for contestant in contestants {
+    for (i, (contestant, facts)) in contestants.iter().zip(facts).enumerate() {
         if cancel.load(Ordering::Relaxed) {
             return Err(Failure::interrupted());
         }
-        bar.message(contestant.name.clone());
-        let own = if speeds.process_per_level { in_child(device, &contestant.path, options, cancel)? } else { None };
+        let Contestant { name, path } = contestant;
+        bar.message(name.clone());
+        let known = kept.get(&facts.id());
+        let whence = if known.is_some() { "measured by a run that was stopped" } else { "speed and memory" };
+        log.line(format_args!("level {} of {n}: {name}: {whence}", i + 1));
+        let own = match known {
+            Some(measured) => Some(measured),
+            None if speeds.process_per_level => {
+                let measured = in_child(device, path, options, cancel)?;
+                measured.iter().for_each(|measured| kept.put(facts.id(), measured.clone()));
+                measured
+            }
+            None => None,
+        };
         let measured = match own {
             Some(measured) => measured,
             None => {
                 speeds.process_per_level = false;
-                probe::measure(device, &contestant.path, options)?
+                probe::measure(device, path, options)?
             }
         };
         speeds.levels.push(measured.speed());
@@ -73,7 +143,7 @@ fn in_child(device: &Device, file: &Path, options: &Options, cancel: &AtomicBool
 }
 
 /// This program. On Linux that name is right even when the file has been replaced since the program was started.
-fn own_program() -> io::Result<std::path::PathBuf> {
+fn own_program() -> io::Result<PathBuf> {
     let running = Path::new("/proc/self/exe");
     if running.exists() { Ok(running.to_owned()) } else { std::env::current_exe() }
 }

@@ -7,6 +7,7 @@
 //! An image is run, so the checksum is not enough: folder and file must be this user's, and nobody else may write to
 //! them. No link is followed in the place of either.
 
+use pythia_tensor::user_cache;
 use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions};
@@ -31,15 +32,9 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// That of this user: in `PYTHIA_CACHE`, else in the folder for caches. None if there is no such folder.
+    /// That of this user; none if no variable of the environment tells where to keep things.
     pub(super) fn of(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<Self> {
-        let pythia = variable("PYTHIA_CACHE")
-            .or_else(|| Some(variable("XDG_CACHE_HOME").filter(|path| path.is_absolute())?.join("pythia")))
-            .or_else(|| {
-                let home = variable("HOME").or_else(|| variable("USERPROFILE")).filter(|path| path.is_absolute())?;
-                Some(home.join(".cache").join("pythia"))
-            })?;
-        Some(Self { folder: pythia.join("kernels") })
+        Some(Self { folder: user_cache(variable)?.join("kernels") })
     }
 
     /// The image of this name, if there is a whole one.
@@ -256,18 +251,5 @@ mod tests {
                 });
             }
         });
-    }
-
-    #[test]
-    fn folders() {
-        let folder = |set: &[(&str, &str)]| {
-            let value = |name: &str| set.iter().find(|pair| pair.0 == name).map(|pair| PathBuf::from(pair.1));
-            Cache::of(value).map(|cache| cache.folder)
-        };
-        assert_eq!(folder(&[("PYTHIA_CACHE", "/p"), ("HOME", "/h")]), Some("/p/kernels".into()));
-        assert_eq!(folder(&[("XDG_CACHE_HOME", "/x"), ("HOME", "/h")]), Some("/x/pythia/kernels".into()));
-        // The specification says that a relative one is to be ignored.
-        assert_eq!(folder(&[("XDG_CACHE_HOME", "x"), ("HOME", "/h")]), Some("/h/.cache/pythia/kernels".into()));
-        assert_eq!(folder(&[("XDG_CACHE_HOME", "x"), ("HOME", "h")]), None, "whatever folder one is in");
     }
 }

@@ -111,10 +111,10 @@ fn compares_levels_with_the_checkpoint() {
 fn results_depend_on_neither_threads_nor_cache_nor_companions() {
     let run = Run::new();
     run.compare(&common::checkpoint(), &["-t", "Q8_0,Q5_1", "-o", "a", "--threads", "1"]).ok();
-    let again = run.compare(&common::checkpoint(), &["-t", "Q8_0,Q5_1", "-o", "b", "--threads", "3"]);
+    let again = run.compare(&common::checkpoint(), &["-t", "Q8_0,Q5_1", "-o", "b", "--threads", "3", "--fresh"]);
     assert!(again.stderr.contains("3 of 3 files are there"), "{again:?}");
     again.ok();
-    run.compare(&common::checkpoint(), &["-t", "Q5_1", "-o", "c"]).ok();
+    run.compare(&common::checkpoint(), &["-t", "Q5_1", "-o", "c", "--fresh"]).ok();
     let [a, b, c] = ["a", "b", "c"].map(|folder| quality(&run.report(folder)));
     assert_eq!(a, b);
     assert_eq!([&a[0], &a[2]], [&c[0], &c[1]]);
@@ -282,6 +282,59 @@ fn the_cache_is_listed_and_cleared() {
 }
 
 #[test]
+fn what_was_scored_is_not_scored_again() {
+    let run = Run::new();
+    run.made("Q8_0,Q4_0");
+    let again = run.compare(&common::checkpoint(), &["-t", "Q8_0,Q4_0", "-o", "again"]);
+    assert!(again.stderr.contains("chunks 1 to 2 were scored by an earlier run"), "{again:?}");
+    again.ok();
+    assert_eq!(quality(&run.report("made")), quality(&run.report("again")));
+    let other = run.compare(&common::checkpoint(), &["-t", "Q8_0,Q4_0", "-o", "other", "--gelu", "tanh"]);
+    assert!(!other.stderr.contains("earlier run"), "{other:?}");
+    other.ok();
+    assert_ne!(quality(&run.report("made")), quality(&run.report("other")));
+}
+
+/// Stopped while it scores, then run again: the report is that of a run which nothing has stopped.
+#[cfg(unix)]
+#[test]
+fn a_stopped_comparison_goes_on_where_it_was() {
+    use std::process::{Command, Stdio};
+    let run = Run::new();
+    let (source, text) = (common::checkpoint(), common::checkpoint().join("heldout.txt"));
+    let command = |folder: &str, cache: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pythia-quant"));
+        command.args(["compare", source.to_str().unwrap(), "-f", text.to_str().unwrap(), "-t", "Q8_0,Q4_0"]);
+        command.args(["--chunks", "40", "-c", "256", "-o", folder, "--cache", cache]).current_dir(run.dir.path());
+        command.stdout(Stdio::null());
+        command
+    };
+    let mut child = command("stopped", CACHE).stderr(Stdio::null()).spawn().unwrap();
+    let scored = || {
+        let names = common::names(&run.cache());
+        let journals = names.iter().filter(|name| name.ends_with(".rows"));
+        journals.map(|name| std::fs::metadata(run.cache().join(name)).map_or(0, |file| file.len())).max().unwrap_or(0)
+    };
+    // Three windows of 127 scores.
+    while !run.path(CACHE).exists() || common::names(&run.path(CACHE)).is_empty() || scored() < 3 * 127 * 17 {
+        assert!(child.try_wait().unwrap().is_none(), "it should be stopped before it ends");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let interrupt = Command::new("kill").arg("-INT").arg(child.id().to_string()).status();
+    assert!(interrupt.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(!run.path("stopped").exists(), "no report of half a run");
+
+    let resumed = command("resumed", CACHE).output().unwrap();
+    let said = String::from_utf8_lossy(&resumed.stderr);
+    assert!(resumed.status.success() && said.contains("were scored by an earlier run"), "{said}");
+    assert!(said.contains("level 3 of 3: Q4_0: measured by a run that was stopped"), "{said}");
+    assert!(command("whole", "other-cache").stderr(Stdio::null()).status().unwrap().success());
+    assert_eq!(quality(&run.report("resumed")), quality(&run.report("whole")));
+    assert_eq!(run.report("resumed")["protocol"], run.report("whole")["protocol"]);
+}
+
+#[test]
 fn bad_requests_are_one_line_and_leave_nothing() {
     let run = Run::new();
     std::fs::write(run.path("broken.gguf"), "GGUF and then nothing").unwrap();
@@ -319,7 +372,7 @@ fn unsuitable_inputs_are_found_first() {
     std::fs::write(run.path("short.txt"), "too short\n").unwrap();
     compare(source, "short.txt", &[]).fails("pythia-quant", 65, &["short.txt", "needs at least 1024"]);
     compare(source, "short.txt", &["short.txt"]).fails("pythia-quant", 65, &["short.txt", "GGUF"]);
-    compare(source, ".", &[]).fails("pythia-quant", 74, &["not a regular file"]);
+    compare(source, ".", &[]).fails("pythia-quant", 74, &["is a folder, wanted a text file"]);
 
     std::fs::create_dir(run.path("mute")).unwrap();
     for file in common::names(source.as_ref()) {

@@ -288,7 +288,7 @@ fn a_missing_gpu_is_an_error_and_auto_does_without() {
 }
 
 #[test]
-fn pipes_are_refused_at_once() {
+fn pipes_are_refused_as_models_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let pipe = dir.path().join("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -296,13 +296,78 @@ fn pipes_are_refused_at_once() {
     for args in [&["info", pipe][..], &["tokenize", pipe, "-p", "x"], &["bench", "-m", pipe]] {
         run_model(Path::new("."), args).fails(PROGRAM, 74, &[pipe, "not a regular file"]);
     }
-    run("generate", &["-f", pipe]).fails(PROGRAM, 74, &[pipe, "not a regular file"]);
     let quant =
         |args: &[&str]| common::quant(dir.path(), args).fails("pythia-quant", 74, &[pipe, "not a regular file"]);
     quant(&["inspect", pipe]);
     quant(&["convert", pipe, "-t", "Q8_0"]);
     quant(&["compare", pipe, "-f", &heldout()]);
     quant(&["compare", checkpoint().to_str().unwrap(), pipe, "-f", &heldout()]);
+}
+
+/// Every command that reads a text reads a pipe, and says the same as of a file.
+#[test]
+fn texts_come_from_pipes_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let text: String = fs::read_to_string(heldout()).unwrap().chars().take(20_000).collect();
+    fs::write(dir.path().join("file"), &text).unwrap();
+    assert!(Command::new("mkfifo").arg(dir.path().join("pipe")).status().unwrap().success());
+    let (model, other) = (gguf("F32"), gguf("Q8_0"));
+    let [model, other] = [&model, &other].map(|path| path.to_str().unwrap());
+    let same = |program: fn(&Path, Vec<&str>) -> Outcome, args: &[&str], interesting: fn(Value) -> Value| {
+        let whole = |name: &str, stderr: &str| {
+            let outcome = program(dir.path(), [args, &["-f", name]].concat());
+            assert!(outcome.stderr.contains(stderr), "{outcome:?}");
+            interesting(json(outcome))
+        };
+        let from_file = whole("file", "");
+        let from_pipe = std::thread::scope(|scope| {
+            scope.spawn(|| fs::write(dir.path().join("pipe"), &text).unwrap());
+            whole("pipe", "")
+        });
+        assert_eq!(from_file, from_pipe, "{args:?}");
+    };
+    let run: fn(&Path, Vec<&str>) -> Outcome = |folder, args| run_model(folder, args);
+    let quant: fn(&Path, Vec<&str>) -> Outcome = |folder, args| common::quant(folder, args);
+    same(run, &["tokenize", other, "--json"], |json| json);
+    same(run, &["perplexity", other, "-c", "64", "--json"], |json| json["perplexity"].clone());
+    let chunks = ["imatrix", other, "-c", "64", "--chunks", "3", "--force", "--json"];
+    same(quant, &chunks, |json| json["tensors"].clone());
+    let compare = ["compare", model, other, "-c", "64", "--chunks", "3", "--force", "--json"];
+    same(quant, &compare, |json| json["levels"][1]["against_base"].clone());
+    same(quant, &compare, |json| json["protocol"]["text_sha256"].clone());
+    let prompt = with_input(&["generate", other, "-n", "3", "-f", "-", "--json"], b"The borrow checker\n");
+    assert_eq!(json(prompt)["prompt_ids"].as_array().unwrap().len(), 4);
+    let folder = dir.path().to_str().unwrap();
+    run_model(dir.path(), ["perplexity", other, "-f", folder]).fails(PROGRAM, 74, &[folder, "is a folder"]);
+}
+
+/// What an editor adds changes what the model reads: that is said, and undone where asked.
+#[test]
+fn byte_order_marks_and_line_ends_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let text: String = fs::read_to_string(heldout()).unwrap().chars().take(6_000).collect();
+    let forms = [("unix", text.clone()), ("mark", format!("\u{feff}{text}")), ("crlf", text.replace('\n', "\r\n"))];
+    let model = gguf("Q8_0");
+    let perplexity = |name: &str, more: &[&str]| {
+        let args = ["perplexity", model.to_str().unwrap(), "-c", "64", "--json", "-f", name];
+        run_model(dir.path(), args.iter().chain(more))
+    };
+    for (name, text) in &forms {
+        fs::write(dir.path().join(name), text).unwrap();
+        let (plain, unix) = (perplexity(name, &[]), perplexity(name, &["--unix-text"]));
+        let warned = plain.stderr.contains("--unix-text leaves that out");
+        assert_eq!(warned, *name != "unix", "{plain:?}");
+        assert_eq!(plain.stderr.contains("byte order mark"), *name == "mark");
+        assert_eq!(plain.stderr.contains("CR LF"), *name == "crlf");
+        assert_eq!(unix.stderr, "");
+        let (plain, unix, wanted) = (json(plain), json(unix), json(perplexity("unix", &[])));
+        assert_eq!(unix["perplexity"], wanted["perplexity"], "{name}");
+        assert_eq!(plain["perplexity"] == wanted["perplexity"], *name == "unix");
+        let form = &plain["text_form"];
+        assert_eq!((&form["byte_order_mark"], &form["left_out"]), (&(*name == "mark").into(), &false.into()));
+        assert_eq!(form["crlf_lines"].as_u64().unwrap() > 0, *name == "crlf");
+        assert_eq!(unix["text_form"]["left_out"], true);
+    }
 }
 
 /// Remarks that nobody reads are no reason to fail.

@@ -6,12 +6,12 @@ mod common;
 use pythia_gguf::{Gguf, Imatrix};
 use pythia_kernels::Level;
 use pythia_model::{Activations, ContextShape, KvType, Model, Options, Span};
-use pythia_runtime::eval::strip_newline;
 use pythia_runtime::imatrix::{Request, collect};
-use pythia_runtime::{Error, Tokenizer};
+use pythia_runtime::{Error, TokenStream, Tokenizer};
 use pythia_tensor::TensorType;
 use safetensors::SafeTensors;
 use std::ops::ControlFlow;
+use std::sync::atomic::AtomicBool;
 
 fn open(level: &str, options: &Options) -> Model {
     Model::open(&common::gguf(level), options).unwrap()
@@ -20,15 +20,15 @@ fn open(level: &str, options: &Options) -> Model {
 /// The held-out text.
 fn tokens(model: &Model) -> Vec<u32> {
     let text = std::fs::read_to_string(common::checkpoint().join("heldout.txt")).unwrap();
-    Tokenizer::from_gguf(&model.gguf().metadata).unwrap().encode(strip_newline(&text)).unwrap()
+    Tokenizer::from_gguf(&model.gguf().metadata).unwrap().encode(text.trim_end_matches('\n')).unwrap()
 }
 
-fn request(tokens: &[u32], n_ctx: usize) -> Request<'_> {
-    Request { tokens, n_ctx, n_batch: 512, max_chunks: None, dataset: "heldout.txt".to_owned() }
+fn request<'t>(n_ctx: usize) -> Request<'t> {
+    Request { n_ctx, n_batch: 512, max_chunks: None, dataset: "heldout.txt".to_owned(), cancel: None }
 }
 
-fn all(model: &Model, request: &Request<'_>) -> Imatrix {
-    collect(model, request, &mut |_| ControlFlow::Continue(())).unwrap()
+fn all(model: &Model, tokens: &[u32], request: &Request<'static>) -> Imatrix {
+    collect(model, request, &mut TokenStream::of_ids(tokens), &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
 /// An F32 tensor of the F32 file.
@@ -43,7 +43,7 @@ fn sums_of_the_first_block_are_those_of_its_definition() {
     let model = open("F32", &Options::default());
     let (bytes, gguf) = (std::fs::read(common::gguf("F32")).unwrap(), model.gguf());
     let tokens = tokens(&model);
-    let imatrix = all(&model, &Request { max_chunks: Some(3), ..request(&tokens, 100) });
+    let imatrix = all(&model, &tokens, &Request { max_chunks: Some(3), ..request(100) });
     assert_eq!((imatrix.chunk_count, imatrix.chunk_size), (3, 100));
     assert_eq!(imatrix.datasets, ["heldout.txt"]);
 
@@ -116,7 +116,7 @@ fn sums_of_every_matrix_are_those_of_transformers() {
     let options = Options { activations: Activations::F32, kv: KvType::F32, ..Options::default() };
     let model = open("F32", &options);
     let tokens = tokens(&model);
-    let imatrix = all(&model, &Request { max_chunks: Some(2), ..request(&tokens, 512) });
+    let imatrix = all(&model, &tokens, &Request { max_chunks: Some(2), ..request(512) });
     let bytes = std::fs::read(common::data("goldens/hf_imatrix.safetensors")).unwrap();
     let golden = SafeTensors::deserialize(&bytes).unwrap();
     assert_eq!(imatrix.entries.len(), golden.len());
@@ -138,7 +138,7 @@ fn the_matrices_are_those_of_llama_cpps_file() {
     let golden = Imatrix::parse(&std::fs::read(common::data("goldens/imatrix.gguf")).unwrap()).unwrap();
     let model = open("F32", &Options::default());
     let tokens = tokens(&model);
-    let ours = all(&model, &Request { max_chunks: Some(1), ..request(&tokens, 512) });
+    let ours = all(&model, &tokens, &Request { max_chunks: Some(1), ..request(512) });
     let matrices = ["attn_qkv", "attn_output", "ffn_up", "ffn_down"];
     let blocks = (0..model.hparams().n_layer).flat_map(|i| matrices.map(|matrix| format!("blk.{i}.{matrix}.weight")));
     let names: Vec<String> = blocks.chain(["output.weight".to_owned()]).collect();
@@ -156,7 +156,7 @@ fn bits_depend_on_neither_threads_nor_batches_nor_instructions() {
         let run = |isa, threads, n_batch| {
             let model = open(level, &Options { isa, threads, ..Options::default() });
             let tokens = tokens(&model);
-            all(&model, &Request { n_batch, max_chunks: Some(2), ..request(&tokens, 80) }).to_gguf().unwrap()
+            all(&model, &tokens, &Request { n_batch, max_chunks: Some(2), ..request(80) }).to_gguf().unwrap()
         };
         let want = run(None, 1, 80);
         for (threads, n_batch) in [(2, 1), (3, 7), (4, 64), (2, usize::MAX)] {
@@ -172,23 +172,29 @@ fn bits_depend_on_neither_threads_nor_batches_nor_instructions() {
 fn impossible_requests_are_refused() {
     let model = open("Q8_0", &Options::default());
     let tokens = tokens(&model);
-    let error =
-        |request: Request<'_>| collect(&model, &request, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string();
-    let text = request(&tokens, 512);
-    assert!(error(Request { tokens: &tokens[..511], ..text.clone() }).starts_with("the text has 511 tokens"));
-    assert!(error(Request { n_ctx: 0, ..text.clone() }).starts_with("ctx: found 0, wanted 1 to 512"));
-    assert!(error(Request { n_ctx: 513, ..text.clone() }).starts_with("ctx: found 513"));
-    assert!(error(Request { n_batch: 0, ..text.clone() }).starts_with("batch: found 0"));
+    let error = |tokens: &[u32], request: Request<'static>| {
+        let mut tokens = TokenStream::of_ids(tokens);
+        collect(&model, &request, &mut tokens, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string()
+    };
+    assert!(error(&tokens[..511], request(512)).starts_with("the text has 511 tokens"));
+    assert!(error(&tokens, request(0)).starts_with("ctx: found 0, wanted 1 to 512"));
+    assert!(error(&tokens, request(513)).starts_with("ctx: found 513"));
+    assert!(error(&tokens, Request { n_batch: 0, ..request(512) }).starts_with("batch: found 0"));
     let mut foreign = tokens.clone();
     foreign[700] = 4096;
-    assert!(error(Request { tokens: &foreign, ..text.clone() }).contains("token id 4096"));
+    assert!(error(&foreign, request(512)).contains("token id 4096"));
 
     let mut calls = 0;
-    let stopped = collect(&model, &Request { n_ctx: 32, ..text }, &mut |progress| {
+    let stopped = collect(&model, &request(32), &mut TokenStream::of_ids(&tokens), &mut |progress| {
         calls += 1;
-        assert_eq!((progress.chunks, progress.total_chunks), (calls, tokens.len() / 32));
+        assert_eq!((progress.chunks, progress.total_chunks), (calls, Some(tokens.len() / 32)));
         if calls == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     assert!(matches!(stopped, Err(Error::Interrupted)));
     assert_eq!(calls, 2);
+    let cancel = AtomicBool::new(true);
+    let cancelled = Request { cancel: Some(&cancel), ..request(32) };
+    let stopped =
+        collect(&model, &cancelled, &mut TokenStream::of_ids(&tokens), &mut |_| unreachable!("no chunk ends"));
+    assert!(matches!(stopped, Err(Error::Interrupted)));
 }

@@ -151,6 +151,61 @@ fn a_run_that_is_still_alive_is_left_alone() {
     assert_eq!(names(dir.path()), ["i.gguf"]);
 }
 
+/// A bar of one second, and what a machine that runs all tests at once may add.
+const STOPPED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Every command at work, or waiting for a text, stops in time when it is told to, once or twice, and leaves nothing.
+/// `tools/signals.py` does that at random moments.
+#[test]
+fn signals_end_commands_in_time_and_leave_nothing() {
+    let (model, source, text) = (gguf("F32"), checkpoint(), text());
+    let [model, source, text] = [&model, &source, &text].map(|path| path.to_str().unwrap());
+    // One thread of scalar code takes minutes.
+    let slow = ["--threads", "1"];
+    let commands: [(&str, Vec<&str>, &str); 9] = [
+        ("quant", vec!["convert", source, "-t", MANY, "-o", "new/deep/"], "new/deep"),
+        ("quant", vec!["dequantize", model, "hf"], ""),
+        ("quant", vec!["imatrix", model, "-f", text, "-o", "i.gguf"], ""),
+        ("quant", vec!["imatrix", model, "-f", "pipe", "-o", "i.gguf"], ""),
+        ("quant", vec!["compare", source, "-t", "Q8_0", "-f", text, "-o", "new/report"], "new/report"),
+        ("run", vec!["perplexity", model, "-f", text, "--nll-out", "nll"], ""),
+        ("run", vec!["perplexity", model, "-f", "pipe", "--nll-out", "nll"], ""),
+        ("run", vec!["perplexity", model, "-f", "-", "--nll-out", "nll"], ""),
+        ("run", vec!["generate", model, "-f", "pipe"], "never"),
+    ];
+    for (program, args, begins_in) in commands {
+        for signals in [&["-INT"][..], &["-TERM"], &["-INT", "-INT"]] {
+            let dir = tempfile::tempdir().unwrap();
+            let pipe = dir.path().join("pipe");
+            assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+            // Somebody who never writes.
+            let writer = fs::File::options().read(true).write(true).open(&pipe).unwrap();
+            let program =
+                if program == "run" { env!("CARGO_BIN_EXE_pythia-run") } else { env!("CARGO_BIN_EXE_pythia-quant") };
+            let mut command = Command::new(program);
+            command.args(&args).args(slow).env("PYTHIA_ISA", "scalar").current_dir(dir.path());
+            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+            match begins_in {
+                "never" => std::thread::sleep(Duration::from_millis(300)),
+                folder => assert!(wait_for_temporary(&mut child, &dir.path().join(folder)), "{args:?} ended"),
+            }
+            let start = Instant::now();
+            for signal in signals {
+                Command::new("kill").arg(signal).arg(child.id().to_string()).status().unwrap();
+            }
+            let status = child.wait().unwrap();
+            let seconds = start.elapsed();
+            let mut told = String::new();
+            std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut told).unwrap();
+            assert_eq!(status.code(), Some(130), "{args:?}, {signals:?}: {told}");
+            assert!(told.contains(": stopping\n") && seconds < STOPPED_WITHIN, "{args:?}: {seconds:?}: {told}");
+            drop(writer);
+            let left: Vec<String> = names(dir.path()).into_iter().filter(|name| name != ".pythia-cache").collect();
+            assert_eq!(left, ["pipe"], "{args:?}, {signals:?}");
+        }
+    }
+}
+
 #[test]
 fn an_interrupted_or_failed_conversion_leaves_no_folder() {
     let dir = tempfile::tempdir().unwrap();

@@ -4,10 +4,13 @@
 mod common;
 
 use pythia_model::{Activations, ContextShape, KvType, Model, Options, Span};
-use pythia_runtime::eval::{Observer, Perplexity, Protocol, Request, compare, perplexity, strip_newline};
-use pythia_runtime::{Finish, GenerateOptions, Tokenizer, generate};
+use pythia_runtime::eval::{
+    Comparison, Observer, Perplexity, Progress, Protocol, Request, Store, TokenScore, compare, perplexity,
+};
+use pythia_runtime::{Finish, GenerateOptions, TokenStream, Tokenizer, generate};
 use safetensors::SafeTensors;
 use serde_json::Value;
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 struct Setup {
@@ -28,12 +31,12 @@ impl Setup {
     /// The held-out text.
     fn tokens(&self) -> Vec<u32> {
         let text = std::fs::read_to_string(common::checkpoint().join("heldout.txt")).unwrap();
-        self.tokenizer.encode(strip_newline(&text)).unwrap()
+        self.tokenizer.encode(text.trim_end_matches('\n')).unwrap()
     }
 
     fn perplexity(&self, protocol: Protocol, tokens: &[u32], observer: &mut dyn Observer) -> Perplexity {
-        let request = Request { tokens, tokenizer: &self.tokenizer, protocol, max_windows: None };
-        perplexity(&self.model, &request, observer).unwrap()
+        let request = Request { tokenizer: &self.tokenizer, protocol, max_windows: None, cancel: None };
+        perplexity(&self.model, &request, &mut TokenStream::of_ids(tokens), observer).unwrap()
     }
 }
 
@@ -59,7 +62,7 @@ fn token_ids_are_equal() {
 struct Collect(Vec<f64>);
 
 impl Observer for Collect {
-    fn token(&mut self, _: usize, nll: f64) {
+    fn token(&mut self, _: usize, _: u32, nll: f64) {
         self.0.push(nll);
     }
 }
@@ -155,23 +158,102 @@ fn a_comparison_agrees_with_its_parts() {
     let setup = Setup::new();
     let tokens = setup.tokens();
     let protocol = Protocol::Llama { n_ctx: 128 };
-    let request = Request { tokens: &tokens, tokenizer: &setup.tokenizer, protocol, max_windows: Some(6) };
+    let request = Request { tokenizer: &setup.tokenizer, protocol, max_windows: Some(6), cancel: None };
+    let text = || TokenStream::of_ids(&tokens);
     let open = |level| Model::open(&common::gguf(level), &Options::default()).unwrap();
     let (base, q8, q4) = (open("F32"), open("Q8_0"), open("Q4_0"));
-    let all = compare(&base, &[&q4, &base, &q8], &request, &mut ()).unwrap();
+    let all = compare(&base, &[&q4, &base, &q8], &request, &mut text(), &mut (), &mut ()).unwrap();
     let [q4_level, same, q8_level] = all.levels[..] else { panic!("three levels") };
     for (model, part) in [(&base, all.base), (&q4, q4_level.perplexity), (&q8, q8_level.perplexity)] {
-        let alone = perplexity(model, &request, &mut ()).unwrap();
+        let alone = perplexity(model, &request, &mut text(), &mut ()).unwrap();
         assert_eq!((alone.nll, alone.perplexity, alone.bytes), (part.nll, part.perplexity, part.bytes));
         assert_eq!(part.scored, 6 * 63);
     }
     let same = same.against_base;
     assert_eq!((same.kld.value, same.kld_max, same.same_top.value), (0.0, 0.0, 1.0));
-    let (q4, q8) = (q4_level.against_base, q8_level.against_base);
-    assert!(q4.kld.value > 10.0 * q8.kld.value && q8.kld.value > 1e-5, "{} {}", q4.kld.value, q8.kld.value);
-    assert!(q4.same_top.value < q8.same_top.value && q8.same_top.value > 0.97);
-    let percentiles = [0.0, q4.kld_median, q4.kld_p90, q4.kld_p95, q4.kld_p99, q4.kld_p999, q4.kld_max];
+    let (q4_far, q8_far) = (q4_level.against_base, q8_level.against_base);
+    assert!(
+        q4_far.kld.value > 10.0 * q8_far.kld.value && q8_far.kld.value > 1e-5,
+        "{} {}",
+        q4_far.kld.value,
+        q8_far.kld.value
+    );
+    assert!(q4_far.same_top.value < q8_far.same_top.value && q8_far.same_top.value > 0.97);
+    let percentiles =
+        [0.0, q4_far.kld_median, q4_far.kld_p90, q4_far.kld_p95, q4_far.kld_p99, q4_far.kld_p999, q4_far.kld_max];
     assert!(percentiles.is_sorted(), "{percentiles:?}");
-    let alone = compare(&base, &[&open("Q8_0")], &request, &mut ()).unwrap().levels[0].against_base;
-    assert_eq!((alone.kld, alone.log_perplexity_ratio), (q8.kld, q8.log_perplexity_ratio), "whatever runs beside it");
+    let alone = compare(&base, &[&q8], &request, &mut text(), &mut (), &mut ()).unwrap().levels[0].against_base;
+    assert_eq!(
+        (alone.kld, alone.log_perplexity_ratio),
+        (q8_far.kld, q8_far.log_perplexity_ratio),
+        "whatever runs beside it"
+    );
+}
+
+/// Scores in memory, and how many were taken in.
+#[derive(Default)]
+struct Memory {
+    scores: HashMap<(usize, usize), Vec<TokenScore>>,
+    written: usize,
+}
+
+impl Store for Memory {
+    fn read(&mut self, model: usize, window: usize) -> Option<Vec<TokenScore>> {
+        self.scores.get(&(model, window)).cloned()
+    }
+
+    fn write(&mut self, model: usize, window: usize, scores: &[TokenScore]) {
+        assert!(self.scores.insert((model, window), scores.to_vec()).is_none(), "scored twice");
+        self.written += 1;
+    }
+}
+
+/// Stops after so many windows.
+struct StopAfter(usize);
+
+impl Observer for StopAfter {
+    fn window(&mut self, progress: &Progress) -> ControlFlow<()> {
+        if progress.windows < self.0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+}
+
+#[test]
+fn a_comparison_that_was_stopped_goes_on_to_the_same_bits() {
+    let setup = Setup::new();
+    let tokens = setup.tokens();
+    let open = |level| Model::open(&common::gguf(level), &Options::default()).unwrap();
+    let (base, q8, q4) = (open("F32"), open("Q8_0"), open("Q4_0"));
+    // Windows of 128 tokens share batches, those of 512 do not.
+    for (n_ctx, n_windows, stop) in [(128, 10, 5), (512, 3, 2)] {
+        let protocol = Protocol::Llama { n_ctx };
+        let request = Request { tokenizer: &setup.tokenizer, protocol, max_windows: Some(n_windows), cancel: None };
+        let run = |levels: &[&Model], store: &mut Memory, observer: &mut dyn Observer| {
+            let mut text = TokenStream::of_ids(&tokens);
+            compare(&base, levels, &request, &mut text, store, observer)
+        };
+        let numbers = |comparison: &Comparison| {
+            let levels = comparison.levels.iter().map(|level| (level.perplexity.nll, level.against_base.kld));
+            let far = comparison.levels.iter().map(|level| (level.against_base.kld_p99, level.against_base.same_top));
+            (comparison.base.nll, levels.collect::<Vec<_>>(), far.collect::<Vec<_>>())
+        };
+        let whole = run(&[&q8, &q4], &mut Memory::default(), &mut ()).unwrap();
+
+        let mut store = Memory::default();
+        run(&[&q8, &q4], &mut store, &mut StopAfter(stop)).unwrap_err();
+        let before = store.written;
+        assert!(before >= 3 * stop && before < 3 * n_windows, "{before}");
+        let resumed = run(&[&q8, &q4], &mut store, &mut ()).unwrap();
+        assert_eq!(numbers(&resumed), numbers(&whole));
+        assert_eq!(store.written, 3 * n_windows, "nothing is scored twice");
+
+        let again = run(&[&q8, &q4], &mut store, &mut ()).unwrap();
+        assert_eq!(numbers(&again), numbers(&whole));
+        assert_eq!((store.written, again.base.tokens_per_second), (3 * n_windows, 0.0), "nothing has to be run");
+
+        // A further level is run beside the base, and the base's scores may be lost.
+        store.scores.retain(|(model, window), _| *model == 1 || (*model == 0 && *window != 1));
+        let further = run(&[&q8, &q4], &mut store, &mut ()).unwrap();
+        assert_eq!(numbers(&further), numbers(&whole));
+        assert_eq!(store.written, 3 * n_windows + n_windows + 1);
+    }
 }

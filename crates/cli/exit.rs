@@ -1,9 +1,12 @@
 //! How a program ends: exit codes, one-line errors, Ctrl-C.
 
 mod failure;
+mod signal;
 
 pub use failure::Failure;
 pub(crate) use failure::locate;
+pub use signal::catch_interrupts;
+pub(crate) use signal::waiting;
 
 use crate::habits;
 use clap::Parser;
@@ -13,7 +16,6 @@ use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::process::{ExitCode, Termination};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The code of `result`; its error goes to stderr as `PROGRAM: error: ...`, in one line. What succeeds has the code 0,
 /// or one of its own: `diff` found a difference.
@@ -34,12 +36,13 @@ pub fn note(line: impl Display) {
 }
 
 /// Parses the command line, flags of llama.cpp included. Before that, makes the faults of mapped files errors like all
-/// others.
+/// others, and Ctrl-C a request.
 ///
 /// # Errors
 /// The exit code, when there is nothing left to do: help was printed, or the error was reported.
 pub fn parse<T: Parser>(program: &str) -> Result<T, ExitCode> {
     pythia_tensor::exit_on_fault(program);
+    signal::install(program);
     let command = T::command();
     let translated = habits::translate(&command, std::env::args_os());
     let habits::Translated { args, notes } =
@@ -127,21 +130,6 @@ pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
 /// If stdout cannot be written.
 pub fn print_json_line(value: &serde_json::Value) -> Result<(), Failure> {
     print(&(pythia_text::json(&value.to_string()) + "\n"))
-}
-
-/// Raised by Ctrl-C.
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-
-/// From now on Ctrl-C (and SIGTERM) raise the returned flag instead of ending the program, so that it can clean up;
-/// a second one ends it at once. Calling this again returns the same flag.
-pub fn catch_interrupts() -> &'static AtomicBool {
-    // Fails only if there is a handler already, which is then this one; without one, Ctrl-C just ends the program.
-    let _ = ctrlc::set_handler(|| {
-        if INTERRUPTED.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    });
-    &INTERRUPTED
 }
 
 #[cfg(test)]

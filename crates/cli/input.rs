@@ -3,14 +3,15 @@
 #[cfg(feature = "hub")]
 mod hub;
 mod source;
+mod text;
 mod wanted;
 
 pub(crate) use source::{Located, SourceOptions};
+pub(crate) use text::{Text, TextOptions, files};
 pub(crate) use wanted::{check_checkpoint, check_gguf};
 
 use crate::exit::Failure;
 use pythia_gguf::Gguf;
-use std::fmt::Display;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -51,26 +52,6 @@ pub(crate) fn is_gguf(path: &Path) -> Result<bool, Failure> {
     Ok(magic == b"GGUF")
 }
 
-/// The text in a file.
-///
-/// # Errors
-/// If it cannot be read or is not UTF-8.
-pub(crate) fn text(path: &Path) -> Result<String, Failure> {
-    check_file(path)?;
-    utf8(path.display(), fs::read(path).map_err(|e| Failure::at(path, &e))?)
-}
-
-/// `bytes` as text; `place` is where they come from.
-///
-/// # Errors
-/// If they are not UTF-8.
-pub(crate) fn utf8(place: impl Display, bytes: Vec<u8>) -> Result<String, Failure> {
-    String::from_utf8(bytes).map_err(|e| {
-        let at = e.utf8_error().valid_up_to();
-        Failure::data(format_args!("{place}: not UTF-8 at byte {at}"))
-    })
-}
-
 /// More threads than any machine has would only cost memory, or be refused by the system.
 const MAX_THREADS: usize = 1024;
 
@@ -85,16 +66,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_utf8_in_regular_files() {
+    fn only_regular_files_are_opened() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("text");
-        fs::write(&path, b"abc\xff").unwrap();
-        let failure = text(&path).unwrap_err();
-        assert_eq!(failure.code(), 65);
-        assert!(failure.to_string().ends_with("text: not UTF-8 at byte 3"), "{failure}");
-        fs::write(&path, "abc\n\n").unwrap();
-        assert_eq!(text(&path).unwrap(), "abc\n\n");
-        let folder = text(dir.path()).unwrap_err();
+        let folder = check_file(dir.path()).unwrap_err();
         assert_eq!(folder.code(), 74);
         assert!(folder.to_string().ends_with("not a regular file"), "{folder}");
     }

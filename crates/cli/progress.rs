@@ -39,6 +39,14 @@ impl Bar {
         Self { bar, quiet }
     }
 
+    /// There are `total` in all: a better estimate. `None` if that is not known.
+    pub fn expect(&self, total: Option<u64>) {
+        match total {
+            Some(total) => self.bar.set_length(total),
+            None => self.bar.unset_length(),
+        }
+    }
+
     /// `n` more are done.
     pub fn advance(&self, n: u64) {
         self.bar.inc(n);

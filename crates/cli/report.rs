@@ -25,7 +25,8 @@ pub(crate) use speed::Spread;
 pub(crate) use speed::{Speed, busy};
 
 use crate::exit::{self, Failure};
-use pythia_convert::output::{AtomicFile, MadeFolders, check_target};
+use pythia_convert::output::{AtomicFile, MadeFolders, Naming, check_target};
+use pythia_runtime::TextForm;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -65,6 +66,8 @@ pub(crate) struct Protocol {
     pub(crate) name: String,
     /// Name of the text file.
     pub(crate) text: String,
+    /// What it has of byte order mark and CR LF, and whether they were left out.
+    pub(crate) text_form: TextForm,
     /// SHA-256 of the text file, hexadecimal.
     pub(crate) text_sha256: String,
     /// Tokens in a chunk.
@@ -257,6 +260,7 @@ impl Files {
         }
         let paths = self.files.iter().map(|file| file.target().to_owned()).collect();
         // Last, when there is no more room to be found for anything.
+        let _naming = Naming::begin();
         self.files.into_iter().try_for_each(|file| file.commit(force))?;
         self.made.keep()?;
         Ok(paths)

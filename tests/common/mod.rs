@@ -73,6 +73,16 @@ impl Outcome {
     }
 }
 
+impl Outcome {
+    /// Asserts that it was told to stop, said so, and that its last line holds every one of `parts`.
+    pub(crate) fn stopped(&self, program: &str, parts: &[&str]) {
+        assert_eq!(self.code, Some(130), "{self:?}");
+        assert!(self.stderr.lines().any(|line| line == format!("{program}: stopping")), "{self:?}");
+        let last = self.stderr.lines().last().unwrap_or_default();
+        assert!(parts.iter().all(|part| last.contains(part)), "{self:?}");
+    }
+}
+
 /// Runs `pythia-quant` in `folder`.
 pub(crate) fn quant<S: AsRef<OsStr>>(folder: &Path, args: impl IntoIterator<Item = S>) -> Outcome {
     run(env!("CARGO_BIN_EXE_pythia-quant"), folder, args)

@@ -32,14 +32,14 @@ impl Failure {
         Self::io(format_args!("{}: {error}", pythia_text::path(path)))
     }
 
-    /// The user pressed Ctrl-C: exit code 130.
+    /// Ctrl-C or SIGTERM: exit code 130.
     pub fn interrupted() -> Self {
         Self::interrupted_with("interrupted")
     }
 
-    /// The user pressed Ctrl-C, and `message` says what that means for what was done: exit code 130.
+    /// Ctrl-C or SIGTERM, and `message` says what that means for what was done: exit code 130.
     pub(crate) fn interrupted_with(message: impl Display) -> Self {
-        Self::new(130, message)
+        Self::new(super::signal::INTERRUPTED_CODE, message)
     }
 
     /// What a process started by this one reported, and its exit code.
@@ -86,6 +86,7 @@ impl From<pythia_model::Error> for Failure {
         match error {
             Error::Io { .. } | Error::Device(_) => Self::io(error),
             Error::Isa(_) | Error::Request(_) => Self::usage(error),
+            Error::Cancelled => Self::interrupted(),
             // What else there is concerns the file.
             _ => Self::data(error),
         }
@@ -98,11 +99,15 @@ impl From<pythia_runtime::Error> for Failure {
         match error {
             Error::Model(error) => error.into(),
             Error::Setting { .. } | Error::EmptyPrompt => Self::usage(error),
+            Error::Read(_) => Self::io(error),
             Error::Interrupted => Self::interrupted(),
             Error::Gguf(_)
             | Error::Tokenizer { .. }
             | Error::PromptTooLong { .. }
             | Error::TextTooShort { .. }
+            | Error::TextTooLong { .. }
+            | Error::NotUtf8 { .. }
+            | Error::NoCut { .. }
             | Error::TokenOutOfRange { .. }
             | Error::VocabularyMismatch { .. }
             | Error::NotFinite { .. } => Self::data(error),
@@ -117,7 +122,12 @@ pub(crate) fn locate(error: pythia_runtime::Error, model: &Path, text: impl Disp
         Error::Gguf(_) | Error::Tokenizer { .. } | Error::TokenOutOfRange { .. } | Error::NotFinite { .. } => {
             Failure::data(format_args!("{}: {error}", pythia_text::path(model)))
         }
-        Error::PromptTooLong { .. } | Error::TextTooShort { .. } => Failure::data(format_args!("{text}: {error}")),
+        Error::PromptTooLong { .. }
+        | Error::TextTooShort { .. }
+        | Error::TextTooLong { .. }
+        | Error::NotUtf8 { .. }
+        | Error::NoCut { .. } => Failure::data(format_args!("{text}: {error}")),
+        Error::Read(_) => Failure::io(format_args!("{text}: {error}")),
         _ => error.into(),
     }
 }

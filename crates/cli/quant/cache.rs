@@ -2,6 +2,7 @@
 
 pub(super) mod digests;
 pub(super) mod folder;
+pub(super) mod rows;
 
 use crate::exit::{self, Failure};
 use crate::report::format_bytes;

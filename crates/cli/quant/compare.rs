@@ -8,6 +8,7 @@
 //! 6. [`crate::report`]: the table on stdout, four files in a folder.
 
 mod facts;
+mod journals;
 mod levels;
 mod prepare;
 mod probe;
@@ -18,13 +19,14 @@ pub(super) use probe::{Args as ProbeArgs, run as run_probe};
 
 use crate::device::DeviceArgs;
 use crate::exit::{self, Failure};
-use crate::input::{self, SourceOptions, parse_threads};
+use crate::input::{self, SourceOptions, Text, TextOptions, parse_threads};
 use crate::progress::Log;
 use crate::report::{self, Arithmetic, Provenance, Report, parse_activations, parse_gelu};
 use facts::Facts;
 use prepare::{Prepared, prepare};
 use pythia_convert::Level;
 use pythia_model::{Activations, Gelu, Options};
+use quality::Evaluation;
 use speed::KeptSpeeds;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -44,9 +46,11 @@ pub(super) struct Args {
     /// Levels to make from the source [default: F16,Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q4_0,Q3_K_M,Q2_K]
     #[arg(short = 't', long = "type", value_delimiter = ',', value_name = "TYPE")]
     types: Vec<Level>,
-    /// Text to evaluate, UTF-8
+    /// Text to evaluate, UTF-8; - for standard input
     #[arg(short = 'f', long = "file", value_name = "TEXT")]
     text: PathBuf,
+    #[command(flatten)]
+    text_options: TextOptions,
     /// Level that the others are compared with [default: the type of the checkpoint]
     #[arg(long, value_name = "TYPE")]
     base: Option<Level>,
@@ -106,9 +110,10 @@ struct Contestant {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let log = Log::new(args.quiet);
     let protocol = quality::protocol(args)?;
-    let inputs = [&args.text, &args.source].into_iter().chain(&args.imatrix).chain(&args.files);
-    Report::check_targets(&args.output, &inputs.cloned().collect::<Vec<_>>(), args.force)?;
-    let text = input::text(&args.text)?;
+    let named = [&args.text, &args.source].into_iter().chain(&args.imatrix).chain(&args.files);
+    Report::check_targets(&args.output, &input::files(named.map(PathBuf::as_path)), args.force)?;
+    // The base runs over it once for each group of levels.
+    let text = Text::open(&args.text, args.text_options)?.rereadable()?;
     // Before the report's folder is made, which could be taken for a checkpoint called by an id of the Hub.
     let located = args.source_options.locate(&args.source, args.quiet)?;
     let files = report::Files::create(&args.output)?;
@@ -119,7 +124,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let facts = facts::read(&contestants, folder.as_ref())?;
     let mut kept = KeptSpeeds::open(folder.as_ref().filter(|_| !args.fresh), &device, &options);
     let speeds = speed::measure(&device, &contestants, &facts, &options, &mut kept, args.quiet, &log)?;
-    let quality = quality::measure(args, &device, protocol, &contestants, &options, &text, &log)?;
+    let evaluation = Evaluation { args, device: &device, protocol, options: &options, text: &text, log: &log };
+    let quality = evaluation.run(&contestants, &facts, folder.as_ref())?;
     let base = contestants[0].name.clone();
     let names = contestants.iter().map(|contestant| contestant.name.as_str());
     let report = Report {

@@ -4,14 +4,13 @@ mod report;
 
 use crate::device::DeviceArgs;
 use crate::exit::{self, Failure};
-use crate::input::{self, parse_threads};
+use crate::input::{self, Text, TextOptions, parse_threads};
 use crate::progress::{Bar, Unit};
 use crate::report::parse_gelu;
 use pythia_convert::output::{AtomicFile, check_target};
 use pythia_gguf::Imatrix;
 use pythia_model::{Gelu, Options};
 use pythia_runtime::Tokenizer;
-use pythia_runtime::eval::strip_newline;
 use pythia_runtime::imatrix::{Request, collect};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -26,9 +25,11 @@ use std::time::Instant;
 pub(super) struct Args {
     /// Model: a GGUF file, or the first of those it is split over
     model: PathBuf,
-    /// Text to run through the model, UTF-8
+    /// Text to run through the model, UTF-8; - for standard input
     #[arg(short = 'f', long = "file", value_name = "TEXT")]
     text: PathBuf,
+    #[command(flatten)]
+    text_options: TextOptions,
     /// File to write
     #[arg(short, long, value_name = "FILE", default_value = "imatrix.gguf")]
     output: PathBuf,
@@ -62,8 +63,8 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let interrupted = exit::catch_interrupts();
-    check_target(&args.output, &[args.model.clone(), args.text.clone()], args.force)?;
-    let text = input::text(&args.text)?;
+    check_target(&args.output, &input::files([args.model.as_path(), &args.text]), args.force)?;
+    let text = Text::open(&args.text, args.text_options)?.quiet(args.quiet);
     input::check_gguf(&args.model)?;
     let options = Options { threads: args.threads, gelu: args.gelu, ..Options::default() };
     let model = args.device.find()?.open(&args.model, &options)?;
@@ -74,21 +75,22 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         file.removed().iter().for_each(exit::note);
     }
 
-    let locate = |error| exit::locate(error, &args.model, args.text.display());
+    let locate = |error| exit::locate(error, &args.model, &text);
     let tokenizer = Tokenizer::from_gguf(&model.gguf().metadata).map_err(locate)?;
-    let tokens = tokenizer.encode(strip_newline(&text)).map_err(locate)?;
+    let mut tokens = text.tokens(&tokenizer)?;
     let request = Request {
-        tokens: &tokens,
         n_ctx: if args.n_ctx == 0 { model.hparams().n_ctx } else { args.n_ctx },
         n_batch: args.batch,
         max_chunks: args.chunks.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
-        dataset: args.text.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        dataset: text.name(),
+        cancel: Some(interrupted),
     };
     let start = Instant::now();
     let mut bar = None;
-    let collected = collect(&model, &request, &mut |progress| {
-        let total = progress.total_chunks as u64;
-        bar.get_or_insert_with(|| Bar::new(total, Unit::Items("chunks"), args.quiet)).advance(1);
+    let collected = collect(&model, &request, &mut tokens, &mut |progress| {
+        let bar = bar.get_or_insert_with(|| Bar::new(0, Unit::Items("chunks"), args.quiet));
+        bar.expect(progress.total_chunks.map(|total| total as u64));
+        bar.advance(1);
         if interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     drop(bar);
@@ -96,7 +98,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let outcome = report::Outcome {
         file_bytes: write(&imatrix, file, args.force)?,
         imatrix,
-        text_tokens: tokens.len(),
+        text: text.to_string(),
+        text_form: text.form(),
+        text_tokens: tokens.total(),
         seconds: start.elapsed().as_secs_f64(),
     };
     match (args.quiet, args.json) {

@@ -51,6 +51,7 @@ pub(super) fn report(n: usize) -> Report {
         protocol: Protocol {
             name: "llama".into(),
             text: "heldout.txt".into(),
+            text_form: pythia_runtime::TextForm::default(),
             text_sha256: "ab".repeat(32),
             n_ctx: 512,
             chunks: 168,

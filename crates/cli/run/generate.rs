@@ -129,6 +129,9 @@ fn random_seed() -> u64 {
     (now.as_nanos() as u64 ^ u64::from(std::process::id()) << 20) & 0xffff_ffff
 }
 
+/// No context holds a prompt that is longer.
+const MAX_PROMPT_BYTES: usize = 16 << 20;
+
 /// Prompt tokens that go through the model in one call.
 const BATCH_TOKENS: usize = 512;
 
@@ -140,14 +143,14 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         sampling: args.sampling.settings(),
     };
     let (model, tokenizer) = args.model.open()?;
-    let locate = |e| exit::locate(e, args.model.path(), &args.text);
-    let text = args.text.read_line_end_stripped()?;
-    // Not before: Ctrl-C ends the wait for a prompt by itself.
     let interrupted = exit::catch_interrupts();
+    let source = args.text.open()?;
+    let locate = |e| exit::locate(e, args.model.path(), &source);
+    let text = source.reader()?.read_all(MAX_PROMPT_BYTES).map_err(locate)?;
     let prompt = prompt(&tokenizer, tokenizer.encode(&text).map_err(locate)?)?;
     let n_ctx = n_ctx(args, &model, prompt.len(), &options)?;
     let shape = ContextShape { n_seq: 1, n_ctx, n_batch: prompt.len().clamp(1, BATCH_TOKENS) };
-    let mut context = model.context(shape)?;
+    let mut context = model.context(shape)?.cancelled_by(Some(interrupted));
     let mut output =
         Output { silent: args.json, is_terminal: io::stdout().is_terminal(), failure: None, ends_line: true };
     if args.echo {

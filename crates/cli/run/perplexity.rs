@@ -3,6 +3,7 @@
 use super::model::{ModelArgs, describe};
 use super::text::TextArgs;
 use crate::exit::{self, Failure};
+use crate::input::{self, Text};
 use crate::progress::{Bar, Unit};
 use pythia_convert::output::{AtomicFile, check_target};
 use pythia_model::Model;
@@ -58,17 +59,15 @@ enum ProtocolName {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let (model, tokenizer) = args.model.open()?;
-    let text = args.text.read_line_end_stripped()?;
-    // Not before: Ctrl-C ends the wait for a text by itself.
+    let text = args.text.open()?;
     let interrupted = exit::catch_interrupts();
     let nll_file = args.nll_out.as_deref().map(|path| NllFile::create(path, &model, args)).transpose()?;
     let protocol = protocol(args, &model)?;
-    let locate = |e| exit::locate(e, args.model.path(), &args.text);
-    let tokens = tokenizer.encode(&text).map_err(locate)?;
+    let locate = |e| exit::locate(e, args.model.path(), &text);
     let max_windows = args.chunks.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
-    let request = Request { tokens: &tokens, tokenizer: &tokenizer, protocol, max_windows };
-    let mut watch = Watch { tokens: &tokens, nll_file, bar: None, quiet: args.quiet, interrupted, failure: None };
-    let result = eval::perplexity(&model, &request, &mut watch);
+    let request = Request { tokenizer: &tokenizer, protocol, max_windows, cancel: Some(interrupted) };
+    let mut watch = Watch { nll_file, bar: None, quiet: args.quiet, interrupted, failure: None };
+    let result = eval::perplexity(&model, &request, &mut text.tokens(&tokenizer)?, &mut watch);
     let Watch { nll_file, failure, bar, .. } = watch;
     drop(bar);
     // The observer can only stop the run; why it did is the error to report.
@@ -79,8 +78,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if let Some(file) = nll_file {
         file.finish()?;
     }
-    let text = args.text.to_string();
-    if args.json { exit::print_json_line(&json(&model, args, &result)) } else { exit::print(&table(&text, &result)) }
+    match args.json {
+        true => exit::print_json_line(&json(&model, args, &text, &result)),
+        false => exit::print(&table(&text, &result)),
+    }
 }
 
 fn protocol(args: &Args, model: &Model) -> Result<Protocol, Failure> {
@@ -109,9 +110,9 @@ fn describe_protocol(protocol: Protocol) -> String {
     }
 }
 
-fn table(text: &str, p: &Perplexity) -> String {
+fn table(text: &Text, p: &Perplexity) -> String {
     let rows = [
-        ("text", text.to_owned()),
+        ("text", text.to_string()),
         ("protocol", describe_protocol(p.protocol)),
         ("scored", format!("{} tokens, {} bytes, in {} windows; no token is added", p.scored, p.bytes, p.windows)),
         ("nll", format!("{:.6} +- {:.6} nats per token", p.nll.value, p.nll.se)),
@@ -123,10 +124,11 @@ fn table(text: &str, p: &Perplexity) -> String {
     format!("{rows}Final estimate: PPL = {:.4} +/- {:.5}\n", p.perplexity.value, p.perplexity.se)
 }
 
-fn json(model: &Model, args: &Args, p: &Perplexity) -> Value {
+fn json(model: &Model, args: &Args, text: &Text, p: &Perplexity) -> Value {
     json!({
         "run": describe(model, args.model.path()),
-        "text": args.text.to_string(),
+        "text": text.to_string(),
+        "text_form": text.form(),
         "protocol": p.protocol,
         "windows": p.windows,
         "tokens_scored": p.scored,
@@ -139,8 +141,7 @@ fn json(model: &Model, args: &Args, p: &Perplexity) -> Value {
 }
 
 /// Shows and records an evaluation, and stops it on Ctrl-C or when the record cannot be written.
-struct Watch<'a> {
-    tokens: &'a [u32],
+struct Watch {
     nll_file: Option<NllFile>,
     bar: Option<Bar>,
     quiet: bool,
@@ -148,16 +149,16 @@ struct Watch<'a> {
     failure: Option<Failure>,
 }
 
-impl Observer for Watch<'_> {
-    fn token(&mut self, position: usize, nll: f64) {
+impl Observer for Watch {
+    fn token(&mut self, position: usize, token: u32, nll: f64) {
         if let (Some(file), None) = (&mut self.nll_file, &self.failure) {
-            self.failure = file.push(position, self.tokens[position], nll).err();
+            self.failure = file.push(position, token, nll).err();
         }
     }
 
     fn window(&mut self, progress: &Progress) -> ControlFlow<()> {
-        let total = progress.total_windows as u64;
-        let bar = self.bar.get_or_insert_with(|| Bar::new(total, Unit::Items("windows"), self.quiet));
+        let bar = self.bar.get_or_insert_with(|| Bar::new(0, Unit::Items("windows"), self.quiet));
+        bar.expect(progress.total_windows.map(|total| total as u64));
         bar.advance(1);
         bar.message(format!("PPL {:.4}", progress.perplexity));
         let stop = self.failure.is_some() || self.interrupted.load(Ordering::Relaxed);
@@ -175,8 +176,7 @@ struct NllFile {
 impl NllFile {
     /// Finds out before the work, not after, whether there can be such a file.
     fn create(path: &Path, model: &Model, args: &Args) -> Result<Self, Failure> {
-        let inputs: Vec<PathBuf> =
-            model.paths().iter().map(PathBuf::as_path).chain(args.text.path()).map(Into::into).collect();
+        let inputs = input::files(model.paths().iter().map(PathBuf::as_path).chain(args.text.path()));
         check_target(path, &inputs, args.force)?;
         let file = AtomicFile::create(path, 0)?;
         if !args.quiet {

@@ -1,9 +1,7 @@
-//! Where a text comes from: the command line, a file or standard input.
+//! The text of a command line.
 
-use crate::exit::{self, Failure};
-use crate::input;
-use std::fmt;
-use std::io::{self, IsTerminal, Read};
+use crate::exit::Failure;
+use crate::input::{Text, TextOptions};
 use std::path::{Path, PathBuf};
 
 /// A text. Standard input if neither option is given.
@@ -18,6 +16,8 @@ pub(super) struct TextArgs {
     /// File with the text, UTF-8; - for standard input
     #[arg(short = 'f', long = "file", id = "file_of_text", value_name = "FILE")]
     file: Option<PathBuf>,
+    #[command(flatten)]
+    options: TextOptions,
 }
 
 impl TextArgs {
@@ -26,28 +26,17 @@ impl TextArgs {
         self.file.as_deref()
     }
 
-    /// The whole text.
-    pub(super) fn read(&self) -> Result<String, Failure> {
+    /// The text, without the newline that ends a file or what `echo` writes.
+    ///
+    /// # Errors
+    /// If there is no such file.
+    pub(super) fn open(&self) -> Result<Text, Failure> {
         match (&self.prompt, &self.file) {
-            (Some(text), _) if self.escape => unescape(text).map_err(Failure::usage),
-            (Some(text), _) => Ok(text.clone()),
-            (None, Some(path)) if path.as_os_str() != "-" => input::text(path),
-            _ => {
-                if io::stdin().is_terminal() {
-                    exit::note("reading the text from standard input; end it with Ctrl-D");
-                }
-                let mut bytes = Vec::new();
-                io::stdin().lock().read_to_end(&mut bytes).map_err(|e| Failure::io(format_args!("{self}: {e}")))?;
-                input::utf8(self, bytes)
-            }
+            (Some(text), _) if self.escape => Ok(Text::literal(&unescape(text).map_err(Failure::usage)?, "--prompt")),
+            (Some(text), _) => Ok(Text::literal(text, "--prompt")),
+            (None, Some(path)) => Text::open(path, self.options),
+            (None, None) => Ok(Text::stdin(self.options)),
         }
-    }
-
-    /// As [`TextArgs::read`], without the newline that ends a file or what `echo` writes.
-    pub(super) fn read_line_end_stripped(&self) -> Result<String, Failure> {
-        let text = self.read()?;
-        let stripped = if self.prompt.is_some() { &text } else { pythia_runtime::eval::strip_newline(&text) };
-        Ok(stripped.to_owned())
     }
 }
 
@@ -73,17 +62,6 @@ fn unescape(text: &str) -> Result<String, String> {
     bytes.extend_from_slice(rest.as_bytes());
     String::from_utf8(bytes)
         .map_err(|e| format!("--prompt: its escapes are not UTF-8 at byte {}", e.utf8_error().valid_up_to()))
-}
-
-/// Its place, for messages.
-impl fmt::Display for TextArgs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.prompt, &self.file) {
-            (Some(_), _) => f.write_str("--prompt"),
-            (None, Some(path)) if path.as_os_str() != "-" => path.display().fmt(f),
-            _ => f.write_str("standard input"),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ use super::model::FileArgs;
 use super::text::TextArgs;
 use crate::exit::{self, Failure};
 use pythia_runtime::Tokenizer;
+use pythia_text::Line;
 use serde_json::json;
+use std::io::{self, BufWriter, StdoutLock, Write};
 
 /// Show the token ids of a text, or the text of token ids
 ///
@@ -28,24 +30,74 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let tokenizer = args.model.tokenizer()?;
-    let ids = match &args.decode {
-        Some(ids) => parse_ids(ids, &tokenizer)?,
-        None => {
-            let encoded = tokenizer.encode(&args.text.read()?);
-            encoded.map_err(|e| exit::locate(e, args.model.path(), &args.text))?
-        }
-    };
+    if let Some(ids) = &args.decode {
+        let ids = parse_ids(ids, &tokenizer)?;
+        return match args.json {
+            true => print_json(&tokenizer, &ids),
+            false => exit::print_prose(&(tokenizer.decode(&ids, false) + "\n")),
+        };
+    }
+    // What the file holds, its last newline included.
+    let text = args.text.open()?.with_last_newline();
+    let locate = |e| exit::locate(e, args.model.path(), &text);
+    let mut tokens = text.tokens(&tokenizer)?;
     if args.json {
-        let pieces: Vec<String> = ids.iter().map(|&id| piece(&tokenizer, id)).collect();
-        exit::print_json_line(&json!({ "ids": ids, "pieces": pieces, "text": tokenizer.decode(&ids, false) }))
-    } else if args.decode.is_some() {
-        exit::print_prose(&(tokenizer.decode(&ids, false) + "\n"))
-    } else if args.ids {
-        let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
-        exit::print(&(ids.join(" ") + "\n"))
-    } else {
-        let lines: String = ids.iter().map(|&id| format!("{id:>6}  {:?}\n", piece(&tokenizer, id))).collect();
-        exit::print(&lines)
+        tokens.reach(usize::MAX).map_err(locate)?;
+        return print_json(&tokenizer, tokens.at_hand());
+    }
+    let mut output = Output { stdout: BufWriter::new(io::stdout().lock()), separator: "" };
+    let mut position = 0;
+    while tokens.reach(position + 1).map_err(locate)? > position {
+        for &id in tokens.at_hand() {
+            let written = if args.ids { output.id(id) } else { output.line(id, &piece(&tokenizer, id)) };
+            if !written? {
+                return Ok(());
+            }
+        }
+        position += tokens.at_hand().len();
+        tokens.forget(position);
+    }
+    if args.ids { output.end_line() } else { output.flush() }
+}
+
+fn print_json(tokenizer: &Tokenizer, ids: &[u32]) -> Result<(), Failure> {
+    let pieces: Vec<String> = ids.iter().map(|&id| piece(tokenizer, id)).collect();
+    exit::print_json_line(&json!({ "ids": ids, "pieces": pieces, "text": tokenizer.decode(ids, false) }))
+}
+
+/// Standard output, as long as somebody reads it: the answers are whether to go on.
+struct Output {
+    stdout: BufWriter<StdoutLock<'static>>,
+    separator: &'static str,
+}
+
+impl Output {
+    fn id(&mut self, id: u32) -> Result<bool, Failure> {
+        let written = write!(self.stdout, "{}{id}", self.separator);
+        self.separator = " ";
+        is_read(written)
+    }
+
+    fn line(&mut self, id: u32, piece: &str) -> Result<bool, Failure> {
+        is_read(writeln!(self.stdout, "{}", Line(format_args!("{id:>6}  {piece:?}"))))
+    }
+
+    fn end_line(mut self) -> Result<(), Failure> {
+        is_read(writeln!(self.stdout))?;
+        self.flush()
+    }
+
+    fn flush(mut self) -> Result<(), Failure> {
+        is_read(self.stdout.flush()).map(|_| ())
+    }
+}
+
+/// False if the reader has gone, which is no error.
+fn is_read(written: io::Result<()>) -> Result<bool, Failure> {
+    match written {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(e) => Err(Failure::io(format_args!("stdout: {e}"))),
     }
 }
 

@@ -1,15 +1,18 @@
 //! Files and folders that appear whole or not at all.
 
 mod folder;
+mod live;
 mod parents;
 mod space;
 mod temporary;
 
 pub use folder::{AtomicFolder, check_folder, recover_folder};
+pub use live::{Naming, give_up};
 pub use parents::MadeFolders;
 pub use temporary::{Leftover, remove_leftovers};
 
 use crate::Error;
+use live::Unfinished;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -23,6 +26,8 @@ use tempfile::NamedTempFile;
 #[derive(Debug)]
 pub struct AtomicFile {
     temp: NamedTempFile,
+    /// After the file, which is removed first.
+    unfinished: Unfinished,
     target: PathBuf,
     /// The target by the name that errors call it.
     shown: PathBuf,
@@ -42,18 +47,19 @@ impl AtomicFile {
     /// As [`create`](Self::create), for a target that is `shown` in errors.
     fn create_shown(target: &Path, shown: PathBuf, bytes: u64) -> Result<Self, Error> {
         let removed = remove_leftovers(target);
-        let temp = loop {
-            let temp = match temporary::create_file(target) {
+        let (temp, unfinished) = loop {
+            let made = match Unfinished::make(|| temporary::create_file(target), NamedTempFile::path) {
                 // Another process took it for a leftover before it could be locked.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound && folder_of(target).is_dir() => continue,
-                temp => temp.map_err(Error::io(&shown, "create a file in its folder"))?,
+                made => made,
             };
+            let (temp, unfinished) = made.map_err(Error::io(&shown, "create a file in its folder"))?;
             if temporary::hold(temp.as_file(), temp.path()) {
-                break temp;
+                break (temp, unfinished);
             }
         };
         space::reserve(temp.as_file(), bytes).map_err(Error::io(&shown, "reserve its space"))?;
-        Ok(Self { temp, target: target.to_owned(), shown, removed })
+        Ok(Self { temp, unfinished, target: target.to_owned(), shown, removed })
     }
 
     /// What was removed before this file was created.
@@ -89,13 +95,15 @@ impl AtomicFile {
     /// # Errors
     /// If the data cannot be flushed, or the target exists and `force` is off. The temporary file is then removed.
     pub fn commit(self, force: bool) -> Result<(), Error> {
-        let Self { temp, target, shown, .. } = self;
+        let Self { temp, unfinished, target, shown, .. } = self;
         temp.as_file().sync_all().map_err(Error::io(&shown, "flush"))?;
+        let _naming = Naming::begin();
         let renamed = if force { temp.persist(&target) } else { temp.persist_noclobber(&target) };
         renamed.map_err(|e| match e.error.kind() {
             std::io::ErrorKind::AlreadyExists => exists(&shown),
             _ => Error::io(&shown, "rename to")(e.error),
         })?;
+        drop(unfinished);
         sync_folder(folder_of(&target))
     }
 }

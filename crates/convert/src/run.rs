@@ -5,7 +5,7 @@
 //! memory is a few chunks, whatever the size of the model. Every byte's place is planned and depends on no thread.
 
 use crate::file::largest_magnitude;
-use crate::output::{AtomicFile, Leftover, check_target};
+use crate::output::{AtomicFile, Leftover, Naming, check_target};
 use crate::plan::{Encoding, Plan, PlannedTensor};
 use crate::{Error, FilePlan, Level, Source, digest};
 use pythia_checkpoint::{Dtype, to_f32};
@@ -114,6 +114,7 @@ pub fn run(source: &dyn Source, plan: &Plan, options: &RunOptions<'_>) -> Result
     if options.cancel.load(Ordering::Relaxed) {
         return Err(Error::Cancelled);
     }
+    let _naming = Naming::begin();
     // What has appeared since the start is found before the first file has its name.
     check_targets(plan, options)?;
     complete.into_iter().map(|model| model.commit(options.force)).collect()
@@ -281,6 +282,10 @@ impl<'a> Pass<'a> {
         let source = &tensor.source;
         let piece_rows = (PIECE_ELEMS / source.row_elems()).max(1);
         for piece in chunk.bytes.chunks(piece_rows * source.row_bytes()) {
+            // Some types take a second for a chunk.
+            if self.options.cancel.load(Ordering::Relaxed) {
+                return Err(Error::Cancelled);
+            }
             decode(source.ty, piece, values);
             if !self.options.allow_nonfinite {
                 check_values(tensor, values)?;

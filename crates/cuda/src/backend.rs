@@ -210,6 +210,8 @@ impl Backend for CudaBackend {
     type Rope = Rope;
     type Workspace = Workspace;
 
+    const QUEUES: bool = true;
+
     fn name(&self) -> String {
         self.device.name().to_owned()
     }

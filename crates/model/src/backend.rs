@@ -122,6 +122,10 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// What verbs reuse from call to call.
     type Workspace: Send + Sync;
 
+    /// Whether a pass only asks for its work, which is done later and perhaps repeated: then a pass must ask for all of it.
+    /// Where each verb does its work, a pass can be left in the middle.
+    const QUEUES: bool;
+
     /// Where it runs, for people: `cpu`.
     fn name(&self) -> String;
     /// Makes a matrix ready.

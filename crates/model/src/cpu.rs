@@ -68,6 +68,8 @@ impl Backend for CpuBackend {
     type Rope = RopeTable;
     type Workspace = Workspace;
 
+    const QUEUES: bool = false;
+
     fn name(&self) -> String {
         "cpu".to_owned()
     }

@@ -40,6 +40,8 @@ pub enum Error {
     Device(String),
     /// A call asks for more than the context holds, or for a token that the model does not have.
     Request(String),
+    /// The caller asked to stop.
+    Cancelled,
 }
 
 impl fmt::Display for Error {
@@ -53,6 +55,7 @@ impl fmt::Display for Error {
             }
             Self::Isa(error) => write!(f, "{error}"),
             Self::Device(problem) | Self::Request(problem) => f.write_str(problem),
+            Self::Cancelled => f.write_str("interrupted"),
         }
     }
 }
@@ -63,7 +66,7 @@ impl std::error::Error for Error {
             Self::Io { source, .. } => Some(source),
             Self::Gguf { source, .. } => Some(source),
             Self::Isa(error) => Some(error),
-            Self::Tensor { .. } | Self::Device(_) | Self::Request(_) => None,
+            Self::Tensor { .. } | Self::Device(_) | Self::Request(_) | Self::Cancelled => None,
         }
     }
 }

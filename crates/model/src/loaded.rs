@@ -6,6 +6,7 @@ use crate::context::ContextShape;
 use crate::error::Error;
 use crate::tap::{HostTap, MatrixInput};
 use pythia_kernels::KvType;
+use std::sync::atomic::AtomicBool;
 
 /// Weights, ready on a device.
 pub(crate) trait Loaded: Send + Sync {
@@ -15,8 +16,13 @@ pub(crate) trait Loaded: Send + Sync {
 
 /// Weights with room to run in. The methods are those of the architecture.
 pub(crate) trait Running: Send + Sync {
-    fn forward(&mut self, batch: Batch<'_>) -> Result<(), Error>;
-    fn forward_observed(&mut self, batch: Batch<'_>, observe: &mut dyn FnMut(MatrixInput<'_>)) -> Result<(), Error>;
+    fn forward(&mut self, batch: Batch<'_>, cancel: Option<&AtomicBool>) -> Result<(), Error>;
+    fn forward_observed(
+        &mut self,
+        batch: Batch<'_>,
+        cancel: Option<&AtomicBool>,
+        observe: &mut dyn FnMut(MatrixInput<'_>),
+    ) -> Result<(), Error>;
     fn finish(&self) -> Result<(), Error>;
     fn logits(&mut self, rows: &[usize], out: &mut [f32]) -> Result<(), Error>;
     fn log_likelihoods(&mut self, rows: &[usize], targets: &[u32], out: &mut [f64]) -> Result<(), Error>;
@@ -45,12 +51,17 @@ impl<B: Backend> Loaded for On<B> {
 }
 
 impl<B: Backend> Running for RunningOn<'_, B> {
-    fn forward(&mut self, batch: Batch<'_>) -> Result<(), Error> {
-        self.on.weights.forward(&self.on.backend, &mut self.state, batch, &mut ())
+    fn forward(&mut self, batch: Batch<'_>, cancel: Option<&AtomicBool>) -> Result<(), Error> {
+        self.on.weights.forward(&self.on.backend, &mut self.state, batch, cancel, &mut ())
     }
 
-    fn forward_observed(&mut self, batch: Batch<'_>, observe: &mut dyn FnMut(MatrixInput<'_>)) -> Result<(), Error> {
-        self.on.weights.forward(&self.on.backend, &mut self.state, batch, &mut HostTap::new(observe))
+    fn forward_observed(
+        &mut self,
+        batch: Batch<'_>,
+        cancel: Option<&AtomicBool>,
+        observe: &mut dyn FnMut(MatrixInput<'_>),
+    ) -> Result<(), Error> {
+        self.on.weights.forward(&self.on.backend, &mut self.state, batch, cancel, &mut HostTap::new(observe))
     }
 
     fn finish(&self) -> Result<(), Error> {

@@ -1,7 +1,9 @@
 //! What can go wrong between a text and its continuation.
 
+use crate::tokenizer::segments::MAX_SEGMENT_BYTES;
 use pythia_text::Escaper;
 use std::fmt::{self, Write};
+use std::io;
 
 /// Why a text could not be tokenized, continued or scored. One line each.
 #[derive(Debug)]
@@ -23,6 +25,23 @@ pub enum Error {
         name: &'static str,
         /// What was found and what was wanted.
         problem: String,
+    },
+    /// The text cannot be read.
+    Read(io::Error),
+    /// The text is not UTF-8.
+    NotUtf8 {
+        /// Bytes before the first that is not.
+        at: u64,
+    },
+    /// A stretch of the text can only be tokenized at once, and is too long for the memory that would take.
+    NoCut {
+        /// Bytes before it.
+        at: u64,
+    },
+    /// The text is longer than it may be.
+    TextTooLong {
+        /// What was allowed.
+        max_bytes: usize,
     },
     /// The prompt has no tokens.
     EmptyPrompt,
@@ -73,6 +92,13 @@ impl fmt::Display for Error {
             Self::Model(e) => write!(f, "{e}"),
             Self::Tokenizer { key, problem } => write!(f, "{key}: {problem}"),
             Self::Setting { name, problem } => write!(f, "{name}: {problem}"),
+            Self::Read(e) => write!(f, "{e}"),
+            Self::NotUtf8 { at } => write!(f, "not UTF-8 at byte {at}"),
+            Self::NoCut { at } => {
+                let limit = MAX_SEGMENT_BYTES >> 20;
+                write!(f, "one word of more than {limit} MiB from byte {at} on, wanted spaces or line ends")
+            }
+            Self::TextTooLong { max_bytes } => write!(f, "the text is longer than {max_bytes} bytes"),
             Self::EmptyPrompt => f.write_str("the prompt is empty, wanted at least one token"),
             Self::PromptTooLong { tokens, room } => {
                 write!(f, "the prompt has {tokens} tokens, the context has room for {room}")
@@ -99,6 +125,7 @@ impl std::error::Error for Error {
         match self {
             Self::Gguf(e) => Some(e),
             Self::Model(e) => Some(e),
+            Self::Read(e) => Some(e),
             _ => None,
         }
     }
@@ -112,6 +139,9 @@ impl From<pythia_gguf::Error> for Error {
 
 impl From<pythia_model::Error> for Error {
     fn from(e: pythia_model::Error) -> Self {
-        Self::Model(e)
+        match e {
+            pythia_model::Error::Cancelled => Self::Interrupted,
+            e => Self::Model(e),
+        }
     }
 }

@@ -1,33 +1,38 @@
 //! How well a model predicts a text, and how far one file of it is from another.
 
 mod exp;
+mod kept;
 mod kl;
 mod perplexity;
 mod protocol;
 mod runner;
+mod side_by_side;
 mod statistics;
+mod windows;
 
+pub use kept::{Store, TokenScore};
 pub use kl::{AgainstBase, Comparison, Level, compare};
 pub use perplexity::{Perplexity, perplexity};
 pub use protocol::{Protocol, Window};
-pub(crate) use runner::check_tokens;
 pub use statistics::Estimate;
 
 use crate::Tokenizer;
 use std::ops::ControlFlow;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-/// What is evaluated, apart from the models.
+/// What is evaluated, apart from the models and the text. Of a file's text, leave out the
+/// [last line end](crate::TextReader::without_last_newline).
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'t> {
-    /// The text. Use [`strip_newline`] on a file's content before it is tokenized.
-    pub tokens: &'t [u32],
-    /// What made them: it knows how many bytes each one stands for.
+    /// What made the tokens: it knows how many bytes each one stands for.
     pub tokenizer: &'t Tokenizer,
     /// Which tokens are scored, and with what context.
     pub protocol: Protocol,
     /// Stop after so many windows.
     pub max_windows: Option<usize>,
+    /// Raised by the caller to stop, within a window too.
+    pub cancel: Option<&'t AtomicBool>,
 }
 
 /// State of an evaluation after a window.
@@ -35,8 +40,8 @@ pub struct Request<'t> {
 pub struct Progress {
     /// Windows done.
     pub windows: usize,
-    /// Windows in all.
-    pub total_windows: usize,
+    /// Windows in all: an estimate until the end of a long text has been read. `None` if it is not known how long that is.
+    pub total_windows: Option<usize>,
     /// Tokens scored so far.
     pub scored: usize,
     /// Perplexity so far; of the base, in a comparison.
@@ -47,9 +52,9 @@ pub struct Progress {
 
 /// Is told how an evaluation goes.
 pub trait Observer {
-    /// Negative log-likelihood, in nats, of the token at `position` of the text; of the base, in a comparison.
-    fn token(&mut self, position: usize, nll: f64) {
-        let _ = (position, nll);
+    /// Negative log-likelihood, in nats, of `token` at `position` of the text; of the base, in a comparison.
+    fn token(&mut self, position: usize, token: u32, nll: f64) {
+        let _ = (position, token, nll);
     }
 
     /// A window is done. The answer is whether to go on. Short windows run together and are reported together.
@@ -61,8 +66,3 @@ pub trait Observer {
 
 /// An observer that does not look.
 impl Observer for () {}
-
-/// A file's content without one trailing newline: what every protocol scores.
-pub fn strip_newline(text: &str) -> &str {
-    text.strip_suffix('\n').unwrap_or(text)
-}

@@ -97,7 +97,8 @@ pub struct Generation {
 /// or while a stop string may have begun. Its answer is whether to go on.
 ///
 /// # Errors
-/// If the prompt is empty or does not fit, if a setting is out of range, or if the model's output is not finite.
+/// If the prompt is empty or does not fit, if a setting is out of range, if the model's output is not finite, or if the
+/// context is cancelled before the first token; later that ends the text.
 pub fn generate(
     context: &mut Context<'_>,
     tokenizer: &Tokenizer,
@@ -127,7 +128,10 @@ pub fn generate(
             if context.len(0) == context.n_ctx() {
                 break Finish::ContextFull;
             }
-            context.forward(&[Span { sequence: 0, tokens: &[last] }])?;
+            match context.forward(&[Span { sequence: 0, tokens: &[last] }]) {
+                Err(pythia_model::Error::Cancelled) => break Finish::Interrupted,
+                result => result?,
+            }
             row = 0;
         }
         // A few candidates where they are all that the sampler looks at and the logits are far away.

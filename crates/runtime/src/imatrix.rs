@@ -1,17 +1,16 @@
 //! Importance matrices: what a text makes of the inputs of every weight matrix.
 
-use crate::Error;
-use crate::eval::check_tokens;
+use crate::{Error, TokenStream};
 use pythia_gguf::{Imatrix, ImatrixEntry};
 use pythia_model::{ContextShape, MatrixInput, Model, Span};
 use std::ops::ControlFlow;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
-/// What an importance matrix is collected on.
+/// How an importance matrix is collected, the text apart. Of a file's text, leave out the
+/// [last line end](crate::TextReader::without_last_newline).
 #[derive(Clone, Debug)]
 pub struct Request<'t> {
-    /// The text. Use [`strip_newline`](crate::eval::strip_newline) on a file's content before it is tokenized.
-    pub tokens: &'t [u32],
     /// Tokens in a chunk. Chunks are disjoint, each with an empty context; what does not fill one is dropped.
     pub n_ctx: usize,
     /// Tokens that go through the model in one call at most; the result does not depend on it.
@@ -20,6 +19,8 @@ pub struct Request<'t> {
     pub max_chunks: Option<usize>,
     /// Name of the text, for the file.
     pub dataset: String,
+    /// Raised by the caller to stop, within a chunk too.
+    pub cancel: Option<&'t AtomicBool>,
 }
 
 /// How far a collection is.
@@ -27,8 +28,8 @@ pub struct Request<'t> {
 pub struct Progress {
     /// Chunks done.
     pub chunks: usize,
-    /// Chunks in all.
-    pub total_chunks: usize,
+    /// Chunks in all: an estimate until the end of a long text has been read. `None` if it is not known how long that is.
+    pub total_chunks: Option<usize>,
 }
 
 /// Runs a text through a model and sums, over all its tokens, the squares of what enters each matrix: those of the
@@ -37,42 +38,59 @@ pub struct Progress {
 /// The sums have the same bits on every ISA, with any number of threads and any `n_batch`.
 ///
 /// # Errors
-/// If the text has less than a chunk of tokens or ids that are not in the model's vocabulary, if a chunk does not fit
-/// the model's context or has no tokens, if activations are not finite, or if `progress` asks to stop.
-pub fn collect(
-    model: &Model,
-    request: &Request<'_>,
+/// If the text cannot be read or tokenized, has less than a chunk of tokens or ids that are not in the model's
+/// vocabulary, if a chunk does not fit the model's context or has no tokens, if activations are not finite, if it is
+/// cancelled, or if `progress` asks to stop.
+pub fn collect<'m>(
+    model: &'m Model,
+    request: &Request<'m>,
+    tokens: &mut TokenStream<'_>,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Imatrix, Error> {
     check(model, request)?;
-    let chunks = request.tokens.chunks_exact(request.n_ctx).take(request.max_chunks.unwrap_or(usize::MAX).max(1));
-    let total_chunks = chunks.len();
-    let n_batch = request.n_batch.min(request.n_ctx);
-    let mut context = model.context(ContextShape { n_seq: 1, n_ctx: request.n_ctx, n_batch })?;
+    let n_ctx = request.n_ctx;
+    tokens.require_below(model.hparams().n_vocab)?;
+    tokens.reach_end_if_short()?;
+    let found = tokens.reach(n_ctx)?;
+    if found < n_ctx {
+        return Err(Error::TextTooShort { tokens: found, wanted: n_ctx, protocol: "imatrix" });
+    }
+    let max_chunks = request.max_chunks.unwrap_or(usize::MAX).max(1);
+    let n_batch = request.n_batch.min(n_ctx);
+    let mut context = model.context(ContextShape { n_seq: 1, n_ctx, n_batch })?.cancelled_by(request.cancel);
     let mut sums = Sums { model, matrices: Vec::new() };
     let mut entries = Vec::new();
-    for (i, chunk) in chunks.enumerate() {
+    let mut chunks = 0;
+    while chunks < max_chunks {
+        let (start, end) = (chunks * n_ctx, (chunks + 1) * n_ctx);
+        if tokens.reach(end)? < end {
+            break;
+        }
         context.truncate(0, 0);
-        for tokens in chunk.chunks(n_batch) {
+        for tokens in tokens.slice(start..end).chunks(n_batch) {
             context.forward_observed(&[Span { sequence: 0, tokens }], &mut |input| sums.add(input))?;
         }
+        tokens.forget(end);
+        chunks += 1;
         // After every chunk, so that activations that are not finite end the run when they appear.
-        entries = sums.entries((i + 1) * request.n_ctx)?;
-        if progress(Progress { chunks: i + 1, total_chunks }).is_break() {
+        entries = sums.entries(end)?;
+        let estimate = tokens.estimated_total().map(|total| (total / n_ctx).max(chunks));
+        let total_chunks = estimate.or(request.max_chunks).map(|total| total.min(max_chunks));
+        if progress(Progress { chunks, total_chunks }).is_break() {
             return Err(Error::Interrupted);
         }
     }
-    let too_many = |_| Error::Setting { name: "chunks", problem: format!("found {total_chunks}, wanted fewer") };
+    let too_many = |_| Error::Setting { name: "chunks", problem: format!("found {chunks}, wanted fewer") };
     Ok(Imatrix {
         entries,
         datasets: vec![request.dataset.clone()],
-        chunk_count: total_chunks.try_into().map_err(too_many)?,
-        chunk_size: request.n_ctx.try_into().map_err(too_many)?,
+        chunk_count: chunks.try_into().map_err(too_many)?,
+        chunk_size: n_ctx.try_into().map_err(too_many)?,
     })
 }
 
 fn check(model: &Model, request: &Request<'_>) -> Result<(), Error> {
-    let Request { tokens, n_ctx, n_batch, .. } = *request;
+    let Request { n_ctx, n_batch, .. } = *request;
     let wrong = |name, found: usize, wanted: String| {
         Err(Error::Setting { name, problem: format!("found {found}, wanted {wanted}") })
     };
@@ -83,10 +101,7 @@ fn check(model: &Model, request: &Request<'_>) -> Result<(), Error> {
     if n_batch == 0 {
         return wrong("batch", n_batch, "at least 1 token".to_owned());
     }
-    if tokens.len() < n_ctx {
-        return Err(Error::TextTooShort { tokens: tokens.len(), wanted: n_ctx, protocol: "imatrix" });
-    }
-    check_tokens(tokens, model.hparams().n_vocab)
+    Ok(())
 }
 
 /// The sums of all matrices, in the order in which a forward pass uses them.

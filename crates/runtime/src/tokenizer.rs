@@ -7,7 +7,7 @@ mod byte_level;
 mod embedded;
 mod merges;
 mod rebuild;
-mod segments;
+pub(crate) mod segments;
 mod stream;
 
 pub use stream::TextStream;
@@ -85,18 +85,28 @@ impl Tokenizer {
     }
 
     /// Token ids of `text`. No special token is added; those that stand in the text are recognised, as transformers
-    /// does. Time and memory are linear in the length of the text.
+    /// does. Time is linear in the length of the text. For a long text there is [`TokenStream`](crate::TokenStream).
     ///
     /// # Errors
-    /// As the `tokenizers` crate gives them; none for texts that are UTF-8. In a vocabulary that lacks some of the 256
-    /// bytes and a token for unknown ones, those bytes are dropped, as Hugging Face does.
+    /// If the text has a word of more than 16 MiB, and as the `tokenizers` crate gives them; none for other texts. In a
+    /// vocabulary that lacks some of the 256 bytes and a token for unknown ones, those bytes are dropped, as Hugging
+    /// Face does.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
         let mut ids = Vec::with_capacity(text.len() / 3);
-        for segment in self.segments.split(text) {
-            let encoding = self.inner.encode_fast(segment, false).map_err(|e| fault(keys::TOKENS, one_line(&*e)))?;
-            ids.extend_from_slice(encoding.get_ids());
-        }
+        self.segments.split(text).try_for_each(|segment| self.encode_segment(segment?, &mut ids))?;
         Ok(ids)
+    }
+
+    /// Appends the ids of what lies between two [cuts](Segments::cut) of a text.
+    pub(crate) fn encode_segment(&self, segment: &str, ids: &mut Vec<u32>) -> Result<(), Error> {
+        let encoding = self.inner.encode_fast(segment, false).map_err(|e| fault(keys::TOKENS, one_line(&*e)))?;
+        ids.extend_from_slice(encoding.get_ids());
+        Ok(())
+    }
+
+    /// Where its texts may be cut.
+    pub(crate) fn segments(&self) -> &Segments {
+        &self.segments
     }
 
     /// Text of `ids`. Bytes that are not UTF-8 become U+FFFD, ids outside the vocabulary nothing.
@@ -170,11 +180,18 @@ fn one_line(e: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
     use pythia_gguf::TokenKind;
     use std::sync::LazyLock;
+
+    impl Tokenizer {
+        /// Ids of a text that is not cut.
+        pub(crate) fn inner_ids(&self, text: &str) -> Vec<u32> {
+            self.inner.encode_fast(text, false).unwrap().get_ids().to_vec()
+        }
+    }
 
     /// The vocabulary of the test model, as the converter would write it: 4,095 tokens and one row of padding.
     fn vocab() -> Vocab {
@@ -198,7 +215,8 @@ mod tests {
         Vocab { tokens, kinds, merges, bos, eos, unk, pre: "olmo".to_owned(), huggingface_json: Some(json) }
     }
 
-    static BOTH: LazyLock<[Tokenizer; 2]> = LazyLock::new(|| {
+    /// By the embedded JSON, and by the keys alone.
+    pub(crate) static BOTH: LazyLock<[Tokenizer; 2]> = LazyLock::new(|| {
         let vocab = vocab();
         [Tokenizer::from_vocab(&vocab).unwrap(), Tokenizer::rebuilt(&vocab).unwrap()]
     });
@@ -323,21 +341,26 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #![proptest_config(ProptestConfig::with_cases(4000))]
         /// Texts full of what could matter: white space of all kinds, contractions, combining characters, special
         /// tokens and their parts.
         #[test]
         fn cutting_and_rebuilding_change_no_id(parts in prop::collection::vec(prop::sample::select(vec![
             " ", " ", " ", "  ", "\n", "\t", "\r\n", "\u{a0}", "\u{2003}", "a", "b", "the", "7", "'s", "'", "s", "!",
             ".", "\u{301}", "e", "\u{e9}", "\u{1100}", "\u{1161}", "\u{212b}", "<|endoftext|>", "<|", "|>",
-            "<|padding|>", "_", "\0",
+            "<|padding|>", "_", "\0", "。", "，", "「", "春", "曉", "か", "\u{3099}", "カ", "\u{3000}", "글", "\u{11ab}",
+            "\u{2014}", "\u{2019}", "\u{338}", "<", "=", "\u{feff}", "\u{200b}", "\r", "\u{85}", "\u{b7}", "\u{e01}",
+            "\u{e34}", "0", "ll", "re", "'re",
         ]), 0..30)) {
             let text = parts.concat();
-            let whole = BOTH[0].encode(&text).unwrap();
+            let whole = BOTH[0].inner_ids(&text);
             prop_assert_eq!(&BOTH[1].encode(&text).unwrap(), &whole);
-            let pieces = Segments::everywhere().split(&text);
-            let cut: Vec<u32> = pieces.flat_map(|piece| BOTH[0].encode(piece).unwrap()).collect();
-            prop_assert_eq!(&cut, &whole);
+            for tokenizer in BOTH.iter() {
+                let everywhere = tokenizer.segments.clone().everywhere();
+                let mut cut = Vec::new();
+                everywhere.split(&text).try_for_each(|piece| tokenizer.encode_segment(piece?, &mut cut)).unwrap();
+                prop_assert_eq!(&cut, &whole);
+            }
             // Our own decoder against the crate's.
             prop_assert_eq!(BOTH[0].decode(&whole, false), BOTH[0].inner.decode(&whole, false).unwrap());
         }

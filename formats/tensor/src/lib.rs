@@ -27,5 +27,5 @@ mod registry;
 mod search;
 
 pub use cache::user_cache;
-pub use map::{FileMap, exit_on_fault};
+pub use map::{FileMap, exit_now, exit_on_fault};
 pub use registry::{ForeignType, ParseTypeError, TensorType, nearest_name};

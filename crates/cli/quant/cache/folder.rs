@@ -139,6 +139,7 @@ pub(super) fn is_ours(path: &Path) -> bool {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("gguf") => input::gguf(path).is_ok_and(|gguf| gguf.metadata.get("pythia_quant.version").is_some()),
         Some("json") => read_json::<Tagged>(path).is_some_and(|tagged| tagged.format.starts_with(FORMATS)),
+        Some(super::rows::EXTENSION) => super::rows::is_rows(path),
         _ => false,
     }
 }

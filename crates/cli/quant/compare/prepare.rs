@@ -6,7 +6,7 @@ use super::facts::Variant;
 use super::levels::{self, Levels};
 use super::{Args, Contestant, quality};
 use crate::exit::{self, Failure};
-use crate::input::{self, Located};
+use crate::input::{self, Located, Text};
 use crate::progress::Log;
 use crate::report::{Origin, Report};
 use pythia_checkpoint::{Checkpoint, Dtype};
@@ -36,7 +36,7 @@ pub(super) fn prepare(
     args: &Args,
     located: Located,
     protocol: Protocol,
-    text: &str,
+    text: &Text,
     log: &Log,
 ) -> Result<Prepared, Failure> {
     if input::is_gguf(&located.path)? {
@@ -47,7 +47,7 @@ pub(super) fn prepare(
 }
 
 /// The source is the base; levels are made from it where some are asked for.
-fn from_gguf(args: &Args, path: &Path, protocol: Protocol, text: &str, log: &Log) -> Result<Prepared, Failure> {
+fn from_gguf(args: &Args, path: &Path, protocol: Protocol, text: &Text, log: &Log) -> Result<Prepared, Failure> {
     if args.base.is_some() {
         let source = path.display();
         return Err(Failure::usage(format_args!(
@@ -93,7 +93,7 @@ fn from_checkpoint(
     args: &Args,
     located: Located,
     protocol: Protocol,
-    text: &str,
+    text: &Text,
     log: &Log,
 ) -> Result<Prepared, Failure> {
     let Located { path, stem: named, owner, revision } = located;

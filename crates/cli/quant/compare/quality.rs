@@ -1,11 +1,14 @@
 //! Perplexity of every level and its distance from the base.
 
+use super::super::cache::folder::Folder;
+use super::facts::Facts;
+use super::journals::Journals;
 use super::{Args, Contestant};
 use crate::device::{CPU, Device};
 use crate::exit::{self, Failure};
+use crate::input::Text;
 use crate::progress::{Bar, Log, Unit};
-use crate::report::{AgainstBase, Estimate, Machine, Protocol};
-use pythia_convert::provenance::sha256_file;
+use crate::report::{AgainstBase, Arithmetic, Estimate, Machine, Protocol};
 use pythia_gguf::schema::gptneox::Hparams;
 use pythia_gguf::{Metadata, keys};
 use pythia_model::{Model, Options};
@@ -36,23 +39,17 @@ pub(super) struct Quality {
 pub(super) fn protocol(args: &Args) -> Result<eval::Protocol, Failure> {
     let protocol = eval::Protocol::Llama { n_ctx: args.n_ctx };
     // A chunk that is too short is refused here rather than after the conversion.
-    protocol.windows(args.n_ctx.saturating_mul(2))?;
+    protocol.check()?;
     Ok(protocol)
 }
 
 /// Whether the base, of which only the metadata is there as yet, can be scored on the text.
-pub(super) fn check(args: &Args, protocol: eval::Protocol, base: &Metadata, text: &str) -> Result<(), Failure> {
-    let locate = |error| exit::locate(error, &args.source, args.text.display());
+pub(super) fn check(args: &Args, protocol: eval::Protocol, base: &Metadata, text: &Text) -> Result<(), Failure> {
+    let locate = |error| exit::locate(error, &args.source, text);
     check_context(args, &args.source, &hparams(&args.source, base)?)?;
-    // A text that is long enough whatever its tokens is not tokenized here: that leaves megabytes on the heap, which
-    // would count as memory of every level.
-    let names = base.strings(keys::TOKENS).ok().flatten().unwrap_or_default();
-    let longest = names.iter().map(String::len).max().unwrap_or(1).max(1);
-    if protocol.windows(text.len() / longest).is_err() {
-        let (_, tokens) = tokens(base, text).map_err(locate)?;
-        protocol.windows(tokens.len()).map_err(locate)?;
-    }
-    Ok(())
+    let tokenizer = Tokenizer::from_gguf(base).map_err(locate)?;
+    let mut tokens = text.tokens(&tokenizer)?;
+    protocol.check_length(&mut tokens).map_err(locate)
 }
 
 /// The same for a level: it must have the base's vocabulary, and be able to hold a chunk.
@@ -81,56 +78,85 @@ fn hparams(path: &Path, metadata: &Metadata) -> Result<Hparams, Failure> {
     Hparams::from_metadata(metadata).map_err(|e| Failure::data(format_args!("{}: {e}", path.display())))
 }
 
-/// The tokens that are scored, and what made them.
-fn tokens(metadata: &Metadata, text: &str) -> Result<(Tokenizer, Vec<u32>), pythia_runtime::Error> {
-    let tokenizer = Tokenizer::from_gguf(metadata)?;
-    let tokens = tokenizer.encode(eval::strip_newline(text))?;
-    Ok((tokenizer, tokens))
+/// A text, and how it is run through the files.
+pub(super) struct Evaluation<'a> {
+    pub(super) args: &'a Args,
+    pub(super) device: &'a Device,
+    pub(super) protocol: eval::Protocol,
+    pub(super) options: &'a Options,
+    pub(super) text: &'a Text,
+    pub(super) log: &'a Log,
 }
 
-/// Runs the base (the first) and the levels over the text.
-pub(super) fn measure(
-    args: &Args,
-    device: &Device,
-    protocol: eval::Protocol,
-    contestants: &[Contestant],
-    options: &Options,
-    text: &str,
-    log: &Log,
-) -> Result<Qualities, Failure> {
-    let (base, levels) = contestants.split_first().ok_or_else(|| Failure::usage("nothing to compare"))?;
-    let base_model = device.open(&base.path, options)?;
-    let locate = |error| exit::locate(error, &base.path, args.text.display());
-    let (tokenizer, tokens) = tokens(&base_model.gguf().metadata, text).map_err(locate)?;
-    let max_windows = args.chunks.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
-    let request = Request { tokens: &tokens, tokenizer: &tokenizer, protocol, max_windows };
-    let groups = groups(device, &base_model, levels)?;
-    log.line(format_args!("perplexity and divergence of {} files", contestants.len()));
-    let mut watch = Watch::new(&base.name, groups.len(), args.quiet, log);
-    let mut rows = Vec::new();
-    let mut scored = None;
-    for group in groups {
-        let models = group.iter().map(|level| device.open(&level.path, options)).collect::<Result<Vec<_>, _>>()?;
-        for (level, model) in group.iter().zip(&models) {
-            warn_of_other_names(&base_model, level, model);
+impl Evaluation<'_> {
+    /// Runs the base (the first) and the levels over the text, but for what `folder` has the scores of.
+    pub(super) fn run(
+        &self,
+        contestants: &[Contestant],
+        facts: &[Facts],
+        folder: Option<&Folder>,
+    ) -> Result<Qualities, Failure> {
+        let Self { args, device, protocol, options, text, log } = *self;
+        let (base, levels) = contestants.split_first().ok_or_else(|| Failure::usage("nothing to compare"))?;
+        let base_model = device.open(&base.path, options)?;
+        let locate = |error| exit::locate(error, &base.path, text);
+        let tokenizer = Tokenizer::from_gguf(&base_model.gguf().metadata).map_err(locate)?;
+        let max_windows = args.chunks.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+        let cancel = Some(exit::catch_interrupts());
+        let request = Request { tokenizer: &tokenizer, protocol, max_windows, cancel };
+        let groups = groups(device, &base_model, levels)?;
+        let text_sha256 = text.sha256()?;
+        let ids: Vec<String> = facts.iter().map(Facts::id).collect();
+        let mut journals = Journals::open(folder, &self.setting(&base_model, &text_sha256), &ids, args.fresh);
+        self.say_what_is_known(&journals, contestants.len());
+        let mut watch = Watch::new(&base.name, groups.len(), args.quiet, log);
+        let mut rows = Vec::new();
+        let mut scored = None;
+        for group in groups {
+            let models = group.iter().map(|level| device.open(&level.path, options)).collect::<Result<Vec<_>, _>>()?;
+            for (level, model) in group.iter().zip(&models) {
+                warn_of_other_names(&base_model, level, model);
+            }
+            let models: Vec<&Model> = models.iter().collect();
+            let mut tokens = text.tokens(&tokenizer)?;
+            let mut store = journals.group(1 + rows.len());
+            let comparison = eval::compare(&base_model, &models, &request, &mut tokens, &mut store, &mut watch);
+            let comparison = comparison.map_err(locate)?;
+            rows.extend(comparison.levels.iter().map(|level| quality(&level.perplexity, Some(&level.against_base))));
+            scored = Some(comparison.base);
+            watch.group += 1;
         }
-        let comparison =
-            eval::compare(&base_model, &models.iter().collect::<Vec<_>>(), &request, &mut watch).map_err(locate)?;
-        rows.extend(comparison.levels.iter().map(|level| quality(&level.perplexity, Some(&level.against_base))));
-        scored = Some(comparison.base);
-        watch.group += 1;
+        let scored = scored.ok_or_else(|| Failure::usage("nothing to compare"))?;
+        rows.insert(0, quality(&scored, None));
+        let protocol = Protocol {
+            name: protocol.name().to_owned(),
+            text: text.name(),
+            text_form: text.form(),
+            text_sha256,
+            n_ctx: args.n_ctx,
+            chunks: scored.windows,
+            tokens_scored: scored.scored as u64,
+        };
+        Ok(Qualities { protocol, machine: Machine::of(&base_model), levels: rows })
     }
-    let scored = scored.ok_or_else(|| Failure::usage("nothing to compare"))?;
-    rows.insert(0, quality(&scored, None));
-    let protocol = Protocol {
-        name: protocol.name().to_owned(),
-        text: args.text.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        text_sha256: sha256_file(&args.text, exit::catch_interrupts())?,
-        n_ctx: args.n_ctx,
-        chunks: scored.windows,
-        tokens_scored: scored.scored as u64,
-    };
-    Ok(Qualities { protocol, machine: Machine::of(&base_model), levels: rows })
+
+    /// What scores depend on beside the files. Device and instruction set are among it, though they should not matter:
+    /// a comparison is how one would find out.
+    fn setting(&self, model: &Model, text_sha256: &str) -> String {
+        let Arithmetic { activations, gelu, kv_cache } = Arithmetic::of(self.options);
+        let (device, isa, protocol) = (model.device(), model.isa_name(), self.protocol);
+        let text_options = self.args.text_options;
+        format!("{device}, {isa}, {activations}, {gelu}, {kv_cache}, {protocol:?}, {text_sha256}, {text_options:?}")
+    }
+
+    fn say_what_is_known(&self, journals: &Journals, n_files: usize) {
+        let known = journals.known();
+        if known > 0 {
+            self.args
+                .note(format_args!("chunks 1 to {known} were scored by an earlier run (--fresh scores them again)"));
+        }
+        self.log.line(format_args!("perplexity and divergence of {n_files} files"));
+    }
 }
 
 /// Share of the memory the system calls available that mapped weights may take.
@@ -215,13 +241,17 @@ impl<'a> Watch<'a> {
 
 impl Observer for Watch<'_> {
     fn window(&mut self, progress: &Progress) -> ControlFlow<()> {
-        let total = progress.total_windows * self.n_groups;
-        let bar = self.bar.get_or_insert_with(|| Bar::new(total as u64, Unit::Items("chunks"), self.quiet));
+        let bar = self.bar.get_or_insert_with(|| Bar::new(0, Unit::Items("chunks"), self.quiet));
+        bar.expect(progress.total_windows.map(|total| (total * self.n_groups) as u64));
         bar.advance(1);
         let state = || format!("{} PPL {:.4}", self.base, progress.perplexity);
         bar.message(state());
-        let done = self.group * progress.total_windows + progress.windows;
-        self.log.tick(|| format!("chunk {done} of {total}: {}", state()));
+        self.log.tick(|| {
+            let (group, n_groups) = (self.group + 1, self.n_groups);
+            let groups = if n_groups > 1 { format!("group {group} of {n_groups}, ") } else { String::new() };
+            let total = progress.total_windows.map_or(String::new(), |total| format!(" of {total}"));
+            format!("{groups}chunk {}{total}: {}", progress.windows, state())
+        });
         if self.cancel.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }

@@ -5,14 +5,18 @@ use crate::report::{Arithmetic, format_bytes, significant};
 use crate::table::{Align, Table};
 use pythia_gguf::{Imatrix, ImatrixEntry};
 use pythia_model::Model;
+use pythia_runtime::TextForm;
 use serde::Serialize;
 
 /// What a run came to.
 pub(super) struct Outcome {
     pub(super) imatrix: Imatrix,
     pub(super) file_bytes: usize,
-    /// Tokens of the text, those that fill no chunk included.
-    pub(super) text_tokens: usize,
+    /// Where the text comes from.
+    pub(super) text: String,
+    pub(super) text_form: TextForm,
+    /// Tokens of the text, those that fill no chunk included. `None` if it was not read to its end.
+    pub(super) text_tokens: Option<usize>,
     pub(super) seconds: f64,
 }
 
@@ -73,12 +77,12 @@ fn summaries(outcome: &Outcome) -> Vec<Summary> {
 pub(super) fn text(args: &Args, outcome: &Outcome) -> String {
     let summaries = summaries(outcome);
     let Imatrix { chunk_count, chunk_size, .. } = outcome.imatrix;
-    let (text, output) = (pythia_text::path(&args.text), pythia_text::path(&args.output));
+    let (text, output) = (pythia_text::Line(&outcome.text), pythia_text::path(&args.output));
+    let all = outcome.text_tokens.map_or(String::new(), |all| format!(" of {all}"));
     format!(
-        "{}\n{text}: {} of {} tokens, {chunk_count} chunks of {chunk_size}\n{output}: {} tensors, {}, {:.1} s\n",
+        "{}\n{text}: {}{all} tokens, {chunk_count} chunks of {chunk_size}\n{output}: {} tensors, {}, {:.1} s\n",
         table(&summaries).to_terminal(),
         outcome.tokens(),
-        outcome.text_tokens,
         summaries.len(),
         format_bytes(outcome.file_bytes as u64),
         outcome.seconds,
@@ -126,7 +130,8 @@ pub(super) struct Json {
     bytes: usize,
     model: String,
     text: String,
-    text_tokens: usize,
+    text_form: TextForm,
+    text_tokens: Option<usize>,
     tokens: usize,
     chunks: u32,
     chunk_size: u32,
@@ -141,7 +146,8 @@ pub(super) fn json(args: &Args, model: &Model, outcome: &Outcome) -> Json {
         path: args.output.display().to_string(),
         bytes: outcome.file_bytes,
         model: args.model.display().to_string(),
-        text: args.text.display().to_string(),
+        text: outcome.text.clone(),
+        text_form: outcome.text_form,
         text_tokens: outcome.text_tokens,
         tokens: outcome.tokens(),
         chunks: outcome.imatrix.chunk_count,

@@ -1,5 +1,6 @@
 //! How long a model takes, by the clock. `compare` measures its speeds with this too.
 
+use crate::exit;
 use pythia_model::backend::Largest;
 use pythia_model::{Context, ContextShape, Error, Model, Span};
 use std::time::{Duration, Instant};
@@ -15,13 +16,14 @@ pub(crate) struct Stopwatch<'m> {
 }
 
 impl<'m> Stopwatch<'m> {
-    /// Room for `n_ctx` positions.
+    /// Room for `n_ctx` positions. Ctrl-C ends what it does with an error.
     ///
     /// # Errors
     /// If the model cannot have such a context.
     pub(crate) fn new(model: &'m Model, n_ctx: usize) -> Result<Self, Error> {
         let n_ctx = n_ctx.max(1);
         let context = model.context(ContextShape { n_seq: 1, n_ctx, n_batch: n_ctx.min(BATCH_TOKENS) })?;
+        let context = context.cancelled_by(Some(exit::catch_interrupts()));
         let n_vocab = model.hparams().n_vocab;
         Ok(Self { context, n_vocab, logits: vec![0.0; n_vocab] })
     }

@@ -1,5 +1,6 @@
 //! Folders that appear whole or not at all.
 
+use super::live::{Naming, Unfinished};
 use super::temporary::{self, Kind, Leftover, Orphan, REPLACED, UNFINISHED};
 use super::{AtomicFile, check_is_path, exists, file_name, folder_of, same_file, sync_folder};
 use crate::Error;
@@ -17,9 +18,7 @@ use tempfile::TempDir;
 /// target, until [`recover_folder`] puts it back.
 #[derive(Debug)]
 pub struct AtomicFolder {
-    temp: TempDir,
-    /// Held until the folder has its name.
-    _lock: Option<File>,
+    temp: Temporary,
     target: PathBuf,
     files: &'static [&'static str],
 }
@@ -31,8 +30,7 @@ impl AtomicFolder {
     /// If the folder it will lie in does not exist or cannot be written.
     pub fn create(target: &Path, files: &'static [&'static str]) -> Result<Self, Error> {
         name_of(target)?;
-        let (temp, lock) = make_temporary(target, UNFINISHED)?;
-        Ok(Self { temp, _lock: lock, target: target.to_owned(), files })
+        Ok(Self { temp: Temporary::make(target, UNFINISHED)?, target: target.to_owned(), files })
     }
 
     /// Starts the file `name` in it, of `bytes` zeros. It has its name when it is committed, even if the folder has not.
@@ -62,6 +60,8 @@ impl AtomicFolder {
     /// Takes the place of a target that exists. `exchange` lets two paths change places.
     fn replace(self, exchange: impl Fn(&Path, &Path) -> io::Result<()>) -> Result<(), Error> {
         let target = self.target.clone();
+        // Until both are what they will be; what is removed then may take its time.
+        let naming = Naming::begin();
         match exchange(self.temp.path(), &target) {
             Err(e) if e.kind() == io::ErrorKind::Unsupported => {}
             Err(e) => return Err(Error::io(&target, "replace")(e)),
@@ -79,13 +79,17 @@ impl AtomicFolder {
         }
         let retired = Retired::take(&target, self.files)?;
         match self.rename() {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                drop(naming);
+                Ok(())
+            }
             Err(error) => retired.put_back(&target).and(Err(error)),
         }
     }
 
     fn rename(self) -> Result<(), Error> {
         let Self { temp, target, .. } = self;
+        let _naming = Naming::begin();
         fs::rename(temp.path(), &target).map_err(|e| match e.kind() {
             io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => exists(&target),
             _ => Error::io(&target, "rename to")(e),
@@ -96,18 +100,41 @@ impl AtomicFolder {
     }
 }
 
-/// An empty folder for `target`, and its lock where the system can lock one.
-fn make_temporary(target: &Path, ending: &str) -> Result<(TempDir, Option<File>), Error> {
-    loop {
-        let make = |builder: &tempfile::Builder<'_, '_>, folder: &Path| builder.tempdir_in(folder);
-        let temp = temporary::create(target, ending, 0o777, make);
-        let temp = temp.map_err(Error::io(target, "create a folder beside it"))?;
-        match File::open(temp.path()) {
-            Ok(lock) if temporary::hold(&lock, temp.path()) => return Ok((temp, Some(lock))),
-            // Only unix opens folders.
-            Err(_) if temp.path().is_dir() => return Ok((temp, None)),
-            _ => {}
+/// A folder beside a target, removed with all that is in it when this is dropped.
+#[derive(Debug)]
+struct Temporary {
+    folder: TempDir,
+    /// After the folder, which is removed first.
+    _unfinished: Unfinished,
+    /// Of the folder, where the system can lock one.
+    lock: Option<File>,
+}
+
+impl Temporary {
+    /// An empty one for `target`, locked.
+    fn make(target: &Path, ending: &str) -> Result<Self, Error> {
+        loop {
+            let make = |builder: &tempfile::Builder<'_, '_>, folder: &Path| builder.tempdir_in(folder);
+            let make = || temporary::create(target, ending, 0o777, make);
+            let made = Unfinished::make(make, TempDir::path);
+            let (folder, unfinished) = made.map_err(Error::io(target, "create a folder beside it"))?;
+            let lock = match File::open(folder.path()) {
+                Ok(lock) if temporary::hold(&lock, folder.path()) => Some(lock),
+                // Only unix opens folders.
+                Err(_) if folder.path().is_dir() => None,
+                _ => continue,
+            };
+            return Ok(Self { folder, _unfinished: unfinished, lock });
         }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Leaves it where it is.
+    fn keep(self) -> PathBuf {
+        self.folder.keep()
     }
 }
 
@@ -129,23 +156,19 @@ fn exchange(_a: &Path, _b: &Path) -> io::Result<()> {
 }
 
 /// A folder that is being replaced, out of the way: removed for good when this is dropped.
-struct Retired {
-    temp: TempDir,
-    /// Of the folder that was replaced.
-    _lock: Option<File>,
-}
+struct Retired(Temporary);
 
 impl Retired {
     /// Moves `target` away.
     fn take(target: &Path, files: &[&str]) -> Result<Self, Error> {
-        let (temp, _) = make_temporary(target, REPLACED)?;
-        let lock = File::open(target).ok().filter(|lock| temporary::hold(lock, target));
+        let mut temp = Temporary::make(target, REPLACED)?;
+        temp.lock = File::open(target).ok().filter(|lock| temporary::hold(lock, target));
         // Some systems do not rename onto a folder, not even an empty one.
         let _ = fs::remove_dir(temp.path());
         fs::rename(target, temp.path()).map_err(Error::io(target, "replace"))?;
-        let retired = Self { temp, _lock: lock };
+        let retired = Self(temp);
         // Asked again now that nobody finds it to change it.
-        match check_content(retired.temp.path(), target, files, true) {
+        match check_content(retired.0.path(), target, files, true) {
             Ok(()) => Ok(retired),
             Err(error) => retired.put_back(target).and(Err(error)),
         }
@@ -153,7 +176,7 @@ impl Retired {
 
     /// Undoes the move. What cannot be put back stays where it is, and the error says where.
     fn put_back(self, target: &Path) -> Result<(), Error> {
-        let place = self.temp.keep();
+        let place = self.0.keep();
         fs::rename(&place, target).map_err(Error::io(&place, "rename back what was replaced"))
     }
 }

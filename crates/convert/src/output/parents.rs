@@ -1,5 +1,6 @@
 //! Folders that are made for outputs, and go again if there are none.
 
+use super::live::{forget_folder, make_folder};
 use super::{check_is_path, folder_of, sync_folder};
 use crate::Error;
 use std::fs;
@@ -24,7 +25,7 @@ impl MadeFolders {
         let mut this = Self { made: Vec::new() };
         let missing: Vec<&Path> = folder.ancestors().take_while(|folder| !is_there(folder)).collect();
         for folder in missing.into_iter().rev() {
-            match fs::create_dir(folder) {
+            match make_folder(folder) {
                 Ok(()) => this.made.push(folder.to_owned()),
                 // Another process was faster, or the path has a `..` behind a folder that was missing.
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
@@ -42,7 +43,9 @@ impl MadeFolders {
     /// # Errors
     /// If the system cannot flush one of the folders they lie in.
     pub fn keep(mut self) -> Result<(), Error> {
-        std::mem::take(&mut self.made).iter().try_for_each(|folder| sync_folder(folder_of(folder)))
+        let made = std::mem::take(&mut self.made);
+        made.iter().for_each(|folder| forget_folder(folder));
+        made.iter().try_for_each(|folder| sync_folder(folder_of(folder)))
     }
 }
 
@@ -51,6 +54,7 @@ impl Drop for MadeFolders {
         for folder in self.made.iter().rev() {
             // Removes empty folders only.
             let _ = fs::remove_dir(folder);
+            forget_folder(folder);
         }
     }
 }

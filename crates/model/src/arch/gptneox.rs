@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::tap::Tap;
 use pythia_gguf::schema::gptneox::Hparams;
 use pythia_kernels::{Gelu, KvShape, KvType, Then};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// GGUF name of the output matrix.
 const OUTPUT: &str = "output.weight";
@@ -131,14 +132,19 @@ impl<B: Backend> GptNeoX<B> {
     /// `tap` is shown what enters each matrix, the output matrix included, though it is not used here.
     ///
     /// # Errors
-    /// If the backend failed.
+    /// If the backend failed, or `cancel` is raised: the state is then good for another pass from the same positions.
     pub fn forward<T: Tap<B>>(
         &self,
         backend: &B,
         state: &mut State<B>,
         batch: Batch<'_>,
+        cancel: Option<&AtomicBool>,
         tap: &mut T,
     ) -> Result<(), Error> {
+        let is_cancelled = || cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed));
+        if is_cancelled() {
+            return Err(Error::Cancelled);
+        }
         let n = batch.tokens.len();
         let State { hidden, attn_in, ffn_in, qkv, attended, ffn, caches, rope, workspace } = state;
         backend.pass(batch, T::LOOKS_ON, workspace, |work| {
@@ -149,6 +155,9 @@ impl<B: Backend> GptNeoX<B> {
                 };
             backend.embed(&self.token_embd, batch, hidden, work);
             for (layer, cache) in self.layers.iter().zip(&mut *caches) {
+                if !B::QUEUES && is_cancelled() {
+                    return;
+                }
                 if self.hparams.parallel_residual {
                     let norms = [&layer.attn_norm, &layer.ffn_norm];
                     backend.layer_norm_pair(norms, hidden, n, [&mut *attn_in, &mut *ffn_in]);
@@ -166,7 +175,8 @@ impl<B: Backend> GptNeoX<B> {
             }
             backend.layer_norm(&self.output_norm, hidden, n, attn_in);
             tap.input(backend, OUTPUT, attn_in, n);
-        })
+        })?;
+        if is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
 
     /// Logits of rows of the last batch: `[rows.len(), n_vocab]`.

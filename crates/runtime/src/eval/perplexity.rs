@@ -1,10 +1,11 @@
 //! Perplexity of a text.
 
-use super::protocol::{Protocol, Window};
-use super::runner::{Batching, Runner, check_tokens};
+use super::protocol::Protocol;
+use super::runner::Runner;
 use super::statistics::{Estimate, Moments};
+use super::windows::Windows;
 use super::{Observer, Progress, Request};
-use crate::{Error, Tokenizer};
+use crate::{Error, TokenStream, Tokenizer};
 use pythia_model::Model;
 use serde::Serialize;
 use std::time::Instant;
@@ -27,52 +28,51 @@ pub struct Perplexity {
     pub perplexity: Estimate,
     /// Bits to encode a byte of the text.
     pub bits_per_byte: f64,
-    /// Tokens through the model per second, logits included; of a comparison, its own work apart.
+    /// Tokens through the model per second, logits included; of a comparison, its own work apart, and 0 if nothing
+    /// had to be run.
     pub tokens_per_second: f64,
 }
 
-/// Scores a text.
+/// Scores a text, and reads no more of it than the windows need.
 ///
 /// # Errors
-/// If the text is too short for the protocol or holds ids that are not in the model's vocabulary, if a window does not
-/// fit the model's context, if the model's output is not finite, or if the observer asks to stop.
-pub fn perplexity(model: &Model, request: &Request<'_>, observer: &mut dyn Observer) -> Result<Perplexity, Error> {
-    let windows = windows(request, model)?;
-    let batching = Batching::new(&windows);
-    let mut runner = Runner::new(model, batching, request.protocol.window_tokens())?;
+/// If the text cannot be read or tokenized, is too short for the protocol or holds ids that are not in the model's
+/// vocabulary, if a window does not fit the model's context, if the model's output is not finite, if it is cancelled or
+/// if the observer asks to stop.
+pub fn perplexity<'m>(
+    model: &'m Model,
+    request: &Request<'m>,
+    tokens: &mut TokenStream<'_>,
+    observer: &mut dyn Observer,
+) -> Result<Perplexity, Error> {
+    let mut windows = Windows::new(request, tokens, model)?;
+    let batching = windows.batching();
+    let mut runner = Runner::new(model, batching, request.protocol.window_tokens(), request.cancel)?;
     let mut score = Score::default();
     let (start, mut done) = (Instant::now(), 0);
-    for batch in batching.batches(&windows) {
-        runner.forward(request.tokens, &batch)?;
-        let nlls = runner.nlls(request.tokens, &batch)?;
-        let mut nlls = nlls.into_iter();
-        for part in batch.parts {
-            for (position, nll) in part.targets.zip(&mut nlls) {
-                score.push(request.tokenizer, request.tokens[position], position, nll)?;
-                observer.token(position, nll);
-            }
-            if part.ends {
-                done += 1;
-                if observer.window(&score.progress(done, windows.len(), start)).is_break() {
-                    return Err(Error::Interrupted);
+    loop {
+        let group = windows.next(tokens)?;
+        if group.is_empty() {
+            return Ok(score.finish(request, &windows, runner.rate()));
+        }
+        for batch in batching.batches(&group) {
+            runner.forward(tokens, &batch)?;
+            let mut nlls = runner.nlls(tokens, &batch)?.into_iter();
+            for part in batch.parts {
+                for (position, nll) in part.targets.zip(&mut nlls) {
+                    let token = tokens.get(position);
+                    score.push(request.tokenizer, token, position, nll)?;
+                    observer.token(position, token, nll);
+                }
+                if part.ends {
+                    done += 1;
+                    if observer.window(&score.progress(done, windows.total(tokens), start)).is_break() {
+                        return Err(Error::Interrupted);
+                    }
                 }
             }
         }
     }
-    Ok(score.finish(request, windows.len(), &runner))
-}
-
-/// The windows that are evaluated, after the checks that all models need.
-pub(super) fn windows(request: &Request<'_>, model: &Model) -> Result<Vec<Window>, Error> {
-    check_tokens(request.tokens, model.hparams().n_vocab)?;
-    let (window, n_ctx) = (request.protocol.window_tokens(), model.hparams().n_ctx);
-    if window > n_ctx {
-        let problem = format!("found {window} tokens, wanted at most the model's context of {n_ctx}");
-        return Err(Error::Setting { name: "window", problem });
-    }
-    let mut windows = request.protocol.windows(request.tokens.len())?;
-    windows.truncate(request.max_windows.unwrap_or(usize::MAX).max(1));
-    Ok(windows)
 }
 
 /// The sums behind a perplexity.
@@ -94,28 +94,24 @@ impl Score {
     }
 
     /// Where things stand.
-    pub(super) fn progress(&self, windows: usize, total_windows: usize, start: Instant) -> Progress {
+    pub(super) fn progress(&self, windows: usize, total_windows: Option<usize>, start: Instant) -> Progress {
         let perplexity = self.nll.estimate().exp().value;
         Progress { windows, total_windows, scored: self.nll.n(), perplexity, elapsed: start.elapsed() }
     }
 
     /// The result.
-    pub(super) fn finish(self, request: &Request<'_>, windows: usize, runner: &Runner<'_>) -> Perplexity {
-        let first = match request.protocol {
-            Protocol::Llama { .. } => 0,
-            Protocol::HfStride { .. } => request.tokenizer.token_bytes(request.tokens[0]).len(),
-        };
-        let bytes = self.bytes + first;
+    pub(super) fn finish(self, request: &Request<'_>, windows: &Windows, tokens_per_second: f64) -> Perplexity {
+        let bytes = self.bytes + windows.unscored_bytes();
         let nll = self.nll.estimate();
         Perplexity {
             protocol: request.protocol,
-            windows,
+            windows: windows.n(),
             scored: self.nll.n(),
             bytes,
             nll,
             perplexity: nll.exp(),
             bits_per_byte: nll.value * self.nll.n() as f64 / std::f64::consts::LN_2 / bytes as f64,
-            tokens_per_second: runner.rate(),
+            tokens_per_second,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Perplexities under different protocols, or different window lengths, cannot be compared: that is why every result
 //! names its protocol.
 
-use crate::Error;
+use crate::{Error, TokenStream};
 use serde::Serialize;
 use std::ops::Range;
 
@@ -58,22 +58,47 @@ impl Protocol {
     /// # Errors
     /// If a length is out of range or the text is too short.
     pub fn windows(self, n_tokens: usize) -> Result<Vec<Window>, Error> {
-        self.check()?;
-        let wanted = match self {
+        let mut reach = |end: usize| Ok(end.min(n_tokens));
+        let mut cutter = Cutter::new(self, &mut reach)?;
+        std::iter::from_fn(|| cutter.next(&mut reach).transpose()).collect()
+    }
+
+    /// How many [`windows`](Self::windows) a text of `n_tokens` has; 0 if it is too short.
+    pub(super) fn count(self, n_tokens: usize) -> usize {
+        match self {
+            _ if n_tokens < self.least_tokens() => 0,
+            Self::Llama { n_ctx } => n_tokens / n_ctx,
+            Self::HfStride { window, .. } if n_tokens <= window => 1,
+            Self::HfStride { window, stride } => {
+                let further = (n_tokens - window).div_ceil(stride);
+                // A last window of one token has nothing to score.
+                1 + further - usize::from(further * stride + 1 == n_tokens)
+            }
+        }
+    }
+
+    /// Tokens that a text must have.
+    pub(super) fn least_tokens(self) -> usize {
+        match self {
             // One chunk could be scored, but the reference refuses fewer than two.
             Self::Llama { n_ctx } => n_ctx.saturating_mul(2),
             Self::HfStride { .. } => 2,
-        };
-        if n_tokens < wanted {
-            return Err(Error::TextTooShort { tokens: n_tokens, wanted, protocol: self.name() });
         }
-        Ok(match self {
-            Self::Llama { n_ctx } => llama(n_tokens, n_ctx),
-            Self::HfStride { window, stride } => hf_stride(n_tokens, window, stride),
-        })
     }
 
-    fn check(self) -> Result<(), Error> {
+    /// Whether a text is long enough, of which no more than that is read.
+    ///
+    /// # Errors
+    /// If it is too short, or cannot be read or tokenized.
+    pub fn check_length(self, tokens: &mut TokenStream<'_>) -> Result<(), Error> {
+        Cutter::new(self, &mut |end| tokens.reach(end)).map(|_| ())
+    }
+
+    /// Whether its lengths are possible.
+    ///
+    /// # Errors
+    /// If one is out of range.
+    pub fn check(self) -> Result<(), Error> {
         let wrong = |name, found: usize, wanted: String| {
             Err(Error::Setting { name, problem: format!("found {found}, wanted {wanted}") })
         };
@@ -88,27 +113,68 @@ impl Protocol {
     }
 }
 
-fn llama(n_tokens: usize, n_ctx: usize) -> Vec<Window> {
-    let starts = (0..n_tokens / n_ctx).map(|chunk| chunk * n_ctx);
-    starts.map(|at| Window { tokens: at..at + n_ctx, scored: at + n_ctx / 2 + 1..at + n_ctx }).collect()
+/// Cuts a text into windows, one after the other, and looks no further ahead than it must.
+#[derive(Debug)]
+pub(super) struct Cutter {
+    protocol: Protocol,
+    /// Where the next window starts.
+    start: usize,
+    /// What is scored by now, from the first token on.
+    scored_to: usize,
+    ended: bool,
 }
 
-fn hf_stride(n_tokens: usize, window: usize, stride: usize) -> Vec<Window> {
-    let mut windows = Vec::new();
-    // The first token has nothing before it.
-    let mut scored_to = 1;
-    for start in (0..n_tokens).step_by(stride) {
-        let end = n_tokens.min(start + window);
-        // With a stride as long as the window, the first token of a window has nothing before it either.
-        windows.push(Window { tokens: start..end, scored: scored_to.max(start + 1)..end });
-        scored_to = end;
-        if end == n_tokens {
-            break;
+impl Cutter {
+    /// At the start of a text. `reach` is asked for the tokens up to a position and answers with how many there are, at
+    /// most as many.
+    pub(super) fn new(
+        protocol: Protocol,
+        reach: &mut impl FnMut(usize) -> Result<usize, Error>,
+    ) -> Result<Self, Error> {
+        protocol.check()?;
+        let wanted = protocol.least_tokens();
+        let tokens = reach(wanted)?;
+        if tokens < wanted {
+            return Err(Error::TextTooShort { tokens, wanted, protocol: protocol.name() });
         }
+        // The first token has nothing before it.
+        Ok(Self { protocol, start: 0, scored_to: 1, ended: false })
     }
-    // A last window of one token has nothing to score.
-    windows.retain(|w| !w.scored.is_empty());
-    windows
+
+    /// The next window, if there is one.
+    pub(super) fn next(
+        &mut self,
+        reach: &mut impl FnMut(usize) -> Result<usize, Error>,
+    ) -> Result<Option<Window>, Error> {
+        if self.ended {
+            return Ok(None);
+        }
+        let start = self.start;
+        let window = match self.protocol {
+            Protocol::Llama { n_ctx } => {
+                let end = start + n_ctx;
+                self.ended = reach(end)? < end;
+                self.start = end;
+                if self.ended {
+                    return Ok(None);
+                }
+                Window { tokens: start..end, scored: start + n_ctx / 2 + 1..end }
+            }
+            Protocol::HfStride { window, stride } => {
+                // One more, to know whether the text goes on.
+                let n_tokens = reach(start + window + 1)?;
+                let end = n_tokens.min(start + window);
+                self.ended = end == n_tokens;
+                self.start = start + stride;
+                // With a stride as long as the window, the first token of a window has nothing before it either.
+                let scored = self.scored_to.max(start + 1)..end;
+                self.scored_to = end;
+                Window { tokens: start..end, scored }
+            }
+        };
+        // A last window of one token has nothing to score.
+        Ok(Some(window).filter(|window| !window.scored.is_empty()))
+    }
 }
 
 #[cfg(test)]
@@ -129,12 +195,28 @@ mod tests {
             let windows = Protocol::HfStride { window, stride }.windows(n).unwrap();
             let scored: Vec<usize> = windows.iter().flat_map(|w| w.scored.clone()).collect();
             assert_eq!(scored, (1..n).collect::<Vec<_>>());
+            assert_eq!(windows.len(), Protocol::HfStride { window, stride }.count(n));
             for w in &windows {
                 assert!(w.tokens.len() <= window && w.scored.start > w.tokens.start && w.scored.end == w.tokens.end);
             }
         }
-        let disjoint = Protocol::HfStride { window: 10, stride: 10 }.windows(31).unwrap();
+        let disjoint = Protocol::HfStride { window: 10, stride: 10 };
+        assert_eq!(disjoint.count(31), 3);
+        let disjoint = disjoint.windows(31).unwrap();
         assert_eq!(disjoint.last().unwrap().scored, 21..30, "a token alone in its window cannot be scored");
+    }
+
+    #[test]
+    fn windows_are_counted_without_being_cut() {
+        for n in 0..60 {
+            for window in 2..12 {
+                let strides = (1..=window).map(|stride| Protocol::HfStride { window, stride });
+                for protocol in strides.chain((window >= 4).then_some(Protocol::Llama { n_ctx: window })) {
+                    let windows = protocol.windows(n).map_or(0, |windows| windows.len());
+                    assert_eq!(protocol.count(n), windows, "{protocol:?}, {n} tokens");
+                }
+            }
+        }
     }
 
     #[test]

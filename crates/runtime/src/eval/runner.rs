@@ -1,9 +1,10 @@
 //! Windows through a model, as many at a time as fit a batch.
 
 use super::protocol::Window;
-use crate::Error;
+use crate::{Error, TokenStream};
 use pythia_model::{Context, ContextShape, Model, Span};
 use std::ops::Range;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 /// Tokens that go through a model in one call at most. More would not be faster, and activations grow with it.
@@ -67,14 +68,19 @@ pub(super) struct Batching {
 }
 
 impl Batching {
-    /// For windows of at most so many tokens.
-    pub(super) fn new(windows: &[Window]) -> Self {
-        let longest = windows.iter().map(|w| run_tokens(w).len()).max().unwrap_or(1);
-        let n_seq = (BATCH_TOKENS / longest).clamp(1, windows.len().clamp(1, MAX_SEQUENCES));
+    /// For so many windows, or any number, of which a model runs at most `longest` tokens.
+    pub(super) fn new(longest: usize, n_windows: usize) -> Self {
+        let longest = longest.max(1);
+        let n_seq = (BATCH_TOKENS / longest).clamp(1, n_windows.clamp(1, MAX_SEQUENCES));
         Self { n_seq, n_batch: BATCH_TOKENS.min(n_seq * longest) }
     }
 
-    /// The batches, in the order of the text.
+    /// Windows that share a batch at most.
+    pub(super) fn n_seq(self) -> usize {
+        self.n_seq
+    }
+
+    /// The batches of some windows, in the order of the text.
     pub(super) fn batches(self, windows: &[Window]) -> impl Iterator<Item = Batch> {
         windows.chunks(self.n_seq).flat_map(move |group| {
             let longest = group.iter().map(|w| run_tokens(w).len()).max().unwrap_or(0);
@@ -111,19 +117,24 @@ pub(super) struct Runner<'m> {
 
 impl<'m> Runner<'m> {
     /// Ready for these batches, of windows of at most `window_tokens`.
-    pub(super) fn new(model: &'m Model, batching: Batching, window_tokens: usize) -> Result<Self, Error> {
+    pub(super) fn new(
+        model: &'m Model,
+        batching: Batching,
+        window_tokens: usize,
+        cancel: Option<&'m AtomicBool>,
+    ) -> Result<Self, Error> {
         let Batching { n_seq, n_batch } = batching;
-        let context = model.context(ContextShape { n_seq, n_ctx: window_tokens, n_batch })?;
+        let context = model.context(ContextShape { n_seq, n_ctx: window_tokens, n_batch })?.cancelled_by(cancel);
         Ok(Self { model, context, logits: Vec::new(), tokens: 0, time: Duration::ZERO })
     }
 
     /// Runs a batch of this text.
-    pub(super) fn forward(&mut self, text: &[u32], batch: &Batch) -> Result<(), Error> {
+    pub(super) fn forward(&mut self, text: &TokenStream<'_>, batch: &Batch) -> Result<(), Error> {
         let start = Instant::now();
         for (sequence, _) in batch.parts.iter().enumerate().filter(|(_, part)| part.begins) {
             self.context.truncate(sequence, 0);
         }
-        let span = |(sequence, part): (usize, &Part)| Span { sequence, tokens: &text[part.tokens.clone()] };
+        let span = |(sequence, part): (usize, &Part)| Span { sequence, tokens: text.slice(part.tokens.clone()) };
         let spans: Vec<Span<'_>> = batch.parts.iter().enumerate().map(span).collect();
         self.context.forward(&spans)?;
         self.context.finish()?;
@@ -133,9 +144,9 @@ impl<'m> Runner<'m> {
     }
 
     /// Negative log-likelihoods, in nats, of the scored tokens of the batch that ran last.
-    pub(super) fn nlls(&mut self, text: &[u32], batch: &Batch) -> Result<Vec<f64>, Error> {
+    pub(super) fn nlls(&mut self, text: &TokenStream<'_>, batch: &Batch) -> Result<Vec<f64>, Error> {
         let start = Instant::now();
-        let targets: Vec<u32> = batch.targets().map(|position| text[position]).collect();
+        let targets: Vec<u32> = batch.targets().map(|position| text.get(position)).collect();
         let mut nlls = vec![0.0; targets.len()];
         self.context.log_likelihoods(batch.rows(), &targets, &mut nlls)?;
         nlls.iter_mut().for_each(|x| *x = -*x);
@@ -168,14 +179,6 @@ impl<'m> Runner<'m> {
 pub(super) fn nll(model: &Model, row: &[f32], target: u32) -> (f64, f64) {
     let log_sum = model.cpu().log_sum_exp(row);
     (log_sum, log_sum - f64::from(row[target as usize]))
-}
-
-/// Checks once what [`nll`] and the models index by.
-pub(crate) fn check_tokens(tokens: &[u32], n_vocab: usize) -> Result<(), Error> {
-    match tokens.iter().find(|&&token| token as usize >= n_vocab) {
-        Some(&token) => Err(Error::TokenOutOfRange { token, n_vocab }),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]
@@ -222,11 +225,10 @@ mod tests {
     #[test]
     fn short_windows_share_a_batch_and_long_ones_do_not() {
         let shape = |n_ctx| {
-            let Batching { n_seq, n_batch } = Batching::new(&Protocol::Llama { n_ctx }.windows(10_000).unwrap());
+            let Batching { n_seq, n_batch } = Batching::new(n_ctx - 1, Protocol::Llama { n_ctx }.count(10_000));
             (n_seq, n_batch)
         };
         assert_eq!([shape(64), shape(512), shape(513), shape(2048)], [(8, 504), (1, 511), (1, 512), (1, 512)]);
-        let few = Protocol::Llama { n_ctx: 64 }.windows(130).unwrap();
-        assert_eq!(Batching::new(&few).n_seq, 2);
+        assert_eq!(Batching::new(63, 2).n_seq, 2);
     }
 }

@@ -3,15 +3,20 @@
 //! The `tokenizers` crate keeps some 140 bytes per byte of text (offsets through every stage), 640 MB for a text of
 //! 4.7 MB; in pieces of 64 kB it needs 20 MB and takes a third less time.
 //!
-//! A cut is made before a space that has a printable ASCII character on either side. With the pipeline that
-//! [`Segments::of`] demands, ids cannot change:
-//! - NFC composes no ASCII character with a following space, and looks no further back than a starter.
-//! - Added tokens without white space do not reach across, and runs of spaces only match two spaces or more.
-//! - The pre-tokenizer's pattern `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+` takes a
-//!   space only at the start of a match or in a run of white space. Before a printable character a lone space starts a
-//!   match, cut or not; and a match that ends in a printable character looks no further.
-//! - BPE merges within the matches.
+//! A cut between two characters `a` and `b` changes no id if
+//!
+//! - NFC keeps them apart: `b` is a starter that composes with nothing before it;
+//! - no added token reaches across: none holds `ab`;
+//! - the pre-tokenizer's pattern `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+` ends a
+//!   match between them, wherever the match began, and ends it there too if the text does. It does so if `a` is not
+//!   white space (the only lookahead is behind runs of white space) and either `b` is white space, or the two are of
+//!   different classes (letters, numbers, others) and `a` is no apostrophe, which could begin `'s`. The pattern never
+//!   looks back, so what follows is matched as before.
+//!
+//! BPE merges within the matches. [`Class`] knows the class of characters that texts are full of, and is sure of those
+//! it knows; elsewhere a text is simply not cut.
 
+use crate::Error;
 use tokenizers::Tokenizer;
 use tokenizers::normalizers::NormalizerWrapper;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
@@ -19,11 +24,59 @@ use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 /// Long enough that its set-up does not matter, short enough for the cache.
 const SEGMENT_BYTES: usize = 64 * 1024;
 
+/// A stretch without a cut takes 140 times its size in memory, so there is a limit. Only what is one endless word has
+/// such a stretch, or any text where no cut is known to be safe.
+pub(crate) const MAX_SEGMENT_BYTES: usize = 16 << 20;
+
 /// Whether and how texts are cut.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Segments {
+#[derive(Clone, Debug)]
+pub(crate) struct Segments {
     /// A segment ends at the first cut from here on; `usize::MAX` for a pipeline where none is known to be safe.
     at_least_bytes: usize,
+    /// Neighbours within an added token, sorted. `None` if those could be changed by normalization: then texts are only
+    /// cut before white space.
+    joined: Option<Vec<(char, char)>>,
+}
+
+/// What the pre-tokenizer takes a character for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    /// White space of ASCII.
+    Space,
+    Letter,
+    Number,
+    /// `[^\s\p{L}\p{N}]`.
+    Other,
+    /// No white space, and nothing else is said about it.
+    Visible,
+    /// Nothing is said about it.
+    Unknown,
+}
+
+impl Class {
+    /// Those with a definite answer are starters that compose with nothing before them, and nothing that composes with
+    /// them changes their class.
+    fn of(c: char) -> Self {
+        match c {
+            ' ' | '\t' | '\n' | '\r' => Self::Space,
+            'a'..='z' | 'A'..='Z' => Self::Letter,
+            '0'..='9' => Self::Number,
+            '!'..='~' => Self::Other,
+            // Kana, the ideographs of Unicode 1.1 and 3.0, Hangul syllables.
+            '\u{3041}'..='\u{3094}' | '\u{30A1}'..='\u{30FA}' => Self::Letter,
+            '\u{3400}'..='\u{4DB5}' | '\u{4E00}'..='\u{9FA5}' | '\u{AC00}'..='\u{D7A3}' => Self::Letter,
+            // Dashes, quotes, ellipsis; what ends and quotes sentences in Chinese and Japanese.
+            '\u{2010}'..='\u{2027}' | '\u{3001}' | '\u{3002}' | '\u{3008}'..='\u{3011}' => Self::Other,
+            '\u{FF01}' | '\u{FF08}' | '\u{FF09}' | '\u{FF0C}' | '\u{FF0E}' => Self::Other,
+            '\u{FF1A}' | '\u{FF1B}' | '\u{FF1F}' => Self::Other,
+            // Marks of format and spaces of no width: nothing depends on what they are.
+            '\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}' => {
+                Self::Unknown
+            }
+            _ if c.is_whitespace() || c.is_control() => Self::Unknown,
+            _ => Self::Visible,
+        }
+    }
 }
 
 impl Segments {
@@ -37,61 +90,138 @@ impl Segments {
             Some(PreTokenizerWrapper::ByteLevel(byte_level)) => byte_level.use_regex && !byte_level.add_prefix_space,
             _ => false,
         };
-        let added_tokens = tokenizer.get_added_tokens_decoder().values().all(|token| {
+        let added = tokenizer.get_added_tokens_decoder();
+        let plain = added.values().all(|token| {
             let text = &token.content;
             let spaces = text.len() >= 2 && text.bytes().all(|b| b == b' ');
-            let plain = !(token.lstrip || token.rstrip || token.single_word);
-            plain && (spaces || !text.contains(char::is_whitespace))
+            let exact = !(token.lstrip || token.rstrip || token.single_word);
+            exact && (spaces || !text.contains(char::is_whitespace))
         });
-        let safe = normalizer && pre_tokenizer && added_tokens;
-        Self { at_least_bytes: if safe { SEGMENT_BYTES } else { usize::MAX } }
+        let ascii = added.values().all(|token| token.content.is_ascii());
+        let joined = ascii.then(|| joined(added.values().map(|token| token.content.as_str())));
+        let at_least_bytes = if normalizer && pre_tokenizer && plain { SEGMENT_BYTES } else { usize::MAX };
+        Self { at_least_bytes, joined }
+    }
+
+    /// The first place from byte `from` of `text` on where a segment that starts with `text` may end.
+    pub(crate) fn cut(&self, text: &str, from: usize) -> Option<usize> {
+        let from = from.max(self.at_least_bytes.saturating_sub(1));
+        if from >= text.len() {
+            return None;
+        }
+        let start = text.floor_char_boundary(from);
+        let mut chars = text[start..].char_indices();
+        let (_, mut before) = chars.next()?;
+        for (at, c) in chars {
+            if self.is_cut(before, c) {
+                return Some(start + at);
+            }
+            before = c;
+        }
+        None
+    }
+
+    fn is_cut(&self, a: char, b: char) -> bool {
+        use Class::{Letter, Number, Other, Space, Unknown, Visible};
+        let different = match (Class::of(a), Class::of(b)) {
+            (Space | Unknown, _) => return false,
+            (_, Space) => return true,
+            (a @ (Letter | Number | Other), b @ (Letter | Number | Other)) => a != b,
+            (Visible, _) | (_, Unknown | Visible) => false,
+        };
+        let inside_added = || self.joined.as_ref().is_none_or(|joined| joined.binary_search(&(a, b)).is_ok());
+        different && a != '\'' && !inside_added()
     }
 
     /// The text in pieces that can be tokenized one by one.
-    pub(super) fn split(self, text: &str) -> impl Iterator<Item = &str> {
+    ///
+    /// # Errors
+    /// An item is one, the last, where a piece would be [too long](MAX_SEGMENT_BYTES).
+    pub(super) fn split<'s>(&'s self, text: &'s str) -> impl Iterator<Item = Result<&'s str, Error>> {
         let mut rest = text;
         std::iter::from_fn(move || {
             if rest.is_empty() {
                 return None;
             }
-            let (segment, after) = rest.split_at(self.cut(rest.as_bytes()));
+            let (segment, after) = rest.split_at(self.cut(rest, 0).unwrap_or(rest.len()));
+            let at = text.len() - rest.len();
             rest = after;
-            Some(segment)
+            if segment.len() > MAX_SEGMENT_BYTES {
+                rest = "";
+                return Some(Err(Error::NoCut { at: at as u64 }));
+            }
+            Some(Ok(segment))
         })
-    }
-
-    fn cut(self, text: &[u8]) -> usize {
-        let from = self.at_least_bytes.saturating_sub(1);
-        let tail = text.get(from..).unwrap_or_default();
-        let is_cut = |w: &[u8]| w[0].is_ascii_graphic() && w[1] == b' ' && w[2].is_ascii_graphic();
-        tail.windows(3).position(is_cut).map_or(text.len(), |at| from + at + 1)
     }
 
     /// Cuts wherever it is safe, whatever the length: for tests.
     #[cfg(test)]
-    pub(super) fn everywhere() -> Self {
-        Self { at_least_bytes: 1 }
+    pub(crate) fn everywhere(self) -> Self {
+        Self { at_least_bytes: if self.at_least_bytes == usize::MAX { usize::MAX } else { 1 }, ..self }
     }
+}
+
+/// Every pair of neighbours in these texts.
+fn joined<'t>(texts: impl Iterator<Item = &'t str>) -> Vec<(char, char)> {
+    let mut pairs: Vec<_> = texts.flat_map(|text| text.chars().zip(text.chars().skip(1))).collect();
+    pairs.sort_unstable();
+    pairs.dedup();
+    pairs
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn segments(at_least_bytes: usize) -> Segments {
+        Segments { at_least_bytes, joined: Some(joined(["<|end|>"].into_iter())) }
+    }
+
+    fn pieces<'s>(segments: &'s Segments, text: &'s str) -> Vec<&'s str> {
+        segments.split(text).map(Result::unwrap).collect()
+    }
+
     #[test]
-    fn cuts_before_lone_spaces_only() {
-        let segments: Vec<&str> = Segments::everywhere().split("a b  c\n d é f. 'g \u{301}h i").collect();
-        assert_eq!(segments, ["a", " b  c\n d é f.", " 'g \u{301}h", " i"]);
-        assert_eq!(Segments::everywhere().split("").count(), 0);
+    fn cuts_lie_before_white_space_and_between_classes() {
+        let table = [
+            ("a b  c\n d é\u{301} f", "a¦ b¦  c¦\n d¦ é\u{301}¦ f"),
+            ("don't, o'clock x' y", "don¦'t¦,¦ o¦'clock¦ x¦'¦ y"),
+            ("ab12c3.d", "ab¦12¦c¦3¦.¦d"),
+            ("</|end|>|<x", "</|end|>|<¦x"),
+            ("春眠。不覺曉，處「処」", "春眠¦。¦不覺曉¦，¦處¦「¦処¦」"),
+            ("かな\u{3099}、カ", "かな\u{3099}、¦カ"),
+            ("한글…글", "한글¦…¦글"),
+            ("\n\n\na\u{3000}b\u{200b} c", "\n\n\na\u{3000}b\u{200b} c"),
+            ("é7 Я.", "é7¦ Я."),
+        ];
+        for (text, cut) in table {
+            assert_eq!(pieces(&segments(1), text).join("¦"), cut);
+        }
+        assert_eq!(segments(1).split("").count(), 0);
+        let before_spaces = Segments { joined: None, ..segments(1) };
+        assert_eq!(pieces(&before_spaces, "ab12。不 x").join("¦"), "ab12。不¦ x");
     }
 
     #[test]
     fn segments_are_long() {
-        let text = "word ".repeat(100_000);
-        let lengths: Vec<usize> = Segments { at_least_bytes: SEGMENT_BYTES }.split(&text).map(str::len).collect();
-        let (last, others) = lengths.split_last().unwrap();
-        assert!(others.iter().all(|n| (SEGMENT_BYTES..SEGMENT_BYTES + 8).contains(n)), "{lengths:?}");
-        assert!(*last <= SEGMENT_BYTES + 8 && lengths.iter().sum::<usize>() == text.len());
-        assert_eq!(Segments { at_least_bytes: usize::MAX }.split(&text).count(), 1);
+        for (unit, longest) in [("word ", 8), ("春眠不覺曉。", 24), ("x\n", 8), ("aaaa0", 8)] {
+            let text = unit.repeat(100_000);
+            let segments = segments(SEGMENT_BYTES);
+            let lengths: Vec<usize> = pieces(&segments, &text).into_iter().map(str::len).collect();
+            let (last, others) = lengths.split_last().unwrap();
+            assert!(others.iter().all(|n| (SEGMENT_BYTES..SEGMENT_BYTES + longest).contains(n)), "{lengths:?}");
+            assert!(*last <= SEGMENT_BYTES + longest && lengths.iter().sum::<usize>() == text.len());
+            assert!(others.len() > 1);
+        }
+        assert_eq!(segments(usize::MAX).split(&"word ".repeat(100_000)).count(), 1);
+    }
+
+    #[test]
+    fn an_endless_word_is_refused() {
+        let text = format!("x {}", "a".repeat(MAX_SEGMENT_BYTES + 1));
+        let segments = segments(1);
+        let found: Vec<_> = segments.split(&text).collect();
+        assert!(matches!(found[..], [Ok("x"), Err(Error::NoCut { at: 1 })]), "{}", found.len());
+        assert!(segments.split(&text[..text.len() - 2]).all(|piece| piece.is_ok()));
     }
 }

@@ -1,0 +1,284 @@
+//! The tokens of a text, made as they are asked for: a text of any length takes no more memory than a short one.
+
+use crate::tokenizer::segments::{MAX_SEGMENT_BYTES, Segments};
+use crate::{Error, TextReader, Tokenizer};
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Texts up to this size are tokenized at once, so that totals are known from the start. That takes about a second.
+const SHORT_TEXT_BYTES: u64 = 4 << 20;
+
+/// Token ids by their position in a text. What lies behind is [forgotten](Self::forget); what lies ahead is read and
+/// tokenized when it is [reached](Self::reach). The ids are those of [`Tokenizer::encode`] on the whole text.
+#[derive(Debug)]
+pub struct TokenStream<'t> {
+    ids: Cow<'t, [u32]>,
+    /// Position of the first of `ids`.
+    first: usize,
+    /// `None` when all has been tokenized.
+    unread: Option<Unread<'t>>,
+    /// Ids must be below, once somebody has said so.
+    n_vocab: usize,
+    cancel: Option<&'t AtomicBool>,
+}
+
+/// The part of a text that is not tokenized yet.
+#[derive(Debug)]
+struct Unread<'t> {
+    tokenizer: &'t Tokenizer,
+    segments: Cow<'t, Segments>,
+    reader: TextReader<'t>,
+    /// What was read of it.
+    text: String,
+    /// Where no cut is before.
+    searched: usize,
+    ended: bool,
+}
+
+impl<'t> TokenStream<'t> {
+    /// A text that is tokenized already.
+    pub fn of_ids(ids: &'t [u32]) -> Self {
+        Self { ids: Cow::Borrowed(ids), first: 0, unread: None, n_vocab: usize::MAX, cancel: None }
+    }
+
+    /// The text that `reader` reads.
+    pub fn new(tokenizer: &'t Tokenizer, reader: TextReader<'t>) -> Self {
+        let segments = Cow::Borrowed(tokenizer.segments());
+        let unread = Unread { tokenizer, segments, reader, text: String::new(), searched: 0, ended: false };
+        Self { ids: Cow::Owned(Vec::new()), first: 0, unread: Some(unread), n_vocab: usize::MAX, cancel: None }
+    }
+
+    /// Ends with [`Error::Interrupted`] soon after `cancel` was raised.
+    #[must_use]
+    pub fn cancelled_by(mut self, cancel: &'t AtomicBool) -> Self {
+        self.cancel = Some(cancel);
+        self
+    }
+
+    /// Reads on until there are `end` tokens, those forgotten included, or the text ends; returns how many there are then,
+    /// at most `end`.
+    ///
+    /// # Errors
+    /// If the text cannot be read, is not UTF-8 or cannot be tokenized, if an id is [too large](Self::require_below), or
+    /// if it was cancelled.
+    pub fn reach(&mut self, end: usize) -> Result<usize, Error> {
+        while self.first + self.ids.len() < end {
+            let Some(unread) = &mut self.unread else { break };
+            if self.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
+                return Err(Error::Interrupted);
+            }
+            let ids = self.ids.to_mut();
+            let before = ids.len();
+            if !unread.tokenize_segment(ids)? {
+                self.unread = None;
+            }
+            check(&self.ids[before..], self.n_vocab)?;
+        }
+        Ok(end.min(self.first + self.ids.len()))
+    }
+
+    /// As [`reach`](Self::reach) without an end if the text is short: totals are known then.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn reach_end_if_short(&mut self) -> Result<(), Error> {
+        let n_bytes = self.unread.as_ref().and_then(|unread| unread.reader.n_bytes());
+        if n_bytes.is_some_and(|n_bytes| n_bytes <= SHORT_TEXT_BYTES) {
+            self.reach(usize::MAX)?;
+        }
+        Ok(())
+    }
+
+    /// Makes ids from `n_vocab` on an error, also for those that come.
+    ///
+    /// # Errors
+    /// If one is there already.
+    pub fn require_below(&mut self, n_vocab: usize) -> Result<(), Error> {
+        self.n_vocab = n_vocab;
+        check(&self.ids, n_vocab)
+    }
+
+    /// Tokens in all, if the end has been reached.
+    pub fn total(&self) -> Option<usize> {
+        self.unread.is_none().then_some(self.first + self.ids.len())
+    }
+
+    /// Tokens in all: an estimate by the bytes that are left, and exact once the end has been reached. `None` if it is not
+    /// known how many there are.
+    pub fn estimated_total(&self) -> Option<usize> {
+        let Some(unread) = &self.unread else { return self.total() };
+        let n_bytes = unread.reader.n_bytes()?;
+        let (tokens, bytes) = (self.first + self.ids.len(), unread.reader.bytes_read() - unread.text.len() as u64);
+        (bytes > 0).then(|| (tokens as f64 * n_bytes.max(bytes) as f64 / bytes as f64) as usize)
+    }
+
+    /// Gives up the tokens before position `end`.
+    pub fn forget(&mut self, end: usize) {
+        let n = end.saturating_sub(self.first).min(self.ids.len());
+        match &mut self.ids {
+            Cow::Borrowed(ids) => *ids = &ids[n..],
+            // Not for every few: those that stay are moved.
+            Cow::Owned(ids) if n >= ids.len() / 2 => drop(ids.drain(..n)),
+            Cow::Owned(_) => return,
+        }
+        self.first += n;
+    }
+
+    /// Tokens at these positions.
+    ///
+    /// # Panics
+    /// If one was not reached, or is forgotten.
+    pub fn slice(&self, positions: Range<usize>) -> &[u32] {
+        &self.ids[positions.start - self.first..positions.end - self.first]
+    }
+
+    /// The token at a position.
+    ///
+    /// # Panics
+    /// If it was not reached, or is forgotten.
+    pub fn get(&self, position: usize) -> u32 {
+        self.ids[position - self.first]
+    }
+
+    /// All tokens from here on that were reached and are not forgotten.
+    pub fn at_hand(&self) -> &[u32] {
+        &self.ids
+    }
+}
+
+/// Checks once what models index by.
+fn check(ids: &[u32], n_vocab: usize) -> Result<(), Error> {
+    match ids.iter().find(|&&token| token as usize >= n_vocab) {
+        Some(&token) => Err(Error::TokenOutOfRange { token, n_vocab }),
+        None => Ok(()),
+    }
+}
+
+impl Unread<'_> {
+    /// Appends the ids of the next segment. False if it was the last.
+    fn tokenize_segment(&mut self, ids: &mut Vec<u32>) -> Result<bool, Error> {
+        loop {
+            if let Some(cut) = self.segments.cut(&self.text, self.searched) {
+                self.tokenizer.encode_segment(&self.text[..cut], ids)?;
+                self.text.drain(..cut);
+                self.searched = 0;
+                return Ok(true);
+            }
+            // The last character may have a cut behind it.
+            self.searched = self.text.len().saturating_sub(1);
+            if self.text.len() > MAX_SEGMENT_BYTES {
+                return Err(Error::NoCut { at: self.reader.bytes_read() - self.text.len() as u64 });
+            }
+            if self.ended {
+                self.tokenizer.encode_segment(&self.text, ids)?;
+                return Ok(false);
+            }
+            self.ended = !self.reader.read(&mut self.text)?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokenizer::tests::BOTH;
+    use proptest::prelude::*;
+
+    /// The stream of a text that is cut wherever it may be.
+    fn stream(text: &str, newline: bool) -> TokenStream<'_> {
+        let mut stream = TokenStream::new(&BOTH[0], TextReader::new(text.as_bytes()).without_last_newline(newline));
+        let unread = stream.unread.as_mut().unwrap();
+        unread.segments = Cow::Owned(unread.segments.clone().into_owned().everywhere());
+        stream
+    }
+
+    /// All ids, a few at a time.
+    fn ids(mut stream: TokenStream<'_>, step: usize) -> Vec<u32> {
+        let (mut ids, mut position) = (Vec::new(), 0);
+        loop {
+            let end = stream.reach(position + step).unwrap();
+            ids.extend_from_slice(stream.slice(position..end));
+            if end < position + step {
+                assert_eq!(stream.total(), Some(ids.len()));
+                return ids;
+            }
+            position = end;
+            stream.forget(position);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn ids_are_those_of_the_whole_text(text in "[a-c ,'0\n春。]{0,60}", step in 1usize..9) {
+            prop_assert_eq!(ids(stream(&text, false), step), BOTH[0].encode(&text).unwrap());
+            let line = text.strip_suffix('\n').unwrap_or(&text);
+            prop_assert_eq!(ids(stream(&text, true), step), BOTH[0].encode(line).unwrap());
+        }
+    }
+
+    #[test]
+    fn long_texts_of_any_script_are_cut_and_give_the_same_ids() {
+        for unit in
+            ["The borrow checker.\n", "春眠不覺曉，處處聞啼鳥。", "x\n", "かなカナ「春」", "a,b;c\r\n", "0x1f\u{a0}"]
+        {
+            let text = unit.repeat(400_000 / unit.len());
+            let stream = TokenStream::new(&BOTH[0], TextReader::new(text.as_bytes()));
+            let whole = BOTH[0].inner_ids(&text);
+            assert!(ids(stream, 10_000) == whole, "{unit:?}");
+            assert!(BOTH[0].encode(&text).unwrap() == whole, "{unit:?}");
+        }
+    }
+
+    #[test]
+    fn no_more_is_read_than_is_asked_for() {
+        /// A text without end.
+        struct Endless;
+        impl std::io::Read for Endless {
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                buffer.iter_mut().zip(b"word ".iter().cycle()).for_each(|(to, from)| *to = *from);
+                Ok(buffer.len() / 5 * 5)
+            }
+        }
+        let reader = || TextReader::new(Endless).of_bytes(Some(1 << 40));
+        let mut stream = TokenStream::new(&BOTH[0], reader());
+        assert_eq!(stream.estimated_total(), None);
+        stream.reach_end_if_short().unwrap();
+        for position in (0..1_000_000).step_by(512) {
+            assert_eq!(stream.reach(position + 512).unwrap(), position + 512);
+            assert!(stream.at_hand().len() < 100_000 && stream.unread.as_ref().unwrap().text.len() < 300_000);
+            stream.forget(position + 512);
+        }
+        assert_eq!(stream.total(), None);
+        let (bytes, tokens) = ((1u64 << 40) as f64, stream.estimated_total().unwrap() as f64);
+        let exact = BOTH[0].encode(&"word ".repeat(1000)).unwrap().len() as f64 / 5000.0 * bytes;
+        assert!((tokens / exact - 1.0).abs() < 1e-3, "{tokens}, wanted {exact}");
+
+        let cancel = AtomicBool::new(true);
+        let mut stream = TokenStream::new(&BOTH[0], reader()).cancelled_by(&cancel);
+        assert!(matches!(stream.reach(1), Err(Error::Interrupted)));
+    }
+
+    #[test]
+    fn ids_of_no_row_are_refused_when_they_come() {
+        let mut stream = stream("a b c", false);
+        stream.require_below(10).unwrap();
+        assert!(matches!(stream.reach(1), Err(Error::TokenOutOfRange { n_vocab: 10, .. })));
+        let mut ids = TokenStream::of_ids(&[1, 2, 30]);
+        assert!(ids.require_below(30).is_err());
+        ids.require_below(31).unwrap();
+        assert_eq!((ids.reach(2).unwrap(), ids.reach(9).unwrap(), ids.total()), (2, 3, Some(3)));
+        ids.forget(2);
+        assert_eq!((ids.get(2), ids.slice(2..3), ids.at_hand()), (30, &[30][..], &[30][..]));
+    }
+
+    #[test]
+    fn an_endless_word_is_refused() {
+        let text = "a".repeat(MAX_SEGMENT_BYTES + CHUNK);
+        let mut stream = TokenStream::new(&BOTH[0], TextReader::new(text.as_bytes()));
+        assert!(matches!(stream.reach(1), Err(Error::NoCut { at: 0 })));
+    }
+
+    /// More than is read at once.
+    const CHUNK: usize = 100_000;
+}

@@ -79,10 +79,10 @@ fn quality(report: &Value) -> Vec<Value> {
 fn compares_levels_with_the_checkpoint() {
     let run = Run::new();
     let table = run.compare(&common::checkpoint(), &["-t", "q8_0,Q4_0"]).ok();
-    let rows = table.lines().skip(2).take_while(|line| !line.is_empty());
-    let rows: Vec<&str> = rows.map(|line| line.split_whitespace().next().unwrap()).collect();
-    assert_eq!(rows, ["F16", "Q8_0", "Q4_0"], "{table}");
-    assert!(table.lines().nth(2).unwrap().starts_with("F16 (base)"), "{table}");
+    let rows: Vec<&str> = table.lines().skip_while(|line| !line.starts_with("---")).skip(1).take(3).collect();
+    let names: Vec<&str> = rows.iter().map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert_eq!(names, ["F16", "Q8_0", "Q4_0"], "{table}");
+    assert!(rows[0].starts_with("F16 (base)"), "{table}");
 
     let report = run.report("pythia-compare");
     assert_eq!(report["base"], "F16");
@@ -105,6 +105,75 @@ fn compares_levels_with_the_checkpoint() {
             assert!(text.contains(level), "{level} is missing in {file}");
         }
     }
+}
+
+#[test]
+fn the_answer_is_on_top_and_in_the_report() {
+    let run = Run::new();
+    let args = ["-t", "Q8_0,Q6_K,Q4_0,Q2_K", "--fit", "38M,1GiB,1k"];
+    let text = run.compare(&common::checkpoint(), &args).ok();
+    let answer = &run.report("pythia-compare")["answer"];
+    let sentences: Vec<&str> = answer["sentences"].as_array().unwrap().iter().map(|s| s.as_str().unwrap()).collect();
+    assert!(text.starts_with(&format!("{}\n\nlevel", sentences.join("\n"))), "{text}");
+    for (file, table) in [("report.html", "<table"), ("report.md", "| level")] {
+        let page = std::fs::read_to_string(run.path("pythia-compare").join(file)).unwrap();
+        let fit = sentences.last().unwrap();
+        assert!(page.find(fit).unwrap() < page.find(table).unwrap(), "'{fit}' is not on top of {file}");
+    }
+    // Q2_K is far above the others, of which each surely is within a percent or may be.
+    let good = answer["good_enough"]["level"].as_str().unwrap();
+    assert!(["Q8_0", "Q6_K", "Q4_0"].contains(&good), "{answer}");
+    let fits = answer["fits"].as_array().unwrap();
+    let levels: Vec<&Value> = fits.iter().map(|fit| &fit["level"]).collect();
+    assert_eq!(levels[1..], [&Value::from("F16"), &Value::Null], "{answer}");
+    // What is computed beforehand is near what is measured: file pages, cache and buffers of 512 tokens.
+    for level in run.report("pythia-compare")["levels"].as_array().unwrap() {
+        let computed = number(&level["file_bytes"]) + number(&level["memory"]["context_bytes"]) + 20e6;
+        let measured = number(&level["peak_rss_bytes"]);
+        assert!((0.5..2.0).contains(&(computed / measured)), "{computed} {measured} {level}");
+    }
+    run.compare(&common::checkpoint(), &["--fit", "4Q"]).fails("pythia-quant", 2, &["4Q", "4GiB"]);
+}
+
+/// Every command that prints a table, at a terminal of 80 columns.
+#[test]
+fn tables_fit_80_columns() {
+    let run = Run::new();
+    let long = format!("{}-Q4_0.gguf", "a-model-with-a-name-that-is-long".repeat(4));
+    std::fs::copy(common::gguf("Q4_0"), run.path(&long)).unwrap();
+    let (source, base) = (common::checkpoint(), common::gguf("F32"));
+    let text = source.join("heldout.txt");
+    let [source, base, text] = [&source, &base, &text].map(|path| path.to_str().unwrap());
+    let commands: [(&str, &[&str], &str); 13] = [
+        ("pythia-quant", &["compare", source, &long, "-t", "Q8_0", "--chunks", "2", "-f", text], "mean KLD"),
+        ("pythia-quant", &["cache", "list"], "unused for"),
+        ("pythia-quant", &["convert", source, "-t", "Q8_0,Q5_K_M,Q4_K_M,Q3_K_M,Q2_K", "--dry-run"], "token_embd"),
+        ("pythia-quant", &["convert", source, "-t", "Q8_0", "-v", "-o", "some/folder/below/this/one.gguf"], "bytes"),
+        ("pythia-quant", &["quantize", base, "q.gguf", "Q4_0", "-v"], "token_embd"),
+        ("pythia-quant", &["dequantize", &long, "a/folder/whose/name/is/nearly/as/long/as/a/terminal/is/wide"], "F32"),
+        ("pythia-quant", &["inspect", &long, "--tensors"], "blk.5.attn_output.weight"),
+        ("pythia-quant", &["diff", base, &long, "--all"], "max |B-A|"),
+        ("pythia-quant", &["verify", &long, "--against", source, "--tensors"], "relative"),
+        ("pythia-quant", &["imatrix", base, "-f", text, "--chunks", "2", "-o", "i.gguf"], "top 1 % hold"),
+        ("pythia-run", &["info", &long], "feed-forward"),
+        ("pythia-run", &["perplexity", &long, "-f", text, "--chunks", "2"], "PPL"),
+        ("pythia-run", &["bench", "-m", &long, "-p", "8", "-n", "2", "-r", "1"], "of limit"),
+    ];
+    for (program, args, part) in commands {
+        let outcome = common::run_at(80, program, run.dir.path(), args);
+        assert!(matches!(outcome.code, Some(0 | 1)), "{outcome:?}");
+        assert!(outcome.stdout.contains(part), "{args:?}: no '{part}' in {}", outcome.stdout);
+        let longest = outcome.stdout.lines().max_by_key(|line| line.chars().count()).unwrap();
+        assert!(longest.chars().count() <= 80, "{args:?}: {longest}");
+    }
+    // In a pipe columns are chosen as at 80, but nothing is shortened; what is asked for in full is given in full.
+    let piped = common::run_model(run.dir.path(), ["info", &long]).ok();
+    assert!(piped.contains(&long), "{piped}");
+    let bench = ["bench", "-m", &long, "-p", "8", "-n", "0", "-r", "1"];
+    let some = common::run_model(run.dir.path(), bench).ok();
+    assert!(!some.contains("median t/s |") && some.contains("`-o md` has them"), "{some}");
+    let all = common::run_model(run.dir.path(), bench.iter().chain(&["-o", "md"])).ok();
+    assert!(all.contains("median t/s |"), "{all}");
 }
 
 #[test]

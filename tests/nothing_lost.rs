@@ -185,6 +185,8 @@ fn signals_end_commands_in_time_and_leave_nothing() {
             let mut command = Command::new(program);
             command.args(&args).args(slow).env("PYTHIA_ISA", "scalar").current_dir(dir.path());
             let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+            // Open until the end: waiting for the child would close it.
+            let stdin = child.stdin.take();
             match begins_in {
                 "never" => std::thread::sleep(Duration::from_millis(300)),
                 folder => assert!(wait_for_temporary(&mut child, &dir.path().join(folder)), "{args:?} ended"),
@@ -199,7 +201,7 @@ fn signals_end_commands_in_time_and_leave_nothing() {
             std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut told).unwrap();
             assert_eq!(status.code(), Some(130), "{args:?}, {signals:?}: {told}");
             assert!(told.contains(": stopping\n") && seconds < STOPPED_WITHIN, "{args:?}: {seconds:?}: {told}");
-            drop(writer);
+            drop((writer, stdin));
             let left: Vec<String> = names(dir.path()).into_iter().filter(|name| name != ".pythia-cache").collect();
             assert_eq!(left, ["pipe"], "{args:?}, {signals:?}");
         }

@@ -3,12 +3,14 @@
 //! [`Report`] is what `report.json` holds; the other formats are views of it. Nothing in it depends on the day of the
 //! run but [`Provenance::date`], so two runs that measured the same quality differ only in that and in their speeds.
 
+mod answer;
 mod arithmetic;
 mod columns;
 mod csv;
 mod html;
 mod machine;
 mod markdown;
+mod memory;
 mod number;
 mod plot;
 mod provenance;
@@ -16,13 +18,14 @@ mod provenance;
 mod sample;
 mod speed;
 
+pub(crate) use answer::Answer;
 pub(crate) use arithmetic::{Arithmetic, parse_activations, parse_gelu};
+pub(crate) use columns::terminal;
 pub(crate) use machine::{Machine, ProcessorTime, cpu_name, memory_available, peak_rss, reset_peak_rss};
+pub(crate) use memory::{Memory, parse_memory};
 pub(crate) use number::{bytes as format_bytes, significant};
 pub(crate) use provenance::{FileDigest, ImatrixOrigin, Origin, Provenance};
-#[cfg(test)]
-pub(crate) use speed::Spread;
-pub(crate) use speed::{Speed, busy};
+pub(crate) use speed::{Speed, Spread, busy};
 
 use crate::exit::{self, Failure};
 use pythia_convert::output::{AtomicFile, MadeFolders, Naming, check_target};
@@ -55,6 +58,8 @@ pub(crate) struct Report {
     pub(crate) process_per_level: bool,
     /// Which speeds other programs, or chance, may have changed, in a sentence; `None` if all are steady.
     pub(crate) busy: Option<String>,
+    /// What most people want to know.
+    pub(crate) answer: Answer,
     /// The base and the levels, the largest file first.
     pub(crate) levels: Vec<Level>,
 }
@@ -99,6 +104,8 @@ pub(crate) struct Level {
     pub(crate) recipe: Option<String>,
     /// Block formats that its weights were in before.
     pub(crate) requantized: Vec<String>,
+    /// What it takes to run beside its file, computed.
+    pub(crate) memory: Memory,
     /// Perplexity; the standard error is that of the text as a sample, common to all levels.
     pub(crate) perplexity: Estimate,
     /// The distance to the base. `None` for the base itself.
@@ -194,7 +201,7 @@ impl Report {
                 .to_owned(),
             format!("{memory} Speeds are medians of a short run on this machine: {}.", name(&self.machine.to_string())),
         ];
-        notes.extend(self.busy.clone());
+        notes.extend(self.footnotes().iter().map(|note| name(note)));
         notes.push(name(&self.provenance.to_string()));
         notes
     }
@@ -217,16 +224,6 @@ impl Report {
     pub(crate) fn check_targets(dir: &Path, inputs: &[PathBuf], force: bool) -> Result<(), Failure> {
         paths(dir).iter().try_for_each(|path| check_target(path, inputs, force)).map_err(Failure::from)
     }
-}
-
-/// What a terminal shows: the short table, and what explains its marks.
-pub(crate) fn terminal(report: &Report) -> String {
-    let mut out = columns::terminal_table(report).to_terminal();
-    let notes = report.footnotes();
-    if !notes.is_empty() {
-        out += &format!("\n{}\n", notes.join("\n"));
-    }
-    out
 }
 
 /// The files of a report to come: `report.json`, `.csv`, `.md` and `.html`, each of which appears whole or not at all.

@@ -93,6 +93,20 @@ pub(crate) fn run_model<S: AsRef<OsStr>>(folder: &Path, args: impl IntoIterator<
     run(env!("CARGO_BIN_EXE_pythia-run"), folder, args)
 }
 
+/// Runs `pythia-quant` or `pythia-run` in `folder`, as at a terminal of so many columns.
+pub(crate) fn run_at<S: AsRef<OsStr>>(
+    columns: usize,
+    program: &str,
+    folder: &Path,
+    args: impl IntoIterator<Item = S>,
+) -> Outcome {
+    let path = match program {
+        "pythia-quant" => env!("CARGO_BIN_EXE_pythia-quant"),
+        _ => env!("CARGO_BIN_EXE_pythia-run"),
+    };
+    outcome(Command::new(path).env("COLUMNS", columns.to_string()).args(args).current_dir(folder))
+}
+
 /// A folder for caches that is empty when a test program begins: nobody's own is written to.
 pub(crate) fn caches() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
@@ -105,12 +119,11 @@ pub(crate) fn caches() -> &'static Path {
 }
 
 fn run<S: AsRef<OsStr>>(program: &str, folder: &Path, args: impl IntoIterator<Item = S>) -> Outcome {
-    let output = Command::new(program)
-        .env("XDG_CACHE_HOME", caches())
-        .args(args)
-        .current_dir(folder)
-        .output()
-        .expect("the program starts");
+    outcome(Command::new(program).env_remove("COLUMNS").args(args).current_dir(folder))
+}
+
+fn outcome(command: &mut Command) -> Outcome {
+    let output = command.env("XDG_CACHE_HOME", caches()).output().expect("the program starts");
     Outcome {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).expect("stdout is UTF-8"),

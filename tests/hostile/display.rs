@@ -98,6 +98,11 @@ const FIELDS: &[Field] = &[
     field("zip: member", |f, a| zip(f, Member::new(&format!("{a}/x"), vec![])), CONVERT),
     field("zip: member twice", |f, a| { let m = Member::new(&format!("m/{a}"), vec![]); binary(f, &torch::archive(&[m.clone(), m])); }, CONVERT),
     field("zip: byte order", |f, a| zip(f, Member::new("m/byteorder", a.as_bytes().to_vec())), CONVERT),
+    field("adapter: kind", |f, a| adapter(f, json!({"peft_type": a}), "x"), LORA),
+    field("adapter: bias", |f, a| adapter(f, json!({"peft_type": "LORA", "r": 1, "lora_alpha": 1, "bias": a}), "x"), LORA),
+    field("adapter: modules", |f, a| adapter(f, json!({"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": [a], "rank_pattern": {a: 2}}), "x"), LORA),
+    field("adapter: tensor", |f, a| adapter(f, json!({"peft_type": "LORA", "r": 1, "lora_alpha": 1}), a), LORA),
+    field("adapter: module", |f, a| adapter(f, json!({"peft_type": "LORA", "r": 1, "lora_alpha": 1}), &format!("base_model.model.{a}.lora_A.weight")), LORA),
     // Names of files and folders.
     field("file that is not there", |_, _| (), "pythia-run info {}.gguf"),
     field("file that is none", |f, a| write(f, a, "x"), "pythia-quant inspect {}"),
@@ -131,6 +136,11 @@ const FIELDS: &[Field] = &[
     field("instruction set", |_, _| (), "pythia-run info m.gguf --isa {}"),
     field("device", |_, _| (), "pythia-run info m.gguf --device {}"),
     field("ids", |f, _| changed(f, |_| ()), "pythia-run tokenize m.gguf --decode {}"),
+    field("flag of llama.cpp", |_, _| (), "pythia-run generate -m m.gguf -hf {}"),
+    field("value of a flag of llama.cpp", |_, _| (), "pythia-run generate -m m.gguf -ngl {} -p x"),
+    field("cache", |_, _| (), "pythia-quant cache list --cache {}"),
+    field("model in the cache", |_, _| (), "pythia-quant cache clear {} --cache ."),
+    field("adapter that is none", |f, _| valid(f), "pythia-quant convert . -t F16 --lora {}"),
     field("id of the Hub", |_, _| (), "pythia-quant convert someone/{} -t F16 --offline"),
     field("revision", |_, _| (), "pythia-quant convert someone/thing@{} -t F16 --offline"),
     field("prompt", |f, _| changed(f, |_| ()), "pythia-run tokenize m.gguf -p {}"),
@@ -138,6 +148,7 @@ const FIELDS: &[Field] = &[
     field("stop", |f, _| changed(f, |_| ()), "pythia-run generate m.gguf -p he -n 1 --json --stop {}"),
 ];
 
+const LORA: &str = "pythia-quant convert . -t F16 -o out.gguf --lora l";
 const QUANTIZE: &str = "pythia-quant quantize m.gguf -t Q4_0 -o out.gguf --imatrix i.gguf";
 
 /// What shows the fields of a file that is sound.
@@ -202,6 +213,7 @@ fn run(folder: &Path, mut args: Vec<OsString>) -> (String, String) {
     };
     let mut command = Command::new(program);
     command.args(args).current_dir(folder).env("HF_HOME", folder.join("hf")).env_remove("HF_ENDPOINT");
+    command.env("PYTHIA_CACHE", folder.join("cache"));
     #[cfg(unix)]
     std::os::unix::process::CommandExt::arg0(&mut command, "\u{1b}[31m\u{202e}");
     let output = command.env("RAYON_NUM_THREADS", "1").stdin(std::process::Stdio::null()).output().unwrap();
@@ -309,6 +321,15 @@ fn header(folder: &Path, change: impl FnOnce(&str) -> String) {
     valid(folder);
     let weights = Weights::tiny();
     write(folder, "model.safetensors", file(&change(&weights.text()), &weights.data));
+}
+
+fn adapter(folder: &Path, config: serde_json::Value, tensor: &str) {
+    valid(folder);
+    let adapter = folder.join("l");
+    fs::create_dir(&adapter).unwrap();
+    write(&adapter, "adapter_config.json", config.to_string());
+    let header = json!({ tensor: { "dtype": "F32", "shape": [1, 32], "data_offsets": [0, 128] } });
+    write(&adapter, "adapter_model.safetensors", file(&header.to_string(), &[0; 128]));
 }
 
 fn index(folder: &Path, tensor: &str, shard: &str) {

@@ -6,7 +6,7 @@ pub(super) mod rows;
 
 use crate::exit::{self, Failure};
 use crate::report::format_bytes;
-use crate::table::{Align, Table};
+use crate::table::{Align, IN_JSON, Table, Width, wrap};
 use clap::Subcommand;
 use folder::{MARKER, claim, files, is_ours, read_marker};
 use pythia_convert::output::remove_leftovers;
@@ -138,11 +138,11 @@ fn print_list(args: &List) -> Result<(), Failure> {
         return exit::print_json(&serde_json::json!({ "folder": root, "bytes": bytes, "models": models }));
     }
     let mut table = Table::new([
-        ("model", Align::Left),
-        ("files", Align::Right),
-        ("size", Align::Right),
-        ("unused for", Align::Right),
-        ("made from", Align::Left),
+        ("model", Align::Left, 0),
+        ("files", Align::Right, 2),
+        ("size", Align::Right, 0),
+        ("unused for", Align::Right, 1),
+        ("made from", Align::Left, 0),
     ]);
     for model in &models {
         let unused = age(Duration::from_secs(model.unused_seconds));
@@ -154,8 +154,10 @@ fn print_list(args: &List) -> Result<(), Failure> {
             model.source.clone(),
         ]);
     }
-    let total = format!("{}: {} models, {}\n", path(&root), models.len(), format_bytes(bytes));
-    exit::print(&if table.is_empty() { total } else { format!("{}\n{total}", table.to_terminal()) })
+    let width = Width::of_stdout();
+    let total = wrap(&format!("{}: {} models, {}", path(&root), models.len(), format_bytes(bytes)), width, "  ");
+    let table = (!table.is_empty()).then(|| table.to_terminal(width).with_remark(width, IN_JSON) + "\n");
+    exit::print(&(table.unwrap_or_default() + &total))
 }
 
 /// A time in its largest unit.

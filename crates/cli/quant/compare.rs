@@ -21,7 +21,8 @@ use crate::device::DeviceArgs;
 use crate::exit::{self, Failure};
 use crate::input::{self, SourceOptions, Text, TextOptions, parse_threads};
 use crate::progress::Log;
-use crate::report::{self, Arithmetic, Provenance, Report, parse_activations, parse_gelu};
+use crate::report::{self, Answer, Arithmetic, Provenance, Report, parse_activations, parse_gelu, parse_memory};
+use crate::table::Width;
 use facts::Facts;
 use prepare::{Prepared, prepare};
 use pythia_convert::Level;
@@ -66,6 +67,12 @@ pub(super) struct Args {
     /// Evaluate the first N chunks only
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     chunks: Option<u64>,
+    /// Say which level is the best that runs in SIZE of memory, as 4G, 4GiB or 512M; several are separated by commas
+    ///
+    /// Counted are the file, the key-value cache of 2048 tokens (or of the model's context if that is smaller), the
+    /// buffers of a batch, and the program. Without it, the usual sizes that some levels fit into and others do not.
+    #[arg(long, value_name = "SIZE", value_delimiter = ',', value_parser = parse_memory)]
+    fit: Vec<u64>,
     /// Folder for the report
     #[arg(short, long, value_name = "DIR", default_value = "pythia-compare")]
     output: PathBuf,
@@ -128,6 +135,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let quality = evaluation.run(&contestants, &facts, folder.as_ref())?;
     let base = contestants[0].name.clone();
     let names = contestants.iter().map(|contestant| contestant.name.as_str());
+    let busy = report::busy(names.zip(&speeds.levels));
+    let levels = levels(&contestants, facts, quality.levels, speeds.levels);
     let report = Report {
         format: report::FORMAT,
         source,
@@ -137,15 +146,16 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         arithmetic: Arithmetic::of(&options),
         base,
         process_per_level: speeds.process_per_level,
-        busy: report::busy(names.zip(&speeds.levels)),
-        levels: levels(&contestants, facts, quality.levels, speeds.levels),
+        busy,
+        answer: Answer::of(&levels, &args.fit),
+        levels,
     };
     let paths = files.write(&report, args.force)?;
     // Those of a finished run are in its report; the next run measures again.
     kept.forget();
     let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
     args.note(format_args!("report: {}", paths.join(", ")));
-    if args.json { exit::print_json(&report) } else { exit::print(&report::terminal(&report)) }
+    if args.json { exit::print_json(&report) } else { exit::print(&report::terminal(&report, Width::of_stdout())) }
 }
 
 impl Args {
@@ -179,6 +189,7 @@ fn levels(
         imatrix: facts.variant.imatrix,
         recipe: facts.variant.recipe,
         requantized: facts.variant.requantized,
+        memory: quality.memory,
         perplexity: quality.perplexity,
         against_base: quality.against_base,
         speed,

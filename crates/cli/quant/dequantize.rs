@@ -4,6 +4,7 @@ use crate::exit::{self, Failure};
 use crate::input::{check_gguf, parse_threads};
 use crate::progress::{Bar, Unit};
 use crate::report::format_bytes;
+use crate::table::{Width, wrap};
 use pythia_convert::dequantize::{Settings, WrittenFile, dequantize};
 use pythia_convert::{GgufFile, PassOptions};
 use pythia_gguf::{Vocab, keys};
@@ -101,14 +102,15 @@ fn text(args: &Args, file: &GgufFile, origin: Option<TokenizerOrigin>, written: 
         None => "no tokenizer",
     };
     let n_bytes = written.iter().map(|file| file.n_bytes).sum();
-    format!(
-        "{}: {} tensors as {}, {tokenizer}; {} in {} files\n",
+    let line = format!(
+        "{}: {} tensors as {}, {tokenizer}; {} in {} files",
         pythia_text::path(&args.folder),
         file.gguf().tensors().len(),
         args.dtype,
         format_bytes(n_bytes),
         written.len(),
-    )
+    );
+    wrap(&line, Width::of_stdout(), "  ")
 }
 
 #[derive(Debug, Serialize)]

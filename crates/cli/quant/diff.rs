@@ -5,6 +5,7 @@ mod report;
 use crate::exit::{self, Failure};
 use crate::input::{check_gguf, parse_threads};
 use crate::progress::{Bar, Unit};
+use crate::table::Width;
 use pythia_convert::diff::{diff, progress_bytes};
 use pythia_convert::{GgufFile, PassOptions};
 use std::path::PathBuf;
@@ -55,7 +56,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     if args.json {
         exit::print_json(&report::json(&diff, args.all))?;
     } else if !args.quiet {
-        exit::print(&report::text(&diff, args.all))?;
+        exit::print(&report::text(&diff, args.all, Width::of_stdout()))?;
     }
     Ok(if diff.is_same() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
 }

@@ -7,6 +7,7 @@ use crate::exit::{self, Failure};
 use crate::input::{self, Text, TextOptions, parse_threads};
 use crate::progress::{Bar, Unit};
 use crate::report::parse_gelu;
+use crate::table::Width;
 use pythia_convert::output::{AtomicFile, check_target};
 use pythia_gguf::Imatrix;
 use pythia_model::{Gelu, Options};
@@ -106,7 +107,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     match (args.quiet, args.json) {
         (true, _) => Ok(()),
         (_, true) => exit::print_json(&report::json(args, &model, &outcome)),
-        _ => exit::print(&report::text(args, &outcome)),
+        _ => exit::print(&report::text(args, &outcome, Width::of_stdout())),
     }
 }
 

@@ -4,7 +4,7 @@ use super::value;
 use crate::exit::{self, Failure};
 use crate::input::check_gguf;
 use crate::report::format_bytes;
-use crate::table::{Align, Table};
+use crate::table::{Align, IN_JSON, Table, Width, facts};
 use pythia_convert::{GgufFile, Part};
 use pythia_gguf::{FileType, Gguf, TensorInfo, keys};
 use serde::Serialize;
@@ -28,7 +28,11 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     check_gguf(&args.file)?;
     let file = GgufFile::open(&args.file)?;
     let sizes = Sizes::of(&file);
-    if args.json { exit::print_json(&json(&file, &sizes)) } else { exit::print(&text(&file, &sizes, args.tensors)) }
+    if args.json {
+        exit::print_json(&json(&file, &sizes))
+    } else {
+        exit::print(&text(&file, &sizes, args.tensors, Width::of_stdout()))
+    }
 }
 
 /// Sizes of a model and what they mean per weight.
@@ -87,26 +91,27 @@ fn by_type(gguf: &Gguf) -> Vec<(&'static str, u64, u64)> {
     types
 }
 
-fn text(file: &GgufFile, sizes: &Sizes, with_tensors: bool) -> String {
+fn text(file: &GgufFile, sizes: &Sizes, with_tensors: bool, width: Width) -> String {
     let gguf = file.gguf();
-    let mut metadata = Table::new([("key", Align::Left), ("type", Align::Left), ("value", Align::Left)]);
+    let show = |table: &Table| table.to_terminal(width).with_remark(width, IN_JSON) + "\n";
+    let mut metadata = Table::new([("key", Align::Left, 0), ("type", Align::Left, 1), ("value", Align::Left, 0)]);
     for (key, value) in gguf.metadata.iter() {
         metadata.push(vec![value::escaped(key), value.type_name(), value::to_text(value)]);
     }
-    let mut text = format!("{}\n", metadata.to_terminal());
+    let mut text = show(&metadata);
     if with_tensors {
-        text += &format!("{}\n", tensors(file).to_terminal());
+        text += &show(&tensors(file));
     }
     let mut types = Table::new([("stored as", Align::Left), ("tensors", Align::Right), ("bytes", Align::Right)]);
     for (name, n, n_bytes) in by_type(gguf) {
         types.push(vec![name.to_owned(), n.to_string(), n_bytes.to_string()]);
     }
-    text += &format!("{}\n", types.to_terminal());
+    text += &show(&types);
     if is_split(file) {
-        text += &format!("{}\n", parts(file).to_terminal());
+        text += &show(&parts(file));
     }
     let bits = |bits: Option<f64>| bits.map_or_else(|| "-".to_owned(), |bits| format!("{bits:.3}"));
-    let facts = [
+    let rows = [
         ("container", format!("GGUF version {}, alignment {}", gguf.version, gguf.alignment)),
         ("file type", file_type(gguf).unwrap_or_else(|| "not stated".to_owned())),
         ("file size", format!("{} ({} bytes)", format_bytes(sizes.file_bytes), sizes.file_bytes)),
@@ -115,8 +120,7 @@ fn text(file: &GgufFile, sizes: &Sizes, with_tensors: bool) -> String {
         ("bits per weight", bits(sizes.bits_per_weight)),
         ("  in blocks", bits(sizes.bits_per_weight_blocks)),
     ];
-    facts.iter().for_each(|(name, value)| text += &format!("{name:<20}{value}\n"));
-    text
+    text + &facts(&rows, 20, width)
 }
 
 /// Whether it is more than one file.
@@ -136,10 +140,10 @@ fn parts(file: &GgufFile) -> Table {
 }
 
 fn tensors(file: &GgufFile) -> Table {
-    let columns = [("tensor", Align::Left), ("shape", Align::Left), ("type", Align::Left)];
-    let numbers = [("bytes", Align::Right), ("offset", Align::Right)];
+    let columns = [("tensor", Align::Left, 0), ("shape", Align::Left, 0), ("type", Align::Left, 0)];
+    let numbers = [("bytes", Align::Right, 1), ("offset", Align::Right, 2)];
     // Files are counted as in their names.
-    let number = is_split(file).then_some(("file", Align::Right));
+    let number = is_split(file).then_some(("file", Align::Right, 0));
     let mut table = Table::new(columns.into_iter().chain(numbers).chain(number));
     for tensor in file.gguf().tensors() {
         let shape = tensor.shape().iter().map(ToString::to_string).collect::<Vec<_>>().join(" x ");

@@ -6,6 +6,7 @@ use super::convert::open_lora;
 use crate::exit::{self, Failure};
 use crate::input::{self, SourceOptions, check_gguf, parse_threads};
 use crate::progress::{Bar, Unit};
+use crate::table::Width;
 use pythia_convert::verify::{Against, Problem, Report, against, progress_bytes, verify};
 use pythia_convert::{GgufFile, GgufSource, PassOptions, Source};
 use std::path::{Path, PathBuf};
@@ -82,7 +83,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if args.json {
         exit::print_json(&report::json(&findings))?;
     } else if !args.quiet {
-        exit::print(&report::text(&findings, args))?;
+        exit::print(&report::text(&findings, args, Width::of_stdout()))?;
     }
     let Some(first) = findings.problems().next() else { return Ok(()) };
     let more = match findings.problems().count() - 1 {

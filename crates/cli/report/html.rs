@@ -1,10 +1,9 @@
-//! `report.html`: one file with everything in it, no script, readable in light and dark.
+//! `report.html`: one file with everything in it, no script, readable in light and dark, on telephones and on paper.
 
 use super::columns::{COLUMNS, Column};
 use super::plot::{self, Figure};
 use super::{Level, Report};
 use crate::markup::html as escape;
-use crate::table::Align;
 
 /// Colours and spacing; the figures take theirs from here too.
 const STYLE: &str = include_str!("style.css");
@@ -13,16 +12,16 @@ const STYLE: &str = include_str!("style.css");
 pub(crate) fn render(report: &Report) -> String {
     let title = escape(&format!("{}: quantization levels compared with {}", report.source, report.base));
     let figures: String = plot::figures(report).iter().map(figure).collect();
-    let notes: String =
-        report.notes(str::to_owned).iter().map(|note| format!("<li>{}</li>\n", code_spans(&escape(note)))).collect();
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n\
-         <p class=\"summary\">{summary}</p>\n<div class=\"scroll\">\n{table}</div>\n{figures}\
-         <h2>Notes</h2>\n<ul>\n{notes}</ul>\n</body>\n</html>\n",
+         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n\
+         <p class=\"summary\">{summary}</p>\n{answer}{table}{figures}\
+         <h2>Notes</h2>\n{notes}</main>\n</body>\n</html>\n",
         summary = escape(&summary(report)),
+        answer = answer(report),
         table = table(report),
+        notes = list(&report.notes(str::to_owned)),
     )
 }
 
@@ -34,18 +33,35 @@ fn summary(report: &Report) -> String {
     )
 }
 
+fn answer(report: &Report) -> String {
+    match &report.answer.sentences[..] {
+        [] => String::new(),
+        sentences => format!("<section class=\"answer\">\n<h2>In short</h2>\n{}</section>\n", list(sentences)),
+    }
+}
+
+fn list(items: &[String]) -> String {
+    let items: String = items.iter().map(|item| format!("<li>{}</li>\n", code_spans(&escape(item)))).collect();
+    format!("<ul>\n{items}</ul>\n")
+}
+
+/// In a box of its own that scrolls, so that the page does not; its first column stays.
 fn table(report: &Report) -> String {
-    let heads: String = COLUMNS
-        .iter()
-        .map(|c| format!("<th{} title=\"{}\">{}</th>", class(c), escape(c.about), escape(c.title)))
-        .collect();
+    let head = |c: &Column| format!("<th scope=\"col\" title=\"{}\">{}</th>", escape(c.about), escape(c.title));
+    let heads: String = COLUMNS.iter().map(head).collect();
     let rows: String = report.levels.iter().map(row).collect();
-    format!("<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n")
+    format!(
+        "<div class=\"scroll\" role=\"region\" aria-label=\"Table of levels\" tabindex=\"0\">\n<table>\n\
+         <thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n"
+    )
 }
 
 fn row(level: &Level) -> String {
-    let cells: String = COLUMNS.iter().map(|c| format!("<td{}>{}</td>", class(c), cell(&(c.cell)(level)))).collect();
-    format!("<tr>{cells}</tr>\n")
+    let cells = COLUMNS.iter().enumerate().map(|(i, c)| match (i, cell(&(c.cell)(level))) {
+        (0, name) => format!("<th scope=\"row\">{name}</th>"),
+        (_, number) => format!("<td>{number}</td>"),
+    });
+    format!("<tr>{}</tr>\n", cells.collect::<String>())
 }
 
 /// The error goes under its value: the table stays narrow enough for a page.
@@ -56,18 +72,14 @@ fn cell(text: &str) -> String {
     }
 }
 
-fn class(column: &Column) -> &'static str {
-    match column.align {
-        Align::Left => " class=\"left\"",
-        Align::Right => "",
-    }
-}
-
 fn figure(figure: &Figure) -> String {
-    let Some(svg) = &figure.svg else { return String::new() };
+    let Some(drawing) = &figure.drawing else { return String::new() };
     format!(
-        "<h2>{}</h2>\n<figure>\n<div class=\"scroll\">\n{svg}</div>\n<figcaption>{}</figcaption>\n</figure>\n",
+        "<h2>{}</h2>\n<figure>\n<div class=\"wide\">\n{}</div>\n<div class=\"narrow\">\n{}</div>\n\
+         <figcaption>{}</figcaption>\n</figure>\n",
         escape(figure.title),
+        drawing.wide,
+        drawing.narrow,
         escape(&figure.caption).replace("+-", "&#177;")
     )
 }
@@ -95,13 +107,41 @@ mod tests {
         for outside in ["http:", "https:", "<script", "<link", "@import", "url(", "src="] {
             assert!(!page.contains(outside), "{outside}");
         }
-        for element in ["html", "head", "body", "table", "tbody", "figure", "ul", "svg"] {
-            let (opened, closed) =
-                (page.matches(&format!("<{element}")).count(), page.matches(&format!("</{element}>")).count());
-            assert_eq!(opened, closed, "{element}");
+        let elements =
+            ["html", "head", "body", "main", "section", "table", "tbody", "tr", "th", "td", "figure", "ul", "svg"];
+        for element in elements {
+            let opened = page.matches(&format!("<{element}>")).count() + page.matches(&format!("<{element} ")).count();
+            assert_eq!(opened, page.matches(&format!("</{element}>")).count(), "{element}");
         }
-        assert_eq!(page.matches("<svg").count(), 3);
+        assert_eq!(page.matches("<svg").count(), 8, "four figures, wide and narrow");
         assert!(page.contains("prefers-color-scheme: dark"));
+    }
+
+    #[test]
+    fn is_told_to_those_who_cannot_see_it() {
+        let report = sample::report(7);
+        let page = render(&report);
+        assert_eq!(page.matches("<th scope=\"col\"").count(), COLUMNS.len());
+        assert_eq!(page.matches("<th scope=\"row\"").count(), 7);
+        let svgs: Vec<&str> = page.split("<svg").skip(1).collect();
+        for svg in &svgs {
+            let ids = svg.split("aria-labelledby=\"").nth(1).unwrap().split('"').next().unwrap();
+            for id in ids.split(' ') {
+                assert_eq!(page.matches(&format!(" id=\"{id}\"")).count(), 1, "{id}");
+            }
+            let description = svg.split("<desc").nth(1).unwrap().split("</desc>").next().unwrap();
+            for level in &report.levels[1..] {
+                assert!(description.contains(&level.name), "{} in {description}", level.name);
+            }
+        }
+    }
+
+    #[test]
+    fn answers_stand_above_the_table() {
+        let report = sample::report(7);
+        let page = render(&report);
+        let at = |text: &str| page.find(text).unwrap_or_else(|| panic!("no {text}"));
+        assert!(at("In short") < at("Smallest level with") && at("Smallest level with") < at("<table>"));
     }
 
     #[test]
@@ -110,8 +150,9 @@ mod tests {
         report.source = "</title><script>alert(1)</script>".into();
         report.levels[1].name = "<img onerror=x>".into();
         report.protocol.text = "a`b<i>".into();
+        report.answer.sentences.push("<b>".into());
         let page = render(&report);
-        assert!(!page.contains("<script") && !page.contains("<img") && !page.contains("<i>"));
+        assert!(!page.contains("<script") && !page.contains("<img") && !page.contains("<i>") && !page.contains("<b>"));
     }
 
     /// To look at: set `PYTHIA_SAMPLE_REPORTS` to a folder and open the pages it gets.

@@ -1,4 +1,4 @@
-//! `report.md`: the whole table and the notes.
+//! `report.md`: the answers, the whole table and the notes.
 
 use super::{Report, columns};
 use crate::markup::markdown;
@@ -7,12 +7,17 @@ use crate::markup::markdown;
 pub(crate) fn render(report: &Report) -> String {
     let mut out =
         format!("# {}: quantization levels compared with {}\n\n", markdown(&report.source), markdown(&report.base));
+    let answers: Vec<String> = report.answer.sentences.iter().map(|sentence| markdown(sentence)).collect();
+    if !answers.is_empty() {
+        out += &format!("{}\n", list(&answers));
+    }
     out += &columns::full_table(report).to_markdown();
     out.push('\n');
-    for note in report.notes(markdown) {
-        out += &format!("- {note}\n");
-    }
-    out
+    out + &list(&report.notes(markdown))
+}
+
+fn list(items: &[String]) -> String {
+    items.iter().map(|item| format!("- {item}\n")).collect()
 }
 
 #[cfg(test)]
@@ -21,7 +26,7 @@ mod tests {
     use crate::report::sample;
 
     #[test]
-    fn has_a_row_per_level_and_the_notes() {
+    fn has_answers_a_row_per_level_and_the_notes() {
         let report = sample::report(7);
         let text = render(&report);
         let rows = text.lines().filter(|line| line.starts_with('|')).count();
@@ -30,5 +35,6 @@ mod tests {
             assert!(text.contains(&format!("| {} ", level.name)), "{}", level.name);
         }
         assert!(text.contains("Protocol `llama`") && text.contains("int8"));
+        assert!(text.find("- Smallest level with").unwrap() < text.find("| level").unwrap(), "{text}");
     }
 }

@@ -1,8 +1,8 @@
 //! Made-up reports for the tests of the writers, shaped like real ones.
 
 use super::{
-    AgainstBase, Arithmetic, Estimate, FORMAT, FileDigest, Level, Machine, Origin, Protocol, Provenance, Report, Speed,
-    Spread,
+    AgainstBase, Answer, Arithmetic, Estimate, FORMAT, FileDigest, Level, Machine, Memory, Origin, Protocol,
+    Provenance, Report, Speed, Spread,
 };
 
 /// Name, bytes, bits per weight, perplexity, mean KLD, same top: neighbouring levels differ as they do in practice.
@@ -61,6 +61,7 @@ pub(super) fn report(n: usize) -> Report {
         base: "F16".into(),
         process_per_level: true,
         busy: None,
+        answer: Answer::of(&levels, &[]),
         levels,
     }
 }
@@ -88,6 +89,7 @@ fn level(&(name, file_bytes, bits, ppl, kld, top): &(&str, u64, f64, f64, f64, f
         imatrix: None,
         recipe: None,
         requantized: Vec::new(),
+        memory: Memory { context_tokens: 512, context_bytes: 10_000_000 },
         perplexity: Estimate { value: ppl, se: 0.3683 },
         against_base,
         speed: Speed {

@@ -11,6 +11,7 @@ use crate::exit::{self, Failure};
 use crate::input::{check_gguf, parse_threads};
 use crate::progress::{Bar, Unit};
 use crate::report::{Arithmetic, Machine, parse_activations};
+use crate::table::Width;
 use measure::{BATCH_TOKENS, Stopwatch, median};
 use output::Format;
 use pythia_gguf::FileType;
@@ -59,9 +60,9 @@ pub(crate) struct Args {
     activations: Activations,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Form of the output
-    #[arg(short, long, value_enum, default_value = "md")]
-    output: Format,
+    /// Form of the output [default: md, without the columns that do not fit]
+    #[arg(short, long, value_enum)]
+    output: Option<Format>,
     /// Print JSON: the same as -o json
     #[arg(long, conflicts_with = "output")]
     json: bool,
@@ -72,8 +73,9 @@ impl Args {
         if self.model.is_empty() { &self.files } else { &self.model }
     }
 
-    fn format(&self) -> Format {
-        if self.json { Format::Json } else { self.output }
+    /// `None` stands for a table that fits.
+    fn format(&self) -> Option<Format> {
+        if self.json { Some(Format::Json) } else { self.output }
     }
 }
 
@@ -124,10 +126,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         }
     }
     bar.finish();
-    if args.format() == Format::Md {
+    if args.format().is_none_or(|format| format == Format::Md) {
         limits_of.iter().for_each(|(place, limits)| exit::note(limits_note(place, limits)));
     }
-    exit::print(&output::render(&results, args.format()))
+    exit::print(&match args.format() {
+        Some(format) => output::render(&results, format),
+        None => output::fitted(&results, Width::of_stdout()),
+    })
 }
 
 impl Test {

@@ -3,10 +3,10 @@
 use super::model::{ModelArgs, describe};
 use crate::exit::{self, Failure};
 use crate::report::format_bytes;
+use crate::table::{Width, facts};
 use pythia_gguf::schema::gptneox::parameter_counts;
 use pythia_gguf::{FileType, keys};
 use pythia_model::Model;
-use pythia_text::Line;
 use serde_json::{Value, json};
 
 /// Show what a model is and how it would run on this machine
@@ -101,5 +101,5 @@ fn table(model: &Model, info: &Value) -> String {
         ),
         ("arithmetic", format!("{} activations, GELU by {}", plain("activations"), plain("gelu"))),
     ];
-    rows.iter().map(|(name, value)| format!("{name:<12}{}\n", Line(value))).collect()
+    facts(&rows, 12, Width::of_stdout())
 }

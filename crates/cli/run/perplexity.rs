@@ -5,10 +5,10 @@ use super::text::TextArgs;
 use crate::exit::{self, Failure};
 use crate::input::{self, Text};
 use crate::progress::{Bar, Unit};
+use crate::table::{Width, facts};
 use pythia_convert::output::{AtomicFile, check_target};
 use pythia_model::Model;
 use pythia_runtime::eval::{self, Observer, Perplexity, Progress, Protocol, Request};
-use pythia_text::Line;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -119,7 +119,7 @@ fn table(text: &Text, p: &Perplexity) -> String {
         ("bits/byte", format!("{:.6}", p.bits_per_byte)),
         ("speed", format!("{:.1} tokens/s", p.tokens_per_second)),
     ];
-    let rows: String = rows.iter().map(|(name, value)| format!("{name:<10}{}\n", Line(value))).collect();
+    let rows = facts(&rows, 10, Width::of_stdout());
     // The words of llama-perplexity, which scripts look for.
     format!("{rows}Final estimate: PPL = {:.4} +/- {:.5}\n", p.perplexity.value, p.perplexity.se)
 }

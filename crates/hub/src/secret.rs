@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 
-/// A shorter token is none of the Hub's, and would be found in ordinary words.
+/// Tokens of the Hub are longer; a shorter one would be found in ordinary words.
 const MIN_BYTES: usize = 8;
 
 /// Tokens that this process has read. A process has one; a test has several.

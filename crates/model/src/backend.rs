@@ -66,6 +66,18 @@ pub struct Room {
     pub n_rot: usize,
 }
 
+impl Room {
+    /// Bytes that a backend with caches and activations in plain memory takes; `None` if they cannot be counted.
+    pub fn bytes(&self) -> Option<usize> {
+        let caches = self.kv.bytes()?.checked_mul(self.n_layer)?;
+        let rope = self.kv.positions.checked_mul(4 * self.n_rot)?;
+        // What products and scores reuse takes about as much as the widest of the buffers.
+        let cols: usize = self.widths.iter().chain(self.widths.iter().max()).sum();
+        let batch = self.n_batch.checked_mul(4 * cols)?;
+        caches.checked_add(rope)?.checked_add(batch)
+    }
+}
+
 impl fmt::Display for Room {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let KvShape { sequences, positions, .. } = self.kv;

@@ -86,13 +86,7 @@ impl Backend for CpuBackend {
 
     /// The allocator is asked first, since a failed allocation later would end the process.
     fn make_room(&self, room: &Room) -> Result<(), Error> {
-        let caches = room.kv.bytes().and_then(|bytes| bytes.checked_mul(room.n_layer));
-        let rope = room.kv.positions.checked_mul(4 * room.n_rot);
-        // What products and scores reuse takes about as much as the widest of the buffers.
-        let cols: usize = room.widths.iter().chain(room.widths.iter().max()).sum();
-        let batch = room.n_batch.checked_mul(4 * cols);
-        let all = [caches, rope, batch].into_iter().try_fold(0usize, |sum, bytes| sum.checked_add(bytes?));
-        if all.is_none_or(|all| Vec::<u8>::new().try_reserve_exact(all).is_err()) {
+        if room.bytes().is_none_or(|all| Vec::<u8>::new().try_reserve_exact(all).is_err()) {
             return Err(Error::Request(format!("{room} does not fit in memory")));
         }
         Ok(())

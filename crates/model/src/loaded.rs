@@ -1,7 +1,7 @@
 //! A model on some device, behind a face that names none: contexts and their users are not generic.
 
 use crate::arch::gptneox::{GptNeoX, State};
-use crate::backend::{Backend, Batch, Candidate, Largest};
+use crate::backend::{Backend, Batch, Candidate, Largest, Room};
 use crate::context::ContextShape;
 use crate::error::Error;
 use crate::tap::{HostTap, MatrixInput};
@@ -10,6 +10,8 @@ use std::sync::atomic::AtomicBool;
 
 /// Weights, ready on a device.
 pub(crate) trait Loaded: Send + Sync {
+    /// What it takes to run so.
+    fn room(&self, kv: KvType, shape: ContextShape) -> Room;
     /// Makes room to run in, if there is as much.
     fn run(&self, kv: KvType, shape: ContextShape) -> Result<Box<dyn Running + '_>, Error>;
 }
@@ -41,9 +43,13 @@ struct RunningOn<'m, B: Backend> {
 }
 
 impl<B: Backend> Loaded for On<B> {
-    fn run(&self, kv: KvType, shape: ContextShape) -> Result<Box<dyn Running + '_>, Error> {
+    fn room(&self, kv: KvType, shape: ContextShape) -> Room {
         let ContextShape { n_seq, n_ctx, n_batch } = shape;
-        let room = self.weights.room(kv, n_seq, n_ctx, n_batch);
+        self.weights.room(kv, n_seq, n_ctx, n_batch)
+    }
+
+    fn run(&self, kv: KvType, shape: ContextShape) -> Result<Box<dyn Running + '_>, Error> {
+        let room = self.room(kv, shape);
         self.backend.make_room(&room)?;
         let state = self.weights.state(&self.backend, &room)?;
         Ok(Box::new(RunningOn { on: self, state }))

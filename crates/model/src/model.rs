@@ -142,6 +142,12 @@ impl Model {
         self.cpu().threads()
     }
 
+    /// Bytes that a context takes on the processor, as far as they are known beforehand: cache, rotary table and
+    /// activations. `None` if they cannot be counted.
+    pub fn context_bytes(&self, shape: ContextShape) -> Option<usize> {
+        self.loaded.room(self.options.kv, shape).bytes()
+    }
+
     /// Makes room to run in.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Which characters must not reach a terminal, a log or a report as they are.
 
-/// What a character can do to whoever reads the text it stands in.
+/// What a character can do to the reader of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hazard {
     /// It can command a terminal or begin a new line: C0 (newline and tab included), DEL, C1, and the separators of lines

@@ -21,16 +21,8 @@ impl Display for Shown<'_> {
     }
 }
 
-/// `text` on one line and at most `max_chars` of its characters, with `…` where it was longer.
-pub fn excerpt(text: &str, max_chars: usize) -> String {
-    let (start, mark) = match text.char_indices().nth(max_chars) {
-        Some((at, _)) => (&text[..at], "…"),
-        None => (text, ""),
-    };
-    format!("{}{mark}", Line(start))
-}
-
-/// As [`excerpt`], between `quote` marks. Those in the text, and backslashes, have a backslash before them.
+/// `text` on one line between `quote` marks, and at most `max_chars` of its characters, with `…` where it was longer. Quote
+/// marks in the text, and backslashes, have a backslash before them.
 pub fn quoted(text: &str, quote: char, max_chars: usize) -> String {
     let mut out = String::from(quote);
     let mut chars = text.chars();
@@ -65,8 +57,7 @@ mod tests {
 
     #[test]
     fn long_texts_are_cut_where_a_character_ends() {
-        assert_eq!(excerpt("ééé", 2), "éé…");
-        assert_eq!(excerpt("éé\n", 3), r"éé\n");
+        assert_eq!(quoted("ééé", '"', 2), "\"éé…\"");
         assert_eq!(quoted("a\"b'\\\u{1b}", '"', 9), r#""a\"b'\\\u{1b}""#);
         assert_eq!(quoted("a'bc", '\'', 3), r"'a\'b…'");
         assert_eq!(cut_middle("ééééé\n", 2, 2), r"éé…é\n");

@@ -8,7 +8,7 @@ use crate::device::{CPU, Device};
 use crate::exit::{self, Failure};
 use crate::input::Text;
 use crate::progress::{Bar, Log, Unit};
-use crate::report::{AgainstBase, Arithmetic, Estimate, Machine, Protocol};
+use crate::report::{AgainstBase, Arithmetic, Estimate, Machine, Memory, Protocol};
 use pythia_gguf::schema::gptneox::Hparams;
 use pythia_gguf::{Metadata, keys};
 use pythia_model::{Model, Options};
@@ -30,6 +30,7 @@ pub(super) struct Qualities {
 
 /// What the text told about one file.
 pub(super) struct Quality {
+    pub(super) memory: Memory,
     pub(super) perplexity: Estimate,
     /// `None` for the base.
     pub(super) against_base: Option<AgainstBase>,
@@ -122,12 +123,13 @@ impl Evaluation<'_> {
             let mut store = journals.group(1 + rows.len());
             let comparison = eval::compare(&base_model, &models, &request, &mut tokens, &mut store, &mut watch);
             let comparison = comparison.map_err(locate)?;
-            rows.extend(comparison.levels.iter().map(|level| quality(&level.perplexity, Some(&level.against_base))));
+            let levels = models.iter().zip(&comparison.levels);
+            rows.extend(levels.map(|(model, level)| quality(model, &level.perplexity, Some(&level.against_base))));
             scored = Some(comparison.base);
             watch.group += 1;
         }
         let scored = scored.ok_or_else(|| Failure::usage("nothing to compare"))?;
-        rows.insert(0, quality(&scored, None));
+        rows.insert(0, quality(&base_model, &scored, None));
         let protocol = Protocol {
             name: protocol.name().to_owned(),
             text: text.name(),
@@ -192,9 +194,10 @@ fn split_by_size(sizes: &[u64], budget: u64) -> Vec<usize> {
     runs.into_iter().map(|(n, _)| n).collect()
 }
 
-fn quality(perplexity: &eval::Perplexity, against: Option<&eval::AgainstBase>) -> Quality {
+fn quality(model: &Model, perplexity: &eval::Perplexity, against: Option<&eval::AgainstBase>) -> Quality {
     let estimate = |e: eval::Estimate| Estimate { value: e.value, se: e.se };
     Quality {
+        memory: Memory::of(model),
         perplexity: estimate(perplexity.perplexity),
         against_base: against.map(|a| AgainstBase {
             perplexity_delta: estimate(a.perplexity_difference),

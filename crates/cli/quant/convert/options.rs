@@ -4,6 +4,7 @@ use super::report::{self, Outcome};
 use crate::exit::{self, Failure};
 use crate::input::{check_file, parse_threads};
 use crate::progress::{Bar, Unit};
+use crate::table::Width;
 use pythia_convert::output::MadeFolders;
 use pythia_convert::{ImatrixFile, Level, Plan, Recipe, Request, RunOptions, Source, TypeRule};
 use pythia_gguf::Limits;
@@ -126,7 +127,7 @@ impl Options {
         } else if self.json {
             exit::print_json(&report::json(plan, outcome))
         } else {
-            exit::print(&report::text(plan, outcome, self.verbose || self.dry_run))
+            exit::print(&report::text(plan, outcome, self.verbose || self.dry_run, Width::of_stdout()))
         }
     }
 }

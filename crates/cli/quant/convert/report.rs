@@ -1,7 +1,7 @@
 //! What `convert` and `quantize` print: tables of tensors, files and substitutions, or JSON.
 
 use crate::report::format_bytes;
-use crate::table::{Align, Table};
+use crate::table::{Align, Column, IN_JSON, Table, Width};
 use pythia_convert::plan::Fallback;
 use pythia_convert::{FilePlan, LoraFacts, Plan, Written};
 use pythia_tensor::TensorType;
@@ -15,16 +15,16 @@ pub(super) struct Outcome<'a> {
 }
 
 /// The report for people.
-pub(super) fn text(plan: &Plan, outcome: Option<Outcome<'_>>, with_tensors: bool) -> String {
+pub(super) fn text(plan: &Plan, outcome: Option<Outcome<'_>>, with_tensors: bool, width: Width) -> String {
+    let show = |table: Table| table.to_terminal(width).with_remark(width, IN_JSON);
     let mut text = String::new();
     if with_tensors {
-        text += &tensors(plan).to_terminal();
+        text += &show(tensors(plan));
         text.push('\n');
     }
-    text += &files(plan, outcome).to_terminal();
+    text += &show(files(plan, outcome));
     if let Some(table) = substitutions(plan) {
-        text +=
-            &format!("\nnot stored as they should be, because rows are not whole blocks:\n{}\n", table.to_terminal());
+        text += &format!("\nnot stored as they should be, because rows are not whole blocks:\n{}\n", show(table));
     }
     if let Some(lora) = &plan.lora {
         text += &merged(lora);
@@ -53,14 +53,15 @@ fn summary(plan: &Plan, outcome: Outcome<'_>) -> String {
 
 /// A row per tensor: where it comes from, and what it becomes in each file.
 fn tensors(plan: &Plan) -> Table {
-    let mut columns = ["tensor", "shape", "source"].map(|title| (title.to_owned(), Align::Left)).to_vec();
+    let mut columns: Vec<Column> =
+        [("tensor", 0), ("shape", 2), ("source", 3)].map(|(title, rank)| (title, Align::Left, rank).into()).to_vec();
     let with_importance = plan.tensors.iter().any(|tensor| tensor.importance.is_some());
     if with_importance {
-        columns.push(("importance".to_owned(), Align::Left));
+        columns.push(("importance", Align::Left, 4).into());
     }
-    for file in &plan.files {
-        columns.push((file.level.to_string(), Align::Left));
-        columns.push(("bytes".to_owned(), Align::Right));
+    for (index, file) in plan.files.iter().enumerate() {
+        columns.push((file.level.to_string(), Align::Left, u8::from(index > 0)).into());
+        columns.push(("bytes", Align::Right, 5).into());
     }
     let mut table = Table::new(columns);
     let mut planned: Vec<_> = plan.files.iter().map(|file| file.tensors()).collect();
@@ -82,15 +83,15 @@ fn tensors(plan: &Plan) -> Table {
 /// A row per model, and one for each file of a split one.
 fn files(plan: &Plan, outcome: Option<Outcome<'_>>) -> Table {
     let mut columns = vec![
-        ("type", Align::Left),
-        ("file", Align::Left),
-        ("bytes", Align::Right),
-        ("bits/weight", Align::Right),
-        ("in blocks", Align::Right),
-        ("fallbacks", Align::Right),
+        ("type", Align::Left, 0),
+        ("file", Align::Left, 0),
+        ("bytes", Align::Right, 0),
+        ("bits/weight", Align::Right, 1),
+        ("in blocks", Align::Right, 3),
+        ("fallbacks", Align::Right, 2),
     ];
     if outcome.is_some() {
-        columns.push(("worker s", Align::Right));
+        columns.push(("worker s", Align::Right, 4));
     }
     let mut table = Table::new(columns);
     for (index, file) in plan.files.iter().enumerate() {
@@ -133,13 +134,13 @@ fn substitutions(plan: &Plan) -> Option<Table> {
         return None;
     }
     let mut table = Table::new([
-        ("type", Align::Left),
-        ("tensors", Align::Left),
-        ("number", Align::Right),
-        ("row", Align::Right),
-        ("wanted", Align::Left),
-        ("block", Align::Right),
-        ("stored as", Align::Left),
+        ("type", Align::Left, 0),
+        ("tensors", Align::Left, 0),
+        ("number", Align::Right, 1),
+        ("row", Align::Right, 2),
+        ("wanted", Align::Left, 0),
+        ("block", Align::Right, 2),
+        ("stored as", Align::Left, 0),
     ]);
     for ((index, kind, wanted, row_elems, used), n) in groups {
         let level = plan.files[index].level.to_string();

@@ -2,21 +2,21 @@
 
 use super::super::value;
 use crate::report::significant;
-use crate::table::{Align, Table};
+use crate::table::{Align, IN_JSON, Table, Width, wrap};
 use pythia_convert::diff::{Content, Diff, KeyDiff, TensorDiff};
 use pythia_gguf::{TensorInfo, Value};
 use serde::Serialize;
 use serde_json::Value as Json;
 
 /// The report for people.
-pub(super) fn text(diff: &Diff<'_>, all: bool) -> String {
+pub(super) fn text(diff: &Diff<'_>, all: bool, width: Width) -> String {
     let mut text = String::new();
     let keys = diff.keys.iter().filter(|key| all || !key.is_same());
     let tensors = diff.tensors.iter().filter(|tensor| all || !tensor.is_same());
     for table in [keys_table(keys), tensors_table(tensors)].iter().filter(|table| !table.is_empty()) {
-        text += &format!("{}\n", table.to_terminal());
+        text += &format!("{}\n", table.to_terminal(width).with_remark(width, IN_JSON));
     }
-    text + &summary(diff)
+    text + &wrap(&summary(diff), width, "  ")
 }
 
 fn summary(diff: &Diff<'_>) -> String {
@@ -29,7 +29,7 @@ fn summary(diff: &Diff<'_>) -> String {
         true => counts.map(|(what, n, _)| format!("{n} {what}")).collect(),
         false => counts.map(|(what, n, different)| format!("{different} of {n} {what}")).collect(),
     };
-    format!("{}: {}\n", if diff.is_same() { "the same" } else { "different" }, parts.join(", "))
+    format!("{}: {}", if diff.is_same() { "the same" } else { "different" }, parts.join(", "))
 }
 
 fn keys_table<'a>(keys: impl Iterator<Item = &'a KeyDiff<'a>>) -> Table {
@@ -60,9 +60,10 @@ fn typed(value: Option<&Value>, text: String) -> String {
 }
 
 fn tensors_table<'a>(tensors: impl Iterator<Item = &'a TensorDiff<'a>>) -> Table {
-    let words = [("tensor", Align::Left), ("A", Align::Left), ("B", Align::Left)];
-    let numbers = ["bytes A", "bytes B", "max |B-A|", "RMS", "relative"].map(|title| (title, Align::Right));
-    let mut table = Table::new(words.into_iter().chain(numbers).chain([("", Align::Left)]));
+    let words = [("tensor", Align::Left, 0), ("A", Align::Left, 0), ("B", Align::Left, 0)];
+    let numbers = [("bytes A", 4), ("bytes B", 4), ("max |B-A|", 1), ("RMS", 3), ("relative", 0)];
+    let numbers = numbers.map(|(title, rank)| (title, Align::Right, rank));
+    let mut table = Table::new(words.into_iter().chain(numbers).chain([("", Align::Left, 0)]));
     for diff in tensors {
         let cell = |side: Option<&TensorInfo>, show: fn(&TensorInfo) -> String| side.map_or("-".to_owned(), show);
         let mut row = vec![value::escaped(diff.name)];

@@ -2,7 +2,7 @@
 
 use super::Args;
 use crate::report::{Arithmetic, format_bytes, significant};
-use crate::table::{Align, Table};
+use crate::table::{Align, IN_JSON, Table, Width, wrap};
 use pythia_gguf::{Imatrix, ImatrixEntry};
 use pythia_model::Model;
 use pythia_runtime::TextForm;
@@ -74,19 +74,16 @@ fn summaries(outcome: &Outcome) -> Vec<Summary> {
 }
 
 /// The report for people.
-pub(super) fn text(args: &Args, outcome: &Outcome) -> String {
+pub(super) fn text(args: &Args, outcome: &Outcome, width: Width) -> String {
     let summaries = summaries(outcome);
     let Imatrix { chunk_count, chunk_size, .. } = outcome.imatrix;
     let (text, output) = (pythia_text::Line(&outcome.text), pythia_text::path(&args.output));
     let all = outcome.text_tokens.map_or(String::new(), |all| format!(" of {all}"));
-    format!(
-        "{}\n{text}: {}{all} tokens, {chunk_count} chunks of {chunk_size}\n{output}: {} tensors, {}, {:.1} s\n",
-        table(&summaries).to_terminal(),
-        outcome.tokens(),
-        summaries.len(),
-        format_bytes(outcome.file_bytes as u64),
-        outcome.seconds,
-    )
+    let read = format!("{text}: {}{all} tokens, {chunk_count} chunks of {chunk_size}", outcome.tokens());
+    let n_bytes = format_bytes(outcome.file_bytes as u64);
+    let written = format!("{output}: {} tensors, {n_bytes}, {:.1} s", summaries.len(), outcome.seconds);
+    let table = table(&summaries).to_terminal(width).with_remark(width, IN_JSON);
+    format!("{table}\n{}{}", wrap(&read, width, "  "), wrap(&written, width, "  "))
 }
 
 /// A row per kind of matrix, in the order of a forward pass.
@@ -99,13 +96,13 @@ fn table(summaries: &[Summary]) -> Table {
         }
     }
     let mut table = Table::new([
-        ("inputs of", Align::Left),
-        ("matrices", Align::Right),
-        ("mean square", Align::Right),
-        ("largest", Align::Right),
-        ("of column", Align::Right),
-        ("in", Align::Left),
-        ("top 1 % hold", Align::Right),
+        ("inputs of", Align::Left, 0),
+        ("matrices", Align::Right, 1),
+        ("mean square", Align::Right, 0),
+        ("largest", Align::Right, 0),
+        ("of column", Align::Right, 3),
+        ("in", Align::Left, 2),
+        ("top 1 % hold", Align::Right, 0),
     ]);
     for kind in kinds {
         let mean = |f: fn(&Summary) -> f64| kind.iter().map(|summary| f(summary)).sum::<f64>() / kind.len() as f64;

@@ -3,14 +3,13 @@
 use super::super::value;
 use super::{Args, Findings};
 use crate::report::significant;
-use crate::table::{Align, Table};
+use crate::table::{Align, IN_JSON, Table, Width, wrap};
 use pythia_convert::Deviation;
 use pythia_convert::verify::TensorError;
-use pythia_text::Line;
 use serde::Serialize;
 
 /// The report for people.
-pub(super) fn text(findings: &Findings<'_>, args: &Args) -> String {
+pub(super) fn text(findings: &Findings<'_>, args: &Args, width: Width) -> String {
     let mut text = String::new();
     let report = &findings.report;
     for (digests, part) in report.digests.iter().zip(findings.file.parts()).filter(|_| args.sha256) {
@@ -22,20 +21,20 @@ pub(super) fn text(findings: &Findings<'_>, args: &Args) -> String {
     }
     if let Some(against) = findings.against.as_ref().filter(|against| !against.tensors.is_empty()) {
         if args.tensors {
-            text += &format!("{}\n", tensors_table(&against.tensors).to_terminal());
+            text += &format!("{}\n", tensors_table(&against.tensors).to_terminal(width).with_remark(width, IN_JSON));
         }
         let parts = parts_table(&against.tensors);
         if !parts.is_empty() {
-            text += &format!("{}\n", parts.to_terminal());
+            text += &format!("{}\n", parts.to_terminal(width).with_remark(width, IN_JSON));
         }
     }
     for warning in &report.warnings {
-        text += &format!("warning: {}\n", Line(warning));
+        text += &wrap(&format!("warning: {warning}"), width, "  ");
     }
     for problem in findings.problems() {
-        text += &format!("WRONG: {}\n", Line(problem));
+        text += &wrap(&format!("WRONG: {problem}"), width, "  ");
     }
-    text + &summary(findings)
+    text + &wrap(&summary(findings), width, "  ")
 }
 
 fn summary(findings: &Findings<'_>) -> String {
@@ -56,15 +55,16 @@ fn summary(findings: &Findings<'_>) -> String {
         1 => "1 problem".to_owned(),
         n => format!("{n} problems"),
     };
-    format!("{}: {verdict}; {}\n", pythia_text::path(findings.file.path()), parts.join("; "))
+    format!("{}: {verdict}; {}", pythia_text::path(findings.file.path()), parts.join("; "))
 }
 
 fn ratio(value: Option<f64>) -> String {
     value.map_or("-".to_owned(), |value| significant(value, 3))
 }
 
-const FIGURES: [(&str, Align); 4] =
-    [("max", Align::Right), ("RMS", Align::Right), ("relative", Align::Right), ("cosine", Align::Right)];
+/// `max` has the word for tensors without any error, so it stays.
+const FIGURES: [(&str, Align, u8); 4] =
+    [("max", Align::Right, 0), ("RMS", Align::Right, 4), ("relative", Align::Right, 0), ("cosine", Align::Right, 4)];
 
 fn figures(deviation: &Deviation) -> [String; 4] {
     if deviation.is_zero() {
@@ -81,8 +81,8 @@ fn verdict(tensor: &TensorError) -> &'static str {
 
 /// A row per tensor, in the order given.
 fn tensors_table(tensors: &[TensorError]) -> Table {
-    let words = [("tensor", Align::Left), ("type", Align::Left), ("source", Align::Left)];
-    let rest = [("limit", Align::Right), ("", Align::Left)];
+    let words = [("tensor", Align::Left, 0), ("type", Align::Left, 0), ("source", Align::Left, 3)];
+    let rest = [("limit", Align::Right, 1), ("", Align::Left, 0)];
     let mut table = Table::new(words.into_iter().chain(FIGURES).chain(rest));
     for tensor in tensors {
         let mut row = vec![tensor.name.clone(), tensor.ty.to_string(), tensor.source.to_string()];
@@ -130,8 +130,8 @@ fn parts(tensors: &[TensorError]) -> Vec<Part<'_>> {
 
 /// A row per part that is not the source's, the one with the worst tensor first.
 fn parts_table(tensors: &[TensorError]) -> Table {
-    let words = [("part", Align::Left), ("type", Align::Left), ("tensors", Align::Right)];
-    let rest = [("worst relative", Align::Right), ("in", Align::Left), ("", Align::Left)];
+    let words = [("part", Align::Left, 0), ("type", Align::Left, 0), ("tensors", Align::Right, 1)];
+    let rest = [("worst relative", Align::Right, 2), ("in", Align::Left, 3), ("", Align::Left, 0)];
     let mut table = Table::new(words.into_iter().chain(FIGURES).chain(rest));
     for part in parts(tensors).iter().filter(|part| !part.deviation.is_zero()) {
         let mut row = vec![part.name.to_owned(), part.ty.to_owned(), part.n.to_string()];

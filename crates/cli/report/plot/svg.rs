@@ -11,16 +11,57 @@ pub(super) enum Anchor {
     End,
 }
 
+/// How wide a drawing is. Text keeps its size on a screen, so a drawing for a telephone is another one, not a smaller
+/// one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Canvas {
+    Wide,
+    Narrow,
+}
+
+impl Canvas {
+    /// Pixels of the view box.
+    pub(super) fn width(self) -> f64 {
+        match self {
+            Self::Wide => 860.0,
+            Self::Narrow => 360.0,
+        }
+    }
+
+    /// What tells the drawings of a figure apart in a page.
+    fn suffix(self) -> char {
+        match self {
+            Self::Wide => 'w',
+            Self::Narrow => 'n',
+        }
+    }
+}
+
+/// What a drawing is called and shows, for those who cannot see it.
+#[derive(Clone, Debug)]
+pub(super) struct Words {
+    /// Unique in a page among figures.
+    pub(super) id: &'static str,
+    /// A few words.
+    pub(super) title: String,
+    /// The numbers.
+    pub(super) description: String,
+}
+
 /// A drawing under construction. Coordinates are pixels of the view box, y downwards.
 pub(super) struct Svg {
     out: String,
 }
 
 impl Svg {
-    /// An empty drawing; `describe` is its text for those who cannot see it.
-    pub(super) fn new(width: f64, height: f64, describe: &str) -> Self {
-        let describe = escape(describe);
-        let out = format!("<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{describe}\">\n");
+    /// An empty drawing.
+    pub(super) fn new(canvas: Canvas, height: f64, words: &Words) -> Self {
+        let (width, id) = (canvas.width(), format!("{}-{}", words.id, canvas.suffix()));
+        let (title, description) = (escape(&words.title), escape(&words.description));
+        let out = format!(
+            "<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-labelledby=\"{id}-t {id}-d\">\n\
+             <title id=\"{id}-t\">{title}</title>\n<desc id=\"{id}-d\">{description}</desc>\n"
+        );
         Self { out }
     }
 
@@ -78,21 +119,14 @@ impl Svg {
     }
 }
 
-/// Names longer than a label should be, with their middle left out.
-pub(super) fn shorten(name: &str, max_chars: usize) -> String {
-    let chars: Vec<char> = name.chars().collect();
-    if chars.len() <= max_chars {
-        return name.to_owned();
-    }
-    let (head, tail) = (max_chars.div_ceil(2) - 1, max_chars / 2);
-    let head: String = chars[..head].iter().collect();
-    let tail: String = chars[chars.len() - tail..].iter().collect();
-    format!("{head}\u{2026}{tail}")
+/// Width of a label of 12 pixels, on the generous side: fonts differ from reader to reader.
+pub(super) fn label_width(text: &str) -> f64 {
+    crate::table::text_width(text) as f64 * 7.6
 }
 
-/// Width of a label of 12 pixels, on the generous side: fonts differ from reader to reader.
-pub(super) fn text_width(text: &str) -> f64 {
-    text.chars().count() as f64 * 7.6
+#[cfg(test)]
+pub(super) fn words() -> Words {
+    Words { id: "test", title: "a\"b".into(), description: "<c>".into() }
 }
 
 #[cfg(test)]
@@ -101,17 +135,10 @@ mod tests {
 
     #[test]
     fn nothing_breaks_out_of_text() {
-        let mut svg = Svg::new(10.0, 10.0, "a\"b");
+        let mut svg = Svg::new(Canvas::Wide, 10.0, &words());
         svg.text("label", (1.0, 2.0), Anchor::Start, "<script>alert('x')</script>\u{0}");
         let out = svg.finish();
         assert!(!out.contains("<script") && !out.contains('\u{0}') && out.contains("a&quot;b"), "{out}");
-    }
-
-    #[test]
-    fn long_names_keep_both_ends() {
-        assert_eq!(shorten("Q4_0", 10), "Q4_0");
-        let short = shorten("pythia-docs-6m-Q4_K_M", 13);
-        assert_eq!(short.chars().count(), 13);
-        assert!(short.starts_with("pythia") && short.ends_with("Q4_K_M"), "{short}");
+        assert!(!out.contains("<c>"), "{out}");
     }
 }

@@ -4,13 +4,13 @@ use super::measure::{mean_and_sd, median};
 use super::result::{TestResult, rate};
 use crate::markup::csv_text;
 use crate::report::format_bytes;
-use crate::table::{Align, Table};
+use crate::table::{Align, Table, Width};
 use serde_json::Value;
 
 /// What `-o` chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// A Markdown table.
+    /// A Markdown table with every column.
     Md,
     /// A list of objects.
     Json,
@@ -23,7 +23,7 @@ pub(crate) enum Format {
 /// The whole output.
 pub(crate) fn render(results: &[TestResult], format: Format) -> String {
     match format {
-        Format::Md => markdown(results),
+        Format::Md => table(results).to_markdown(),
         Format::Json => {
             let list = Value::Array(results.iter().map(TestResult::to_json).collect());
             pythia_text::json(&format!("{list:#}\n"))
@@ -33,11 +33,24 @@ pub(crate) fn render(results: &[TestResult], format: Format) -> String {
     }
 }
 
-fn markdown(results: &[TestResult]) -> String {
-    let left = ["model", "backend", "test"];
-    let titles = ["model", "size", "params", "backend", "threads", "test", "t/s", "median t/s", "reached", "of limit"];
-    let align = |title| if left.contains(&title) { Align::Left } else { Align::Right };
-    let mut table = Table::new(titles.map(|title| (title, align(title))));
+/// The Markdown table with as many columns as fit.
+pub(crate) fn fitted(results: &[TestResult], width: Width) -> String {
+    table(results).to_markdown_within(width).with_remark(width, "`-o md` has them")
+}
+
+fn table(results: &[TestResult]) -> Table {
+    let mut table = Table::new([
+        ("model", Align::Left, 0),
+        ("size", Align::Right, 0),
+        ("params", Align::Right, 4),
+        ("backend", Align::Left, 3),
+        ("threads", Align::Right, 2),
+        ("test", Align::Left, 0),
+        ("t/s", Align::Right, 0),
+        ("median t/s", Align::Right, 5),
+        ("reached", Align::Right, 1),
+        ("of limit", Align::Right, 0),
+    ]);
     for result in results {
         let s = &result.setup;
         let samples = result.samples_ts();
@@ -55,7 +68,7 @@ fn markdown(results: &[TestResult]) -> String {
             format!("{:.0} %", result.share.percent()),
         ]);
     }
-    table.to_markdown()
+    table
 }
 
 /// Like llama-bench's: without the samples, every value in quotes.

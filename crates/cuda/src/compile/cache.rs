@@ -169,7 +169,7 @@ mod tests {
         assert!(theirs.iter().all(|name| path(name).exists()));
     }
 
-    /// Whoever may write an image may run code on the GPU as this user.
+    /// An image runs on the GPU as this user, so nobody else may write one.
     #[cfg(unix)]
     #[test]
     fn what_others_can_write_is_no_image() {

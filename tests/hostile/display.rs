@@ -18,8 +18,7 @@ const ATTACKS: &[&str] = &[
     // Commands of terminals, by ESC and by the C1 controls; a bell, a backspace, a delete.
     "a\u{1b}[2J\u{1b}]0;x\u{7}\u{8}\u{7f}\u{9b}31m\u{85}",
     // A line of its own that looks like ours.
-    "b\r\nFORGED\tx",
-    "b\u{2028}c\u{2029}d\u{b}e\u{c}",
+    "b\r\nFORGED\tx\u{2028}c\u{2029}d\u{b}e\u{c}",
     // Another order, or nothing to be seen.
     "c\u{202e}fugg\u{202c}\u{2066}\u{2069}\u{200e}\u{200f}\u{61c}",
     "d\u{200b}\u{200c}\u{200d}\u{2060}\u{feff}\u{ad}\u{34f}\u{fe0f}\u{3164}\u{e0041}\u{e007f}",

@@ -30,7 +30,8 @@ pub(super) struct ModelArgs {
     /// Threads [default: one per core]; results do not depend on it
     #[arg(short, long, value_name = "N", value_parser = parse_threads, default_value = "0", hide_default_value = true)]
     threads: usize,
-    /// How activations enter products with quantized weights
+    /// How activations enter products with quantized weights: rounded to int8, or as f32, so that the weights' error is the
+    /// only one; that takes about three times as long
     #[arg(long, value_name = "int8|f32", value_parser = parse_activations, default_value = "int8")]
     activations: Activations,
     /// Which GELU: erf is the model's own, tanh is llama.cpp's

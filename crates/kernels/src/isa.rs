@@ -154,6 +154,8 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     fn lookup(self, table: Self::B, indices: Self::B) -> Self::B;
     /// Two's complement codes as [`Self::dot_i8`] wants its left side: plus [`Self::I8_BIAS`].
     fn prepare_i8(self, a: Self::B) -> Self::B;
+    /// The 16 bytes of one row of a part, the `row`th, as integers: signs extended.
+    fn widen(self, a: Self::B, row: usize) -> Self::N;
     /// The 16 bytes of each of 16 rows as 4 words: vector w has word w of row l in lane l.
     fn transpose(self, rows: Self::Parts<Self::B>) -> [Self::N; 4];
 

@@ -33,6 +33,14 @@ const CACHE_LINE_BYTES: usize = 64;
 #[repr(C, align(64))]
 struct Lanes([f32; LANES]);
 
+impl Lanes {
+    /// All floats of a slice.
+    fn flat(lanes: &[Self]) -> &[f32] {
+        // SAFETY: an array of 16 floats and nothing else (its alignment is its size), so they follow each other.
+        unsafe { std::slice::from_raw_parts(lanes.as_ptr().cast(), LANES * lanes.len()) }
+    }
+}
+
 /// A weight matrix as it lies in a file: `[rows, cols]`, row by row.
 #[derive(Clone, Copy, Debug)]
 pub struct Weights<'a> {
@@ -177,25 +185,38 @@ fn cut_into_tiles(n: usize, largest: usize, tiles: &mut Vec<(usize, usize)>) {
     }
 }
 
-macro_rules! define_integer_product {
+macro_rules! define_products {
     ($(($variant:ident, $block:ident, $id:literal, $name:literal, $note:literal),)*) => {
         fn integer_product(ty: TensorType) -> integer::Product {
             match ty {
                 $(TensorType::$variant => <blocks::$block as Operand>::integer_product(),)*
             }
         }
+
+        fn decoder(ty: TensorType) -> Option<float::Decoder> {
+            match ty {
+                $(TensorType::$variant => <blocks::$block as Operand>::decoder(),)*
+            }
+        }
     };
 }
-for_each_tensor_type!(define_integer_product);
+for_each_tensor_type!(define_products);
 
-/// Takes a block type to its integer product.
+/// Takes a block type to its products.
 trait Operand {
     fn integer_product() -> integer::Product;
+
+    /// `None` for floats, which are not decoded.
+    fn decoder() -> Option<float::Decoder>;
 }
 
 impl<T: Format> Operand for T {
     fn integer_product() -> integer::Product {
         integer::Product::of::<T>()
+    }
+
+    fn decoder() -> Option<float::Decoder> {
+        Some(float::Decoder::of::<T>())
     }
 }
 
@@ -205,6 +226,10 @@ macro_rules! float_operand {
         impl Operand for blocks::$block {
             fn integer_product() -> integer::Product {
                 unreachable!("float weights take float activations");
+            }
+
+            fn decoder() -> Option<float::Decoder> {
+                None
             }
         }
     )* };

@@ -193,6 +193,10 @@ unsafe impl<const VNNI: bool> Isa for Avx2<VNNI> {
             _mm256_and_si256(words, _mm256_set1_epi8((0xFF_u8 << by) as i8))
         }
         fn lookup(self, table: __m256i, indices: __m256i) -> __m256i { _mm256_shuffle_epi8(table, indices) }
+        fn widen(self, a: __m256i, row: usize) -> [__m256i; 2] {
+            let a = if row == 0 { _mm256_castsi256_si128(a) } else { _mm256_extracti128_si256::<1>(a) };
+            [_mm256_cvtepi8_epi32(a), _mm256_cvtepi8_epi32(_mm_srli_si128::<8>(a))]
+        }
         fn transpose(self, rows: [__m256i; 8]) -> [[__m256i; 2]; 4] {
             let a = transpose_4(rows[0], rows[1], rows[2], rows[3]);
             let b = transpose_4(rows[4], rows[5], rows[6], rows[7]);

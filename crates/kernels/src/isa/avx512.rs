@@ -123,6 +123,14 @@ unsafe impl Isa for Avx512 {
         }
         fn lookup(self, table: __m512i, indices: __m512i) -> __m512i { _mm512_shuffle_epi8(table, indices) }
         fn prepare_i8(self, a: __m512i) -> __m512i { _mm512_xor_si512(a, _mm512_set1_epi8(i8::MIN)) }
+        fn widen(self, a: __m512i, row: usize) -> __m512i {
+            _mm512_cvtepi8_epi32(match row {
+                0 => _mm512_castsi512_si128(a),
+                1 => _mm512_extracti32x4_epi32::<1>(a),
+                2 => _mm512_extracti32x4_epi32::<2>(a),
+                _ => _mm512_extracti32x4_epi32::<3>(a),
+            })
+        }
         fn transpose(self, rows: [__m512i; 4]) -> [__m512i; 4] {
             // Part p has rows p, p + 4, ... in its quarters, so that a transposition within quarters is all of it.
             let low = [_mm512_unpacklo_epi32(rows[0], rows[1]), _mm512_unpacklo_epi32(rows[2], rows[3])];

@@ -224,6 +224,10 @@ unsafe impl<const DOT: bool, const MATRIX: bool> Isa for Neon<DOT, MATRIX> {
         fn shl(self, a: B, by: usize) -> B { vshlq_s8(a, vdupq_n_s8(by as i8)) }
         fn lookup(self, table: B, indices: B) -> B { vqtbl1q_s8(table, vreinterpretq_u8_s8(indices)) }
         fn prepare_i8(self, a: B) -> B { a }
+        fn widen(self, a: B, _row: usize) -> N {
+            let (lo, hi) = (vmovl_s8(vget_low_s8(a)), vmovl_high_s8(a));
+            [vmovl_s16(vget_low_s16(lo)), vmovl_high_s16(lo), vmovl_s16(vget_low_s16(hi)), vmovl_high_s16(hi)]
+        }
         fn transpose(self, rows: [B; 16]) -> [N; 4] {
             // Words 0 and 1 of rows i..i + 4, and words 2 and 3.
             let four = |i: usize| {

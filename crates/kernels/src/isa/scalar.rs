@@ -236,6 +236,10 @@ unsafe impl Isa for Scalar {
         a
     }
     #[inline(always)]
+    fn widen(self, a: [u8; 16], _row: usize) -> [i32; 16] {
+        a.map(|x| i32::from(x as i8))
+    }
+    #[inline(always)]
     fn transpose(self, rows: [[u8; 16]; 16]) -> [[i32; 16]; 4] {
         from_fn(|w| rows.map(|row| i32::from_le_bytes(row.as_chunks::<4>().0[w])))
     }

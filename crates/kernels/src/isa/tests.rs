@@ -115,6 +115,10 @@ impl AllVerbs<'_> {
             }
         }
         for rows in results {
+            // Row after row, whatever part it is in.
+            for row in 0..16 {
+                push_int(isa, out, isa.widen(rows[row % I::PARTS], row / I::PARTS));
+            }
             for words in isa.transpose(rows) {
                 push_int(isa, out, words);
             }

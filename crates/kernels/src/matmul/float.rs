@@ -4,12 +4,16 @@
 //! added by the fixed tree of `Isa::sum`.
 //!
 //! `few` reads rows of `W` as they lie in the file, for one row of `x` or a tile or two: it moves at the speed of memory.
-//! `many` decodes 16 rows once into a panel and multiplies it with tiles of rows of `x`: it is bound by the multipliers.
+//! `many` puts 16 rows into a panel and multiplies it with tiles of rows of `x`: it is bound by the multipliers. Quantized
+//! weights are decoded for both, 16 rows at a time; for one row of `x` `decode` multiplies them by itself.
 
+mod decode;
 mod few;
 mod many;
 
-use super::{CACHE_LINE_BYTES, LANES, Lanes, Output, RegisterTiles, Weights, cut_into_tiles};
+pub(super) use decode::Decoder;
+
+use super::{CACHE_LINE_BYTES, LANES, Lanes, Output, RegisterTiles, Weights, cut_into_tiles, decoder};
 use crate::element::Element;
 use crate::isa::Level;
 use crate::shared::SharedMut;
@@ -31,10 +35,13 @@ impl Job<'_> {
 
     /// Some rows of `W`, on the calling thread. `tiles` are prepared of the same `x`.
     pub(super) fn rows(&self, level: Level, tiles: &Tiles, range: Range<usize>) {
-        if tiles.are_few() {
-            level.dispatch(few::Few { job: self, tiles: &tiles.tiles, range });
-        } else {
-            level.dispatch(many::Many { job: self, tiles, range });
+        let decoder = decoder(self.weights.ty);
+        match decoder {
+            Some(decoder) if self.x.len() == self.weights.cols => (decoder.one)(self, level, range),
+            _ if tiles.are_few() => {
+                level.dispatch(few::Few { job: self, tiles: &tiles.tiles, range, level, decoder });
+            }
+            _ => level.dispatch(many::Many { job: self, tiles, range, level, decoder }),
         }
     }
 }

@@ -111,7 +111,7 @@ impl Corrections {
 const _: () = assert!(255 * 127 * UNIT < 1 << f32::MANTISSA_DIGITS);
 
 /// Groups of elements with a scale of their own, per 32.
-const fn groups_per_unit<T: Format>() -> usize {
+pub(super) const fn groups_per_unit<T: Format>() -> usize {
     if T::SPLIT { 2 } else { 1 }
 }
 
@@ -161,7 +161,7 @@ impl<T: Format> Kernel for Excess<T> {
 
 /// 16 rows of `W` from `first` on, as pointer and stride. The last rows of a matrix whose count 16 does not divide are
 /// copied to `padded` and the missing ones repeat the last: their results are dropped.
-fn sixteen_rows<T>(weights: &Weights<'_>, first: usize, padded: &mut Vec<u8>) -> (*const T, usize) {
+pub(super) fn sixteen_rows<T>(weights: &Weights<'_>, first: usize, padded: &mut Vec<u8>) -> (*const T, usize) {
     let stride = weights.data.len() / weights.rows;
     let rest = &weights.data[first * stride..];
     if rest.len() >= LANES * stride {

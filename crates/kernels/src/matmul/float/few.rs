@@ -1,8 +1,8 @@
 //! One row of `x`, or as few as two register tiles take: rows of `W` are read as they lie in the file, several at a
 //! time, and widened on their way into the multiplication.
 
-use super::{CACHE_LINE_BYTES, Element, Job, LANES};
-use crate::isa::{Isa, Kernel};
+use super::{CACHE_LINE_BYTES, Decoder, Element, Job, LANES, Lanes};
+use crate::isa::{Isa, Kernel, Level};
 use pythia_tensor::{TensorType, blocks};
 use std::cell::Cell;
 use std::ops::Range;
@@ -12,11 +12,15 @@ pub(super) struct Few<'a> {
     /// First row of `x` and number of rows of each tile.
     pub(super) tiles: &'a [(usize, usize)],
     pub(super) range: Range<usize>,
+    /// What `decoder` runs on.
+    pub(super) level: Level,
+    /// Of quantized weights.
+    pub(super) decoder: Option<Decoder>,
 }
 
 thread_local! {
     /// 16 rows of quantized weights, decoded; taken and put back, as in the integer product.
-    static DECODED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    static DECODED: Cell<Vec<Lanes>> = const { Cell::new(Vec::new()) };
 }
 
 impl Kernel for Few<'_> {
@@ -30,15 +34,17 @@ impl Kernel for Few<'_> {
         for first in self.range.clone().step_by(LANES) {
             let count = LANES.min(w.rows - first);
             let bytes = &w.data[first * row_bytes..][..count * row_bytes];
+            if let Some(decoder) = &self.decoder {
+                decoded.resize(w.cols, Lanes::default());
+                (decoder.panel)(self.level, w, first, 1, &mut decoded);
+                self.sixteen(isa, Lanes::flat(&decoded), first);
+                continue;
+            }
             match w.ty {
                 TensorType::F32 => self.sixteen(isa, blocks::cast::<blocks::F32>(bytes), first),
                 TensorType::F16 => self.sixteen(isa, blocks::cast::<blocks::F16>(bytes), first),
                 TensorType::BF16 => self.sixteen(isa, blocks::cast::<blocks::BF16>(bytes), first),
-                quantized => {
-                    decoded.resize(count * w.cols, 0.0);
-                    quantized.decode(bytes, &mut decoded);
-                    self.sixteen(isa, &decoded, first);
-                }
+                _ => unreachable!("quantized weights have a decoder"),
             }
         }
         DECODED.set(decoded);

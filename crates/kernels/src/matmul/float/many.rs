@@ -3,8 +3,8 @@
 //! A tile of `x` stays in the first cache while the panel comes by from the second. Rows too long for that are cut into
 //! stretches, between which the accumulators rest in memory: a register stored and loaded again is the same bits.
 
-use super::{Element, Job, LANES, Lanes, Tiles};
-use crate::isa::{Isa, Kernel};
+use super::{Decoder, Element, Job, LANES, Lanes, Tiles};
+use crate::isa::{Isa, Kernel, Level};
 use pythia_tensor::{TensorType, blocks};
 use std::cell::Cell;
 use std::ops::Range;
@@ -17,6 +17,10 @@ pub(super) struct Many<'a> {
     pub(super) job: &'a Job<'a>,
     pub(super) tiles: &'a Tiles,
     pub(super) range: Range<usize>,
+    /// What `decoder` runs on.
+    pub(super) level: Level,
+    /// Of quantized weights.
+    pub(super) decoder: Option<Decoder>,
 }
 
 #[derive(Default)]
@@ -25,8 +29,6 @@ struct Buffers {
     panel: Vec<Lanes>,
     /// `[16 rows of W][rows of x]` of a tile: accumulators.
     sums: Vec<Lanes>,
-    /// A row of quantized weights, decoded.
-    row: Vec<f32>,
 }
 
 thread_local! {
@@ -52,11 +54,11 @@ impl Many<'_> {
     /// `R` rows of `W` in a register tile.
     #[inline(always)]
     fn multiply<I: Isa, const R: usize>(&self, isa: I, buffers: &mut Buffers) {
-        let Buffers { panel, sums, row } = buffers;
+        let Buffers { panel, sums } = buffers;
         panel.resize(self.job.weights.cols, Lanes::default());
         sums.resize(LANES * I::FLOAT_TILE.1, Lanes::default());
         for first in self.range.clone().step_by(LANES) {
-            self.decode::<I, R>(isa, first, panel, row);
+            self.decode::<I, R>(isa, first, panel);
             for &(t, size) in &self.tiles.tiles {
                 match size {
                     6 if I::FLOAT_TILE.1 >= 6 => self.tile::<I, R, 6>(isa, panel, t, first, sums),
@@ -73,8 +75,11 @@ impl Many<'_> {
     /// The panel of 16 rows from `first` on; what is missing of the last keeps other rows' values, whose results are
     /// dropped.
     #[inline(always)]
-    fn decode<I: Isa, const R: usize>(&self, isa: I, first: usize, panel: &mut [Lanes], row: &mut Vec<f32>) {
+    fn decode<I: Isa, const R: usize>(&self, isa: I, first: usize, panel: &mut [Lanes]) {
         let w = &self.job.weights;
+        if let Some(decoder) = &self.decoder {
+            return (decoder.panel)(self.level, w, first, R, panel);
+        }
         let row_bytes = w.data.len() / w.rows;
         for i in 0..LANES.min(w.rows - first) {
             let bytes = &w.data[(first + i) * row_bytes..][..row_bytes];
@@ -83,11 +88,7 @@ impl Many<'_> {
                 TensorType::F32 => widen::<I, _, R>(isa, blocks::cast::<blocks::F32>(bytes), panel),
                 TensorType::F16 => widen::<I, _, R>(isa, blocks::cast::<blocks::F16>(bytes), panel),
                 TensorType::BF16 => widen::<I, _, R>(isa, blocks::cast::<blocks::BF16>(bytes), panel),
-                quantized => {
-                    row.resize(w.cols, 0.0);
-                    quantized.decode(bytes, row);
-                    widen::<I, _, R>(isa, row, panel);
-                }
+                _ => unreachable!("quantized weights have a decoder"),
             }
         }
     }

@@ -72,7 +72,7 @@ pub(crate) const CASES: &[Case] = &[
     case("S13", "a name of 2 MB and an unknown type", |f| text(f, |t| add(t, &format!(r#""{}":{{"dtype":"F17","shape":[0],"data_offsets":[0,0]}}"#, "n".repeat(2 << 20)))), "unknown variant `F17`"),
     case("S25", "a tensor too many with a name of 2 MB", |f| text(f, |t| add(t, &format!(r#""{}":{{"dtype":"F16","shape":[0],"data_offsets":[0,0]}}"#, "n".repeat(2 << 20)))), "is not expected"),
     case("S20", "a name of 2 MB and a wrong size", |f| text(f, |t| add(t, &format!(r#""{}":{{"dtype":"F16","shape":[9],"data_offsets":[0,0]}}"#, "n".repeat(2 << 20)))), "hold 0 bytes, shape [9]"),
-    case("S26", "F64 weights", |f| weights(f, |w| retype(w, "F64", 8)), "type F64, wanted"),
+    case("S26", "I64 weights", |f| weights(f, |w| retype(w, "I64", 8)), "type I64, wanted"),
 ];
 
 const META: &str = r#""__metadata__":{"format":"pt"}"#;

@@ -61,7 +61,7 @@ fn every_form_gives_what_transformers_gives() {
             ["perplexity", "model.gguf", "-f", "text", "--protocol", "hf-stride", "-c", "256", "--stride", "128"];
         let exact = ["--activations", "f32", "--kv", "f32", "--json", "-q"];
         let report: Value = serde_json::from_str(&run_model(dir.path(), args.into_iter().chain(exact)).ok()).unwrap();
-        let found = report["perplexity"].as_f64().unwrap();
+        let found = report["perplexity"]["value"].as_f64().unwrap();
         let deviation = (found / case.perplexity - 1.0).abs();
         eprintln!("{name}: {found}, Transformers {}, off by {deviation:.1e}", case.perplexity);
         // Written so that NaN fails.

@@ -5,8 +5,8 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pythia_kernels::{
-    Activations, Append, Attend, Cpu, KvCache, KvShape, KvType, LayerNorm, LogLikelihood, Matmul, RopeTable, Then,
-    Weights, Workspace,
+    Activations, Append, Attend, Cpu, KvCache, KvShape, KvType, LayerNorm, LogLikelihood, Matmul, RopeTable, Rotary,
+    Then, Weights, Workspace,
 };
 use pythia_tensor::TensorType;
 
@@ -52,7 +52,7 @@ fn attention(c: &mut Criterion) {
     let mut group = c.benchmark_group("attention");
     for (keys, n) in [(512, 512), (512, 1), (2048, 1)] {
         let shape = KvShape { ty: KvType::F16, sequences: 1, heads: 16, head_dim: WIDTH / 16, positions: keys };
-        let rope = RopeTable::new(10000.0, 16, keys);
+        let rope = RopeTable::new(Rotary { base: 10000.0, factor: 1.0, dims: 16 }, keys);
         let mut cache = KvCache::new(shape);
         let mut qkv = noise(keys * 3 * WIDTH);
         cpu.append(Append { cache: &mut cache, rope: &rope, sequence: 0, first_position: 0, qkv: &mut qkv });

@@ -111,7 +111,7 @@ fn every_mode_has_the_bits_of_the_processor() {
         (Activations::Int8, Gelu::Erf, KvType::F32),
         (Activations::F32, Gelu::Tanh, KvType::F32),
     ] {
-        let options = Options { activations, gelu, kv, ..Options::default() };
+        let options = Options { activations, gelu: Some(gelu), kv, ..Options::default() };
         let models = open(&gpu, &file("Q4_K_M"), &options);
         let mut both = contexts(&models, ContextShape { n_seq: 1, n_ctx: 64, n_batch: 20 });
         for span in [0..20, 20..21, 21..22, 22..23] {

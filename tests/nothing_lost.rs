@@ -162,12 +162,13 @@ fn signals_end_commands_in_time_and_leave_nothing() {
     let [model, source, text] = [&model, &source, &text].map(|path| path.to_str().unwrap());
     // One thread of scalar code takes minutes.
     let slow = ["--threads", "1"];
+    let cache = "--cache=.pythia-cache";
     let commands: [(&str, Vec<&str>, &str); 9] = [
         ("quant", vec!["convert", source, "-t", MANY, "-o", "new/deep/"], "new/deep"),
         ("quant", vec!["dequantize", model, "hf"], ""),
         ("quant", vec!["imatrix", model, "-f", text, "-o", "i.gguf"], ""),
         ("quant", vec!["imatrix", model, "-f", "pipe", "-o", "i.gguf"], ""),
-        ("quant", vec!["compare", source, "-t", "Q8_0", "-f", text, "-o", "new/report"], "new/report"),
+        ("quant", vec!["compare", source, "-t", "Q8_0", "-f", text, "-o", "new/report", cache], "new/report"),
         ("run", vec!["perplexity", model, "-f", text, "--nll-out", "nll"], ""),
         ("run", vec!["perplexity", model, "-f", "pipe", "--nll-out", "nll"], ""),
         ("run", vec!["perplexity", model, "-f", "-", "--nll-out", "nll"], ""),
@@ -273,7 +274,7 @@ fn writers() -> Vec<(&'static str, Vec<String>, &'static str)> {
         (quant, args("quantize MODEL full/x.gguf Q8_0"), "full/x.gguf"),
         (quant, args("dequantize MODEL full/out"), "full/out"),
         (quant, args("imatrix MODEL -f TEXT -o full/i.gguf --chunks 1"), "full/i.gguf"),
-        (quant, args("compare MODEL OTHER -f TEXT --chunks 1 -c 64 -o full/report"), "full/report"),
+        (quant, args("compare MODEL OTHER -f TEXT --chunks 1 -c 64 -o full/report --cache cache"), "full/report"),
         (run, args("perplexity -m MODEL -f TEXT --chunks 1 -c 64 --nll-out full/x.nll -q"), "full/x.nll"),
     ]
 }
@@ -413,7 +414,8 @@ fn folders_of_outputs_never_take_the_place_of_inputs() {
             if by_symlink { symlink(&input, &name) } else { fs::hard_link(&input, &name) }.unwrap();
             let source = if input.ends_with("config.json") { "out" } else { "out/model.gguf" };
             let other = gguf("Q4_0");
-            let args = ["compare", source, other.to_str().unwrap(), "-f", "text.txt", "-o", "report", "--force"];
+            let other = other.to_str().unwrap();
+            let args = ["compare", source, other, "-f", "text.txt", "-o", "report", "--force", "--cache=cache"];
             refused(&args, "would replace the input");
             fs::remove_file(name).unwrap();
         }

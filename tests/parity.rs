@@ -2,12 +2,14 @@
 //! and so are activations and cache.
 
 mod common;
+#[path = "parity/variants.rs"]
+mod variants;
 
 use pythia_model::{Activations, ContextShape, KvType, Model, Options, Span};
 use pythia_runtime::eval::{
     Comparison, Observer, Perplexity, Progress, Protocol, Request, Store, TokenScore, compare, perplexity,
 };
-use pythia_runtime::{Finish, GenerateOptions, TokenStream, Tokenizer, generate};
+use pythia_runtime::{Finish, GenerateOptions, TextReader, TokenStream, Tokenizer, generate};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -150,6 +152,26 @@ fn logits_are_equal() {
     }
     assert!(largest <= 1e-3, "largest difference {largest}");
     println!("largest difference of a logit: {largest:.2e}");
+}
+
+/// A text that is read as it is scored, of unknown length, against its tokens all at once.
+#[test]
+fn a_text_read_on_the_way_gives_the_same_bits() {
+    let setup = Setup::new();
+    let text = std::fs::read_to_string(common::checkpoint().join("heldout.txt")).unwrap();
+    let text = &text[..text.floor_char_boundary(12_000)];
+    let tokens = setup.tokenizer.encode(text).unwrap();
+    for protocol in [Protocol::Llama { n_ctx: 64 }, Protocol::HfStride { window: 64, stride: 48 }] {
+        for max_windows in [None, Some(3)] {
+            let request = Request { tokenizer: &setup.tokenizer, protocol, max_windows, cancel: None };
+            let score = |mut tokens: TokenStream<'_>| {
+                let p = perplexity(&setup.model, &request, &mut tokens, &mut ()).unwrap();
+                (p.nll, p.perplexity, p.bytes, p.scored, p.windows)
+            };
+            let read = TokenStream::new(&setup.tokenizer, TextReader::new(text.as_bytes()));
+            assert_eq!(score(read), score(TokenStream::of_ids(&tokens)), "{protocol:?}");
+        }
+    }
 }
 
 /// Not against Hugging Face but against itself: what a comparison says must be what each file says alone.

@@ -39,13 +39,20 @@ const TOKENS: [u32; 6] = [3, 28, 0, 17, 3, 9];
 struct Architecture {
     parallel_residual: bool,
     tied: bool,
+    rope_factor: f64,
+    gelu_tanh: bool,
 }
 
-const ARCHITECTURES: [Architecture; 4] = [
-    Architecture { parallel_residual: true, tied: false },
-    Architecture { parallel_residual: false, tied: false },
-    Architecture { parallel_residual: true, tied: true },
-    Architecture { parallel_residual: false, tied: true },
+const PYTHIA: Architecture = Architecture { parallel_residual: true, tied: false, rope_factor: 1.0, gelu_tanh: false };
+
+const ARCHITECTURES: [Architecture; 7] = [
+    PYTHIA,
+    Architecture { parallel_residual: false, ..PYTHIA },
+    Architecture { tied: true, ..PYTHIA },
+    Architecture { parallel_residual: false, tied: true, ..PYTHIA },
+    Architecture { rope_factor: 2.0, ..PYTHIA },
+    Architecture { gelu_tanh: true, ..PYTHIA },
+    Architecture { parallel_residual: false, rope_factor: 2.5, gelu_tanh: true, ..PYTHIA },
 ];
 
 /// How the checkpoint says it.
@@ -145,12 +152,13 @@ fn reference(weights: &Weights, architecture: Architecture) -> Vec<f64> {
     let mut stream: Vec<Vec<f64>> = TOKENS.iter().map(row).collect();
     for layer in 0..N_LAYER {
         let name = |part: &str| format!("gpt_neox.layers.{layer}.{part}");
-        let attended = attention(weights, &name, &stream);
+        let attended = attention(weights, architecture, &name, &stream);
         for (x, attended) in stream.iter_mut().zip(attended) {
             let after_attention = add(x, &attended);
             let input = if architecture.parallel_residual { x.as_slice() } else { &after_attention };
             let inner =
                 weights.linear(&name("mlp.dense_h_to_4h"), &weights.norm(&name("post_attention_layernorm"), input));
+            let gelu = if architecture.gelu_tanh { gelu_tanh } else { gelu };
             let inner: Vec<f64> = inner.into_iter().map(gelu).collect();
             *x = add(&after_attention, &weights.linear(&name("mlp.dense_4h_to_h"), &inner));
         }
@@ -160,13 +168,18 @@ fn reference(weights: &Weights, architecture: Architecture) -> Vec<f64> {
 }
 
 /// Attention with its output projection. The rows of the first matrix are grouped by head: q, k, v of each.
-fn attention(weights: &Weights, name: &dyn Fn(&str) -> String, stream: &[Vec<f64>]) -> Vec<Vec<f64>> {
+fn attention(
+    weights: &Weights,
+    architecture: Architecture,
+    name: &dyn Fn(&str) -> String,
+    stream: &[Vec<f64>],
+) -> Vec<Vec<f64>> {
     let qkv = stream.iter().enumerate().map(|(position, x)| {
         let mut qkv = weights.linear(&name("attention.query_key_value"), &weights.norm(&name("input_layernorm"), x));
         for head in qkv.chunks_mut(3 * HEAD_DIM) {
             let (q, kv) = head.split_at_mut(HEAD_DIM);
-            rotate(q, position);
-            rotate(&mut kv[..HEAD_DIM], position);
+            rotate(q, position as f64 / architecture.rope_factor);
+            rotate(&mut kv[..HEAD_DIM], position as f64 / architecture.rope_factor);
         }
         qkv
     });
@@ -190,9 +203,9 @@ fn attention(weights: &Weights, name: &dyn Fn(&str) -> String, stream: &[Vec<f64
     outputs
 }
 
-fn rotate(head: &mut [f64], position: usize) {
+fn rotate(head: &mut [f64], position: f64) {
     for i in 0..N_ROT / 2 {
-        let angle = position as f64 * ROPE_BASE.powf(-2.0 * i as f64 / N_ROT as f64);
+        let angle = position * ROPE_BASE.powf(-2.0 * i as f64 / N_ROT as f64);
         let (a, b) = (head[i], head[i + N_ROT / 2]);
         head[i] = a * angle.cos() - b * angle.sin();
         head[i + N_ROT / 2] = b * angle.cos() + a * angle.sin();
@@ -215,6 +228,11 @@ fn gelu(x: f64) -> f64 {
     0.5 * x * (1.0 + erf)
 }
 
+/// The approximation that Transformers calls `gelu_new`, `gelu_pytorch_tanh` and more.
+fn gelu_tanh(x: f64) -> f64 {
+    0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
+}
+
 fn config(architecture: Architecture, form: Form) -> Value {
     let mut config = json!({
         "model_type": "gpt_neox", "hidden_size": N_EMBD, "num_hidden_layers": N_LAYER, "num_attention_heads": N_HEAD,
@@ -228,6 +246,18 @@ fn config(architecture: Architecture, form: Form) -> Value {
     } else {
         config["rotary_pct"] = ROTARY_PCT.into();
         config["rotary_emb_base"] = ROPE_BASE.into();
+    }
+    if architecture.rope_factor != 1.0 {
+        let scaling = json!({"type": "linear", "factor": architecture.rope_factor});
+        if form.transformers_5 {
+            config["rope_parameters"]["rope_type"] = "linear".into();
+            config["rope_parameters"]["factor"] = architecture.rope_factor.into();
+        } else {
+            config["rope_scaling"] = scaling;
+        }
+    }
+    if architecture.gelu_tanh {
+        config["hidden_act"] = if form.transformers_5 { "gelu_pytorch_tanh" } else { "gelu_new" }.into();
     }
     config
 }
@@ -326,7 +356,7 @@ fn the_architectures_are_far_apart() {
     for (i, a) in all.iter().enumerate() {
         for b in &all[..i] {
             let largest = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-            assert!(largest > 0.1, "{largest}");
+            assert!(largest > 0.01, "{largest}");
         }
     }
 }

@@ -32,7 +32,8 @@ pub fn report(program: &str, result: Result<impl Termination, Failure>) -> ExitC
 /// A line on stderr, one whatever is in it. A stderr that nobody reads is no error, so this is not `eprintln!`, which
 /// panics there.
 pub fn note(line: impl Display) {
-    let _ = writeln!(io::stderr(), "{}", Line(line));
+    // At once, so that lines of several threads do not mix.
+    let _ = io::stderr().write_all(format!("{}\n", Line(line)).as_bytes());
 }
 
 /// Parses the command line, flags of llama.cpp included. Before that, makes the faults of mapped files errors like all

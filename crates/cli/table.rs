@@ -97,7 +97,7 @@ const TERMINAL: Layout = Layout { gap: 2, ends: 0, least: 0 };
 /// A rule of Markdown is at least three characters.
 const MARKDOWN: Layout = Layout { gap: 3, ends: 4, least: 3 };
 /// Names are not cut shorter than this while there is a column that can be left out instead.
-const SHORTEST_NAME: usize = 20;
+const SHORTEST_NAME: usize = 32;
 
 impl Table {
     /// An empty table with these columns.
@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn columns_go_by_rank_and_names_lose_their_middle() {
-        let cases = [(70, ""), (53, ""), (52, "c"), (42, "c"), (41, "a c"), (31, "a c"), (30, "a b c"), (20, "a b c")];
+        let cases = [(70, ""), (65, ""), (64, "c"), (54, "c"), (53, "a c"), (43, "a c"), (42, "a b c"), (20, "a b c")];
         for (columns, left_out) in cases {
             let fitted = wide().to_terminal(Width::screen(columns));
             assert_eq!(fitted.left_out.join(" "), left_out, "{columns}");
@@ -297,8 +297,9 @@ mod tests {
 
     #[test]
     fn a_remark_names_what_is_missing() {
-        let text = wide().to_terminal(Width::screen(44)).with_remark(Width::screen(44), "--json has them");
-        assert!(text.ends_with("\n(not shown at this width: c; --json has\nthem)\n"), "{text}");
+        let narrow = Width::screen(42);
+        let text = wide().to_terminal(narrow).with_remark(narrow, "--json has them");
+        assert!(text.ends_with("\n(not shown at this width: a, b, c; --json\nhas them)\n"), "{text}");
         let whole = wide().to_terminal(Width::screen(80)).with_remark(Width::screen(80), "--json has them");
         assert!(!whole.contains("--json"), "{whole}");
     }

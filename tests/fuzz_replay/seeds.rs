@@ -83,8 +83,10 @@ fn hparams() -> Hparams {
         n_ctx: 4,
         n_rot: 2,
         rope_base: 10000.0,
+        rope_factor: 1.0,
         norm_eps: 1e-5,
         parallel_residual: true,
+        gelu_tanh: false,
     }
 }
 

@@ -164,6 +164,7 @@ pub(crate) const CASES: &[Case] = &[
     case("P26", "sizes that wrap", |at| dict(at, |p| tensor(p, storage, 0, &[1 << 32, 1 << 32], &[0, 0])), "too large to be real"),
     case("P26", "one element, repeated 2^40 times", |at| dict(at, |p| tensor(p, storage, 0, &[1 << 40, 1], &[0, 0])), "times its size is believed"),
     case("P26", "an embedding of one repeated row", |at| dict(at, |p| tensor(p, storage, 0, &[2_000_000_000, 16], &[0, 1])), "times its size is believed"),
+    case("P26", "elements far apart in both directions", |at| raw(at, far_apart()), "so far apart that 216000000 bytes are read"),
     case("P26", "more strides than sizes", |at| dict(at, |p| view(p, 0, &[2], &[1, 1])), "1 dimensions with 2 strides"),
     case("P26", "a tensor of 9 dimensions", |at| dict(at, |p| view(p, 0, &[1; 9], &[1; 9])), "at most 8 are read"),
     case("P26", "a part of a storage in an archive", |at| pickle(at, &legacy_part(0, 512)), "which only the older container has"),
@@ -396,6 +397,15 @@ fn long_system(n: usize) -> Vec<u8> {
     let system = head.windows(2).rposition(|two| two == b"\x80\x02").expect("a third pickle");
     let wrong = b"\x80\x02\x95\x01\0\0\0\0\0\0\0";
     [&head[..system], &long_key(b"K\x01q\x01", b"h\x00h\x01", n), wrong].concat()
+}
+
+/// A matrix of 60 by 60 in a storage of 7 MB.
+fn far_apart() -> Vec<u8> {
+    let n_elems = 59 * 60_000 + 1;
+    let storage = |p: Pickle| p.storage(Container::Zip, "0", "Half", n_elems);
+    let pickle = tensor(Pickle::new().op(b"}").text("w"), storage, 0, &[60, 60], &[30_000, 30_000]).op(b"s.").0;
+    let data = Tensor { name: "w".into(), class: "Half", shape: vec![n_elems], bytes: vec![0; 2 * n_elems] };
+    torch::archive(&torch::members(pickle, &[data]))
 }
 
 /// One tensor under this name.

@@ -20,8 +20,10 @@ fn hparams(n_embd: usize) -> Hparams {
         n_ctx: 32,
         n_rot: 4,
         rope_base: 10000.0,
+        rope_factor: 1.0,
         norm_eps: 1e-5,
         parallel_residual: true,
+        gelu_tanh: false,
     }
 }
 

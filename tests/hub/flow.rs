@@ -292,7 +292,8 @@ fn a_tokenizer_in_parts_is_downloaded_where_there_is_no_whole_one() {
         files.insert(name.to_owned(), Arc::new(b"{}".to_vec()));
     }
     let hub = hub_with(files);
-    let snapshot = Client::new(&hub).fetch(ID).unwrap();
+    let client = Client::new(&hub);
+    let snapshot = client.fetch(ID).unwrap();
     let names = common::names(&snapshot.path);
     assert_eq!(names[..3], ["config.json", "merges.txt", "model.safetensors"]);
     assert_eq!(names[3..], ["special_tokens_map.json", "tokenizer_config.json", "vocab.json"]);

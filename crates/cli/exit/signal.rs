@@ -52,17 +52,19 @@ pub(crate) fn waiting<T>(wait: impl FnOnce() -> T) -> T {
 
 /// Runs in a thread of its own for each signal, one after the other.
 fn on_signal() {
-    if INTERRUPTED.swap(true, Ordering::Relaxed) {
+    static SEEN: AtomicBool = AtomicBool::new(false);
+    if SEEN.swap(true, Ordering::Relaxed) {
         leave();
     }
-    let grace = if WAITING.load(Ordering::Relaxed) { Duration::ZERO } else { GRACE };
-    let watchdog = thread::Builder::new().spawn(move || {
-        thread::sleep(grace);
+    let watchdog = thread::Builder::new().spawn(|| {
+        thread::sleep(GRACE);
         leave();
     });
-    // After that, since whoever should read it may not.
+    // Not before there is a watchdog, since a pipe that nobody reads could keep this waiting; and before the flag is
+    // raised, since the program may end right then.
     say_stopping();
-    if watchdog.is_err() {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+    if watchdog.is_err() || WAITING.load(Ordering::Relaxed) {
         leave();
     }
 }

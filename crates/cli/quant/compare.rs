@@ -21,7 +21,7 @@ use crate::device::DeviceArgs;
 use crate::exit::{self, Failure};
 use crate::input::{self, SourceOptions, Text, TextOptions, parse_threads};
 use crate::progress::Log;
-use crate::report::{self, Answer, Arithmetic, Provenance, Report, parse_activations, parse_gelu, parse_memory};
+use crate::report::{self, Answer, Provenance, Report, parse_activations, parse_gelu, parse_memory};
 use crate::table::Width;
 use facts::Facts;
 use prepare::{Prepared, prepare};
@@ -89,9 +89,9 @@ pub(super) struct Args {
     /// only one; that takes about three times as long
     #[arg(long, value_name = "int8|f32", value_parser = parse_activations, default_value = "int8")]
     activations: Activations,
-    /// Which GELU: erf is the model's own, tanh is llama.cpp's
-    #[arg(long, value_name = "erf|tanh", value_parser = parse_gelu, default_value = "erf")]
-    gelu: Gelu,
+    /// Which GELU [default: the file's own, which is erf unless it says tanh]; llama.cpp always computes tanh
+    #[arg(long, value_name = "erf|tanh", value_parser = parse_gelu)]
+    gelu: Option<Gelu>,
     #[command(flatten)]
     device: DeviceArgs,
     /// Print the report as JSON instead of the table
@@ -144,7 +144,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         provenance: Provenance::of(super::PROGRAM, origin),
         machine: quality.machine,
         protocol: quality.protocol,
-        arithmetic: Arithmetic::of(&options),
+        arithmetic: quality.arithmetic,
         base,
         process_per_level: speeds.process_per_level,
         busy,

@@ -17,8 +17,8 @@ use std::path::PathBuf;
 ///
 /// Writes a folder that Transformers (4 or 5) loads with AutoModelForCausalLM and AutoTokenizer: config.json,
 /// model.safetensors, and the tokenizer if the file has one. The weights are the values that the quantized ones stand
-/// for, so the checkpoint behaves as the file does under exact arithmetic. The activation is set to "gelu", which all
-/// Pythia models were trained with: GGUF does not say.
+/// for, so the checkpoint behaves as the file does under exact arithmetic. The activation is "gelu", which all Pythia
+/// models were trained with, unless the file names the tanh form (pythia_quant.gelu; files of llama.cpp do not say).
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// GGUF file, or the first of those a model is split over

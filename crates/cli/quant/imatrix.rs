@@ -46,9 +46,9 @@ pub(super) struct Args {
     /// Threads [default: one per core]; the result does not depend on it
     #[arg(long, value_name = "N", value_parser = parse_threads, default_value = "0", hide_default_value = true)]
     threads: usize,
-    /// Which GELU: erf is the model's own, tanh is llama.cpp's
-    #[arg(long, value_name = "erf|tanh", value_parser = parse_gelu, default_value = "erf")]
-    gelu: Gelu,
+    /// Which GELU [default: the file's own, which is erf unless it says tanh]; llama.cpp always computes tanh
+    #[arg(long, value_name = "erf|tanh", value_parser = parse_gelu)]
+    gelu: Option<Gelu>,
     #[command(flatten)]
     device: DeviceArgs,
     /// Replace a file that exists

@@ -158,9 +158,13 @@ impl Answer {
             let (size, needed) = (bytes(fit.memory_bytes), bytes(fit.needed_bytes));
             self.sentences.push(match &fit.level {
                 Some(name) => {
-                    format!("Best that fits into {size} of memory with {n_tokens} tokens: {name} ({needed}).")
+                    format!(
+                        "Best that fits into {size} of memory with {n_tokens} tokens of context: {name} ({needed})."
+                    )
                 }
-                None => format!("Nothing fits into {size} of memory with {n_tokens} tokens: the least is {needed}."),
+                None => format!(
+                    "Nothing fits into {size} of memory with {n_tokens} tokens of context: the least is {needed}."
+                ),
             });
         }
         self.fits = fits;

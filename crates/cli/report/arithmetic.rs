@@ -23,7 +23,8 @@ impl Arithmetic {
     pub(crate) fn of(options: &Options) -> Self {
         Self {
             activations: name(ACTIVATIONS, options.activations),
-            gelu: name(GELUS, options.gelu),
+            // An opened model knows; for others it is the default of a file.
+            gelu: name(GELUS, options.gelu.unwrap_or_default()),
             kv_cache: name(KV_TYPES, options.kv),
         }
     }

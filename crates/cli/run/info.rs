@@ -4,7 +4,7 @@ use super::model::{ModelArgs, describe};
 use crate::exit::{self, Failure};
 use crate::report::format_bytes;
 use crate::table::{Width, facts};
-use pythia_gguf::schema::gptneox::parameter_counts;
+use pythia_gguf::schema::gptneox::{Hparams, parameter_counts};
 use pythia_gguf::{FileType, keys};
 use pythia_model::Model;
 use serde_json::{Value, json};
@@ -39,8 +39,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         "n_ctx": h.n_ctx,
         "n_rot": h.n_rot,
         "rope_base": super::decimal(h.rope_base),
+        "rope_factor": super::decimal(h.rope_factor),
         "norm_eps": super::decimal(h.norm_eps),
         "parallel_residual": h.parallel_residual,
+        "file_gelu": if h.gelu_tanh { "tanh" } else { "erf" },
         "kv_bytes_per_token": kv_bytes_per_token(&model),
         "gpu": args.model.describe_gpu(&model)?,
     });
@@ -74,6 +76,11 @@ fn table(model: &Model, info: &Value) -> String {
         other => other.to_string(),
     };
     let cache = kv_bytes_per_token(model);
+    let own = if info["gelu"] == info["file_gelu"] {
+        String::new()
+    } else {
+        format!(" (the file's: {})", plain("file_gelu"))
+    };
     let rows = [
         ("model", plain("model")),
         ("name", plain("name")),
@@ -81,7 +88,7 @@ fn table(model: &Model, info: &Value) -> String {
         ("parameters", format!("{}, {} without embeddings", plain("parameters"), plain("parameters_non_embedding"))),
         ("shape", format!("{} layers, {} wide, {} heads, feed-forward {}", h.n_layer, h.n_embd, h.n_head, h.n_ff)),
         ("residual", if h.parallel_residual { "parallel" } else { "sequential" }.to_owned()),
-        ("rotary", format!("{} of {} elements of a head, base {}", h.n_rot, h.n_embd / h.n_head, h.rope_base)),
+        ("rotary", rotary(h)),
         ("vocabulary", format!("{} rows, {} tokens", h.n_vocab, plain("n_tokens"))),
         ("context", format!("{} tokens", h.n_ctx)),
         (
@@ -99,7 +106,13 @@ fn table(model: &Model, info: &Value) -> String {
                 _ => format!("{}, {} threads", plain("isa"), plain("threads")),
             },
         ),
-        ("arithmetic", format!("{} activations, GELU by {}", plain("activations"), plain("gelu"))),
+        ("arithmetic", format!("{} activations, GELU by {}{own}", plain("activations"), plain("gelu"))),
     ];
     facts(&rows, 12, Width::of_stdout())
+}
+
+/// What turns in a head, and how fast.
+fn rotary(h: &Hparams) -> String {
+    let scaling = if h.rope_factor == 1.0 { String::new() } else { format!(", linear scaling by {}", h.rope_factor) };
+    format!("{} of {} elements of a head, base {}{scaling}", h.n_rot, h.n_embd / h.n_head, h.rope_base)
 }

@@ -34,9 +34,9 @@ pub(super) struct ModelArgs {
     /// only one; that takes about three times as long
     #[arg(long, value_name = "int8|f32", value_parser = parse_activations, default_value = "int8")]
     activations: Activations,
-    /// Which GELU: erf is the model's own, tanh is llama.cpp's
-    #[arg(long, value_name = "erf|tanh", value_parser = parse_gelu, default_value = "erf")]
-    gelu: Gelu,
+    /// Which GELU [default: the file's own, which is erf unless it says tanh]; llama.cpp always computes tanh
+    #[arg(long, value_name = "erf|tanh", value_parser = parse_gelu)]
+    gelu: Option<Gelu>,
     /// Element type of the key-value cache
     #[arg(long, visible_alias = "cache-type-k", value_name = "f16|f32", value_parser = parse_kv, default_value = "f16")]
     kv: KvType,

@@ -13,7 +13,7 @@ use crate::ops::product::Weights;
 use crate::ops::quantize::Quantized;
 use crate::ops::{Epilogue, attend, embed, float, gemm, gemv, norm, quantize};
 use buffer::Buffer;
-use pythia_kernels::{Activations, KvShape, RopeTable, Then};
+use pythia_kernels::{Activations, KvShape, RopeTable, Rotary, Then};
 use pythia_model::Error;
 use pythia_model::backend::{Backend, Batch, Candidate, Largest, Linear, Norm, Room, Tensor};
 use pythia_tensor::{FileMap, TensorType};
@@ -249,8 +249,8 @@ impl Backend for CudaBackend {
         Ok(Cache { shape, keys: self.alloc(keys)?, values: self.alloc(values)? })
     }
 
-    fn rope(&self, base: f32, rotated: usize, positions: usize) -> Result<Rope, Error> {
-        let table = RopeTable::new(base, rotated, positions);
+    fn rope(&self, rotary: Rotary, positions: usize) -> Result<Rope, Error> {
+        let table = RopeTable::new(rotary, positions);
         let turns = self.uploaded(&bytes_of(table.turns().iter().flat_map(|&(cos, sin)| [cos, sin])))?;
         Ok(Rope { turns, pairs: table.pairs() })
     }

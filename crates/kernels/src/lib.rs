@@ -32,6 +32,6 @@ pub use cpu::Cpu;
 pub use isa::{Level, LevelError};
 pub use matmul::{Activations, Gelu, LogLikelihood, Matmul, Then, Weights, Workspace};
 pub use norm::LayerNorm;
-pub use rope::RopeTable;
+pub use rope::{RopeTable, Rotary};
 pub use softmax::LogSumPart;
 pub use team::Team;

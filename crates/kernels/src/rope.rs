@@ -1,5 +1,16 @@
 //! Rotary position embedding of the NeoX kind: dimension i rotates with dimension i + rotated / 2.
 
+/// Which dimensions of a head turn, and how fast.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rotary {
+    /// Base of the frequencies.
+    pub base: f32,
+    /// What the frequencies are divided by: 1, or the factor of linear scaling.
+    pub factor: f32,
+    /// Dimensions at the start of each head that turn, an even number.
+    pub dims: usize,
+}
+
 /// Cosines and sines per position and pair.
 #[derive(Clone, Debug)]
 pub struct RopeTable {
@@ -9,16 +20,19 @@ pub struct RopeTable {
 }
 
 impl RopeTable {
-    /// For `rotated` dimensions (an even number) of each head, up to `positions`.
+    /// For positions from 0 up to `positions`.
     ///
-    /// As transformers computes them: inverse frequency and angle are rounded to f32. The functions themselves are
-    /// those of the `libm` crate in f64, portable code, so that every machine has the same table.
-    pub fn new(base: f32, rotated: usize, positions: usize) -> Self {
-        let pairs = rotated / 2;
+    /// As transformers computes them: inverse frequency, its quotient by the factor, and angle are rounded to f32. The
+    /// functions themselves are those of the `libm` crate in f64, portable code, so that every machine has the same
+    /// table.
+    pub fn new(rotary: Rotary, positions: usize) -> Self {
+        let Rotary { base, factor, dims } = rotary;
+        let pairs = dims / 2;
         let frequencies: Vec<f32> = (0..pairs)
             .map(|i| {
-                let exponent = (2 * i) as f32 / rotated as f32;
-                1.0 / libm::pow(f64::from(base), f64::from(exponent)) as f32
+                let exponent = (2 * i) as f32 / dims as f32;
+                let frequency = 1.0 / libm::pow(f64::from(base), f64::from(exponent)) as f32;
+                frequency / factor
             })
             .collect();
         let turn = |p: usize, f: f32| {
@@ -58,7 +72,7 @@ mod tests {
 
     #[test]
     fn position_zero_is_the_identity_and_lengths_are_kept() {
-        let table = RopeTable::new(10000.0, 8, 2048);
+        let table = RopeTable::new(Rotary { base: 10000.0, factor: 1.0, dims: 8 }, 2048);
         let start: Vec<f32> = (0..12).map(|i| i as f32 - 5.0).collect();
         let mut v = start.clone();
         table.rotate(0, &mut v);
@@ -73,5 +87,19 @@ mod tests {
         let mut unit = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
         table.rotate(3, &mut unit);
         assert!((unit[0] - 3f32.cos()).abs() < 1e-6 && (unit[4] - 3f32.sin()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_factor_stretches_the_positions() {
+        let plain = Rotary { base: 10000.0, factor: 1.0, dims: 16 };
+        let tables = |factor| RopeTable::new(Rotary { factor, ..plain }, 64);
+        // Halves are exact, so every second position is one of the plain table, to the bit.
+        for (p, turns) in tables(1.0).turns().chunks(8).take(32).enumerate() {
+            assert_eq!(&tables(2.0).turns()[2 * p * 8..][..8], turns, "position {p}");
+        }
+        // Not so here: the quotient is what is rounded.
+        let frequency = (1.0f32 / 2.5) * 63.0;
+        let (cos, sin) = tables(2.5).turns()[63 * 8];
+        assert_eq!((cos, sin), (libm::cos(frequency.into()) as f32, libm::sin(frequency.into()) as f32));
     }
 }

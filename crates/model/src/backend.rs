@@ -7,7 +7,7 @@
 //! it is told by [`Backend::pass`] and by the verbs that bring numbers to the host.
 
 use crate::error::Error;
-use pythia_kernels::{KvShape, Then};
+use pythia_kernels::{KvShape, Rotary, Then};
 use pythia_tensor::TensorType;
 use std::fmt;
 use std::ops::Range;
@@ -165,11 +165,11 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// # Errors
     /// As for [`matrix`](Self::matrix).
     fn cache(&self, shape: KvShape) -> Result<Self::Cache, Error>;
-    /// A rotary table for `rotated` dimensions and `positions`.
+    /// A rotary table for positions from 0 up to `positions`.
     ///
     /// # Errors
     /// As for [`matrix`](Self::matrix).
-    fn rope(&self, base: f32, rotated: usize, positions: usize) -> Result<Self::Rope, Error>;
+    fn rope(&self, rotary: Rotary, positions: usize) -> Result<Self::Rope, Error>;
     /// What verbs need besides.
     ///
     /// # Errors

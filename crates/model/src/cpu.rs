@@ -3,8 +3,8 @@
 use crate::backend::{Backend, Batch, Candidate, Largest, Linear, Norm, Place, Room, Tensor};
 use crate::error::Error;
 use pythia_kernels::{
-    Activations, Append, Attend, Cpu, KvCache, KvShape, LayerNorm, LogLikelihood, Matmul, RopeTable, Then, Weights,
-    Workspace,
+    Activations, Append, Attend, Cpu, KvCache, KvShape, LayerNorm, LogLikelihood, Matmul, RopeTable, Rotary, Then,
+    Weights, Workspace,
 };
 use pythia_tensor::FileMap;
 use std::borrow::Cow;
@@ -100,8 +100,8 @@ impl Backend for CpuBackend {
         Ok(Cache { kv: KvCache::new(shape), width: shape.heads * shape.head_dim })
     }
 
-    fn rope(&self, base: f32, rotated: usize, positions: usize) -> Result<RopeTable, Error> {
-        Ok(RopeTable::new(base, rotated, positions))
+    fn rope(&self, rotary: Rotary, positions: usize) -> Result<RopeTable, Error> {
+        Ok(RopeTable::new(rotary, positions))
     }
 
     fn workspace(&self, _: &Room) -> Result<Workspace, Error> {

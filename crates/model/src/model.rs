@@ -9,7 +9,7 @@ use crate::loaded::{Loaded, On};
 use crate::options::Options;
 use pythia_gguf::schema::gptneox::{self, Hparams};
 use pythia_gguf::{AnyType, Gguf, TensorInfo};
-use pythia_kernels::Cpu;
+use pythia_kernels::{Cpu, Gelu};
 use pythia_tensor::FileMap;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -91,10 +91,12 @@ impl Model {
             let unbound = || Error::Tensor { path: path.to_owned(), name: name.to_owned(), problem: "missing".into() };
             tensors.get(name).cloned().ok_or_else(unbound)
         };
-        let weights = GptNeoX::load(&backend, &hparams, options.gelu, find)?;
+        let gelu = options.gelu.unwrap_or(if hparams.gelu_tanh { Gelu::Tanh } else { Gelu::Erf });
+        let options = Options { gelu: Some(gelu), ..options.clone() };
+        let weights = GptNeoX::load(&backend, &hparams, gelu, find)?;
         let device = backend.name();
         let loaded = Box::new(On { backend, weights });
-        Ok(Self { hparams, gguf, paths, file_bytes, options: options.clone(), cpu, device, loaded })
+        Ok(Self { hparams, gguf, paths, file_bytes, options, cpu, device, loaded })
     }
 
     /// Its dimensions.
@@ -117,7 +119,7 @@ impl Model {
         self.file_bytes
     }
 
-    /// How it runs.
+    /// How it runs; which GELU is decided, be it the file's.
     pub fn options(&self) -> &Options {
         &self.options
     }

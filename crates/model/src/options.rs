@@ -3,7 +3,7 @@
 use pythia_kernels::{Activations, Gelu, KvType, Level};
 
 /// Choices made when a model is opened. The default is what gives Hugging Face's function fastest: int8 activations,
-/// exact GELU, an f16 cache, all processors and the best ISA.
+/// the file's GELU, an f16 cache, all processors and the best ISA.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Threads; 0 for as many as the process may use.
@@ -12,8 +12,8 @@ pub struct Options {
     pub isa: Option<Level>,
     /// How activations enter products with quantized weights.
     pub activations: Activations,
-    /// Which GELU.
-    pub gelu: Gelu,
+    /// Which GELU; `None` for the file's own.
+    pub gelu: Option<Gelu>,
     /// Element type of the key-value cache.
     pub kv: KvType,
 }

@@ -246,6 +246,16 @@ pub(crate) mod tests {
         assert!(again.is_special(0) && again.n_tokens() == 4095);
     }
 
+    /// What `dequantize` writes, `convert` reads.
+    #[test]
+    fn a_rebuilt_json_that_would_be_too_large_is_refused() {
+        let mut long = Vocab { huggingface_json: None, ..vocab() };
+        long.tokens.extend((0..150).map(|i| "x".repeat(60_000 + i)));
+        long.kinds.resize(long.tokens.len(), TokenKind::Normal);
+        let line = Tokenizer::json(&long).unwrap_err().to_string();
+        assert!(line.contains("tokenizer.huggingface.json") && line.contains("of JSON"), "{line}");
+    }
+
     #[test]
     fn what_a_file_says_cannot_reach_the_terminal() {
         let line = |vocab: &Vocab| Tokenizer::rebuilt(vocab).unwrap_err().to_string();

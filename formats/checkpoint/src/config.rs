@@ -31,6 +31,7 @@ const ROPE_BASE_KEYS: &[&str] =
 /// The two spellings of the scaling method, in both places it can be.
 const ROPE_TYPE_KEYS: &[&str] =
     &["rope_scaling.type", "rope_scaling.rope_type", "rope_parameters.type", "rope_parameters.rope_type"];
+const ROPE_FACTOR_KEYS: &[&str] = &["rope_scaling.factor", "rope_parameters.factor"];
 
 /// What Transformers assumes where a GPT-NeoX config is silent.
 mod default {
@@ -80,6 +81,8 @@ pub struct Config {
     pub rotary_pct: f64,
     /// Base of the rotary frequencies.
     pub rope_base: f32,
+    /// What the rotary frequencies are divided by: linear scaling, 1 without.
+    pub rope_factor: f32,
     /// The epsilon of every LayerNorm.
     pub norm_eps: f32,
     /// Whether attention and feed-forward both read the block's input (Pythia) rather than follow one another.
@@ -133,6 +136,7 @@ impl Config {
             n_ctx: fields.required_count("max_position_embeddings")?,
             rotary_pct: fields.agreed(ROTARY_PCT_KEYS)?.unwrap_or(default::ROTARY_PCT),
             rope_base: rope_base(&fields)?,
+            rope_factor: rope_factor(&fields)?,
             norm_eps: norm_eps(&fields)?,
             parallel_residual: fields.flag("use_parallel_residual")?.unwrap_or(true),
             hidden_act: hidden_act(&fields)?,
@@ -164,12 +168,15 @@ impl Config {
             let reason = format!("{} is not a multiple of num_attention_heads {}", self.n_embd, self.n_head);
             return Err(fields.error("hidden_size", reason));
         }
-        for key in ROPE_TYPE_KEYS {
-            if let Some(method) = fields.text(key)?
-                && method != "default"
-            {
-                return Err(fields.error(key, format!("{} is not supported, wanted \"default\"", excerpt(method))));
-            }
+        // Transformers rotates by a width of its own where the config has one, and masks nothing if told so.
+        if let Some(found) = fields.count("head_dim")?.filter(|&found| found != self.head_dim()) {
+            let reason = format!("{found}, wanted {}, hidden_size / num_attention_heads", self.head_dim());
+            return Err(fields.error("head_dim", reason));
+        }
+        if fields.flag("is_causal")? == Some(false) {
+            return Err(
+                fields.error("is_causal", "false, wanted true: a model that sees later tokens is not supported")
+            );
         }
         // Written so that NaN fails.
         if !(self.rotary_pct > 0.0 && self.rotary_pct <= 1.0) {
@@ -202,6 +209,38 @@ fn rope_base(fields: &Fields<'_>) -> Result<f32, Error> {
         return Ok(narrowed);
     }
     Err(fields.error(fields.first_present(ROPE_BASE_KEYS), format!("{base}, wanted a positive number")))
+}
+
+/// The factor of linear scaling. Other methods are refused by name.
+fn rope_factor(fields: &Fields<'_>) -> Result<f32, Error> {
+    for key in ["rope_scaling", "rope_parameters"] {
+        if let Some(member) = fields.nested_object(key)? {
+            let key = format!("{key}.{member}");
+            return Err(fields.error(&key, "settings of its own for a kind of layer are not supported"));
+        }
+    }
+    let factor = fields.agreed(ROPE_FACTOR_KEYS)?;
+    let factor_key = fields.first_present(ROPE_FACTOR_KEYS);
+    match (fields.agreed_text(ROPE_TYPE_KEYS)?, factor) {
+        // As Transformers does, whatever the factor is.
+        (Some((_, "default")), _) | (None, None) => Ok(1.0),
+        (Some((_, "linear")), Some(factor)) => {
+            let narrowed = factor as f32;
+            if narrowed > 0.0 && narrowed.is_finite() {
+                return Ok(narrowed);
+            }
+            Err(fields.error(factor_key, format!("{factor}, wanted a positive number")))
+        }
+        (Some((key, "linear")), None) => Err(fields.error(key, "\"linear\", but there is no factor beside it")),
+        (Some((key, method)), _) => {
+            let reason = format!("{} is not supported, wanted \"default\" or \"linear\"", excerpt(method));
+            Err(fields.error(key, reason))
+        }
+        // Transformers 4 stops at it, 5 ignores it.
+        (None, Some(factor)) => {
+            Err(fields.error(factor_key, format!("{factor}, but there is no rope_type beside it, wanted \"linear\"")))
+        }
+    }
 }
 
 fn norm_eps(fields: &Fields<'_>) -> Result<f32, Error> {

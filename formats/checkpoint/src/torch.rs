@@ -20,6 +20,10 @@ use zip::Archive;
 /// How many times the size of the file its tensors may have together. Tensors may share storages, and a stride of 0
 /// repeats one element for ever; a matrix that is both embedding and output makes twice at most.
 const LIMIT_EXPANSION: u64 = 2;
+/// How many times the size of the file may be read for its tensors, beside a fixed amount. A view of elements that lie
+/// apart takes what lies between them too.
+const LIMIT_READS: u64 = 8;
+const FREE_READ_BYTES: u64 = 64 << 20;
 
 /// Opens a `.bin` file and checks all but the data.
 pub(crate) fn open(opened: Opened<'_>) -> Result<WeightFile, Error> {
@@ -161,7 +165,7 @@ fn listed(
     }
     let named = state_dict::tensors(pickle).map_err(|reason| Error::container(path, pickle_at, reason))?;
     let mut tensors = Vec::with_capacity(named.len());
-    let mut total_bytes = 0u64;
+    let (mut total_bytes, mut cost_bytes) = (0u64, 0u64);
     for (name, tensor) in named {
         let bad = |reason: String| Error::tensor(path, &name, reason);
         let storage = &pickle.heap.storages[tensor.storage];
@@ -173,6 +177,7 @@ fn listed(
             None => Err(format!("type {}, wanted Float, Half, BFloat16 or Double", storage.element.name())),
             Some(dtype) => view(tensor, range.start + first * storage.element.size, storage.element.size).map(|view| {
                 total_bytes = total_bytes.saturating_add(view.n_bytes());
+                cost_bytes = cost_bytes.saturating_add(view.cost_bytes());
                 (dtype, View { checksum: *checksum, ..view })
             }),
         };
@@ -183,6 +188,12 @@ fn listed(
             "tensors of {total_bytes} bytes in a file of {}, at most {LIMIT_EXPANSION} times its size is believed",
             opened.n_bytes
         );
+        return Err(Error::layout(path, reason));
+    }
+    let limit_bytes = opened.n_bytes.saturating_mul(LIMIT_READS).saturating_add(FREE_READ_BYTES);
+    if cost_bytes > limit_bytes {
+        let reason =
+            format!("tensors of elements so far apart that {cost_bytes} bytes are read, at most {limit_bytes}");
         return Err(Error::layout(path, reason));
     }
     tensors.sort_by_key(|tensor| tensor.place.as_ref().map_or(0, |(_, view)| view.start));

@@ -53,3 +53,7 @@ pub const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
 pub const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
 /// The whole `tokenizer.json` of the Hugging Face tokenizer.
 pub const HUGGINGFACE_JSON: &str = "tokenizer.huggingface.json";
+
+/// Which GELU the model was trained with, string: `erf` (exact, and meant where there is no such key) or `tanh`. Of this
+/// project: llama.cpp has no key for it and computes tanh.
+pub const GELU: &str = "pythia_quant.gelu";

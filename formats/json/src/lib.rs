@@ -1,7 +1,7 @@
 //! How much of a JSON document from strangers is read.
 //!
 //! A parsed document can be fifty times as large as its text: `{}` is a value of 32 bytes or more, and so is the key and
-//! the entry of `"a":1`. [`check`] counts values before any is built, in one pass and without memory, so that whatever
+//! the entry of `"a":1`. [`check`] counts values before any is built, in one pass and without allocating, so that whatever
 //! parses the text afterwards stays within some 150 MB. Every reader of JSON calls it first.
 
 #![forbid(unsafe_code)]

@@ -39,8 +39,8 @@ pub(in crate::quant) struct Args {
     threads: usize,
     #[arg(long, value_parser = parse_activations, default_value = "int8")]
     activations: Activations,
-    #[arg(long, value_parser = parse_gelu, default_value = "erf")]
-    gelu: Gelu,
+    #[arg(long, value_parser = parse_gelu)]
+    gelu: Option<Gelu>,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -63,10 +63,12 @@ pub(super) fn arguments(file: &Path, device: &Device, options: &Options) -> Vec<
     let settings = [
         ("--threads", options.threads.to_string()),
         ("--activations", activations.to_owned()),
-        ("--gelu", gelu.to_owned()),
         ("--device", device.argument()),
     ];
-    let settings = settings.into_iter().flat_map(|(name, value)| [name.into(), value.into()]);
+    // Where none is asked for, each file has its own.
+    let gelu = options.gelu.map(|_| ("--gelu", gelu.to_owned()));
+    let settings = settings.into_iter().chain(gelu);
+    let settings = settings.flat_map(|(name, value)| [name.into(), value.into()]);
     // The file comes last, after what ends the options: its name may begin with a dash.
     [COMMAND.into()].into_iter().chain(settings).chain(["--".into(), file.into()]).collect()
 }

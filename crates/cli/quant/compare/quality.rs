@@ -24,6 +24,8 @@ pub(super) struct Qualities {
     pub(super) protocol: Protocol,
     /// Where it ran.
     pub(super) machine: Machine,
+    /// How the base ran.
+    pub(super) arithmetic: Arithmetic,
     /// The base, then the levels.
     pub(super) levels: Vec<Quality>,
 }
@@ -117,6 +119,7 @@ impl Evaluation<'_> {
             let models = group.iter().map(|level| device.open(&level.path, options)).collect::<Result<Vec<_>, _>>()?;
             for (level, model) in group.iter().zip(&models) {
                 warn_of_other_names(&base_model, level, model);
+                warn_of_other_gelu(&base_model, level, model);
             }
             let models: Vec<&Model> = models.iter().collect();
             let mut tokens = text.tokens(&tokenizer)?;
@@ -139,16 +142,19 @@ impl Evaluation<'_> {
             chunks: scored.windows,
             tokens_scored: scored.scored as u64,
         };
-        Ok(Qualities { protocol, machine: Machine::of(&base_model), levels: rows })
+        let arithmetic = Arithmetic::of(base_model.options());
+        Ok(Qualities { protocol, machine: Machine::of(&base_model), arithmetic, levels: rows })
     }
 
     /// What scores depend on beside the files. Device and instruction set are among it, though they should not matter:
     /// a comparison is how one would find out.
     fn setting(&self, model: &Model, text_sha256: &str) -> String {
-        let Arithmetic { activations, gelu, kv_cache } = Arithmetic::of(self.options);
+        let Arithmetic { activations, kv_cache, .. } = Arithmetic::of(self.options);
+        // The file's own is part of the file.
+        let gelu = self.options.gelu;
         let (device, isa, protocol) = (model.device(), model.isa_name(), self.protocol);
         let text_options = self.args.text_options;
-        format!("{device}, {isa}, {activations}, {gelu}, {kv_cache}, {protocol:?}, {text_sha256}, {text_options:?}")
+        format!("{device}, {isa}, {activations}, {gelu:?}, {kv_cache}, {protocol:?}, {text_sha256}, {text_options:?}")
     }
 
     fn say_what_is_known(&self, journals: &Journals, n_files: usize) {
@@ -222,6 +228,15 @@ fn warn_of_other_names(base: &Model, level: &Contestant, model: &Model) {
     if tokens(base) != tokens(model) {
         let file = level.path.display();
         super::super::warn(&format!("{file}: its tokens have other names than the base's, whose ids it is given"));
+    }
+}
+
+/// Each file runs with its own GELU, and files of llama.cpp do not state one.
+fn warn_of_other_gelu(base: &Model, level: &Contestant, model: &Model) {
+    let gelu = |model: &Model| Arithmetic::of(model.options()).gelu;
+    if gelu(model) != gelu(base) {
+        let (file, found, wanted) = (level.path.display(), gelu(model), gelu(base));
+        super::super::warn(&format!("{file}: GELU by {found}, the base's is by {wanted}; --gelu sets one for all"));
     }
 }
 

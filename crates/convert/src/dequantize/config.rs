@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 pub(super) fn model(hparams: &Hparams, vocab: Option<&Vocab>, dtype: TensorType) -> String {
     let rotary_pct = rotary_pct(hparams.n_rot, hparams.head_dim());
     let rope_base = decimal(hparams.rope_base);
-    indented(&json!({
+    let mut config = json!({
         "architectures": ["GPTNeoXForCausalLM"],
         "attention_bias": true,
         // Null where there is none: silence would mean ids of another vocabulary.
         "bos_token_id": vocab.and_then(|vocab| vocab.bos),
         "eos_token_id": vocab.and_then(|vocab| vocab.eos),
-        // GGUF does not say; all of this architecture were trained with it.
-        "hidden_act": "gelu",
+        // Under the one of its names that PyTorch computes in one step.
+        "hidden_act": if hparams.gelu_tanh { "gelu_pytorch_tanh" } else { "gelu" },
         "hidden_size": hparams.n_embd,
         "intermediate_size": hparams.n_ff,
         "layer_norm_eps": decimal(hparams.norm_eps),
@@ -39,7 +39,15 @@ pub(super) fn model(hparams: &Hparams, vocab: Option<&Vocab>, dtype: TensorType)
         "use_cache": true,
         "use_parallel_residual": hparams.parallel_residual,
         "vocab_size": hparams.n_vocab,
-    }))
+    });
+    if hparams.rope_factor != 1.0 {
+        let factor = decimal(hparams.rope_factor);
+        config["rope_parameters"]["rope_type"] = json!("linear");
+        config["rope_parameters"]["factor"] = json!(factor);
+        // Early versions of Transformers 4 want these two fields and no other.
+        config["rope_scaling"] = json!({"factor": factor, "type": "linear"});
+    }
+    indented(&config)
 }
 
 /// The config of a tokenizer.

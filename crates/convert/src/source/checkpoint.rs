@@ -22,8 +22,10 @@ impl Source for Checkpoint {
             n_ctx: config.n_ctx,
             n_rot: config.n_rot(),
             rope_base: config.rope_base,
+            rope_factor: config.rope_factor,
             norm_eps: config.norm_eps,
             parallel_residual: config.parallel_residual,
+            gelu_tanh: config.hidden_act == HiddenAct::GeluTanh,
         }
     }
 
@@ -58,11 +60,6 @@ impl Source for Checkpoint {
         if self.tokenizer().is_none() {
             warnings
                 .push("no tokenizer.json, nor vocab.json with merges.txt: the file will hold no tokenizer, and llama.cpp will not load it".to_owned());
-        }
-        if self.config().hidden_act == HiddenAct::GeluTanh {
-            warnings.push(
-                "the config asks for the tanh form of GELU, which GGUF cannot say: run with --gelu tanh".to_owned(),
-            );
         }
         if self.tied_head() {
             warnings.push("the output matrix is tied to the embedding: it is stored a second time".to_owned());

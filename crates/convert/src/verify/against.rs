@@ -140,22 +140,27 @@ fn different_keys(file: &Hparams, source: &Hparams) -> Vec<Problem> {
         metadata
     };
     let (file, source) = (metadata(file), metadata(source));
-    let different = file.iter().zip(source.iter()).filter(|((_, found), (_, wanted))| found != wanted);
-    let problem = |((key, found), (_, wanted)): ((&str, &Value), (&str, &Value))| Problem::OtherModel {
+    // Some keys are there only where a model needs them.
+    let others = source.iter().filter(|(key, _)| file.get(key).is_none());
+    let all = file.iter().chain(others).map(|(key, _)| key);
+    let different = all.filter(|key| file.get(key) != source.get(key));
+    let problem = |key: &str| Problem::OtherModel {
         what: format!("key '{key}'"),
-        found: plain(found),
-        wanted: plain(wanted),
+        found: plain(file.get(key)),
+        wanted: plain(source.get(key)),
     };
     different.map(problem).collect()
 }
 
-/// A value of a hyperparameter, which is a number or a truth value.
-fn plain(value: &Value) -> String {
+/// A value of a hyperparameter, which is a number, a truth value or a name.
+fn plain(value: Option<&Value>) -> String {
     match value {
-        Value::U32(v) => v.to_string(),
-        Value::F32(v) => v.to_string(),
-        Value::Bool(v) => v.to_string(),
-        other => other.type_name(),
+        Some(Value::U32(v)) => v.to_string(),
+        Some(Value::F32(v)) => v.to_string(),
+        Some(Value::Bool(v)) => v.to_string(),
+        Some(Value::String(v)) => format!("{v:?}"),
+        Some(other) => other.type_name(),
+        None => "none".to_owned(),
     }
 }
 

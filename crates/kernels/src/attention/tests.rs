@@ -3,7 +3,7 @@
 use super::*;
 use crate::cpu::Cpu;
 use crate::isa::Level;
-use crate::rope::RopeTable;
+use crate::rope::{RopeTable, Rotary};
 
 fn noise(seed: u64, len: usize) -> Vec<f32> {
     let mut s = seed;
@@ -14,10 +14,14 @@ fn noise(seed: u64, len: usize) -> Vec<f32> {
     (0..len).map(|_| next() * 2.0).collect()
 }
 
+fn rotary(dims: usize) -> Rotary {
+    Rotary { base: 10000.0, factor: 1.0, dims }
+}
+
 /// Appends and attends over `n` positions in pieces of `batch`; bits of the outputs.
 fn run(cpu: &Cpu, shape: KvShape, qkv: &[f32], batch: usize) -> Vec<f32> {
     let width = shape.heads * shape.head_dim;
-    let rope = RopeTable::new(10000.0, shape.head_dim / 4 * 2, shape.positions);
+    let rope = RopeTable::new(rotary(shape.head_dim / 4 * 2), shape.positions);
     let mut cache = KvCache::new(shape);
     let mut result = Vec::new();
     for (i, qkv) in qkv.chunks(3 * width * batch).enumerate() {
@@ -36,7 +40,7 @@ fn run(cpu: &Cpu, shape: KvShape, qkv: &[f32], batch: usize) -> Vec<f32> {
 fn reference(shape: KvShape, qkv: &[f32]) -> Vec<f64> {
     let (heads, dim) = (shape.heads, shape.head_dim);
     let width = heads * dim;
-    let rope = RopeTable::new(10000.0, dim / 4 * 2, shape.positions);
+    let rope = RopeTable::new(rotary(dim / 4 * 2), shape.positions);
     let mut rows: Vec<Vec<f32>> = qkv.chunks(3 * width).map(<[f32]>::to_vec).collect();
     for (p, row) in rows.iter_mut().enumerate() {
         for head in row[..2 * width].chunks_mut(dim) {

@@ -10,7 +10,7 @@ use crate::backend::{Backend, Batch, Candidate, Largest, Linear, Norm, Room, Ten
 use crate::error::Error;
 use crate::tap::Tap;
 use pythia_gguf::schema::gptneox::Hparams;
-use pythia_kernels::{Gelu, KvShape, KvType, Then};
+use pythia_kernels::{Gelu, KvShape, KvType, Rotary, Then};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// GGUF name of the output matrix.
@@ -112,6 +112,8 @@ impl<B: Backend> GptNeoX<B> {
     /// # Errors
     /// If the backend has no such room.
     pub fn state(&self, backend: &B, room: &Room) -> Result<State<B>, Error> {
+        let Hparams { rope_base: base, rope_factor: factor, .. } = self.hparams;
+        let rotary = Rotary { base, factor, dims: room.n_rot };
         let buffers = room.widths.iter().map(|&cols| backend.buffer(room.n_batch, cols));
         let [hidden, attn_in, ffn_in, qkv, attended, ffn] =
             buffers.collect::<Result<Vec<_>, _>>()?.try_into().ok().expect("as many buffers as widths");
@@ -123,7 +125,7 @@ impl<B: Backend> GptNeoX<B> {
             attended,
             ffn,
             caches: (0..room.n_layer).map(|_| backend.cache(room.kv)).collect::<Result<_, _>>()?,
-            rope: backend.rope(self.hparams.rope_base, room.n_rot, room.kv.positions)?,
+            rope: backend.rope(rotary, room.kv.positions)?,
             workspace: backend.workspace(room)?,
         })
     }

@@ -159,6 +159,29 @@ impl<'p> Fields<'p> {
         Ok(agreed.map(|(_, number)| number))
     }
 
+    /// The text that every one of `keys` that is present holds, and the first of these keys.
+    pub(super) fn agreed_text(&self, keys: &[&'static str]) -> Result<Option<(&'static str, &str)>, Error> {
+        let mut agreed: Option<(&str, &str)> = None;
+        for &key in keys {
+            let Some(text) = self.text(key)? else { continue };
+            match agreed {
+                None => agreed = Some((key, text)),
+                Some((_, earlier)) if earlier == text => {}
+                Some((other, earlier)) => {
+                    let reason = format!("{} conflicts with {other} {}", excerpt(text), excerpt(earlier));
+                    return Err(self.error(key, reason));
+                }
+            }
+        }
+        Ok(agreed)
+    }
+
+    /// The name of a member of the object at `key` that is an object itself, the first by name.
+    pub(super) fn nested_object(&self, key: &str) -> Result<Option<&str>, Error> {
+        let Some(object) = self.typed(key, "an object", Value::as_object)? else { return Ok(None) };
+        Ok(object.iter().filter(|(_, value)| value.is_object()).map(|(name, _)| name.as_str()).min())
+    }
+
     /// The key of `keys` that an error about their value should name.
     pub(super) fn first_present(&self, keys: &[&'static str]) -> &'static str {
         let present = keys.iter().find(|key| matches!(self.value(key), Ok(Some(_))));

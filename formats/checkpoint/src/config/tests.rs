@@ -60,6 +60,36 @@ fn variants_are_kept_apart() {
     assert_eq!((config.bos_token, config.eos_token), (None, Some(3)));
 }
 
+#[test]
+fn linear_scaling_in_both_generations() {
+    let cases = [
+        (json!({}), 1.0),
+        (json!({"rope_scaling": {"type": "linear", "factor": 2.5}}), 2.5),
+        (json!({"rope_scaling": {"rope_type": "linear", "factor": 2}}), 2.0),
+        (json!({"rope_parameters": {"rope_type": "linear", "factor": 4.0}}), 4.0),
+        (
+            json!({"rope_scaling": {"type": "linear", "factor": 2.0},
+                   "rope_parameters": {"rope_type": "linear", "factor": 2}}),
+            2.0,
+        ),
+        (json!({"rope_scaling": {"type": "default", "factor": 2}, "head_dim": 64, "is_causal": true}), 1.0),
+        (json!({"rope_scaling": {}}), 1.0),
+    ];
+    for (edits, wanted) in cases {
+        assert_eq!(edited(edits.clone()).map(|config| config.rope_factor), Ok(wanted), "{edits}");
+    }
+}
+
+#[test]
+fn forms_of_gelu_are_told_apart() {
+    for name in ["gelu", "gelu_python"] {
+        assert_eq!(edited(json!({"hidden_act": name})).unwrap().hidden_act, HiddenAct::GeluErf, "{name}");
+    }
+    for name in ["gelu_new", "gelu_fast", "gelu_accurate", "gelu_pytorch_tanh", "gelu_python_tanh"] {
+        assert_eq!(edited(json!({"hidden_act": name})).unwrap().hidden_act, HiddenAct::GeluTanh, "{name}");
+    }
+}
+
 /// Edits to a good config, and what the one-line error must say.
 #[test]
 fn what_is_wrong_is_named() {
@@ -90,7 +120,29 @@ fn what_is_wrong_is_named() {
             json!({"rope_parameters": {"rope_type": "yarn", "factor": 4}}),
             r#"rope_parameters.rope_type: "yarn" is not supported"#,
         ),
-        (json!({"rope_scaling": {"type": "linear", "factor": 2}}), r#"rope_scaling.type: "linear" is not supported"#),
+        (
+            json!({"rope_scaling": {"type": "dynamic", "factor": 2}}),
+            r#"rope_scaling.type: "dynamic" is not supported, wanted "default" or "linear""#,
+        ),
+        (json!({"rope_scaling": {"rope_type": "llama3", "factor": 8}}), r#"rope_scaling.rope_type: "llama3" is not"#),
+        (json!({"rope_scaling": {"type": "linear"}}), r#"rope_scaling.type: "linear", but there is no factor"#),
+        (json!({"rope_scaling": {"factor": 2}}), "rope_scaling.factor: 2, but there is no rope_type"),
+        (json!({"rope_scaling": {"type": "linear", "factor": 0}}), "rope_scaling.factor: 0, wanted a positive"),
+        (json!({"rope_scaling": {"type": "linear", "factor": "2"}}), "rope_scaling.factor: found"),
+        (
+            json!({"rope_scaling": {"type": "linear", "factor": 2}, "rope_parameters": {"rope_type": "default"}}),
+            r#"rope_parameters.rope_type: "default" conflicts with rope_scaling.type "linear""#,
+        ),
+        (
+            json!({"rope_scaling": {"type": "linear", "factor": 2}, "rope_parameters": {"factor": 4}}),
+            "rope_parameters.factor: 4 conflicts with rope_scaling.factor 2",
+        ),
+        (
+            json!({"rope_parameters": {"full_attention": {"rope_type": "default"}}}),
+            "rope_parameters.full_attention: settings of its own",
+        ),
+        (json!({"head_dim": 32}), "head_dim: 32, wanted 64"),
+        (json!({"is_causal": false}), "is_causal: false, wanted true"),
         (json!({"rope_parameters": [1]}), "rope_parameters: found \"[1]\", wanted an object"),
         (json!({"rotary_emb_base": 0}), "rotary_emb_base: 0, wanted a positive"),
         (json!({"rotary_emb_base": 1e300}), "wanted a positive number"),
@@ -102,6 +154,8 @@ fn what_is_wrong_is_named() {
             json!({"quantization_config": {"quant_method": 1}}),
             "quantization_config.quant_method: found \"1\", wanted a string",
         ),
+        (json!({"hidden_act": "quick_gelu"}), r#"hidden_act: "quick_gelu" is not supported"#),
+        (json!({"hidden_act": "gelu_10"}), r#"hidden_act: "gelu_10" is not supported"#),
         (json!({"attention_bias": 1}), "attention_bias: found \"1\", wanted true or false"),
         (json!({"use_parallel_residual": "yes"}), "use_parallel_residual: found"),
         (json!({"eos_token_id": -2}), "eos_token_id: found \"-2\", wanted a token id"),

@@ -8,6 +8,9 @@ use std::ops::Range;
 /// Bytes read at a time to pick strided elements from.
 const WINDOW_BYTES: u64 = 1 << 16;
 
+/// Bytes that could be read in the time that one call of the system takes.
+const CALL_BYTES: u64 = 512;
+
 /// The place of a matrix in a file. A vector is a matrix of one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct View {
@@ -36,6 +39,21 @@ impl View {
     /// Bytes of all rows as they are read.
     pub(crate) fn n_bytes(&self) -> u64 {
         (self.shape[0] as u64).saturating_mul(self.row_bytes() as u64)
+    }
+
+    /// What reading all rows takes, in bytes: more than there are where elements lie apart.
+    pub(crate) fn cost_bytes(&self) -> u64 {
+        let Some([row_stride, col_stride]) = self.strides else { return self.n_bytes() };
+        let [rows, cols] = self.shape.map(|dim| dim as u64);
+        // As `read` goes along the shorter stride.
+        let (lines, len, stride) =
+            if col_stride <= row_stride { (rows, cols, col_stride) } else { (cols, rows, row_stride) };
+        let line_bytes = match stride {
+            0 => CALL_BYTES,
+            stride if stride <= WINDOW_BYTES => len.saturating_mul(stride).max(CALL_BYTES),
+            _ => len.saturating_mul(CALL_BYTES),
+        };
+        lines.saturating_mul(line_bytes)
     }
 
     /// Bytes of a row as it is read.
@@ -113,6 +131,22 @@ impl Line {
 mod tests {
     use super::*;
     use std::fs;
+
+    #[test]
+    fn the_cost_is_that_of_what_is_read() {
+        let cost = |shape: [usize; 2], strides: Option<[u64; 2]>| {
+            View { start: 0, shape, elem_bytes: 2, strides, checksum: None }.cost_bytes()
+        };
+        assert_eq!(cost([300, 400], None), 300 * 400 * 2);
+        // A transpose, every third column, a row repeated, one column, elements far apart in both directions.
+        assert_eq!(cost([300, 400], Some([2, 600])), 300 * 400 * 2);
+        assert_eq!(cost([300, 400], Some([4000, 6])), 300 * 400 * 6);
+        assert_eq!(cost([300, 400], Some([0, 2])), 400 * 512);
+        assert_eq!(cost([1, 400], Some([0, 4000])), 400 * 512);
+        assert_eq!(cost([60, 60], Some([60_000, 60_000])), 60 * 60 * 60_000);
+        assert_eq!(cost([60, 60], Some([600_000, 70_000])), 60 * 60 * 512);
+        assert_eq!(cost([usize::MAX, 2], Some([u64::MAX, u64::MAX])), u64::MAX);
+    }
 
     #[test]
     fn every_stride_gives_the_elements_of_its_definition() {

@@ -208,8 +208,10 @@ mod tests {
             n_ctx: 32,
             n_rot: 4,
             rope_base: 10000.0,
+            rope_factor: 1.0,
             norm_eps: 1e-5,
             parallel_residual: true,
+            gelu_tanh: false,
         }
     }
 

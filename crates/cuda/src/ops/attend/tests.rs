@@ -3,7 +3,7 @@ use crate::device::Memory;
 use crate::ops::append::{append, cache_bytes};
 use crate::ops::quantize::quantize;
 use crate::testing::{Plain, QuantizedMemory, Random, assert_same_bits, download, upload};
-use pythia_kernels::{Append, Attend, Cpu, KvCache, RopeTable};
+use pythia_kernels::{Append, Attend, Cpu, KvCache, RopeTable, Rotary};
 
 /// Rows of a batch that are consecutive positions of a sequence.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +29,7 @@ impl Case {
         let width = shape.heads * shape.head_dim;
         let mut random = Random::new((shape.head_dim * shape.positions) as u64);
         // Rotated dimensions: a quarter, as in Pythia, of 80 that is 20.
-        let rope = RopeTable::new(10_000.0, shape.head_dim / 4, shape.positions);
+        let rope = RopeTable::new(Rotary { base: 10_000.0, factor: 1.0, dims: shape.head_dim / 4 }, shape.positions);
         let cpu = Cpu::new(2, None).unwrap();
         let mut case = Self { shape, rope, qkv: vec![], rotated: vec![], out: vec![] };
         let mut cache = KvCache::new(shape);

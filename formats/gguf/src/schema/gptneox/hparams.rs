@@ -1,5 +1,7 @@
 //! The hyperparameters and their keys.
 
+mod neutral;
+
 use crate::error::{Error, quoted};
 use crate::keys;
 use crate::metadata::Metadata;
@@ -18,6 +20,9 @@ const PARALLEL_RESIDUAL: &str = "gptneox.use_parallel_residual";
 const ROPE_DIMENSION_COUNT: &str = "gptneox.rope.dimension_count";
 const ROPE_FREQ_BASE: &str = "gptneox.rope.freq_base";
 const ROPE_SCALING_TYPE: &str = "gptneox.rope.scaling.type";
+const ROPE_SCALING_FACTOR: &str = "gptneox.rope.scaling.factor";
+/// What [`ROPE_SCALING_FACTOR`] was called before there were several methods.
+const ROPE_SCALE_LINEAR: &str = "gptneox.rope.scale_linear";
 const VOCAB_SIZE: &str = "gptneox.vocab_size";
 
 /// What a loader assumes when `rope.freq_base` is absent, as it is in files of llama.cpp's converter.
@@ -50,10 +55,14 @@ pub struct Hparams {
     pub n_rot: usize,
     /// Base of the rotation frequencies.
     pub rope_base: f32,
+    /// What the rotation frequencies are divided by, which stretches the context: linear scaling. 1 without.
+    pub rope_factor: f32,
     /// Epsilon of every layer norm.
     pub norm_eps: f32,
     /// Whether attention and feed-forward both read the block's input, rather than one after the other.
     pub parallel_residual: bool,
+    /// Whether GELU is its tanh approximation, rather than exact.
+    pub gelu_tanh: bool,
 }
 
 impl Hparams {
@@ -62,7 +71,8 @@ impl Hparams {
         self.n_embd / self.n_head
     }
 
-    /// Sets `general.architecture` and the keys of this architecture.
+    /// Sets `general.architecture` and the keys of this architecture. Keys of what Pythia does not have, a scaled
+    /// rotation and the tanh form of GELU, are set only where the model has it.
     pub fn to_metadata(&self, metadata: &mut Metadata) {
         metadata.insert(keys::ARCHITECTURE, ARCH);
         let counts = [
@@ -80,18 +90,26 @@ impl Hparams {
             metadata.insert(key, u32::try_from(n).unwrap_or(u32::MAX));
         }
         metadata.insert(ROPE_FREQ_BASE, self.rope_base);
+        if self.rope_factor != 1.0 {
+            metadata.insert(ROPE_SCALING_TYPE, LINEAR);
+            metadata.insert(ROPE_SCALING_FACTOR, self.rope_factor);
+        }
         metadata.insert(LAYER_NORM_EPSILON, self.norm_eps);
         metadata.insert(PARALLEL_RESIDUAL, self.parallel_residual);
+        if self.gelu_tanh {
+            metadata.insert(keys::GELU, TANH);
+        }
     }
 
     /// Reads and checks the keys of this architecture.
     ///
     /// Three may be absent, as the loader of llama.cpp allows: `rope.dimension_count` (the whole head),
-    /// `rope.freq_base` (10000) and `vocab_size` (the number of tokens).
+    /// `rope.freq_base` (10000) and `vocab_size` (the number of tokens). So may those of linear scaling (none) and of
+    /// the form of GELU (exact).
     ///
     /// # Errors
     /// If the file is of another architecture, is one part of a split model, or a value is absent, of the wrong type
-    /// or not one that a model can have.
+    /// or not one that a model can have; if a key asks for something that this architecture is not computed with.
     pub fn from_metadata(metadata: &Metadata) -> Result<Self, Error> {
         check_architecture(metadata)?;
         let n_embd = count(metadata, EMBEDDING_LENGTH)?;
@@ -110,12 +128,14 @@ impl Hparams {
                 None => n_embd.checked_div(n_head).unwrap_or(0),
             },
             rope_base: metadata.f32(ROPE_FREQ_BASE)?.unwrap_or(DEFAULT_ROPE_BASE),
+            rope_factor: rope_factor(metadata)?,
             norm_eps: norm_eps.ok_or_else(|| Error::missing_key(LAYER_NORM_EPSILON, POSITIVE))?,
             parallel_residual: parallel_residual.ok_or_else(|| Error::missing_key(PARALLEL_RESIDUAL, "a bool"))?,
+            gelu_tanh: gelu_tanh(metadata)?,
         };
         read.check()?;
         check_kv_heads(metadata, n_head)?;
-        check_scaling(metadata)?;
+        neutral::check(metadata, &read)?;
         Ok(read)
     }
 
@@ -147,7 +167,12 @@ impl Hparams {
             let wanted = format!("an even count from 2 to the head width {head_dim}");
             return Err(Error::key(ROPE_DIMENSION_COUNT, format!("{n_rot} rotated elements"), wanted));
         }
-        for (key, x) in [(ROPE_FREQ_BASE, self.rope_base), (LAYER_NORM_EPSILON, self.norm_eps)] {
+        let floats = [
+            (ROPE_FREQ_BASE, self.rope_base),
+            (ROPE_SCALING_FACTOR, self.rope_factor),
+            (LAYER_NORM_EPSILON, self.norm_eps),
+        ];
+        for (key, x) in floats {
             if !(x > 0.0 && x.is_finite()) {
                 return Err(Error::key(key, x.to_string(), POSITIVE));
             }
@@ -156,7 +181,7 @@ impl Hparams {
     }
 }
 
-/// What the two floats must be.
+/// What every float must be.
 const POSITIVE: &str = "a positive finite float";
 
 fn check_architecture(metadata: &Metadata) -> Result<(), Error> {
@@ -188,12 +213,45 @@ fn check_kv_heads(metadata: &Metadata, n_head: usize) -> Result<(), Error> {
     }
 }
 
-fn check_scaling(metadata: &Metadata) -> Result<(), Error> {
+/// What the frequencies are divided by. Read as llama.cpp does: under either name, 0 for "not set", and linear where
+/// there is no type. It prefers the newer name and ignores a factor where the type is "none"; files that contradict
+/// themselves so are refused.
+fn rope_factor(metadata: &Metadata) -> Result<f32, Error> {
+    let stated = |key| metadata.f32(key).map(|factor| factor.map(|factor| if factor == 0.0 { 1.0 } else { factor }));
+    let (factor, older) = (stated(ROPE_SCALING_FACTOR)?, stated(ROPE_SCALE_LINEAR)?);
+    if let (Some(factor), Some(older)) = (factor, older)
+        && factor != older
+    {
+        return Err(Error::key(
+            ROPE_SCALE_LINEAR,
+            older.to_string(),
+            format!("{factor} as in '{ROPE_SCALING_FACTOR}'"),
+        ));
+    }
+    let factor = factor.or(older).unwrap_or(1.0);
     match metadata.str(ROPE_SCALING_TYPE)? {
-        None | Some("none") => Ok(()),
-        Some(other) => Err(Error::key(ROPE_SCALING_TYPE, quoted(other), "'none'")),
+        None | Some(LINEAR) => Ok(factor),
+        Some(NONE) if factor == 1.0 => Ok(factor),
+        Some(NONE) => Err(Error::key(ROPE_SCALING_TYPE, quoted(NONE), format!("'{LINEAR}' for a factor of {factor}"))),
+        Some(other) => Err(Error::key(ROPE_SCALING_TYPE, quoted(other), format!("'{NONE}' or '{LINEAR}'"))),
     }
 }
+
+/// Values of [`ROPE_SCALING_TYPE`].
+const LINEAR: &str = "linear";
+const NONE: &str = "none";
+
+fn gelu_tanh(metadata: &Metadata) -> Result<bool, Error> {
+    match metadata.str(keys::GELU)? {
+        None | Some(ERF) => Ok(false),
+        Some(TANH) => Ok(true),
+        Some(other) => Err(Error::key(keys::GELU, quoted(other), format!("'{ERF}' or '{TANH}'"))),
+    }
+}
+
+/// Values of [`keys::GELU`].
+const ERF: &str = "erf";
+const TANH: &str = "tanh";
 
 fn vocab_size(metadata: &Metadata) -> Result<usize, Error> {
     let tokens = metadata.strings(keys::TOKENS)?.map(<[String]>::len);
@@ -212,7 +270,7 @@ mod tests {
     use super::*;
     use crate::value::Value;
 
-    fn pythia_70m() -> Hparams {
+    pub(super) fn pythia_70m() -> Hparams {
         Hparams {
             n_layer: 6,
             n_embd: 512,
@@ -222,12 +280,14 @@ mod tests {
             n_ctx: 2048,
             n_rot: 16,
             rope_base: 10000.0,
+            rope_factor: 1.0,
             norm_eps: 1e-5,
             parallel_residual: true,
+            gelu_tanh: false,
         }
     }
 
-    fn metadata() -> Metadata {
+    pub(super) fn metadata() -> Metadata {
         let mut m = Metadata::new();
         pythia_70m().to_metadata(&mut m);
         m
@@ -237,6 +297,50 @@ mod tests {
     fn round_trips() {
         assert_eq!(metadata().iter().next(), Some((keys::ARCHITECTURE, &Value::from(ARCH))));
         assert_eq!(Hparams::from_metadata(&metadata()), Ok(pythia_70m()));
+    }
+
+    #[test]
+    fn scaled_rotation_and_the_other_gelu_round_trip() {
+        let h = Hparams { rope_factor: 2.5, gelu_tanh: true, ..pythia_70m() };
+        let mut m = Metadata::new();
+        h.to_metadata(&mut m);
+        assert_eq!(m.str(ROPE_SCALING_TYPE), Ok(Some("linear")));
+        assert_eq!((m.f32(ROPE_SCALING_FACTOR), m.str(keys::GELU)), (Ok(Some(2.5)), Ok(Some("tanh"))));
+        assert_eq!(Hparams::from_metadata(&m), Ok(h));
+    }
+
+    #[test]
+    fn linear_scaling_is_read_as_llama_cpp_reads_it() {
+        // type, factor, scale_linear, the factor that is meant or what the message says
+        type Case<'a> = (Option<&'a str>, Option<f32>, Option<f32>, Result<f32, &'a str>);
+        let cases: [Case<'_>; 14] = [
+            (Some("linear"), Some(2.0), None, Ok(2.0)),
+            (Some("linear"), None, None, Ok(1.0)),
+            (None, Some(2.5), None, Ok(2.5)),
+            (None, None, Some(4.0), Ok(4.0)),
+            (Some("linear"), None, Some(4.0), Ok(4.0)),
+            (None, Some(0.0), None, Ok(1.0)),
+            (None, Some(0.0), Some(0.0), Ok(1.0)),
+            (Some("none"), Some(1.0), None, Ok(1.0)),
+            (None, Some(2.0), Some(2.0), Ok(2.0)),
+            (None, Some(2.0), Some(4.0), Err("scale_linear': found 4, wanted 2 as in")),
+            (Some("none"), Some(2.0), None, Err("found 'none', wanted 'linear' for a factor of 2")),
+            (Some("yarn"), Some(2.0), None, Err("found 'yarn', wanted 'none' or 'linear'")),
+            (None, Some(-2.0), None, Err("scaling.factor': found -2, wanted a positive")),
+            (None, None, Some(f32::NAN), Err("found NaN, wanted a positive")),
+        ];
+        for (ty, factor, older, wanted) in cases {
+            let mut m = metadata();
+            ty.into_iter().for_each(|ty| m.insert(ROPE_SCALING_TYPE, ty));
+            factor.into_iter().for_each(|factor| m.insert(ROPE_SCALING_FACTOR, factor));
+            older.into_iter().for_each(|factor| m.insert(ROPE_SCALE_LINEAR, factor));
+            let found = Hparams::from_metadata(&m).map(|h| h.rope_factor).map_err(|e| e.to_string());
+            match (&found, wanted) {
+                (Ok(found), Ok(wanted)) => assert_eq!(*found, wanted, "{ty:?} {factor:?} {older:?}"),
+                (Err(line), Err(wanted)) => assert!(line.contains(wanted), "{line}"),
+                _ => panic!("{ty:?} {factor:?} {older:?}: {found:?}"),
+            }
+        }
     }
 
     #[test]
@@ -274,6 +378,11 @@ mod tests {
             (ROPE_DIMENSION_COUNT, Some(15u32.into()), "an even count"),
             (ROPE_DIMENSION_COUNT, Some(66u32.into()), "the head width 64"),
             (ROPE_SCALING_TYPE, Some("yarn".into()), "found 'yarn'"),
+            (ROPE_SCALING_FACTOR, Some(2u32.into()), "found u32 2, wanted a float"),
+            (keys::GELU, Some("quick".into()), "found 'quick', wanted 'erf' or 'tanh'"),
+            (keys::GELU, Some(true.into()), "wanted a string"),
+            (FEED_FORWARD_LENGTH, Some(vec![2048u32; 6].into()), "found array of 6 u32"),
+            (HEAD_COUNT, Some(vec![8u32; 6].into()), "found array of 6 u32"),
             (ROPE_FREQ_BASE, Some(0f32.into()), "positive"),
             (ROPE_FREQ_BASE, Some((-1f32).into()), "positive"),
             (ROPE_FREQ_BASE, Some(f32::NAN.into()), "found NaN"),

@@ -252,7 +252,7 @@ impl Adapter {
             let first = first.map_or(module.as_str(), |tensor| tensor.name.as_str());
             let index = at.get(format!("{module}.weight").as_str()).filter(|&&index| model[index].shape.len() == 2);
             let Some(&index) = index else { return Err(self.bad(first, "no such matrix in the base model")) };
-            if !modules.is_target(module, is_head(model[index])) {
+            if !modules.is_target(module, is_vocab(model[index])) {
                 let reason = format!("not a module that {CONFIG} names (target_modules)");
                 return Err(self.bad(first, reason));
             }
@@ -331,7 +331,7 @@ impl Adapter {
             };
             if wanted.shape.len() == 2
                 && change.added.is_none()
-                && names().any(|module| modules.is_target(module, is_head(wanted)))
+                && names().any(|module| modules.is_target(module, is_vocab(wanted)))
             {
                 return Err(lacks("target_modules", "lora_A"));
             }

@@ -30,11 +30,11 @@ enum Matcher<'c> {
 }
 
 impl Matcher<'_> {
-    fn matches(&self, module: &str, is_head: bool) -> bool {
+    fn matches(&self, module: &str, is_vocab: bool) -> bool {
         match self {
             Self::Ends(ends) => ends.iter().any(|end| ends_in(module, end)),
             Self::Pattern(pattern) => pattern.is_match(module),
-            Self::AllLinear => !is_head,
+            Self::AllLinear => !is_vocab,
         }
     }
 }
@@ -70,12 +70,12 @@ impl<'c> Modules<'c> {
         })
     }
 
-    /// Whether `module`, a matrix, has matrices of the adapter.
-    pub(super) fn is_target(&self, module: &str, is_head: bool) -> bool {
+    /// Whether `module`, a matrix, has matrices of the adapter. `is_vocab` tells embedding and head from the linear layers.
+    pub(super) fn is_target(&self, module: &str, is_vocab: bool) -> bool {
         let config = self.config;
-        let is_excluded = self.excluded.as_ref().is_some_and(|names| names.matches(module, is_head));
+        let is_excluded = self.excluded.as_ref().is_some_and(|names| names.matches(module, is_vocab));
         let is_saved = config.modules_to_save.iter().any(|saved| has_parts(module, saved));
-        if is_excluded || is_saved || !self.targets.matches(module, is_head) {
+        if is_excluded || is_saved || !self.targets.matches(module, is_vocab) {
             return false;
         }
         let Some(layers) = &config.layers else { return true };
@@ -159,7 +159,7 @@ mod tests {
         ];
         let config = config(more);
         let modules = Modules::new(&config, Path::new("a.json")).unwrap();
-        MODULES.into_iter().filter(|module| modules.is_target(module, *module == "embed_out")).collect()
+        MODULES.into_iter().filter(|module| modules.is_target(module, module.contains("embed_"))).collect()
     }
 
     #[test]
@@ -178,7 +178,7 @@ mod tests {
             (r#", "target_modules": "dense""#, vec![]),
             (r#", "target_modules": ".*(dense|embed_in)""#, vec!["gpt_neox.embed_in", dense0, dense1]),
             (r#", "target_modules": ".*dense.*", "exclude_modules": ".*[.]1[.].*""#, vec![dense0, down]),
-            (r#", "target_modules": "All-Linear", "exclude_modules": ["embed_in"]"#, vec![qkv, dense0, dense1, down]),
+            (r#", "target_modules": "All-Linear""#, vec![qkv, dense0, dense1, down]),
             (
                 r#", "target_modules": ["dense", "dense_4h_to_h", "embed_out"], "layers_to_transform": [1, 11]"#,
                 vec![dense1, down],

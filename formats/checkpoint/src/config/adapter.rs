@@ -113,7 +113,7 @@ pub(crate) enum Names {
     Ends(Vec<String>),
     /// A regex of the whole name.
     Pattern(String),
-    /// Every matrix but the output matrix.
+    /// Every matrix but the two of the vocabulary.
     AllLinear,
 }
 

@@ -162,7 +162,11 @@ fn tables_fit_80_columns() {
             "bytes",
         ),
         ("pythia-quant", &["quantize", base, "q.gguf", "Q4_0", "-v"], "token_embd"),
-        ("pythia-quant", &["dequantize", &long, "a/folder/whose/name/is/nearly/as/long/as/a/terminal/is/wide"], "F32"),
+        (
+            "pythia-quant",
+            &["dequantize", &long, "a-folder-whose-name-is-nearly-as-long-as-a-terminal-of-eighty-columns-is-wide"],
+            "F32",
+        ),
         ("pythia-quant", &["inspect", &long, "--tensors"], "blk.5.attn_output.weight"),
         ("pythia-quant", &["diff", base, &long, "--all"], "max |B-A|"),
         ("pythia-quant", &["verify", &long, "--against", source, "--tensors"], "relative"),

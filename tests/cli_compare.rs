@@ -299,7 +299,7 @@ fn levels_are_made_from_a_gguf_file() {
 fn a_log_says_what_is_done_unless_quiet() {
     let run = Run::new();
     let loud = run.compare(&common::checkpoint(), &["-t", "Q8_0", "-o", "a"]);
-    for line in ["level 1 of 2: F16", "level 2 of 2: Q8_0", "the cache has", "report: a/report.json"] {
+    for line in ["level 1 of 2: F16", "level 2 of 2: Q8_0", "files, ", "report: a/report.json"] {
         assert!(loud.stderr.contains(line), "no '{line}' in {loud:?}");
     }
     let quiet = run.compare(&common::checkpoint(), &["-t", "Q8_0", "-o", "b", "-q"]);
@@ -339,6 +339,12 @@ fn reports_say_what_they_were_made_from() {
         let file = run.cache().join(level["file"].as_str().unwrap());
         assert_eq!(level["files"][0]["sha256"], sha256(&file));
     }
+    // The date is the only thing that depends on time.
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pythia-quant"));
+    command.args(["compare", common::checkpoint().to_str().unwrap(), "-f", text.to_str().unwrap(), "-t", "Q8_0"]);
+    command.args(["--chunks", "2", "-o", "dated", "--cache", CACHE, "-q"]).current_dir(run.dir.path());
+    assert!(command.env("SOURCE_DATE_EPOCH", "86400").output().unwrap().status.success());
+    assert_eq!(run.report("dated")["provenance"]["date"], "1970-01-02T00:00:00Z");
 }
 
 #[test]

@@ -209,6 +209,25 @@ fn signals_end_commands_in_time_and_leave_nothing() {
     }
 }
 
+/// `nohup` has a program ignore SIGHUP: closing the terminal does not end a conversion of hours.
+#[test]
+fn hangups_that_are_ignored_stay_so() {
+    let (dir, model) = (tempfile::tempdir().unwrap(), gguf("F32"));
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"trap "" HUP; exec "$@""#, "sh", env!("CARGO_BIN_EXE_pythia-run"), "perplexity"]);
+    command.arg(model).args(["-f", "-", "--nll-out", "nll"]).current_dir(dir.path());
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let stdin = child.stdin.take();
+    assert!(wait_for_temporary(&mut child, dir.path()));
+    let send = |signal: &str, id: u32| Command::new("kill").arg(signal).arg(id.to_string()).status().unwrap();
+    send("-HUP", child.id());
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(child.try_wait().unwrap(), None, "it goes on");
+    send("-TERM", child.id());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    drop(stdin);
+}
+
 #[test]
 fn an_interrupted_or_failed_conversion_leaves_no_folder() {
     let dir = tempfile::tempdir().unwrap();

@@ -13,6 +13,8 @@ mod verify;
 
 use crate::exit;
 use clap::{Parser, Subcommand};
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const PROGRAM: &str = "pythia-quant";
@@ -66,4 +68,10 @@ pub fn main() -> ExitCode {
 /// A remark on stderr that does not stop the program.
 fn warn(message: &str) {
     exit::note(format_args!("{PROGRAM}: warning: {message}"));
+}
+
+/// This program. On Linux that name is right even when the file has been replaced since the program was started.
+fn own_program() -> io::Result<PathBuf> {
+    let running = Path::new("/proc/self/exe");
+    if running.exists() { Ok(running.to_owned()) } else { std::env::current_exe() }
 }

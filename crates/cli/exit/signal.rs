@@ -33,8 +33,13 @@ static PROGRAM: OnceLock<String> = OnceLock::new();
 /// From now on the signals are requests to stop.
 pub(super) fn install(program: &str) {
     let _ = PROGRAM.set(program.to_owned());
+    // `nohup` is for work that goes on when the terminal is closed.
+    let is_nohup = pythia_tensor::ignores_hangup();
     // Fails only if there is a handler already, which is then this one; without one, Ctrl-C just ends the program.
     let _ = ctrlc::set_handler(on_signal);
+    if is_nohup {
+        pythia_tensor::ignore_hangup();
+    }
 }
 
 /// The flag that Ctrl-C and SIGTERM raise. Work that looks at it often ends cleanly; other work is ended.

@@ -90,6 +90,15 @@ pub(crate) fn sidecar(path: &Path) -> PathBuf {
     name.into()
 }
 
+/// A line of a sidecar as `sha256sum` writes it: one line also for a name of several, with a backslash before it then.
+fn line(digest: &str, name: &str) -> String {
+    if !name.contains(['\\', '\n', '\r']) {
+        return format!("{digest}  {name}\n");
+    }
+    let name = name.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r");
+    format!("\\{digest}  {name}\n")
+}
+
 /// Removes the sidecar of a file that is about to be replaced: its digests are the old file's. What only has the name of a
 /// sidecar and holds no digest stays.
 pub(crate) fn remove_sidecar(path: &Path) -> Result<(), Error> {
@@ -106,7 +115,7 @@ impl Digests {
     pub(crate) fn sidecar_of(&self, path: &Path) -> Result<AtomicFile, Error> {
         let target = sidecar(path);
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let mut text = format!("{}  {name}\n", self.whole);
+        let mut text = line(&self.whole, &name);
         for (tensor, digest) in &self.tensors {
             text.push_str(&format!("# {digest}  {tensor}\n"));
         }

@@ -23,9 +23,11 @@ mod fit;
 pub mod grid;
 mod lanes;
 mod map;
+mod process;
 mod registry;
 mod search;
 
 pub use cache::user_cache;
-pub use map::{FileMap, exit_now, exit_on_fault};
+pub use map::{FileMap, exit_on_fault};
+pub use process::{exit_now, ignore_hangup, ignores_hangup};
 pub use registry::{ForeignType, ParseTypeError, TensorType, nearest_name};

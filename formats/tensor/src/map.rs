@@ -2,7 +2,7 @@
 
 mod fault;
 
-pub use fault::{exit_now, exit_on_fault};
+pub use fault::exit_on_fault;
 
 use fault::Named;
 use std::fs::File;

@@ -100,7 +100,6 @@ impl Folder {
 
 /// A shared lock, and a new date: the folder is in use. `None` if the marker is gone by then; no lock where the file
 /// system has none.
-#[allow(clippy::option_option, reason = "gone, there without a lock, there with one")]
 fn hold(marker: &Path) -> Option<Option<File>> {
     let file = File::options().read(true).write(true).open(marker).or_else(|_| File::open(marker)).ok()?;
     let is_locked = file.lock_shared().is_ok();
@@ -147,7 +146,7 @@ pub(super) fn is_ours(path: &Path) -> bool {
 /// What tells this build of the program from another, whose results may differ: the version, and the size and time of
 /// the file that runs.
 pub(in crate::quant) fn program_id() -> String {
-    let metadata = std::env::current_exe().and_then(|path| path.metadata()).ok();
+    let metadata = super::super::own_program().and_then(|path| path.metadata()).ok();
     let nanos = |metadata: &fs::Metadata| Some(metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_nanos());
     let (bytes, time) = (metadata.as_ref().map(fs::Metadata::len), metadata.as_ref().and_then(nanos));
     format!("{} {} {}", env!("CARGO_PKG_VERSION"), bytes.unwrap_or_default(), time.unwrap_or_default())

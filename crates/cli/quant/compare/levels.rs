@@ -15,6 +15,7 @@ use pythia_convert::output::{Leftover, check_target, remove_leftovers};
 use pythia_convert::plan::Shard;
 use pythia_convert::{FilePlan, ImatrixFile, Level, Plan, Progress, Provenance, Request, RunOptions, Source};
 use pythia_gguf::Metadata;
+use pythia_text::path;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -94,12 +95,12 @@ impl Levels {
         let planned = self.plan.files.iter().zip(&self.request.files);
         let missing: Vec<_> = planned.filter(|(file, _)| !is_current(file)).map(|(_, asked)| asked.clone()).collect();
         let (n, kept) = (self.plan.files.len(), self.plan.files.len() - missing.len());
-        args.note(format_args!("cache: {}: {kept} of {n} files are there", folder.path().display()));
+        args.note(format_args!("cache: {}: {kept} of {n} files are there", path(folder.path())));
         if !missing.is_empty() {
             self.make(source, missing, others, args, log)?;
         }
         let (n, bytes) = folder.size();
-        log.line(format_args!("the cache has {n} files, {}", format_bytes(bytes)));
+        args.note(format_args!("cache: {}: {n} files, {}", path(folder.path()), format_bytes(bytes)));
         Ok(())
     }
 

@@ -126,7 +126,9 @@ pub(super) fn measure(
 
 /// Has a new process of this program measure `file`. `None` if none can be started.
 fn in_child(device: &Device, file: &Path, options: &Options, cancel: &AtomicBool) -> Result<Option<Measured>, Failure> {
-    let mut child = match own_program().and_then(|program| spawn(&program, probe::arguments(file, device, options))) {
+    let mut child = match super::super::own_program()
+        .and_then(|program| spawn(&program, probe::arguments(file, device, options)))
+    {
         Ok(child) => child,
         Err(error) => {
             super::super::warn(&format!("cannot start a process per level ({error}); memory is less exact"));
@@ -140,12 +142,6 @@ fn in_child(device: &Device, file: &Path, options: &Options, cancel: &AtomicBool
         return Err(failure(file, status, &stderr));
     }
     serde_json::from_str(&stdout).map(Some).map_err(|e| lost(file)(e.into()))
-}
-
-/// This program. On Linux that name is right even when the file has been replaced since the program was started.
-fn own_program() -> io::Result<PathBuf> {
-    let running = Path::new("/proc/self/exe");
-    if running.exists() { Ok(running.to_owned()) } else { std::env::current_exe() }
 }
 
 /// The pipes are large enough for what a child writes.

@@ -109,7 +109,9 @@ impl Scatter {
         };
         let y = self.y_scale(&finite, (bottom, TOP));
         let ticks = y.ticks(draw::Y_TICKS).into_iter().filter_map(|tick| tick.label);
-        let left = ticks.map(|label| label_width(&label)).fold(30.0, f64::max) + draw::TICK_GAP + 2.0;
+        // Where there is room, the axes of all figures begin at the same place.
+        let least = if canvas == Canvas::Wide { 50.0 } else { 24.0 };
+        let left = ticks.map(|label| label_width(&label)).fold(least, f64::max) + draw::TICK_GAP + 2.0;
         let frame = Frame { left, right: canvas.width() - 18.0, top: TOP, bottom };
         let x = self.x_scale(&finite, &frame);
         let drawn: Vec<Drawn<'_>> = finite

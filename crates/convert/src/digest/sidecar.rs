@@ -42,9 +42,10 @@ impl Sidecar {
         let mut tensors = Vec::new();
         let mut files = Vec::new();
         for line in text.lines() {
-            match line.strip_prefix("# ") {
-                Some(comment) => tensors.extend(entry(comment).map(|(digest, name)| (name.to_owned(), digest))),
-                None => files.extend(entry(line)),
+            match (line.strip_prefix("# "), line.strip_prefix('\\')) {
+                (Some(comment), _) => tensors.extend(entry(comment).map(|(digest, name)| (name.to_owned(), digest))),
+                (_, Some(escaped)) => files.extend(entry(escaped).map(|(digest, name)| (digest, unescaped(name)))),
+                _ => files.extend(entry(line).map(|(digest, name)| (digest, name.to_owned()))),
             }
         }
         let named = files.iter().find(|(_, listed)| *listed == name);
@@ -52,6 +53,24 @@ impl Sidecar {
         let whole = named.or(only).map(|(digest, _)| digest.clone());
         Self { path, whole, tensors }
     }
+}
+
+/// A name that `sha256sum` has escaped.
+fn unescaped(name: &str) -> String {
+    let mut chars = name.chars();
+    let mut out = String::new();
+    while let Some(c) = chars.next() {
+        if c != '\\' {
+            out.push(c);
+            continue;
+        }
+        match chars.next() {
+            Some('n') => out.push('\n'),
+            Some('r') => out.push('\r'),
+            other => out.extend(other),
+        }
+    }
+    out
 }
 
 /// Digest and name of a line, if it is one of either: the second space is a `*` for files read as binary.
@@ -78,6 +97,10 @@ mod tests {
         assert_eq!(parse(&format!("{b}  y.gguf\n{a} *x.gguf\n")), (Some(a.clone()), 0));
         assert_eq!(parse(&format!("{}  renamed.gguf\r\n", a.to_uppercase())), (Some(a.clone()), 0));
         assert_eq!(parse(&format!("{a}  y.gguf\n{b}  z.gguf\n")), (None, 0));
+        // As `sha256sum` has it for a name with a line break.
+        let (path, escaped) = (PathBuf::new(), format!("{b}  z.gguf\n\\{a}  x\\n\\\\y\\r.gguf\n"));
+        assert_eq!(Sidecar::parse(path, &escaped, "x\n\\y\r.gguf").whole, Some(a.clone()));
+        assert_eq!(escaped.split_once('\n').unwrap().1, super::super::line(&a, "x\n\\y\r.gguf"));
         for text in ["", "no digest", &a, &format!("{}  x.gguf", &a[1..]), &format!("{a} x.gguf")] {
             assert_eq!(parse(text), (None, 0), "{text}");
         }

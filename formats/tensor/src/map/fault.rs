@@ -135,17 +135,6 @@ pub fn exit_on_fault(program: &str) {
     }
 }
 
-/// Ends the process at once, from any thread, and without the handlers that were registered for its end.
-pub fn exit_now(code: i32) -> ! {
-    #[cfg(unix)]
-    // SAFETY: `_exit` may be called at any time; it does not return.
-    unsafe {
-        libc::_exit(code)
-    }
-    #[cfg(not(unix))]
-    std::process::exit(code)
-}
-
 #[cfg(unix)]
 mod unix {
     use super::{NAME_BYTES, PREFIX, Slot, slots};

@@ -245,3 +245,69 @@ fn inspect_lists_types_it_cannot_decode() {
     assert_eq!(file["sizes"]["bits_per_weight"], 4.5);
     assert!(quant(dir.path(), ["inspect", "x.gguf", "--tensors"]).ok().contains("Q4_K"));
 }
+
+#[test]
+fn the_other_kind_of_model_is_sent_to_its_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = copy_checkpoint(dir.path());
+    fs::write(dir.path().join("text"), "Some text.").unwrap();
+    let wanted = |source: &str| -> Vec<(&str, common::Outcome)> {
+        let quant = |args: &[&str]| (PROGRAM, common::quant(dir.path(), args));
+        let run = |args: &[&str]| ("pythia-run", common::run_model(dir.path(), args));
+        vec![
+            quant(&["inspect", source]),
+            quant(&["verify", source]),
+            quant(&["diff", source, source]),
+            quant(&["dequantize", source, "out"]),
+            quant(&["quantize", source, "out.gguf", "Q8_0"]),
+            quant(&["imatrix", source, "-f", "text", "-o", "i.gguf"]),
+            quant(&["compare", "model", source, "-f", "text", "-o", "report"]),
+            run(&["info", source]),
+            run(&["generate", source, "-p", "a"]),
+            run(&["perplexity", source, "-f", "text"]),
+            run(&["tokenize", source, "-p", "a"]),
+            run(&["bench", "-m", source]),
+        ]
+    };
+    for (source, code) in [("model", 65), ("model/model.safetensors", 65), ("nobody/pythia-70m", 74)] {
+        for (program, outcome) in wanted(source) {
+            outcome.fails(program, code, &[source, &format!("pythia-quant convert {source} -t Q8_0")]);
+        }
+    }
+    let gguf = common::gguf("Q8_0");
+    convert(dir.path(), &gguf, &["-t", "F16"]).fails(PROGRAM, 65, &["a GGUF file", "pythia-quant quantize"]);
+    convert(dir.path(), &model, &["-t", "F16", "--variant", "fp16"]).fails(
+        PROGRAM,
+        65,
+        &["wanted model.fp16.safetensors"],
+    );
+    fs::rename(model.join("model.safetensors"), model.join("model.fp16.safetensors")).unwrap();
+    convert(dir.path(), &model, &["-t", "F16"]).fails(PROGRAM, 65, &["only variants", "--variant fp16"]);
+    convert(dir.path(), &model, &["-t", "F16", "--variant", "fp16", "-o", "out.gguf"]).ok();
+    let against = ["verify", "out.gguf", "--against", "model", "--variant", "fp16"];
+    quant(dir.path(), against).ok();
+    assert_eq!(names(dir.path()), ["model", "out.gguf", "text"]);
+}
+
+#[test]
+fn what_was_read_in_another_way_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = copy_checkpoint(dir.path());
+    let path = model.join("tokenizer.json");
+    let mut tokenizer: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let pad = serde_json::json!({"id": 4096, "content": "[PAD]", "special": true, "normalized": false, "single_word": false,
+        "lstrip": false, "rstrip": false});
+    tokenizer["added_tokens"].as_array_mut().unwrap().push(pad);
+    fs::write(&path, tokenizer.to_string()).unwrap();
+    let outcome = convert(dir.path(), &model, &["-t", "Q8_0", "-o", "out.gguf", "--json"]);
+    assert!(
+        outcome.stderr.contains("warning: added tokens beyond the 4096 rows") && outcome.stderr.contains("[PAD]"),
+        "{outcome:?}"
+    );
+    let report: Value = serde_json::from_str(&outcome.ok()).unwrap();
+    assert!(report["warnings"][0].as_str().unwrap().contains("\"[PAD]\" (id 4096)"), "{report}");
+    // The file holds one vocabulary, not two.
+    let info = common::run_model(dir.path(), ["tokenize", "out.gguf", "-p", "[PAD]"]).ok();
+    assert!(!info.contains("4096"), "{info}");
+    quant(dir.path(), ["verify", "out.gguf"]).ok();
+}

@@ -1,6 +1,12 @@
 //! Every form a GPT-NeoX checkpoint comes in, converted to F32 and run: the logits are those of a plain forward pass in
 //! f64 over the checkpoint's own weights, and forms that say the same give the same bytes.
 
+mod common;
+#[path = "variants/people.rs"]
+mod people;
+#[path = "variants/same.rs"]
+mod same;
+
 use half::{bf16, f16};
 use pythia_checkpoint::Checkpoint;
 use pythia_convert::{Level, Provenance, Request, RunOptions, plan, run};

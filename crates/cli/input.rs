@@ -4,9 +4,11 @@
 mod hub;
 mod source;
 mod text;
+mod wanted;
 
 pub(crate) use source::{Located, SourceOptions};
 pub(crate) use text::{Text, TextOptions, files};
+pub(crate) use wanted::{check_checkpoint, check_gguf};
 
 use crate::exit::Failure;
 use pythia_gguf::Gguf;
@@ -26,20 +28,12 @@ pub(crate) fn check_file(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// As [`check_file`], for a checkpoint, which may be a folder.
-///
-/// # Errors
-/// If there is neither a file nor a folder.
-pub(crate) fn check_checkpoint(path: &Path) -> Result<(), Failure> {
-    if path.is_dir() { Ok(()) } else { check_file(path) }
-}
-
 /// A GGUF model without its weights: a file, or the first of those it is split over.
 ///
 /// # Errors
 /// If it cannot be read, or is none.
 pub(crate) fn gguf(path: &Path) -> Result<Gguf, Failure> {
-    check_file(path)?;
+    check_gguf(path)?;
     let (gguf, _) = pythia_gguf::open(path).map_err(pythia_convert::Error::from)?;
     Ok(gguf)
 }
@@ -72,13 +66,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_files_and_folders_are_checkpoints() {
+    fn only_regular_files_are_opened() {
         let dir = tempfile::tempdir().unwrap();
         let folder = check_file(dir.path()).unwrap_err();
         assert_eq!(folder.code(), 74);
         assert!(folder.to_string().ends_with("not a regular file"), "{folder}");
-        check_checkpoint(dir.path()).unwrap();
-        assert_eq!(check_checkpoint(&dir.path().join("none")).unwrap_err().code(), 74);
     }
 
     #[test]

@@ -67,12 +67,12 @@ pub(crate) const CASES: &[Case] = &[
     case("S25", "tensor extra", |f| shards(f, |map| { map.remove(BIAS); }), "not in the index"),
     case("S25", "tensor in the other shard", |f| index(f, |m| *m = other(m)), "puts it into"),
     case("S25", "tensor in both shards", both_shards, "also in"),
-    case("S26", "F8 weights", |f| weights(f, |w| retype(w, "F8_E4M3", 1)), "type F8_E4M3, wanted F32, F16 or BF16"),
+    case("S26", "F8 weights", |f| weights(f, |w| retype(w, "F8_E4M3", 1)), "type F8_E4M3, wanted F32, F16, BF16 or F64"),
     case("S26", "I8 weights", |f| weights(f, |w| retype(w, "I8", 1)), "type I8, wanted"),
     case("S13", "a name of 2 MB and an unknown type", |f| text(f, |t| add(t, &format!(r#""{}":{{"dtype":"F17","shape":[0],"data_offsets":[0,0]}}"#, "n".repeat(2 << 20)))), "unknown variant `F17`"),
     case("S25", "a tensor too many with a name of 2 MB", |f| text(f, |t| add(t, &format!(r#""{}":{{"dtype":"F16","shape":[0],"data_offsets":[0,0]}}"#, "n".repeat(2 << 20)))), "is not expected"),
     case("S20", "a name of 2 MB and a wrong size", |f| text(f, |t| add(t, &format!(r#""{}":{{"dtype":"F16","shape":[9],"data_offsets":[0,0]}}"#, "n".repeat(2 << 20)))), "hold 0 bytes, shape [9]"),
-    case("S26", "F64 weights", |f| weights(f, |w| retype(w, "F64", 8)), "type F64, wanted"),
+    case("S26", "I64 weights", |f| weights(f, |w| retype(w, "I64", 8)), "type I64, wanted"),
 ];
 
 const META: &str = r#""__metadata__":{"format":"pt"}"#;

@@ -257,3 +257,44 @@ fn the_weights_that_are_downloaded_are_those_that_are_read() {
         assert_eq!(downloaded.iter().map(|name| format!("/{name}")).collect::<Vec<_>>(), read.as_slice(), "{message}");
     }
 }
+
+#[test]
+fn a_variant_is_downloaded_by_its_name() {
+    let mut files = tiny();
+    let weights = files.remove("model.safetensors").unwrap();
+    files.insert("model.fp16.safetensors".to_owned(), weights);
+    let hub = hub_with(files);
+    let client = Client::new(&hub);
+    let message = client.fails(ID, ErrorKind::Io);
+    assert!(message.contains("has variants of weights only, fp16: --variant fp16 takes one"), "{message}");
+    let fetch = |variant: &str| {
+        let settings = pythia_hub::Settings { variant: Some(variant.to_owned()), ..client.settings() };
+        let id = pythia_hub::ModelId::parse(ID).unwrap().unwrap();
+        pythia_hub::fetch(&settings, &id, &std::sync::atomic::AtomicBool::new(false), client.log.clone())
+    };
+    let snapshot = fetch("fp16").unwrap();
+    let wanted = ["config.json", "model.fp16.safetensors", "tokenizer.json", "tokenizer_config.json"];
+    assert_eq!(common::names(&snapshot.path), wanted);
+    hub.take_requests();
+    assert_eq!(fetch("fp16").unwrap(), snapshot);
+    assert_eq!(hub.take_requests().len(), 1, "what main is now");
+    assert!(fetch("fp8").unwrap_err().to_string().contains("wanted one of model.fp8.safetensors"));
+    for wrong in ["", "../x", "a/b", "a.b"] {
+        assert_eq!(fetch(wrong).unwrap_err().kind(), ErrorKind::Usage, "{wrong}");
+    }
+}
+
+#[test]
+fn a_tokenizer_in_parts_is_downloaded_where_there_is_no_whole_one() {
+    let mut files = tiny();
+    files.remove("tokenizer.json");
+    for name in ["vocab.json", "merges.txt"] {
+        files.insert(name.to_owned(), Arc::new(b"{}".to_vec()));
+    }
+    let hub = hub_with(files);
+    let client = Client::new(&hub);
+    let snapshot = client.fetch(ID).unwrap();
+    let names = common::names(&snapshot.path);
+    assert_eq!(names[..3], ["config.json", "merges.txt", "model.safetensors"]);
+    assert_eq!(names[3..], ["special_tokens_map.json", "tokenizer_config.json", "vocab.json"]);
+}

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 /// Finds or downloads what `text`, which is no path that exists, names.
-pub(super) fn locate(text: &str, offline: bool, quiet: bool) -> Result<Located, Failure> {
+pub(super) fn locate(text: &str, offline: bool, variant: Option<&str>, quiet: bool) -> Result<Located, Failure> {
     let Some(id) = ModelId::parse(text)? else {
         return match ModelId::suggestion(text) {
             // Not taken for the id: a folder that is not where it was thought to be should not become a download.
@@ -25,6 +25,7 @@ pub(super) fn locate(text: &str, offline: bool, quiet: bool) -> Result<Located, 
     }
     let mut settings = Settings::from_env(|name| std::env::var_os(name))?;
     settings.offline |= offline;
+    settings.variant = variant.map(str::to_owned);
     let watcher = Arc::new(Watcher { bar: OnceLock::new(), hides_bar: quiet || settings.hide_progress, quiet });
     let snapshot = fetch(&settings, &id, exit::catch_interrupts(), Arc::clone(&watcher) as Arc<dyn Progress>);
     if let Some(bar) = watcher.bar.get() {

@@ -4,7 +4,7 @@ mod options;
 mod report;
 
 use crate::exit::{self, Failure};
-use crate::input::{SourceOptions, check_checkpoint};
+use crate::input::SourceOptions;
 pub(super) use options::{Options, Targets, types_help};
 use pythia_checkpoint::Checkpoint;
 use pythia_convert::{Level, LoraSource, Provenance, Request, Source};
@@ -46,8 +46,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let cancel = exit::catch_interrupts();
     let source = args.source_options.locate(&args.source, args.options.quiet)?;
-    check_checkpoint(&source.path)?;
-    let checkpoint = Checkpoint::open(&source.path)?;
+    let checkpoint = args.source_options.open(&source.path)?;
     let provenance = Provenance::gather(&checkpoint, args.provenance_sha && !args.options.dry_run, cancel)?;
     check_tokenizer(&checkpoint, &provenance)?;
     let stem = source.stem.as_ref().unwrap_or(&provenance.name).clone();

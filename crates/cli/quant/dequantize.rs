@@ -1,7 +1,7 @@
 //! `pythia-quant dequantize`: a GGUF file back to a Hugging Face folder.
 
 use crate::exit::{self, Failure};
-use crate::input::parse_threads;
+use crate::input::{check_gguf, parse_threads};
 use crate::progress::{Bar, Unit};
 use crate::report::format_bytes;
 use crate::table::{Width, wrap};
@@ -63,6 +63,7 @@ enum TokenizerOrigin {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let cancel = exit::catch_interrupts();
+    check_gguf(&args.file)?;
     let file = GgufFile::open(&args.file)?;
     let (tokenizer_json, origin) = tokenizer(&file)?.unzip();
     if origin.is_none() && !args.quiet {

@@ -3,7 +3,7 @@
 mod report;
 
 use crate::exit::{self, Failure};
-use crate::input::parse_threads;
+use crate::input::{check_gguf, parse_threads};
 use crate::progress::{Bar, Unit};
 use crate::table::Width;
 use pythia_convert::diff::{diff, progress_bytes};
@@ -45,6 +45,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let cancel = exit::catch_interrupts();
+    [&args.a, &args.b].into_iter().try_for_each(|path| check_gguf(path))?;
     let (a, b) = (GgufFile::open(&args.a)?, GgufFile::open(&args.b)?);
     let bar = Bar::new(progress_bytes(&a, &b), Unit::Bytes, args.quiet);
     let mut diff = diff(&a, &b, &PassOptions { threads: args.threads, cancel, progress: &bar })?;

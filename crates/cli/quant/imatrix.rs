@@ -66,7 +66,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let interrupted = exit::catch_interrupts();
     check_target(&args.output, &input::files([args.model.as_path(), &args.text]), args.force)?;
     let text = Text::open(&args.text, args.text_options)?.quiet(args.quiet);
-    input::check_file(&args.model)?;
+    input::check_gguf(&args.model)?;
     let options = Options { threads: args.threads, gelu: args.gelu, ..Options::default() };
     let model = args.device.find()?.open(&args.model, &options)?;
     check_target(&args.output, model.paths(), args.force)?;

@@ -2,7 +2,7 @@
 
 use super::value;
 use crate::exit::{self, Failure};
-use crate::input::check_file;
+use crate::input::check_gguf;
 use crate::report::format_bytes;
 use crate::table::{Align, IN_JSON, Table, Width, facts};
 use pythia_convert::{GgufFile, Part};
@@ -25,7 +25,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    check_file(&args.file)?;
+    check_gguf(&args.file)?;
     let file = GgufFile::open(&args.file)?;
     let sizes = Sizes::of(&file);
     if args.json {

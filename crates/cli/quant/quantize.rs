@@ -2,7 +2,7 @@
 
 use super::convert::{Options, Targets, types_help};
 use crate::exit::Failure;
-use crate::input::check_file;
+use crate::input::check_gguf;
 use pythia_convert::{GgufSource, Level, Request};
 use pythia_gguf::{FileType, shard_prefix};
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    check_file(&args.source)?;
+    check_gguf(&args.source)?;
     let source = GgufSource::open(&args.source)?;
     let targets = Targets::new(Some(&args.output), &model_name(&args.source), &args.types)?;
     let request = Request { allow_requantize: args.allow_requantize, ..args.options.request(&targets)? };

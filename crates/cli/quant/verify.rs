@@ -4,10 +4,9 @@ mod report;
 
 use super::convert::open_lora;
 use crate::exit::{self, Failure};
-use crate::input::{self, SourceOptions, check_checkpoint, parse_threads};
+use crate::input::{self, SourceOptions, check_gguf, parse_threads};
 use crate::progress::{Bar, Unit};
 use crate::table::Width;
-use pythia_checkpoint::Checkpoint;
 use pythia_convert::verify::{Against, Problem, Report, against, progress_bytes, verify};
 use pythia_convert::{GgufFile, GgufSource, PassOptions, Source};
 use std::path::{Path, PathBuf};
@@ -68,6 +67,7 @@ impl Findings<'_> {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let cancel = exit::catch_interrupts();
+    check_gguf(&args.file)?;
     let file = GgufFile::open(&args.file)?;
     let source = args.against.as_deref().map(|named| open_source(named, args)).transpose()?;
     let compared = if source.is_some() { file.tensor_bytes() } else { 0 };
@@ -102,8 +102,7 @@ fn open_source(named: &Path, args: &Args) -> Result<Box<dyn Source>, Failure> {
         }
         return Ok(Box::new(GgufSource::open(path)?));
     }
-    check_checkpoint(path)?;
-    let checkpoint = Checkpoint::open(path)?;
+    let checkpoint = args.source_options.open(path)?;
     match &args.lora {
         Some(adapter) => Ok(Box::new(open_lora(checkpoint, adapter)?)),
         None => Ok(Box::new(checkpoint)),

@@ -8,7 +8,7 @@ mod work;
 
 use crate::device::{CPU, Device, DeviceArgs};
 use crate::exit::{self, Failure};
-use crate::input::{check_file, parse_threads};
+use crate::input::{check_gguf, parse_threads};
 use crate::progress::{Bar, Unit};
 use crate::report::{Arithmetic, Machine, parse_activations};
 use crate::table::Width;
@@ -105,7 +105,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     for path in args.paths() {
         for &threads in &args.threads {
             let options = Options { threads, activations: args.activations, ..Options::default() };
-            check_file(path)?;
+            check_gguf(path)?;
             let model = device.open(path, &options)?;
             check_room(&tests, &model, path)?;
             let place = place(&model);

@@ -87,7 +87,7 @@ impl ModelArgs {
         if self.cache_type_v.is_some_and(|ty| ty != self.kv) {
             return Err(Failure::usage("--cache-type-v: keys and values have one type here, that of --kv"));
         }
-        input::check_file(self.path())?;
+        input::check_gguf(self.path())?;
         let model = self.device.find()?.open(self.path(), &options)?;
         let tokenizer = tokenizer(model.gguf(), self.path())?;
         Ok((model, tokenizer))

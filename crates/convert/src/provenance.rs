@@ -59,8 +59,10 @@ pub(crate) fn inputs(checkpoint: &Checkpoint) -> Vec<PathBuf> {
     let folder = folder_of(checkpoint);
     let indices = ["model.safetensors.index.json", "pytorch_model.bin.index.json"];
     let texts = ["config.json", "tokenizer.json", "tokenizer_config.json", "README.md"];
-    let companions = texts.into_iter().chain(indices).map(|name| folder.join(name));
-    checkpoint.files().iter().cloned().chain(companions).collect()
+    let older = ["vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json"];
+    let companions = texts.into_iter().chain(older).chain(indices).map(|name| folder.join(name));
+    let index = checkpoint.index().map(Path::to_owned);
+    checkpoint.files().iter().cloned().chain(companions).chain(index).collect()
 }
 
 /// SHA-256 of a file, hexadecimal.

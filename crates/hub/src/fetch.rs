@@ -4,6 +4,7 @@ use crate::api::{self, RemoteFile, Tree};
 use crate::cache::RepoCache;
 use crate::client::Client;
 use crate::download::Job;
+use crate::error::excerpt;
 use crate::id::{ModelId, is_commit};
 use crate::select::{self, Cached};
 use crate::{Error, Progress, Settings, secret, space};
@@ -66,6 +67,10 @@ pub fn fetch(
     cancel: &AtomicBool,
     progress: Arc<dyn Progress>,
 ) -> Result<Snapshot, Error> {
+    if let Some(variant) = settings.variant.as_deref().filter(|variant| !select::is_variant(variant)) {
+        let variant = excerpt(variant);
+        return Err(Error::Request(format!("no variant is called {variant}, wanted letters, digits, - and _")));
+    }
     let progress: Arc<dyn Progress> = Arc::new(WithoutToken(progress));
     let mut id = id.clone();
     if let Some(note) = id.rename() {
@@ -85,7 +90,7 @@ pub fn fetch(
     // A thread of its own, because a name that is being looked up or a connection that is being made cannot be
     // interrupted, only left.
     let (sender, receiver) = mpsc::channel();
-    let online = Online { client, cache, id, progress };
+    let online = Online { client, cache, id, variant: settings.variant.clone(), progress };
     thread::spawn(move || {
         // Nobody listens any more if the caller has cancelled.
         let _ = sender.send(online.fetch());
@@ -109,7 +114,7 @@ pub fn fetch(
 /// The checkpoint, if it can be had without a question: it is offline, or a commit that is there.
 fn without_network(settings: &Settings, cache: &RepoCache, id: &ModelId) -> Result<Option<Snapshot>, Error> {
     let commit = cache.commit(id.revision());
-    let state = commit.as_deref().map(|commit| select::cached(&cache.lookup(commit)));
+    let state = commit.as_deref().map(|commit| select::cached(&cache.lookup(commit), settings.variant.as_deref()));
     let snapshot = |commit: String| Ok(Some(Snapshot { path: cache.snapshot(&commit), commit, id: id.clone() }));
     match (commit, state) {
         (Some(commit), Some(Cached::Complete)) if settings.offline || is_commit(id.revision()) => snapshot(commit),
@@ -128,13 +133,14 @@ struct Online {
     client: Client,
     cache: RepoCache,
     id: ModelId,
+    variant: Option<String>,
     progress: Arc<dyn Progress>,
 }
 
 impl Online {
     fn fetch(&self) -> Result<Snapshot, Error> {
         let commit = self.commit()?;
-        if select::cached(&self.cache.lookup(&commit)) != Cached::Complete {
+        if select::cached(&self.cache.lookup(&commit), self.variant.as_deref()) != Cached::Complete {
             let tree = match api::tree(&self.client, &self.id, &commit) {
                 Ok(tree) => tree,
                 Err(error) => return self.without_server(&commit, error),
@@ -168,7 +174,7 @@ impl Online {
     }
 
     fn is_usable(&self, commit: &str) -> bool {
-        !matches!(select::cached(&self.cache.lookup(commit)), Cached::Lacks(_))
+        !matches!(select::cached(&self.cache.lookup(commit), self.variant.as_deref()), Cached::Lacks(_))
     }
 
     /// The cached files of `commit`, if they will do without what `error` keeps away.
@@ -182,7 +188,7 @@ impl Online {
 
     /// Downloads what the snapshot of `commit` lacks.
     fn complete(&self, commit: &str, tree: &Tree) -> Result<(), Error> {
-        let selection = select::select(&self.id, tree)?;
+        let selection = select::select(&self.id, tree, self.variant.as_deref())?;
         self.cache.prepare()?;
         let is_index = selection.weights.shards.is_some();
         if is_index {

@@ -15,32 +15,63 @@ use std::path::Path;
 const CONFIG: &str = "config.json";
 
 /// What belongs to a checkpoint besides weights, where the repository has it.
-const COMPANIONS: [&str; 4] = [CONFIG, "tokenizer.json", "tokenizer_config.json", "README.md"];
+const COMPANIONS: [&str; 4] = [CONFIG, TOKENIZER, "tokenizer_config.json", "README.md"];
+const TOKENIZER: &str = "tokenizer.json";
+/// What a tokenizer is made from that is not in one file.
+const OLDER_TOKENIZER: [&str; 4] = ["vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json"];
 
-/// Weights in the order in which they are looked for: the reader's.
-const WEIGHTS: [Weights; 4] = [
-    Weights { name: "model.safetensors", shards: None },
-    Weights { name: "model.safetensors.index.json", shards: Some(".safetensors") },
-    Weights { name: "pytorch_model.bin", shards: None },
-    Weights { name: "pytorch_model.bin.index.json", shards: Some(".bin") },
+/// Weights in the order in which they are looked for: the reader's. The name, and how the names of shards end.
+const WEIGHTS: [(&str, Option<&str>); 4] = [
+    ("model.safetensors", None),
+    ("model.safetensors.index.json", Some(".safetensors")),
+    ("pytorch_model.bin", None),
+    ("pytorch_model.bin.index.json", Some(".bin")),
 ];
+
+/// The weights of a variant, or the plain ones: `model.fp16.safetensors`, `model.safetensors.index.fp16.json`.
+fn weights_of(variant: Option<&str>) -> impl Iterator<Item = Weights> {
+    WEIGHTS.into_iter().map(move |(name, shards)| {
+        let name = match (variant, name.rsplit_once('.')) {
+            (Some(variant), Some((stem, extension))) => format!("{stem}.{variant}.{extension}"),
+            _ => name.to_owned(),
+        };
+        Weights { name, shards }
+    })
+}
+
+/// Whether `variant` can be a part of a file's name.
+pub(crate) fn is_variant(variant: &str) -> bool {
+    (1..=100).contains(&variant.len()) && variant.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
+}
+
+/// The variants of weights that are among `names`.
+fn variants<'n>(names: impl Iterator<Item = &'n String>) -> BTreeSet<&'n str> {
+    let variant = |found: &'n String| {
+        WEIGHTS.iter().find_map(|(name, _)| {
+            let (stem, extension) = name.rsplit_once('.')?;
+            let variant = found.strip_prefix(stem)?.strip_prefix('.')?.strip_suffix(extension)?.strip_suffix('.')?;
+            is_variant(variant).then_some(variant)
+        })
+    };
+    names.filter_map(variant).collect()
+}
 
 /// An index of 12b has 50 KB. The reader's limit.
 const INDEX_LIMIT_BYTES: u64 = 16 << 20;
 const MAX_SHARDS: usize = 1000;
 
 /// One way to store weights.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Weights {
     /// The file that tells that they are stored this way.
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// If that is an index of other files, how their names end.
     pub(crate) shards: Option<&'static str>,
 }
 
 impl Weights {
     /// The files that the index at `path` names; `what` is how messages call it.
-    pub(crate) fn shards(self, what: &str, path: &Path) -> Result<BTreeSet<String>, Error> {
+    pub(crate) fn shards(&self, what: &str, path: &Path) -> Result<BTreeSet<String>, Error> {
         let wrong = |reason: String| Error::data(what, reason);
         let Some(end) = self.shards else { return Ok(BTreeSet::new()) };
         if fs::metadata(path).map_err(Error::io(path))?.len() > INDEX_LIMIT_BYTES {
@@ -82,25 +113,26 @@ pub(crate) enum Cached {
     Lacks(String),
 }
 
-/// Looks for a checkpoint among cached files.
-pub(crate) fn cached(lookup: &Lookup) -> Cached {
+/// Looks for a checkpoint with the weights of `variant` among cached files.
+pub(crate) fn cached(lookup: &Lookup, variant: Option<&str>) -> Cached {
     let unknown = |name: &&str| lookup.known(name) == Known::Nothing;
     if lookup.known(CONFIG) != Known::Present {
         return Cached::Lacks(CONFIG.to_owned());
     }
-    let mut missing = COMPANIONS.iter().copied().find(unknown).map(str::to_owned);
-    for weights in WEIGHTS {
-        match lookup.known(weights.name) {
+    let older = OLDER_TOKENIZER.into_iter().filter(|_| lookup.known(TOKENIZER) == Known::Absent);
+    let mut missing = COMPANIONS.into_iter().chain(older).find(unknown).map(str::to_owned);
+    for weights in weights_of(variant) {
+        match lookup.known(&weights.name) {
             Known::Absent => continue,
             Known::Nothing => {
-                missing.get_or_insert(weights.name.to_owned());
+                missing.get_or_insert(weights.name);
                 continue;
             }
             Known::Present => {}
         }
         // An index that cannot be read lacks what it should say.
-        let Ok(shards) = weights.shards(weights.name, &lookup.path(weights.name)) else {
-            return Cached::Lacks(weights.name.to_owned());
+        let Ok(shards) = weights.shards(&weights.name, &lookup.path(&weights.name)) else {
+            return Cached::Lacks(weights.name);
         };
         if let Some(shard) = shards.into_iter().find(|shard| lookup.known(shard) != Known::Present) {
             return Cached::Lacks(shard);
@@ -113,32 +145,38 @@ pub(crate) fn cached(lookup: &Lookup) -> Cached {
 /// The companions that the repository has, those that it has not, and its weights.
 pub(crate) struct Selection<'t> {
     pub(crate) companions: Vec<&'t RemoteFile>,
-    pub(crate) absent: Vec<&'static str>,
+    pub(crate) absent: Vec<String>,
     pub(crate) weights: Weights,
     /// The file of `weights`' name.
     pub(crate) first: &'t RemoteFile,
 }
 
-/// Picks a checkpoint from the files of a repository.
-pub(crate) fn select<'t>(id: &ModelId, tree: &'t Tree) -> Result<Selection<'t>, Error> {
+/// Picks a checkpoint with the weights of `variant` from the files of a repository.
+pub(crate) fn select<'t>(id: &ModelId, tree: &'t Tree, variant: Option<&str>) -> Result<Selection<'t>, Error> {
     if !tree.contains_key(CONFIG) {
         return Err(Error::refused(id.to_string(), format!("has no {CONFIG}, so it is no checkpoint of a model")));
     }
     let mut companions = Vec::new();
     let mut absent = Vec::new();
-    for name in COMPANIONS {
+    let older = OLDER_TOKENIZER.into_iter().filter(|_| !tree.contains_key(TOKENIZER));
+    for name in COMPANIONS.into_iter().chain(older) {
         match find(id, tree, name)? {
             Some(file) => companions.push(file),
-            None => absent.push(name),
+            None => absent.push(name.to_owned()),
         }
     }
-    for weights in WEIGHTS {
-        match find(id, tree, weights.name)? {
+    for weights in weights_of(variant) {
+        match find(id, tree, &weights.name)? {
             Some(first) => return Ok(Selection { companions, absent, weights, first }),
             None => absent.push(weights.name),
         }
     }
-    let names: Vec<&str> = WEIGHTS.iter().map(|weights| weights.name).collect();
+    let variants: Vec<&str> = variants(tree.keys()).into_iter().collect();
+    if let ([first, ..], None) = (variants.as_slice(), variant) {
+        let reason = format!("has variants of weights only, {}: --variant {first} takes one", variants.join(", "));
+        return Err(Error::refused(id.to_string(), reason));
+    }
+    let names: Vec<String> = weights_of(variant).map(|weights| weights.name).collect();
     Err(Error::refused(id.to_string(), format!("has no weights at this revision, wanted one of {}", names.join(", "))))
 }
 
@@ -161,7 +199,8 @@ mod tests {
         let path = dir.path().join("index.json");
         let shards = |text: &str| {
             fs::write(&path, text).unwrap();
-            WEIGHTS[1].shards("index.json", &path).map_err(|e| e.to_string())
+            let index = weights_of(None).nth(1).unwrap();
+            index.shards("index.json", &path).map_err(|e| e.to_string())
         };
         let good = shards(r#"{"weight_map": {"a": "x.safetensors", "b": "x.safetensors", "c": "y.safetensors"}}"#);
         assert_eq!(Vec::from_iter(good.unwrap()), ["x.safetensors", "y.safetensors"]);
@@ -176,5 +215,16 @@ mod tests {
             let message = shards(text).unwrap_err();
             assert!(message.contains(part), "{text}: {message}");
         }
+    }
+
+    #[test]
+    fn variants_are_told_from_plain_weights() {
+        let names: Vec<String> = weights_of(Some("fp16")).map(|weights| weights.name).collect();
+        let wanted = ["model.fp16.safetensors", "model.safetensors.index.fp16.json", "pytorch_model.fp16.bin"];
+        assert_eq!(names[..3], wanted);
+        let plain = weights_of(None).map(|weights| weights.name);
+        let others = ["model.a/b.safetensors", "model.a.b.safetensors", "xmodel.fp8.safetensors", "config.json"];
+        let all: Vec<String> = plain.chain(others.map(str::to_owned)).chain(names).collect();
+        assert_eq!(Vec::from_iter(variants(all.iter())), ["fp16"]);
     }
 }

@@ -35,6 +35,8 @@ pub struct Settings {
     /// The slowest that a download may be, in bytes per second over two times [`Self::stall_timeout`]; what is slower is
     /// given up and tried again: `PYTHIA_HUB_MIN_RATE`.
     pub min_rate: u64,
+    /// The variant of the weights to take, as `fp16`: not from the environment.
+    pub variant: Option<String>,
     /// Show no progress bar: `HF_HUB_DISABLE_PROGRESS_BARS`.
     pub hide_progress: bool,
     /// PEM file of the certificate authorities to trust in place of the built-in ones: `SSL_CERT_FILE`.
@@ -91,6 +93,7 @@ impl Settings {
             answer_timeout: env.number("HF_HUB_ETAG_TIMEOUT")?.map_or(Duration::from_secs(10), Duration::from_secs),
             stall_timeout: env.number("HF_HUB_DOWNLOAD_TIMEOUT")?.map_or(Duration::from_secs(10), Duration::from_secs),
             min_rate: env.number("PYTHIA_HUB_MIN_RATE")?.unwrap_or(MIN_RATE),
+            variant: None,
             hide_progress: env.is_set("HF_HUB_DISABLE_PROGRESS_BARS")?,
             certificates: env.path("SSL_CERT_FILE"),
             first_pause: Duration::from_millis(env.number("PYTHIA_HUB_RETRY_MS")?.unwrap_or(1000)),

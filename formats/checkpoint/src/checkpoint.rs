@@ -4,6 +4,8 @@ use crate::config::Config;
 use crate::dtype::Dtype;
 use crate::error::{Error, Shown, excerpt};
 use crate::folder::{Folder, Index};
+use crate::names::Renaming;
+use crate::other;
 use crate::tokenizer::TokenizerFile;
 use crate::weights::{LIMIT_TENSORS, ListedTensor, View, WeightFile, too_many_tensors};
 use std::collections::HashMap;
@@ -30,21 +32,23 @@ pub struct Checkpoint {
     tensors: Vec<SourceTensor>,
     by_name: HashMap<String, usize>,
     dropped: Vec<String>,
+    notes: Vec<String>,
+    index: Option<PathBuf>,
 }
 
 /// A tensor of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceTensor {
-    /// Its name in the file.
+    /// Its name in `GPTNeoXForCausalLM`, whatever wrappers made of it in the file.
     pub name: String,
-    /// How its elements are stored.
+    /// How its elements are read: as they are stored, but for those of 64 bits, which are rounded to f32.
     pub dtype: Dtype,
     /// `[rows, cols]` or `[n]`.
     pub shape: Vec<usize>,
     /// Which of [`Checkpoint::files`] holds it.
     pub file: usize,
-    /// Where its data lies in that file.
-    view: View,
+    /// Where its data lies in that file; `None` for zeros, which are in no file.
+    view: Option<View>,
 }
 
 impl SourceTensor {
@@ -81,9 +85,21 @@ impl SourceTensor {
             let reason = format!("rows {first_row} + {n_rows} of {}", self.n_rows());
             return Err(Error::tensor(&file.path, &self.name, reason));
         }
-        // Both products are at most the tensor's size, which is at most the file's. No `clear`: only growth is zeroed.
-        out.resize(n_rows * self.row_bytes(), 0);
-        file.read_rows(&self.name, &self.view, first_row, out)
+        let n_bytes = n_rows * self.row_bytes();
+        let Some(view) = &self.view else {
+            out.clear();
+            out.resize(n_bytes, 0);
+            return Ok(());
+        };
+        if view.elem_bytes == self.dtype.size() {
+            // At most the tensor's size, which is at most the file's. No `clear`: only growth is zeroed.
+            out.resize(n_bytes, 0);
+            return file.read_rows(&self.name, view, first_row, out);
+        }
+        let mut wide = vec![0; 2 * n_bytes];
+        file.read_rows(&self.name, view, first_row, &mut wide)?;
+        round_f64(&wide, out);
+        Ok(())
     }
 }
 
@@ -103,7 +119,16 @@ impl Checkpoint {
     /// # Errors
     /// If a file cannot be read, is damaged, or holds something that is not supported: see [`Error`].
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let folder = Folder::find(path)?;
+        Self::open_variant(path, None)
+    }
+
+    /// As [`open`](Self::open), with the weights of `variant` where a folder has several: of `fp16` those in
+    /// `model.fp16.safetensors`, in `pytorch_model.fp16.bin`, or in the shards of such an index.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_variant(path: &Path, variant: Option<&str>) -> Result<Self, Error> {
+        let folder = Folder::find(path, variant)?;
         let config = Config::open(&folder.config)?;
         let files = open_files(&folder.weights)?;
         let mut checkpoint = Self {
@@ -115,14 +140,29 @@ impl Checkpoint {
             tensors: Vec::new(),
             by_name: HashMap::new(),
             dropped: Vec::new(),
+            notes: Vec::new(),
+            index: folder.index.as_ref().map(|index| index.path.clone()),
         };
         checkpoint.list_tensors(folder.index.as_ref())?;
+        checkpoint.add_zero_biases()?;
+        if folder.has_adapter {
+            let adapter = other::ADAPTER_CONFIG;
+            checkpoint
+                .notes
+                .push(format!("{adapter}: a LoRA adapter lies beside the weights, which are taken without it"));
+        }
         // Before the tokenizer is padded to it: the file then bounds the size of the vocabulary.
         checkpoint.check_vocab(&folder.config)?;
-        if folder.tokenizer.exists() {
-            let tokenizer = TokenizerFile::open(&folder.tokenizer, &folder.tokenizer_config, &checkpoint.config)?;
-            checkpoint.tokenizer = Some(tokenizer);
-        }
+        checkpoint.tokenizer = if folder.tokenizer.exists() {
+            Some(TokenizerFile::open(&folder.tokenizer, &folder.tokenizer_config, &checkpoint.config)?)
+        } else {
+            let built = TokenizerFile::from_vocab_files(&folder.path, &checkpoint.config)?;
+            let note =
+                "the tokenizer is built from vocab.json and merges.txt, as Transformers does without tokenizer.json";
+            checkpoint.notes.extend(built.as_ref().map(|_| note.to_owned()));
+            built
+        };
+        checkpoint.note_left_out();
         Ok(checkpoint)
     }
 
@@ -136,7 +176,7 @@ impl Checkpoint {
         &self.config
     }
 
-    /// Its `tokenizer.json`, if it has one.
+    /// Its `tokenizer.json`, or what `vocab.json` and `merges.txt` make, if it has either.
     pub fn tokenizer(&self) -> Option<&TokenizerFile> {
         self.tokenizer.as_ref()
     }
@@ -156,9 +196,19 @@ impl Checkpoint {
         &self.dropped
     }
 
+    /// What was read in another way than it is stored, for the user to know; one line each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     /// The weight files, in order of name.
     pub fn files(&self) -> &[PathBuf] {
         &self.paths
+    }
+
+    /// The index that says which of the files holds a tensor, if there is one.
+    pub fn index(&self) -> Option<&Path> {
+        self.index.as_deref()
     }
 
     /// Whether the output matrix is the embedding: the config allows it and there is no matrix of its own.
@@ -227,11 +277,21 @@ impl Checkpoint {
         tensor.read_rows(file, first_row, n_rows, out)
     }
 
-    /// Enters the tensors of all files, and compares them with the index.
+    /// Enters the tensors of all files under their canonical names, and compares them with the index.
     fn list_tensors(&mut self, index: Option<&Index>) -> Result<(), Error> {
+        let layout = |reason| Error::layout(&self.path, reason);
+        let listed = self.files.iter().flat_map(|file| &file.tensors);
+        let renaming = Renaming::new(listed.clone().map(|tensor| tensor.name.as_str())).map_err(layout)?;
+        let canonical: Vec<String> = listed.map(|tensor| renaming.apply(&tensor.name)).collect();
+        if let Some(sentence) = other::by_tensors(canonical.iter().map(String::as_str), &self.config) {
+            return Err(layout(sentence));
+        }
+        self.notes.extend(renaming.note());
         let mut located: HashMap<String, usize> = HashMap::new();
+        let mut canonical = canonical.into_iter();
+        let mut n_rounded = 0;
         for (number, file) in self.files.iter_mut().enumerate() {
-            for tensor in std::mem::take(&mut file.tensors) {
+            for (tensor, name) in std::mem::take(&mut file.tensors).into_iter().zip(&mut canonical) {
                 if let Some(earlier) = located.insert(tensor.name.clone(), number) {
                     let reason = format!("also in {}", self.paths[earlier].display());
                     return Err(Error::tensor(&file.path, &tensor.name, reason));
@@ -239,23 +299,85 @@ impl Checkpoint {
                 if let Some(index) = index {
                     index.check_place(&tensor.name, &file.path)?;
                 }
-                if BUFFERS.iter().any(|end| tensor.name.ends_with(end)) {
-                    self.dropped.push(tensor.name);
+                if BUFFERS.iter().any(|end| name.ends_with(end)) {
+                    self.dropped.push(name);
                     continue;
                 }
-                let source =
-                    source_tensor(tensor, number).map_err(|(name, reason)| Error::tensor(&file.path, &name, reason))?;
+                let source = source_tensor(ListedTensor { name, ..tensor }, number)
+                    .map_err(|(name, reason)| Error::tensor(&file.path, &name, reason))?;
+                n_rounded +=
+                    usize::from(source.view.as_ref().is_some_and(|view| view.elem_bytes > source.dtype.size()));
                 self.by_name.insert(source.name.clone(), self.tensors.len());
                 self.tensors.push(source);
             }
         }
-        match index.and_then(|index| index.weight_map.iter().find(|(name, _)| !located.contains_key(*name))) {
+        if n_rounded > 0 {
+            self.notes.push(format!("{n_rounded} tensors of f64 are rounded to f32"));
+        }
+        if renaming.is_bare && !self.config.tie_word_embeddings && HEADS.iter().all(|name| self.tensor(name).is_none())
+        {
+            return Err(Error::layout(
+                &self.path,
+                "the weights of a bare GPTNeoXModel, without an output matrix, which Transformers would fill at random: \
+                 save the GPTNeoXForCausalLM",
+            ));
+        }
+        match index
+            .and_then(|index| Some((index, index.weight_map.iter().find(|(name, _)| !located.contains_key(*name))?)))
+        {
             None => Ok(()),
-            Some((name, file)) => {
-                let path = self.paths.iter().find(|path| path.file_name().is_some_and(|f| f == file.as_str()));
-                Err(Error::tensor(path.unwrap_or(&self.path), name, "not in this file, where the index says it is"))
+            Some((index, (name, file))) => {
+                Err(Error::tensor(&index.place(file), name, "not in this file, where the index says it is"))
             }
         }
+    }
+
+    /// Adds the biases of attention that a model without them does not store: zero is exact, and GGUF needs them.
+    fn add_zero_biases(&mut self) -> Result<(), Error> {
+        if self.config.attention_bias {
+            return Ok(());
+        }
+        // Of the matrices that are there: the config alone could ask for any number.
+        let is_matrix = |tensor: &&SourceTensor| {
+            let ends = [".attention.query_key_value.weight", ".attention.dense.weight"];
+            ends.iter().any(|end| tensor.name.ends_with(end))
+        };
+        let zeros = |matrix: &SourceTensor| SourceTensor {
+            name: matrix.name.replace(".weight", ".bias"),
+            dtype: Dtype::F32,
+            shape: vec![matrix.n_rows()],
+            file: matrix.file,
+            view: None,
+        };
+        let biases: Vec<SourceTensor> = self.tensors.iter().filter(is_matrix).map(zeros).collect();
+        for bias in biases {
+            if let Some(stored) = self.tensor(&bias.name) {
+                let reason = "is there, but attention_bias is false in config.json";
+                return Err(Error::tensor(&self.paths[stored.file], &bias.name, reason));
+            }
+            self.by_name.insert(bias.name.clone(), self.tensors.len());
+            self.tensors.push(bias);
+        }
+        self.notes.push("attention_bias is false: the biases of attention are stored as zeros".to_owned());
+        Ok(())
+    }
+
+    fn note_left_out(&mut self) {
+        const SHOWN: usize = 8;
+        let Some(tokenizer) = self.tokenizer.as_ref().filter(|tokenizer| !tokenizer.left_out.is_empty()) else {
+            return;
+        };
+        let left_out = &tokenizer.left_out;
+        let mut shown: Vec<_> =
+            left_out.iter().take(SHOWN).map(|(id, text)| format!("{} (id {id})", excerpt(text))).collect();
+        if left_out.len() > SHOWN {
+            shown.push(format!("{} more", left_out.len() - SHOWN));
+        }
+        let n_vocab = self.config.n_vocab;
+        self.notes.push(format!(
+            "added tokens beyond the {n_vocab} rows of the embedding are left out of the vocabulary: {}",
+            shown.join(", ")
+        ));
     }
 
     fn check_vocab(&self, config_path: &Path) -> Result<(), Error> {
@@ -273,6 +395,12 @@ impl Checkpoint {
             None => Err(Error::Mismatch { path: self.path.clone(), problems: vec![format!("{EMBEDDING} is missing")] }),
         }
     }
+}
+
+/// Replaces `out` by little-endian f64 values rounded to f32, to the nearest as PyTorch does.
+fn round_f64(wide: &[u8], out: &mut Vec<u8>) {
+    out.clear();
+    out.extend(wide.as_chunks::<8>().0.iter().flat_map(|bytes| (f64::from_le_bytes(*bytes) as f32).to_le_bytes()));
 }
 
 /// Opens weight files, as long as they do not list too many tensors together.
@@ -294,7 +422,7 @@ fn open_files(paths: &[PathBuf]) -> Result<Vec<WeightFile>, Error> {
 pub(crate) fn source_tensor(tensor: ListedTensor, file: usize) -> Result<SourceTensor, (String, String)> {
     let ListedTensor { name, shape, place } = tensor;
     match place {
-        Ok((dtype, view)) => Ok(SourceTensor { name, dtype, shape, file, view }),
+        Ok((dtype, view)) => Ok(SourceTensor { name, dtype, shape, file, view: Some(view) }),
         Err(reason) => Err((name, reason)),
     }
 }

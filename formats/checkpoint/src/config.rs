@@ -91,8 +91,10 @@ pub struct Config {
     pub hidden_act: HiddenAct,
     /// Whether the output matrix may be the embedding.
     pub tie_word_embeddings: bool,
-    /// Whether the attention matrices have biases. Always true: configs without are refused.
+    /// Whether the attention matrices have biases.
     pub attention_bias: bool,
+    /// `quant_method` of a `quantization_config`, where there is one: what the weights are packed by.
+    pub quantization: Option<String>,
     /// `bos_token_id`, if it is given.
     pub bos_token: Option<u32>,
     /// `eos_token_id`, or the first of them.
@@ -140,6 +142,7 @@ impl Config {
             hidden_act: hidden_act(&fields)?,
             tie_word_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(false),
             attention_bias: fields.flag("attention_bias")?.unwrap_or(true),
+            quantization: quantization(&fields)?,
             bos_token: fields.token_id("bos_token_id")?,
             eos_token: fields.token_id("eos_token_id")?,
             stated_dtype: fields.text("dtype")?.or(fields.text("torch_dtype")?).map(str::to_owned),
@@ -164,9 +167,6 @@ impl Config {
         if !self.n_embd.is_multiple_of(self.n_head) {
             let reason = format!("{} is not a multiple of num_attention_heads {}", self.n_embd, self.n_head);
             return Err(fields.error("hidden_size", reason));
-        }
-        if !self.attention_bias {
-            return Err(fields.error("attention_bias", "false, wanted true: attention without biases is not supported"));
         }
         // Transformers rotates by a width of its own where the config has one, and masks nothing if told so.
         if let Some(found) = fields.count("head_dim")?.filter(|&found| found != self.head_dim()) {
@@ -193,6 +193,13 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// The method of a `quantization_config`. Older ones of bitsandbytes do not name it.
+fn quantization(fields: &Fields<'_>) -> Result<Option<String>, Error> {
+    let method = fields.text("quantization_config.quant_method")?;
+    let unnamed = fields.has("quantization_config").then_some("an unnamed method");
+    Ok(method.or(unnamed).map(str::to_owned))
 }
 
 fn rope_base(fields: &Fields<'_>) -> Result<f32, Error> {

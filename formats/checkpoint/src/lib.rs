@@ -27,6 +27,8 @@ mod error;
 mod files;
 mod folder;
 mod json;
+mod names;
+mod other;
 mod positioned;
 mod safetensors_file;
 mod tokenizer;

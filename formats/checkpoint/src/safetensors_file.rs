@@ -44,9 +44,12 @@ pub(crate) fn open(opened: Opened<'_>) -> Result<WeightFile, Error> {
 
 fn listed(tensor: HeaderTensor) -> ListedTensor {
     let HeaderTensor { name, dtype, shape, offset } = tensor;
-    let place = match Dtype::from_safetensors(dtype) {
-        Some(dtype) => Ok((dtype, View::contiguous(offset, &shape, dtype))),
-        None => Err(format!("type {dtype:?}, wanted F32, F16 or BF16")),
+    let place = match (Dtype::from_safetensors(dtype), dtype) {
+        (Some(dtype), _) => Ok((dtype, View::contiguous(offset, &shape, dtype))),
+        (None, safetensors::Dtype::F64) => {
+            Ok((Dtype::F32, View { elem_bytes: size_of::<f64>(), ..View::contiguous(offset, &shape, Dtype::F32) }))
+        }
+        (None, dtype) => Err(format!("type {dtype:?}, wanted F32, F16, BF16 or F64")),
     };
     ListedTensor { name, shape, place }
 }

@@ -3,9 +3,11 @@
 //! The file itself is kept whole: the runtime tokenizes with it. What is taken out here is what the GGUF vocabulary
 //! keys need, so anything those keys cannot express is refused.
 
+mod beyond;
 mod byte_level;
 mod document;
 mod special;
+mod vocab_files;
 
 pub use byte_level::byte_char;
 
@@ -33,7 +35,8 @@ pub enum TokenKind {
 /// A byte-level BPE tokenizer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenizerFile {
-    /// The text of `tokenizer.json`, unchanged.
+    /// The text of `tokenizer.json`, unchanged but for what is [left out](Self::left_out); without that file, what
+    /// Transformers makes of `vocab.json` and `merges.txt`.
     pub json: String,
     /// The tokens by id, as many as the embedding has rows. BPE pieces are in GPT-2's byte-level spelling (`Ġthe`),
     /// added tokens are plain text, ids without a token are `[PADn]`.
@@ -48,6 +51,8 @@ pub struct TokenizerFile {
     pub eos: Option<u32>,
     /// The token for what has none, if one is named.
     pub unk: Option<u32>,
+    /// Ids and texts of added tokens beyond the embedding, which are neither in `tokens` nor in `json`.
+    pub left_out: Vec<(u32, String)>,
 }
 
 impl TokenizerFile {
@@ -63,7 +68,8 @@ impl TokenizerFile {
             true => read_text(special_path, TOKENIZER_LIMIT_BYTES)?,
             false => "{}".to_owned(),
         };
-        tokenizer.name_special(special_path, &special_text, config)?;
+        let named = special::Named::parse(special_path, &special_text)?;
+        tokenizer.name_special(special_path, named, config)?;
         Ok(tokenizer)
     }
 }

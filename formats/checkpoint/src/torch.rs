@@ -174,8 +174,8 @@ fn listed(
             .ok_or_else(|| bad(format!("its storage {} is not in the file", excerpt(pickle.text(storage.key)))))?;
         let first = first_element(tensor, storage).map_err(bad)?;
         let place = match storage.element.dtype {
-            None => Err(format!("type {}, wanted Float, Half or BFloat16", storage.element.name())),
-            Some(dtype) => view(tensor, range.start + first * storage.element.size, dtype.size()).map(|view| {
+            None => Err(format!("type {}, wanted Float, Half, BFloat16 or Double", storage.element.name())),
+            Some(dtype) => view(tensor, range.start + first * storage.element.size, storage.element.size).map(|view| {
                 total_bytes = total_bytes.saturating_add(view.n_bytes());
                 cost_bytes = cost_bytes.saturating_add(view.cost_bytes());
                 (dtype, View { checksum: *checksum, ..view })
@@ -226,7 +226,8 @@ fn first_element(tensor: &Tensor, storage: &Storage) -> Result<u64, String> {
 }
 
 /// The view of a tensor whose first element is at `start`, or why there is none.
-fn view(tensor: &Tensor, start: u64, elem_bytes: usize) -> Result<View, String> {
+fn view(tensor: &Tensor, start: u64, elem_bytes: u64) -> Result<View, String> {
+    let elem_bytes = elem_bytes as usize;
     let Tensor { shape, strides, .. } = tensor;
     let too_large = || format!("shape {shape:?} is too large to be real");
     let n_elems = shape.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim)).ok_or_else(too_large)?;

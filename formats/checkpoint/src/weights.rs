@@ -36,7 +36,8 @@ pub(crate) struct WeightFile {
 pub(crate) struct ListedTensor {
     pub(crate) name: String,
     pub(crate) shape: Vec<usize>,
-    /// How its elements are stored and where, or why they cannot be read. The latter only matters if they are needed.
+    /// What its elements are read as, and where they are, or why they cannot be read. The latter only matters if they are
+    /// needed. Elements of 8 bytes are f64, to be rounded to f32.
     pub(crate) place: Result<(Dtype, View), String>,
 }
 

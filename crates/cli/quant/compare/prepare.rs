@@ -97,12 +97,12 @@ fn from_checkpoint(
     log: &Log,
 ) -> Result<Prepared, Failure> {
     let Located { path, stem: named, owner, revision } = located;
-    let checkpoint = Checkpoint::open(&path)?;
+    let checkpoint = args.source_options.open(&path)?;
     Report::check_targets(&args.output, &checkpoint.inputs(), args.force)?;
     if checkpoint.tokenizer().is_none() {
         let source = path.display();
         return Err(Failure::data(format_args!(
-            "{source}: has no tokenizer.json, without which no text can be scored"
+            "{source}: has no tokenizer.json, nor vocab.json with merges.txt, without which no text can be scored"
         )));
     }
     let wanted = wanted_levels(args, &checkpoint);

@@ -56,10 +56,10 @@ impl Source for Checkpoint {
     }
 
     fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let mut warnings = self.notes().to_vec();
         if self.tokenizer().is_none() {
             warnings
-                .push("no tokenizer.json: the file will hold no tokenizer, and llama.cpp will not load it".to_owned());
+                .push("no tokenizer.json, nor vocab.json with merges.txt: the file will hold no tokenizer, and llama.cpp will not load it".to_owned());
         }
         if self.tied_head() {
             warnings.push("the output matrix is tied to the embedding: it is stored a second time".to_owned());

@@ -3,6 +3,8 @@ use serde_json::{Map, Value, json};
 use std::fs;
 use tempfile::TempDir;
 
+mod forms;
+
 /// A model of one block with a vocabulary of 6: `(name, shape)`, in the order of the files.
 const TENSORS: &[(&str, &[usize])] = &[
     ("gpt_neox.embed_in.weight", &[6, 4]),
@@ -177,7 +179,10 @@ fn other_element_types_are_refused() {
     let bytes = String::from_utf8(bytes).unwrap().replace(r#""F16""#, r#""I16""#).into_bytes();
     let dir = folder(&[("model.safetensors", bytes)]);
     let message = Checkpoint::open(dir.path()).unwrap_err().to_string();
-    assert!(message.ends_with("tensor \"gpt_neox.embed_in.weight\": type I16, wanted F32, F16 or BF16"), "{message}");
+    assert!(
+        message.ends_with("tensor \"gpt_neox.embed_in.weight\": type I16, wanted F32, F16, BF16 or F64"),
+        "{message}"
+    );
 }
 
 #[test]

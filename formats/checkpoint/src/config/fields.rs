@@ -41,6 +41,11 @@ impl<'p> Fields<'p> {
         self.root.get(key).map(|UniqueValue(value)| value).filter(|value| !value.is_null())
     }
 
+    /// Whether there is anything at `key`, which is no member of another.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.member(key).is_some()
+    }
+
     fn wrong_type(&self, key: &str, found: &Value, wanted: &str) -> Error {
         self.error(key, format!("found {}, wanted {wanted}", excerpt(&found.to_string())))
     }

@@ -1,5 +1,6 @@
 //! The parts of `tokenizer.json` that a GGUF vocabulary is made of.
 
+use super::beyond;
 use super::byte_level::{is_byte_char, utf8_byte_chars};
 use super::{TokenKind, TokenizerFile};
 use crate::error::{Error, excerpt};
@@ -75,7 +76,11 @@ impl TokenizerFile {
         check_pipeline(path, &document)?;
         check_model(path, &document.model)?;
         let pieces = &document.model.vocab.0;
-        let (tokens, kinds) = Slots::new(path, n_vocab).fill(pieces, &document.added_tokens)?;
+        // A piece that merges make is not to be missed, an added token is made by its own text only.
+        let is_beyond = |token: &AddedToken| token.id as usize >= n_vocab && !pieces.contains_key(&token.content);
+        let (beyond, added): (Vec<_>, Vec<_>) = document.added_tokens.into_iter().partition(is_beyond);
+        let left_out: Vec<(u32, String)> = beyond.into_iter().map(|token| (token.id, token.content)).collect();
+        let (tokens, kinds) = Slots::new(path, n_vocab).fill(pieces, &added)?;
         let merges = joined_merges(path, document.model.merges, pieces)?;
         let unk = match &document.model.unk_token {
             None => None,
@@ -84,7 +89,11 @@ impl TokenizerFile {
                     .ok_or_else(|| Error::json(path, "model.unk_token", format!("{} is no token", excerpt(token))))?,
             ),
         };
-        Ok(Self { json: text, tokens, kinds, merges, bos: None, eos: None, unk })
+        let json = match left_out.is_empty() {
+            true => text,
+            false => beyond::without(path, &text, &left_out.iter().map(|(id, _)| *id).collect())?,
+        };
+        Ok(Self { json, tokens, kinds, merges, bos: None, eos: None, unk, left_out })
     }
 }
 

@@ -8,32 +8,47 @@ use crate::json;
 use serde::Deserialize;
 use std::path::Path;
 
+/// The special tokens that count here, by their texts.
 #[derive(Deserialize)]
-struct Named {
-    bos_token: Option<TokenText>,
-    eos_token: Option<TokenText>,
-    unk_token: Option<TokenText>,
+pub(super) struct Named {
+    pub(super) bos_token: Option<TokenText>,
+    pub(super) eos_token: Option<TokenText>,
+    pub(super) unk_token: Option<TokenText>,
+}
+
+impl Named {
+    /// Those of the text of a `tokenizer_config.json`.
+    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, Error> {
+        json::parse(path, text)
+    }
 }
 
 /// Transformers writes a plain string, or an object if the token has options.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum TokenText {
+pub(super) enum TokenText {
     Plain(String),
     Detailed { content: String },
 }
 
 impl TokenizerFile {
-    /// Sets `bos`, `eos` and `unk`. The tokenizer's own word comes before the model's, as in the reference converter.
-    pub(super) fn name_special(&mut self, path: &Path, text: &str, config: &Config) -> Result<(), Error> {
-        let named: Named = json::parse(path, text)?;
+    /// Sets `bos`, `eos` and `unk`. The tokenizer's own word comes before the model's, as in the reference converter. A
+    /// token that was left out is none.
+    pub(super) fn name_special(&mut self, path: &Path, named: Named, config: &Config) -> Result<(), Error> {
+        let left_out = &self.left_out;
         let by_text = |key: &str, token: Option<TokenText>| match token {
             None => Ok(None),
+            Some(TokenText::Plain(text) | TokenText::Detailed { content: text })
+                if left_out.iter().any(|(_, other)| *other == text) =>
+            {
+                Ok(None)
+            }
             Some(TokenText::Plain(text) | TokenText::Detailed { content: text }) => id_of(&self.tokens, &text)
                 .map(Some)
                 .ok_or_else(|| Error::json(path, key, format!("{} is not in tokenizer.json", excerpt(&text)))),
         };
         let by_id = |key: &str, id: Option<u32>| match id {
+            Some(id) if left_out.iter().any(|(other, _)| *other == id) => Ok(None),
             Some(id) if id as usize >= self.tokens.len() => {
                 let reason = format!("{id}, but vocab_size is {}", self.tokens.len());
                 Err(Error::json(&path.with_file_name("config.json"), key, reason))
@@ -66,8 +81,11 @@ mod tests {
             bos: None,
             eos: None,
             unk: Some(1),
+            left_out: vec![(3, "<pad>".to_owned())],
         };
-        tokenizer.name_special(Path::new("m/tokenizer_config.json"), special, &config).map_err(|e| e.to_string())?;
+        let path = Path::new("m/tokenizer_config.json");
+        let named = Named::parse(path, special).map_err(|e| e.to_string())?;
+        tokenizer.name_special(path, named, &config).map_err(|e| e.to_string())?;
         Ok([tokenizer.bos, tokenizer.eos, tokenizer.unk])
     }
 
@@ -77,13 +95,16 @@ mod tests {
         assert_eq!(named("{}", r#", "bos_token_id": 2, "eos_token_id": [0, 1]"#), Ok([Some(2), Some(0), Some(1)]));
         let special = r#"{"bos_token": "<a>", "eos_token": {"content": "<c>", "lstrip": false}, "unk_token": "<a>"}"#;
         assert_eq!(named(special, r#", "bos_token_id": 2, "eos_token_id": 1"#), Ok([Some(0), Some(2), Some(0)]));
+        // What has no row in the embedding is no token to end with.
+        assert_eq!(named(r#"{"eos_token": "<pad>"}"#, r#", "eos_token_id": 1"#), Ok([None, Some(1), Some(1)]));
+        assert_eq!(named(r#"{"eos_token": "<pad>"}"#, r#", "eos_token_id": 3"#), Ok([None, None, Some(1)]));
     }
 
     #[test]
     fn tokens_that_are_not_there_are_refused() {
         for (special, ids, wanted) in [
             (r#"{"eos_token": "</s>"}"#, "", r#"m/tokenizer_config.json: eos_token: "</s>" is not in tokenizer.json"#),
-            ("{}", r#", "eos_token_id": 3"#, "m/config.json: eos_token_id: 3, but vocab_size is 3"),
+            ("{}", r#", "eos_token_id": 4"#, "m/config.json: eos_token_id: 4, but vocab_size is 3"),
             (r#"{"bos_token": 1}"#, "", "m/tokenizer_config.json: not the JSON expected"),
             ("[]", "", "m/tokenizer_config.json: "),
         ] {

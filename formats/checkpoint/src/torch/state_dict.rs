@@ -8,15 +8,19 @@ use std::collections::HashSet;
 /// Keys that training programs save a state dict under, beside other things.
 const WRAPPERS: [&str; 3] = ["state_dict", "model", "module"];
 
-/// What data-parallel training puts before every name.
-const PREFIX: &str = "module.";
-
 /// The tensors of a state dict, or of one that is the value of one of the usual keys.
 pub(super) fn tensors<'a>(pickle: &'a Pickle<'_>) -> Result<Vec<(String, &'a Tensor)>, String> {
     let Value::Dict(root) = pickle.root else {
         return Err(format!("the file holds {}, wanted a state dict", pickle.root.kind()));
     };
     let dict = wrapped(pickle, root)?.unwrap_or(root);
+    let has = |wanted: &str| {
+        let items = &pickle.heap.dicts[root].items;
+        items.iter().any(|(key, _)| matches!(*key, Value::Text(key) if pickle.text(key) == wanted))
+    };
+    if dict == root && has("param_groups") {
+        return Err("the state of an optimizer, no weights: save the model's state_dict()".to_owned());
+    }
     if pickle.heap.dicts[dict].items.len() > LIMIT_TENSORS {
         return Err(too_many_tensors());
     }
@@ -38,9 +42,7 @@ pub(super) fn tensors<'a>(pickle: &'a Pickle<'_>) -> Result<Vec<(String, &'a Ten
     if named.is_empty() {
         return Err("the state dict is empty".to_owned());
     }
-    let prefixed = named.iter().all(|(name, _)| name.starts_with(PREFIX));
-    let plain = |name: &str| if prefixed { name[PREFIX.len()..].to_owned() } else { name.to_owned() };
-    Ok(named.into_iter().map(|(name, tensor)| (plain(name), tensor)).collect())
+    Ok(named.into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect())
 }
 
 /// The state dict within a dict of other things. Tensors beside it would be lost, so there must be none, and of two

@@ -94,7 +94,7 @@ fn what_the_vocabulary_keys_cannot_express_is_refused() {
         ("/model/vocab/<|end|>", json!(246), r#"added_tokens: "<|end|>" has id 0, but also id 246"#),
         ("/model/vocab/[PAD1]", json!(246), r#"id 1 has no token and "[PAD1]" is taken"#),
         ("/model/vocab/", json!(246), "the token with id 246 is empty"),
-        ("/added_tokens/1/id", json!(250), "added_tokens: \"  \" has id 250, but vocab_size is 250"),
+        ("/model/vocab/  ", json!(246), "added_tokens: \"  \" has id 247, but also id 246"),
         ("/added_tokens/1/id", json!(0), r#"added_tokens: "<|end|>" and "  " both have id 0"#),
         ("/added_tokens/1/content", json!("<|end|>"), r#"added_tokens: "<|end|>" has id 247, but also id 0"#),
     ];
@@ -110,4 +110,21 @@ fn a_repeated_piece_is_refused() {
     let text = small().to_string().replacen(r#""vocab":{"#, r#""vocab":{"Ġt":9,"#, 1);
     let message = TokenizerFile::parse(Path::new("t"), text, 250).unwrap_err().to_string();
     assert!(message.contains("\"Ġt\" comes twice"), "{message}");
+}
+
+#[test]
+fn added_tokens_beyond_the_embedding_are_left_out() {
+    let mut document = small();
+    document["added_tokens"].as_array_mut().unwrap().push(json!({"id": 250, "content": "[PAD]", "special": true}));
+    let tokenizer = parse(&document).unwrap();
+    assert_eq!(tokenizer.left_out, [(250, "[PAD]".to_owned())]);
+    // The vocabulary and the text that is embedded are those of a tokenizer that never had it.
+    let without = parse(&small()).unwrap();
+    assert_eq!((&tokenizer.tokens, &tokenizer.kinds), (&without.tokens, &without.kinds));
+    let [left, right] = [&tokenizer.json, &without.json].map(|text| serde_json::from_str::<Value>(text).unwrap());
+    assert_eq!(left, right);
+    // A piece that merges could make is another matter.
+    document["model"]["vocab"]["[PAD]"] = json!(250);
+    let message = parse(&document).unwrap_err();
+    assert!(message.contains("\"[PAD]\" has id 250, but vocab_size is 250"), "{message}");
 }

@@ -26,7 +26,7 @@ pub(crate) struct Element {
     /// The class, in the module `torch`.
     class: &'static str,
     pub(crate) size: u64,
-    /// Its type as a weight, if weights may be of it. The others occur in buffers, which are not converted.
+    /// What it is read as, if weights may be of it: doubles as f32. The others occur in buffers, which are not converted.
     pub(crate) dtype: Option<Dtype>,
 }
 
@@ -45,7 +45,7 @@ static ELEMENTS: [Element; 10] = [
     element("HalfStorage", 2, Some(Dtype::F16)),
     element("BFloat16Storage", 2, Some(Dtype::BF16)),
     element("FloatStorage", 4, Some(Dtype::F32)),
-    element("DoubleStorage", 8, None),
+    element("DoubleStorage", 8, Some(Dtype::F32)),
     element("ByteStorage", 1, None),
     element("CharStorage", 1, None),
     element("BoolStorage", 1, None),
@@ -85,6 +85,16 @@ const REFUSED: [(&str, &str, &str); 19] = [
     ("torch", "UntypedStorage", "untyped storages"),
 ];
 
+/// Whether a class is one that models are made of. Those of a user's own script are in `__main__`.
+fn is_model_class(module: &str, name: &str) -> bool {
+    let is_in =
+        |package: &str| module.strip_prefix(package).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    (is_in("transformers") && name.starts_with("GPTNeoX"))
+        || is_in("transformers.models")
+        || is_in("torch.nn")
+        || is_in("peft")
+}
+
 impl Global {
     /// The global of this name, or why it is refused.
     pub(super) fn find(module: &str, name: &str) -> Result<Self, String> {
@@ -96,6 +106,10 @@ impl Global {
         }
         let why = match REFUSED.iter().find(|(m, n, _)| (*m, *n) == (module, name)) {
             Some((_, _, what)) => format!("{what} are not read"),
+            None if is_model_class(module, name) => {
+                "a whole model, as torch.save(model) writes it: save torch.save(model.state_dict(), FILE)".to_owned()
+            }
+            None if name == "TrainingArguments" => "the settings of a training run, no weights".to_owned(),
             None => "weights have no need of it, and nothing in a pickle is run".to_owned(),
         };
         Err(format!("global {} is refused: {why}", excerpt(&format!("{module}.{name}"))))

@@ -1,0 +1,150 @@
+//! Which of the two kinds of model a command wants, and where one that is given the other kind is sent: every command's
+//! GGUF files and checkpoints pass here before they are opened.
+
+use super::{check_file, is_gguf};
+use crate::exit::Failure;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+
+/// Names of a folder that are looked at.
+const LIMIT_NAMES: usize = 10_000;
+
+/// Refuses what is no regular file before it is opened as GGUF, and sends a checkpoint to `convert`. Other files are for
+/// the reader to refuse.
+///
+/// # Errors
+/// If there is no such file, or it is a folder, a pipe, a device, or a checkpoint.
+pub(crate) fn check_gguf(path: &Path) -> Result<(), Failure> {
+    let shown = path.display();
+    let advice = format!("wanted a GGUF file, which pythia-quant convert {shown} -t Q8_0 makes");
+    if path.is_dir() {
+        let names = names(path);
+        if names.iter().any(|name| is_checkpoint_file(name)) {
+            return Err(Failure::data(format_args!("{shown}: a folder with a checkpoint, {advice}")));
+        }
+        if let Some(name) = names.iter().find(|name| name.ends_with(".gguf")) {
+            let file = path.join(name);
+            return Err(Failure::data(format_args!("{shown}: a folder, wanted a GGUF file, as {}", file.display())));
+        }
+    } else if fs::symlink_metadata(path).is_err() && is_hub_name(path) {
+        return Err(Failure::io(format_args!("{shown}: no such file; if it is a model of the Hub, {advice}")));
+    }
+    check_file(path)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if is_gguf(path)? || !(is_checkpoint_file(&name) || holds_weights(path)) {
+        return Ok(());
+    }
+    Err(Failure::data(format_args!("{shown}: a file of a checkpoint, {advice}")))
+}
+
+/// Refuses what is neither a file nor a folder as a checkpoint, and sends a GGUF file to `quantize`.
+///
+/// # Errors
+/// If it is neither, or a GGUF file.
+pub(crate) fn check_checkpoint(path: &Path) -> Result<(), Failure> {
+    if !is_gguf(path)? {
+        return Ok(());
+    }
+    let shown = path.display();
+    Err(Failure::data(format_args!(
+        "{shown}: a GGUF file, wanted a checkpoint: pythia-quant quantize {shown} OUT.gguf TYPE stores it as another type"
+    )))
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().take(LIMIT_NAMES);
+    let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort_unstable();
+    names
+}
+
+/// Whether files of this name are parts of checkpoints and of nothing else.
+fn is_checkpoint_file(name: &str) -> bool {
+    let names = ["config.json", "adapter_config.json", "model.safetensors.index.json", "pytorch_model.bin.index.json"];
+    names.contains(&name)
+        || name.ends_with(".safetensors")
+        || (name.starts_with("pytorch_model") && name.ends_with(".bin"))
+}
+
+/// Whether a regular file starts as safetensors or an archive of PyTorch do.
+fn holds_weights(path: &Path) -> bool {
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(9).read_to_end(&mut start));
+    let is_header = |start: &[u8; 9]| start[3..8] == [0; 5] && start[8] == b'{';
+    read.is_ok() && (start.starts_with(b"PK\x03\x04") || start.first_chunk().is_some_and(is_header))
+}
+
+/// Whether what is no path could be a model of the Hub.
+fn is_hub_name(path: &Path) -> bool {
+    let Some(text) = path.to_str() else { return false };
+    if text.contains("://") {
+        return true;
+    }
+    let plain = |part: &str| {
+        let first = part.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
+        first && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.@".contains(c))
+    };
+    let Some((owner, name)) = text.split_once('/') else { return false };
+    plain(owner) && plain(name) && !name.ends_with(".gguf") && !Path::new(owner).is_dir()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_is_sent_to_its_command() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for folder in ["checkpoint", "models", "empty"] {
+            fs::create_dir(at(folder)).unwrap();
+        }
+        let safetensors = [&2u64.to_le_bytes()[..], b"{}"].concat();
+        for (name, bytes) in [
+            ("checkpoint/config.json", &b"{}"[..]),
+            ("models/a.gguf", b"GGUF"),
+            ("model.safetensors", b""),
+            ("weights", &safetensors),
+            ("archive.pt", b"PK\x03\x04"),
+            ("text", b"some text"),
+            ("m.gguf", b"GGUF\x03\0\0\0"),
+        ] {
+            fs::write(at(name), bytes).unwrap();
+        }
+        for (name, code, wanted) in [
+            ("checkpoint", 65, "a folder with a checkpoint, wanted a GGUF file, which pythia-quant convert"),
+            ("models", 65, "a.gguf"),
+            ("empty", 74, "not a regular file"),
+            ("model.safetensors", 65, "a file of a checkpoint, wanted a GGUF file"),
+            ("weights", 65, "a file of a checkpoint"),
+            ("archive.pt", 65, "a file of a checkpoint"),
+            ("none", 74, "No such file"),
+        ] {
+            let failure = check_gguf(&at(name)).unwrap_err();
+            assert!(failure.code() == code && failure.to_string().contains(wanted), "{name}: {failure}");
+        }
+        for name in ["text", "m.gguf"] {
+            check_gguf(&at(name)).unwrap();
+        }
+        let failure = check_gguf(Path::new("EleutherAI/pythia-70m")).unwrap_err();
+        assert_eq!(failure.code(), 74);
+        assert!(failure.to_string().contains("if it is a model of the Hub, wanted a GGUF file, which"), "{failure}");
+        for name in ["checkpoint", "weights", "text"] {
+            check_checkpoint(&at(name)).unwrap();
+        }
+        assert_eq!(check_checkpoint(&at("none")).unwrap_err().code(), 74);
+        let failure = check_checkpoint(&at("m.gguf")).unwrap_err();
+        assert!(failure.code() == 65 && failure.to_string().contains("pythia-quant quantize"), "{failure}");
+    }
+
+    #[test]
+    fn names_of_the_hub_are_told_from_paths() {
+        for name in ["EleutherAI/pythia-70m", "a/b@step3000", "hf://a/b", "https://huggingface.co/a/b"] {
+            assert!(is_hub_name(Path::new(name)), "{name}");
+        }
+        for name in ["m.gguf", "a/b.gguf", "./a/b", "/a/b", "~/b", "a/b/c", "a", "a/"] {
+            assert!(!is_hub_name(Path::new(name)), "{name}");
+        }
+    }
+}

@@ -110,6 +110,36 @@ fn convert_and_verify_take_an_adapter() {
     of_gguf.fails(PROGRAM, 2, &["is a GGUF file; --lora needs the checkpoint"]);
 }
 
+/// On the model that has a tokenizer. The adapter is made up.
+#[test]
+fn compare_merges_an_adapter_into_every_level() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut edited = Edited { config: json!({"peft_type": "LORA", "r": 1, "lora_alpha": 1}), tensors: BTreeMap::new() };
+    for layer in 0..6 {
+        let name =
+            |part| format!("base_model.model.gpt_neox.layers.{layer}.attention.query_key_value.lora_{part}.weight");
+        let value = |n: usize| (0..n).flat_map(|i| (((i % 7) as f32 - 3.0) / 16.0).to_le_bytes()).collect();
+        edited.tensors.insert(name("A"), (Dtype::F32, vec![1, 256], value(256)));
+        edited.tensors.insert(name("B"), (Dtype::F32, vec![768, 1], value(768)));
+    }
+    edited.write(&dir.path().join("tuned"));
+    let (base, text) = (common::checkpoint(), common::checkpoint().join("heldout.txt"));
+    let compare = |output: &str, more: &[&str]| -> Value {
+        let args = ["compare", base.to_str().unwrap(), "-f", text.to_str().unwrap(), "--json", "-q", "-o", output];
+        let rest = ["-t", "Q8_0", "--chunks", "1", "-c", "128", "--cache", "cache"];
+        let args = args.into_iter().chain(rest).chain(more.iter().copied());
+        serde_json::from_str(&quant(dir.path(), args).ok()).unwrap()
+    };
+    let (plain, tuned) = (compare("plain", &[]), compare("tuned-report", &["--lora", "tuned"]));
+    assert_eq!((&plain["source"], &tuned["source"]), (&json!("pythia-docs-6m"), &json!("pythia-docs-6m-tuned")));
+    for level in 0..2 {
+        let perplexity = |report: &Value| report["levels"][level]["perplexity"]["value"].as_f64().unwrap();
+        let (plain, tuned) = (perplexity(&plain), perplexity(&tuned));
+        assert!((plain / tuned - 1.0).abs() > 0.01, "{plain}, with the adapter {tuned}");
+    }
+    assert_eq!(names(&dir.path().join("cache")).len(), 2, "a folder for each");
+}
+
 #[test]
 fn what_is_read_is_not_written_to() {
     let dir = tempfile::tempdir().unwrap();

@@ -52,6 +52,9 @@ pub(super) struct Args {
     text: PathBuf,
     #[command(flatten)]
     text_options: TextOptions,
+    /// Merge this LoRA adapter into the checkpoint first, as convert does; the base level has it too
+    #[arg(long, value_name = "ADAPTER")]
+    lora: Option<PathBuf>,
     /// Level that the others are compared with [default: the type of the checkpoint]
     #[arg(long, value_name = "TYPE")]
     base: Option<Level>,

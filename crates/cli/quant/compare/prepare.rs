@@ -1,6 +1,7 @@
 //! What is compared: the request is checked, then what is missing is made.
 
 use super::super::cache::folder::Folder;
+use super::super::convert::open_lora;
 use super::super::quantize::model_name;
 use super::facts::Variant;
 use super::levels::{self, Levels};
@@ -13,7 +14,7 @@ use pythia_checkpoint::{Checkpoint, Dtype};
 use pythia_convert::{GgufSource, Level, Provenance, Source};
 use pythia_gguf::{FileType, Metadata, keys, shard_prefix};
 use pythia_runtime::eval::Protocol;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Levels of a comparison that asks for none: the block formats of 4 to 8 bits.
 const DEFAULT_LEVELS: [Level; 8] =
@@ -53,6 +54,10 @@ fn from_gguf(args: &Args, path: &Path, protocol: Protocol, text: &Text, log: &Lo
         return Err(Failure::usage(format_args!(
             "{source}: is a GGUF file, so it is the base; --base needs a checkpoint"
         )));
+    }
+    if args.lora.is_some() {
+        let source = path.display();
+        return Err(Failure::usage(format_args!("{source}: is a GGUF file; --lora needs a checkpoint")));
     }
     let base = input::gguf(path)?.metadata;
     let own = file_level(&base, path);
@@ -98,7 +103,6 @@ fn from_checkpoint(
 ) -> Result<Prepared, Failure> {
     let Located { path, stem: named, owner, revision } = located;
     let checkpoint = args.source_options.open(&path)?;
-    Report::check_targets(&args.output, &checkpoint.inputs(), args.force)?;
     if checkpoint.tokenizer().is_none() {
         let source = path.display();
         return Err(Failure::data(format_args!(
@@ -109,17 +113,43 @@ fn from_checkpoint(
     check_imatrix(args, &wanted)?;
     check_count(wanted.len() + args.files.len())?;
     let provenance = Provenance::gather(&checkpoint, false, exit::catch_interrupts())?;
-    let (name, known_owner) = (provenance.name.clone(), provenance.owner.clone());
-    let place = levels::place(args, &name, checkpoint.files())?.ok_or_else(no_place)?;
-    let made = Levels::plan(&checkpoint, provenance, &name, &place, &wanted, args)?;
+    let known_owner = provenance.owner.clone();
+    let Merged { source, name, shown, weights } = merge(args, checkpoint, provenance.name.clone(), named)?;
+    Report::check_targets(&args.output, &source.inputs(), args.force)?;
+    let place = levels::place(args, &name, &weights)?.ok_or_else(no_place)?;
+    let made = Levels::plan(&*source, provenance, &name, &place, &wanted, args)?;
     let base = made.first_metadata()?;
     let mut contestants = made.contestants();
     add_files(args, base, &mut contestants)?;
     quality::check(args, protocol, base, text)?;
     let folder = Folder::open(place, &path)?;
-    made.fill(&checkpoint, &folder, &args.files, args, log)?;
+    made.fill(&*source, &folder, &args.files, args, log)?;
     let origin = Origin { owner: owner.or(known_owner), revision, ..Origin::of_file(base) };
-    Ok(Prepared { source: named.unwrap_or(name), origin, contestants, folder: Some(folder) })
+    Ok(Prepared { source: shown, origin, contestants, folder: Some(folder) })
+}
+
+/// A checkpoint, with the adapter in it that `--lora` names.
+struct Merged {
+    source: Box<dyn Source>,
+    /// What made files are called.
+    name: String,
+    /// What the report calls the model.
+    shown: String,
+    /// The files that its weights are in.
+    weights: Vec<PathBuf>,
+}
+
+/// `named` is what the command line calls the model, if that is not its folder.
+fn merge(args: &Args, checkpoint: Checkpoint, name: String, named: Option<String>) -> Result<Merged, Failure> {
+    let shown = named.unwrap_or_else(|| name.clone());
+    let mut weights = checkpoint.files().to_vec();
+    let Some(adapter) = &args.lora else {
+        return Ok(Merged { source: Box::new(checkpoint), name, shown, weights });
+    };
+    let merged = open_lora(checkpoint, adapter)?;
+    weights.extend(merged.adapter_files().map(Path::to_owned));
+    let (name, shown) = (merged.file_stem(&name), merged.file_stem(&shown));
+    Ok(Merged { source: Box::new(merged), name, shown, weights })
 }
 
 fn no_place() -> Failure {

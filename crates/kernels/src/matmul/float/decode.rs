@@ -4,7 +4,8 @@
 //! put together in another way than there is of no effect, as they are exact.
 //!
 //! Scales and minima of all 16 rows are found first, as vectors over rows. Then a part of the rows at a time, as many as a
-//! vector of bytes holds, so that the sums of these rows stay in registers.
+//! vector of bytes holds, so that the sums of these rows stay in registers. The number of a unit is no constant in these loops:
+//! unrolled they take minutes to compile.
 
 use super::{Job, LANES, Lanes};
 use crate::dot::{Column, Format, UNIT, for_each_unit};
@@ -132,7 +133,7 @@ impl<T: Format> Kernel for Panel<'_, T> {
             for block in 0..units / units_per_block {
                 // SAFETY: as above; the block is within its row.
                 let column = unsafe { Column::new(rows.add(block), stride).part::<I>(part) };
-                for_each_unit!(I, T, unit => {
+                for unit in 0..units_per_block {
                     // SAFETY: the blocks of `column` are readable.
                     let codes = unsafe { T::codes(isa, column, unit) };
                     let u = block * units_per_block + unit;
@@ -146,7 +147,7 @@ impl<T: Format> Kernel for Panel<'_, T> {
                             unsafe { isa.store(out[start + half * group].0.as_mut_ptr(), values) };
                         }
                     }
-                });
+                }
             }
         }
         std::mem::swap(&mut padded, &mut scales.padded);
@@ -197,7 +198,7 @@ unsafe fn sixteen<I: Isa, T: Format>(isa: I, rows: *const T, stride: usize, scal
         for (block, x) in x.chunks_exact(T::ELEMS).enumerate() {
             // SAFETY: the caller's promise.
             let column = unsafe { Column::new(rows.add(block), stride).part::<I>(part) };
-            for_each_unit!(I, T, unit => {
+            for unit in 0..units_per_block {
                 // SAFETY: the blocks of `column` are readable; 32 floats of `x`.
                 let (codes, x) = unsafe {
                     let x = x[unit * UNIT..][..UNIT].as_ptr();
@@ -210,7 +211,7 @@ unsafe fn sixteen<I: Isa, T: Format>(isa: I, rows: *const T, stride: usize, scal
                         acc[at] = isa.fma(scales.values::<I, T>(isa, codes[half], at, row, half), x[half], acc[at]);
                     }
                 }
-            });
+            }
         }
         for at in 0..LANES / I::PARTS {
             sums[part + at * I::PARTS] = acc[at];

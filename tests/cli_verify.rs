@@ -203,15 +203,160 @@ fn no_format_is_suspect_of_being_what_it_is() {
     quant(dir.path(), ["convert", source, "-t", &types, "--imatrix", imatrix, "-o", ".", "-q"]).ok();
     assert_eq!(names(dir.path()).len(), Level::ALL.len());
     for name in names(dir.path()) {
-        let json = verify(dir.path(), Path::new(&name), &["--json", "--against", source]).ok();
+        let json = verify(dir.path(), Path::new(&name), &["--json", "--against", source, "--imatrix", imatrix]).ok();
         let report: Value = serde_json::from_str(&json).unwrap();
         for tensor in report["tensors"].as_array().unwrap() {
             let error = &tensor["error"];
             let [relative, limit] = ["relative_rms", "limit"].map(|key| error[key].as_f64().unwrap());
             // And the limits are no more than a few times what is measured: else they would find nothing.
             assert!(relative == 0.0 || limit / relative < 12.0, "{name}: {tensor}");
+            assert_eq!(error["encoded"], "equal", "{name}: {tensor}");
         }
     }
+    // Without the importances no block is wrong all the same.
+    for name in ["Q4_0", "Q4_K_M", "IQ4_XS", "Q2_K", "IQ3_XXS", "IQ2_XXS"] {
+        let file = format!("pythia-docs-6m-{name}.gguf");
+        let text = verify(dir.path(), Path::new(&file), &["--against", source]).ok();
+        assert!(text.contains(" encoded otherwise, with errors that their types can make"), "{text}");
+    }
+    let types = ["Q5_1", "Q4_1", "Q6_K", "Q5_K_S", "Q3_K_S", "IQ4_NL", "IQ3_S"];
+    quant(dir.path(), ["convert", source, "-t", &types.join(","), "-o", ".", "-q", "--force"]).ok();
+    for name in types {
+        let file = format!("pythia-docs-6m-{name}.gguf");
+        let text = verify(dir.path(), Path::new(&file), &["--against", source, "--imatrix", imatrix]).ok();
+        assert!(text.contains("re-encoded: every byte equal\n"), "{text}");
+    }
+}
+
+/// The fixture's Q4_0 file as another program would have written it, then changed.
+fn of_another_program(folder: &Path, damage: impl FnOnce(&mut Vec<u8>, &Gguf)) -> PathBuf {
+    let path = folder.join("x.gguf");
+    let bytes = fs::read(gguf("Q4_0")).unwrap();
+    let header = Gguf::parse(&bytes).unwrap();
+    let mut metadata = header.metadata.clone();
+    let ours: Vec<String> =
+        metadata.iter().map(|(key, _)| key.to_owned()).filter(|k| k.starts_with("pythia_")).collect();
+    assert!(ours.len() > 3);
+    ours.iter().for_each(|key| drop(metadata.remove(key)));
+    let entries = header.tensors().iter().map(|t| (t.name.clone(), t.ty.known().unwrap(), t.dims.clone()));
+    let layout = pythia_gguf::Layout::new(&metadata, entries.collect()).unwrap();
+    let mut file = layout.header().to_vec();
+    file.extend_from_slice(&bytes[header.tensors()[0].offset as usize..]);
+    let header = Gguf::parse(&file).unwrap();
+    damage(&mut file, &header);
+    fs::write(&path, file).unwrap();
+    path
+}
+
+/// Sets the scale of a Q4_0 block to eight times what it is: the exponent of an f16 is in its upper byte.
+fn scale_block(bytes: &mut [u8], tensor: &TensorInfo, block: usize) -> usize {
+    let at = tensor.offset as usize + 18 * block + 1;
+    bytes[at] += 3 << 2;
+    at
+}
+
+#[test]
+fn a_file_of_known_origin_is_compared_to_the_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = checkpoint();
+    let against = ["--against", source.to_str().unwrap()];
+    let name = "blk.2.ffn_up.weight";
+    let report = |file: &Path| problems(&verify(dir.path(), file, &[&against[..], &["--json"]].concat()));
+    let mut at = 0;
+    let file = damaged(dir.path(), |bytes, header| {
+        for block in [77, 78, 1000, 2000] {
+            let place = scale_block(bytes, tensor(header, name), block);
+            at = if block == 77 { place } else { at };
+        }
+    });
+    let wanted = format!(
+        "tensor {name:?}: 4 of 8192 Q4_0 blocks are not what encoding the source gives, the first is block 77, at byte {at}"
+    );
+    assert_eq!(report(&file), [wanted]);
+    // The last bit of a code changes the error of one weight by less than the format makes.
+    let file = damaged(dir.path(), |bytes, header| {
+        at = tensor(header, name).offset as usize + 18 * 8191 + 17;
+        bytes[at] ^= 1;
+    });
+    let messages = report(&file);
+    assert!(
+        messages[0].contains("1 of 8192") && messages[0].ends_with(&format!("block 8191, at byte {at}")),
+        "{messages:?}"
+    );
+    let text = verify(dir.path(), &gguf("Q4_0"), &against).ok();
+    assert!(text.contains("; re-encoded: every byte equal\n"), "{text}");
+}
+
+#[test]
+fn in_files_of_others_blocks_that_are_far_off_are_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = checkpoint();
+    let against = ["--against", source.to_str().unwrap(), "--json"];
+    let name = "blk.2.ffn_up.weight";
+    let sound = of_another_program(dir.path(), |_, _| ());
+    let text = verify(dir.path(), &sound, &against[..2]).ok();
+    assert!(text.contains("; re-encoded: every byte equal\n"), "{text}");
+    let file = of_another_program(dir.path(), |bytes, header| {
+        scale_block(bytes, tensor(header, name), 5);
+    });
+    let messages = problems(&verify(dir.path(), &file, &against));
+    let wanted = "1 of 8192 Q4_0 blocks have more than twice the error that encoding the source makes";
+    assert!(messages.len() == 1 && messages[0].contains(wanted), "{messages:?}");
+    // Other builds of the same encoder differ by as little as this.
+    let file = of_another_program(dir.path(), |bytes, header| {
+        bytes[tensor(header, name).offset as usize + 18 * 5 + 3] ^= 1;
+    });
+    let text = verify(dir.path(), &file, &against[..2]).ok();
+    assert!(text.contains("re-encoded: 75 of 76 tensors equal to the byte, 1 encoded otherwise"), "{text}");
+}
+
+#[test]
+fn where_importances_are_not_at_hand_impossible_errors_are_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let [source, imatrix] = [checkpoint(), common::data("goldens/imatrix.gguf")];
+    let [source, imatrix] = [source.to_str().unwrap(), imatrix.to_str().unwrap()];
+    quant(dir.path(), ["convert", source, "-t", "Q4_0", "--imatrix", imatrix, "-o", "x.gguf", "-q"]).ok();
+    let file = dir.path().join("x.gguf");
+    let mut bytes = fs::read(&file).unwrap();
+    let header = Gguf::parse(&bytes).unwrap();
+    scale_block(&mut bytes, tensor(&header, "blk.3.attn_output.weight"), 9);
+    fs::write(&file, &bytes).unwrap();
+    let wanted = "tensor \"blk.3.attn_output.weight\": 1 of 2048 Q4_0 blocks ";
+    for (more, fault) in [
+        (&[][..], "have errors of more than twice their largest weight"),
+        (&["--imatrix", imatrix], "are not what encoding the source gives"),
+    ] {
+        let args = [&["--against", source, "--json"], more].concat();
+        let messages = problems(&verify(dir.path(), &file, &args));
+        assert!(messages.len() == 1 && messages[0].starts_with(&format!("{wanted}{fault}")), "{messages:?}");
+    }
+    let other = dir.path().join("other.gguf");
+    let mut bytes = fs::read(imatrix).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&other, bytes).unwrap();
+    verify(dir.path(), &file, &["--against", source, "--imatrix", "other.gguf"]).fails(
+        "pythia-quant",
+        2,
+        &["other.gguf: has SHA-256 ", ", the file was made with "],
+    );
+    assert_eq!(verify(dir.path(), &file, &["--imatrix", imatrix]).code, Some(2));
+}
+
+/// The two tokenizers of a file are one.
+#[test]
+fn tokenizers_that_differ_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = damaged(dir.path(), |bytes, _| {
+        // In the embedded JSON, which comes after the merges of the other keys.
+        let flag = b"\"use_regex\": true";
+        let at = bytes.windows(flag.len()).position(|window| window == flag).unwrap();
+        bytes[at..at + flag.len()].copy_from_slice(b"\"use_regex\":false");
+    });
+    let messages = problems(&verify(dir.path(), &file, &["--json"]));
+    let wanted = "tokenizer.huggingface.json: pre_tokenizer.use_regex is false, tokenizer.ggml.pre 'olmo' means true";
+    assert_eq!(messages, [wanted]);
+    let told = common::run_model(dir.path(), ["tokenize", "x.gguf", "-p", "hello"]);
+    told.fails("pythia-run", 65, &["x.gguf", wanted]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 mod common;
 
 use pythia_checkpoint::{Checkpoint, TokenizerFile};
-use pythia_gguf::{Gguf, TokenKind, Vocab, keys};
+use pythia_gguf::{Gguf, TokenKind, TokenizerExtras, Vocab, keys};
 use pythia_runtime::{TextStream, Tokenizer};
 use serde_json::Value;
 use std::path::Path;
@@ -58,6 +58,7 @@ fn pythia_tokenizer_matches_hugging_face() {
         eos: file.eos,
         unk: file.unk,
         pre: "olmo".to_owned(),
+        extras: TokenizerExtras::default(),
         huggingface_json: Some(file.json),
     };
     let embedded = Tokenizer::from_vocab(&vocab).unwrap();

@@ -356,7 +356,8 @@ fn the_architectures_are_far_apart() {
     for (i, a) in all.iter().enumerate() {
         for b in &all[..i] {
             let largest = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-            assert!(largest > 0.01, "{largest}");
+            // The two forms of GELU are the closest, and nine times what is tolerated above.
+            assert!(largest > 5e-4, "{largest}");
         }
     }
 }

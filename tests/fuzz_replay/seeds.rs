@@ -3,7 +3,7 @@
 use crate::torch::{self, Container, Pickle, Tensor, archive, legacy, members};
 use pythia_checkpoint::byte_char;
 use pythia_gguf::schema::gptneox::{self, Hparams, TensorSpec};
-use pythia_gguf::{Imatrix, ImatrixEntry, Layout, Metadata, TokenKind, Value, Vocab, keys};
+use pythia_gguf::{Imatrix, ImatrixEntry, Layout, Metadata, TokenKind, TokenizerExtras, Value, Vocab, keys};
 use pythia_tensor::TensorType;
 use serde_json::{Map, json};
 
@@ -104,6 +104,7 @@ fn small_vocab() -> Vocab {
         eos: Some(3),
         unk: None,
         pre: "olmo".to_owned(),
+        extras: TokenizerExtras::default(),
         huggingface_json: Some(String::from_utf8(tokenizer()).expect("JSON")),
     }
 }
@@ -118,7 +119,17 @@ fn byte_vocab() -> Vocab {
     kinds[257] = TokenKind::Control;
     let merges = vec!["h e".to_owned()];
     let end = Some(257);
-    Vocab { tokens, kinds, merges, bos: end, eos: end, unk: None, pre: "olmo".to_owned(), huggingface_json: None }
+    Vocab {
+        tokens,
+        kinds,
+        merges,
+        bos: end,
+        eos: end,
+        unk: None,
+        pre: "olmo".to_owned(),
+        extras: TokenizerExtras::default(),
+        huggingface_json: None,
+    }
 }
 
 fn model_metadata(vocab: Vocab) -> Metadata {

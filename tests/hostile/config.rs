@@ -39,7 +39,7 @@ pub(crate) const CASES: &[Case] = &[
     case("C1", "tokenizer not JSON", |f| text(f, "tokenizer.json", "{]"), "tokenizer.json: "),
     case("C2", "another model", |f| set(f, "model_type", "llama"), "model_type: \"llama\", wanted \"gpt_neox\""),
     case("C3", "rotary shares disagree", |f| set(f, "rope_parameters", rope(0.5)), "rotary_pct"),
-    case("C4", "linear rope", |f| set(f, "rope_scaling", json!({"type": "linear", "factor": 2.0})), "\"linear\" is not supported"),
+    case("C4", "linear rope without a factor", |f| set(f, "rope_scaling", json!({"type": "linear"})), "\"linear\", but there is no factor"),
     case("C4", "yarn rope", |f| set(f, "rope_parameters", json!({"rope_type": "yarn"})), "\"yarn\" is not supported"),
     case("C4", "dynamic rope", |f| set(f, "rope_scaling", json!({"rope_type": "dynamic"})), "\"dynamic\" is not supported"),
     case("C5", "unknown activation", |f| set(f, "hidden_act", "swish"), "hidden_act: \"swish\" is not supported"),

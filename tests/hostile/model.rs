@@ -2,7 +2,7 @@
 
 use crate::write;
 use pythia_gguf::schema::gptneox::{self, Hparams, Kind};
-use pythia_gguf::{Layout, Metadata, TokenKind, Vocab};
+use pythia_gguf::{Layout, Metadata, TokenKind, TokenizerExtras, Vocab};
 use pythia_tensor::TensorType;
 use std::path::Path;
 
@@ -42,7 +42,17 @@ pub(crate) fn vocab() -> Vocab {
     }
     let end = Some(tokens.len() as u32 - 1);
     let merges = vec!["h e".to_owned()];
-    Vocab { tokens, kinds, merges, bos: end, eos: end, unk: end, pre: "olmo".to_owned(), huggingface_json: None }
+    Vocab {
+        tokens,
+        kinds,
+        merges,
+        bos: end,
+        eos: end,
+        unk: end,
+        pre: "olmo".to_owned(),
+        extras: TokenizerExtras::default(),
+        huggingface_json: None,
+    }
 }
 
 impl Model {

@@ -8,14 +8,18 @@ use crate::input::{self, SourceOptions, check_gguf, parse_threads};
 use crate::progress::{Bar, Unit};
 use crate::table::Width;
 use pythia_convert::verify::{Against, Problem, Report, against, progress_bytes, verify};
-use pythia_convert::{GgufFile, GgufSource, PassOptions, Source};
+use pythia_convert::{GgufFile, GgufSource, ImatrixFile, PassOptions, Source};
+use pythia_gguf::Vocab;
+use pythia_runtime::Tokenizer;
 use std::path::{Path, PathBuf};
 
 /// Check that a GGUF file is sound
 ///
-/// Checks the structure, that metadata and tensors are those of a model of this architecture, that every block decodes
-/// to finite values, and the digests in FILE.sha256 if it is there. With --against, measures the error of every tensor
-/// and marks as SUSPECT what rounding to its type does not explain: more than three times the error that the
+/// Checks the structure, that metadata and tensors are those of a model of this architecture, that the embedded
+/// tokenizer.json and the tokenizer keys are one tokenizer, that every block decodes to finite values, and the digests in FILE.sha256 if it is there. With --against, encodes the source anew and
+/// compares the bytes: most files are equal to the last one, and a block that is not is named. Where the file was made with
+/// an importance matrix, that takes --imatrix; without, or of quantized weights, a block is wrong if its error is one that
+/// no encoder makes. It also measures the error of every tensor and marks as SUSPECT what rounding to its type does not explain: more than three times the error that the
 /// format is known to make on heavy-tailed weights. Of a model that is split over several files, each is checked, also
 /// with the .sha256 file beside it.
 ///
@@ -29,6 +33,9 @@ pub(super) struct Args {
     /// with weights in F32, F16 or BF16
     #[arg(long, value_name = "SOURCE")]
     against: Option<PathBuf>,
+    /// The importance matrix that the file was made with; without it, its tensors cannot be encoded anew
+    #[arg(long, value_name = "FILE", requires = "against")]
+    imatrix: Option<PathBuf>,
     /// The LoRA adapter that was merged into SOURCE, as for convert
     #[arg(long, value_name = "ADAPTER", requires = "against")]
     lora: Option<PathBuf>,
@@ -70,12 +77,14 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     check_gguf(&args.file)?;
     let file = GgufFile::open(&args.file)?;
     let source = args.against.as_deref().map(|named| open_source(named, args)).transpose()?;
+    let imatrix = args.imatrix.as_deref().map(ImatrixFile::open).transpose()?;
     let compared = if source.is_some() { file.tensor_bytes() } else { 0 };
     let bar = Bar::new(progress_bytes(&file, args.sha256) + compared, Unit::Bytes, args.quiet);
     let options = PassOptions { threads: args.threads, cancel, progress: &bar };
-    let report = verify(&file, args.sha256, &options)?;
+    let mut report = verify(&file, args.sha256, &options)?;
+    report.problems.extend(tokenizer_problem(&file));
     let against = match (&source, &report.hparams) {
-        (Some(source), Some(hparams)) => Some(against(&file, hparams, &**source, &options)?),
+        (Some(source), Some(hparams)) => Some(against(&file, hparams, &**source, imatrix.as_ref(), &options)?),
         _ => None,
     };
     bar.finish();
@@ -91,6 +100,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         n => format!(" (and {n} more)"),
     };
     Err(Failure::data(format_args!("{}: {first}{more}", args.file.display())))
+}
+
+/// Where the file has a tokenizer that no text can be encoded with, or two that differ. What is wrong with the keys alone
+/// has been found already.
+fn tokenizer_problem(file: &GgufFile) -> Option<Problem> {
+    let vocab = Vocab::from_metadata(&file.gguf().metadata).ok()?;
+    Tokenizer::from_vocab(&vocab).err().map(|error| Problem::Tokenizer(error.to_string()))
 }
 
 fn open_source(named: &Path, args: &Args) -> Result<Box<dyn Source>, Failure> {

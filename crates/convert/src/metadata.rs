@@ -21,17 +21,17 @@
 use crate::{ImatrixFile, Level, LoraFacts, Provenance, Recipe};
 use pythia_checkpoint::{Checkpoint, TokenKind as SourceKind, TokenizerFile};
 use pythia_gguf::schema::gptneox::{self, Hparams};
-use pythia_gguf::{Metadata, TokenKind, Vocab, keys};
+use pythia_gguf::{Metadata, TokenKind, TokenizerExtras, Vocab, keys};
 use pythia_tensor::TensorType;
 use std::ops::Range;
 
 /// The pre-tokenizer of Pythia as llama.cpp's converter names it. Its regex is GPT-2's, and it adds no BOS.
 const PRE_TOKENIZER: &str = "olmo";
 
-const VERSION: &str = "pythia_quant.version";
+pub(crate) const VERSION: &str = "pythia_quant.version";
 const RECIPE: &str = "pythia_quant.recipe";
-const REQUANTIZED: &str = "pythia_quant.requantized";
-const IMATRIX_SHA256: &str = "pythia_quant.imatrix.sha256";
+pub(crate) const REQUANTIZED: &str = "pythia_quant.requantized";
+pub(crate) const IMATRIX_SHA256: &str = "pythia_quant.imatrix.sha256";
 /// Keys that llama.cpp writes after quantizing with an importance matrix.
 const QUANTIZE_IMATRIX: &str = "quantize.imatrix.";
 
@@ -169,6 +169,7 @@ fn of_model(
 }
 
 fn vocab(tokenizer: &TokenizerFile) -> Vocab {
+    let matching = &tokenizer.matching;
     Vocab {
         tokens: tokenizer.tokens.clone(),
         kinds: tokenizer.kinds.iter().map(|&kind| token_kind(kind)).collect(),
@@ -177,6 +178,13 @@ fn vocab(tokenizer: &TokenizerFile) -> Vocab {
         eos: tokenizer.eos,
         unk: tokenizer.unk,
         pre: PRE_TOKENIZER.to_owned(),
+        extras: TokenizerExtras {
+            unnormalized: !tokenizer.normalizes,
+            lstrip: matching.lstrip.clone(),
+            rstrip: matching.rstrip.clone(),
+            single_word: matching.single_word.clone(),
+            other_text: matching.other_text.clone(),
+        },
         huggingface_json: Some(tokenizer.json.clone()),
     }
 }

@@ -6,8 +6,10 @@
 mod against;
 mod contents;
 mod expected;
+mod reencode;
 
 pub use against::{Against, TensorError, against};
+pub use reencode::{Encoded, Fault, WrongBlocks};
 
 use crate::Error;
 use crate::digest::{self, Digests, Sidecar};
@@ -16,6 +18,7 @@ use crate::pass::{PassOptions, Workers};
 use crate::provenance::base_name;
 use pythia_gguf::schema::gptneox::{self, Hparams};
 use pythia_gguf::{Vocab, keys};
+use pythia_tensor::TensorType;
 use pythia_text::Escaper;
 use std::collections::HashMap;
 use std::fmt::{self, Write};
@@ -93,6 +96,9 @@ pub enum Problem {
         /// What is wrong with it.
         reason: String,
     },
+    /// The tokenizer does not hold together, or is two: the embedded `tokenizer.json` and the other keys differ. Not found
+    /// by [`verify`], which knows no tokenizers; for callers that do.
+    Tokenizer(String),
     /// File and source are not the same model.
     OtherModel {
         /// The key or the token that says so.
@@ -104,6 +110,15 @@ pub enum Problem {
     },
     /// A tensor is further from the source than rounding to its type makes it.
     Suspect(TensorError),
+    /// Blocks of a tensor are not what any encoder makes of the source.
+    Blocks {
+        /// The tensor.
+        tensor: String,
+        /// How the file stores it.
+        ty: TensorType,
+        /// Which blocks.
+        wrong: WrongBlocks,
+    },
 }
 
 impl Problem {
@@ -114,10 +129,10 @@ impl Problem {
                 pythia_gguf::Place::Tensor(name) => Some(name),
                 _ => None,
             },
-            Self::Padding { tensor, .. } | Self::NotFinite { tensor, .. } => Some(tensor),
+            Self::Padding { tensor, .. } | Self::NotFinite { tensor, .. } | Self::Blocks { tensor, .. } => Some(tensor),
             Self::Digest { tensor, .. } => tensor.as_deref(),
             Self::Suspect(error) => Some(&error.name),
-            Self::Trailing { .. } | Self::Sidecar { .. } | Self::OtherModel { .. } => None,
+            Self::Trailing { .. } | Self::Sidecar { .. } | Self::Tokenizer(_) | Self::OtherModel { .. } => None,
         }
     }
 }
@@ -147,10 +162,12 @@ impl fmt::Display for Problem {
                 write!(f, ": found SHA-256 {found}, wanted {wanted}")
             }
             Self::Sidecar { path, reason } => write!(f, "{}: {reason}", pythia_text::path(path)),
+            Self::Tokenizer(reason) => f.write_str(reason),
             Self::OtherModel { what, found, wanted } => {
                 write!(f, "{what}: found {found}, wanted {wanted} as in the source")
             }
             Self::Suspect(error) => write!(f, "{error}"),
+            Self::Blocks { tensor, ty, wrong } => write!(f, "tensor {tensor:?}: {}", wrong.describe(*ty)),
         }
     }
 }

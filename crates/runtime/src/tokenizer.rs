@@ -1,8 +1,10 @@
 //! Text to token ids and back.
 //!
 //! The work is done by Hugging Face's `tokenizers` crate, set up either from the `tokenizer.json` that travels in the
-//! file or, in files made by other tools, from the `tokenizer.ggml.*` keys. Both give the same ids.
+//! file or, in files made by other tools, from the `tokenizer.ggml.*` keys. Both give the same ids: a file in which they
+//! differ is refused.
 
+mod agree;
 mod byte_level;
 mod embedded;
 mod merges;
@@ -13,7 +15,7 @@ mod stream;
 pub use stream::TextStream;
 
 use crate::Error;
-use pythia_gguf::{Metadata, Vocab, keys};
+use pythia_gguf::{Metadata, TokenKind, Vocab, keys};
 use segments::Segments;
 
 /// A byte-level BPE tokenizer.
@@ -147,26 +149,36 @@ fn pieces(inner: &tokenizers::Tokenizer, vocab: &Vocab, key: &'static str) -> Re
     let bytes = byte_level::Alphabet::new();
     let added = inner.get_added_tokens_decoder();
     let mut pieces = Vec::with_capacity(vocab.tokens.len());
-    let mut found = 0;
-    for (text, id) in vocab.tokens.iter().zip(0..) {
-        if inner.token_to_id(text) == Some(id) {
+    let (mut found, mut misused) = (0, None);
+    for ((text, kind), id) in vocab.tokens.iter().zip(&vocab.kinds).zip(0..) {
+        let is_there = inner.token_to_id(text) == Some(id);
+        if is_there == (*kind == TokenKind::Unused) {
+            misused.get_or_insert((id, text, is_there));
+        }
+        if is_there {
             found += 1;
             pieces.resize(id as usize, Piece::default());
             let special = added.get(&id).is_some_and(|token| token.special);
             pieces.push(Piece { bytes: bytes.decode(text), special });
         }
     }
-    if found == inner.get_vocab_size(true) {
-        return Ok(pieces);
+    if found != inner.get_vocab_size(true) {
+        let listed = |id: u32| vocab.tokens.get(id as usize);
+        let strays = inner.get_vocab(true).into_iter().filter(|(text, id)| listed(*id) != Some(text));
+        if let Some((text, id)) = strays.min_by_key(|(_, id)| *id) {
+            let listed = listed(id).map_or("nothing".to_owned(), |t| format!("{t:?}"));
+            return Err(fault(key, format!("token {id} is {text:?}, {} has {listed} there", keys::TOKENS)));
+        }
     }
-    let listed = |id: u32| vocab.tokens.get(id as usize);
-    let mut strays: Vec<_> = inner.get_vocab(true).into_iter().filter(|(text, id)| listed(*id) != Some(text)).collect();
-    strays.sort_unstable_by_key(|(_, id)| *id);
-    let Some((text, id)) = strays.first() else {
-        return Ok(pieces);
-    };
-    let listed = listed(*id).map_or("nothing".to_owned(), |t| format!("{t:?}"));
-    Err(fault(key, format!("token {id} is {text:?}, {} has {listed} there", keys::TOKENS)))
+    match misused {
+        None => Ok(pieces),
+        Some((id, text, true)) => {
+            Err(fault(key, format!("has token {id}, {text:?}, by {} it is unused", keys::TOKEN_TYPE)))
+        }
+        Some((id, text, false)) => {
+            Err(fault(key, format!("has no token {id}, {} has {text:?} there, in use", keys::TOKENS)))
+        }
+    }
 }
 
 fn fault(key: &'static str, problem: String) -> Error {
@@ -183,7 +195,7 @@ fn one_line(e: &dyn std::error::Error) -> String {
 pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
-    use pythia_gguf::TokenKind;
+    use pythia_gguf::TokenizerExtras;
     use std::sync::LazyLock;
 
     impl Tokenizer {
@@ -212,7 +224,17 @@ pub(crate) mod tests {
         let merge = |m: &serde_json::Value| format!("{} {}", m[0].as_str().unwrap(), m[1].as_str().unwrap());
         let merges = tree["model"]["merges"].as_array().unwrap().iter().map(merge).collect();
         let (bos, eos, unk) = (Some(0), Some(0), Some(0));
-        Vocab { tokens, kinds, merges, bos, eos, unk, pre: "olmo".to_owned(), huggingface_json: Some(json) }
+        Vocab {
+            tokens,
+            kinds,
+            merges,
+            bos,
+            eos,
+            unk,
+            pre: "olmo".to_owned(),
+            extras: TokenizerExtras::default(),
+            huggingface_json: Some(json),
+        }
     }
 
     /// By the embedded JSON, and by the keys alone.
@@ -275,7 +297,9 @@ pub(crate) mod tests {
             error
         };
         assert!(error(&|v| v.tokens[5] = "zz".to_owned()).contains("token 5 is"));
-        assert!(error(&|v| v.tokens.truncate(4090)).contains("has nothing there"));
+        assert!(
+            error(&|v| v.tokens.truncate(4090)).contains("is an added token, by tokenizer.ggml.token_type it is none")
+        );
         assert!(error(&|v| v.tokens.truncate(4000)).contains("tokenizer.ggml.tokens has 4000"));
         assert!(error(&|v| v.merges.truncate(3000)).contains("tokenizer.ggml.merges has 3000"));
         assert!(error(&|v| v.huggingface_json = Some("{".to_owned())).starts_with("tokenizer.huggingface.json: "));
@@ -292,6 +316,107 @@ pub(crate) mod tests {
         // Both halves are tokens, what they make is longer than any: the crate would panic.
         let longest = vocab().tokens.into_iter().filter(|t| t.is_ascii()).max_by_key(String::len).unwrap();
         assert!(rebuilt(&|v| v.merges[7] = format!("{longest} {longest}")).contains("is no token"));
+    }
+
+    /// The embedded text with a piece of it replaced.
+    fn changed(found: &str, replacement: &str) -> Vocab {
+        let json = vocab().huggingface_json.unwrap();
+        let changed = json.replacen(found, replacement, 1);
+        assert_ne!(changed, json, "{found} is not in the file");
+        Vocab { huggingface_json: Some(changed), ..vocab() }
+    }
+
+    const DIFFERS: &str = "tokenizer.huggingface.json: ";
+
+    /// Two readers of such a file would have two answers.
+    #[test]
+    fn a_json_that_is_another_tokenizer_is_refused() {
+        let template = r#"{"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}},
+            {"Sequence": {"id": "A", "type_id": 0}}], "pair": [], "special_tokens": {}}"#;
+        let with_template = format!(r#""post_processor": {template}, "x": {{"#);
+        for (found, replacement, wanted) in [
+            ("\"NFC\"", "\"NFKC\"", "normalizer is NFKC, the GGUF keys mean NFC"),
+            ("\"normalizer\": {", "\"x\": {", "normalizer is none, the GGUF keys mean NFC"),
+            (
+                "\"pre_tokenizer\": {\n    \"type\": \"ByteLevel\",\n    \"add_prefix_space\": false",
+                "\"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true",
+                "pre_tokenizer.add_prefix_space is true, tokenizer.ggml.pre 'olmo' means false",
+            ),
+            ("\"use_regex\": true", "\"use_regex\": false", "pre_tokenizer.use_regex is false"),
+            (
+                "\"post_processor\": {",
+                &with_template,
+                "post_processor adds tokens to a text, tokenizer.ggml.add_bos_token",
+            ),
+            ("\"byte_fallback\": false", "\"byte_fallback\": true", "model.byte_fallback is true"),
+            ("\"ignore_merges\": false", "\"ignore_merges\": true", "model.ignore_merges is true"),
+            (
+                "\"lstrip\": false",
+                "\"lstrip\": true",
+                "\"<|endoftext|>\": lstrip is true, by pythia_quant.tokenizer.lstrip",
+            ),
+            ("\"rstrip\": false", "\"rstrip\": true", "rstrip is true, by pythia_quant.tokenizer.rstrip it is false"),
+            ("\"single_word\": false", "\"single_word\": true", "single_word is true"),
+            (
+                "\"normalized\": false",
+                "\"normalized\": true",
+                "normalized is true, by pythia_quant.tokenizer.other_text",
+            ),
+            ("\"special\": true", "\"special\": false", "special is false, by tokenizer.ggml.token_type it is true"),
+            ("<|padding|>", "<|other|>", "\"<|other|>\" is an added token, by tokenizer.ggml.token_type it is none"),
+        ] {
+            let line = Tokenizer::from_vocab(&changed(found, replacement)).unwrap_err().to_string();
+            assert!(line.starts_with(DIFFERS) && line.contains(wanted), "{replacement}: {line}");
+        }
+    }
+
+    #[test]
+    fn keys_that_are_another_tokenizer_are_refused() {
+        type Change = fn(&mut Vocab);
+        let cases: [(Change, &str); 8] = [
+            (|v| v.merges.swap(7, 9), "merge 7 is "),
+            (|v| drop(v.merges.pop()), " merges, tokenizer.ggml.merges has "),
+            (|v| v.merges.push("t h".to_owned()), " merges, tokenizer.ggml.merges has "),
+            (
+                |v| v.kinds[0] = TokenKind::Normal,
+                "\"<|endoftext|>\" is an added token, by tokenizer.ggml.token_type it is none",
+            ),
+            (|v| v.kinds[0] = TokenKind::UserDefined, "special is true, by tokenizer.ggml.token_type it is false"),
+            (
+                |v| v.kinds[89] = TokenKind::Control,
+                "has no added token \"x\", tokenizer.ggml.token_type has one with id 89",
+            ),
+            (|v| v.kinds[89] = TokenKind::Unused, "has token 89, \"x\", by tokenizer.ggml.token_type it is unused"),
+            (|v| v.kinds[4095] = TokenKind::Normal, "has no token 4095, tokenizer.ggml.tokens has \"[PAD4095]\" there"),
+        ];
+        for (change, wanted) in cases {
+            let mut vocab = vocab();
+            change(&mut vocab);
+            let line = Tokenizer::from_vocab(&vocab).unwrap_err().to_string();
+            assert!(line.starts_with(DIFFERS) && line.contains(wanted), "wanted {wanted}: {line}");
+        }
+    }
+
+    /// What llama.cpp's keys cannot say, our own do: both forms give the same ids.
+    #[test]
+    fn unusual_tokenizers_are_the_same_in_both_forms() {
+        let text = "x  <|endoftext|>  y<|padding|>z e\u{301} <|endoftext|>\u{338}";
+        let usual = BOTH[0].encode(text).unwrap();
+        type Change = fn(&mut TokenizerExtras);
+        let cases: [(&str, &str, Change); 5] = [
+            ("\"lstrip\": false", "\"lstrip\": true", |x| x.lstrip = vec![0]),
+            ("\"rstrip\": false", "\"rstrip\": true", |x| x.rstrip = vec![0]),
+            ("\"single_word\": false", "\"single_word\": true", |x| x.single_word = vec![0]),
+            ("\"normalized\": false", "\"normalized\": true", |x| x.other_text = vec![0]),
+            ("\"normalizer\": {", "\"normalizer\": null, \"x\": {", |x| x.unnormalized = true),
+        ];
+        for (found, replacement, change) in cases {
+            let mut vocab = changed(found, replacement);
+            change(&mut vocab.extras);
+            let ids = Tokenizer::from_vocab(&vocab).unwrap().encode(text).unwrap();
+            assert_ne!(ids, usual, "{replacement}");
+            assert_eq!(Tokenizer::rebuilt(&vocab).unwrap().encode(text).unwrap(), ids, "{replacement}");
+        }
     }
 
     /// Whatever the embedded text holds, the answer is a tokenizer or an error of one line.
@@ -333,7 +458,8 @@ pub(crate) mod tests {
             assert_ne!(changed, json, "{found} is not in the file");
             survives(changed);
         }
-        assert!(embedded::tokenizer(&format!("[\"1.0\", [], null, {json}, {json}, {json}]"), &vocab()).is_err());
+        let array = format!("[\"1.0\", [], null, {json}, {json}, {json}]");
+        assert!(embedded::tokenizer(&array, &vocab()).is_err());
     }
 
     proptest! {

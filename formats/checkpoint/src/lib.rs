@@ -41,4 +41,4 @@ pub use config::{Config, HiddenAct, MODEL_TYPE};
 pub use dtype::{Dtype, to_f32};
 pub use error::Error;
 pub use positioned::PositionedFile;
-pub use tokenizer::{TokenKind, TokenizerFile, byte_char};
+pub use tokenizer::{Matching, TokenKind, TokenizerFile, byte_char};

@@ -32,6 +32,19 @@ pub enum TokenKind {
     Unused = 5,
 }
 
+/// Ids of added tokens, ascending, that are not matched in the text as is usual for their kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Matching {
+    /// They swallow white space on their left.
+    pub lstrip: Vec<u32>,
+    /// They swallow white space on their right.
+    pub rstrip: Vec<u32>,
+    /// They are recognised only as whole words.
+    pub single_word: Vec<u32>,
+    /// Special ones that are looked for in the normalized text, others that are looked for in the text as it is.
+    pub other_text: Vec<u32>,
+}
+
 /// A byte-level BPE tokenizer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenizerFile {
@@ -45,6 +58,10 @@ pub struct TokenizerFile {
     pub kinds: Vec<TokenKind>,
     /// The merges by rank: `left right`.
     pub merges: Vec<String>,
+    /// Whether text is put in NFC first, as Pythia's tokenizer does.
+    pub normalizes: bool,
+    /// How added tokens are matched, where that is not as usual.
+    pub matching: Matching,
     /// The token that begins a text, if one is named.
     pub bos: Option<u32>,
     /// The token that ends a text, if one is named.

@@ -50,5 +50,5 @@ pub use read::Gguf;
 pub use split::{Limits, Merge, Split, shard_name, shard_prefix};
 pub use tensor::{AnyType, TensorInfo};
 pub use value::{Array, Value};
-pub use vocab::{GPT2_PRE_TOKENIZERS, TokenKind, Vocab};
+pub use vocab::{GPT2_PRE_TOKENIZERS, TokenKind, TokenizerExtras, Vocab};
 pub use write::Layout;

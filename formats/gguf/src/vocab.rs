@@ -57,9 +57,78 @@ pub struct Vocab {
     pub unk: Option<u32>,
     /// Name of the rule that splits text before BPE.
     pub pre: String,
+    /// What llama.cpp's keys cannot say.
+    pub extras: TokenizerExtras,
     /// The whole `tokenizer.json` the rest was made from, if the file carries it. Where present, it is the authority.
     pub huggingface_json: Option<String>,
 }
+
+/// What llama.cpp's keys cannot say of a tokenizer. Keys of this project say it, where it is not the default. Ids are in
+/// ascending order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TokenizerExtras {
+    /// Whether text is taken as it is, rather than in NFC: [`keys::NORMALIZER`].
+    pub unnormalized: bool,
+    /// [`keys::LSTRIP`].
+    pub lstrip: Vec<u32>,
+    /// [`keys::RSTRIP`].
+    pub rstrip: Vec<u32>,
+    /// [`keys::SINGLE_WORD`].
+    pub single_word: Vec<u32>,
+    /// [`keys::OTHER_TEXT`].
+    pub other_text: Vec<u32>,
+}
+
+impl TokenizerExtras {
+    fn lists(&self) -> [(&'static str, &Vec<u32>); 4] {
+        [
+            (keys::LSTRIP, &self.lstrip),
+            (keys::RSTRIP, &self.rstrip),
+            (keys::SINGLE_WORD, &self.single_word),
+            (keys::OTHER_TEXT, &self.other_text),
+        ]
+    }
+
+    fn to_metadata(&self, metadata: &mut Metadata) {
+        if self.unnormalized {
+            metadata.insert(keys::NORMALIZER, NO_NORMALIZER);
+        }
+        for (key, ids) in self.lists().into_iter().filter(|(_, ids)| !ids.is_empty()) {
+            metadata.insert(key, ids.iter().map(|&id| id as i32).collect::<Vec<i32>>());
+        }
+    }
+
+    fn from_metadata(metadata: &Metadata, n_tokens: usize) -> Result<Self, Error> {
+        let unnormalized = match metadata.str(keys::NORMALIZER)? {
+            None => false,
+            Some(NO_NORMALIZER) => true,
+            Some(other) => {
+                return Err(Error::key(keys::NORMALIZER, quoted(other), format!("'{NO_NORMALIZER}' or no such key")));
+            }
+        };
+        let ids = |key| -> Result<Vec<u32>, Error> {
+            let ids = metadata.i32s(key)?.unwrap_or_default();
+            let in_range = |&id: &i32| usize::try_from(id).is_ok_and(|id| id < n_tokens);
+            if let Some(id) = ids.iter().find(|id| !in_range(id)) {
+                return Err(Error::key(key, id.to_string(), format!("ids below {n_tokens}")));
+            }
+            if !ids.is_sorted_by(|a, b| a < b) {
+                return Err(Error::key(key, "ids out of order", "each id once, in ascending order"));
+            }
+            Ok(ids.into_iter().map(|id| id as u32).collect())
+        };
+        Ok(Self {
+            unnormalized,
+            lstrip: ids(keys::LSTRIP)?,
+            rstrip: ids(keys::RSTRIP)?,
+            single_word: ids(keys::SINGLE_WORD)?,
+            other_text: ids(keys::OTHER_TEXT)?,
+        })
+    }
+}
+
+/// The value of [`keys::NORMALIZER`].
+const NO_NORMALIZER: &str = "none";
 
 /// The only kind of tokenizer this project reads: byte-level BPE.
 const MODEL: &str = "gpt2";
@@ -102,6 +171,7 @@ impl Vocab {
         }
         metadata.insert(keys::ADD_BOS, false);
         metadata.insert(keys::ADD_EOS, false);
+        self.extras.to_metadata(metadata);
         if let Some(json) = &self.huggingface_json {
             metadata.insert(keys::HUGGINGFACE_JSON, json.as_str());
         }
@@ -135,6 +205,7 @@ impl Vocab {
             eos: metadata.u32(keys::EOS)?,
             unk: metadata.u32(keys::UNK)?,
             pre: metadata.str(keys::TOKENIZER_PRE)?.unwrap_or(DEFAULT_PRE).to_owned(),
+            extras: TokenizerExtras::from_metadata(metadata, tokens.len())?,
             huggingface_json: metadata.str(keys::HUGGINGFACE_JSON)?.map(str::to_owned),
             tokens: tokens.to_vec(),
         };
@@ -144,8 +215,9 @@ impl Vocab {
     }
 
     /// Checks that the parts fit together: as many kinds as tokens, no two tokens alike, merges of tokens into
-    /// tokens, ids in range, none of them more than a tokenizer should be made from. Without an embedded `tokenizer.json`, also that the rest suffices to encode any text: a
-    /// token for each byte that UTF-8 uses, and a splitting rule that is known.
+    /// tokens, ids in range, a splitting rule that is known, none of them more than a tokenizer should be made from.
+    /// Without an embedded `tokenizer.json`, also that the rest suffices to encode any text: a token for each byte that
+    /// UTF-8 uses.
     ///
     /// # Errors
     /// Names the key and the token or merge.
@@ -159,12 +231,12 @@ impl Vocab {
                 return Err(Error::key(key, id.to_string(), format!("an id below {}", self.tokens.len())));
             }
         }
-        if let Some(json) = &self.huggingface_json {
-            return Self::check_json(json);
-        }
         if !GPT2_PRE_TOKENIZERS.contains(&self.pre.as_str()) {
             let names: Vec<_> = GPT2_PRE_TOKENIZERS.iter().map(|name| quoted(name)).collect();
             return Err(Error::key(keys::TOKENIZER_PRE, quoted(&self.pre), format!("one of {}", names.join(", "))));
+        }
+        if let Some(json) = &self.huggingface_json {
+            return Self::check_json(json);
         }
         match byte_level::text_letters().find(|(_, c)| !ids.contains_key(c.encode_utf8(&mut [0; 4]) as &str)) {
             Some((byte, letter)) => {

@@ -5,7 +5,7 @@ use super::{Args, Findings};
 use crate::report::significant;
 use crate::table::{Align, IN_JSON, Table, Width, wrap};
 use pythia_convert::Deviation;
-use pythia_convert::verify::TensorError;
+use pythia_convert::verify::{Encoded, TensorError};
 use serde::Serialize;
 
 /// The report for people.
@@ -49,6 +49,7 @@ fn summary(findings: &Findings<'_>) -> String {
     if let Some(against) = &findings.against {
         let identical = against.tensors.iter().filter(|tensor| tensor.is_identical()).count();
         parts.push(format!("{identical} of {} tensors identical to the source's", against.tensors.len()));
+        parts.extend(encoding(&against.tensors));
     }
     let verdict = match findings.problems().count() {
         0 => "sound".to_owned(),
@@ -56,6 +57,25 @@ fn summary(findings: &Findings<'_>) -> String {
         n => format!("{n} problems"),
     };
     format!("{}: {verdict}; {}", pythia_text::path(findings.file.path()), parts.join("; "))
+}
+
+/// What encoding the source anew showed.
+fn encoding(tensors: &[TensorError]) -> Option<String> {
+    let n = tensors.len();
+    let count = |wanted: fn(&Encoded) -> bool| tensors.iter().filter(|tensor| wanted(&tensor.encoded)).count();
+    let equal = count(|encoded| *encoded == Encoded::Equal);
+    let otherwise = count(|encoded| *encoded == Encoded::Otherwise);
+    if n == 0 {
+        return None;
+    }
+    let mut text = match equal {
+        _ if equal == n => "re-encoded: every byte equal".to_owned(),
+        _ => format!("re-encoded: {equal} of {n} tensors equal to the byte"),
+    };
+    if otherwise > 0 {
+        text += &format!(", {otherwise} encoded otherwise, with errors that their types can make");
+    }
+    Some(text)
 }
 
 fn ratio(value: Option<f64>) -> String {
@@ -76,7 +96,11 @@ fn figures(deviation: &Deviation) -> [String; 4] {
 }
 
 fn verdict(tensor: &TensorError) -> &'static str {
-    if tensor.is_suspect() { "SUSPECT" } else { "" }
+    match tensor.encoded {
+        _ if tensor.is_suspect() => "SUSPECT",
+        Encoded::Wrong(_) => "WRONG BLOCKS",
+        Encoded::Equal | Encoded::Otherwise => "",
+    }
 }
 
 /// A row per tensor, in the order given.
@@ -196,6 +220,8 @@ struct JsonError {
     not_finite: u64,
     /// The largest relative RMS that is not suspect.
     limit: Option<f64>,
+    /// How the bytes compare with the source encoded anew: `equal`, `otherwise` or `wrong`.
+    encoded: &'static str,
 }
 
 pub(super) fn json<'a>(findings: &'a Findings<'_>) -> Json<'a> {
@@ -243,5 +269,10 @@ fn error(tensor: &TensorError) -> JsonError {
         cosine: deviation.cosine(),
         not_finite: deviation.n_not_finite,
         limit: tensor.limit,
+        encoded: match tensor.encoded {
+            Encoded::Equal => "equal",
+            Encoded::Otherwise => "otherwise",
+            Encoded::Wrong(_) => "wrong",
+        },
     }
 }

@@ -1,10 +1,12 @@
 //! A file against what it was made from: the error of every tensor, and whether it can come from rounding.
 
+use super::contents::place;
+use super::reencode::{Blocks, Encoded, Encoder};
 use super::{Problem, expected};
 use crate::deviation::Deviation;
-use crate::file::{Elems, GgufFile};
+use crate::file::{Elems, GgufFile, byte_range};
 use crate::pass::{CHUNK_ELEMS, PassOptions, Span, Workers};
-use crate::{Error, Provenance, Source, SourceTensor};
+use crate::{Error, ImatrixFile, Provenance, Source, SourceTensor};
 use pythia_gguf::schema::gptneox::{self, Hparams};
 use pythia_gguf::{Metadata, TensorInfo, Value, keys};
 use pythia_tensor::TensorType;
@@ -32,6 +34,8 @@ pub struct TensorError {
     pub deviation: Deviation,
     /// The largest relative RMS error that is believable of the type; `None` where none is known.
     pub limit: Option<f64>,
+    /// How its bytes compare with those that encoding the source gives.
+    pub encoded: Encoded,
 }
 
 impl TensorError {
@@ -50,7 +54,7 @@ impl TensorError {
 /// Why it is suspect, on one line.
 impl fmt::Display for TensorError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, ty, source, deviation, limit } = self;
+        let Self { name, ty, source, deviation, limit, .. } = self;
         write!(f, "tensor {name:?}: ")?;
         if deviation.n_not_finite > 0 {
             return write!(f, "{} values are not finite, here or in the source", deviation.n_not_finite);
@@ -67,20 +71,25 @@ impl fmt::Display for TensorError {
     }
 }
 
-/// Compares `file`, a model of `hparams`, with its source, whose tensors are F32, F16 or BF16.
+/// Compares `file`, a model of `hparams`, with its source, whose tensors are F32, F16 or BF16: values, and the bytes with
+/// those that encoding the source gives. If it was made with an importance matrix, that takes `imatrix`.
 ///
 /// # Errors
-/// If the source lacks a tensor or holds quantized ones, either cannot be read, or it is cancelled.
+/// If the source lacks a tensor or holds quantized ones, `imatrix` is another than the file was made with or does not fit,
+/// anything cannot be read, or it is cancelled.
 pub fn against(
     file: &GgufFile,
     hparams: &Hparams,
     source: &dyn Source,
+    imatrix: Option<&ImatrixFile>,
     options: &PassOptions<'_>,
 ) -> Result<Against, Error> {
     let source_hparams = source.hparams();
     source_hparams.check()?;
     let mut problems = different_keys(hparams, &source_hparams);
-    problems.extend(different_token(&file.gguf().metadata, &source.metadata(&Provenance::default())?));
+    let (file_says, source_says) = (&file.gguf().metadata, &source.metadata(&Provenance::default())?);
+    problems.extend(different_text(file_says, source_says, keys::TOKENS, "token"));
+    problems.extend(different_text(file_says, source_says, keys::MERGES, "merge"));
     let specs = gptneox::tensors(hparams);
     if specs != gptneox::tensors(&source_hparams) {
         return Ok(Against { problems, tensors: Vec::new() });
@@ -94,42 +103,79 @@ pub fn against(
             format!("{:?} is {}, wanted F32, F16 or BF16 to measure errors against", quantized.name, quantized.ty);
         return Err(Error::Request(format!("{path}: tensor {reason}")));
     }
+    let encoder = Encoder::of(&file.gguf().metadata, imatrix, &specs)?;
     let workers = Workers::new(options)?;
     let mut tensors = Vec::with_capacity(specs.len());
-    for (tensor, original) in bound.into_iter().zip(&sources) {
-        tensors.push(measure(&workers, file, tensor, source, original)?);
+    for (index, (tensor, original)) in bound.into_iter().zip(&sources).enumerate() {
+        tensors.push(Measure { file, tensor, source, original, encoder: &encoder, index }.run(&workers)?);
     }
     // What has no relative error is off from zeros: nothing is worse. The sort is stable.
     let key = |tensor: &TensorError| tensor.deviation.relative_rms().unwrap_or(f64::INFINITY);
     tensors.sort_by(|a, b| key(b).total_cmp(&key(a)));
-    problems.extend(tensors.iter().filter(|tensor| tensor.is_suspect()).cloned().map(Problem::Suspect));
+    problems.extend(tensors.iter().filter_map(problem));
     Ok(Against { problems, tensors })
 }
 
-fn measure(
-    workers: &Workers<'_>,
-    file: &GgufFile,
-    tensor: &TensorInfo,
-    source: &dyn Source,
-    original: &SourceTensor,
-) -> Result<TensorError, Error> {
-    let ty = tensor.ty.known().ok_or_else(|| Error::tensor(&tensor.name, "is of a type that cannot be decoded"))?;
-    let row_elems = original.row_elems() as u64;
-    let step = (CHUNK_ELEMS / row_elems.max(1)).max(1);
-    let len = original.n_rows() as u64;
-    let span = Span { name: &tensor.name, len, step, progress_bytes: tensor.n_bytes };
-    let parts = workers.map(span, |rows, (found, wanted): &mut (Elems, Elems)| {
-        let elems = rows.start * row_elems..rows.end * row_elems;
-        found.read(file, tensor, ty, &elems)?;
-        source.read_rows(original, rows.start as usize..rows.end as usize, &mut wanted.bytes)?;
-        wanted.decode(original.ty, found.values.len());
-        let mut deviation = Deviation::default();
-        deviation.add(&wanted.values, &found.values);
-        Ok(deviation)
-    })?;
-    let deviation = parts.iter().fold(Deviation::default(), Deviation::merge);
-    let limit = expected::limit(ty, original.ty);
-    Ok(TensorError { name: tensor.name.clone(), ty, source: original.ty, deviation, limit })
+/// What is wrong with a tensor: the whole of it, or some blocks.
+fn problem(tensor: &TensorError) -> Option<Problem> {
+    match &tensor.encoded {
+        _ if tensor.is_suspect() => Some(Problem::Suspect(tensor.clone())),
+        Encoded::Wrong(wrong) => {
+            Some(Problem::Blocks { tensor: tensor.name.clone(), ty: tensor.ty, wrong: wrong.clone() })
+        }
+        Encoded::Equal | Encoded::Otherwise => None,
+    }
+}
+
+/// A tensor and what it was made from.
+struct Measure<'a> {
+    file: &'a GgufFile,
+    tensor: &'a TensorInfo,
+    source: &'a dyn Source,
+    original: &'a SourceTensor,
+    encoder: &'a Encoder,
+    /// Its number in the list of specs.
+    index: usize,
+}
+
+/// Buffers of one worker, reused from chunk to chunk.
+#[derive(Default)]
+struct Scratch {
+    found: Elems,
+    wanted: Elems,
+    anew: Elems,
+}
+
+impl Measure<'_> {
+    fn run(&self, workers: &Workers<'_>) -> Result<TensorError, Error> {
+        let Self { file, tensor, source, original, .. } = *self;
+        let ty = tensor.ty.known().ok_or_else(|| Error::tensor(&tensor.name, "is of a type that cannot be decoded"))?;
+        let row_elems = original.row_elems() as u64;
+        let step = (CHUNK_ELEMS / row_elems.max(1)).max(1);
+        let len = original.n_rows() as u64;
+        let span = Span { name: &tensor.name, len, step, progress_bytes: tensor.n_bytes };
+        let parts = workers.map(span, |rows, scratch: &mut Scratch| {
+            let Scratch { found, wanted, anew } = scratch;
+            let elems = rows.start * row_elems..rows.end * row_elems;
+            found.read(file, tensor, ty, &elems)?;
+            source.read_rows(original, rows.start as usize..rows.end as usize, &mut wanted.bytes)?;
+            wanted.decode(original.ty, found.values.len());
+            let mut deviation = Deviation::default();
+            deviation.add(&wanted.values, &found.values);
+            Ok((deviation, self.encoder.compare(self.index, ty, found, &wanted.values, anew)))
+        })?;
+        let (mut deviation, mut blocks) = (Deviation::default(), Blocks::default());
+        for (part, its_blocks) in &parts {
+            deviation = deviation.merge(part);
+            blocks.append(its_blocks);
+        }
+        let encoded = self.encoder.judge(&blocks, |block, byte| {
+            let elem = block * ty.block_elems() as u64;
+            place(file, tensor.file, byte_range(tensor, &(elem..elem)).start + byte as u64)
+        });
+        let limit = expected::limit(ty, original.ty);
+        Ok(TensorError { name: tensor.name.clone(), ty, source: original.ty, deviation, limit, encoded })
+    }
 }
 
 /// The hyperparameters that differ.
@@ -164,13 +210,13 @@ fn plain(value: Option<&Value>) -> String {
     }
 }
 
-/// The first token that differs, where both have a vocabulary.
-fn different_token(file: &Metadata, source: &Metadata) -> Option<Problem> {
-    let (Ok(Some(file)), Ok(Some(source))) = (file.strings(keys::TOKENS), source.strings(keys::TOKENS)) else {
+/// The first token or merge that differs, where both have a vocabulary.
+fn different_text(file: &Metadata, source: &Metadata, key: &str, what: &str) -> Option<Problem> {
+    let (Ok(Some(file)), Ok(Some(source))) = (file.strings(key), source.strings(key)) else {
         return None;
     };
     let n = file.len().max(source.len());
     let at = (0..n).find(|&id| file.get(id) != source.get(id))?;
-    let shown = |tokens: &[String]| tokens.get(at).map_or("no such token".to_owned(), |text| format!("{text:?}"));
-    Some(Problem::OtherModel { what: format!("token {at}"), found: shown(file), wanted: shown(source) })
+    let shown = |texts: &[String]| texts.get(at).map_or(format!("no such {what}"), |text| format!("{text:?}"));
+    Some(Problem::OtherModel { what: format!("{what} {at}"), found: shown(file), wanted: shown(source) })
 }

@@ -38,7 +38,7 @@ pub(super) fn check(file: &GgufFile, workers: &Workers<'_>, report: &mut Report)
 }
 
 /// Byte `offset` of a file of the model.
-fn place(file: &GgufFile, number: usize, offset: u64) -> BytePlace {
+pub(super) fn place(file: &GgufFile, number: usize, offset: u64) -> BytePlace {
     let part = (file.parts().len() > 1).then(|| base_name(file.parts()[number].path()));
     BytePlace { offset, part }
 }

@@ -39,6 +39,11 @@ const MARGIN: f64 = 3.0;
 /// Above this nothing counts as rounding, at any width: zeros in place of the weights have an error of 1.
 const CEILING: f64 = 0.9;
 
+/// The mean square error of `ty` in units of the mean square of the weights; 1 below the widths of the table.
+pub(super) fn nmse(ty: TensorType) -> f64 {
+    EXPECTED.iter().find(|row| ty.bits_per_weight() >= row.min_bits).map_or(1.0, |row| row.nmse)
+}
+
 /// The largest relative RMS error that is believable of `ty` made from `source`; `None` below the widths of the table.
 pub(super) fn limit(ty: TensorType, source: TensorType) -> Option<f64> {
     // Every half is a single.

@@ -26,6 +26,13 @@ impl Alphabet {
         Self { bytes }
     }
 
+    /// The characters of the bytes that occur in UTF-8.
+    pub(super) fn text_letters(&self) -> impl Iterator<Item = char> {
+        let in_utf8 = |byte: &u8| !matches!(byte, 0xc0 | 0xc1 | 0xf5..=0xff);
+        let letters = self.bytes.iter().zip(0u32..).filter(move |(byte, _)| byte.as_ref().is_some_and(in_utf8));
+        letters.filter_map(|(_, code_point)| char::from_u32(code_point))
+    }
+
     /// Bytes of a token. A text with any other character stands for itself: so are added tokens written.
     pub(super) fn decode(&self, text: &str) -> Box<[u8]> {
         let byte = |c: char| self.bytes.get(c as usize).copied().flatten();
@@ -42,6 +49,7 @@ mod tests {
     fn alphabet_is_that_of_gpt2() {
         let alphabet = Alphabet::new();
         assert_eq!(alphabet.bytes.iter().flatten().count(), 256);
+        assert_eq!(alphabet.text_letters().count(), 243);
         for (c, byte) in [('!', b'!'), ('Ġ', b' '), ('Ċ', b'\n'), ('Ā', 0), ('Ń', 0xad), ('ÿ', 0xff)] {
             assert_eq!(*alphabet.decode(&c.to_string()), [byte], "{c}");
         }

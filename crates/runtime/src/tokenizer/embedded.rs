@@ -5,6 +5,7 @@
 //! The vocabulary and the merges are read into what the crate wants, past its own reader, which goes through two trees
 //! of JSON values and takes most of the time to the first token.
 
+use super::agree;
 use super::merges::check_merge;
 use super::{fault, one_line};
 use crate::Error;
@@ -13,12 +14,11 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde_json::{Value, json};
 use std::fmt;
-use tokenizers::models::bpe::{BPE, BpeBuilder, Vocab};
+use tokenizers::models::bpe::{BPE, BpeBuilder, Vocab as BpeVocab};
 use tokenizers::{AddedToken, Tokenizer};
 
 /// What counts of a `tokenizer.json`. Not `truncation` and `padding`: what a training script left behind there would
-/// silently shorten or lengthen every text. Nor `post_processor`: templates only add special tokens, which nobody here
-/// asks for.
+/// silently shorten or lengthen every text. `post_processor` only has to add no tokens.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Pipeline {
@@ -26,6 +26,7 @@ struct Pipeline {
     added_tokens: Vec<AddedToken>,
     normalizer: Value,
     pre_tokenizer: Value,
+    post_processor: Value,
     decoder: Value,
     model: Model,
 }
@@ -42,7 +43,7 @@ struct Model {
     fuse_unk: Option<bool>,
     byte_fallback: Option<bool>,
     ignore_merges: Option<bool>,
-    vocab: Option<Vocab>,
+    vocab: Option<BpeVocab>,
     merges: Option<Vec<Merge>>,
 }
 
@@ -76,23 +77,25 @@ impl<'de> Visitor<'de> for MergeVisitor {
     }
 }
 
-/// Reads `tokenizer.json`: a byte-level BPE of no more tokens and merges than the file lists. [`Listed::check`] has seen
-/// that the text itself is not too large.
+/// Reads `tokenizer.json`: a byte-level BPE of no more tokens and merges than the file lists, and the same as its other
+/// keys mean. [`Listed::check`] has seen that the text itself is not too large.
 pub(super) fn tokenizer(text: &str, listed: &Listed) -> Result<Tokenizer, Error> {
     // A derived reader takes an array of the fields for a structure.
     if !text.trim_ascii_start().starts_with('{') {
         return Err(wrong("no JSON object".to_owned()));
     }
-    let Pipeline { version, added_tokens, mut normalizer, pre_tokenizer, decoder, model } =
+    let Pipeline { version, added_tokens, normalizer, pre_tokenizer, post_processor, decoder, model } =
         serde_json::from_str(text).map_err(|e| wrong(one_line(&e)))?;
     // The crate makes an automaton of them.
     let n_bytes = added_tokens.iter().map(|token| token.content.len()).sum();
     Listed::check_added_bytes(keys::HUGGINGFACE_JSON, n_bytes)?;
-    if !normalizer.is_null() {
-        let name = check_type("normalizer", &normalizer, &["NFC", "NFD", "NFKC", "NFKD"])?;
-        normalizer = json!({ "type": name });
-    }
+    let name = match normalizer {
+        Value::Null => None,
+        normalizer => Some(check_type("normalizer", &normalizer, &["NFC", "NFD", "NFKC", "NFKD"])?),
+    };
+    let normalizer = name.map(|name| json!({ "type": name }));
     check_type("pre_tokenizer", &pre_tokenizer, &["ByteLevel"])?;
+    agree::pipeline(name, &pre_tokenizer, &post_processor, listed)?;
     check_type("decoder", &decoder, &["ByteLevel"])?;
     let mut tree = json!({
         "normalizer": normalizer,
@@ -105,6 +108,7 @@ pub(super) fn tokenizer(text: &str, listed: &Listed) -> Result<Tokenizer, Error>
     }
     let mut tokenizer: Tokenizer = serde_json::from_value(tree).map_err(|e| wrong(one_line(&e)))?;
     tokenizer.with_model(bpe(model, listed)?);
+    agree::added_tokens(&added_tokens, listed)?;
     // They take the ids of the entries with their texts.
     tokenizer.add_tokens(added_tokens).map_err(|e| wrong(one_line(&*e)))?;
     Ok(tokenizer)
@@ -121,7 +125,8 @@ fn bpe(model: Model, listed: &Listed) -> Result<BPE, Error> {
     if model.ty != "BPE" {
         return Err(wrong(format!("model has type {}, wanted BPE", model.ty)));
     }
-    // Dropout would make ids random, the others are not part of any byte-level vocabulary.
+    // Dropout would make ids random, byte_fallback and ignore_merges are other ways to encode than the GGUF keys mean,
+    // and the others are not part of any byte-level vocabulary.
     for (key, value) in [
         ("dropout", &model.dropout),
         ("continuing_subword_prefix", &model.continuing_subword_prefix),
@@ -129,6 +134,11 @@ fn bpe(model: Model, listed: &Listed) -> Result<BPE, Error> {
     ] {
         if !value.is_null() && value != "" {
             return Err(wrong(format!("model has {key} {value}, wanted none")));
+        }
+    }
+    for (key, value) in [("byte_fallback", model.byte_fallback), ("ignore_merges", model.ignore_merges)] {
+        if value == Some(true) {
+            return Err(wrong(format!("model.{key} is true, the GGUF keys mean false")));
         }
     }
     let vocab = model.vocab.ok_or_else(|| wrong("model has no vocab".to_owned()))?;
@@ -148,11 +158,9 @@ fn bpe(model: Model, listed: &Listed) -> Result<BPE, Error> {
             .map_err(|problem| wrong(format!("merge {i}: {problem}")))?;
         merges.extend(pair);
     }
-    let mut builder = BpeBuilder::new()
-        .fuse_unk(model.fuse_unk.unwrap_or_default())
-        .byte_fallback(model.byte_fallback.unwrap_or_default())
-        .ignore_merges(model.ignore_merges.unwrap_or_default())
-        .vocab_and_merges(vocab, merges);
+    agree::merges(&merges, listed)?;
+    agree::unknown(model.unk_token.as_deref(), |token| vocab.contains_key(token))?;
+    let mut builder = BpeBuilder::new().fuse_unk(model.fuse_unk.unwrap_or_default()).vocab_and_merges(vocab, merges);
     if let Some(token) = model.unk_token {
         builder = builder.unk_token(token);
     }

@@ -15,11 +15,13 @@ pub(super) fn tokenizer(vocab: &Vocab) -> Result<Tokenizer, Error> {
         return Err(fault(keys::TOKENIZER_PRE, format!("unknown pre-tokenizer '{}', wanted 'olmo'", vocab.pre)));
     }
     let mut tokenizer = Tokenizer::new(model(vocab)?);
-    tokenizer.with_normalizer(Some(NFC)).map_err(|e| fault(keys::TOKENS, one_line(&*e)))?;
+    let normalizer = (!vocab.extras.unnormalized).then_some(NFC);
+    tokenizer.with_normalizer(normalizer).map_err(|e| fault(keys::TOKENS, one_line(&*e)))?;
     tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
     tokenizer.with_decoder(Some(ByteLevel::default()));
     // Added tokens take the ids of the entries with their texts.
-    tokenizer.add_tokens(added_tokens(vocab)).map_err(|e| fault(keys::TOKENS, one_line(&*e)))?;
+    let added = added_tokens(vocab).into_iter().map(|(_, token)| token);
+    tokenizer.add_tokens(added).map_err(|e| fault(keys::TOKENS, one_line(&*e)))?;
     Ok(tokenizer)
 }
 
@@ -37,13 +39,22 @@ fn model(vocab: &Vocab) -> Result<BPE, Error> {
     BPE::builder().vocab_and_merges(ids, merges).build().map_err(|e| fault(keys::MERGES, one_line(&*e)))
 }
 
-/// Control tokens are matched in the text as it is; those a user defined, such as runs of spaces, after NFC.
-fn added_tokens(vocab: &Vocab) -> Vec<AddedToken> {
-    let entries = vocab.tokens.iter().zip(&vocab.kinds);
-    let added = entries.filter_map(|(text, kind)| match kind {
-        TokenKind::Control => Some(AddedToken::from(text.clone(), true)),
-        TokenKind::UserDefined => Some(AddedToken::from(text.clone(), false)),
-        _ => None,
+/// The tokens that are matched before BPE, with their ids. Control tokens are matched in the text as it is, those a user
+/// defined, such as runs of spaces, after NFC, unless the file has it otherwise.
+pub(super) fn added_tokens(vocab: &Vocab) -> Vec<(u32, AddedToken)> {
+    let extras = &vocab.extras;
+    // The lists are in order.
+    let is_in = |ids: &[u32], id: u32| ids.binary_search(&id).is_ok();
+    let entries = vocab.tokens.iter().zip(&vocab.kinds).zip(0u32..);
+    let added = entries.filter_map(|((text, kind), id)| {
+        let token = match kind {
+            TokenKind::Control => AddedToken::from(text.clone(), true),
+            TokenKind::UserDefined => AddedToken::from(text.clone(), false),
+            _ => return None,
+        };
+        let normalized = token.normalized != is_in(&extras.other_text, id);
+        let token = token.normalized(normalized).lstrip(is_in(&extras.lstrip, id));
+        Some((id, token.rstrip(is_in(&extras.rstrip, id)).single_word(is_in(&extras.single_word, id))))
     });
     added.collect()
 }

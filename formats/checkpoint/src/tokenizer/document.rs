@@ -2,7 +2,7 @@
 
 use super::beyond;
 use super::byte_level::{is_byte_char, utf8_byte_chars};
-use super::{TokenKind, TokenizerFile};
+use super::{Matching, TokenKind, TokenizerFile};
 use crate::error::{Error, excerpt};
 use crate::json::{self, UniqueMap};
 use serde::Deserialize;
@@ -28,15 +28,20 @@ struct Document {
     added_tokens: Vec<AddedToken>,
     normalizer: Option<Value>,
     pre_tokenizer: Option<Value>,
+    post_processor: Option<Value>,
     decoder: Option<Value>,
     model: Model,
 }
 
+/// Every flag is there in what the `tokenizers` library reads and writes.
 #[derive(Deserialize)]
 struct AddedToken {
     id: u32,
     content: String,
-    #[serde(default)]
+    single_word: bool,
+    lstrip: bool,
+    rstrip: bool,
+    normalized: bool,
     special: bool,
 }
 
@@ -81,6 +86,7 @@ impl TokenizerFile {
         let (beyond, added): (Vec<_>, Vec<_>) = document.added_tokens.into_iter().partition(is_beyond);
         let left_out: Vec<(u32, String)> = beyond.into_iter().map(|token| (token.id, token.content)).collect();
         let (tokens, kinds) = Slots::new(path, n_vocab).fill(pieces, &added)?;
+        let (normalizes, matching) = (document.normalizer.is_some(), matching(&added));
         let merges = joined_merges(path, document.model.merges, pieces)?;
         let unk = match &document.model.unk_token {
             None => None,
@@ -93,7 +99,7 @@ impl TokenizerFile {
             true => text,
             false => beyond::without(path, &text, &left_out.iter().map(|(id, _)| *id).collect())?,
         };
-        Ok(Self { json, tokens, kinds, merges, bos: None, eos: None, unk, left_out })
+        Ok(Self { json, tokens, kinds, merges, normalizes, matching, bos: None, eos: None, unk, left_out })
     }
 }
 
@@ -120,6 +126,10 @@ fn check_pipeline(path: &Path, document: &Document) -> Result<(), Error> {
             other => return refuse(key, other, "\"ByteLevel\""),
         }
     }
+    if document.post_processor.as_ref().is_some_and(adds_tokens) {
+        let reason = "adds tokens to every text, which is not supported; without it the ids are the same but for these";
+        return Err(Error::json(path, "post_processor", reason));
+    }
     let Some(pre_tokenizer) = &document.pre_tokenizer else { return Ok(()) };
     for (key, wanted, default) in [("add_prefix_space", false, true), ("use_regex", true, true)] {
         if pre_tokenizer[key].as_bool().unwrap_or(default) != wanted {
@@ -132,6 +142,35 @@ fn check_pipeline(path: &Path, document: &Document) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Whether a post-processor adds tokens to a text; one of a kind that is not known does.
+fn adds_tokens(post_processor: &Value) -> bool {
+    match post_processor["type"].as_str() {
+        None => !post_processor.is_null(),
+        Some("ByteLevel") => false,
+        Some("Sequence") => post_processor["processors"].as_array().is_none_or(|all| all.iter().any(adds_tokens)),
+        Some("TemplateProcessing") => {
+            let is_text = |piece: &Value| piece.get("Sequence").is_some();
+            post_processor["single"].as_array().is_none_or(|pieces| !pieces.iter().all(is_text))
+        }
+        Some(_) => true,
+    }
+}
+
+/// The added tokens that are not matched as usual.
+fn matching(added: &[AddedToken]) -> Matching {
+    let ids = |picks: fn(&AddedToken) -> bool| {
+        let mut ids: Vec<u32> = added.iter().filter(|token| picks(token)).map(|token| token.id).collect();
+        ids.sort_unstable();
+        ids
+    };
+    Matching {
+        lstrip: ids(|token| token.lstrip),
+        rstrip: ids(|token| token.rstrip),
+        single_word: ids(|token| token.single_word),
+        other_text: ids(|token| token.normalized == token.special),
+    }
 }
 
 /// Whether the BPE model is plain: merges only, over pieces that stand for bytes.

@@ -65,6 +65,7 @@ impl TokenizerFile {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Matching;
     use super::*;
 
     fn named(special: &str, ids: &str) -> Result<[Option<u32>; 3], String> {
@@ -78,6 +79,8 @@ mod tests {
             tokens: ["<a>", "b", "<c>"].map(str::to_owned).to_vec(),
             kinds: Vec::new(),
             merges: Vec::new(),
+            normalizes: true,
+            matching: Matching::default(),
             bos: None,
             eos: None,
             unk: Some(1),

@@ -13,7 +13,17 @@ fn small() -> Vocab {
     }
     let merges = vec!["h e".to_owned()];
     let (bos, eos, unk) = (Some(244), Some(244), None);
-    Vocab { tokens, kinds, merges, bos, eos, unk, pre: "olmo".to_owned(), huggingface_json: None }
+    Vocab {
+        tokens,
+        kinds,
+        merges,
+        bos,
+        eos,
+        unk,
+        pre: "olmo".to_owned(),
+        extras: TokenizerExtras::default(),
+        huggingface_json: None,
+    }
 }
 
 fn metadata() -> Metadata {
@@ -43,9 +53,8 @@ fn accepts_what_older_files_leave_out() {
 }
 
 #[test]
-fn the_json_makes_split_and_bytes_its_own_affair() {
+fn the_json_makes_bytes_its_own_affair() {
     let mut m = metadata();
-    m.insert(keys::TOKENIZER_PRE, "llama-bpe");
     m.insert(keys::TOKENS, vec!["h".to_owned(), "e".to_owned(), "he".to_owned()]);
     m.insert(keys::TOKEN_TYPE, vec![1i32; 3]);
     m.insert(keys::BOS, 0u32);
@@ -53,6 +62,36 @@ fn the_json_makes_split_and_bytes_its_own_affair() {
     assert!(Vocab::from_metadata(&m).is_err());
     m.insert(keys::HUGGINGFACE_JSON, "{}");
     assert!(Vocab::from_metadata(&m).is_ok());
+    // Not the split, which both readers go by.
+    m.insert(keys::TOKENIZER_PRE, "llama-bpe");
+    assert!(Vocab::from_metadata(&m).unwrap_err().to_string().contains("found 'llama-bpe'"));
+}
+
+#[test]
+fn what_llama_cpp_cannot_say_round_trips() {
+    let extras = TokenizerExtras {
+        unnormalized: true,
+        lstrip: vec![244],
+        rstrip: vec![1, 244],
+        single_word: vec![7],
+        other_text: vec![244],
+    };
+    let vocab = Vocab { extras, ..small() };
+    let mut m = Metadata::new();
+    vocab.to_metadata(&mut m).unwrap();
+    assert_eq!(Vocab::from_metadata(&m), Ok(vocab));
+    for (key, value, wanted) in [
+        (keys::NORMALIZER, Value::from("NFKC"), "found 'NFKC', wanted 'none'"),
+        (keys::LSTRIP, vec![246i32].into(), "found 246, wanted ids below 246"),
+        (keys::OTHER_TEXT, vec![-1i32].into(), "found -1, wanted ids"),
+        (keys::RSTRIP, 1u32.into(), "wanted an array"),
+        (keys::RSTRIP, vec![2i32, 2].into(), "wanted each id once, in ascending order"),
+    ] {
+        let mut m = m.clone();
+        m.insert(key, value);
+        let line = Vocab::from_metadata(&m).unwrap_err().to_string();
+        assert!(line.contains(key) && line.contains(wanted), "{line}");
+    }
 }
 
 /// A change to a valid vocabulary, and what the error must say.

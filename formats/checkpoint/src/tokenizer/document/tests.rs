@@ -10,8 +10,10 @@ fn small() -> Value {
     vocab.insert("Ġt".into(), json!(245));
     json!({
         "added_tokens": [
-            {"id": 0, "content": "<|end|>", "special": true, "normalized": false},
-            {"id": 247, "content": "  ", "special": false, "normalized": true},
+            {"id": 0, "content": "<|end|>", "special": true, "normalized": false, "lstrip": false, "rstrip": false,
+             "single_word": false},
+            {"id": 247, "content": "  ", "special": false, "normalized": true, "lstrip": false, "rstrip": false,
+             "single_word": false},
         ],
         "normalizer": {"type": "NFC"},
         "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true},
@@ -54,6 +56,27 @@ fn tokens_are_dense_and_padded() {
 }
 
 #[test]
+fn what_is_unusual_about_matching_is_listed() {
+    let usual = parse(&small()).unwrap();
+    assert!(usual.normalizes);
+    assert_eq!(usual.matching, Matching::default());
+    let edits = [
+        ("/normalizer", json!(null)),
+        ("/added_tokens/0/normalized", json!(true)),
+        ("/added_tokens/0/lstrip", json!(true)),
+        ("/added_tokens/1/normalized", json!(false)),
+        ("/added_tokens/1/rstrip", json!(true)),
+        ("/added_tokens/1/single_word", json!(true)),
+        ("/post_processor", json!({"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}}]})),
+    ];
+    let unusual = parse(&edited(&edits)).unwrap();
+    assert!(!unusual.normalizes);
+    let (lstrip, both) = (vec![0], vec![0, 247]);
+    let matching = Matching { lstrip, rstrip: vec![247], single_word: vec![247], other_text: both };
+    assert_eq!(unusual.matching, matching);
+}
+
+#[test]
 fn both_forms_of_merges_mean_the_same() {
     let pairs = parse(&edited(&[("/model/merges", json!([["Ġ", "t"]]))])).unwrap();
     assert_eq!(pairs.merges, parse(&small()).unwrap().merges);
@@ -69,6 +92,13 @@ fn what_the_vocabulary_keys_cannot_express_is_refused() {
         ("/pre_tokenizer", json!(null), "pre_tokenizer: none is not supported"),
         ("/pre_tokenizer/use_regex", json!(false), "pre_tokenizer.use_regex: false is not supported, wanted true"),
         ("/pre_tokenizer/add_prefix_space", json!(true), "pre_tokenizer.add_prefix_space: true"),
+        ("/post_processor", json!({"type": "BertProcessing"}), "post_processor: adds tokens"),
+        (
+            "/post_processor",
+            json!({"type": "Sequence", "processors": [{"type": "ByteLevel"}, {"type": "TemplateProcessing", "single": [
+                {"SpecialToken": {"id": "<|end|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]}]}),
+            "post_processor: adds tokens",
+        ),
         ("/decoder", json!({"type": "WordPiece"}), "decoder: \"WordPiece\""),
         ("/decoder", json!([1]), "decoder: \"\" is not supported"),
         ("/model/byte_fallback", json!(true), "model.byte_fallback: is set"),
@@ -96,6 +126,7 @@ fn what_the_vocabulary_keys_cannot_express_is_refused() {
         ("/model/vocab/", json!(246), "the token with id 246 is empty"),
         ("/model/vocab/  ", json!(246), "added_tokens: \"  \" has id 247, but also id 246"),
         ("/added_tokens/1/id", json!(0), r#"added_tokens: "<|end|>" and "  " both have id 0"#),
+        ("/added_tokens/1/lstrip", json!("no"), "not the JSON expected"),
         ("/added_tokens/1/content", json!("<|end|>"), r#"added_tokens: "<|end|>" has id 247, but also id 0"#),
     ];
     for (pointer, value, wanted) in cases {

@@ -258,7 +258,7 @@ fn bad_data_exits_with_65() {
     let mut renamed = bytes.clone();
     let at = bytes.windows(13).position(|w| w == b"<|endoftext|>").unwrap();
     renamed[at + 2] = b'E';
-    damaged("renamed.gguf", &renamed).fails(PROGRAM, 65, &["renamed.gguf", "<|Endoftext|>"]);
+    damaged("renamed.gguf", &renamed).fails(PROGRAM, 65, &["renamed.gguf", "<|endoftext|>"]);
     run("generate", &["-f", &heldout()]).fails(PROGRAM, 65, &["heldout.txt", "86110 tokens", "512"]);
     run("perplexity", &["-p", "short"]).fails(PROGRAM, 65, &["--prompt", "1024"]);
     let model = gguf("Q8_0");

@@ -46,11 +46,15 @@ impl AtomicFile {
 
     /// As [`create`](Self::create), for a target that is `shown` in errors.
     fn create_shown(target: &Path, shown: PathBuf, bytes: u64) -> Result<Self, Error> {
+        /// Another process may take the file for a leftover before it can be locked, but not for ever. A folder that has
+        /// been removed, or that is no place for files, fails in the same way each time.
+        const TRIES: usize = 8;
         let removed = remove_leftovers(target);
+        let mut tries = 0;
         let (temp, unfinished) = loop {
+            tries += 1;
             let made = match Unfinished::make(|| temporary::create_file(target), NamedTempFile::path) {
-                // Another process took it for a leftover before it could be locked.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound && folder_of(target).is_dir() => continue,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound && tries < TRIES => continue,
                 made => made,
             };
             let (temp, unfinished) = made.map_err(Error::io(&shown, "create a file in its folder"))?;
@@ -234,6 +238,14 @@ mod tests {
 
         AtomicFile::create(&target, 3).unwrap().commit(true).unwrap();
         assert_eq!(fs::read(&target).unwrap(), [0; 3]);
+    }
+
+    /// It exists, but no file can be made in it, and the system says that it is not there.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_folder_that_takes_no_file_is_an_error_at_once() {
+        let error = AtomicFile::create(Path::new("/proc/pythia-test.gguf"), 0).unwrap_err().to_string();
+        assert!(error.contains("/proc/pythia-test.gguf"), "{error}");
     }
 
     #[test]

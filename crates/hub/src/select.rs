@@ -57,7 +57,7 @@ fn variants<'n>(names: impl Iterator<Item = &'n String>) -> BTreeSet<&'n str> {
 }
 
 /// An index of 12b has 50 KB. The reader's limit.
-const INDEX_LIMIT_BYTES: u64 = 16 << 20;
+const INDEX_LIMIT_BYTES: u64 = 8 << 20;
 const MAX_SHARDS: usize = 1000;
 
 /// One way to store weights.

@@ -167,7 +167,7 @@ impl Unread<'_> {
             }
             // The last character may have a cut behind it.
             self.searched = self.text.len().saturating_sub(1);
-            if self.text.len() > MAX_SEGMENT_BYTES {
+            if self.text.len() > MAX_SEGMENT_BYTES && self.segments.can_cut() {
                 return Err(Error::NoCut { at: self.reader.bytes_read() - self.text.len() as u64 });
             }
             if self.ended {

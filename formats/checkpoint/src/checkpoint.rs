@@ -312,7 +312,9 @@ impl Checkpoint {
             }
         }
         if n_rounded > 0 {
-            self.notes.push(format!("{n_rounded} tensors of f64 are rounded to f32"));
+            let tensors =
+                if n_rounded == 1 { "1 tensor of f64 is" } else { &*format!("{n_rounded} tensors of f64 are") };
+            self.notes.push(format!("{tensors} rounded to f32"));
         }
         if renaming.is_bare && !self.config.tie_word_embeddings && HEADS.iter().all(|name| self.tensor(name).is_none())
         {

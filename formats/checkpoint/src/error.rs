@@ -134,7 +134,7 @@ impl std::error::Error for Error {
     }
 }
 
-/// `text` from a file for a message: in quotes, escaped, cut to 60 characters.
+/// `text` from a file for a message: in quotes, escaped, cut to 100 characters.
 pub(crate) fn excerpt(text: &str) -> String {
     pythia_text::quoted(text, '"', 100)
 }

@@ -51,7 +51,8 @@ const SIGNS: [Sign; 9] = [
     (
         |name| {
             let starts = ["global_step", "mp_rank_", "zero_pp_rank_", "bf16_zero_pp_rank_", "zero_to_fp32"];
-            starts.iter().any(|start| name.starts_with(start))
+            // DeepSpeed saves no safetensors: such a file is a renamed model.
+            !has_extension(name, &["safetensors"]) && starts.iter().any(|start| name.starts_with(start))
         },
         "a checkpoint of DeepSpeed ({}), parts of the weights with the state of their optimizer: its zero_to_fp32.py joins \
          them into a pytorch_model.bin",
@@ -161,5 +162,5 @@ pub(crate) fn by_tensors<'n>(names: impl Iterator<Item = &'n str> + Clone, confi
         let name = names.clone().find(|name| name.starts_with(start))?;
         Some((name, what))
     })?;
-    Some(format!("{what} ({name}), has no output for tokens that is GGUF's: convert a GPTNeoXForCausalLM"))
+    Some(format!("{what} ({name}), which has no output matrix for tokens: convert a GPTNeoXForCausalLM"))
 }

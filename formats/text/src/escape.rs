@@ -73,8 +73,8 @@ impl<T: Display> Display for Prose<T> {
     }
 }
 
-/// JSON with its hazards escaped in JSON's way. It means the same: outside of strings JSON has no such characters but
-/// white space, and newlines stay.
+/// JSON of serde_json's with its hazards escaped in JSON's way. It means the same: outside of strings that JSON has no such
+/// characters but newlines, which stay.
 pub fn json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

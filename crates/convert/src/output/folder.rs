@@ -104,8 +104,8 @@ impl AtomicFolder {
 #[derive(Debug)]
 struct Temporary {
     folder: TempDir,
-    /// After the folder, which is removed first.
-    _unfinished: Unfinished,
+    /// After the folder, which is removed first. None where a signal must not remove it.
+    unfinished: Option<Unfinished>,
     /// Of the folder, where the system can lock one.
     lock: Option<File>,
 }
@@ -124,7 +124,7 @@ impl Temporary {
                 Err(_) if folder.path().is_dir() => None,
                 _ => continue,
             };
-            return Ok(Self { folder, _unfinished: unfinished, lock });
+            return Ok(Self { folder, unfinished: Some(unfinished), lock });
         }
     }
 
@@ -163,6 +163,8 @@ impl Retired {
     fn take(target: &Path, files: &[&str]) -> Result<Self, Error> {
         let mut temp = Temporary::make(target, REPLACED)?;
         temp.lock = File::open(target).ok().filter(|lock| temporary::hold(lock, target));
+        // From here on the path holds what is to be kept.
+        temp.unfinished = None;
         // Some systems do not rename onto a folder, not even an empty one.
         let _ = fs::remove_dir(temp.path());
         fs::rename(target, temp.path()).map_err(Error::io(target, "replace"))?;

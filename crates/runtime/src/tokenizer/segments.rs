@@ -121,6 +121,11 @@ impl Segments {
         None
     }
 
+    /// Whether there are places to cut at all. Where this pipeline has none, a text is tokenized as a whole, however long.
+    pub(crate) fn can_cut(&self) -> bool {
+        self.at_least_bytes != usize::MAX
+    }
+
     fn is_cut(&self, a: char, b: char) -> bool {
         use Class::{Letter, Number, Other, Space, Unknown, Visible};
         let different = match (Class::of(a), Class::of(b)) {
@@ -146,7 +151,7 @@ impl Segments {
             let (segment, after) = rest.split_at(self.cut(rest, 0).unwrap_or(rest.len()));
             let at = text.len() - rest.len();
             rest = after;
-            if segment.len() > MAX_SEGMENT_BYTES {
+            if segment.len() > MAX_SEGMENT_BYTES && self.can_cut() {
                 rest = "";
                 return Some(Err(Error::NoCut { at: at as u64 }));
             }
@@ -157,7 +162,7 @@ impl Segments {
     /// Cuts wherever it is safe, whatever the length: for tests.
     #[cfg(test)]
     pub(crate) fn everywhere(self) -> Self {
-        Self { at_least_bytes: if self.at_least_bytes == usize::MAX { usize::MAX } else { 1 }, ..self }
+        Self { at_least_bytes: if self.can_cut() { 1 } else { usize::MAX }, ..self }
     }
 }
 

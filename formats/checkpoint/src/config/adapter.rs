@@ -72,8 +72,11 @@ const PLAIN_STARTS: &[&str] = &["gaussian", "eva", "orthogonal", "mica"];
 /// What to do with an adapter that is not merged here.
 const ADVICE: &str = "merge it with PEFT (merge_and_unload, save_pretrained) and convert the result";
 
-/// Longest pattern, and most patterns: each is compiled.
+/// Most patterns of ranks, or of alphas: each is compiled, one after the other.
 pub(crate) const MAX_PATTERNS: usize = 1024;
+
+/// Most patterns of layers: all are kept compiled.
+const MAX_LAYER_PATTERNS: usize = 16;
 
 /// A checked `adapter_config.json`.
 #[derive(Debug)]
@@ -155,9 +158,13 @@ impl AdapterConfig {
     }
 
     fn check_patterns(&self, fields: &Fields<'_>) -> Result<(), Error> {
-        for (key, patterns) in [("rank_pattern", &self.rank_pattern), ("alpha_pattern", &self.alpha_pattern)] {
-            if patterns.len() > MAX_PATTERNS {
-                return Err(fields.error(key, format!("{} patterns, at most {MAX_PATTERNS} are read", patterns.len())));
+        for (key, found, most) in [
+            ("rank_pattern", self.rank_pattern.len(), MAX_PATTERNS),
+            ("alpha_pattern", self.alpha_pattern.len(), MAX_PATTERNS),
+            ("layers_pattern", self.layers_pattern.len(), MAX_LAYER_PATTERNS),
+        ] {
+            if found > most {
+                return Err(fields.error(key, format!("{found} patterns, at most {most} are read")));
             }
         }
         let is_rank = |rank: f64| rank.fract() == 0.0 && (1.0..=f64::from(u32::MAX)).contains(&rank);
@@ -326,6 +333,18 @@ mod tests {
             let lists =
                 [READ.contains(&field), OF_NO_EFFECT.contains(&field), REFUSED.iter().any(|row| row.0 == field)];
             assert_eq!(lists.iter().filter(|&&listed| listed).count(), 1, "{field}");
+        }
+    }
+
+    #[test]
+    fn patterns_are_counted_before_they_are_compiled() {
+        let many = |n: usize| -> Vec<String> { (0..n).map(|i| format!("h{i}")).collect() };
+        for (key, most, value) in [
+            ("layers_pattern", MAX_LAYER_PATTERNS, json!(many(MAX_LAYER_PATTERNS + 1))),
+            ("rank_pattern", MAX_PATTERNS, many(MAX_PATTERNS + 1).into_iter().map(|name| (name, json!(1))).collect()),
+        ] {
+            let error = parse(|config| drop(config.insert(key.to_owned(), value))).unwrap_err();
+            assert!(error.contains(&format!("at most {most} are read")), "{error}");
         }
     }
 

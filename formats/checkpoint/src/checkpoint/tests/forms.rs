@@ -97,7 +97,7 @@ fn f64_is_rounded_to_f32() {
     checkpoint.read_rows(tensor, 2, 3, &mut bytes).unwrap();
     let wanted: Vec<u8> = values[8..20].iter().flat_map(|v| (*v as f32).to_le_bytes()).collect();
     assert_eq!(bytes, wanted);
-    assert_eq!(checkpoint.notes(), ["1 tensors of f64 are rounded to f32"]);
+    assert_eq!(checkpoint.notes(), ["1 tensor of f64 is rounded to f32"]);
 }
 
 #[test]

@@ -111,19 +111,18 @@ fn rule_of(key: &str) -> Option<Rule> {
 
 impl Rule {
     fn allows(self, value: &Value, hparams: &Hparams) -> bool {
-        let all = |wanted: &[f64]| numbers(value).is_some_and(|found| found.iter().all(|x| wanted.contains(x)));
+        let all_in = |wanted: &[f64]| all(value, &|x| wanted.contains(&x));
         match self {
-            Self::Zero => all(&[0.0]),
-            Self::One => all(&[1.0]),
-            Self::Factor => all(&[0.0, 1.0]),
+            Self::Zero => all_in(&[0.0]),
+            Self::One => all_in(&[1.0]),
+            Self::Factor => all_in(&[0.0, 1.0]),
             Self::True => *value == Value::Bool(true),
-            Self::HeadWidth => all(&[hparams.head_dim() as f64]),
-            Self::Width => all(&[0.0, hparams.n_embd as f64]),
+            Self::HeadWidth => all_in(&[hparams.head_dim() as f64]),
+            Self::Width => all_in(&[0.0, hparams.n_embd as f64]),
             Self::ScoreScale => {
                 let scale = score_scale(hparams);
                 // Written as an f32, computed in either width.
-                let is_it = |&x: &f64| x == 0.0 || (x - scale).abs() <= 1e-6 * scale;
-                numbers(value).is_some_and(|found| found.iter().all(is_it))
+                all(value, &|x| x == 0.0 || (x - scale).abs() <= 1e-6 * scale)
             }
             Self::Activation => matches!(value, Value::String(name) if name == activation(hparams)),
         }
@@ -153,19 +152,17 @@ fn activation(hparams: &Hparams) -> &'static str {
     if hparams.gelu_tanh { "gelu_pytorch_tanh" } else { "gelu" }
 }
 
-/// The number, truth value (1 for true) or array of them.
-fn numbers(value: &Value) -> Option<Vec<f64>> {
+/// Whether `value` is a number, truth value (1 for true) or array of them that `is_it` accepts, each of them. Nothing is
+/// allocated for an array, whose length the file decides.
+fn all(value: &Value, is_it: &dyn Fn(f64) -> bool) -> bool {
     match value {
-        Value::Bool(v) => Some(vec![f64::from(u8::from(*v))]),
-        Value::F32(v) => Some(vec![f64::from(*v)]),
-        Value::F64(v) => Some(vec![*v]),
-        Value::String(_) => None,
-        Value::Array(Array::String(v)) => v.is_empty().then(Vec::new),
-        Value::Array(array) => {
-            let elements = (0..array.len()).filter_map(|at| array.get(at));
-            Some(elements.filter_map(|element| numbers(&element)).flatten().collect())
-        }
-        _ => Some(vec![value.integer()? as f64]),
+        Value::Bool(v) => is_it(f64::from(u8::from(*v))),
+        Value::F32(v) => is_it(f64::from(*v)),
+        Value::F64(v) => is_it(*v),
+        Value::String(_) => false,
+        Value::Array(Array::String(v)) => v.is_empty(),
+        Value::Array(array) => (0..array.len()).all(|at| array.get(at).is_some_and(|element| all(&element, is_it))),
+        _ => value.integer().is_some_and(|n| is_it(n as f64)),
     }
 }
 

@@ -30,7 +30,7 @@ use pythia_model::{Activations, Gelu, Options};
 use quality::Evaluation;
 use speed::KeptSpeeds;
 use std::fmt::Display;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Compare the quantization levels of a model on a text: size, perplexity, divergence, speed
 ///
@@ -70,7 +70,7 @@ pub(super) struct Args {
     /// Evaluate the first N chunks only
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     chunks: Option<u64>,
-    /// Say which level is the best that runs in SIZE of memory, as 4G, 4GiB or 512M; several are separated by commas
+    /// Say which level is the best that runs in SIZE of memory, such as 4G, 4GiB or 512M; several are separated by commas
     ///
     /// Counted are the file, the key-value cache of 2048 tokens (or of the model's context if that is smaller), the
     /// buffers of a batch, and the program. Without it, the usual sizes that some levels fit into and others do not.
@@ -130,10 +130,12 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let files = report::Files::create(&args.output)?;
     let Prepared { source, origin, contestants, folder } = prepare(args, located, protocol, &text, &log)?;
     let options = options(args);
-    let paths: Vec<&Path> = contestants.iter().map(|contestant| contestant.path.as_path()).collect();
-    let device = args.device.find()?.settle(&paths, &options)?;
+    let device = args.device.find()?;
     let facts = facts::read(&contestants, folder.as_ref())?;
-    let mut kept = KeptSpeeds::open(folder.as_ref().filter(|_| !args.fresh), &device, &options);
+    let sizes =
+        contestants.iter().zip(&facts).map(|(contestant, facts)| (contestant.path.as_path(), facts.file_bytes()));
+    let device = device.settle(sizes, &options)?;
+    let mut kept = KeptSpeeds::open(folder.as_ref(), &device, &options, args.fresh);
     let speeds = speed::measure(&device, &contestants, &facts, &options, &mut kept, args.quiet, &log)?;
     let evaluation = Evaluation { args, device: &device, protocol, options: &options, text: &text, log: &log };
     let quality = evaluation.run(&contestants, &facts, folder.as_ref())?;

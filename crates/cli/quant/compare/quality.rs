@@ -107,11 +107,11 @@ impl Evaluation<'_> {
         let max_windows = args.chunks.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
         let cancel = Some(exit::catch_interrupts());
         let request = Request { tokenizer: &tokenizer, protocol, max_windows, cancel };
-        let groups = groups(device, &base_model, levels)?;
+        let groups = groups(device, &base_model, levels, facts.get(1..).unwrap_or_default());
         let text_sha256 = text.sha256()?;
         let ids: Vec<String> = facts.iter().map(Facts::id).collect();
         let mut journals = Journals::open(folder, &self.setting(&base_model, &text_sha256), &ids, args.fresh);
-        self.say_what_is_known(&journals, contestants.len());
+        self.say_what_is_known(journals.known().min(max_windows.unwrap_or(usize::MAX)), contestants.len());
         let mut watch = Watch::new(&base.name, groups.len(), args.quiet, log);
         let mut rows = Vec::new();
         let mut scored = None;
@@ -157,8 +157,7 @@ impl Evaluation<'_> {
         format!("{device}, {isa}, {activations}, {gelu:?}, {kv_cache}, {protocol:?}, {text_sha256}, {text_options:?}")
     }
 
-    fn say_what_is_known(&self, journals: &Journals, n_files: usize) {
-        let known = journals.known();
+    fn say_what_is_known(&self, known: usize, n_files: usize) {
         if known > 0 {
             self.args
                 .note(format_args!("chunks 1 to {known} were scored by an earlier run (--fresh scores them again)"));
@@ -172,20 +171,18 @@ const MEMORY_SHARE: f64 = 0.75;
 
 /// Levels that fit in memory together with the base, which runs once per group. A level's results do not depend on
 /// its group; weights that are read from disk again for every chunk would cost far more than running the base twice.
-fn groups<'c>(device: &Device, base: &Model, levels: &'c [Contestant]) -> Result<Vec<&'c [Contestant]>, Failure> {
+fn groups<'c>(device: &Device, base: &Model, levels: &'c [Contestant], facts: &[Facts]) -> Vec<&'c [Contestant]> {
     // On a GPU the base is there already.
     let taken = if base.device() == CPU { 0 } else { base.file_bytes() };
     let budget = device.free_memory().map_or(u64::MAX, |bytes| ((bytes + taken) as f64 * MEMORY_SHARE) as u64);
-    let size =
-        |level: &Contestant| std::fs::metadata(&level.path).map(|m| m.len()).map_err(|e| Failure::at(&level.path, &e));
-    let sizes = levels.iter().map(size).collect::<Result<Vec<u64>, _>>()?;
+    let sizes: Vec<u64> = facts.iter().map(Facts::file_bytes).collect();
     let mut rest = levels;
     let groups = split_by_size(&sizes, budget.saturating_sub(base.file_bytes())).into_iter().map(|n| {
         let (group, others) = rest.split_at(n);
         rest = others;
         group
     });
-    Ok(groups.collect())
+    groups.collect()
 }
 
 /// Lengths of the shortest list of runs whose sizes sum to at most `budget` each; a size above it is a run of its own.
@@ -227,7 +224,9 @@ fn warn_of_other_names(base: &Model, level: &Contestant, model: &Model) {
     let tokens = |model: &Model| model.gguf().metadata.strings(keys::TOKENS).ok().flatten().map(<[String]>::to_vec);
     if tokens(base) != tokens(model) {
         let file = level.path.display();
-        super::super::warn(&format!("{file}: its tokens have other names than the base's, whose ids it is given"));
+        super::super::warn(&format!(
+            "{file}: its token texts differ from the base model's; it is scored on the base model's token ids"
+        ));
     }
 }
 

@@ -357,7 +357,7 @@ fn the_cache_is_listed_and_cleared() {
     run.made("Q8_0");
     let cache = |args: &[&str]| common::quant(run.dir.path(), ["cache"].iter().chain(args).chain(&["--cache", CACHE]));
     let list = cache(&["list"]).ok();
-    assert!(list.contains("pythia-docs-6m-") && list.contains(": 1 models, "), "{list}");
+    assert!(list.contains("pythia-docs-6m-") && list.contains(": 1 model, "), "{list}");
     let listed: Value = serde_json::from_str(&cache(&["list", "--json"]).ok()).unwrap();
     let bytes: u64 =
         common::names(&run.cache()).iter().map(|name| std::fs::metadata(run.cache().join(name)).unwrap().len()).sum();

@@ -39,39 +39,54 @@ pub(super) struct Quality {
 }
 
 /// Which tokens are scored.
-pub(super) fn protocol(args: &Args) -> Result<eval::Protocol, Failure> {
-    let protocol = eval::Protocol::Llama { n_ctx: args.n_ctx };
-    // A chunk that is too short is refused here rather than after the conversion.
-    protocol.check()?;
-    Ok(protocol)
+fn protocol(n_ctx: usize) -> eval::Protocol {
+    eval::Protocol::Llama { n_ctx }
 }
 
-/// Whether the base, of which only the metadata is there as yet, can be scored on the text.
-pub(super) fn check(args: &Args, protocol: eval::Protocol, base: &Metadata, text: &Text) -> Result<(), Failure> {
+/// A chunk that is too short is refused before anything is opened.
+pub(super) fn check_chunk(args: &Args) -> Result<(), Failure> {
+    if args.n_ctx > 0 {
+        protocol(args.n_ctx).check()?;
+    }
+    Ok(())
+}
+
+/// Tokens in a chunk.
+fn n_ctx(args: &Args, base: &Hparams) -> usize {
+    if args.n_ctx == 0 { base.n_ctx } else { args.n_ctx }
+}
+
+/// Whether the base, of which only the metadata is there as yet, can be scored on the text: then in chunks of so many
+/// tokens.
+pub(super) fn check(args: &Args, base: &Metadata, text: &Text) -> Result<usize, Failure> {
     let locate = |error| exit::locate(error, &args.source, text);
-    check_context(args, &args.source, &hparams(&args.source, base)?)?;
+    let model = hparams(&args.source, base)?;
+    let n_ctx = n_ctx(args, &model);
+    check_context(n_ctx, &args.source, &model)?;
+    let protocol = protocol(n_ctx);
+    protocol.check()?;
     let tokenizer = Tokenizer::from_gguf(base).map_err(locate)?;
     let mut tokens = text.tokens(&tokenizer)?;
-    protocol.check_length(&mut tokens).map_err(locate)
+    protocol.check_length(&mut tokens).map_err(locate)?;
+    Ok(n_ctx)
 }
 
 /// The same for a level: it must have the base's vocabulary, and be able to hold a chunk.
 pub(super) fn check_level(args: &Args, base: &Metadata, path: &Path, level: &Metadata) -> Result<(), Failure> {
-    let level = hparams(path, level)?;
-    let (found, wanted) = (level.n_vocab, hparams(&args.source, base)?.n_vocab);
+    let (level, base) = (hparams(path, level)?, hparams(&args.source, base)?);
+    let (found, wanted) = (level.n_vocab, base.n_vocab);
     if found != wanted {
         let file = path.display();
         return Err(Failure::data(format_args!("{file}: vocabulary of {found} rows, wanted the base's {wanted}")));
     }
-    check_context(args, path, &level)
+    check_context(n_ctx(args, &base), path, &level)
 }
 
-fn check_context(args: &Args, path: &Path, model: &Hparams) -> Result<(), Failure> {
-    if args.n_ctx > model.n_ctx {
+fn check_context(n_ctx: usize, path: &Path, model: &Hparams) -> Result<(), Failure> {
+    if n_ctx > model.n_ctx {
         let (wanted, file) = (model.n_ctx, path.display());
         return Err(Failure::usage(format_args!(
-            "--ctx: found {}, wanted at most {wanted}, the context of {file}",
-            args.n_ctx
+            "--ctx: found {n_ctx}, wanted at most {wanted}, the context of {file}"
         )));
     }
     Ok(())
@@ -85,7 +100,8 @@ fn hparams(path: &Path, metadata: &Metadata) -> Result<Hparams, Failure> {
 pub(super) struct Evaluation<'a> {
     pub(super) args: &'a Args,
     pub(super) device: &'a Device,
-    pub(super) protocol: eval::Protocol,
+    /// Tokens in a chunk.
+    pub(super) n_ctx: usize,
     pub(super) options: &'a Options,
     pub(super) text: &'a Text,
     pub(super) log: &'a Log,
@@ -99,7 +115,8 @@ impl Evaluation<'_> {
         facts: &[Facts],
         folder: Option<&Folder>,
     ) -> Result<Qualities, Failure> {
-        let Self { args, device, protocol, options, text, log } = *self;
+        let Self { args, device, n_ctx, options, text, log } = *self;
+        let protocol = protocol(n_ctx);
         let (base, levels) = contestants.split_first().ok_or_else(|| Failure::usage("nothing to compare"))?;
         let base_model = device.open(&base.path, options)?;
         let locate = |error| exit::locate(error, &base.path, text);
@@ -138,7 +155,7 @@ impl Evaluation<'_> {
             text: text.name(),
             text_form: text.form(),
             text_sha256,
-            n_ctx: args.n_ctx,
+            n_ctx,
             chunks: scored.windows,
             tokens_scored: scored.scored as u64,
         };
@@ -152,7 +169,7 @@ impl Evaluation<'_> {
         let Arithmetic { activations, kv_cache, .. } = Arithmetic::of(self.options);
         // The file's own is part of the file.
         let gelu = self.options.gelu;
-        let (device, isa, protocol) = (model.device(), model.isa_name(), self.protocol);
+        let (device, isa, protocol) = (model.device(), model.isa_name(), protocol(self.n_ctx));
         let text_options = self.args.text_options;
         format!("{device}, {isa}, {activations}, {gelu:?}, {kv_cache}, {protocol:?}, {text_sha256}, {text_options:?}")
     }

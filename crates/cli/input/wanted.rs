@@ -39,7 +39,8 @@ pub(crate) fn check_gguf(path: &Path) -> Result<(), Failure> {
         }
     } else if fs::symlink_metadata(path).is_err() && is_hub_name(path) {
         return Err(Failure::io(format_args!(
-            "{shown}: no such file; if it is a model of the Hub, pythia-quant convert {shown} -t Q8_0 makes a GGUF file of it"
+            "{shown}: no such file; if it is a model of the Hub, pythia-quant convert {shown} -t Q8_0 makes a GGUF \
+             file of it"
         )));
     }
     check_file(path)?;

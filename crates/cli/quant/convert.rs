@@ -23,7 +23,8 @@ pub(super) struct Args {
     /// A path that exists is that path. EleutherAI/pythia-70m@step3000 is looked for in the cache of the Hub
     /// (HF_HUB_CACHE, by default ~/.cache/huggingface/hub) and downloaded into it if it is not there.
     source: PathBuf,
-    /// File to write; a folder if there are several types, if it is one already, or if it ends in / [default: SOURCE-TYPE.gguf here]
+    /// File to write; a folder if there are several types, if it is one already, or if it ends in /
+    /// [default: SOURCE-TYPE.gguf here]
     #[arg(short, long)]
     output: Option<PathBuf>,
     #[arg(short = 't', long = "type", required = true, value_delimiter = ',', value_name = "TYPE", help = types_help())]

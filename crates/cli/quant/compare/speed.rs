@@ -236,6 +236,17 @@ mod tests {
     }
 
     #[test]
+    fn measurements_of_the_last_day_are_recent() {
+        let measured = serde_json::json!({ "prefill": [1.0], "decode_seconds": [1.0] });
+        let measured: Measured = serde_json::from_value(measured).unwrap();
+        let level = |when| KeptLevel { id: String::new(), when, measured: measured.clone() };
+        let (now, hour) = (SystemTime::now(), Duration::from_secs(3600));
+        assert!(level(now - hour).is_recent());
+        assert!(!level(now - 25 * hour).is_recent());
+        assert!(!level(now + hour).is_recent());
+    }
+
+    #[test]
     fn errors_of_a_child_are_those_of_the_program() {
         let file = Path::new("x.gguf");
         let status = ExitStatus::from_raw(65 << 8);

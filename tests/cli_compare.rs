@@ -357,7 +357,7 @@ fn the_cache_is_listed_and_cleared() {
     run.made("Q8_0");
     let cache = |args: &[&str]| common::quant(run.dir.path(), ["cache"].iter().chain(args).chain(&["--cache", CACHE]));
     let list = cache(&["list"]).ok();
-    assert!(list.contains("pythia-docs-6m-") && list.contains(": 1 models, "), "{list}");
+    assert!(list.contains("pythia-docs-6m-") && list.contains(": 1 model, "), "{list}");
     let listed: Value = serde_json::from_str(&cache(&["list", "--json"]).ok()).unwrap();
     let bytes: u64 =
         common::names(&run.cache()).iter().map(|name| std::fs::metadata(run.cache().join(name)).unwrap().len()).sum();
@@ -377,7 +377,8 @@ fn the_cache_is_listed_and_cleared() {
 fn what_was_scored_is_not_scored_again() {
     let run = Run::new();
     run.made("Q8_0,Q4_0");
-    let again = run.compare(&common::checkpoint(), &["-t", "Q8_0,Q4_0", "-o", "again"]);
+    // The model's context is the default.
+    let again = run.compare(&common::checkpoint(), &["-t", "Q8_0,Q4_0", "-o", "again", "-c", "0"]);
     assert!(again.stderr.contains("chunks 1 to 2 were scored by an earlier run"), "{again:?}");
     again.ok();
     assert_eq!(quality(&run.report("made")), quality(&run.report("again")));
@@ -421,6 +422,7 @@ fn a_stopped_comparison_goes_on_where_it_was() {
     let said = String::from_utf8_lossy(&resumed.stderr);
     assert!(resumed.status.success() && said.contains("were scored by an earlier run"), "{said}");
     assert!(said.contains("level 3 of 3: Q4_0: measured by a run that was stopped"), "{said}");
+    assert!(said.contains("speeds of 3 of 3 files were measured by an earlier run that was stopped"), "{said}");
     assert!(command("whole", "other-cache").stderr(Stdio::null()).status().unwrap().success());
     assert_eq!(quality(&run.report("resumed")), quality(&run.report("whole")));
     assert_eq!(run.report("resumed")["protocol"], run.report("whole")["protocol"]);

@@ -130,15 +130,18 @@ impl Device {
         }
     }
 
-    /// Decides for all of these files what `auto` would for each: results that stand side by side come from one device.
+    /// Decides for all of these models what `auto` would for each: results that stand side by side come from one device.
+    /// Each is given by its first file and the size of all its files.
     ///
     /// # Errors
     /// Those of [`open`](Self::open).
-    pub(crate) fn settle(self, paths: &[&Path], options: &Options) -> Result<Self, Failure> {
-        let size = |path: &&&Path| path.metadata().map_or(0, |data| data.len());
-        let Some(largest) = paths.iter().max_by_key(size).filter(|_| self.is_auto && self.gpu.is_some()) else {
-            return Ok(self);
-        };
+    pub(crate) fn settle<'p>(
+        self,
+        models: impl Iterator<Item = (&'p Path, u64)>,
+        options: &Options,
+    ) -> Result<Self, Failure> {
+        let largest = models.max_by_key(|(_, bytes)| *bytes);
+        let Some((largest, _)) = largest.filter(|_| self.is_auto && self.gpu.is_some()) else { return Ok(self) };
         let gpu = if self.open(largest, options)?.device() == CPU { None } else { self.gpu };
         Ok(Self { gpu, is_auto: false, ..self })
     }

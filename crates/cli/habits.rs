@@ -6,8 +6,9 @@
 mod table;
 
 use clap::Command;
+use pythia_convert::Level;
 use std::ffi::{OsStr, OsString};
-use table::{Habit, Meaning, Values, find};
+use table::{Meaning, Values, find};
 
 /// A command line in our spelling, and what there is to say about the change.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -21,74 +22,107 @@ pub(crate) struct Translated {
 /// # Errors
 /// The sentence that explains a flag which cannot work here.
 pub(crate) fn translate(program: &Command, args: impl IntoIterator<Item = OsString>) -> Result<Translated, String> {
-    let mut args = args.into_iter().peekable();
-    let mut out = Translated::default();
-    let mut command = None;
-    let mut positionals = 0;
-    while let Some(arg) = args.next() {
-        let Some(text) = arg.to_str() else {
-            out.args.push(arg);
-            continue;
-        };
-        if text == "--" {
-            out.args.push(arg);
-            out.args.extend(args);
-            break;
-        }
-        let is_first = out.args.is_empty();
-        if !text.starts_with('-') || text == "-" {
-            positionals += usize::from(command.is_some());
-            if command.is_none() && !is_first {
-                command = program.find_subcommand(text);
+    let mut state = Translation {
+        program,
+        command: None,
+        positionals: 0,
+        rest: args.into_iter().peekable(),
+        out: Translated::default(),
+    };
+    while let Some(arg) = state.rest.next() {
+        let text = arg.to_str().map(str::to_owned);
+        match (text.as_deref(), state.command) {
+            (Some("--"), _) => {
+                state.out.args.push(arg);
+                state.out.args.extend(state.rest);
+                return Ok(state.out);
             }
-            // llama-quantize IN OUT TYPE THREADS
-            if positionals == 4 && command.is_some_and(|command| command.get_name() == "quantize") {
-                out.args.push("--threads".into());
-            }
-            out.args.push(arg);
-            continue;
-        }
-        let Some(command) = command else {
-            out.args.push(arg);
-            continue;
-        };
-        if let Some(own) = own_option(command, text) {
-            let takes_value = own.get_action().takes_values();
-            let id = own.get_id().as_str();
-            let next = if takes_value { args.next() } else { None };
-            match (id, next.as_deref().and_then(OsStr::to_str)) {
-                // llama.cpp's words for "all of them".
-                ("chunks", Some("-1")) => {}
-                ("threads", Some("-1")) => out.args.extend([arg, "0".into()]),
-                _ => {
-                    out.args.push(arg);
-                    out.args.extend(next);
-                }
-            }
-            continue;
-        }
-        let (name, attached) = match text.split_once('=') {
-            Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
-            _ => (text, None),
-        };
-        let Some(Habit { meaning, .. }) = find(program.get_name(), name).filter(|_| !is_own_name(command, name)) else {
-            out.args.push(arg);
-            continue;
-        };
-        match meaning {
-            Meaning::Means(option) => {
-                out.args.push(attached.map_or(option.into(), |value| format!("{option}={value}").into()));
-            }
-            Meaning::Missing(why) => return Err(format!("{name}: {why}")),
-            Meaning::NoEffect(values, why) => {
-                if attached.is_none() {
-                    skip(*values, &mut args);
-                }
-                out.notes.extend((!why.is_empty()).then(|| format!("{name} has no effect: {why}")));
-            }
+            (Some(text), _) if !text.starts_with('-') || text == "-" => state.positional(text),
+            (Some(text), Some(command)) => match own_option(command, split(text).0) {
+                Some(own) => state.own_option(own, text),
+                None => state.habit(text)?,
+            },
+            _ => state.out.args.push(arg),
         }
     }
-    Ok(out)
+    Ok(state.out)
+}
+
+/// A command line, in part translated.
+struct Translation<'p, I: Iterator<Item = OsString>> {
+    program: &'p Command,
+    /// The subcommand, once it is there.
+    command: Option<&'p Command>,
+    /// Arguments after it that are no options.
+    positionals: usize,
+    rest: std::iter::Peekable<I>,
+    out: Translated,
+}
+
+impl<I: Iterator<Item = OsString>> Translation<'_, I> {
+    /// What is no option: the program's name, the subcommand, or an argument.
+    fn positional(&mut self, text: &str) {
+        self.positionals += usize::from(self.command.is_some());
+        if self.command.is_none() && !self.out.args.is_empty() {
+            self.command = self.program.find_subcommand(text);
+        }
+        // llama-quantize IN OUT TYPE THREADS
+        if self.positionals == 4 && self.command.is_some_and(|command| command.get_name() == "quantize") {
+            self.out.args.push("--threads".into());
+        }
+        self.out.args.push(text.into());
+    }
+
+    /// An option of the command, with its value.
+    fn own_option(&mut self, own: &clap::Arg, text: &str) {
+        let (name, attached) = split(text);
+        let next = if attached.is_none() && own.get_action().takes_values() { self.rest.next() } else { None };
+        let value = attached.or_else(|| next.as_deref().and_then(OsStr::to_str));
+        match (own.get_id().as_str(), value) {
+            // llama.cpp's words for "all of them".
+            ("chunks", Some("-1")) => return,
+            ("threads", Some("-1")) => return self.out.args.extend([OsString::from(name), "0".into()]),
+            ("types", Some(number)) if name == "-t" => self.out.notes.extend(note_of_number(number)),
+            _ => {}
+        }
+        self.out.args.push(text.into());
+        self.out.args.extend(next);
+    }
+
+    /// An option that is none of the command's: llama.cpp's, or for clap to refuse.
+    fn habit(&mut self, text: &str) -> Result<(), String> {
+        let (name, attached) = split(text);
+        match find(self.program.get_name(), name).map(|habit| &habit.meaning) {
+            None => self.out.args.push(text.into()),
+            Some(Meaning::Means(option)) => {
+                let option = attached.map_or((*option).to_owned(), |value| format!("{option}={value}"));
+                self.out.args.push(option.into());
+            }
+            Some(Meaning::Missing(why)) => return Err(format!("{name}: {why}")),
+            Some(Meaning::NoEffect(values, why)) => {
+                if attached.is_none() {
+                    skip(*values, &mut self.rest);
+                }
+                self.out.notes.extend((!why.is_empty()).then(|| format!("{name} has no effect: {why}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The name of an option, and the value after its `=`.
+fn split(text: &str) -> (&str, Option<&str>) {
+    match text.split_once('=') {
+        Some((name, value)) if name.starts_with("--") => (name, Some(value)),
+        _ => (text, None),
+    }
+}
+
+/// What to say of `-t 8` where -t is the type: elsewhere that is a number of threads.
+fn note_of_number(value: &str) -> Option<String> {
+    let number: u32 = value.parse().ok()?;
+    let level: Level = value.parse().ok()?;
+    Some(format!("-t is the type here, and {number} is llama-quantize's number for {level}; --threads sets threads"))
 }
 
 /// Drops the value of an option that has no effect.
@@ -115,10 +149,6 @@ fn own_option<'c>(command: &'c Command, text: &str) -> Option<&'c clap::Arg> {
         }
     };
     command.get_arguments().find(is_named)
-}
-
-fn is_own_name(command: &Command, name: &str) -> bool {
-    own_option(command, name).is_some()
 }
 
 /// A note where more threads are asked for than the machine has processors.
@@ -154,6 +184,7 @@ mod tests {
             ("p generate m -ctk f16 -ctv f16", "p generate m --cache-type-k f16 --cache-type-v f16", 0),
             ("p generate m --no-display-prompt -no-cnv -p x", "p generate m -p x", 0),
             ("p perplexity m -f t --chunks -1 -t -1", "p perplexity m -f t -t 0", 0),
+            ("p perplexity m --chunks=-1 --threads=-1 --ctx-size=64", "p perplexity m --threads 0 --ctx-size=64", 0),
             ("p bench -m m -fa 0,1 -t 1,2", "p bench -m m -t 1,2", 1),
             // What follows an option that takes a value is that value, whatever it looks like.
             ("p generate m -p -fa", "p generate m -p -fa", 0),
@@ -180,6 +211,11 @@ mod tests {
         assert!(translated(&quant, "p quantize a b Q4_0 --leave-output-tensor").is_err());
         let quantize = translated(&quant, "p quantize a b Q4_0 8 --pure").unwrap();
         assert_eq!(quantize.0, "p quantize a b Q4_0 --threads 8 --pure");
+        let note = translate(&quant, "p convert m -t 8".split(' ').map(OsString::from)).unwrap().notes;
+        assert!(note[0].starts_with("-t is the type here, and 8 is llama-quantize's number for Q5_0"), "{note:?}");
+        for line in ["p convert m -t Q8_0", "p convert m --type 8", "p imatrix m -f t -t 8"] {
+            assert_eq!(translated(&quant, line), Ok((line.to_owned(), 0)));
+        }
         assert_eq!(translated(&quant, "p imatrix m -f t -b 64").unwrap().1, 0, "it has a -b of its own");
     }
 
@@ -193,9 +229,9 @@ mod tests {
                     let of_program = programs.iter().filter(|p| find(p.get_name(), name).is_some());
                     of_program.flat_map(|program| program.get_subcommands())
                 };
-                assert!(commands().any(|command| !is_own_name(command, name)), "{name}");
+                assert!(commands().any(|command| own_option(command, name).is_none()), "{name}");
                 if let Meaning::Means(option) = habit.meaning {
-                    assert!(commands().any(|command| is_own_name(command, option)), "{name}: {option}");
+                    assert!(commands().any(|command| own_option(command, option).is_some()), "{name}: {option}");
                 }
             }
         }

@@ -195,9 +195,8 @@ impl Report {
                  key-value cache puts a floor under them, and a level at that floor has nothing left to gain in its weights.",
                 name(&self.base)
             ),
-            "The +- after a perplexity is the standard error of the text as a sample, and the same luck befalls every \
-             level; the +- of a difference is of the paired difference, and the one to judge levels by. Both take tokens \
-             as independent."
+            "The +- after a perplexity is sampling error and affects all levels alike. Compare levels by the +- of the \
+             difference, which is computed token by token. Both take tokens as independent."
                 .to_owned(),
             format!("{memory} Speeds are medians of a short run on this machine: {}.", name(&self.machine.to_string())),
         ];

@@ -12,7 +12,7 @@ pub(crate) struct SourceOptions {
     /// Open no connection: take a checkpoint of the Hub from the cache or not at all (also HF_HUB_OFFLINE=1)
     #[arg(long)]
     offline: bool,
-    /// Take the weights of this variant, as fp16: model.fp16.safetensors in place of model.safetensors
+    /// Take the weights of this variant, such as fp16: model.fp16.safetensors instead of model.safetensors
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
 }

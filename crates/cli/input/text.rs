@@ -175,7 +175,8 @@ impl Text {
     /// Says each thing once, when it first shows.
     fn found(&self, form: &TextForm) {
         let known = self.form.replace(*form);
-        if self.quiet || form.left_out {
+        // What an option says was typed on purpose, and --unix-text does not change it.
+        if self.quiet || form.left_out || matches!(self.origin, Origin::Literal(_)) {
             return;
         }
         let mark = (form.byte_order_mark && !known.byte_order_mark).then_some("it begins with a byte order mark");

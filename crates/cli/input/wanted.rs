@@ -10,6 +10,12 @@ use std::path::Path;
 /// Names of a folder that are looked at.
 const LIMIT_NAMES: usize = 10_000;
 
+/// Bytes of a file that are looked at.
+const START_BYTES: u64 = 1024;
+
+/// End of the name of an archive's first entry where PyTorch has written it.
+const PICKLE: &[u8] = b"data.pkl";
+
 /// Refuses what is no regular file before it is opened as GGUF, and sends a checkpoint to `convert`. Other files are for
 /// the reader to refuse.
 ///
@@ -17,25 +23,35 @@ const LIMIT_NAMES: usize = 10_000;
 /// If there is no such file, or it is a folder, a pipe, a device, or a checkpoint.
 pub(crate) fn check_gguf(path: &Path) -> Result<(), Failure> {
     let shown = path.display();
-    let advice = format!("wanted a GGUF file, which pythia-quant convert {shown} -t Q8_0 makes");
+    let advice = |source: &Path| {
+        let source = source.display();
+        format!("wanted a GGUF file, which pythia-quant convert {source} -t Q8_0 makes")
+    };
     if path.is_dir() {
         let names = names(path);
         if names.iter().any(|name| is_checkpoint_file(name)) {
-            return Err(Failure::data(format_args!("{shown}: a folder with a checkpoint, {advice}")));
+            return Err(Failure::data(format_args!("{shown}: a folder with a checkpoint, {}", advice(path))));
         }
         if let Some(name) = names.iter().find(|name| name.ends_with(".gguf")) {
             let file = path.join(name);
-            return Err(Failure::data(format_args!("{shown}: a folder, wanted a GGUF file, as {}", file.display())));
+            let file = file.display();
+            return Err(Failure::data(format_args!("{shown}: a folder, wanted a GGUF file, such as {file}")));
         }
     } else if fs::symlink_metadata(path).is_err() && is_hub_name(path) {
-        return Err(Failure::io(format_args!("{shown}: no such file; if it is a model of the Hub, {advice}")));
+        return Err(Failure::io(format_args!(
+            "{shown}: no such file; if it is a model of the Hub, pythia-quant convert {shown} -t Q8_0 makes a GGUF \
+             file of it"
+        )));
     }
     check_file(path)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     if is_gguf(path)? || !(is_checkpoint_file(&name) || holds_weights(path)) {
         return Ok(());
     }
-    Err(Failure::data(format_args!("{shown}: a file of a checkpoint, {advice}")))
+    // A file of weights can be converted by itself; what describes them stands for its folder.
+    let folder = path.parent().filter(|_| name.ends_with(".json"));
+    let source = folder.map_or(path, |folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+    Err(Failure::data(format_args!("{shown}: a file of a checkpoint, {}", advice(source))))
 }
 
 /// Refuses what is neither a file nor a folder as a checkpoint, and sends a GGUF file to `quantize`.
@@ -67,12 +83,13 @@ fn is_checkpoint_file(name: &str) -> bool {
         || (name.starts_with("pytorch_model") && name.ends_with(".bin"))
 }
 
-/// Whether a regular file starts as safetensors or an archive of PyTorch do.
+/// Whether a regular file starts as safetensors do, or as a zip file whose first entries are PyTorch's.
 fn holds_weights(path: &Path) -> bool {
     let mut start = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(9).read_to_end(&mut start));
+    let read = File::open(path).and_then(|file| file.take(START_BYTES).read_to_end(&mut start));
     let is_header = |start: &[u8; 9]| start[3..8] == [0; 5] && start[8] == b'{';
-    read.is_ok() && (start.starts_with(b"PK\x03\x04") || start.first_chunk().is_some_and(is_header))
+    let has_pickle = || start.windows(PICKLE.len()).any(|name| name == PICKLE);
+    read.is_ok() && (start.starts_with(b"PK\x03\x04") && has_pickle() || start.first_chunk().is_some_and(is_header))
 }
 
 /// Whether what is no path could be a model of the Hub.
@@ -106,7 +123,8 @@ mod tests {
             ("models/a.gguf", b"GGUF"),
             ("model.safetensors", b""),
             ("weights", &safetensors),
-            ("archive.pt", b"PK\x03\x04"),
+            ("archive", b"PK\x03\x04 some header archive/data.pkl"),
+            ("a.docx", b"PK\x03\x04 some header [Content_Types].xml"),
             ("text", b"some text"),
             ("m.gguf", b"GGUF\x03\0\0\0"),
         ] {
@@ -118,18 +136,19 @@ mod tests {
             ("empty", 74, "not a regular file"),
             ("model.safetensors", 65, "a file of a checkpoint, wanted a GGUF file"),
             ("weights", 65, "a file of a checkpoint"),
-            ("archive.pt", 65, "a file of a checkpoint"),
+            ("archive", 65, "a file of a checkpoint"),
+            ("checkpoint/config.json", 65, "checkpoint -t Q8_0 makes"),
             ("none", 74, "No such file"),
         ] {
             let failure = check_gguf(&at(name)).unwrap_err();
             assert!(failure.code() == code && failure.to_string().contains(wanted), "{name}: {failure}");
         }
-        for name in ["text", "m.gguf"] {
+        for name in ["text", "a.docx", "m.gguf"] {
             check_gguf(&at(name)).unwrap();
         }
         let failure = check_gguf(Path::new("EleutherAI/pythia-70m")).unwrap_err();
         assert_eq!(failure.code(), 74);
-        assert!(failure.to_string().contains("if it is a model of the Hub, wanted a GGUF file, which"), "{failure}");
+        assert!(failure.to_string().contains("if it is a model of the Hub, pythia-quant convert"), "{failure}");
         for name in ["checkpoint", "weights", "text"] {
             check_checkpoint(&at(name)).unwrap();
         }

@@ -38,7 +38,7 @@ enum Action {
 /// Show what is kept, by model
 #[derive(Debug, clap::Args)]
 struct List {
-    /// The folder, if it is not the user's
+    /// Folder of the cache [default: one in ~/.cache]
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
     /// Print JSON
@@ -54,13 +54,13 @@ struct List {
 struct Clear {
     /// Models, by their names in `cache list` [default: all]
     models: Vec<String>,
-    /// Only models that were not used for so many days
+    /// Only models last used more than DAYS days ago
     #[arg(long, value_name = "DAYS")]
     older_than: Option<u32>,
     /// Say what would be removed, remove nothing
     #[arg(long)]
     dry_run: bool,
-    /// The folder, if it is not the user's
+    /// Folder of the cache [default: one in ~/.cache]
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
     /// Print JSON
@@ -155,7 +155,8 @@ fn print_list(args: &List) -> Result<(), Failure> {
         ]);
     }
     let width = Width::of_stdout();
-    let total = wrap(&format!("{}: {} models, {}", path(&root), models.len(), format_bytes(bytes)), width, "  ");
+    let n_models = if models.len() == 1 { "1 model".to_owned() } else { format!("{} models", models.len()) };
+    let total = wrap(&format!("{}: {n_models}, {}", path(&root), format_bytes(bytes)), width, "  ");
     let table = (!table.is_empty()).then(|| table.to_terminal(width).with_remark(width, IN_JSON) + "\n");
     exit::print(&(table.unwrap_or_default() + &total))
 }

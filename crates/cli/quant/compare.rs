@@ -30,7 +30,7 @@ use pythia_model::{Activations, Gelu, Options};
 use quality::Evaluation;
 use speed::KeptSpeeds;
 use std::fmt::Display;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Compare the quantization levels of a model on a text: size, perplexity, divergence, speed
 ///
@@ -64,13 +64,13 @@ pub(super) struct Args {
     /// Also make levels from weights that are quantized already: they are rounded a second time
     #[arg(long)]
     allow_requantize: bool,
-    /// Tokens in a chunk
+    /// Tokens in a chunk; 0 for the base's context
     #[arg(short = 'c', long = "ctx", visible_alias = "ctx-size", value_name = "N", default_value_t = 512)]
     n_ctx: usize,
     /// Evaluate the first N chunks only
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     chunks: Option<u64>,
-    /// Say which level is the best that runs in SIZE of memory, as 4G, 4GiB or 512M; several are separated by commas
+    /// Say which level is the best that runs in SIZE of memory, such as 4G, 4GiB or 512M; several are separated by commas
     ///
     /// Counted are the file, the key-value cache of 2048 tokens (or of the model's context if that is smaller), the
     /// buffers of a batch, and the program. Without it, the usual sizes that some levels fit into and others do not.
@@ -120,7 +120,7 @@ struct Contestant {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let log = Log::new(args.quiet);
-    let protocol = quality::protocol(args)?;
+    quality::check_chunk(args)?;
     let named = [&args.text, &args.source].into_iter().chain(&args.imatrix).chain(&args.files);
     Report::check_targets(&args.output, &input::files(named.map(PathBuf::as_path)), args.force)?;
     // The base runs over it once for each group of levels.
@@ -128,14 +128,16 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     // Before the report's folder is made, which could be taken for a checkpoint called by an id of the Hub.
     let located = args.source_options.locate(&args.source, args.quiet)?;
     let files = report::Files::create(&args.output)?;
-    let Prepared { source, origin, contestants, folder } = prepare(args, located, protocol, &text, &log)?;
+    let Prepared { source, origin, contestants, n_ctx, folder } = prepare(args, located, &text, &log)?;
     let options = options(args);
-    let paths: Vec<&Path> = contestants.iter().map(|contestant| contestant.path.as_path()).collect();
-    let device = args.device.find()?.settle(&paths, &options)?;
+    let device = args.device.find()?;
     let facts = facts::read(&contestants, folder.as_ref())?;
-    let mut kept = KeptSpeeds::open(folder.as_ref().filter(|_| !args.fresh), &device, &options);
+    let sizes =
+        contestants.iter().zip(&facts).map(|(contestant, facts)| (contestant.path.as_path(), facts.file_bytes()));
+    let device = device.settle(sizes, &options)?;
+    let mut kept = KeptSpeeds::open(folder.as_ref(), &device, &options, args.fresh);
     let speeds = speed::measure(&device, &contestants, &facts, &options, &mut kept, args.quiet, &log)?;
-    let evaluation = Evaluation { args, device: &device, protocol, options: &options, text: &text, log: &log };
+    let evaluation = Evaluation { args, device: &device, n_ctx, options: &options, text: &text, log: &log };
     let quality = evaluation.run(&contestants, &facts, folder.as_ref())?;
     let base = contestants[0].name.clone();
     let names = contestants.iter().map(|contestant| contestant.name.as_str());

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 
 /// Convert a Hugging Face checkpoint to GGUF
 ///
-/// Every TYPE becomes a file of its own; all are made in one pass over the checkpoint. They name the mixes of
-/// llama.cpp: most matrices are in the type of that name, others, as the output matrix, in a larger one.
+/// Every TYPE becomes a file of its own; all are made in one pass over the checkpoint. Types follow
+/// llama.cpp's mixes: most matrices use the named type; a few, such as the output matrix, use a larger one.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Checkpoint: a Hugging Face folder, one .safetensors or .bin file in it, or a model of the Hub, OWNER/NAME[@REVISION]
@@ -23,7 +23,8 @@ pub(super) struct Args {
     /// A path that exists is that path. EleutherAI/pythia-70m@step3000 is looked for in the cache of the Hub
     /// (HF_HUB_CACHE, by default ~/.cache/huggingface/hub) and downloaded into it if it is not there.
     source: PathBuf,
-    /// File to write; with several types, or where it names one, a folder [default: SOURCE-TYPE.gguf here]
+    /// File to write; a folder if there are several types, if it is one already, or if it ends in /
+    /// [default: SOURCE-TYPE.gguf here]
     #[arg(short, long)]
     output: Option<PathBuf>,
     #[arg(short = 't', long = "type", required = true, value_delimiter = ',', value_name = "TYPE", help = types_help())]

@@ -44,7 +44,7 @@ pub(super) struct Args {
     #[arg(short, long, visible_alias = "batch-size", value_name = "N", default_value_t = 512)]
     batch: usize,
     /// Threads [default: one per core]; the result does not depend on it
-    #[arg(long, value_name = "N", value_parser = parse_threads, default_value = "0", hide_default_value = true)]
+    #[arg(short, long, value_name = "N", value_parser = parse_threads, default_value = "0", hide_default_value = true)]
     threads: usize,
     /// Which GELU [default: the file's own, which is erf unless it says tanh]; llama.cpp always computes tanh
     #[arg(long, value_name = "erf|tanh", value_parser = parse_gelu)]

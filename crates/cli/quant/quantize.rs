@@ -19,7 +19,7 @@ pub(super) struct Args {
     /// GGUF file to read, or the first of those a model is split over
     #[arg(value_name = "IN")]
     source: PathBuf,
-    /// File to write; with several types, or where it names one, a folder
+    /// File to write; a folder if there are several types, if it is one already, or if it ends in /
     #[arg(value_name = "OUT")]
     output: PathBuf,
     #[arg(required = true, value_delimiter = ',', num_args = 1, value_name = "TYPE", help = types_help())]

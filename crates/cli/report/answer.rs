@@ -5,7 +5,8 @@
 //!   the paired difference says how sure that is: two of them on either side of it count as possible.
 //! - **The knee** is found in the plot of log KLD over size, among the levels smaller than the base that no smaller or
 //!   equal file beats: the one that lies furthest below the straight line from the smallest of them to the largest.
-//!   From there on down, a byte saved costs more than it does on average. A curve that is nearly straight has no knee.
+//!   Below it, a byte saved costs more on average than above it. Fewer than [`LEAST_LEVELS`] levels are too few to tell,
+//!   and a curve that is nearly straight has no knee.
 //! - **What fits** is the level nearest to the base among those whose [`Memory`] is at most the size asked for.
 
 use super::number::{bytes, plain, signed};
@@ -19,6 +20,8 @@ const CHANCE: f64 = 2.0;
 /// How far below the line the knee must lie, as a share of the height of the curve: the levels of one family of formats
 /// stray about half as far from a straight line.
 const LEAST_BEND: f64 = 0.05;
+/// Levels on a curve whose bend is judged.
+const LEAST_LEVELS: usize = 5;
 /// Sizes that people have, in GB; those that tell levels apart are answered if none is asked for.
 const USUAL_SIZES: [u64; 8] = [1, 2, 4, 8, 16, 24, 32, 64];
 
@@ -29,7 +32,7 @@ pub(crate) struct Answer {
     pub(crate) sentences: Vec<String>,
     /// The smallest level that is good enough; `None` if there is none.
     pub(crate) good_enough: Option<GoodEnough>,
-    /// Name of the level at the knee; `None` if the curve has none, or fewer than three levels are on it.
+    /// Name of the level at the knee; `None` if the curve has none, or fewer than [`LEAST_LEVELS`] levels are on it.
     pub(crate) knee: Option<String>,
     /// An entry per size of memory.
     pub(crate) fits: Vec<Fit>,
@@ -134,20 +137,27 @@ impl Answer {
     fn bend(&mut self, base: &Level, levels: &[Level]) {
         let curve = frontier(base, levels);
         let [first, .., last] = &curve[..] else { return };
-        let Some((level, bend)) = furthest_below_chord(&curve) else { return };
-        self.sentences.push(if bend < LEAST_BEND {
-            format!(
-                "There is no knee between {} and {}: each step down in size costs about as much as the one before, by ratio.",
-                first.name, last.name
-            )
-        } else {
+        if curve.len() < LEAST_LEVELS {
+            return;
+        }
+        let bends = below_chord(&curve);
+        let Some((level, bend)) = bends.iter().max_by(|a, b| a.1.total_cmp(&b.1)) else { return };
+        if *bend >= LEAST_BEND {
             self.knee = Some(level.name.clone());
-            format!(
-                "Knee of the curve: {} ({}). Smaller levels diverge faster for every byte saved, larger ones gain little.",
+            self.sentences.push(format!(
+                "Knee of the curve: {} ({}), the level furthest below the straight line from {} to {}: a byte saved below \
+                 it costs more divergence, on average, than above it.",
                 level.name,
-                bytes(level.file_bytes)
-            )
-        });
+                bytes(level.file_bytes),
+                first.name,
+                last.name
+            ));
+        } else if bends.iter().all(|(_, bend)| bend.abs() < LEAST_BEND) {
+            self.sentences.push(format!(
+                "There is no knee between {} and {}: each byte saved raises the divergence by about the same factor.",
+                first.name, last.name
+            ));
+        }
     }
 
     /// Finds what fits.
@@ -201,10 +211,10 @@ fn frontier<'l>(base: &Level, levels: &'l [Level]) -> Vec<&'l Level> {
     curve
 }
 
-/// The level furthest below the line between the ends of log KLD over size, and how far, as a share of its height. Both
-/// axes go from 0 to 1, so that neither units nor the ratio of the axes matter. `None` without a level between the ends.
-fn furthest_below_chord<'l>(curve: &[&'l Level]) -> Option<(&'l Level, f64)> {
-    let [first, between @ .., last] = curve else { return None };
+/// How far each level between the ends is below the line between them in log KLD over size, as a share of its height;
+/// negative above it. Both axes go from 0 to 1, so that neither units nor the ratio of the axes matter.
+fn below_chord<'l>(curve: &[&'l Level]) -> Vec<(&'l Level, f64)> {
+    let [first, between @ .., last] = curve else { return Vec::new() };
     let log = |level: &Level| kld(level).map_or(f64::NAN, f64::ln);
     let (low, high) = (log(last), log(first));
     let width = last.file_bytes as f64 - first.file_bytes as f64;
@@ -213,7 +223,7 @@ fn furthest_below_chord<'l>(curve: &[&'l Level]) -> Option<(&'l Level, f64)> {
         let y = (log(level) - low) / (high - low);
         (*level, 1.0 - x - y)
     });
-    below.max_by(|a, b| a.1.total_cmp(&b.1))
+    below.collect()
 }
 
 /// The best level that takes at most `memory_bytes`.
@@ -302,16 +312,30 @@ mod tests {
             ("Q4_K", 40, 0.5, 0.1, 6e-3),
             ("Q3_K", 30, 1.5, 0.1, 1e-1),
         ];
-        assert_eq!(Answer::of(&levels(&bent), &[]).knee.as_deref(), Some("Q5_K"));
-        // A straight line in log KLD has none; neither has one with nothing between its ends.
-        let straight = [("a", 80, 0.0, 0.1, 1e-4), ("b", 60, 0.0, 0.1, 1e-3), ("c", 40, 0.1, 0.1, 1e-2)];
-        let answer = Answer::of(&levels(&straight), &[]);
+        let answer = Answer::of(&levels(&bent), &[]);
+        assert_eq!(answer.knee.as_deref(), Some("Q5_K"));
+        let sentence = &answer.sentences[1];
+        assert!(
+            sentence.contains("Q5_K (50.0 MB), the level furthest below the straight line from Q3_K"),
+            "{sentence}"
+        );
+        // Four levels are too few to tell.
+        assert_eq!(Answer::of(&levels(&bent[1..]), &[]).knee, None);
+        assert_eq!(Answer::of(&levels(&bent[1..]), &[]).sentences.len(), 1);
+        // A straight line in log KLD has none.
+        let curve = |klds: [f64; 5]| {
+            let sizes = [90, 80, 70, 60, 50];
+            let rows: Vec<_> = std::iter::zip(["a", "b", "c", "d", "e"], std::iter::zip(sizes, klds))
+                .map(|(name, (size, kld))| (name, size, 0.1, 0.1, kld))
+                .collect();
+            Answer::of(&levels(&rows), &[])
+        };
+        let answer = curve([1e-5, 1e-4, 1e-3, 1e-2, 1e-1]);
         assert_eq!(answer.knee, None);
-        assert!(answer.sentences[1].starts_with("There is no knee between c and a"), "{:?}", answer.sentences);
-        assert_eq!(Answer::of(&levels(&straight[..2]), &[]).sentences.len(), 1);
-        // Nor has a curve that bends the other way, and equal sizes do no harm.
-        let hollow = [("a", 80, 0.0, 0.1, 1e-4), ("b", 60, 0.0, 0.1, 9e-3), ("c", 40, 0.1, 0.1, 1e-2)];
-        assert_eq!(Answer::of(&levels(&hollow), &[]).knee, None);
+        assert!(answer.sentences[1].starts_with("There is no knee between e and a"), "{:?}", answer.sentences);
+        // Nothing is said of a curve that bends the other way, or of levels of one size.
+        let hollow = curve([1e-5, 6e-2, 7e-2, 8e-2, 1e-1]);
+        assert_eq!((hollow.knee, hollow.sentences.len()), (None, 1));
         let equal = [("a", 50, 0.0, 0.1, 1e-4), ("b", 50, 0.0, 0.1, 1e-3), ("c", 50, 0.1, 0.1, 1e-2)];
         assert_eq!(Answer::of(&levels(&equal), &[]).knee, None);
     }

@@ -53,7 +53,7 @@ pub(crate) fn parse_memory(text: &str) -> Result<u64, String> {
     };
     let size = number.parse::<f64>().ok().zip(factor).map(|(number, factor)| number * factor);
     let size = size.filter(|&size| (1.0..=1e18).contains(&size));
-    size.map(|size| size as u64).ok_or_else(|| format!("found '{text}', wanted a size as 4G, 4GiB or 512M"))
+    size.map(|size| size as u64).ok_or_else(|| format!("found '{text}', wanted a size, such as 4G, 4GiB or 512M"))
 }
 
 #[cfg(test)]

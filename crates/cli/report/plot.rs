@@ -148,7 +148,7 @@ fn perplexity(report: &Report) -> Figure {
         caption: format!(
             "Lower left is better; the dashed line is {}. Bars are the standard error of the difference to it, both scored \
              on the same tokens: a level whose bar reaches the line cannot be told from it by this text. (By itself each \
-             perplexity is known to +- {} only, the luck of the text, but that moves all levels together.)",
+             perplexity is known to +- {} only; that is sampling error and affects all levels alike.)",
             report.base,
             plain(sampling, 2)
         ),

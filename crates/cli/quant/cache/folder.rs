@@ -73,6 +73,9 @@ impl Folder {
                 write_json(&marker, &content)?;
             }
             if read_marker(&marker).is_none() {
+                if marker.symlink_metadata().is_err() {
+                    continue;
+                }
                 let marker = marker.display();
                 return Err(Failure::io(format_args!("{marker}: found something else, wanted the mark of a cache")));
             }

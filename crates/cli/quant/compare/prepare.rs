@@ -13,7 +13,6 @@ use crate::report::{Origin, Report};
 use pythia_checkpoint::{Checkpoint, Dtype};
 use pythia_convert::{GgufSource, Level, Provenance, Source};
 use pythia_gguf::{FileType, Metadata, keys, shard_prefix};
-use pythia_runtime::eval::Protocol;
 use std::path::{Path, PathBuf};
 
 /// Levels of a comparison that asks for none: the block formats of 4 to 8 bits.
@@ -28,27 +27,23 @@ pub(super) struct Prepared {
     pub(super) origin: Origin,
     /// The base, then the levels.
     pub(super) contestants: Vec<Contestant>,
+    /// Tokens in a chunk.
+    pub(super) n_ctx: usize,
     /// Where measurements are kept, if anywhere.
     pub(super) folder: Option<Folder>,
 }
 
 /// Checks the whole request, then converts what is missing.
-pub(super) fn prepare(
-    args: &Args,
-    located: Located,
-    protocol: Protocol,
-    text: &Text,
-    log: &Log,
-) -> Result<Prepared, Failure> {
+pub(super) fn prepare(args: &Args, located: Located, text: &Text, log: &Log) -> Result<Prepared, Failure> {
     if input::is_gguf(&located.path)? {
-        from_gguf(args, &located.path, protocol, text, log)
+        from_gguf(args, &located.path, text, log)
     } else {
-        from_checkpoint(args, located, protocol, text, log)
+        from_checkpoint(args, located, text, log)
     }
 }
 
 /// The source is the base; levels are made from it where some are asked for.
-fn from_gguf(args: &Args, path: &Path, protocol: Protocol, text: &Text, log: &Log) -> Result<Prepared, Failure> {
+fn from_gguf(args: &Args, path: &Path, text: &Text, log: &Log) -> Result<Prepared, Failure> {
     if args.base.is_some() {
         let source = path.display();
         return Err(Failure::usage(format_args!(
@@ -80,7 +75,7 @@ fn from_gguf(args: &Args, path: &Path, protocol: Protocol, text: &Text, log: &Lo
     let mut contestants = vec![Contestant { name: level_name(&base, path), path: path.to_owned() }];
     contestants.extend(made.iter().flat_map(Levels::contestants));
     add_files(args, &base, &mut contestants)?;
-    quality::check(args, protocol, &base, text)?;
+    let n_ctx = quality::check(args, &base, text)?;
     let folder = match (place, &made) {
         (Some(place), Some(made)) => {
             let folder = Folder::open(place, path)?;
@@ -90,17 +85,11 @@ fn from_gguf(args: &Args, path: &Path, protocol: Protocol, text: &Text, log: &Lo
         // Nothing has to be kept.
         (place, _) => place.and_then(|place| Folder::open(place, path).ok()),
     };
-    Ok(Prepared { source: stem(path), origin: Origin::of_file(&base), contestants, folder })
+    Ok(Prepared { source: stem(path), origin: Origin::of_file(&base), contestants, n_ctx, folder })
 }
 
 /// The base is made too.
-fn from_checkpoint(
-    args: &Args,
-    located: Located,
-    protocol: Protocol,
-    text: &Text,
-    log: &Log,
-) -> Result<Prepared, Failure> {
+fn from_checkpoint(args: &Args, located: Located, text: &Text, log: &Log) -> Result<Prepared, Failure> {
     let Located { path, stem: named, owner, revision } = located;
     let checkpoint = args.source_options.open(&path)?;
     if checkpoint.tokenizer().is_none() {
@@ -121,11 +110,11 @@ fn from_checkpoint(
     let base = made.first_metadata()?;
     let mut contestants = made.contestants();
     add_files(args, base, &mut contestants)?;
-    quality::check(args, protocol, base, text)?;
+    let n_ctx = quality::check(args, base, text)?;
     let folder = Folder::open(place, &path)?;
     made.fill(&*source, &folder, &args.files, args, log)?;
     let origin = Origin { owner: owner.or(known_owner), revision, ..Origin::of_file(base) };
-    Ok(Prepared { source: shown, origin, contestants, folder: Some(folder) })
+    Ok(Prepared { source: shown, origin, contestants, n_ctx, folder: Some(folder) })
 }
 
 /// A checkpoint, with the adapter in it that `--lora` names.

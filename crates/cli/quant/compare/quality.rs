@@ -39,39 +39,54 @@ pub(super) struct Quality {
 }
 
 /// Which tokens are scored.
-pub(super) fn protocol(args: &Args) -> Result<eval::Protocol, Failure> {
-    let protocol = eval::Protocol::Llama { n_ctx: args.n_ctx };
-    // A chunk that is too short is refused here rather than after the conversion.
-    protocol.check()?;
-    Ok(protocol)
+fn protocol(n_ctx: usize) -> eval::Protocol {
+    eval::Protocol::Llama { n_ctx }
 }
 
-/// Whether the base, of which only the metadata is there as yet, can be scored on the text.
-pub(super) fn check(args: &Args, protocol: eval::Protocol, base: &Metadata, text: &Text) -> Result<(), Failure> {
+/// A chunk that is too short is refused before anything is opened.
+pub(super) fn check_chunk(args: &Args) -> Result<(), Failure> {
+    if args.n_ctx > 0 {
+        protocol(args.n_ctx).check()?;
+    }
+    Ok(())
+}
+
+/// Tokens in a chunk.
+fn n_ctx(args: &Args, base: &Hparams) -> usize {
+    if args.n_ctx == 0 { base.n_ctx } else { args.n_ctx }
+}
+
+/// Whether the base, of which only the metadata is there as yet, can be scored on the text: then in chunks of so many
+/// tokens.
+pub(super) fn check(args: &Args, base: &Metadata, text: &Text) -> Result<usize, Failure> {
     let locate = |error| exit::locate(error, &args.source, text);
-    check_context(args, &args.source, &hparams(&args.source, base)?)?;
+    let model = hparams(&args.source, base)?;
+    let n_ctx = n_ctx(args, &model);
+    check_context(n_ctx, &args.source, &model)?;
+    let protocol = protocol(n_ctx);
+    protocol.check()?;
     let tokenizer = Tokenizer::from_gguf(base).map_err(locate)?;
     let mut tokens = text.tokens(&tokenizer)?;
-    protocol.check_length(&mut tokens).map_err(locate)
+    protocol.check_length(&mut tokens).map_err(locate)?;
+    Ok(n_ctx)
 }
 
 /// The same for a level: it must have the base's vocabulary, and be able to hold a chunk.
 pub(super) fn check_level(args: &Args, base: &Metadata, path: &Path, level: &Metadata) -> Result<(), Failure> {
-    let level = hparams(path, level)?;
-    let (found, wanted) = (level.n_vocab, hparams(&args.source, base)?.n_vocab);
+    let (level, base) = (hparams(path, level)?, hparams(&args.source, base)?);
+    let (found, wanted) = (level.n_vocab, base.n_vocab);
     if found != wanted {
         let file = path.display();
         return Err(Failure::data(format_args!("{file}: vocabulary of {found} rows, wanted the base's {wanted}")));
     }
-    check_context(args, path, &level)
+    check_context(n_ctx(args, &base), path, &level)
 }
 
-fn check_context(args: &Args, path: &Path, model: &Hparams) -> Result<(), Failure> {
-    if args.n_ctx > model.n_ctx {
+fn check_context(n_ctx: usize, path: &Path, model: &Hparams) -> Result<(), Failure> {
+    if n_ctx > model.n_ctx {
         let (wanted, file) = (model.n_ctx, path.display());
         return Err(Failure::usage(format_args!(
-            "--ctx: found {}, wanted at most {wanted}, the context of {file}",
-            args.n_ctx
+            "--ctx: found {n_ctx}, wanted at most {wanted}, the context of {file}"
         )));
     }
     Ok(())
@@ -85,7 +100,8 @@ fn hparams(path: &Path, metadata: &Metadata) -> Result<Hparams, Failure> {
 pub(super) struct Evaluation<'a> {
     pub(super) args: &'a Args,
     pub(super) device: &'a Device,
-    pub(super) protocol: eval::Protocol,
+    /// Tokens in a chunk.
+    pub(super) n_ctx: usize,
     pub(super) options: &'a Options,
     pub(super) text: &'a Text,
     pub(super) log: &'a Log,
@@ -99,7 +115,8 @@ impl Evaluation<'_> {
         facts: &[Facts],
         folder: Option<&Folder>,
     ) -> Result<Qualities, Failure> {
-        let Self { args, device, protocol, options, text, log } = *self;
+        let Self { args, device, n_ctx, options, text, log } = *self;
+        let protocol = protocol(n_ctx);
         let (base, levels) = contestants.split_first().ok_or_else(|| Failure::usage("nothing to compare"))?;
         let base_model = device.open(&base.path, options)?;
         let locate = |error| exit::locate(error, &base.path, text);
@@ -107,11 +124,11 @@ impl Evaluation<'_> {
         let max_windows = args.chunks.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
         let cancel = Some(exit::catch_interrupts());
         let request = Request { tokenizer: &tokenizer, protocol, max_windows, cancel };
-        let groups = groups(device, &base_model, levels)?;
+        let groups = groups(device, &base_model, levels, facts.get(1..).unwrap_or_default());
         let text_sha256 = text.sha256()?;
         let ids: Vec<String> = facts.iter().map(Facts::id).collect();
         let mut journals = Journals::open(folder, &self.setting(&base_model, &text_sha256), &ids, args.fresh);
-        self.say_what_is_known(&journals, contestants.len());
+        self.say_what_is_known(journals.known().min(max_windows.unwrap_or(usize::MAX)), contestants.len());
         let mut watch = Watch::new(&base.name, groups.len(), args.quiet, log);
         let mut rows = Vec::new();
         let mut scored = None;
@@ -138,7 +155,7 @@ impl Evaluation<'_> {
             text: text.name(),
             text_form: text.form(),
             text_sha256,
-            n_ctx: args.n_ctx,
+            n_ctx,
             chunks: scored.windows,
             tokens_scored: scored.scored as u64,
         };
@@ -152,13 +169,12 @@ impl Evaluation<'_> {
         let Arithmetic { activations, kv_cache, .. } = Arithmetic::of(self.options);
         // The file's own is part of the file.
         let gelu = self.options.gelu;
-        let (device, isa, protocol) = (model.device(), model.isa_name(), self.protocol);
+        let (device, isa, protocol) = (model.device(), model.isa_name(), protocol(self.n_ctx));
         let text_options = self.args.text_options;
         format!("{device}, {isa}, {activations}, {gelu:?}, {kv_cache}, {protocol:?}, {text_sha256}, {text_options:?}")
     }
 
-    fn say_what_is_known(&self, journals: &Journals, n_files: usize) {
-        let known = journals.known();
+    fn say_what_is_known(&self, known: usize, n_files: usize) {
         if known > 0 {
             self.args
                 .note(format_args!("chunks 1 to {known} were scored by an earlier run (--fresh scores them again)"));
@@ -172,20 +188,18 @@ const MEMORY_SHARE: f64 = 0.75;
 
 /// Levels that fit in memory together with the base, which runs once per group. A level's results do not depend on
 /// its group; weights that are read from disk again for every chunk would cost far more than running the base twice.
-fn groups<'c>(device: &Device, base: &Model, levels: &'c [Contestant]) -> Result<Vec<&'c [Contestant]>, Failure> {
+fn groups<'c>(device: &Device, base: &Model, levels: &'c [Contestant], facts: &[Facts]) -> Vec<&'c [Contestant]> {
     // On a GPU the base is there already.
     let taken = if base.device() == CPU { 0 } else { base.file_bytes() };
     let budget = device.free_memory().map_or(u64::MAX, |bytes| ((bytes + taken) as f64 * MEMORY_SHARE) as u64);
-    let size =
-        |level: &Contestant| std::fs::metadata(&level.path).map(|m| m.len()).map_err(|e| Failure::at(&level.path, &e));
-    let sizes = levels.iter().map(size).collect::<Result<Vec<u64>, _>>()?;
+    let sizes: Vec<u64> = facts.iter().map(Facts::file_bytes).collect();
     let mut rest = levels;
     let groups = split_by_size(&sizes, budget.saturating_sub(base.file_bytes())).into_iter().map(|n| {
         let (group, others) = rest.split_at(n);
         rest = others;
         group
     });
-    Ok(groups.collect())
+    groups.collect()
 }
 
 /// Lengths of the shortest list of runs whose sizes sum to at most `budget` each; a size above it is a run of its own.
@@ -227,7 +241,9 @@ fn warn_of_other_names(base: &Model, level: &Contestant, model: &Model) {
     let tokens = |model: &Model| model.gguf().metadata.strings(keys::TOKENS).ok().flatten().map(<[String]>::to_vec);
     if tokens(base) != tokens(model) {
         let file = level.path.display();
-        super::super::warn(&format!("{file}: its tokens have other names than the base's, whose ids it is given"));
+        super::super::warn(&format!(
+            "{file}: its token texts differ from the base model's; it is scored on the base model's token ids"
+        ));
     }
 }
 

@@ -15,9 +15,12 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-const FORMAT: &str = "pythia-speeds/1";
+const FORMAT: &str = "pythia-speeds/2";
+
+/// Measurements older than this are taken again: the machine may be in another state.
+const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How long Ctrl-C waits to be seen while a child measures.
 const POLL: Duration = Duration::from_millis(20);
@@ -42,30 +45,47 @@ struct Kept {
     format: String,
     /// What else the measurements depend on.
     setting: String,
-    /// The digest of each level, and what it takes.
-    levels: Vec<(String, Measured)>,
+    levels: Vec<KeptLevel>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct KeptLevel {
+    /// The digest of the level.
+    id: String,
+    when: SystemTime,
+    measured: Measured,
+}
+
+impl KeptLevel {
+    /// A date to come is as little use as an old one.
+    fn is_recent(&self) -> bool {
+        self.when.elapsed().is_ok_and(|age| age <= MAX_AGE)
+    }
 }
 
 impl KeptSpeeds {
-    /// What `folder` has for this setting.
-    pub(super) fn open(folder: Option<&Folder>, device: &Device, options: &Options) -> Self {
+    /// What `folder` has for this setting; nothing if `afresh`.
+    pub(super) fn open(folder: Option<&Folder>, device: &Device, options: &Options, afresh: bool) -> Self {
         let path = folder.map(|folder| folder.path().join(SPEEDS));
-        let Arithmetic { activations, gelu, kv_cache } = Arithmetic::of(options);
+        let Arithmetic { activations, kv_cache, .. } = Arithmetic::of(options);
+        // Without one, each file has its own.
+        let gelu = options.gelu;
         let (program, cpu, device, threads) = (program_id(), cpu_name(), device.argument(), options.threads);
-        let setting = format!("{program}, {cpu}, {device}, {threads}, {activations}, {gelu}, {kv_cache}");
-        let kept = path.as_deref().and_then(read_json::<Kept>);
+        let setting = format!("{program}, {cpu}, {device}, {threads}, {activations}, {gelu:?}, {kv_cache}");
+        let kept = path.as_deref().filter(|_| !afresh).and_then(read_json::<Kept>);
         let kept = kept.filter(|kept| kept.format == FORMAT && kept.setting == setting);
-        let kept = kept.unwrap_or_else(|| Kept { format: FORMAT.to_owned(), setting, levels: Vec::new() });
+        let mut kept = kept.unwrap_or_else(|| Kept { format: FORMAT.to_owned(), setting, levels: Vec::new() });
+        kept.levels.retain(KeptLevel::is_recent);
         Self { path, kept }
     }
 
     fn get(&self, id: &str) -> Option<Measured> {
-        self.kept.levels.iter().find(|(known, _)| known == id).map(|(_, measured)| measured.clone())
+        self.kept.levels.iter().find(|level| level.id == id).map(|level| level.measured.clone())
     }
 
     /// Keeps a measurement. That this fails is no reason to fail.
     fn put(&mut self, id: String, measured: Measured) {
-        self.kept.levels.push((id, measured));
+        self.kept.levels.push(KeptLevel { id, when: SystemTime::now(), measured });
         if let Some(path) = &self.path {
             let _ = write_json(path, &self.kept);
         }
@@ -92,6 +112,13 @@ pub(super) fn measure(
     let cancel = exit::catch_interrupts();
     let n = contestants.len();
     let bar = Bar::new(n as u64, Unit::Items("levels timed"), quiet);
+    let n_known = facts.iter().filter(|facts| kept.get(&facts.id()).is_some()).count();
+    if n_known > 0 && !quiet {
+        exit::note(format_args!(
+            "speeds of {n_known} of {n} files were measured by an earlier run that was stopped (--fresh measures them \
+             again)"
+        ));
+    }
     let mut speeds = Speeds { levels: Vec::new(), process_per_level: true };
     for (i, (contestant, facts)) in contestants.iter().zip(facts).enumerate() {
         if cancel.load(Ordering::Relaxed) {
@@ -139,6 +166,10 @@ fn in_child(device: &Device, file: &Path, options: &Options, cancel: &AtomicBool
     let (mut stdout, mut stderr) = (String::new(), String::new());
     read(child.stdout.take(), &mut stdout).and_then(|()| read(child.stderr.take(), &mut stderr)).map_err(lost(file))?;
     if !status.success() {
+        // Ctrl-C at a terminal ends the child too, maybe before it is seen here.
+        if cancel.load(Ordering::Relaxed) {
+            return Err(Failure::interrupted());
+        }
         return Err(failure(file, status, &stderr));
     }
     serde_json::from_str(&stdout).map(Some).map_err(|e| lost(file)(e.into()))
@@ -202,6 +233,17 @@ mod tests {
         assert!(start.elapsed() < Duration::from_secs(10));
         let status = wait(&mut shell("exit 3"), &AtomicBool::new(false)).unwrap();
         assert_eq!(status.code(), Some(3));
+    }
+
+    #[test]
+    fn measurements_of_the_last_day_are_recent() {
+        let measured = serde_json::json!({ "prefill": [1.0], "decode_seconds": [1.0] });
+        let measured: Measured = serde_json::from_value(measured).unwrap();
+        let level = |when| KeptLevel { id: String::new(), when, measured: measured.clone() };
+        let (now, hour) = (SystemTime::now(), Duration::from_secs(3600));
+        assert!(level(now - hour).is_recent());
+        assert!(!level(now - 25 * hour).is_recent());
+        assert!(!level(now + hour).is_recent());
     }
 
     #[test]

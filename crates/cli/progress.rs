@@ -1,4 +1,4 @@
-//! Progress bars on stderr: only at a terminal, never in a log.
+//! Progress bars on stderr, only at a terminal; elsewhere [`Log`] writes a line per step of what takes long.
 
 mod log;
 

@@ -56,7 +56,7 @@ const FIELDS: &[Field] = &[
     field("unknown tensor", tensor_named, "pythia-run info m.gguf"),
     field("unknown tensor, verified", tensor_named, "pythia-quant verify m.gguf"),
     field("unknown tensor, verified, JSON", tensor_named, "pythia-quant verify m.gguf --json --sha256"),
-    field("unknown tensor, converted", tensor_named, "pythia-quant quantize m.gguf -t Q8_0 -o out.gguf"),
+    field("unknown tensor, converted", tensor_named, "pythia-quant quantize m.gguf out.gguf Q8_0"),
     field("tensor not finite", |f, a| { tensor_named(f, a); not_finite(f); }, "pythia-quant verify m.gguf"),
     field("embedded tokenizer: no JSON", embed, TOKENIZE),
     field("embedded tokenizer: model", |f, a| embed_changed(f, |t| t["model"]["type"] = json!(a)), TOKENIZE),
@@ -148,7 +148,7 @@ const FIELDS: &[Field] = &[
 ];
 
 const LORA: &str = "pythia-quant convert . -t F16 -o out.gguf --lora l";
-const QUANTIZE: &str = "pythia-quant quantize m.gguf -t Q4_0 -o out.gguf --imatrix i.gguf";
+const QUANTIZE: &str = "pythia-quant quantize m.gguf out.gguf Q4_0 --imatrix i.gguf";
 
 /// What shows the fields of a file that is sound.
 const SHOWN: &[&str] = &[
@@ -162,7 +162,7 @@ const SHOWN: &[&str] = &[
     "pythia-run info m.gguf",
     "pythia-run info m.gguf --json",
     "pythia-run tokenize m.gguf -p hello",
-    "pythia-quant quantize m.gguf -t Q8_0 -o out.gguf --force -v",
+    "pythia-quant quantize m.gguf out.gguf Q8_0 --force -v",
     "pythia-quant dequantize m.gguf out --force",
 ];
 
@@ -198,10 +198,14 @@ fn no_attack_comes_out_of_a_sound_file() {
     }
 }
 
-/// Runs `command` in `folder`; what of `attack` came out as it is.
+/// Runs `command` in `folder`; what of `attack` came out as it is, or that the command line is wrong.
 fn fault(folder: &Path, command: &str, attack: &str) -> Option<String> {
     let args = command.split(' ').map(|arg| arg.replace("{}", attack).into());
     let (stdout, stderr) = run(folder, args.collect());
+    // A command that is refused for a flag it does not have shows no field.
+    if stderr.contains("unexpected argument '-") && !command.contains("--{}") {
+        return Some(format!("{command}: {stderr}"));
+    }
     [stdout, stderr].iter().find_map(|out| hazard(out)).map(|line| format!("{command} with {attack:?}: {line:?}"))
 }
 

@@ -59,7 +59,8 @@ impl Job<'_> {
         self.advance(partial.done);
         let mut was_resumed = partial.done > 0;
         let mut backoff = self.client.backoff();
-        // The furthest that any try has come: who lets a download start over and over does not get on.
+        // Most bytes reached by any attempt. Only going well beyond it resets the retry limit, so endless restarts
+        // still fail.
         let mut mark = partial.done;
         loop {
             match self.receive(&what, file, &mut partial) {

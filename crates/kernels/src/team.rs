@@ -2,8 +2,8 @@
 //!
 //! A fork-join per matrix product through a general pool costs more than a small product. Here the workers keep
 //! spinning for a moment after a job, so that the next one of the same forward pass finds them awake; when nothing
-//! comes they park. Late workers are not waited for: whoever has not joined by the time the tasks are gone finds the
-//! job closed, so an oversubscribed machine only loses the help of the threads that are not running.
+//! comes they park. A job closes once every task is taken. Workers that wake later skip it, so a descheduled thread
+//! never delays the others.
 
 use std::any::Any;
 use std::cell::UnsafeCell;

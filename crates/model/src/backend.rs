@@ -181,8 +181,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
 
     /// Runs `verbs`, which are a forward pass over `batch` and use no workspace but this one.
     ///
-    /// If nobody `looks_on`, a device may keep what they launch and repeat it for the next batch of the same shape
-    /// instead of calling them: with one workspace they are always the same verbs on the same buffers.
+    /// Unless somebody `looks_on`, a backend may record these operations and replay them for later batches of the same
+    /// shape. Within one workspace they always use the same buffers.
     ///
     /// # Errors
     /// If the device failed, now or before.

@@ -1,4 +1,4 @@
-//! A model on some device, behind a face that names none: contexts and their users are not generic.
+//! A model on some device, as a trait object: contexts and their users need not be generic.
 
 use crate::arch::gptneox::{GptNeoX, State};
 use crate::backend::{Backend, Batch, Candidate, Largest, Room};

@@ -29,9 +29,9 @@ struct Unread<'t> {
     tokenizer: &'t Tokenizer,
     segments: Cow<'t, Segments>,
     reader: TextReader<'t>,
-    /// What was read of it.
+    /// What was read and is not tokenized yet.
     text: String,
-    /// Where no cut is before.
+    /// `text` is known to have no cut before this byte.
     searched: usize,
     ended: bool,
 }

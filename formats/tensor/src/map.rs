@@ -13,7 +13,8 @@ use std::path::Path;
 /// A whole file, mapped read-only. Pages are read when first touched.
 ///
 /// The map is private, but a file that another process truncates while it is mapped can still fault on access; no
-/// portable program can prevent that. [`exit_on_fault`] makes it an error message. Files this project writes appear by rename and are never changed in place.
+/// portable program can prevent that. [`exit_on_fault`] makes it an error message. Files this project writes appear by
+/// rename and are never changed in place.
 #[derive(Debug)]
 pub struct FileMap {
     // Dropped first: once the pages are gone, another map may have their addresses.

@@ -6,8 +6,8 @@
 //! what is still being written looks the same there.
 //!
 //! A name alone does not make a file ours, somebody may have given it to their own. The six characters of a file are a
-//! digest of its number in the file system (its inode): no file that was copied, saved or renamed to such a name has the
-//! characters of its own number, but for one in two billion. A folder is ours if it holds nothing but files of the names
+//! digest of its number in the file system (its inode). A copy has another number, and a file that somebody saves or
+//! renames to such a name fits it by chance only, one time in two billion. A folder is ours if it holds nothing but files of the names
 //! that are written there.
 
 use super::{file_name, folder_of};

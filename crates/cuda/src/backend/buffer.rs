@@ -16,7 +16,7 @@ pub(crate) struct Buffer {
     codes: Memory,
     scales: Memory,
     sums: Memory,
-    /// So many rows are quantized as the floats are. Who reads a buffer first quantizes it for those after.
+    /// Rows whose quantized copy is current. The first product to read a row quantizes it; later ones reuse the copy.
     quantized_rows: AtomicUsize,
 }
 

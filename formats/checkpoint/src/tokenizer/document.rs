@@ -81,7 +81,8 @@ impl TokenizerFile {
         check_pipeline(path, &document)?;
         check_model(path, &document.model)?;
         let pieces = &document.model.vocab.0;
-        // A piece that merges make is not to be missed, an added token is made by its own text only.
+        // An added token beyond the embedding can be left out, as nothing but its own text makes it. Not if it is a piece
+        // of the vocabulary too: merges could make it.
         let is_beyond = |token: &AddedToken| token.id as usize >= n_vocab && !pieces.contains_key(&token.content);
         let (beyond, added): (Vec<_>, Vec<_>) = document.added_tokens.into_iter().partition(is_beyond);
         let left_out: Vec<(u32, String)> = beyond.into_iter().map(|token| (token.id, token.content)).collect();

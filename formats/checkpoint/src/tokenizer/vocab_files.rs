@@ -111,7 +111,7 @@ struct Token {
     single_word: bool,
     lstrip: bool,
     rstrip: bool,
-    /// Where nothing is said, it is what a special token is not.
+    /// `None` where the file does not say; then a token is normalized unless it is special.
     normalized: Option<bool>,
     special: bool,
 }
@@ -199,7 +199,7 @@ impl Settings {
                 }
             }
         }
-        // What is declared has flags, a name alone has none.
+        // A special token that is given by its name only takes its flags from its declaration.
         for token in special.values_mut() {
             if let Some(flagged) = declared.values().find(|declared| declared.content == token.content) {
                 *token = flagged.clone();

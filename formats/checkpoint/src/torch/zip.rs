@@ -127,7 +127,8 @@ impl Archive {
     /// Where the member `name` of the folder is, once its own header has confirmed it.
     pub(super) fn find(&self, opened: &Opened<'_>, name: &str) -> Result<Option<Stored>, Error> {
         let Some(member) = self.members.get(&name.to_ascii_lowercase()) else { return Ok(None) };
-        // Its own header must have this name to the letter, so what PyTorch would find under another is refused.
+        // The search ignores case, as PyTorch's does. But the member's own header must have exactly this name, so a member
+        // that differs in case is refused.
         let name = format!("{}{name}", self.root);
         let bad =
             |at: u64, reason: String| Error::container(opened.path, at, format!("member {}: {reason}", excerpt(&name)));

@@ -1,11 +1,11 @@
 //! Quantized weights as f32, 16 rows side by side: every value is that of the scalar decoder, to the bit.
 //!
-//! Both compute `scale * (code - OFFSET)` and, where there are minima, add `min`, each step rounded once; that the scales are
-//! put together in another way than there is of no effect, as they are exact.
+//! Both compute `scale * (code - OFFSET)` and, where there are minima, add `min`, each step rounded once. The
+//! two find the scales in different ways, which changes nothing: scales are exact in f32.
 //!
-//! Scales and minima of all 16 rows are found first, as vectors over rows. Then a part of the rows at a time, as many as a
-//! vector of bytes holds, so that the sums of these rows stay in registers. The number of a unit is no constant in these loops:
-//! unrolled they take minutes to compile.
+//! Scales and minima of all 16 rows are found first, as vectors over rows. Then the codes, for as many rows at a time as
+//! a vector of bytes holds, so that the sums of these rows stay in registers. The number of a unit is no constant in
+//! these loops: unrolled they take minutes to compile.
 
 use super::{Job, LANES, Lanes};
 use crate::dot::{Column, Format, UNIT, for_each_unit};

@@ -259,6 +259,8 @@ fn bad_data_exits_with_65() {
     let at = bytes.windows(13).position(|w| w == b"<|endoftext|>").unwrap();
     renamed[at + 2] = b'E';
     damaged("renamed.gguf", &renamed).fails(PROGRAM, 65, &["renamed.gguf", "<|endoftext|>"]);
+    let folder = checkpoint();
+    run_model(Path::new("."), ["info", folder.to_str().unwrap()]).fails(PROGRAM, 65, &["pythia-quant convert"]);
     run("generate", &["-f", &heldout()]).fails(PROGRAM, 65, &["heldout.txt", "86110 tokens", "512"]);
     run("perplexity", &["-p", "short"]).fails(PROGRAM, 65, &["--prompt", "1024"]);
     let model = gguf("Q8_0");
@@ -268,8 +270,6 @@ fn bad_data_exits_with_65() {
 #[test]
 fn refusals_of_the_system_exit_with_74() {
     run_model(Path::new("."), ["info", "no/such.gguf"]).fails(PROGRAM, 74, &["no/such.gguf"]);
-    let folder = checkpoint();
-    run_model(Path::new("."), ["info", folder.to_str().unwrap()]).fails(PROGRAM, 74, &["pythia-docs-6m"]);
     run("generate", &["-f", "no-such-text"]).fails(PROGRAM, 74, &["no-such-text"]);
     run("perplexity", &["-f", &heldout(), "--nll-out", "no/such/nll"]).fails(PROGRAM, 74, &["no/such"]);
 }

@@ -146,7 +146,10 @@ fn a_repeated_piece_is_refused() {
 #[test]
 fn added_tokens_beyond_the_embedding_are_left_out() {
     let mut document = small();
-    document["added_tokens"].as_array_mut().unwrap().push(json!({"id": 250, "content": "[PAD]", "special": true}));
+    let added = document["added_tokens"].as_array_mut().unwrap();
+    let mut pad = added[0].clone();
+    (pad["id"], pad["content"], pad["special"]) = (json!(250), json!("[PAD]"), json!(true));
+    added.push(pad);
     let tokenizer = parse(&document).unwrap();
     assert_eq!(tokenizer.left_out, [(250, "[PAD]".to_owned())]);
     // The vocabulary and the text that is embedded are those of a tokenizer that never had it.

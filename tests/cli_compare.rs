@@ -398,9 +398,9 @@ fn a_stopped_comparison_goes_on_where_it_was() {
     let command = |folder: &str, cache: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pythia-quant"));
         command.args(["compare", source.to_str().unwrap(), "-f", text.to_str().unwrap(), "-t", "Q8_0,Q4_0"]);
-        command.args(["--chunks", "20", "-c", "256", "-o", folder, "--cache", cache]).current_dir(run.dir.path());
-        // One thread of scalar code: slow enough to be caught in the middle on any machine.
-        command.args(["--threads", "1"]).env("PYTHIA_ISA", "scalar");
+        command.args(["--chunks", "40", "-c", "256", "-o", folder, "--cache", cache]).current_dir(run.dir.path());
+        // One thread, so that it is slow enough to be caught in the middle also where there are many.
+        command.args(["--threads", "1"]);
         command.stdout(Stdio::null());
         command
     };

@@ -99,7 +99,7 @@ pub fn print(text: &str) -> Result<(), Failure> {
     write(&Lines(text).to_string())
 }
 
-/// As [`print`], for text that is the result itself, such as what a model wrote: as it is into a file or a pipe, without
+/// As [`print()`], for text that is the result itself, such as what a model wrote: as it is into a file or a pipe, without
 /// what could command the terminal on one.
 ///
 /// # Errors

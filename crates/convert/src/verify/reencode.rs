@@ -52,7 +52,7 @@ impl Encoder {
         };
         let certainty = match text(VERSION) {
             _ if metadata.get(REQUANTIZED).is_some() => Certainty::No,
-            Some(version) if version == env!("CARGO_PKG_VERSION") => Certainty::Sure,
+            Some(env!("CARGO_PKG_VERSION")) => Certainty::Sure,
             _ => Certainty::Likely,
         };
         Ok(Self { certainty, importance })

@@ -37,6 +37,8 @@ fn command(hub: &FakeHub, folder: &Path, args: &[&str]) -> Command {
         command.env_remove(name);
     }
     command.env("HF_ENDPOINT", hub.endpoint()).env("HF_HOME", folder.join("hf")).env("PYTHIA_HUB_RETRY_MS", "5");
+    // What `compare` keeps does not belong in the cache of the user who runs the tests.
+    command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
     command.current_dir(folder).args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

@@ -28,6 +28,6 @@ pub use context::{Context, ContextShape, Span};
 pub use cpu::CpuBackend;
 pub use error::Error;
 pub use model::{Model, Source};
-pub use options::Options;
+pub use options::{BATCH_TOKENS, Options};
 pub use pythia_kernels::{Activations, Gelu, KvType};
 pub use tap::MatrixInput;

@@ -3,7 +3,7 @@
 
 use crate::common;
 use pythia_gguf::{Gguf, Imatrix};
-use pythia_kernels::Level;
+use pythia_kernels::IsaLevel;
 use pythia_model::{Activations, ContextShape, KvType, Model, Options, Span};
 use pythia_runtime::imatrix::{Request, collect};
 use pythia_runtime::{Error, TokenStream, Tokenizer};
@@ -161,7 +161,7 @@ fn bits_depend_on_neither_threads_nor_batches_nor_instructions() {
         for (threads, n_batch) in [(2, 1), (3, 7), (4, 64), (2, usize::MAX)] {
             assert!(run(None, threads, n_batch) == want, "{level}: {threads} threads, batches of {n_batch}");
         }
-        for &isa in Level::ALL.iter().filter(|isa| isa.is_supported()) {
+        for &isa in IsaLevel::ALL.iter().filter(|isa| isa.is_supported()) {
             assert!(run(Some(isa), 2, 33) == want, "{level}: {isa}");
         }
     }

@@ -1,4 +1,4 @@
-//! Looking at what enters the matrices while a model runs.
+//! Observing what enters the matrices while a model runs.
 
 use crate::backend::Backend;
 
@@ -13,38 +13,36 @@ pub struct MatrixInput<'a> {
     pub cols: usize,
 }
 
-/// Is shown the first `n` rows of `x`, which are about to enter the matrix `tensor`.
-///
-/// `()` looks at nothing, and a forward pass compiled for it holds no trace of the calls.
-pub trait Tap<B: Backend> {
-    /// Whether it looks at anything.
-    const LOOKS_ON: bool = true;
+/// Observes a forward pass. A pass that is compiled for `()`, which observes nothing, holds no trace of the calls.
+pub trait Observer<B: Backend> {
+    /// Whether it observes anything.
+    const OBSERVES: bool = true;
 
-    /// A matrix is about to be used.
+    /// The first `n` rows of `x` are about to enter the matrix `tensor`.
     fn input(&mut self, backend: &B, tensor: &str, x: &B::Buffer, n: usize);
 }
 
-impl<B: Backend> Tap<B> for () {
-    const LOOKS_ON: bool = false;
+impl<B: Backend> Observer<B> for () {
+    const OBSERVES: bool = false;
 
     #[inline(always)]
     fn input(&mut self, _: &B, _: &str, _: &B::Buffer, _: usize) {}
 }
 
 /// Shows rows to a function on the host.
-pub(crate) struct HostTap<'f> {
+pub(crate) struct HostObserver<'f> {
     observe: &'f mut dyn FnMut(MatrixInput<'_>),
     /// Where a device puts its rows.
     staging: Vec<f32>,
 }
 
-impl<'f> HostTap<'f> {
+impl<'f> HostObserver<'f> {
     pub(crate) fn new(observe: &'f mut dyn FnMut(MatrixInput<'_>)) -> Self {
         Self { observe, staging: Vec::new() }
     }
 }
 
-impl<B: Backend> Tap<B> for HostTap<'_> {
+impl<B: Backend> Observer<B> for HostObserver<'_> {
     fn input(&mut self, backend: &B, tensor: &str, x: &B::Buffer, n: usize) {
         let rows = backend.rows(x, n, &mut self.staging);
         (self.observe)(MatrixInput { tensor, rows, cols: rows.len() / n });

@@ -92,9 +92,9 @@ void emulation_barrier(int line) { worker->barrier(line); }
 
 void emulation_sync_warp(unsigned mask, int line) { worker->meet("__syncwarp", mask, line, nullptr, nullptr); }
 
-unsigned long long emulation_shuffle(const char* verb, unsigned mask, unsigned long long value, int source, int line) {
+unsigned long long emulation_shuffle(const char* op, unsigned mask, unsigned long long value, int source, int line) {
     Shuffle mine = {value, source, 0};
-    worker->meet(verb, mask, line, &mine, [](Thread* lanes) {
+    worker->meet(op, mask, line, &mine, [](Thread* lanes) {
         for (unsigned i = 0; i < WARP; i++) {
             auto& lane = operand<Shuffle>(lanes[i]);
             lane.result = operand<Shuffle>(lanes[lane.source]).value;
@@ -103,9 +103,9 @@ unsigned long long emulation_shuffle(const char* verb, unsigned mask, unsigned l
     return mine.result;
 }
 
-unsigned emulation_vote(const char* verb, unsigned mask, bool predicate, int line) {
+unsigned emulation_vote(const char* op, unsigned mask, bool predicate, int line) {
     Vote mine = {predicate, 0};
-    worker->meet(verb, mask, line, &mine, [](Thread* lanes) {
+    worker->meet(op, mask, line, &mine, [](Thread* lanes) {
         unsigned bits = 0;
         for (unsigned i = 0; i < WARP; i++) bits |= (unsigned)operand<Vote>(lanes[i]).predicate << i;
         for (unsigned i = 0; i < WARP; i++) operand<Vote>(lanes[i]).result = bits;

@@ -101,6 +101,10 @@ impl From<pythia_runtime::Error> for Failure {
             Error::Setting { .. } | Error::EmptyPrompt => Self::usage(error),
             Error::Read(_) => Self::io(error),
             Error::Interrupted => Self::interrupted(),
+            Error::At { place, source } => {
+                let Self { code, message } = Self::from(*source);
+                Self::new(code, format_args!("{place}: {message}"))
+            }
             Error::Gguf(_)
             | Error::Tokenizer { .. }
             | Error::PromptTooLong { .. }
@@ -117,19 +121,7 @@ impl From<pythia_runtime::Error> for Failure {
 
 /// As [`Failure::from`], with the file or text at fault before the message.
 pub(crate) fn locate(error: pythia_runtime::Error, model: &Path, text: impl Display) -> Failure {
-    use pythia_runtime::Error;
-    match error {
-        Error::Gguf(_) | Error::Tokenizer { .. } | Error::TokenOutOfRange { .. } | Error::NotFinite { .. } => {
-            Failure::data(format_args!("{}: {error}", pythia_text::path(model)))
-        }
-        Error::PromptTooLong { .. }
-        | Error::TextTooShort { .. }
-        | Error::TextTooLong { .. }
-        | Error::NotUtf8 { .. }
-        | Error::NoCut { .. } => Failure::data(format_args!("{text}: {error}")),
-        Error::Read(_) => Failure::io(format_args!("{text}: {error}")),
-        _ => error.into(),
-    }
+    error.located(model, text).into()
 }
 
 #[cfg(test)]

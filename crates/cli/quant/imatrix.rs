@@ -4,7 +4,7 @@ mod report;
 
 use crate::device::DeviceArgs;
 use crate::exit::{self, Failure};
-use crate::input::{self, Text, TextOptions, parse_threads};
+use crate::input::{self, TextOptions, parse_threads};
 use crate::progress::{Bar, Unit};
 use pythia_convert::output::{AtomicFile, check_target};
 use pythia_gguf::Imatrix;
@@ -64,7 +64,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let interrupted = exit::catch_interrupts();
     check_target(&args.output, &input::files([args.model.as_path(), &args.text]), args.force)?;
-    let text = Text::open(&args.text, args.text_options)?.quiet(args.quiet);
+    let text = args.text_options.open(&args.text)?;
+    let text = if args.quiet { text.watched(|_| ()) } else { text };
     input::check_gguf(&args.model)?;
     let options = Options { threads: args.threads, gelu: args.gelu, ..Options::default() };
     let model = args.device.find()?.open(&args.model, &options)?;
@@ -77,7 +78,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 
     let locate = |error| exit::locate(error, &args.model, &text);
     let tokenizer = Tokenizer::from_gguf(&model.gguf().metadata).map_err(locate)?;
-    let mut tokens = text.tokens(&tokenizer)?;
+    let mut tokens = text.tokens(&tokenizer, interrupted)?;
     let request = Request {
         n_ctx: if args.n_ctx == 0 { model.hparams().n_ctx } else { args.n_ctx },
         n_batch: args.batch,

@@ -3,10 +3,11 @@
 use super::model::{ModelArgs, describe};
 use super::text::TextArgs;
 use crate::exit::{self, Failure};
-use crate::input::{self, Text};
+use crate::input;
 use crate::progress::{Bar, Unit};
 use pythia_convert::output::{AtomicFile, check_target};
 use pythia_model::Model;
+use pythia_runtime::Text;
 use pythia_runtime::eval::{self, Observer, Perplexity, Progress, Protocol, Request};
 use pythia_show::{Width, facts};
 use serde_json::{Value, json};
@@ -67,7 +68,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let max_windows = args.chunks.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
     let request = Request { tokenizer: &tokenizer, protocol, max_windows, cancel: Some(interrupted) };
     let mut watch = Watch { nll_file, bar: None, quiet: args.quiet, interrupted, failure: None };
-    let result = eval::perplexity(&model, &request, &mut text.tokens(&tokenizer)?, &mut watch);
+    let result = eval::perplexity(&model, &request, &mut text.tokens(&tokenizer, interrupted)?, &mut watch);
     let Watch { nll_file, failure, bar, .. } = watch;
     drop(bar);
     // The observer can only stop the run; why it did is the error to report.

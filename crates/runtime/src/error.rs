@@ -2,8 +2,9 @@
 
 use crate::tokenizer::segments::MAX_SEGMENT_BYTES;
 use pythia_text::Escaper;
-use std::fmt::{self, Write};
+use std::fmt::{self, Display, Write};
 use std::io;
+use std::path::Path;
 
 /// Why a text could not be tokenized, continued or scored. One line each.
 #[derive(Debug)]
@@ -82,6 +83,38 @@ pub enum Error {
     },
     /// The caller asked to stop.
     Interrupted,
+    /// An error of a file or text with a name.
+    At {
+        /// The name.
+        place: String,
+        /// What is wrong there.
+        source: Box<Error>,
+    },
+}
+
+impl Error {
+    /// The error with the name of what is at fault before it.
+    #[must_use]
+    pub fn at(self, place: impl Display) -> Self {
+        Self::At { place: place.to_string(), source: Box::new(self) }
+    }
+
+    /// The error with the name of the model or the text before it, where it is one's fault.
+    #[must_use]
+    pub fn located(self, model: &Path, text: impl Display) -> Self {
+        match self {
+            Self::Gguf(_) | Self::Tokenizer { .. } | Self::TokenOutOfRange { .. } | Self::NotFinite { .. } => {
+                self.at(pythia_text::path(model))
+            }
+            Self::PromptTooLong { .. }
+            | Self::TextTooShort { .. }
+            | Self::TextTooLong { .. }
+            | Self::NotUtf8 { .. }
+            | Self::NoCut { .. }
+            | Self::Read(_) => self.at(text),
+            _ => self,
+        }
+    }
 }
 
 impl fmt::Display for Error {
@@ -116,6 +149,7 @@ impl fmt::Display for Error {
                 write!(f, "logits for token {position} of the text are not finite: the weights are damaged or overflow")
             }
             Self::Interrupted => f.write_str("interrupted"),
+            Self::At { place, source } => write!(f, "{place}: {source}"),
         }
     }
 }
@@ -126,6 +160,7 @@ impl std::error::Error for Error {
             Self::Gguf(e) => Some(e),
             Self::Model(e) => Some(e),
             Self::Read(e) => Some(e),
+            Self::At { source, .. } => Some(source),
             _ => None,
         }
     }

@@ -1,7 +1,7 @@
 //! Tokenizer, sampling, generation and evaluation over a model.
 //!
 //! - [`Tokenizer`]: text to token ids and back, exactly as Hugging Face's `tokenizers` does it, from what a GGUF holds.
-//! - [`TextReader`] and [`TokenStream`]: a text of any length, read and tokenized as far as it is needed.
+//! - [`Text`], [`TextReader`] and [`TokenStream`]: a text of any length, read and tokenized as far as it is needed.
 //! - [`Sampler`]: which token comes next, by the rules and in the order of transformers' `generate`.
 //! - [`generate()`]: a prompt continued, its text handed on as it appears.
 //! - [`eval`]: perplexity of a text under a named protocol, and the distance of one file from another.
@@ -28,6 +28,6 @@ pub use error::Error;
 pub use generate::{Finish, GenerateOptions, Generation, Timings, generate};
 pub use rng::Rng;
 pub use sampler::{Sampler, Sampling};
-pub use text::{TextForm, TextReader};
+pub use text::{Text, TextForm, TextReader};
 pub use tokenizer::{TextStream, Tokenizer};
 pub use tokens::TokenStream;

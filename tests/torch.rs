@@ -10,9 +10,9 @@ use common::torch::{self, Container, Pickle, Tensor};
 use common::{checkpoint, data, names, quant};
 use pythia_checkpoint::Checkpoint;
 use pythia_convert::{Level, Provenance, Request, RunOptions, plan, run};
+use pythia_task::Cancel;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use tempfile::TempDir;
 
 /// What `checkpoint` converts to, given that provenance is the same: names of weight files are a part of it.
@@ -28,7 +28,7 @@ fn converted(checkpoint: &Path, level: Level) -> Vec<u8> {
         force: false,
         allow_nonfinite: false,
         sha256: false,
-        cancel: &AtomicBool::new(false),
+        cancel: &Cancel::new(),
         progress: &(),
     };
     run(&checkpoint, &plan, &options).expect("a conversion");

@@ -2,7 +2,7 @@
 
 use crate::server::{Fault, Request, sha256};
 use crate::{Client, ID, WEIGHTS_BYTES, files, hub_with, noise, tiny};
-use pythia_hub::ErrorKind;
+use pythia_task::ErrorKind;
 use std::fs;
 use std::sync::atomic::Ordering;
 use std::thread;

@@ -17,10 +17,10 @@ use output::Format;
 use pythia_gguf::FileType;
 use pythia_kernels::limits;
 use pythia_model::{Activations, Model, Options};
+use pythia_task::Cancel;
 pub(crate) use result::iso_time;
 use result::{Setup, Share, TestResult, rate};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use work::Work;
 
@@ -193,7 +193,7 @@ struct Bench<'a> {
     limits: Limits,
     repetitions: usize,
     bar: &'a Bar,
-    cancel: &'a AtomicBool,
+    cancel: &'a Cancel,
 }
 
 impl Bench<'_> {
@@ -203,7 +203,7 @@ impl Bench<'_> {
         let mut samples = Vec::new();
         // The first run brings weights into memory and does not count.
         for _ in 0..=self.repetitions {
-            if self.cancel.load(Ordering::Relaxed) {
+            if self.cancel.is_raised() {
                 return Err(Failure::interrupted());
             }
             let time: Duration = match test {

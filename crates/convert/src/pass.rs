@@ -82,6 +82,7 @@ impl<'a> Workers<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicI64, Ordering};
 
     #[test]
     fn chunks_cover_the_span_in_order_and_progress_adds_up() {

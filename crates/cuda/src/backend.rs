@@ -15,7 +15,7 @@ use crate::ops::{Output, attend, embed, float, gemm, gemv, norm, quantize};
 use buffer::Buffer;
 use pythia_kernels::{Activations, Epilogue, KvShape, RopeTable, Rotary};
 use pythia_model::Error;
-use pythia_model::backend::{Backend, Batch, Candidate, ContextSpec, Largest, Linear, Norm, Tensor};
+use pythia_model::backend::{Backend, Batch, ContextSpec, Head, Linear, Norm, Tensor};
 use pythia_tensor::{FileMap, TensorType};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -370,39 +370,17 @@ impl Backend for CudaBackend {
         }
     }
 
-    fn logits(
-        &self,
-        output: &Matrix,
-        x: &Buffer,
-        rows: &[usize],
-        out: &mut [f32],
-        workspace: &mut Workspace,
-    ) -> Result<(), Error> {
-        self.download_logits(output, x, rows, out, workspace)
-    }
-
-    fn log_likelihoods(
-        &self,
-        output: &Matrix,
-        x: &Buffer,
-        rows: &[usize],
-        targets: &[u32],
-        out: &mut [f64],
-        workspace: &mut Workspace,
-    ) -> Result<(), Error> {
-        self.reduce_to_likelihoods(output, x, rows, targets, out, workspace)
-    }
-
-    fn largest(
-        &self,
-        output: &Matrix,
-        x: &Buffer,
-        row: usize,
-        n: usize,
-        largest: Largest,
-        workspace: &mut Workspace,
-    ) -> Result<Option<Vec<Candidate>>, Error> {
-        self.select_largest(output, x, row, n, largest, workspace)
+    fn head(&self, output: &Matrix, x: &Buffer, head: Head<'_>, workspace: &mut Workspace) -> Result<(), Error> {
+        match head {
+            Head::Logits { rows, out } => self.download_logits(output, x, rows, out, workspace),
+            Head::LogLikelihoods { rows, targets, out } => {
+                self.reduce_to_likelihoods(output, x, rows, targets, out, workspace)
+            }
+            Head::Largest { row, n, wanted, out } => {
+                *out = self.select_largest(output, x, row, n, wanted, workspace)?;
+                Ok(())
+            }
+        }
     }
 }
 

@@ -97,6 +97,38 @@ pub enum Largest {
     Top(usize),
 }
 
+/// What is computed from rows of the output matrix's input.
+#[derive(Debug)]
+pub enum Head<'a> {
+    /// The logits of some rows.
+    Logits {
+        /// Which.
+        rows: &'a [usize],
+        /// `[rows.len(), vocabulary]`.
+        out: &'a mut [f32],
+    },
+    /// The log-likelihood of one token per row: a few numbers where the logits would be megabytes.
+    LogLikelihoods {
+        /// Which rows.
+        rows: &'a [usize],
+        /// Token ids, `[rows.len()]`.
+        targets: &'a [u32],
+        /// `[rows.len()]`.
+        out: &'a mut [f64],
+    },
+    /// The largest of the first `n` logits of a row.
+    Largest {
+        /// Which row.
+        row: usize,
+        /// Logits that are looked at.
+        n: usize,
+        /// How many are wanted.
+        wanted: Largest,
+        /// By ascending id. Stays `None` if the logits are on the host anyway, or there are too many.
+        out: &'a mut Option<Vec<Candidate>>,
+    },
+}
+
 /// A matrix with its bias.
 #[derive(Debug)]
 pub struct Linear<B: Backend> {
@@ -231,43 +263,15 @@ pub trait Backend: Send + Sync + Sized + 'static {
         out: &mut Self::Buffer,
         workspace: &mut Self::Workspace,
     );
-    /// Logits of some rows, to the host: `[rows.len(), vocabulary]`.
+    /// Multiplies rows by the output matrix and brings what `head` asks for to the host.
     ///
     /// # Errors
     /// If the device failed, now or before.
-    fn logits(
+    fn head(
         &self,
         output: &Self::Matrix,
         x: &Self::Buffer,
-        rows: &[usize],
-        out: &mut [f32],
+        head: Head<'_>,
         workspace: &mut Self::Workspace,
     ) -> Result<(), Error>;
-    /// Log-likelihood of one token per row, to the host: a few numbers where the logits would be megabytes.
-    ///
-    /// # Errors
-    /// As for [`logits`](Self::logits).
-    fn log_likelihoods(
-        &self,
-        output: &Self::Matrix,
-        x: &Self::Buffer,
-        rows: &[usize],
-        targets: &[u32],
-        out: &mut [f64],
-        workspace: &mut Self::Workspace,
-    ) -> Result<(), Error>;
-    /// The largest of a row's first `n` logits, by ascending id. `None` if the logits are on the host anyway, or there
-    /// are too many.
-    ///
-    /// # Errors
-    /// As for [`logits`](Self::logits).
-    fn largest(
-        &self,
-        output: &Self::Matrix,
-        x: &Self::Buffer,
-        row: usize,
-        n: usize,
-        largest: Largest,
-        workspace: &mut Self::Workspace,
-    ) -> Result<Option<Vec<Candidate>>, Error>;
 }

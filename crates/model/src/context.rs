@@ -1,6 +1,6 @@
 //! Running state: sequences, their lengths and caches.
 
-use crate::backend::{Batch, Candidate, Largest, RowSpan};
+use crate::backend::{Batch, Candidate, Head, Largest, RowSpan};
 use crate::error::Error;
 use crate::loaded::Running;
 use crate::model::Model;
@@ -143,7 +143,7 @@ impl<'m> Context<'m> {
     pub fn logits(&mut self, rows: impl IntoIterator<Item = usize>, out: &mut [f32]) -> Result<(), Error> {
         let rows = self.checked(rows);
         assert_eq!(out.len(), rows.len() * self.model.hparams().n_vocab, "a logit per row and token of the vocabulary");
-        self.running.logits(&rows, out)
+        self.running.head(Head::Logits { rows: &rows, out })
     }
 
     /// `ln softmax(logits)[target]` for a target per row of the last batch, without the logits in memory: the fewer
@@ -165,7 +165,7 @@ impl<'m> Context<'m> {
         let n_vocab = self.model.hparams().n_vocab;
         assert!(targets.len() == rows.len() && out.len() == rows.len(), "a target and a result per row");
         assert!(targets.iter().all(|&target| (target as usize) < n_vocab), "targets within the vocabulary");
-        self.running.log_likelihoods(&rows, targets, out)
+        self.running.head(Head::LogLikelihoods { rows: &rows, targets, out })
     }
 
     /// The largest of the first `n` logits of a row of the last batch, by ascending id, without the logits leaving the
@@ -177,9 +177,11 @@ impl<'m> Context<'m> {
     ///
     /// # Panics
     /// If the last batch has no such row.
-    pub fn largest(&mut self, row: usize, n: usize, largest: Largest) -> Result<Option<Vec<Candidate>>, Error> {
+    pub fn largest(&mut self, row: usize, n: usize, wanted: Largest) -> Result<Option<Vec<Candidate>>, Error> {
         self.checked([row]);
-        self.running.largest(row, n.min(self.model.hparams().n_vocab), largest)
+        let (n, mut out) = (n.min(self.model.hparams().n_vocab), None);
+        self.running.head(Head::Largest { row, n, wanted, out: &mut out })?;
+        Ok(out)
     }
 
     /// Waits until the device has done what it was asked for: before a clock is read.

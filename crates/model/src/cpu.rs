@@ -1,6 +1,6 @@
 //! The backend trait on the CPU: weights stay in the mapped files, products read them there.
 
-use crate::backend::{Backend, Batch, Candidate, ContextSpec, Largest, Linear, Norm, RowSpan, Tensor};
+use crate::backend::{Backend, Batch, ContextSpec, Head, Linear, Norm, RowSpan, Tensor};
 use crate::error::Error;
 use pythia_kernels::{
     Activations, Append, Attend, Cpu, Epilogue, KvCache, KvShape, LayerNorm, LogLikelihood, Matmul, RopeTable, Rotary,
@@ -177,49 +177,19 @@ impl Backend for CpuBackend {
         }
     }
 
-    fn logits(
-        &self,
-        output: &Tensor,
-        x: &Buffer,
-        rows: &[usize],
-        out: &mut [f32],
-        workspace: &mut Workspace,
-    ) -> Result<(), Error> {
-        let matmul = Matmul {
-            weights: self.weights(output),
-            x: &x.rows(rows),
-            bias: None,
-            epilogue: Epilogue::Store,
-            activations: self.activations,
-            out,
-        };
-        self.cpu.matmul(matmul, workspace);
-        Ok(())
-    }
-
-    fn log_likelihoods(
-        &self,
-        output: &Tensor,
-        x: &Buffer,
-        rows: &[usize],
-        targets: &[u32],
-        out: &mut [f64],
-        workspace: &mut Workspace,
-    ) -> Result<(), Error> {
+    fn head(&self, output: &Tensor, x: &Buffer, head: Head<'_>, workspace: &mut Workspace) -> Result<(), Error> {
         let (weights, activations) = (self.weights(output), self.activations);
-        self.cpu.log_likelihood(LogLikelihood { weights, x: &x.rows(rows), targets, activations, out }, workspace);
+        match head {
+            Head::Logits { rows, out } => {
+                let (x, bias, epilogue) = (&*x.rows(rows), None, Epilogue::Store);
+                self.cpu.matmul(Matmul { weights, x, bias, epilogue, activations, out }, workspace);
+            }
+            Head::LogLikelihoods { rows, targets, out } => {
+                let x = &*x.rows(rows);
+                self.cpu.log_likelihood(LogLikelihood { weights, x, targets, activations, out }, workspace);
+            }
+            Head::Largest { .. } => {}
+        }
         Ok(())
-    }
-
-    fn largest(
-        &self,
-        _: &Tensor,
-        _: &Buffer,
-        _: usize,
-        _: usize,
-        _: Largest,
-        _: &mut Workspace,
-    ) -> Result<Option<Vec<Candidate>>, Error> {
-        Ok(None)
     }
 }

@@ -1,7 +1,7 @@
 //! A model on some device, as a trait object: contexts and their users need not be generic.
 
 use crate::arch::gptneox::{GptNeoX, State};
-use crate::backend::{Backend, Batch, Candidate, ContextSpec, Largest};
+use crate::backend::{Backend, Batch, ContextSpec, Head};
 use crate::context::ContextShape;
 use crate::error::Error;
 use crate::observer::{HostObserver, MatrixInput};
@@ -26,9 +26,7 @@ pub(crate) trait Running: Send + Sync {
         observe: &mut dyn FnMut(MatrixInput<'_>),
     ) -> Result<(), Error>;
     fn finish(&self) -> Result<(), Error>;
-    fn logits(&mut self, rows: &[usize], out: &mut [f32]) -> Result<(), Error>;
-    fn log_likelihoods(&mut self, rows: &[usize], targets: &[u32], out: &mut [f64]) -> Result<(), Error>;
-    fn largest(&mut self, row: usize, n: usize, largest: Largest) -> Result<Option<Vec<Candidate>>, Error>;
+    fn head(&mut self, head: Head<'_>) -> Result<(), Error>;
 }
 
 /// A backend and what it has loaded.
@@ -74,15 +72,7 @@ impl<B: Backend> Running for RunningOn<'_, B> {
         self.on.backend.finish()
     }
 
-    fn logits(&mut self, rows: &[usize], out: &mut [f32]) -> Result<(), Error> {
-        self.on.weights.logits(&self.on.backend, &mut self.state, rows, out)
-    }
-
-    fn log_likelihoods(&mut self, rows: &[usize], targets: &[u32], out: &mut [f64]) -> Result<(), Error> {
-        self.on.weights.log_likelihoods(&self.on.backend, &mut self.state, rows, targets, out)
-    }
-
-    fn largest(&mut self, row: usize, n: usize, largest: Largest) -> Result<Option<Vec<Candidate>>, Error> {
-        self.on.weights.largest(&self.on.backend, &mut self.state, row, n, largest)
+    fn head(&mut self, head: Head<'_>) -> Result<(), Error> {
+        self.on.weights.head(&self.on.backend, &mut self.state, head)
     }
 }

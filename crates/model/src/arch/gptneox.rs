@@ -6,7 +6,7 @@
 //! ```
 //! Black et al., "GPT-NeoX-20B" (2022), section 2; Biderman et al., "Pythia" (2023).
 
-use crate::backend::{Backend, Batch, Candidate, ContextSpec, Largest, Linear, Norm, Tensor};
+use crate::backend::{Backend, Batch, ContextSpec, Head, Linear, Norm, Tensor};
 use crate::error::Error;
 use crate::observer::Observer;
 use pythia_gguf::schema::gptneox::Hparams;
@@ -181,41 +181,11 @@ impl<B: Backend> GptNeoX<B> {
         if is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
 
-    /// Logits of rows of the last batch: `[rows.len(), n_vocab]`.
+    /// What `head` asks for, of rows of the last batch.
     ///
     /// # Errors
     /// If the backend failed.
-    pub fn logits(&self, backend: &B, state: &mut State<B>, rows: &[usize], out: &mut [f32]) -> Result<(), Error> {
-        backend.logits(&self.output, &state.attn_in, rows, out, &mut state.workspace)
-    }
-
-    /// Log-likelihood of a token for each of some rows of the last batch.
-    ///
-    /// # Errors
-    /// If the backend failed.
-    pub fn log_likelihoods(
-        &self,
-        backend: &B,
-        state: &mut State<B>,
-        rows: &[usize],
-        targets: &[u32],
-        out: &mut [f64],
-    ) -> Result<(), Error> {
-        backend.log_likelihoods(&self.output, &state.attn_in, rows, targets, out, &mut state.workspace)
-    }
-
-    /// As [`Backend::largest`], for a row of the last batch.
-    ///
-    /// # Errors
-    /// If the backend failed.
-    pub fn largest(
-        &self,
-        backend: &B,
-        state: &mut State<B>,
-        row: usize,
-        n: usize,
-        largest: Largest,
-    ) -> Result<Option<Vec<Candidate>>, Error> {
-        backend.largest(&self.output, &state.attn_in, row, n, largest, &mut state.workspace)
+    pub fn head(&self, backend: &B, state: &mut State<B>, head: Head<'_>) -> Result<(), Error> {
+        backend.head(&self.output, &state.attn_in, head, &mut state.workspace)
     }
 }

@@ -1,6 +1,7 @@
 //! What can go wrong between a text and its continuation.
 
 use crate::tokenizer::segments::MAX_SEGMENT_BYTES;
+use pythia_task::ErrorKind;
 use pythia_text::Escaper;
 use std::fmt::{self, Display, Write};
 use std::io;
@@ -82,7 +83,7 @@ pub enum Error {
         position: usize,
     },
     /// The caller asked to stop.
-    Interrupted,
+    Cancelled,
     /// An error of a file or text with a name.
     At {
         /// The name.
@@ -93,6 +94,27 @@ pub enum Error {
 }
 
 impl Error {
+    /// Where its cause lies.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Model(error) => error.kind(),
+            Self::At { source, .. } => source.kind(),
+            Self::Setting { .. } | Self::EmptyPrompt => ErrorKind::Usage,
+            Self::Read(_) => ErrorKind::Io,
+            Self::Cancelled => ErrorKind::Cancelled,
+            Self::Gguf(_)
+            | Self::Tokenizer { .. }
+            | Self::PromptTooLong { .. }
+            | Self::TextTooShort { .. }
+            | Self::TextTooLong { .. }
+            | Self::NotUtf8 { .. }
+            | Self::NoCut { .. }
+            | Self::TokenOutOfRange { .. }
+            | Self::VocabularyMismatch { .. }
+            | Self::NotFinite { .. } => ErrorKind::Data,
+        }
+    }
+
     /// The error with the name of what is at fault before it.
     #[must_use]
     pub fn at(self, place: impl Display) -> Self {
@@ -148,7 +170,7 @@ impl fmt::Display for Error {
             Self::NotFinite { position } => {
                 write!(f, "logits for token {position} of the text are not finite: the weights are damaged or overflow")
             }
-            Self::Interrupted => f.write_str("interrupted"),
+            Self::Cancelled => f.write_str("interrupted"),
             Self::At { place, source } => write!(f, "{place}: {source}"),
         }
     }
@@ -175,7 +197,7 @@ impl From<pythia_gguf::Error> for Error {
 impl From<pythia_model::Error> for Error {
     fn from(e: pythia_model::Error) -> Self {
         match e {
-            pythia_model::Error::Cancelled => Self::Interrupted,
+            pythia_model::Error::Cancelled => Self::Cancelled,
             e => Self::Model(e),
         }
     }

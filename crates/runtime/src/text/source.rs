@@ -2,6 +2,7 @@
 
 use super::{TextForm, TextReader};
 use crate::{Error, TokenStream, Tokenizer};
+use pythia_task::Cancel;
 use sha2::{Digest, Sha256};
 use std::cell::{Cell, RefCell};
 use std::ffi::OsStr;
@@ -9,7 +10,6 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A text, which may be too long for memory. One that is no stream can be read any number of times.
 pub struct Text {
@@ -123,15 +123,15 @@ impl Text {
     ///
     /// # Errors
     /// As [`reader`](Self::reader).
-    pub fn tokens<'t>(&'t self, tokenizer: &'t Tokenizer, cancel: &'t AtomicBool) -> Result<TokenStream<'t>, Error> {
-        Ok(TokenStream::new(tokenizer, self.reader()?).cancelled_by(cancel))
+    pub fn tokens<'t>(&'t self, tokenizer: &'t Tokenizer, cancel: &Cancel) -> Result<TokenStream<'t>, Error> {
+        Ok(TokenStream::new(tokenizer, self.reader()?).cancelled_by(cancel.clone()))
     }
 
     /// SHA-256 of its bytes as they are, hexadecimal. Not while it is being read.
     ///
     /// # Errors
     /// If it is a stream, if it cannot be read, or if `cancel` is raised.
-    pub fn sha256(&self, cancel: &AtomicBool) -> Result<String, Error> {
+    pub fn sha256(&self, cancel: &Cancel) -> Result<String, Error> {
         let failed = |error: io::Error| Error::Read(error).at(self);
         let mut input: Box<dyn Read + '_> = match &self.origin {
             Origin::Literal(text) => Box::new(text.as_bytes()),
@@ -145,8 +145,8 @@ impl Text {
         let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
         loop {
             let n = input.read(&mut buffer).map_err(failed)?;
-            if cancel.load(Ordering::Relaxed) {
-                return Err(Error::Interrupted);
+            if cancel.is_raised() {
+                return Err(Error::Cancelled);
             }
             if n == 0 {
                 return Ok(pythia_text::hex(&hasher.finalize()));
@@ -211,7 +211,7 @@ mod tests {
         assert_eq!((read(&text), read(&text)), ("abc\n".to_owned(), "abc\n".to_owned()));
         assert_eq!(text.name(), "text");
         let digest = "783701f7599830824fa73488f80eb79894f6f14203264b6a3ac3f0a14012c25f";
-        assert_eq!(text.sha256(&AtomicBool::new(false)).unwrap(), digest);
+        assert_eq!(text.sha256(&Cancel::new()).unwrap(), digest);
         assert_eq!(read(&text.with_last_newline()), "abc\n\n");
         let literal = Text::literal("abc\n", "--prompt");
         assert_eq!((read(&literal), literal.to_string()), ("abc\n".to_owned(), "--prompt".to_owned()));

@@ -3,10 +3,10 @@
 
 mod common;
 
+use pythia_calibrate::imatrix::{Request, collect};
 use pythia_gguf::{Gguf, Imatrix};
 use pythia_kernels::Level;
 use pythia_model::{Activations, ContextShape, KvType, Model, Options, Span};
-use pythia_runtime::imatrix::{Request, collect};
 use pythia_runtime::{Error, TokenStream, Tokenizer};
 use pythia_tensor::TensorType;
 use safetensors::SafeTensors;

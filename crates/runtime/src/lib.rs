@@ -5,12 +5,10 @@
 //! - [`Sampler`]: which token comes next, by the rules and in the order of transformers' `generate`.
 //! - [`generate()`]: a prompt continued, its text handed on as it appears.
 //! - [`eval`]: perplexity of a text under a named protocol, and the distance of one file from another.
-//! - [`imatrix`]: how strongly a text drives the columns of every weight matrix.
 
 mod error;
 pub mod eval;
 mod generate;
-pub mod imatrix;
 mod rng;
 mod sampler;
 mod stop;

@@ -17,6 +17,9 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::process::{ExitCode, Termination};
 
+/// Where most commands have the columns that a terminal is too narrow for.
+pub(crate) const IN_JSON: &str = "--json has them";
+
 /// The code of `result`; its error goes to stderr as `PROGRAM: error: ...`, in one line. What succeeds has the code 0,
 /// or one of its own: `diff` found a difference.
 pub fn report(program: &str, result: Result<impl Termination, Failure>) -> ExitCode {

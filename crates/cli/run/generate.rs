@@ -3,7 +3,7 @@
 use super::model::{ModelArgs, describe};
 use super::text::TextArgs;
 use crate::exit::{self, Failure};
-use pythia_model::{ContextShape, Model};
+use pythia_model::{BATCH_TOKENS, ContextShape, Model};
 use pythia_runtime::{Finish, GenerateOptions, Generation, Sampling, Tokenizer, generate};
 use pythia_text::Prose;
 use serde_json::{Value, json};
@@ -131,9 +131,6 @@ fn random_seed() -> u64 {
 
 /// No context holds a prompt that is longer.
 const MAX_PROMPT_BYTES: usize = 16 << 20;
-
-/// Prompt tokens that go through the model in one call.
-const BATCH_TOKENS: usize = 512;
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let options = GenerateOptions {

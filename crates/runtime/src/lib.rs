@@ -5,10 +5,14 @@
 //! - [`Sampler`]: which token comes next, by the rules and in the order of transformers' `generate`.
 //! - [`generate()`]: a prompt continued, its text handed on as it appears.
 //! - [`eval`]: perplexity of a text under a named protocol, and the distance of one file from another.
+//! - [`device`]: where a model runs; [`machine`]: what the system tells about that place.
 
+mod arithmetic;
+pub mod device;
 mod error;
 pub mod eval;
 mod generate;
+pub mod machine;
 mod rng;
 mod sampler;
 mod stop;
@@ -16,6 +20,8 @@ mod text;
 mod tokenizer;
 mod tokens;
 
+pub use arithmetic::{Arithmetic, parse_activations, parse_gelu, parse_kv};
+pub use device::Device;
 pub use error::Error;
 pub use generate::{Finish, GenerateOptions, Generation, Timings, generate};
 pub use rng::Rng;

@@ -10,11 +10,11 @@ use super::facts::Variant;
 use super::{Args, Contestant};
 use crate::exit::{self, Failure};
 use crate::progress::{Bar, Log, Unit};
-use crate::report::format_bytes;
 use pythia_convert::output::{Leftover, check_target, remove_leftovers};
 use pythia_convert::plan::Shard;
 use pythia_convert::{FilePlan, ImatrixFile, Level, Plan, Progress, Provenance, Request, RunOptions, Source};
 use pythia_gguf::Metadata;
+use pythia_show::number;
 use pythia_text::path;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -100,7 +100,7 @@ impl Levels {
             self.make(source, missing, others, args, log)?;
         }
         let (n, bytes) = folder.size();
-        args.note(format_args!("cache: {}: {n} files, {}", path(folder.path()), format_bytes(bytes)));
+        args.note(format_args!("cache: {}: {n} files, {}", path(folder.path()), number::bytes(bytes)));
         Ok(())
     }
 
@@ -148,7 +148,7 @@ impl Progress for Watch<'_> {
     fn advance(&self, tensor: &str, source_bytes: u64) {
         Progress::advance(&self.bar, tensor, source_bytes);
         let done = self.done.fetch_add(source_bytes, Ordering::Relaxed) + source_bytes;
-        self.log.tick(|| format!("made from {} of {}", format_bytes(done), format_bytes(self.total)));
+        self.log.tick(|| format!("made from {} of {}", number::bytes(done), number::bytes(self.total)));
     }
 
     fn leftover(&self, leftover: &Leftover) {

@@ -4,11 +4,12 @@ use super::super::cache::folder::{Folder, SPEEDS, program_id, read_json, write_j
 use super::Contestant;
 use super::facts::Facts;
 use super::probe::{self, Measured};
-use crate::device::Device;
 use crate::exit::{self, Failure};
 use crate::progress::{Bar, Log, Unit};
-use crate::report::{Arithmetic, Speed, cpu_name};
+use crate::report::Speed;
 use pythia_model::Options;
+use pythia_runtime::machine::cpu_name;
+use pythia_runtime::{Arithmetic, Device};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::io::{self, Read};

@@ -1,12 +1,13 @@
 //! What `imatrix` prints: a row per kind of matrix, or JSON with every matrix.
 
 use super::Args;
-use crate::report::{Arithmetic, format_bytes, significant};
-use crate::table::{Align, IN_JSON, Table, Width, wrap};
+use crate::exit::IN_JSON;
 use pythia_calibrate::ColumnSummary;
 use pythia_gguf::Imatrix;
 use pythia_model::Model;
+use pythia_runtime::Arithmetic;
 use pythia_runtime::TextForm;
+use pythia_show::{Align, Table, Width, number, wrap};
 use serde::Serialize;
 
 /// What a run came to.
@@ -44,7 +45,7 @@ pub(super) fn text(args: &Args, outcome: &Outcome, width: Width) -> String {
     let (text, output) = (pythia_text::Line(&outcome.text), pythia_text::path(&args.output));
     let all = outcome.text_tokens.map_or(String::new(), |all| format!(" of {all}"));
     let read = format!("{text}: {}{all} tokens, {chunk_count} chunks of {chunk_size}", outcome.tokens());
-    let n_bytes = format_bytes(outcome.file_bytes as u64);
+    let n_bytes = number::bytes(outcome.file_bytes as u64);
     let written = format!("{output}: {} tensors, {n_bytes}, {:.1} s", summaries.len(), outcome.seconds);
     let table = table(&summaries).to_terminal(width).with_remark(width, IN_JSON);
     format!("{table}\n{}{}", wrap(&read, width, "  "), wrap(&written, width, "  "))
@@ -75,8 +76,8 @@ fn table(summaries: &[ColumnSummary]) -> Table {
         table.push(vec![
             kind_of(kind[0]).to_owned(),
             kind.len().to_string(),
-            significant(mean(|summary| summary.mean), 3),
-            significant(largest.max, 3),
+            number::significant(mean(|summary| summary.mean), 3),
+            number::significant(largest.max, 3),
             largest.max_column.to_string(),
             largest.tensor.clone(),
             format!("{:.1} %", 100.0 * mean(|summary| summary.top_percent_share)),

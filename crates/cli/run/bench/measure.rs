@@ -2,11 +2,8 @@
 
 use crate::exit;
 use pythia_model::backend::Largest;
-use pythia_model::{Context, ContextShape, Error, Model, Span};
+use pythia_model::{BATCH_TOKENS, Context, ContextShape, Error, Model, Span};
 use std::time::{Duration, Instant};
-
-/// Tokens that go through the model in one call at most, as in llama-bench's default micro-batch.
-pub(crate) const BATCH_TOKENS: usize = 512;
 
 /// A model ready to be timed, with an empty context.
 pub(crate) struct Stopwatch<'m> {

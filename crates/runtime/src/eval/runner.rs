@@ -2,13 +2,10 @@
 
 use super::protocol::Window;
 use crate::{Error, TokenStream};
-use pythia_model::{Context, ContextShape, Model, Span};
+use pythia_model::{BATCH_TOKENS, Context, ContextShape, Model, Span};
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
-
-/// Tokens that go through a model in one call at most. More would not be faster, and activations grow with it.
-const BATCH_TOKENS: usize = 512;
 
 /// Windows that share a batch at most. Attention takes each on its own, in a cache of whole tiles: many tiny windows
 /// would cost more time and memory than they save.

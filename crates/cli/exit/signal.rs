@@ -6,9 +6,10 @@
 //! second signal does the same at once.
 
 use super::note;
+use pythia_task::Cancel;
 use std::io::{self, IsTerminal, Write};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{LazyLock, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ const NAMING: Duration = Duration::from_secs(2);
 pub(super) const INTERRUPTED_CODE: u8 = 130;
 
 /// Raised by the first signal.
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static INTERRUPTED: LazyLock<Cancel> = LazyLock::new(Cancel::new);
 
 /// Raised while the program only waits for somebody else.
 static WAITING: AtomicBool = AtomicBool::new(false);
@@ -43,7 +44,7 @@ pub(super) fn install(program: &str) {
 }
 
 /// The flag that Ctrl-C and SIGTERM raise. Work that looks at it often ends cleanly; other work is ended.
-pub fn catch_interrupts() -> &'static AtomicBool {
+pub fn catch_interrupts() -> &'static Cancel {
     &INTERRUPTED
 }
 
@@ -68,7 +69,7 @@ fn on_signal() {
     // Not before there is a watchdog, since a pipe that nobody reads could keep this waiting; and before the flag is
     // raised, since the program may end right then.
     say_stopping();
-    INTERRUPTED.store(true, Ordering::Relaxed);
+    INTERRUPTED.raise();
     if watchdog.is_err() || WAITING.load(Ordering::Relaxed) {
         leave();
     }

@@ -9,7 +9,6 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Seek};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 
 /// Options of commands that read a text.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
@@ -135,7 +134,7 @@ impl Text {
     /// # Errors
     /// As [`reader`](Self::reader).
     pub(crate) fn tokens<'t>(&'t self, tokenizer: &'t Tokenizer) -> Result<TokenStream<'t>, Failure> {
-        Ok(TokenStream::new(tokenizer, self.reader()?).cancelled_by(exit::catch_interrupts()))
+        Ok(TokenStream::new(tokenizer, self.reader()?).cancelled_by(exit::catch_interrupts().clone()))
     }
 
     /// SHA-256 of its bytes as they are, hexadecimal. Not while it is being read.
@@ -157,11 +156,11 @@ impl Text {
         let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
         loop {
             let n = input.read(&mut buffer).map_err(failed)?;
-            if interrupted.load(Ordering::Relaxed) {
+            if interrupted.is_raised() {
                 return Err(Failure::interrupted());
             }
             if n == 0 {
-                return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
+                return Ok(pythia_text::hex(&hasher.finalize()));
             }
             hasher.update(&buffer[..n]);
         }

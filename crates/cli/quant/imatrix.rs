@@ -14,7 +14,6 @@ use pythia_runtime::{Tokenizer, parse_gelu};
 use pythia_show::Width;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// Collect an importance matrix: how strongly a text drives each column of the weight matrices
@@ -83,7 +82,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         n_batch: args.batch,
         max_chunks: args.chunks.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
         dataset: text.name(),
-        cancel: Some(interrupted),
+        cancel: interrupted.clone(),
     };
     let start = Instant::now();
     let mut bar = None;
@@ -91,7 +90,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let bar = bar.get_or_insert_with(|| Bar::new(0, Unit::Items("chunks"), args.quiet));
         bar.expect(progress.total_chunks.map(|total| total as u64));
         bar.advance(1);
-        if interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if interrupted.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     drop(bar);
     let imatrix = collected.map_err(locate)?;

@@ -18,9 +18,9 @@ use pythia_runtime::device::{CPU, Limits};
 use pythia_runtime::machine::Machine;
 use pythia_runtime::{Arithmetic, parse_activations};
 use pythia_show::{Width, iso_time};
+use pythia_task::Cancel;
 use result::{Setup, Share, TestResult, rate};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use work::Work;
 
@@ -181,7 +181,7 @@ struct Bench<'a> {
     limits: Limits,
     repetitions: usize,
     bar: &'a Bar,
-    cancel: &'a AtomicBool,
+    cancel: &'a Cancel,
 }
 
 impl Bench<'_> {
@@ -191,7 +191,7 @@ impl Bench<'_> {
         let mut samples = Vec::new();
         // The first run brings weights into memory and does not count.
         for _ in 0..=self.repetitions {
-            if self.cancel.load(Ordering::Relaxed) {
+            if self.cancel.is_raised() {
                 return Err(Failure::interrupted());
             }
             let time: Duration = match test {

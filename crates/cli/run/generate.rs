@@ -9,7 +9,6 @@ use pythia_text::Prose;
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
-use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Continue a text
@@ -147,7 +146,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let prompt = prompt(&tokenizer, tokenizer.encode(&text).map_err(locate)?)?;
     let n_ctx = n_ctx(args, &model, prompt.len(), &options)?;
     let shape = ContextShape { n_seq: 1, n_ctx, n_batch: prompt.len().clamp(1, BATCH_TOKENS) };
-    let mut context = model.context(shape)?.cancelled_by(Some(interrupted));
+    let mut context = model.context(shape)?.cancelled_by(interrupted.clone());
     let mut output =
         Output { silent: args.json, is_terminal: io::stdout().is_terminal(), failure: None, ends_line: true };
     if args.echo {
@@ -155,7 +154,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
     let mut on_text = |text: &str| {
         let written = output.write(text);
-        if interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { written }
+        if interrupted.is_raised() { ControlFlow::Break(()) } else { written }
     };
     let generation = generate(&mut context, &tokenizer, &prompt, &options, &mut on_text).map_err(locate)?;
     output.finish()?;
@@ -164,7 +163,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     } else if !args.quiet {
         exit::note(timings(&generation, &options));
     }
-    if interrupted.load(Ordering::Relaxed) { Err(Failure::interrupted()) } else { Ok(()) }
+    if interrupted.is_raised() { Err(Failure::interrupted()) } else { Ok(()) }
 }
 
 /// The prompt's tokens; for an empty text the token that texts begin with, as transformers does.

@@ -1,6 +1,7 @@
 //! What can go wrong between a text and its continuation.
 
 use crate::tokenizer::segments::MAX_SEGMENT_BYTES;
+use pythia_task::ErrorKind;
 use pythia_text::Escaper;
 use std::fmt::{self, Write};
 use std::io;
@@ -81,7 +82,29 @@ pub enum Error {
         position: usize,
     },
     /// The caller asked to stop.
-    Interrupted,
+    Cancelled,
+}
+
+impl Error {
+    /// Where its cause lies.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Model(error) => error.kind(),
+            Self::Setting { .. } | Self::EmptyPrompt => ErrorKind::Usage,
+            Self::Read(_) => ErrorKind::Io,
+            Self::Cancelled => ErrorKind::Cancelled,
+            Self::Gguf(_)
+            | Self::Tokenizer { .. }
+            | Self::PromptTooLong { .. }
+            | Self::TextTooShort { .. }
+            | Self::TextTooLong { .. }
+            | Self::NotUtf8 { .. }
+            | Self::NoCut { .. }
+            | Self::TokenOutOfRange { .. }
+            | Self::VocabularyMismatch { .. }
+            | Self::NotFinite { .. } => ErrorKind::Data,
+        }
+    }
 }
 
 impl fmt::Display for Error {
@@ -115,7 +138,7 @@ impl fmt::Display for Error {
             Self::NotFinite { position } => {
                 write!(f, "logits for token {position} of the text are not finite: the weights are damaged or overflow")
             }
-            Self::Interrupted => f.write_str("interrupted"),
+            Self::Cancelled => f.write_str("interrupted"),
         }
     }
 }
@@ -140,7 +163,7 @@ impl From<pythia_gguf::Error> for Error {
 impl From<pythia_model::Error> for Error {
     fn from(e: pythia_model::Error) -> Self {
         match e {
-            pythia_model::Error::Cancelled => Self::Interrupted,
+            pythia_model::Error::Cancelled => Self::Cancelled,
             e => Self::Model(e),
         }
     }

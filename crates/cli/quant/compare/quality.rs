@@ -15,9 +15,9 @@ use pythia_runtime::device::CPU;
 use pythia_runtime::eval::{self, Observer, Progress, Request};
 use pythia_runtime::machine::Machine;
 use pythia_runtime::{Arithmetic, Device, Tokenizer};
+use pythia_task::Cancel;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What the text told about all files.
 pub(super) struct Qualities {
@@ -123,7 +123,7 @@ impl Evaluation<'_> {
         let locate = |error| exit::locate(error, &base.path, text);
         let tokenizer = Tokenizer::from_gguf(&base_model.gguf().metadata).map_err(locate)?;
         let max_windows = args.chunks.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
-        let cancel = Some(exit::catch_interrupts());
+        let cancel = exit::catch_interrupts();
         let request = Request { tokenizer: &tokenizer, protocol, max_windows, cancel };
         let groups = groups(device, &base_model, levels, facts.get(1..).unwrap_or_default());
         let text_sha256 = text.sha256()?;
@@ -265,7 +265,7 @@ struct Watch<'a> {
     bar: Option<Bar>,
     quiet: bool,
     log: &'a Log,
-    cancel: &'static AtomicBool,
+    cancel: &'static Cancel,
 }
 
 impl<'a> Watch<'a> {
@@ -287,7 +287,7 @@ impl Observer for Watch<'_> {
             let total = progress.total_windows.map_or(String::new(), |total| format!(" of {total}"));
             format!("{groups}chunk {}{total}: {}", progress.windows, state())
         });
-        if self.cancel.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if self.cancel.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
 

@@ -45,7 +45,7 @@ pub fn note(line: impl Display) {
 /// # Errors
 /// The exit code, when there is nothing left to do: help was printed, or the error was reported.
 pub fn parse<T: Parser>(program: &str) -> Result<T, ExitCode> {
-    pythia_tensor::exit_on_fault(program);
+    pythia_process::exit_on_fault(program);
     signal::install(program);
     let command = T::command();
     let translated = habits::translate(&command, std::env::args_os());

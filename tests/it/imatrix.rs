@@ -2,10 +2,10 @@
 //! however they are computed.
 
 use crate::common;
+use pythia_calibrate::imatrix::{Request, collect};
 use pythia_gguf::{Gguf, Imatrix};
 use pythia_kernels::IsaLevel;
 use pythia_model::{Activations, ContextShape, KvType, Model, Options, Span};
-use pythia_runtime::imatrix::{Request, collect};
 use pythia_runtime::{Error, TokenStream, Tokenizer};
 use pythia_task::Cancel;
 use pythia_tensor::TensorType;

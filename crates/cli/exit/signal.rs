@@ -35,11 +35,11 @@ static PROGRAM: OnceLock<String> = OnceLock::new();
 pub(super) fn install(program: &str) {
     let _ = PROGRAM.set(program.to_owned());
     // `nohup` is for work that goes on when the terminal is closed.
-    let is_nohup = pythia_tensor::ignores_hangup();
+    let is_nohup = pythia_process::ignores_hangup();
     // Fails only if there is a handler already, which is then this one; without one, Ctrl-C just ends the program.
     let _ = ctrlc::set_handler(on_signal);
     if is_nohup {
-        pythia_tensor::ignore_hangup();
+        pythia_process::ignore_hangup();
     }
 }
 
@@ -88,5 +88,5 @@ fn say_stopping() {
 fn leave() -> ! {
     pythia_convert::output::give_up(NAMING);
     // Without the handlers that libraries have registered for the end: some wait for work that goes on.
-    pythia_tensor::exit_now(INTERRUPTED_CODE.into())
+    pythia_process::exit_now(INTERRUPTED_CODE.into())
 }

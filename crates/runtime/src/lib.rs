@@ -6,14 +6,12 @@
 //! - [`generate()`]: a prompt continued, its text handed on as it appears.
 //! - [`eval`]: perplexity of a text under a named protocol, and the distance of one file from another.
 //! - [`device`]: where a model runs; [`machine`]: what the system tells about that place.
-//! - [`imatrix`]: how strongly a text drives the columns of every weight matrix.
 
 mod arithmetic;
 pub mod device;
 mod error;
 pub mod eval;
 mod generate;
-pub mod imatrix;
 pub mod machine;
 mod rng;
 mod sampler;

@@ -24,4 +24,4 @@ mod names;
 pub use escape::{Escaper, Line, Lines, Prose, json};
 pub use hazard::{Hazard, hazard};
 pub use hex::hex;
-pub use names::{cut_middle, path, quoted};
+pub use names::{cut_middle, nearest_name, path, quoted};

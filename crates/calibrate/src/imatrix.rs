@@ -1,14 +1,14 @@
 //! Importance matrices: what a text makes of the inputs of every weight matrix.
 
-use crate::{Error, TokenStream};
 use pythia_gguf::{Imatrix, ImatrixEntry};
 use pythia_model::{ContextShape, MatrixInput, Model, Span};
+use pythia_runtime::{Error, TokenStream};
 use pythia_task::Cancel;
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
 /// How an importance matrix is collected, the text apart. Of a file's text, leave out the
-/// [last line end](crate::TextReader::without_last_newline).
+/// [last line end](pythia_runtime::TextReader::without_last_newline).
 #[derive(Clone, Debug)]
 pub struct Request {
     /// Tokens in a chunk. Chunks are disjoint, each with an empty context; what does not fill one is dropped.

@@ -320,7 +320,7 @@ fn json_and_dry_runs() {
         assert_eq!(file["tensors"][0]["importance"], false);
     }
     let text = quantize(dir.path(), &source, &["out.gguf", "Q8_0", "--dry-run"]).ok();
-    assert!(text.contains("blk.5.attn_qkv.weight") && text.ends_with("dry run, nothing was written\n"), "{text}");
+    assert!(text.contains("blk.5.attn_qkv.weight") && text.ends_with("dry run: nothing was written\n"), "{text}");
 }
 
 #[test]
@@ -329,7 +329,7 @@ fn substitutions_are_counted_and_strict_refuses_them() {
     let source = dir.path().join("narrow.gguf");
     narrow_model(&source);
     let outcome = quantize(dir.path(), &source, &["out.gguf", "Q6_K"]);
-    assert!(outcome.stderr.contains("holds no tokenizer"), "{outcome:?}");
+    assert!(outcome.stderr.contains("no tokenizer in the file"), "{outcome:?}");
     let text = outcome.ok();
     let row = |tensors: &str| {
         let line = text.lines().find(|line| line.contains(tensors)).unwrap_or_else(|| panic!("no {tensors} in {text}"));

@@ -1,9 +1,9 @@
-//! Text that others wrote, in files of some markup. Hazards are escaped as everywhere ([`pythia_text`]); here follows what
-//! means something to the readers of such files.
+//! Foreign text in Markdown, HTML and CSV. Hazardous characters are escaped as everywhere ([`pythia_text`]), and then
+//! the characters that have a meaning in the format.
 
 use pythia_text::Line;
 
-/// Text that may stand in Markdown, in a cell of a table too: nothing in it is markup.
+/// Escapes text for Markdown, including table cells, so that nothing in it is markup.
 pub(crate) fn markdown(text: &str) -> String {
     let text = Line(text).to_string();
     let mut out = String::with_capacity(text.len());
@@ -11,7 +11,7 @@ pub(crate) fn markdown(text: &str) -> String {
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         let is_markup = match c {
-            // Inside of a word it is a letter, and names of levels are full of it.
+            // Inside a word it is not markup, and names of levels have many of them.
             '_' => !(before.is_some_and(char::is_alphanumeric) && chars.peek().is_some_and(|c| c.is_alphanumeric())),
             _ => r"\`*[]<>&|~$".contains(c),
         };
@@ -24,7 +24,7 @@ pub(crate) fn markdown(text: &str) -> String {
     out
 }
 
-/// Text that may stand in HTML and SVG, inside or outside quotes, on one line.
+/// Escapes text for HTML and SVG, inside or outside quotes, as one line.
 pub(crate) fn html(text: &str) -> String {
     let text = Line(text).to_string();
     let mut out = String::with_capacity(text.len());
@@ -41,12 +41,12 @@ pub(crate) fn html(text: &str) -> String {
     out
 }
 
-/// A field of text for CSV (RFC 4180), without the quotes around it. Spreadsheets take a text that begins like a formula
-/// for one, in quotes or not: such a text gets an apostrophe before it, which is their own mark of a text.
+/// A text field of CSV (RFC 4180), without the quotes around it. Spreadsheets treat a text that begins like a formula
+/// as a formula, even in quotes. Such a text gets an apostrophe before it, which spreadsheets use to mark text.
 pub(crate) fn csv_text(text: &str) -> String {
-    // The wide forms too, which some input methods write and some programs read.
+    // Also the full-width forms, which some input methods write and some programs accept.
     const BEGINS_FORMULA: [char; 8] = ['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
-    // A tab or a line break at the start begins one too; escaped, they are a backslash and a letter.
+    // A tab or a line break can also start a formula. They are escaped here, so they are a backslash and a letter.
     let line = Line(text).to_string().replace('"', "\"\"");
     if line.trim_start().starts_with(BEGINS_FORMULA) { format!("'{line}") } else { line }
 }

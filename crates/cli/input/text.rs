@@ -1,4 +1,4 @@
-//! Where a text comes from: the command line, a file, a pipe or standard input.
+//! Texts from the command line, a file, a pipe or standard input.
 
 use crate::exit::{self, Failure};
 use pythia_runtime::{TextForm, TextReader, TokenStream, Tokenizer};
@@ -14,15 +14,15 @@ use std::sync::atomic::Ordering;
 /// Options of commands that read a text.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub(crate) struct TextOptions {
-    /// Read the text as if saved on Unix: without a byte order mark, and with LF for line ends that are CR LF
+    /// Remove a byte order mark from the text, and read CR LF line ends as LF
     #[arg(long)]
     unix_text: bool,
 }
 
-/// A text, which may be too long for memory.
+/// A text. It is read as a stream, because it may be too long for memory.
 pub(crate) struct Text {
     origin: Origin,
-    /// What messages call it.
+    /// Its name in messages.
     place: String,
     options: TextOptions,
     quiet: bool,
@@ -50,7 +50,7 @@ impl Text {
         Self::new(Origin::Literal(text.to_owned()), option.to_owned(), options)
     }
 
-    /// What lies at `path`: a file, a pipe, or standard input for `-`. It is opened here and read later.
+    /// The file or pipe at `path`, or standard input for `-`. It is opened here and read later.
     ///
     /// # Errors
     /// If it cannot be opened, or is a folder.
@@ -63,7 +63,7 @@ impl Text {
         let file = exit::waiting(|| File::open(path)).map_err(|e| Failure::at(path, &e))?;
         let metadata = file.metadata().map_err(|e| Failure::at(path, &e))?;
         if metadata.is_dir() {
-            return Err(Failure::io(format_args!("{place}: is a folder, wanted a text file")));
+            return Err(Failure::io(format_args!("{place}: a folder, wanted a text file")));
         }
         let origin = if metadata.is_file() { Origin::File(file) } else { stream(file, &place) };
         Ok(Self::new(origin, place, options))
@@ -77,25 +77,25 @@ impl Text {
 
     fn new(origin: Origin, place: String, options: TextOptions) -> Self {
         let form = TextForm { left_out: options.unix_text, ..TextForm::default() };
-        // A line end of an option was typed on purpose.
+        // A line end in an option was typed on purpose.
         let strips_newline = !matches!(origin, Origin::Literal(_));
         Self { origin, place, options, quiet: false, strips_newline, form: Cell::new(form) }
     }
 
-    /// Says nothing about marks and line ends.
+    /// Turns off the warnings about byte order marks and line ends.
     pub(crate) fn quiet(self, quiet: bool) -> Self {
         Self { quiet, ..self }
     }
 
-    /// Keeps the line end that a file ends in.
+    /// Keeps the last newline of a file.
     pub(crate) fn with_last_newline(self) -> Self {
         Self { strips_newline: false, ..self }
     }
 
-    /// The same text, so that it can be read more than once: a pipe is copied to a temporary file without a name.
+    /// The same text in a form that can be read several times: a pipe is copied to an anonymous temporary file.
     ///
     /// # Errors
-    /// If the pipe cannot be read, or the copy not be written.
+    /// If the pipe cannot be read or the copy cannot be written.
     pub(crate) fn rereadable(self) -> Result<Self, Failure> {
         let Origin::Stream(stream) = &self.origin else { return Ok(self) };
         let Some(mut stream) = stream.take() else { return Ok(self) };
@@ -108,7 +108,7 @@ impl Text {
         Ok(Self { origin: Origin::File(file), ..self })
     }
 
-    /// From its start.
+    /// A reader from the start of the text.
     ///
     /// # Errors
     /// If the file cannot be read, or a pipe was read before.
@@ -130,7 +130,7 @@ impl Text {
         Ok(reader.as_on_unix(self.options.unix_text).watched(|form| self.found(form)))
     }
 
-    /// Its tokens, from its start. Ctrl-C ends them.
+    /// Its tokens, from the start. Ctrl-C ends the stream.
     ///
     /// # Errors
     /// As [`reader`](Self::reader).
@@ -138,7 +138,8 @@ impl Text {
         Ok(TokenStream::new(tokenizer, self.reader()?).cancelled_by(exit::catch_interrupts()))
     }
 
-    /// SHA-256 of its bytes as they are, hexadecimal. Not while it is being read.
+    /// SHA-256 of its unmodified bytes, hexadecimal. Moves the read position, so it must not be called while a reader
+    /// is in use.
     ///
     /// # Errors
     /// If it is a pipe, if it cannot be read, or after Ctrl-C.
@@ -167,30 +168,30 @@ impl Text {
         }
     }
 
-    /// What was found of marks and line ends in what was read by now, and whether they were left out.
+    /// The byte order mark and line ends found so far, and whether they were left out.
     pub(crate) fn form(&self) -> TextForm {
         self.form.get()
     }
 
-    /// Says each thing once, when it first shows.
+    /// Warns about each of them once, when it is first found.
     fn found(&self, form: &TextForm) {
         let known = self.form.replace(*form);
-        // What an option says was typed on purpose, and --unix-text does not change it.
+        // The text of an option was typed on purpose, and --unix-text does not change it.
         if self.quiet || form.left_out || matches!(self.origin, Origin::Literal(_)) {
             return;
         }
-        let mark = (form.byte_order_mark && !known.byte_order_mark).then_some("it begins with a byte order mark");
-        let lines = (form.crlf_lines > 0 && known.crlf_lines == 0).then_some("lines end in CR LF");
+        let mark = (form.byte_order_mark && !known.byte_order_mark).then_some("begins with a byte order mark");
+        let lines = (form.crlf_lines > 0 && known.crlf_lines == 0).then_some("has CR LF line ends");
         let found: Vec<&str> = mark.into_iter().chain(lines).collect();
         if !found.is_empty() {
             let found = found.join(" and ");
             exit::note(format_args!(
-                "warning: {self}: {found}, which the model reads as part of the text; --unix-text leaves that out"
+                "warning: {self}: {found}, which the model reads as part of the text; --unix-text removes this"
             ));
         }
     }
 
-    /// Its name, without its place on this machine: for reports.
+    /// Its name without the folder, for reports.
     pub(crate) fn name(&self) -> String {
         let name = match &self.origin {
             Origin::File(_) => Path::new(&self.place).file_name().map(OsStr::to_string_lossy),
@@ -200,14 +201,14 @@ impl Text {
     }
 }
 
-/// Its place, for messages.
+/// Its name in messages.
 impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.place)
     }
 }
 
-/// What is read as it comes. Who sits at a terminal is told that something is waited for.
+/// A stream. If it is a terminal, a note tells the user that the program waits for input.
 fn stream(input: impl Read + IsTerminal + 'static, place: &str) -> Origin {
     if input.is_terminal() {
         exit::note(format_args!("reading the text from {place}; end it with Ctrl-D"));
@@ -215,7 +216,7 @@ fn stream(input: impl Read + IsTerminal + 'static, place: &str) -> Origin {
     Origin::Stream(RefCell::new(Some(Box::new(Waiting(input)))))
 }
 
-/// Something that is waited for as long as it pleases.
+/// A reader that may block for any time. A signal meanwhile ends the program at once.
 struct Waiting<R>(R);
 
 impl<R: Read> Read for Waiting<R> {
@@ -224,7 +225,7 @@ impl<R: Read> Read for Waiting<R> {
     }
 }
 
-/// The paths among `paths` that name files.
+/// The `paths` that are not standard input.
 pub(crate) fn files<'p>(paths: impl IntoIterator<Item = &'p Path>) -> Vec<PathBuf> {
     paths.into_iter().filter(|path| !is_stdin(path)).map(Path::to_path_buf).collect()
 }
@@ -253,7 +254,7 @@ mod tests {
         assert_eq!((read(&literal), literal.to_string()), ("abc\n".to_owned(), "--prompt".to_owned()));
         let folder = Text::open(dir.path(), TextOptions::default()).err().unwrap();
         assert_eq!(folder.code(), 74);
-        assert!(folder.to_string().ends_with("is a folder, wanted a text file"), "{folder}");
+        assert!(folder.to_string().ends_with("a folder, wanted a text file"), "{folder}");
         let none = Text::open(&dir.path().join("none"), TextOptions::default()).err().unwrap();
         assert!(none.code() == 74 && none.to_string().contains("none: "), "{none}");
     }

@@ -1,4 +1,4 @@
-//! `pythia-quant inspect`: what a GGUF file holds.
+//! `pythia-quant inspect`: the contents of a GGUF file.
 
 use super::value;
 use crate::exit::{self, Failure};
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 /// Show the metadata, tensors and sizes of a GGUF file
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// GGUF file, of any architecture and with tensors of any type, or the first of those a model is split over
+    /// GGUF file of any architecture and any tensor types, or the first file of a split model
     file: PathBuf,
     /// List every tensor (JSON always does)
     #[arg(long)]
@@ -35,7 +35,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-/// Sizes of a model and what they mean per weight.
+/// Sizes of a model, in all and per weight.
 #[derive(Debug, Serialize)]
 struct Sizes {
     /// Of all its files.

@@ -96,8 +96,8 @@ pub enum Problem {
         /// What is wrong with it.
         reason: String,
     },
-    /// The tokenizer does not hold together, or is two: the embedded `tokenizer.json` and the other keys differ. Not found
-    /// by [`verify`], which knows no tokenizers; for callers that do.
+    /// The tokenizer does not hold together, or is two: the embedded `tokenizer.json` and the other keys differ. Not
+    /// found by [`verify`], which knows no tokenizers; for callers that do.
     Tokenizer(String),
     /// File and source are not the same model.
     OtherModel {
@@ -206,7 +206,7 @@ pub fn verify(file: &GgufFile, digests: bool, options: &PassOptions<'_>) -> Resu
         Err(e) => report.problems.push(Problem::Model(e)),
     }
     if file.gguf().metadata.get(keys::TOKENIZER_MODEL).is_none() {
-        report.warnings.push("holds no tokenizer".to_owned());
+        report.warnings.push("no tokenizer in the file".to_owned());
     }
     let workers = Workers::new(options)?;
     contents::check(file, &workers, &mut report)?;

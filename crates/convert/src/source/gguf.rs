@@ -55,7 +55,7 @@ impl Source for GgufSource {
     fn warnings(&self) -> Vec<String> {
         let no_tokenizer = self.file.gguf().metadata.get(keys::TOKENS).is_none();
         let path = self.file.path().display();
-        let warning = || format!("{path}: holds no tokenizer, so llama.cpp will not load what is made from it");
+        let warning = || format!("{path}: no tokenizer in the file, so llama.cpp cannot load files made from it");
         no_tokenizer.then(warning).into_iter().collect()
     }
 

@@ -4,8 +4,8 @@
 mod common;
 
 use common::{checkpoint, names, quant};
-use pythia_gguf::schema::gptneox::{self, Hparams};
 use pythia_gguf::{Gguf, Imatrix, ImatrixEntry, Layout, Metadata, Value, keys};
+use pythia_schema::Hparams;
 use pythia_tensor::TensorType;
 use serde_json::Value as Json;
 use std::fs;
@@ -81,7 +81,7 @@ fn narrow_model(path: &Path) {
     };
     let mut metadata = Metadata::new();
     hparams.to_metadata(&mut metadata);
-    let tensors = gptneox::tensors(&hparams);
+    let tensors = pythia_schema::tensors(&hparams);
     let tensors =
         tensors.iter().map(|spec| (spec.gguf.clone(), TensorType::F32, spec.dims(), vec![0; 4 * spec.n_elems()]));
     write_gguf(path, &metadata, &tensors.collect::<Vec<_>>());

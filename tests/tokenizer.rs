@@ -3,8 +3,9 @@
 mod common;
 
 use pythia_checkpoint::{Checkpoint, TokenizerFile};
-use pythia_gguf::{Gguf, TokenKind, TokenizerExtras, Vocab, keys};
+use pythia_gguf::{Gguf, keys};
 use pythia_runtime::{TextStream, Tokenizer};
+use pythia_tokenizer::{TokenKind, TokenizerExtras, Vocab};
 use serde_json::Value;
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -5,7 +5,8 @@ use crate::checkpoint::{Weights, file, tokenizer, valid};
 use crate::model::{changed, vocab};
 use crate::raw::{Raw, array, pair, string, tensor};
 use crate::{Case, case, write};
-use pythia_gguf::{Metadata, TokenKind, keys};
+use pythia_gguf::{Metadata, keys};
+use pythia_tokenizer::TokenKind;
 use serde_json::json;
 use std::path::Path;
 

@@ -7,9 +7,10 @@ use crate::report::format_bytes;
 use crate::table::{Width, wrap};
 use pythia_convert::dequantize::{Settings, WrittenFile, dequantize};
 use pythia_convert::{GgufFile, PassOptions};
-use pythia_gguf::{Vocab, keys};
+use pythia_gguf::keys;
 use pythia_runtime::Tokenizer;
 use pythia_tensor::TensorType;
+use pythia_tokenizer::Vocab;
 use serde::Serialize;
 use std::path::PathBuf;
 

@@ -7,6 +7,7 @@ use crate::report::format_bytes;
 use crate::table::{Align, IN_JSON, Table, Width, facts};
 use pythia_convert::{GgufFile, Part};
 use pythia_gguf::{FileType, Gguf, TensorInfo, keys};
+use pythia_schema::{TensorId, block_part};
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
 use std::path::PathBuf;
@@ -60,14 +61,14 @@ impl Sizes {
         };
         let bits = |(elems, bytes): (u64, u64)| (elems > 0).then(|| 8.0 * bytes as f64 / elems as f64);
         let all = sum(|_| true);
-        let vocabulary = sum(|tensor| matches!(tensor.name.as_str(), "token_embd.weight" | "output.weight"));
+        let vocabulary = sum(|tensor| TensorId::from_gguf(&tensor.name).is_some_and(|id| id.kind.is_vocab()));
         Self {
             file_bytes: file.n_bytes(),
             tensor_bytes: all.1,
             parameters: all.0,
             parameters_non_embedding: all.0 - vocabulary.0,
             bits_per_weight: bits(all),
-            bits_per_weight_blocks: bits(sum(|tensor| tensor.name.starts_with("blk."))),
+            bits_per_weight_blocks: bits(sum(|tensor| block_part(&tensor.name).is_some())),
         }
     }
 }

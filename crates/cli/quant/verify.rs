@@ -9,8 +9,8 @@ use crate::progress::{Bar, Unit};
 use crate::table::Width;
 use pythia_convert::verify::{Against, Problem, Report, against, progress_bytes, verify};
 use pythia_convert::{GgufFile, GgufSource, ImatrixFile, PassOptions, Source};
-use pythia_gguf::Vocab;
 use pythia_runtime::Tokenizer;
+use pythia_tokenizer::Vocab;
 use std::path::{Path, PathBuf};
 
 /// Check that a GGUF file is sound

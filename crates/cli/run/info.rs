@@ -4,9 +4,9 @@ use super::model::{ModelArgs, describe};
 use crate::exit::{self, Failure};
 use crate::report::format_bytes;
 use crate::table::{Width, facts};
-use pythia_gguf::schema::gptneox::{Hparams, parameter_counts};
 use pythia_gguf::{FileType, keys};
 use pythia_model::Model;
+use pythia_schema::{Hparams, parameter_counts};
 use serde_json::{Value, json};
 
 /// Show what a model is and how it would run on this machine

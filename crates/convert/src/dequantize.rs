@@ -13,9 +13,10 @@ use crate::output::{AtomicFile, AtomicFolder, check_folder, recover_folder};
 use crate::pass::{CHUNK_ELEMS, PassOptions, Span, Workers};
 use crate::qkv::QkvOrder;
 use header::Header;
-use pythia_gguf::schema::gptneox::{self, Hparams, TensorSpec, Transform};
-use pythia_gguf::{TensorInfo, Vocab, keys};
+use pythia_gguf::{TensorInfo, keys};
+use pythia_schema::{Hparams, TensorSpec, Transform};
 use pythia_tensor::TensorType;
+use pythia_tokenizer::Vocab;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -56,7 +57,7 @@ pub fn dequantize(
 ) -> Result<Vec<WrittenFile>, Error> {
     let malformed = |source| Error::Input { path: file.path().to_owned(), source };
     let hparams = Hparams::from_metadata(&file.gguf().metadata).map_err(malformed)?;
-    let bound = gptneox::bind(&hparams, file.gguf()).map_err(malformed)?;
+    let bound = pythia_schema::bind(&hparams, file.gguf()).map_err(malformed)?;
     let has_vocab = file.gguf().metadata.get(keys::TOKENIZER_MODEL).is_some();
     let vocab = has_vocab.then(|| Vocab::from_metadata(&file.gguf().metadata).map_err(malformed)).transpose()?;
     if settings.dtype.is_quantized() {
@@ -102,7 +103,7 @@ fn write_weights(
     options: &PassOptions<'_>,
 ) -> Result<WrittenFile, Error> {
     const NAME: &str = "model.safetensors";
-    let specs = gptneox::tensors(hparams);
+    let specs = pythia_schema::tensors(hparams);
     let header = Header::new(&specs, settings.dtype);
     let out = folder.create_file(NAME, header.n_bytes)?;
     out.write_at(&header.bytes, 0)?;

@@ -1,12 +1,13 @@
 //! Looking at what enters the matrices while a model runs.
 
 use crate::backend::Backend;
+use pythia_schema::TensorId;
 
 /// Rows that are about to be multiplied by a matrix: the f32 activations, before a product rounds them to int8.
 #[derive(Clone, Copy, Debug)]
 pub struct MatrixInput<'a> {
-    /// GGUF name of the matrix: `blk.0.attn_qkv.weight`.
-    pub tensor: &'a str,
+    /// Which matrix.
+    pub tensor: TensorId,
     /// A row per token of the batch: `[rows, cols]`.
     pub rows: &'a [f32],
     /// Inputs of the matrix.
@@ -21,14 +22,14 @@ pub trait Tap<B: Backend> {
     const LOOKS_ON: bool = true;
 
     /// A matrix is about to be used.
-    fn input(&mut self, backend: &B, tensor: &str, x: &B::Buffer, n: usize);
+    fn input(&mut self, backend: &B, tensor: TensorId, x: &B::Buffer, n: usize);
 }
 
 impl<B: Backend> Tap<B> for () {
     const LOOKS_ON: bool = false;
 
     #[inline(always)]
-    fn input(&mut self, _: &B, _: &str, _: &B::Buffer, _: usize) {}
+    fn input(&mut self, _: &B, _: TensorId, _: &B::Buffer, _: usize) {}
 }
 
 /// Shows rows to a function on the host.
@@ -45,7 +46,7 @@ impl<'f> HostTap<'f> {
 }
 
 impl<B: Backend> Tap<B> for HostTap<'_> {
-    fn input(&mut self, backend: &B, tensor: &str, x: &B::Buffer, n: usize) {
+    fn input(&mut self, backend: &B, tensor: TensorId, x: &B::Buffer, n: usize) {
         let rows = backend.rows(x, n, &mut self.staging);
         (self.observe)(MatrixInput { tensor, rows, cols: rows.len() / n });
     }

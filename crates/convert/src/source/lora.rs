@@ -12,7 +12,7 @@ use crate::{Error, Provenance, metadata};
 use product::add_product;
 use pythia_checkpoint::{Adapter, Addend, Change, Checkpoint, Wanted, to_f32};
 use pythia_gguf::Metadata;
-use pythia_gguf::schema::gptneox::{self, Hparams, TensorSpec};
+use pythia_schema::{Hparams, TensorSpec};
 use pythia_tensor::TensorType;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -59,13 +59,13 @@ impl LoraSource {
         let hparams = Source::hparams(&base);
         // Before anything is sized by them: a config may say anything.
         hparams.check()?;
-        let specs = gptneox::tensors(&hparams);
+        let specs = pythia_schema::tensors(&hparams);
         let sources = Source::resolve(&base, &specs)?;
         let wanted = specs.iter().map(|spec| Wanted { names: &spec.hf, shape: &spec.shape });
         let mut changes = HashMap::new();
         for ((spec, source), change) in specs.iter().zip(sources).zip(adapter.changes(wanted)?) {
             if !change.is_none() {
-                if base.tied_head() && spec.kind.is_vocab_matrix() {
+                if base.tied_head() && spec.id.kind.is_vocab() {
                     let reason = "changed by the adapter, but embedding and output matrix are one in the base: train \
                                   and save them untied";
                     return Err(Error::tensor(&source.name, reason));

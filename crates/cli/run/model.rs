@@ -5,7 +5,7 @@ use crate::exit::Failure;
 use crate::input::{self, parse_threads};
 use crate::report::{Arithmetic, parse_activations, parse_gelu};
 use pythia_gguf::Gguf;
-use pythia_kernels::Level;
+use pythia_kernels::IsaLevel;
 use pythia_model::{Activations, Gelu, KvType, Model, Options};
 use pythia_runtime::Tokenizer;
 use serde_json::{Value, json};
@@ -45,7 +45,7 @@ pub(super) struct ModelArgs {
     cache_type_v: Option<KvType>,
     /// Instruction set [default: the best of this CPU, or what PYTHIA_ISA names]; results do not depend on it
     #[arg(long, value_name = "NAME")]
-    isa: Option<Level>,
+    isa: Option<IsaLevel>,
     #[command(flatten)]
     device: DeviceArgs,
 }

@@ -9,7 +9,7 @@ mod tables;
 mod tests;
 
 use crate::error::Error;
-use cache::Cache;
+use cache::ImageCache;
 use nvrtc::Nvrtc;
 use pythia_tensor::TensorType;
 use sha2::{Digest, Sha256};
@@ -54,7 +54,7 @@ pub const OPTIONS: [&str; 3] = ["--fmad=false", "--std=c++17", "-default-device"
 /// compiled.
 pub(crate) fn image(unit: Unit, device: Architecture, before: impl FnOnce(&str)) -> Result<Vec<u8>, Error> {
     let nvrtc = Nvrtc::get()?;
-    let cache = Cache::of(variable);
+    let cache = ImageCache::of(variable);
     let target = nvrtc.target(device)?;
     let text = sources::assemble(unit);
     let key = key(&text, nvrtc, target);

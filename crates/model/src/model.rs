@@ -147,10 +147,10 @@ impl Model {
     /// Bytes that a context takes on the processor, as far as they are known beforehand: cache, rotary table and
     /// activations. `None` if they cannot be counted.
     pub fn context_bytes(&self, shape: ContextShape) -> Option<usize> {
-        self.loaded.room(self.options.kv, shape).bytes()
+        self.loaded.spec(self.options.kv, shape).bytes()
     }
 
-    /// Makes room to run in.
+    /// Allocates a context.
     ///
     /// # Errors
     /// If a dimension is 0 or the cache's size cannot be counted.

@@ -17,6 +17,9 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::process::{ExitCode, Termination};
 
+/// Where most commands have the columns that a terminal is too narrow for.
+pub(crate) const IN_JSON: &str = "--json has them";
+
 /// The code of `result`; its error goes to stderr as `PROGRAM: error: ...`, in one line. What succeeds has the code 0,
 /// or one of its own: `diff` found a difference.
 pub fn report(program: &str, result: Result<impl Termination, Failure>) -> ExitCode {
@@ -42,7 +45,7 @@ pub fn note(line: impl Display) {
 /// # Errors
 /// The exit code, when there is nothing left to do: help was printed, or the error was reported.
 pub fn parse<T: Parser>(program: &str) -> Result<T, ExitCode> {
-    pythia_tensor::exit_on_fault(program);
+    pythia_process::exit_on_fault(program);
     signal::install(program);
     let command = T::command();
     let translated = habits::translate(&command, std::env::args_os());

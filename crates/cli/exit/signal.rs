@@ -6,9 +6,10 @@
 //! second signal does the same at once.
 
 use super::note;
+use pythia_task::Cancel;
 use std::io::{self, IsTerminal, Write};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{LazyLock, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ const NAMING: Duration = Duration::from_secs(2);
 pub(super) const INTERRUPTED_CODE: u8 = 130;
 
 /// Raised by the first signal.
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static INTERRUPTED: LazyLock<Cancel> = LazyLock::new(Cancel::new);
 
 /// Raised while the program only waits for somebody else.
 static WAITING: AtomicBool = AtomicBool::new(false);
@@ -34,16 +35,16 @@ static PROGRAM: OnceLock<String> = OnceLock::new();
 pub(super) fn install(program: &str) {
     let _ = PROGRAM.set(program.to_owned());
     // `nohup` is for work that goes on when the terminal is closed.
-    let is_nohup = pythia_tensor::ignores_hangup();
+    let is_nohup = pythia_process::ignores_hangup();
     // Fails only if there is a handler already, which is then this one; without one, Ctrl-C just ends the program.
     let _ = ctrlc::set_handler(on_signal);
     if is_nohup {
-        pythia_tensor::ignore_hangup();
+        pythia_process::ignore_hangup();
     }
 }
 
 /// The flag that Ctrl-C and SIGTERM raise. Work that looks at it often ends cleanly; other work is ended.
-pub fn catch_interrupts() -> &'static AtomicBool {
+pub fn catch_interrupts() -> &'static Cancel {
     &INTERRUPTED
 }
 
@@ -68,7 +69,7 @@ fn on_signal() {
     // Not before there is a watchdog, since a pipe that nobody reads could keep this waiting; and before the flag is
     // raised, since the program may end right then.
     say_stopping();
-    INTERRUPTED.store(true, Ordering::Relaxed);
+    INTERRUPTED.raise();
     if watchdog.is_err() || WAITING.load(Ordering::Relaxed) {
         leave();
     }
@@ -87,5 +88,5 @@ fn say_stopping() {
 fn leave() -> ! {
     pythia_convert::output::give_up(NAMING);
     // Without the handlers that libraries have registered for the end: some wait for work that goes on.
-    pythia_tensor::exit_now(INTERRUPTED_CODE.into())
+    pythia_process::exit_now(INTERRUPTED_CODE.into())
 }

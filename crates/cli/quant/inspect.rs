@@ -1,13 +1,12 @@
 //! `pythia-quant inspect`: what a GGUF file holds.
 
 use super::value;
-use crate::exit::{self, Failure};
+use crate::exit::{self, Failure, IN_JSON};
 use crate::input::check_gguf;
-use crate::report::format_bytes;
-use crate::table::{Align, IN_JSON, Table, Width, facts};
 use pythia_convert::{GgufFile, Part};
 use pythia_gguf::{FileType, Gguf, TensorInfo, keys};
 use pythia_schema::{TensorId, block_part};
+use pythia_show::{Align, Table, Width, facts, number};
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
 use std::path::PathBuf;
@@ -115,7 +114,7 @@ fn text(file: &GgufFile, sizes: &Sizes, with_tensors: bool, width: Width) -> Str
     let rows = [
         ("container", format!("GGUF version {}, alignment {}", gguf.version, gguf.alignment)),
         ("file type", file_type(gguf).unwrap_or_else(|| "not stated".to_owned())),
-        ("file size", format!("{} ({} bytes)", format_bytes(sizes.file_bytes), sizes.file_bytes)),
+        ("file size", format!("{} ({} bytes)", number::bytes(sizes.file_bytes), sizes.file_bytes)),
         ("parameters", sizes.parameters.to_string()),
         ("without vocabulary", sizes.parameters_non_embedding.to_string()),
         ("bits per weight", bits(sizes.bits_per_weight)),

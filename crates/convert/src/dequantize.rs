@@ -19,7 +19,6 @@ use pythia_tensor::TensorType;
 use pythia_tokenizer::Vocab;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 /// The files that a folder may have in the end. Only a folder without any other is replaced.
 const FILES: &[&str] = &["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"];
@@ -64,7 +63,9 @@ pub fn dequantize(
         return Err(Error::Request(format!("a checkpoint cannot hold {}, wanted F32, F16 or BF16", settings.dtype)));
     }
     let inputs = file.paths();
-    recover_folder(target, FILES, settings.force)?.iter().for_each(|leftover| options.progress.leftover(leftover));
+    recover_folder(target, FILES, settings.force)?
+        .iter()
+        .for_each(|leftover| options.progress.note(&leftover.to_string()));
     check_folder(target, FILES, &inputs, settings.force)?;
 
     let folder = AtomicFolder::create(target, FILES)?;
@@ -79,7 +80,7 @@ pub fn dequantize(
             written.push(write_text(&folder, name, &text)?);
         }
     }
-    if options.cancel.load(Ordering::Relaxed) {
+    if options.cancel.is_raised() {
         return Err(Error::Cancelled);
     }
     check_folder(target, FILES, &inputs, settings.force)?;

@@ -1,10 +1,11 @@
 //! An importance matrix file, and what it says of the tensors of a model.
 
 use crate::Error;
-use crate::provenance::{base_name, hex};
+use crate::provenance::base_name;
 use pythia_gguf::Imatrix;
 use pythia_schema::{Kind, TensorSpec};
 use pythia_tensor::{FileMap, TensorType};
+use pythia_text::hex;
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

@@ -7,7 +7,8 @@
 use crate::Error;
 use pythia_gguf::FileType;
 use pythia_schema::{Kind, TensorSpec};
-use pythia_tensor::{TensorType, nearest_name};
+use pythia_tensor::TensorType;
+use pythia_text::nearest_name;
 use regex::Regex;
 use std::fmt;
 use std::str::FromStr;

@@ -1,5 +1,6 @@
 //! What can be wrong with a GGUF file.
 
+use pythia_task::ErrorKind;
 use pythia_text::Escaper;
 use std::fmt::{self, Write};
 
@@ -64,6 +65,11 @@ impl Error {
     /// Names the tensor whose entry was being read.
     pub(crate) fn in_tensor(self, name: &str) -> Self {
         Self { place: Place::Tensor(name.to_owned()), ..self }
+    }
+
+    /// Where its cause lies: always in the file.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Data
     }
 
     /// What the error is about.

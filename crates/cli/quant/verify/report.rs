@@ -2,11 +2,12 @@
 
 use super::super::value;
 use super::{Args, Findings};
-use crate::report::significant;
-use crate::table::{Align, IN_JSON, Table, Width, wrap};
+use crate::exit::IN_JSON;
 use pythia_convert::Deviation;
 use pythia_convert::verify::{Encoded, TensorError};
 use pythia_schema::block_part;
+use pythia_show::number::significant;
+use pythia_show::{Align, Table, Width, wrap};
 use serde::Serialize;
 
 /// The report for people.

@@ -46,17 +46,6 @@ impl Work {
     }
 }
 
-/// What the machine can do at most, as measured just before.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Limits {
-    /// Read from memory.
-    pub(crate) gigabytes_per_second: f64,
-    /// Int8 operations, a multiply and an add counted as two.
-    pub(crate) int8_gigaops_per_second: f64,
-    /// Float operations, a fused multiply-add counted as two.
-    pub(crate) f32_gigaops_per_second: f64,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,11 +13,11 @@ use product::add_product;
 use pythia_checkpoint::{Adapter, Addend, Change, Checkpoint, Wanted, to_f32};
 use pythia_gguf::Metadata;
 use pythia_schema::{Hparams, TensorSpec};
+use pythia_task::Cancel;
 use pythia_tensor::TensorType;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A checkpoint and an adapter that fits it.
@@ -54,7 +54,7 @@ impl LoraSource {
     ///
     /// # Errors
     /// If it cannot be read, is no LoRA adapter or does not fit the base, or `cancel` is raised.
-    pub fn open(base: Checkpoint, path: &Path, cancel: &AtomicBool) -> Result<Self, Error> {
+    pub fn open(base: Checkpoint, path: &Path, cancel: &Cancel) -> Result<Self, Error> {
         let adapter = Adapter::open(path)?;
         let hparams = Source::hparams(&base);
         // Before anything is sized by them: a config may say anything.

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::observer::Observer;
 use pythia_kernels::{Epilogue, Gelu, KvShape, KvType, Rotary};
 use pythia_schema::{Hparams, Kind, TensorId};
-use std::sync::atomic::{AtomicBool, Ordering};
+use pythia_task::Cancel;
 
 /// One transformer block.
 struct Layer<B: Backend> {
@@ -135,10 +135,10 @@ impl<B: Backend> GptNeoX<B> {
         backend: &B,
         state: &mut State<B>,
         batch: Batch<'_>,
-        cancel: Option<&AtomicBool>,
+        cancel: &Cancel,
         observer: &mut O,
     ) -> Result<(), Error> {
-        let is_cancelled = || cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed));
+        let is_cancelled = || cancel.is_raised();
         if is_cancelled() {
             return Err(Error::Cancelled);
         }

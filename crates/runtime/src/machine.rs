@@ -7,20 +7,20 @@ use std::fmt;
 
 /// Where the measurements were made.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Machine {
+pub struct Machine {
     /// Where models ran: `cpu`, or the name of a GPU.
-    pub(crate) device: String,
+    pub device: String,
     /// The processor's name.
-    pub(crate) cpu: String,
+    pub cpu: String,
     /// The instruction set the kernels used.
-    pub(crate) isa: String,
+    pub isa: String,
     /// Threads that computed.
-    pub(crate) threads: usize,
+    pub threads: usize,
 }
 
 impl Machine {
     /// This machine as an opened model uses it.
-    pub(crate) fn of(model: &Model) -> Self {
+    pub fn of(model: &Model) -> Self {
         let (device, isa) = (model.device().to_owned(), model.isa_name().to_owned());
         Self { device, cpu: cpu_name(), isa, threads: model.threads() }
     }
@@ -37,7 +37,7 @@ impl fmt::Display for Machine {
 }
 
 /// The processor's name as Linux gives it, else the architecture. Arm kernels name no model.
-pub(crate) fn cpu_name() -> String {
+pub fn cpu_name() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let named = ["model name", "Hardware", "Model"].iter().find_map(|key| field(&info, key));
     named.unwrap_or(std::env::consts::ARCH).split_whitespace().collect::<Vec<_>>().join(" ")
@@ -50,25 +50,25 @@ fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 }
 
 /// Starts counting [`peak_rss`] again from what is resident now, where the system lets a process do so (Linux).
-pub(crate) fn reset_peak_rss() {
+pub fn reset_peak_rss() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
 /// The peak resident memory of this process in bytes; `None` where the system does not tell.
-pub(crate) fn peak_rss() -> Option<u64> {
+pub fn peak_rss() -> Option<u64> {
     high_water_mark(&std::fs::read_to_string("/proc/self/status").ok()?)
 }
 
 /// Nanoseconds that threads of this process ran, and that they could have run but waited for a processor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ProcessorTime {
+pub struct ProcessorTime {
     ran: u64,
     waited: u64,
 }
 
 impl ProcessorTime {
     /// Of all threads that live now, since each began; `None` where the system does not tell.
-    pub(crate) fn now() -> Option<Self> {
+    pub fn now() -> Option<Self> {
         let mut sum = Self::default();
         for task in std::fs::read_dir("/proc/self/task").ok()?.flatten() {
             // A thread may end meanwhile.
@@ -85,14 +85,14 @@ impl ProcessorTime {
     }
 
     /// Share of the time wanted since `earlier` that was waited, 0 to 1.
-    pub(crate) fn waited_since(self, earlier: Self) -> f64 {
+    pub fn waited_since(self, earlier: Self) -> f64 {
         let (ran, waited) = (self.ran.saturating_sub(earlier.ran), self.waited.saturating_sub(earlier.waited));
         waited as f64 / (ran + waited).max(1) as f64
     }
 }
 
 /// Memory that can be had without swapping, file cache included; `None` where the system does not tell.
-pub(crate) fn memory_available() -> Option<u64> {
+pub fn memory_available() -> Option<u64> {
     kib_field(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable")
 }
 

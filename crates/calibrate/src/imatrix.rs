@@ -1,17 +1,17 @@
 //! Importance matrices: what a text makes of the inputs of every weight matrix.
 
-use crate::{Error, TokenStream};
 use pythia_gguf::{Imatrix, ImatrixEntry};
 use pythia_model::{ContextShape, MatrixInput, Model, Span};
+use pythia_runtime::{Error, TokenStream};
 use pythia_schema::TensorId;
+use pythia_task::Cancel;
 use std::ops::ControlFlow;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
 /// How an importance matrix is collected, the text apart. Of a file's text, leave out the
-/// [last line end](crate::TextReader::without_last_newline).
+/// [last line end](pythia_runtime::TextReader::without_last_newline).
 #[derive(Clone, Debug)]
-pub struct Request<'t> {
+pub struct Request {
     /// Tokens in a chunk. Chunks are disjoint, each with an empty context; what does not fill one is dropped.
     pub n_ctx: usize,
     /// Tokens that go through the model in one call at most; the result does not depend on it.
@@ -21,7 +21,7 @@ pub struct Request<'t> {
     /// Name of the text, for the file.
     pub dataset: String,
     /// Raised by the caller to stop, within a chunk too.
-    pub cancel: Option<&'t AtomicBool>,
+    pub cancel: Cancel,
 }
 
 /// How far a collection is.
@@ -42,9 +42,9 @@ pub struct Progress {
 /// If the text cannot be read or tokenized, has less than a chunk of tokens or ids that are not in the model's
 /// vocabulary, if a chunk does not fit the model's context or has no tokens, if activations are not finite, if it is
 /// cancelled, or if `progress` asks to stop.
-pub fn collect<'m>(
-    model: &'m Model,
-    request: &Request<'m>,
+pub fn collect(
+    model: &Model,
+    request: &Request,
     tokens: &mut TokenStream<'_>,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Imatrix, Error> {
@@ -58,7 +58,7 @@ pub fn collect<'m>(
     }
     let max_chunks = request.max_chunks.unwrap_or(usize::MAX).max(1);
     let n_batch = request.n_batch.min(n_ctx);
-    let mut context = model.context(ContextShape { n_seq: 1, n_ctx, n_batch })?.cancelled_by(request.cancel);
+    let mut context = model.context(ContextShape { n_seq: 1, n_ctx, n_batch })?.cancelled_by(request.cancel.clone());
     let mut sums = Sums { model, matrices: Vec::new() };
     let mut entries = Vec::new();
     let mut chunks = 0;
@@ -78,7 +78,7 @@ pub fn collect<'m>(
         let estimate = tokens.estimated_total().map(|total| (total / n_ctx).max(chunks));
         let total_chunks = estimate.or(request.max_chunks).map(|total| total.min(max_chunks));
         if progress(Progress { chunks, total_chunks }).is_break() {
-            return Err(Error::Interrupted);
+            return Err(Error::Cancelled);
         }
     }
     let too_many = |_| Error::Setting { name: "chunks", problem: format!("found {chunks}, wanted fewer") };
@@ -90,7 +90,7 @@ pub fn collect<'m>(
     })
 }
 
-fn check(model: &Model, request: &Request<'_>) -> Result<(), Error> {
+fn check(model: &Model, request: &Request) -> Result<(), Error> {
     let Request { n_ctx, n_batch, .. } = *request;
     let wrong = |name, found: usize, wanted: String| {
         Err(Error::Setting { name, problem: format!("found {found}, wanted {wanted}") })

@@ -7,20 +7,20 @@ const ACTIVATIONS: &[(&str, Activations)] = &[("int8", Activations::Int8), ("f32
 const GELUS: &[(&str, Gelu)] = &[("erf", Gelu::Erf), ("tanh", Gelu::Tanh)];
 const KV_TYPES: &[(&str, KvType)] = &[("f16", KvType::F16), ("f32", KvType::F32)];
 
-/// How the levels of a comparison ran.
+/// How a model runs, where that changes its results.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Arithmetic {
+pub struct Arithmetic {
     /// How activations enter a product with quantized weights: `int8` or `f32`.
-    pub(crate) activations: &'static str,
+    pub activations: &'static str,
     /// `erf` (what the models were trained with) or `tanh`.
-    pub(crate) gelu: &'static str,
+    pub gelu: &'static str,
     /// Element type of the key-value cache.
-    pub(crate) kv_cache: &'static str,
+    pub kv_cache: &'static str,
 }
 
 impl Arithmetic {
     /// The settings of an opened model.
-    pub(crate) fn of(options: &Options) -> Self {
+    pub fn of(options: &Options) -> Self {
         Self {
             activations: name(ACTIVATIONS, options.activations),
             // An opened model knows; for others it is the default of a file.
@@ -30,14 +30,28 @@ impl Arithmetic {
     }
 }
 
-/// For clap: how activations enter a product.
-pub(crate) fn parse_activations(text: &str) -> Result<Activations, String> {
+/// Reads how activations enter a product.
+///
+/// # Errors
+/// What was found and what was wanted.
+pub fn parse_activations(text: &str) -> Result<Activations, String> {
     parse(ACTIVATIONS, text)
 }
 
-/// For clap: which GELU.
-pub(crate) fn parse_gelu(text: &str) -> Result<Gelu, String> {
+/// Reads which GELU.
+///
+/// # Errors
+/// What was found and what was wanted.
+pub fn parse_gelu(text: &str) -> Result<Gelu, String> {
     parse(GELUS, text)
+}
+
+/// Reads the element type of the key-value cache.
+///
+/// # Errors
+/// What was found and what was wanted.
+pub fn parse_kv(text: &str) -> Result<KvType, String> {
+    parse(KV_TYPES, text)
 }
 
 fn name<T: PartialEq>(rows: &[(&'static str, T)], value: T) -> &'static str {
@@ -59,6 +73,7 @@ mod tests {
     fn names_round_trip() {
         assert_eq!(parse_activations("INT8"), Ok(Activations::Int8));
         assert_eq!(parse_gelu("tanh"), Ok(Gelu::Tanh));
+        assert_eq!(parse_kv("f32"), Ok(KvType::F32));
         assert_eq!(parse_gelu("relu").unwrap_err(), "found 'relu', wanted erf or tanh");
         let options = Options { activations: Activations::F32, kv: KvType::F32, ..Options::default() };
         assert_eq!(Arithmetic::of(&options), Arithmetic { activations: "f32", gelu: "erf", kv_cache: "f32" });

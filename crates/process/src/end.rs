@@ -1,4 +1,4 @@
-//! Calls of the system that end this process, or say what may. They are here because this crate has `libc`.
+//! Calls of the system that end this process, or say what may.
 
 /// Ends the process at once, from any thread, and without the handlers that were registered for its end.
 pub fn exit_now(code: i32) -> ! {

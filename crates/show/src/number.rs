@@ -1,7 +1,7 @@
 //! Numbers as people read them.
 
 /// `digits` significant digits: plain from 1e-4 to 1e6, else `1.2e-5`.
-pub(crate) fn significant(value: f64, digits: usize) -> String {
+pub fn significant(value: f64, digits: usize) -> String {
     if !value.is_finite() || value == 0.0 {
         return plain(value, 0);
     }
@@ -12,7 +12,7 @@ pub(crate) fn significant(value: f64, digits: usize) -> String {
 }
 
 /// With this many decimals; infinities and NaN by name.
-pub(crate) fn plain(value: f64, decimals: usize) -> String {
+pub fn plain(value: f64, decimals: usize) -> String {
     if value.is_nan() {
         "nan".to_owned()
     } else if value.is_infinite() {
@@ -23,7 +23,7 @@ pub(crate) fn plain(value: f64, decimals: usize) -> String {
 }
 
 /// With a sign, so that a difference looks like one; zero after rounding has none.
-pub(crate) fn signed(value: f64, decimals: usize) -> String {
+pub fn signed(value: f64, decimals: usize) -> String {
     let text = plain(value, decimals);
     let is_zero = text.bytes().all(|b| matches!(b, b'-' | b'0' | b'.'));
     match (is_zero, value > 0.0) {
@@ -34,12 +34,12 @@ pub(crate) fn signed(value: f64, decimals: usize) -> String {
 }
 
 /// Tokens per second: enough digits to see a difference of a percent.
-pub(crate) fn rate(value: f64) -> String {
+pub fn rate(value: f64) -> String {
     plain(value, if value.abs() < 100.0 { 1 } else { 0 })
 }
 
 /// A size in decimal units, as model hubs give it: `13.8 MB`.
-pub(crate) fn bytes(value: u64) -> String {
+pub fn bytes(value: u64) -> String {
     let value = value as f64;
     match value {
         1e9.. => format!("{:.2} GB", value / 1e9),

@@ -6,14 +6,14 @@
 
 mod width;
 
-pub(crate) use width::{Width, shorten, text_width, wrap};
+pub use width::{Width, shorten, text_width, wrap};
 
-use crate::markup::markdown;
+use crate::markdown;
 use pythia_text::Line;
 
 /// How a column is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Align {
+pub enum Align {
     /// Words.
     Left,
     /// Numbers.
@@ -22,7 +22,7 @@ pub(crate) enum Align {
 
 /// A heading, how the cells under it are set, and how soon the column may be left out.
 #[derive(Clone, Debug)]
-pub(crate) struct Column {
+pub struct Column {
     title: String,
     align: Align,
     /// 0: never left out; of the others the highest goes first, and of equal ones the rightmost.
@@ -31,12 +31,12 @@ pub(crate) struct Column {
 
 impl Column {
     /// A column that is always shown.
-    pub(crate) fn new(title: impl Into<String>, align: Align) -> Self {
+    pub fn new(title: impl Into<String>, align: Align) -> Self {
         Self { title: Line(title.into()).to_string(), align, rank: 0 }
     }
 
     /// The same, left out where the table is too wide; columns of a higher rank before those of a lower one.
-    pub(crate) fn rank(self, rank: u8) -> Self {
+    pub fn rank(self, rank: u8) -> Self {
         Self { rank, ..self }
     }
 }
@@ -55,23 +55,23 @@ impl<S: Into<String>> From<(S, Align, u8)> for Column {
 
 /// A heading and rows of cells. Every row has as many cells as there are headings.
 #[derive(Clone, Debug)]
-pub(crate) struct Table {
+pub struct Table {
     columns: Vec<Column>,
     rows: Vec<Vec<String>>,
 }
 
 /// A table as text, and what did not fit.
 #[derive(Debug)]
-pub(crate) struct Fitted {
+pub struct Fitted {
     /// The lines.
-    pub(crate) text: String,
+    pub text: String,
     /// Titles of the columns that are not among them.
-    pub(crate) left_out: Vec<String>,
+    pub left_out: Vec<String>,
 }
 
 impl Fitted {
     /// The lines, and one more that says which columns are missing and where `elsewhere` has them.
-    pub(crate) fn with_remark(self, width: Width, elsewhere: &str) -> String {
+    pub fn with_remark(self, width: Width, elsewhere: &str) -> String {
         if self.left_out.is_empty() {
             return self.text;
         }
@@ -79,9 +79,6 @@ impl Fitted {
         format!("{}{}", self.text, wrap(&remark, width, ""))
     }
 }
-
-/// Where most commands have the columns that a terminal is too narrow for.
-pub(crate) const IN_JSON: &str = "--json has them";
 
 /// What a line has beside its cells.
 struct Layout {
@@ -101,23 +98,23 @@ const SHORTEST_NAME: usize = 32;
 
 impl Table {
     /// An empty table with these columns.
-    pub(crate) fn new<C: Into<Column>>(columns: impl IntoIterator<Item = C>) -> Self {
+    pub fn new<C: Into<Column>>(columns: impl IntoIterator<Item = C>) -> Self {
         Self { columns: columns.into_iter().map(Into::into).collect(), rows: Vec::new() }
     }
 
     /// Adds a row; missing cells are left empty.
-    pub(crate) fn push(&mut self, mut row: Vec<String>) {
+    pub fn push(&mut self, mut row: Vec<String>) {
         row.resize(self.columns.len(), String::new());
         self.rows.push(row.iter().map(|cell| Line(cell).to_string()).collect());
     }
 
     /// Whether it has no rows.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
     /// Columns two spaces apart, a rule under the heading, no space at the end of a line.
-    pub(crate) fn to_terminal(&self, width: Width) -> Fitted {
+    pub fn to_terminal(&self, width: Width) -> Fitted {
         let (table, left_out) = self.fitted(width, &TERMINAL);
         let widths = table.widths(&TERMINAL);
         let rule: Vec<String> = widths.iter().map(|&w| "-".repeat(w)).collect();
@@ -131,7 +128,7 @@ impl Table {
     }
 
     /// A Markdown table with every column, padded so that it also reads well as plain text.
-    pub(crate) fn to_markdown(&self) -> String {
+    pub fn to_markdown(&self) -> String {
         let escaped = self.escaped();
         let widths = escaped.widths(&MARKDOWN);
         let rule = escaped.columns.iter().zip(&widths).map(|(column, &width)| match column.align {
@@ -147,7 +144,7 @@ impl Table {
     }
 
     /// The same for a terminal: what does not fit is left out.
-    pub(crate) fn to_markdown_within(&self, width: Width) -> Fitted {
+    pub fn to_markdown_within(&self, width: Width) -> Fitted {
         // Escaped afterwards: an escape must not be cut in two.
         let (table, left_out) = self.fitted(width, &MARKDOWN);
         Fitted { text: table.to_markdown(), left_out }
@@ -234,7 +231,7 @@ fn markdown_line(cells: impl Iterator<Item = String>) -> String {
 }
 
 /// Rows of a name and a value, the values under each other; long ones go on in the next line.
-pub(crate) fn facts<S: AsRef<str>>(rows: &[(&str, S)], name_columns: usize, width: Width) -> String {
+pub fn facts<S: AsRef<str>>(rows: &[(&str, S)], name_columns: usize, width: Width) -> String {
     let indent = " ".repeat(name_columns);
     let row = |(name, value): &(&str, S)| wrap(&format!("{name:<name_columns$}{}", value.as_ref()), width, &indent);
     rows.iter().map(row).collect()

@@ -4,7 +4,7 @@
 use pythia_text::Line;
 
 /// Text that may stand in Markdown, in a cell of a table too: nothing in it is markup.
-pub(crate) fn markdown(text: &str) -> String {
+pub fn markdown(text: &str) -> String {
     let text = Line(text).to_string();
     let mut out = String::with_capacity(text.len());
     let mut before = None;
@@ -25,7 +25,7 @@ pub(crate) fn markdown(text: &str) -> String {
 }
 
 /// Text that may stand in HTML and SVG, inside or outside quotes, on one line.
-pub(crate) fn html(text: &str) -> String {
+pub fn html(text: &str) -> String {
     let text = Line(text).to_string();
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -39,16 +39,6 @@ pub(crate) fn html(text: &str) -> String {
         }
     }
     out
-}
-
-/// A field of text for CSV (RFC 4180), without the quotes around it. Spreadsheets take a text that begins like a formula
-/// for one, in quotes or not: such a text gets an apostrophe before it, which is their own mark of a text.
-pub(crate) fn csv_text(text: &str) -> String {
-    // The wide forms too, which some input methods write and some programs read.
-    const BEGINS_FORMULA: [char; 8] = ['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
-    // A tab or a line break at the start begins one too; escaped, they are a backslash and a letter.
-    let line = Line(text).to_string().replace('"', "\"\"");
-    if line.trim_start().starts_with(BEGINS_FORMULA) { format!("'{line}") } else { line }
 }
 
 #[cfg(test)]
@@ -75,23 +65,5 @@ mod tests {
             html("<a b='c' d=\"e\">&\u{1b}\u{0}\n"),
             "&lt;a b=&#39;c&#39; d=&quot;e&quot;&gt;&amp;\\u{1b}\\0\\n"
         );
-    }
-
-    #[test]
-    fn nothing_is_a_formula() {
-        for (text, field) in [
-            ("Q4_0", "Q4_0"),
-            ("=1+1", "'=1+1"),
-            ("+1", "'+1"),
-            ("-1", "'-1"),
-            ("@SUM(A1)", "'@SUM(A1)"),
-            (" =1", "' =1"),
-            ("\t=1", r"\t=1"),
-            ("\r\n=1", r"\r\n=1"),
-            ("\u{ff1d}1", "'\u{ff1d}1"),
-            ("a=\"b\",c", "a=\"\"b\"\",c"),
-        ] {
-            assert_eq!(csv_text(text), field);
-        }
     }
 }

@@ -7,13 +7,13 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// How wide the lines of a command may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Width {
+pub struct Width {
     /// Character cells of a line.
-    pub(crate) columns: usize,
+    pub columns: usize,
     /// Whether a line that is longer does harm: at a terminal names are shortened and sentences broken. In a pipe or a
     /// file columns are chosen as for a terminal of the usual width, but names and sentences stay whole, so that what
     /// is searched for can be found.
-    pub(crate) shortens: bool,
+    pub shortens: bool,
 }
 
 /// Of a pipe or a file: output there does not depend on who looks at it.
@@ -23,30 +23,30 @@ const LEAST: usize = 20;
 
 impl Width {
     /// Of what stdout is: as `COLUMNS` says, else as the terminal is, else the usual.
-    pub(crate) fn of_stdout() -> Self {
+    pub fn of_stdout() -> Self {
         let asked = std::env::var("COLUMNS").ok().and_then(|text| text.trim().parse().ok()).filter(|&n| n > 0);
         let terminal = || terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0)).filter(|&n| n > 0);
         asked.or_else(terminal).map_or_else(Self::pipe, Self::screen)
     }
 
     /// A terminal of so many columns.
-    pub(crate) fn screen(columns: usize) -> Self {
+    pub fn screen(columns: usize) -> Self {
         Self { columns: columns.max(LEAST), shortens: true }
     }
 
     /// A pipe or a file.
-    pub(crate) fn pipe() -> Self {
+    pub fn pipe() -> Self {
         Self { columns: USUAL, shortens: false }
     }
 }
 
 /// Character cells that a terminal takes for `text`: two for each ideograph, none for an accent.
-pub(crate) fn text_width(text: &str) -> usize {
+pub fn text_width(text: &str) -> usize {
     text.width()
 }
 
 /// `text` in at most `columns` cells: the middle of a longer one is left out, since both its ends tell names apart.
-pub(crate) fn shorten(text: &str, columns: usize) -> String {
+pub fn shorten(text: &str, columns: usize) -> String {
     if text_width(text) <= columns {
         return text.to_owned();
     }
@@ -68,7 +68,7 @@ fn prefix(chars: impl Iterator<Item = char>, columns: usize) -> String {
 
 /// `text`, which is one line whatever is in it, with a line break at its end, and at a terminal between words wherever a line would be too long; lines after
 /// the first begin with `indent`. A word that is too long by itself loses its middle.
-pub(crate) fn wrap(text: &str, width: Width, indent: &str) -> String {
+pub fn wrap(text: &str, width: Width, indent: &str) -> String {
     let text = &Line(text).to_string();
     if !width.shortens || text_width(text) <= width.columns {
         return format!("{text}\n");

@@ -1,6 +1,6 @@
 //! No GPUs, without the feature `cuda`.
 
-use crate::run::bench::Limits;
+use super::{Limits, Notify};
 use pythia_model::{Error, Model, Options};
 use std::path::Path;
 
@@ -8,8 +8,9 @@ use std::path::Path;
 pub(super) enum Gpu {}
 
 impl Gpu {
-    pub(super) fn find(_: usize) -> Result<Self, String> {
-        Err("this program was built without CUDA: `cargo build --release --features cuda` has it".to_owned())
+    pub(super) fn find(_: usize, _: Notify) -> Result<Self, Error> {
+        let problem = "this program was built without CUDA: `cargo build --release --features cuda` has it";
+        Err(Error::Device(problem.to_owned()))
     }
 
     pub(super) fn open(&self, _: &Path, _: &Options) -> Result<Model, Error> {
@@ -24,11 +25,11 @@ impl Gpu {
         match *self {}
     }
 
-    pub(super) fn describe(&self) -> Result<String, String> {
+    pub(super) fn describe(&self) -> Result<String, Error> {
         match *self {}
     }
 
-    pub(super) fn limits(&self) -> Result<Limits, String> {
+    pub(super) fn limits(&self) -> Result<Limits, Error> {
         match *self {}
     }
 }

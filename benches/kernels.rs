@@ -5,8 +5,8 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pythia_kernels::{
-    Activations, Append, Attend, Cpu, KvCache, KvShape, KvType, LayerNorm, LogLikelihood, Matmul, RopeTable, Rotary,
-    Then, Weights, Workspace,
+    Activations, Append, Attend, Cpu, Epilogue, KvCache, KvShape, KvType, LayerNorm, LogLikelihood, Matmul, RopeTable,
+    Rotary, Weights, Workspace,
 };
 use pythia_tensor::TensorType;
 
@@ -38,7 +38,8 @@ fn products(c: &mut Criterion) {
                 b.iter(|| {
                     let weights = Weights { ty, rows, cols, data: &data };
                     let (x, activations) = (&x[..n * cols], Activations::Int8);
-                    let matmul = Matmul { weights, x, bias: None, then: Then::Store, activations, out: &mut out };
+                    let matmul =
+                        Matmul { weights, x, bias: None, epilogue: Epilogue::Store, activations, out: &mut out };
                     cpu.matmul(matmul, &mut workspace);
                 });
             });

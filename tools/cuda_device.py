@@ -44,10 +44,10 @@ def pack(args):
     """Builds, and copies what `run` needs."""
     release = build(["build", "--release", "--features", "cuda", "--bins", "--example", "synth"])
     tests = build(["test", "--no-run", "-p", "pythia-cuda", "--lib"])
-    tests |= build(["test", "--no-run", "--features", "cuda", "--test", "cuda"])
+    tests |= build(["test", "--no-run", "--features", "cuda", "--test", "it"])
     args.kit.mkdir(parents=True, exist_ok=True)
     chosen = {f"release/{name}": release[name] for name in ("pythia-run", "pythia-quant", "synth")}
-    chosen |= {"tests/unit": tests["pythia_cuda"], "tests/cuda": tests["cuda"]}
+    chosen |= {"tests/unit": tests["pythia_cuda"], "tests/it": tests["it"]}
     for name, path in chosen.items():
         target = args.kit / name
         target.parent.mkdir(exist_ok=True)
@@ -99,7 +99,7 @@ class Log:
 def step_tests(args, log):
     make_root(args)
     unit = log.run([args.kit / "tests/unit"], PYTHIA_REQUIRE="cuda")
-    return log.run([args.kit / "tests/cuda"], PYTHIA_REQUIRE="cuda") and unit
+    return log.run([args.kit / "tests/it", "cuda::"], PYTHIA_REQUIRE="cuda") and unit
 
 
 def step_sanitizer(args, log):

@@ -25,7 +25,7 @@ if [ "$(cat "$to/stamp" 2>/dev/null)" != "$stamp" ]; then
     build() { # in twos, as many as small machines have cores
         "$cxx" "${flags[@]}" -c -o "$to/$1.o" "$1.cpp"
     }
-    for source in result fiber memory execute verbs sanitizer driver stream module nvrtc; do
+    for source in result fiber memory execute operations sanitizer driver stream module nvrtc; do
         build "$source" &
         objects+=("$to/$source.o")
         (($(jobs -rp | wc -l) < 2)) || wait -n

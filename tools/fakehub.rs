@@ -12,7 +12,7 @@
 
 #![allow(dead_code, reason = "the tests use the rest of the server")]
 
-#[path = "../tests/hub/server.rs"]
+#[path = "../tests/it/hub/server.rs"]
 mod server;
 
 use clap::Parser;

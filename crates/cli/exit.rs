@@ -17,6 +17,9 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::process::{ExitCode, Termination};
 
+/// Where most commands show all columns.
+pub(crate) const IN_JSON: &str = "--json has them";
+
 /// The exit code of `result`. An error is printed to stderr as one line, `PROGRAM: error: ...`. Success has exit code
 /// 0, or one chosen by the command: `diff` returns 1 for a difference.
 pub fn report(program: &str, result: Result<impl Termination, Failure>) -> ExitCode {
@@ -41,7 +44,7 @@ pub fn note(line: impl Display) {
 /// # Errors
 /// The exit code, if help was printed or an error was reported.
 pub fn parse<T: Parser>(program: &str) -> Result<T, ExitCode> {
-    pythia_tensor::exit_on_fault(program);
+    pythia_process::exit_on_fault(program);
     signal::install(program);
     let command = T::command();
     let translated = habits::translate(&command, std::env::args_os());

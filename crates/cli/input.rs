@@ -7,7 +7,7 @@ mod text;
 mod wanted;
 
 pub(crate) use source::{Located, SourceOptions};
-pub(crate) use text::{Text, TextOptions, files};
+pub(crate) use text::{TextOptions, files};
 pub(crate) use wanted::{check_checkpoint, check_gguf};
 
 use crate::exit::Failure;

@@ -6,7 +6,7 @@ pub use log::Log;
 
 use crate::exit;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use pythia_convert::output::Leftover;
+use pythia_task::Progress;
 use pythia_text::Line;
 use std::fmt::Display;
 use std::io::{self, IsTerminal};
@@ -52,11 +52,6 @@ impl Bar {
         self.bar.inc(n);
     }
 
-    /// Sets the number done to `n`, which may be less than before.
-    pub fn set(&self, n: u64) {
-        self.bar.set_position(n);
-    }
-
     /// Hides the bar while `write` writes lines to the terminal.
     pub fn suspend(&self, write: impl FnOnce()) {
         self.bar.suspend(write);
@@ -88,15 +83,23 @@ impl Drop for Bar {
     }
 }
 
-impl pythia_convert::Progress for Bar {
-    fn advance(&self, tensor: &str, source_bytes: u64) {
-        self.message(tensor);
-        self.bar.inc(source_bytes);
+impl Progress for Bar {
+    fn expect(&self, total: Option<u64>) {
+        Bar::expect(self, total);
     }
 
-    fn leftover(&self, leftover: &Leftover) {
+    fn advance(&self, item: &str, units: i64) {
+        self.message(item);
+        if units < 0 {
+            self.bar.dec(units.unsigned_abs());
+        } else {
+            self.bar.inc(units.unsigned_abs());
+        }
+    }
+
+    fn note(&self, line: &str) {
         if !self.quiet {
-            self.bar.suspend(|| exit::note(leftover));
+            self.bar.suspend(|| exit::note(line));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The error of a program: an exit code and one line. The errors of all libraries are converted to it here.
 
+use pythia_task::ErrorKind;
 use std::fmt::{self, Display};
 use std::io;
 use std::path::Path;
@@ -42,6 +43,15 @@ impl Failure {
         Self::new(super::signal::INTERRUPTED_CODE, message)
     }
 
+    fn of_kind(kind: ErrorKind, message: impl Display) -> Self {
+        match kind {
+            ErrorKind::Usage => Self::usage(message),
+            ErrorKind::Data => Self::data(message),
+            ErrorKind::Io => Self::io(message),
+            ErrorKind::Cancelled => Self::interrupted_with(message),
+        }
+    }
+
     /// The message and exit code of a child process.
     pub(crate) fn of_child(code: u8, message: impl Display) -> Self {
         Self::new(code, message)
@@ -63,73 +73,23 @@ impl Display for Failure {
     }
 }
 
-impl From<pythia_convert::Error> for Failure {
-    fn from(error: pythia_convert::Error) -> Self {
-        match error.kind() {
-            pythia_convert::ErrorKind::Usage => Self::usage(error),
-            pythia_convert::ErrorKind::Data => Self::data(error),
-            pythia_convert::ErrorKind::Io => Self::io(error),
-            pythia_convert::ErrorKind::Cancelled => Self::interrupted(),
-        }
-    }
+macro_rules! from_libraries {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::of_kind(error.kind(), error)
+            }
+        })*
+    };
 }
 
-impl From<pythia_checkpoint::Error> for Failure {
-    fn from(error: pythia_checkpoint::Error) -> Self {
-        pythia_convert::Error::from(error).into()
-    }
-}
-
-impl From<pythia_model::Error> for Failure {
-    fn from(error: pythia_model::Error) -> Self {
-        use pythia_model::Error;
-        match error {
-            Error::Io { .. } | Error::Device(_) => Self::io(error),
-            Error::Isa(_) | Error::Request(_) => Self::usage(error),
-            Error::Cancelled => Self::interrupted(),
-            // What else there is concerns the file.
-            _ => Self::data(error),
-        }
-    }
-}
-
-impl From<pythia_runtime::Error> for Failure {
-    fn from(error: pythia_runtime::Error) -> Self {
-        use pythia_runtime::Error;
-        match error {
-            Error::Model(error) => error.into(),
-            Error::Setting { .. } | Error::EmptyPrompt => Self::usage(error),
-            Error::Read(_) => Self::io(error),
-            Error::Interrupted => Self::interrupted(),
-            Error::Gguf(_)
-            | Error::Tokenizer { .. }
-            | Error::PromptTooLong { .. }
-            | Error::TextTooShort { .. }
-            | Error::TextTooLong { .. }
-            | Error::NotUtf8 { .. }
-            | Error::NoCut { .. }
-            | Error::TokenOutOfRange { .. }
-            | Error::VocabularyMismatch { .. }
-            | Error::NotFinite { .. } => Self::data(error),
-        }
-    }
-}
+from_libraries!(pythia_checkpoint::Error, pythia_convert::Error, pythia_model::Error, pythia_runtime::Error);
+#[cfg(feature = "hub")]
+from_libraries!(pythia_hub::Error);
 
 /// As [`Failure::from`], with the name of the file or text at fault before the message.
 pub(crate) fn locate(error: pythia_runtime::Error, model: &Path, text: impl Display) -> Failure {
-    use pythia_runtime::Error;
-    match error {
-        Error::Gguf(_) | Error::Tokenizer { .. } | Error::TokenOutOfRange { .. } | Error::NotFinite { .. } => {
-            Failure::data(format_args!("{}: {error}", pythia_text::path(model)))
-        }
-        Error::PromptTooLong { .. }
-        | Error::TextTooShort { .. }
-        | Error::TextTooLong { .. }
-        | Error::NotUtf8 { .. }
-        | Error::NoCut { .. } => Failure::data(format_args!("{text}: {error}")),
-        Error::Read(_) => Failure::io(format_args!("{text}: {error}")),
-        _ => error.into(),
-    }
+    error.located(model, text).into()
 }
 
 #[cfg(test)]

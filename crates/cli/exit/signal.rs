@@ -6,9 +6,10 @@
 //! at once.
 
 use super::note;
+use pythia_task::Cancel;
 use std::io::{self, IsTerminal, Write};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{LazyLock, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ const NAMING: Duration = Duration::from_secs(2);
 pub(super) const INTERRUPTED_CODE: u8 = 130;
 
 /// Raised by the first signal.
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static INTERRUPTED: LazyLock<Cancel> = LazyLock::new(Cancel::new);
 
 /// Raised while the program only waits for input.
 static WAITING: AtomicBool = AtomicBool::new(false);
@@ -34,16 +35,16 @@ static PROGRAM: OnceLock<String> = OnceLock::new();
 pub(super) fn install(program: &str) {
     let _ = PROGRAM.set(program.to_owned());
     // Under `nohup` the program must continue when the terminal is closed.
-    let is_nohup = pythia_tensor::ignores_hangup();
+    let is_nohup = pythia_process::ignores_hangup();
     // Fails only if a handler is installed, which is then this one. Without a handler, Ctrl-C just ends the program.
     let _ = ctrlc::set_handler(on_signal);
     if is_nohup {
-        pythia_tensor::ignore_hangup();
+        pythia_process::ignore_hangup();
     }
 }
 
 /// The flag that Ctrl-C and SIGTERM raise. Work that checks it often ends cleanly; other work is ended.
-pub fn catch_interrupts() -> &'static AtomicBool {
+pub fn catch_interrupts() -> &'static Cancel {
     &INTERRUPTED
 }
 
@@ -69,7 +70,7 @@ fn on_signal() {
     // After the watchdog has started, because a pipe that nobody reads could block this. Before the flag is raised,
     // because the program may end right then.
     say_stopping();
-    INTERRUPTED.store(true, Ordering::Relaxed);
+    INTERRUPTED.raise();
     if watchdog.is_err() || WAITING.load(Ordering::Relaxed) {
         leave();
     }
@@ -88,5 +89,5 @@ fn say_stopping() {
 fn leave() -> ! {
     pythia_convert::output::give_up(NAMING);
     // Without the exit handlers of libraries, because some wait for running work.
-    pythia_tensor::exit_now(INTERRUPTED_CODE.into())
+    pythia_process::exit_now(INTERRUPTED_CODE.into())
 }

@@ -3,7 +3,8 @@
 use super::source::Located;
 use crate::exit::{self, Failure};
 use crate::progress::{Bar, Unit};
-use pythia_hub::{ModelId, Progress, Settings, fetch};
+use pythia_hub::{ModelId, Settings, fetch};
+use pythia_task::Progress;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -51,14 +52,14 @@ struct Watcher {
 }
 
 impl Progress for Watcher {
-    fn begin(&self, total_bytes: u64) {
-        let bar = self.bar.get_or_init(|| Bar::new(total_bytes, Unit::Bytes, self.hides_bar));
-        bar.message("downloading");
+    fn expect(&self, total_bytes: Option<u64>) {
+        let bar = self.bar.get_or_init(|| Bar::new(total_bytes.unwrap_or(0), Unit::Bytes, self.hides_bar));
+        Progress::advance(bar, "downloading", 0);
     }
 
-    fn at(&self, done_bytes: u64) {
+    fn advance(&self, _file: &str, bytes: i64) {
         if let Some(bar) = self.bar.get() {
-            bar.set(done_bytes);
+            Progress::advance(bar, "downloading", bytes);
         }
     }
 
@@ -70,18 +71,6 @@ impl Progress for Watcher {
         match self.bar.get() {
             Some(bar) => bar.suspend(write),
             None => write(),
-        }
-    }
-}
-
-impl From<pythia_hub::Error> for Failure {
-    fn from(error: pythia_hub::Error) -> Self {
-        use pythia_hub::ErrorKind;
-        match error.kind() {
-            ErrorKind::Usage => Self::usage(error),
-            ErrorKind::Data => Self::data(error),
-            ErrorKind::Io => Self::io(error),
-            ErrorKind::Cancelled => Self::interrupted_with(error),
         }
     }
 }

@@ -3,13 +3,13 @@
 use crate::exit::{self, Failure};
 use crate::input::{check_gguf, parse_threads};
 use crate::progress::{Bar, Unit};
-use crate::report::format_bytes;
-use crate::table::{Width, wrap};
 use pythia_convert::dequantize::{Settings, WrittenFile, dequantize};
 use pythia_convert::{GgufFile, PassOptions};
-use pythia_gguf::{Vocab, keys};
+use pythia_gguf::keys;
 use pythia_runtime::Tokenizer;
+use pythia_show::{Width, number, wrap};
 use pythia_tensor::TensorType;
+use pythia_tokenizer::Vocab;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -107,7 +107,7 @@ fn text(args: &Args, file: &GgufFile, origin: Option<TokenizerOrigin>, written: 
         pythia_text::path(&args.folder),
         file.gguf().tensors().len(),
         args.dtype,
-        format_bytes(n_bytes),
+        number::bytes(n_bytes),
         written.len(),
     );
     wrap(&line, Width::of_stdout(), "  ")

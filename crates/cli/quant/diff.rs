@@ -5,9 +5,9 @@ mod report;
 use crate::exit::{self, Failure};
 use crate::input::{check_gguf, parse_threads};
 use crate::progress::{Bar, Unit};
-use crate::table::Width;
 use pythia_convert::diff::{diff, progress_bytes};
 use pythia_convert::{GgufFile, PassOptions};
+use pythia_show::Width;
 use std::path::PathBuf;
 use std::process::ExitCode;
 

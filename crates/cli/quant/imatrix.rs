@@ -4,18 +4,16 @@ mod report;
 
 use crate::device::DeviceArgs;
 use crate::exit::{self, Failure};
-use crate::input::{self, Text, TextOptions, parse_threads};
+use crate::input::{self, TextOptions, parse_threads};
 use crate::progress::{Bar, Unit};
-use crate::report::parse_gelu;
-use crate::table::Width;
+use pythia_calibrate::imatrix::{Request, collect};
 use pythia_convert::output::{AtomicFile, check_target};
 use pythia_gguf::Imatrix;
 use pythia_model::{Gelu, Options};
-use pythia_runtime::Tokenizer;
-use pythia_runtime::imatrix::{Request, collect};
+use pythia_runtime::{Tokenizer, parse_gelu};
+use pythia_show::Width;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// Collect an importance matrix: the mean squared input of each column of the weight matrices
@@ -65,7 +63,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let interrupted = exit::catch_interrupts();
     check_target(&args.output, &input::files([args.model.as_path(), &args.text]), args.force)?;
-    let text = Text::open(&args.text, args.text_options)?.quiet(args.quiet);
+    let text = args.text_options.open(&args.text)?;
+    let text = if args.quiet { text.watched(|_| ()) } else { text };
     input::check_gguf(&args.model)?;
     let options = Options { threads: args.threads, gelu: args.gelu, ..Options::default() };
     let model = args.device.find()?.open(&args.model, &options)?;
@@ -78,13 +77,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 
     let locate = |error| exit::locate(error, &args.model, &text);
     let tokenizer = Tokenizer::from_gguf(&model.gguf().metadata).map_err(locate)?;
-    let mut tokens = text.tokens(&tokenizer)?;
+    let mut tokens = text.tokens(&tokenizer, interrupted)?;
     let request = Request {
         n_ctx: if args.n_ctx == 0 { model.hparams().n_ctx } else { args.n_ctx },
         n_batch: args.batch,
         max_chunks: args.chunks.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
         dataset: text.name(),
-        cancel: Some(interrupted),
+        cancel: interrupted.clone(),
     };
     let start = Instant::now();
     let mut bar = None;
@@ -92,7 +91,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let bar = bar.get_or_insert_with(|| Bar::new(0, Unit::Items("chunks"), args.quiet));
         bar.expect(progress.total_chunks.map(|total| total as u64));
         bar.advance(1);
-        if interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if interrupted.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     drop(bar);
     let imatrix = collected.map_err(locate)?;

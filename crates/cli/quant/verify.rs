@@ -6,11 +6,11 @@ use super::convert::open_lora;
 use crate::exit::{self, Failure};
 use crate::input::{self, SourceOptions, check_gguf, parse_threads};
 use crate::progress::{Bar, Unit};
-use crate::table::Width;
 use pythia_convert::verify::{Against, Problem, Report, against, progress_bytes, verify};
 use pythia_convert::{GgufFile, GgufSource, ImatrixFile, PassOptions, Source};
-use pythia_gguf::Vocab;
 use pythia_runtime::Tokenizer;
+use pythia_show::Width;
+use pythia_tokenizer::Vocab;
 use std::path::{Path, PathBuf};
 
 /// Check that a GGUF file is sound

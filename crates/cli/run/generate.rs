@@ -3,13 +3,12 @@
 use super::model::{ModelArgs, describe};
 use super::text::TextArgs;
 use crate::exit::{self, Failure};
-use pythia_model::{ContextShape, Model};
+use pythia_model::{BATCH_TOKENS, ContextShape, Model};
 use pythia_runtime::{Finish, GenerateOptions, Generation, Sampling, Tokenizer, generate};
 use pythia_text::Prose;
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
-use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Continue a text
@@ -132,9 +131,6 @@ fn random_seed() -> u64 {
 /// No context holds a prompt that is longer.
 const MAX_PROMPT_BYTES: usize = 16 << 20;
 
-/// Prompt tokens that go through the model in one call.
-const BATCH_TOKENS: usize = 512;
-
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let options = GenerateOptions {
         max_new_tokens: usize::try_from(args.n_predict).ok(),
@@ -150,7 +146,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let prompt = prompt(&tokenizer, tokenizer.encode(&text).map_err(locate)?)?;
     let n_ctx = n_ctx(args, &model, prompt.len(), &options)?;
     let shape = ContextShape { n_seq: 1, n_ctx, n_batch: prompt.len().clamp(1, BATCH_TOKENS) };
-    let mut context = model.context(shape)?.cancelled_by(Some(interrupted));
+    let mut context = model.context(shape)?.cancelled_by(interrupted.clone());
     let mut output =
         Output { silent: args.json, is_terminal: io::stdout().is_terminal(), failure: None, ends_line: true };
     if args.echo {
@@ -158,7 +154,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
     let mut on_text = |text: &str| {
         let written = output.write(text);
-        if interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { written }
+        if interrupted.is_raised() { ControlFlow::Break(()) } else { written }
     };
     let generation = generate(&mut context, &tokenizer, &prompt, &options, &mut on_text).map_err(locate)?;
     output.finish()?;
@@ -167,7 +163,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     } else if !args.quiet {
         exit::note(timings(&generation, &options));
     }
-    if interrupted.load(Ordering::Relaxed) { Err(Failure::interrupted()) } else { Ok(()) }
+    if interrupted.is_raised() { Err(Failure::interrupted()) } else { Ok(()) }
 }
 
 /// The prompt's tokens; for an empty text the token that texts begin with, as transformers does.

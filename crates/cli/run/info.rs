@@ -2,11 +2,10 @@
 
 use super::model::{ModelArgs, describe};
 use crate::exit::{self, Failure};
-use crate::report::format_bytes;
-use crate::table::{Width, facts};
-use pythia_gguf::schema::gptneox::{Hparams, parameter_counts};
 use pythia_gguf::{FileType, keys};
 use pythia_model::Model;
+use pythia_schema::{Hparams, parameter_counts};
+use pythia_show::{Width, facts, number};
 use serde_json::{Value, json};
 
 /// Describe a model and how it would run on this machine
@@ -84,7 +83,7 @@ fn table(model: &Model, info: &Value) -> String {
     let rows = [
         ("model", plain("model")),
         ("name", plain("name")),
-        ("type", format!("{}, {}", plain("file_type"), format_bytes(model.file_bytes()))),
+        ("type", format!("{}, {}", plain("file_type"), number::bytes(model.file_bytes()))),
         ("parameters", format!("{}, {} without embeddings", plain("parameters"), plain("parameters_non_embedding"))),
         ("shape", format!("{} layers, {} wide, {} heads, feed-forward {}", h.n_layer, h.n_embd, h.n_head, h.n_ff)),
         ("residual", if h.parallel_residual { "parallel" } else { "sequential" }.to_owned()),
@@ -96,7 +95,7 @@ fn table(model: &Model, info: &Value) -> String {
             format!(
                 "{}, {cache} bytes per token, {} for a full context",
                 plain("kv_cache"),
-                format_bytes((cache * h.n_ctx) as u64)
+                number::bytes((cache * h.n_ctx) as u64)
             ),
         ),
         (

@@ -1,13 +1,13 @@
 //! Options that every command which runs a model has.
 
-use crate::device::{CPU, DeviceArgs};
+use crate::device::DeviceArgs;
 use crate::exit::Failure;
 use crate::input::{self, parse_threads};
-use crate::report::{Arithmetic, parse_activations, parse_gelu};
 use pythia_gguf::Gguf;
-use pythia_kernels::Level;
+use pythia_kernels::IsaLevel;
 use pythia_model::{Activations, Gelu, KvType, Model, Options};
-use pythia_runtime::Tokenizer;
+use pythia_runtime::device::CPU;
+use pythia_runtime::{Arithmetic, Tokenizer, parse_activations, parse_gelu, parse_kv};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -45,7 +45,7 @@ pub(super) struct ModelArgs {
     cache_type_v: Option<KvType>,
     /// Instruction set [default: PYTHIA_ISA, or the best of this CPU]; does not change results
     #[arg(long, value_name = "NAME")]
-    isa: Option<Level>,
+    isa: Option<IsaLevel>,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -72,7 +72,7 @@ impl ModelArgs {
 
     /// The GPU that a model of this device runs on, in words.
     pub(super) fn describe_gpu(&self, model: &Model) -> Result<Option<String>, Failure> {
-        if model.device() == CPU { Ok(None) } else { self.device.find()?.describe() }
+        if model.device() == CPU { Ok(None) } else { Ok(self.device.find()?.describe()?) }
     }
 
     /// Opens it.
@@ -110,11 +110,4 @@ pub(super) fn describe(model: &Model, path: &Path) -> Value {
         "gelu": arithmetic.gelu,
         "kv_cache": arithmetic.kv_cache,
     })
-}
-
-/// For clap: the type of the key-value cache, by the names that reports use.
-fn parse_kv(text: &str) -> Result<KvType, String> {
-    let name = |kv| Arithmetic::of(&Options { kv, ..Options::default() }).kv_cache;
-    let known = [KvType::F16, KvType::F32].into_iter().find(|&kv| name(kv).eq_ignore_ascii_case(text));
-    known.ok_or_else(|| format!("found '{text}', wanted f16 or f32"))
 }

@@ -3,18 +3,19 @@
 use super::model::{ModelArgs, describe};
 use super::text::TextArgs;
 use crate::exit::{self, Failure};
-use crate::input::{self, Text};
+use crate::input;
 use crate::progress::{Bar, Unit};
-use crate::table::{Width, facts};
 use pythia_convert::output::{AtomicFile, check_target};
 use pythia_model::Model;
+use pythia_runtime::Text;
 use pythia_runtime::eval::{self, Observer, Perplexity, Progress, Protocol, Request};
+use pythia_show::{Width, facts};
+use pythia_task::Cancel;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Measure the perplexity of a text
 ///
@@ -66,9 +67,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let protocol = protocol(args, &model)?;
     let locate = |e| exit::locate(e, args.model.path(), &text);
     let max_windows = args.chunks.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
-    let request = Request { tokenizer: &tokenizer, protocol, max_windows, cancel: Some(interrupted) };
+    let request = Request { tokenizer: &tokenizer, protocol, max_windows, cancel: interrupted };
     let mut watch = Watch { nll_file, bar: None, quiet: args.quiet, interrupted, failure: None };
-    let result = eval::perplexity(&model, &request, &mut text.tokens(&tokenizer)?, &mut watch);
+    let result = eval::perplexity(&model, &request, &mut text.tokens(&tokenizer, interrupted)?, &mut watch);
     let Watch { nll_file, failure, bar, .. } = watch;
     drop(bar);
     // The observer can only stop the run. If it did, its reason is the error to report.
@@ -146,7 +147,7 @@ struct Watch {
     nll_file: Option<NllFile>,
     bar: Option<Bar>,
     quiet: bool,
-    interrupted: &'static AtomicBool,
+    interrupted: &'static Cancel,
     failure: Option<Failure>,
 }
 
@@ -162,7 +163,7 @@ impl Observer for Watch {
         bar.expect(progress.total_windows.map(|total| total as u64));
         bar.advance(1);
         bar.message(format!("PPL {:.4}", progress.perplexity));
-        let stop = self.failure.is_some() || self.interrupted.load(Ordering::Relaxed);
+        let stop = self.failure.is_some() || self.interrupted.is_raised();
         if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }

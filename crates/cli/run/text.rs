@@ -1,7 +1,8 @@
 //! The text of a command line.
 
 use crate::exit::Failure;
-use crate::input::{Text, TextOptions};
+use crate::input::TextOptions;
+use pythia_runtime::Text;
 use std::path::{Path, PathBuf};
 
 /// Where the text comes from: an option, a file, or standard input if neither option is given.
@@ -34,8 +35,8 @@ impl TextArgs {
         match (&self.prompt, &self.file) {
             (Some(text), _) if self.escape => Ok(Text::literal(&unescape(text).map_err(Failure::usage)?, "--prompt")),
             (Some(text), _) => Ok(Text::literal(text, "--prompt")),
-            (None, Some(path)) => Text::open(path, self.options),
-            (None, None) => Ok(Text::stdin(self.options)),
+            (None, Some(path)) => self.options.open(path),
+            (None, None) => Ok(self.options.stdin()),
         }
     }
 }

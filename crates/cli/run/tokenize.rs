@@ -40,7 +40,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     // All of the file, including its last newline.
     let text = args.text.open()?.with_last_newline();
     let locate = |e| exit::locate(e, args.model.path(), &text);
-    let mut tokens = text.tokens(&tokenizer)?;
+    let mut tokens = text.tokens(&tokenizer, exit::catch_interrupts())?;
     if args.json {
         tokens.reach(usize::MAX).map_err(locate)?;
         return print_json(&tokenizer, tokens.at_hand());

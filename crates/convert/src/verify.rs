@@ -16,10 +16,11 @@ use crate::digest::{self, Digests, Sidecar};
 use crate::file::GgufFile;
 use crate::pass::{PassOptions, Workers};
 use crate::provenance::base_name;
-use pythia_gguf::schema::gptneox::{self, Hparams};
-use pythia_gguf::{Vocab, keys};
+use pythia_gguf::keys;
+use pythia_schema::Hparams;
 use pythia_tensor::TensorType;
 use pythia_text::Escaper;
+use pythia_tokenizer::Vocab;
 use std::collections::HashMap;
 use std::fmt::{self, Write};
 use std::path::PathBuf;
@@ -230,7 +231,7 @@ pub fn verify(file: &GgufFile, digests: bool, options: &PassOptions<'_>) -> Resu
 fn model(file: &GgufFile) -> Result<Hparams, pythia_gguf::Error> {
     let metadata = &file.gguf().metadata;
     let hparams = Hparams::from_metadata(metadata)?;
-    gptneox::bind(&hparams, file.gguf())?;
+    pythia_schema::bind(&hparams, file.gguf())?;
     if metadata.get(keys::TOKENIZER_MODEL).is_some() {
         Vocab::from_metadata(metadata)?;
     }

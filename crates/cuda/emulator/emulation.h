@@ -245,11 +245,11 @@ static __forceinline__ void __syncthreads(EMULATION_LINE) { emulation_barrier(li
 static __forceinline__ void __syncwarp(unsigned mask = 0xFFFFFFFF, EMULATION_LINE) { emulation_sync_warp(mask, line); }
 
 template <typename T>
-static __forceinline__ T emulation_shuffle_of(const char* verb, unsigned mask, T value, int source, int line) {
+static __forceinline__ T emulation_shuffle_of(const char* op, unsigned mask, T value, int source, int line) {
     static_assert(sizeof(T) == 4 || sizeof(T) == 8, "shuffles move 4 or 8 bytes");
     unsigned long long bits = 0;
     __builtin_memcpy(&bits, &value, sizeof value);
-    bits = emulation_shuffle(verb, mask, bits, source, line);
+    bits = emulation_shuffle(op, mask, bits, source, line);
     __builtin_memcpy(&value, &bits, sizeof value);
     return value;
 }

@@ -171,7 +171,8 @@ namespace {
 std::string ranges(const std::vector<Thread>& threads, unsigned from, unsigned to, const Thread& like) {
     auto same = [&](unsigned i) {
         const Thread& thread = threads[i];
-        return thread.state == like.state && thread.line == like.line && (like.state != Thread::MEETING || thread.verb == like.verb);
+        return thread.state == like.state && thread.line == like.line &&
+               (like.state != Thread::MEETING || thread.op == like.op);
     };
     std::string text;
     for (unsigned i = from; i < to; i++) {
@@ -193,7 +194,7 @@ std::string Worker::describe(unsigned from, unsigned to) {
         bool told = false;
         for (unsigned j = from; j < i; j++)
             told |= threads[j].state == thread.state && threads[j].line == thread.line &&
-                    (thread.state != Thread::MEETING || threads[j].verb == thread.verb);
+                    (thread.state != Thread::MEETING || threads[j].op == thread.op);
         if (told) continue;
         text += (text.empty() ? "threads " : "; threads ") + ranges(threads, from, to, thread);
         if (thread.state == Thread::DONE) {
@@ -201,7 +202,7 @@ std::string Worker::describe(unsigned from, unsigned to) {
             continue;
         }
         Quote line = quote(thread.line);
-        text += std::string(" are at ") + (thread.state == Thread::MEETING ? thread.verb : "__syncthreads") + ", line " +
+        text += std::string(" are at ") + (thread.state == Thread::MEETING ? thread.op : "__syncthreads") + ", line " +
                 std::to_string(thread.line) + (line.length ? ": " + std::string(line.text, line.length) : "");
     }
     return text;
@@ -273,17 +274,17 @@ void Worker::run_block(std::uint64_t number) {
 
 // ---- Where threads meet.
 
-void Worker::meet(const char* verb, unsigned mask, int line, void* operand, void (*all)(Thread* lanes)) {
+void Worker::meet(const char* op, unsigned mask, int line, void* operand, void (*all)(Thread* lanes)) {
     Thread& me = *running;
-    if (mask != 0xFFFFFFFF) fail(LAUNCH_FAILED, "%s, line %d: mask %08x, not all lanes", verb, line, mask);
+    if (mask != 0xFFFFFFFF) fail(LAUNCH_FAILED, "%s, line %d: mask %08x, not all lanes", op, line, mask);
     unsigned index = me.place.thread.x / WARP;
     Warp& warp = warps[index];
     me.state = Thread::MEETING;
-    me.verb = verb, me.line = line, me.operand = operand;
+    me.op = op, me.line = line, me.operand = operand;
     if (++warp.met == WARP) {
         Thread* lanes = &threads[index * WARP];
         for (unsigned i = 0; i < WARP; i++)
-            if (std::strcmp(lanes[i].verb, verb) || lanes[i].line != line)
+            if (std::strcmp(lanes[i].op, op) || lanes[i].line != line)
                 fail(LAUNCH_FAILED, "a warp's lanes have parted: %s", describe(index * WARP, index * WARP + WARP).c_str());
         if (all) all(lanes);
         for (unsigned i = 0; i < WARP; i++) lanes[i].state = Thread::READY;

@@ -31,14 +31,15 @@ extern "C" {
 
 extern EMULATION_TLS __thread const emulation::Place* emulation_place;
 
-// `__syncthreads` and `__syncwarp`. All verbs carry the line they are called in: threads that meet must have come from the same.
+// `__syncthreads` and `__syncwarp`. All operations carry the line they are called in: threads that meet must have come
+// from the same.
 void emulation_barrier(int line);
 void emulation_sync_warp(unsigned mask, int line);
 
 // The value of lane `source` of the warp.
-unsigned long long emulation_shuffle(const char* verb, unsigned mask, unsigned long long value, int source, int line);
+unsigned long long emulation_shuffle(const char* op, unsigned mask, unsigned long long value, int source, int line);
 // A bit per lane.
-unsigned emulation_vote(const char* verb, unsigned mask, bool predicate, int line);
+unsigned emulation_vote(const char* op, unsigned mask, bool predicate, int line);
 
 // redux.sync over a whole warp.
 unsigned emulation_reduce_max(unsigned x, int line);

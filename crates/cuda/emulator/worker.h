@@ -26,8 +26,8 @@ struct Thread {
     Place place;
     Context context;
     State state;
-    int line;         // of the verb it waits at
-    const char* verb; // that its warp meets at
+    int line;         // of the operation it waits at
+    const char* op;   // that its warp meets at
     void* operand;    // its part in it
     std::vector<Copy> copies;
     unsigned group; // that the next copy belongs to
@@ -55,7 +55,7 @@ struct Worker {
     void leave();
     void barrier(int line);
     // Waits for all lanes of the running thread's warp; the last to come does `all` for everyone.
-    void meet(const char* verb, unsigned mask, int line, void* operand, void (*all)(Thread* lanes));
+    void meet(const char* op, unsigned mask, int line, void* operand, void (*all)(Thread* lanes));
 
     void report(int result, const char* message);
     std::string describe(unsigned from, unsigned to);

@@ -40,7 +40,7 @@ struct OneArgs {
     const float* qkv;  // [n, 3 * heads * head_dim], not yet rotated
     Rope rope;
     Rows rows;
-    Cache cache;
+    KvCache cache;
     float* scores;  // [n, heads, positions], times the scale
     float* out;     // [n, heads * head_dim]
     Quantized quantized;  // the same rows, unless its codes are null: only where head_dim is a multiple of 32
@@ -51,7 +51,7 @@ constexpr int SCORE_THREADS = 128, MOST_DIMS = 256;
 template <class E>
 __device__ __forceinline__ void one_scores(const OneArgs& args) {
     alignas(16) __shared__ float query[MOST_DIMS];
-    const Cache& cache = args.cache;
+    const KvCache& cache = args.cache;
     const uint32_t head = blockIdx.y, row = blockIdx.z, position = args.rows.positions[row], seen = position + 1;
     const uint32_t first = blockIdx.x * SCORE_THREADS, key = first + threadIdx.x;
     if (first >= seen) return;
@@ -120,7 +120,7 @@ __device__ __forceinline__ void one_values(const OneArgs& args) {
     alignas(16) __shared__ float weights[2][KEYS];
     __shared__ float largest_of_warps[VALUE_THREADS / 32];
     __shared__ float lanes[16];
-    const Cache& cache = args.cache;
+    const KvCache& cache = args.cache;
     const uint32_t thread = threadIdx.x, warp = thread / 32, lane = thread % 32, supplier = thread - 64;
     const uint32_t head = blockIdx.y, row = blockIdx.z, seen = args.rows.positions[row] + 1;
     const uint32_t first_dim = blockIdx.x * DIMS;
@@ -213,8 +213,8 @@ KERNEL(one_values_f32, OneArgs, VALUE_THREADS) { one_values<Floats>(args); }
 // ---- many: tiles of consecutive rows of a sequence ----
 //
 // A block has 32 queries and a head, and goes through the keys 64 at a time, twice: for the largest scores, then for
-// everything else. Scores are computed again in the second sweep: kept, they would take rows x heads x positions floats,
-// which is more than the rest of a prompt's memory, and reading them back costs half of what the sums cost.
+// everything else. Scores are computed again in the second sweep: kept, they would take rows x heads x positions
+// floats, which is more than the rest of a prompt's memory, and reading them back costs half of what the sums cost.
 //
 // A thread has 4 queries and 4 keys of the scores, then 4 queries and 4 of each 64 dimensions of the values: two loads
 // of 16 bytes from shared memory for 16 multiply-adds. In a warp, 8 threads lie along the keys and 4 along the queries,
@@ -231,7 +231,7 @@ struct ManyArgs {
     const AttendTile* tiles;
     const float* qkv;  // [n, 3 * heads * head_dim]
     float* out;        // [n, heads * head_dim]
-    Cache cache;
+    KvCache cache;
     uint64_t count;  // of tiles
 };
 
@@ -263,7 +263,7 @@ __device__ __forceinline__ void outer(float acc[4][4], const float4& rows, const
 // Scores, before their scaling, of the thread's queries with its keys of the 64 from `first_key` on. `queries` is
 // [dimension][32], `stage` becomes [DEPTH dimensions][64 keys]. Begins with a barrier.
 template <class E, int DEPTH>
-__device__ __forceinline__ void score_tile(float acc[4][4], const Cache& cache, const typename E::Stored* keys,
+__device__ __forceinline__ void score_tile(float acc[4][4], const KvCache& cache, const typename E::Stored* keys,
                                            uint32_t first_key, const float* queries, float* stage, const Stand& at) {
 #pragma unroll
     for (int i = 0; i < 4; i++) {
@@ -305,7 +305,7 @@ __device__ __forceinline__ void many(const ManyArgs& args) {
     alignas(16) __shared__ float weights[KEYS * WEIGHT_STRIDE];        // [key][query]
     __shared__ float largest_of[2][QUERIES];
     __shared__ float inverse_of[QUERIES];
-    const Cache& cache = args.cache;
+    const KvCache& cache = args.cache;
     const uint32_t thread = threadIdx.x, head = blockIdx.x % cache.heads, head_dim = cache.head_dim;
     // Later tiles of a prompt see more keys; they go first, so that the last blocks to start are short.
     const AttendTile tile = args.tiles[args.count - 1 - blockIdx.x / cache.heads];

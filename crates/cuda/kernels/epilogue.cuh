@@ -1,11 +1,11 @@
 // What becomes of an element of a product once its sum is complete: `Output::finish` of crates/kernels/src/matmul.rs.
 
-// The layout of `ops::EpilogueArgs`.
-struct Epilogue {
+// The layout of `ops::OutputArgs`.
+struct Output {
     const float* bias; // [rows], or null
     float* out;        // [n, rows]
     uint32_t rows;
-    uint32_t then; // 0 store, 1 add to what is there, 2 GELU by erf, 3 GELU by tanh
+    uint32_t epilogue; // 0 store, 1 add to what is there, 2 GELU by erf, 3 GELU by tanh
 };
 
 // The bias of a row of the weights, or that there is none: 0 is not added, since it would turn -0 into 0.
@@ -13,21 +13,21 @@ struct Bias {
     bool is_there;
     float value;
 
-    __device__ __forceinline__ Bias(const Epilogue& epilogue, uint32_t row)
-        : is_there(epilogue.bias != nullptr), value(is_there ? epilogue.bias[row] : 0.0f) {}
+    __device__ __forceinline__ Bias(const Output& output, uint32_t row)
+        : is_there(output.bias != nullptr), value(is_there ? output.bias[row] : 0.0f) {}
 };
 
 // Finishes the elements of row `row` of the weights and the first `count` of N rows of x, `token`, `token + apart` and
 // so on. What they are added to is read before anything is written, so that the reads wait for memory together.
 template <int N>
-__device__ __forceinline__ void finish_run(const Epilogue& epilogue, const Bias& bias, uint32_t row, uint32_t token,
+__device__ __forceinline__ void finish_run(const Output& output, const Bias& bias, uint32_t row, uint32_t token,
                                            uint32_t apart, int count, const float acc[N]) {
-    float* out = epilogue.out + (uint64_t)token * epilogue.rows + row;
-    const uint64_t stride = (uint64_t)apart * epilogue.rows;
+    float* out = output.out + (uint64_t)token * output.rows + row;
+    const uint64_t stride = (uint64_t)apart * output.rows;
     float y[N];
 #pragma unroll
     for (int i = 0; i < N; i++) y[i] = bias.is_there ? acc[i] + bias.value : acc[i];
-    switch (epilogue.then) {
+    switch (output.epilogue) {
         case 1: {
             float before[N];
 #pragma unroll
@@ -53,6 +53,6 @@ __device__ __forceinline__ void finish_run(const Epilogue& epilogue, const Bias&
 }
 
 // Finishes the element of row `row` of the weights and row `token` of x, whose groups sum to `acc`.
-__device__ __forceinline__ void finish(const Epilogue& epilogue, uint32_t row, uint32_t token, float acc) {
-    finish_run<1>(epilogue, Bias(epilogue, row), row, token, 0, 1, &acc);
+__device__ __forceinline__ void finish(const Output& output, uint32_t row, uint32_t token, float acc) {
+    finish_run<1>(output, Bias(output, row), row, token, 0, 1, &acc);
 }

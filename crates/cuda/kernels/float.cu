@@ -17,7 +17,7 @@
 struct FloatArgs {
     const uint8_t* weights; // [rows, cols]
     const float* x;         // [n, cols]
-    Epilogue epilogue;
+    Output output;
     uint32_t cols;
     uint32_t n;
 };
@@ -66,7 +66,7 @@ struct Few {
         : lane(threadIdx.x % 32), group(lane / 8), pair(lane % 8), decoded(decoded) {
         const uint64_t bytes = row_bytes<F>(args.cols);
         // Past the end are the last rows once more, for nobody.
-        const uint32_t last_row = args.epilogue.rows - 1;
+        const uint32_t last_row = args.output.rows - 1;
 #pragma unroll
         for (int r = 0; r < R; r++) w[r] = args.weights + at_most(first_row + r * GROUPS + group, last_row) * bytes;
         decoding = args.weights + at_most(first_row + lane / STEP, last_row) * bytes;
@@ -179,7 +179,7 @@ struct Few {
         for (int j = 0; j < (N * R + 7) / 8; j++) {
             const uint32_t i = 8 * j + pair;
             const uint32_t row = first_row + i % R * GROUPS + group, token = first_token + i / R;
-            if (i < N * R && row < args.epilogue.rows && token < args.n) finish(args.epilogue, row, token, results[j]);
+            if (i < N * R && row < args.output.rows && token < args.n) finish(args.output, row, token, results[j]);
         }
     }
 };
@@ -188,7 +188,7 @@ template <class F, int N, int R>
 __device__ __forceinline__ void few(const FloatArgs& args, float2* decoded) {
     const uint32_t warp = threadIdx.x / 32;
     const uint32_t first_row = (blockIdx.x * (FEW_THREADS / 32) + warp) * (GROUPS * R), first_token = blockIdx.y * N;
-    if (first_row >= args.epilogue.rows) return; // the whole warp
+    if (first_row >= args.output.rows) return; // the whole warp
     typedef Few<F, N, R> Work;
     Work work(args, first_row, first_token, decoded + warp * DECODED);
     const uint32_t units = args.cols / 32;
@@ -235,7 +235,7 @@ KERNEL(many, FloatArgs, MANY_THREADS) {
     const uint32_t brought = threadIdx.x % SLAB, i = threadIdx.x / SLAB;
     const uint8_t* from;
     if (i < TILE) {
-        from = args.weights + at_most(first_row + i, args.epilogue.rows - 1) * row_bytes<Format>(args.cols);
+        from = args.weights + at_most(first_row + i, args.output.rows - 1) * row_bytes<Format>(args.cols);
     } else {
         from = (const uint8_t*)(args.x + (uint64_t)at_most(first_token + i - TILE, args.n - 1) * args.cols);
     }
@@ -293,6 +293,6 @@ KERNEL(many, FloatArgs, MANY_THREADS) {
 #pragma unroll
     for (int j = 0; j < 4; j++) {
         const uint32_t out_row = first_row + row + lane % 2 * 4 + j, out_token = first_token + token + lane / 2;
-        if (out_row < args.epilogue.rows && out_token < args.n) finish(args.epilogue, out_row, out_token, sums[j]);
+        if (out_row < args.output.rows && out_token < args.n) finish(args.output, out_row, out_token, sums[j]);
     }
 }

@@ -112,7 +112,7 @@ struct Decoder {
 
     __device__ __forceinline__ Decoder(const ProductArgs& args, uint32_t first_row) {
         unit = threadIdx.x % T::UNITS, slot = threadIdx.x / T::UNITS, row = T::row_of_slot(slot);
-        weights = args.weights + (uint64_t)T::clamp(first_row + row, args.epilogue.rows) * args.row_bytes;
+        weights = args.weights + (uint64_t)T::clamp(first_row + row, args.output.rows) * args.row_bytes;
     }
 
     __device__ __forceinline__ uint8_t* raw(typename T::Shared& shared, uint32_t window) const {
@@ -266,10 +266,10 @@ __device__ __forceinline__ void finish_tile(const ProductArgs& args, const typen
                                             uint32_t first_token) {
     constexpr int APART = T::THREADS / T::ROWS, AT_ONCE = 8;
     const int row = threadIdx.x % T::ROWS;
-    if (first_row + row >= args.epilogue.rows) {
+    if (first_row + row >= args.output.rows) {
         return;
     }
-    const Bias bias(args.epilogue, first_row + row);
+    const Bias bias(args.output, first_row + row);
 #pragma unroll 1
     for (int token = threadIdx.x / T::ROWS; token < T::TOKENS; token += AT_ONCE * APART) {
         float sums[AT_ONCE];
@@ -279,7 +279,7 @@ __device__ __forceinline__ void finish_tile(const ProductArgs& args, const typen
             sums[i] = shared.sums[token + i * APART][row];
             count += first_token + token + i * APART < args.n;
         }
-        finish_run<AT_ONCE>(args.epilogue, bias, first_row + row, first_token + token, APART, count, sums);
+        finish_run<AT_ONCE>(args.output, bias, first_row + row, first_token + token, APART, count, sums);
     }
 }
 
@@ -289,7 +289,7 @@ __device__ __forceinline__ void gemm(const ProductArgs& args) {
     // Blocks side by side share rows of the weights: what one brings to the L2 cache the others find there.
     const uint32_t first_token = blockIdx.x * T::TOKENS;
     const uint32_t first_row = (blockIdx.z * gridDim.y + blockIdx.y) * T::ROWS;
-    if (first_row >= args.epilogue.rows) {
+    if (first_row >= args.output.rows) {
         return;
     }
     const uint32_t steps = (args.units + T::UNITS - 1) / T::UNITS;

@@ -1,4 +1,5 @@
-// Quantized weights times 1 to 8 rows of x: the product of decoding, which reads every weight once and does little else.
+// Quantized weights times 1 to 8 rows of x: the product of decoding, which reads every weight once and does little
+// else.
 //
 // A warp owns 1 or 4 rows of the weights, and nothing but the launch orders warps: there is no barrier of the block. It
 // goes through its rows in chunks of 32 units (1024 elements), a unit per lane:
@@ -21,7 +22,8 @@
 //
 // So Q8_0 leaves room, and formats of 4 bits are about as much bound by instructions as by memory.
 //
-// 4096 rows are 1024 warps, 7.8 on a multiprocessor, each with at least 8.7 KB (Q8_0) or 6.9 KB (4 bits) under way: 54 to
+// 4096 rows are 1024 warps, 7.8 on a multiprocessor, each with at least 8.7 KB (Q8_0) or 6.9 KB (4 bits) under way: 54
+// to
 // 68 KB. All blocks of such a matrix are resident at once and share the memory evenly, so there is no last wave; taller
 // matrices have many small blocks. A matrix of few rows has a warp per row instead: 512 x 2048 is wholly under way at
 // once. The last chunk's chain is what follows the last byte: 32 fma of 4 cycles, twice that with minima.
@@ -37,7 +39,8 @@ constexpr uint32_t CHUNK_BYTES = LANES / UNITS_PER_BLOCK * Format::BYTES;
 constexpr uint32_t PIECES = (CHUNK_BYTES + (Format::BYTES % 16 == 0 ? 0 : 14) + 15) / 16;
 constexpr uint32_t SLOT_BYTES = 16 * PIECES;
 
-// What a warp has in shared memory. The rows of each table are 16 bytes longer than they need to be: then lanes that read
+// What a warp has in shared memory. The rows of each table are 16 bytes longer than they need to be: then lanes that
+// read
 // 16 bytes of different rows find them in different banks.
 template <int ROWS, int TOKENS>
 struct alignas(16) Workplace {
@@ -66,7 +69,7 @@ struct Strip {
 #pragma unroll
         for (int row = 0; row < ROWS; row++) {
             // Past the end it is the last row once more, for nobody.
-            const uint32_t index = first_row + row < args.epilogue.rows ? first_row + row : args.epilogue.rows - 1;
+            const uint32_t index = first_row + row < args.output.rows ? first_row + row : args.output.rows - 1;
             next[row] = args.weights + index * args.row_bytes;
             remainders[row] = (uint32_t)(uint64_t)next[row] % 16;
             next[row] += threadIdx.x % LANES * 16;
@@ -82,7 +85,8 @@ struct Strip {
         }
     }
 
-    // Begins to copy the next chunk of each row: as many sixteens of each, and so up to 30 bytes past the end of the last.
+    // Begins to copy the next chunk of each row: as many sixteens of each, and so up to 30 bytes past the end of the
+    // last.
     __device__ __forceinline__ void stage(uint8_t* slots) {
         constexpr int STEPS = (PIECES + LANES - 1) / LANES;
         const uint32_t at = threadIdx.x % LANES * 16;
@@ -237,7 +241,7 @@ __device__ __forceinline__ void gemv(const ProductArgs& args) {
     Workplace<ROWS, TOKENS>& my = workplaces[threadIdx.x / LANES];
     const int lane = threadIdx.x % LANES;
     const uint32_t first_row = (blockIdx.x * WARPS + threadIdx.x / LANES) * ROWS;
-    if (first_row >= args.epilogue.rows) {
+    if (first_row >= args.output.rows) {
         return; // the whole warp
     }
     Strip<ROWS> strip(args, first_row);
@@ -271,8 +275,8 @@ __device__ __forceinline__ void gemv(const ProductArgs& args) {
         }
     }
     const uint32_t row = first_row + lane / TOKENS, token = lane % TOKENS;
-    if (lane < my.CHAINS && row < args.epilogue.rows && token < args.n) {
-        finish(args.epilogue, row, token, acc);
+    if (lane < my.CHAINS && row < args.output.rows && token < args.n) {
+        finish(args.output, row, token, acc);
     }
 }
 

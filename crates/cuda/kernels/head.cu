@@ -23,7 +23,8 @@ KERNEL(parts, PartsArgs, PART_THREADS) {
     const uint32_t first = chunk * CHUNK;
     if (chunk == 0 && thread == 0) args.target_logits[row] = logits[args.targets[row]];
 
-    // +infinity stands for a chunk with a logit that is not finite. Missing ones are as -infinity: their exponential is 0.
+    // +infinity stands for a chunk with a logit that is not finite. Missing ones are as -infinity: their exponential is
+    // 0.
     float x[EACH], largest = -infinity();
 #pragma unroll
     for (int i = 0; i < EACH; i++) {

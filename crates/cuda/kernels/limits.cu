@@ -31,7 +31,8 @@ KERNEL(limits_copy, LimitsArgs, 256) {
     }
 }
 
-// A warp's product of 16 x 8 x 32 elements, all of them 1 or all 0, added to `acc`: by the instruction that prompts use.
+// A warp's product of 16 x 8 x 32 elements, all of them 1 or all 0, added to `acc`: by the instruction that prompts
+// use.
 __device__ __forceinline__ void multiply_ones(int32_t acc[4], uint32_t ones) {
 #if __CUDA_ARCH__ >= 750
     const uint32_t a[4] = {ones, ones, ones, ones}, b[2] = {ones, ones};

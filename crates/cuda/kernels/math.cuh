@@ -1,5 +1,6 @@
 // exp, erf and GELU to the bit as `crates/kernels/src/math.rs` has them (coefficients and all: they change there and
-// here together), and the verbs of its instruction sets that C++ has under no name or with another meaning for NaN.
+// here together), and the operations of its instruction sets that C++ has under no name or with another meaning for
+// NaN.
 //
 // The names differ from the math library's so that no overload of it can be taken instead.
 

@@ -5,7 +5,8 @@
 // Of a few rows each has several blocks, which all walk and then finish a part of the row.
 
 constexpr int NORM_THREADS = 256;
-// Floats of a row that shared memory holds: all of it in every Pythia. Longer rows pass through it in pieces, once per sum.
+// Floats of a row that shared memory holds: all of it in every Pythia. Longer rows pass through it in pieces, once per
+// sum.
 constexpr int STAGE = 5120;
 
 struct NormTarget {

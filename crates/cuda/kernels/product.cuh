@@ -4,7 +4,7 @@
 struct ProductArgs {
     const uint8_t* weights; // [rows, row_bytes]
     Quantized x;            // [n, cols]
-    Epilogue epilogue;
+    Output output;
     uint64_t row_bytes;
     uint32_t units; // of 32 elements in a row
     uint32_t n;

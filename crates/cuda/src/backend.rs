@@ -8,14 +8,14 @@ mod workspace;
 use crate::compile::{Source, Unit};
 use crate::device::{Device, Memory, Ptr};
 use crate::graph::Graph;
-use crate::ops::append::{self, Cache as CacheArgs};
+use crate::ops::append::{self, KvPtrs};
 use crate::ops::product::Weights;
 use crate::ops::quantize::Quantized;
-use crate::ops::{Epilogue, attend, embed, float, gemm, gemv, norm, quantize};
+use crate::ops::{Output, attend, embed, float, gemm, gemv, norm, quantize};
 use buffer::Buffer;
-use pythia_kernels::{Activations, KvShape, RopeTable, Rotary, Then};
+use pythia_kernels::{Activations, Epilogue, KvShape, RopeTable, Rotary};
 use pythia_model::Error;
-use pythia_model::backend::{Backend, Batch, Candidate, Largest, Linear, Norm, Room, Tensor};
+use pythia_model::backend::{Backend, Batch, ContextSpec, Head, Linear, Norm, Tensor};
 use pythia_tensor::{FileMap, TensorType};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -43,7 +43,7 @@ pub(crate) struct Matrix {
 }
 
 /// Keys and values of one layer.
-pub(crate) struct Cache {
+pub(crate) struct KvCache {
     shape: KvShape,
     keys: Memory,
     values: Memory,
@@ -59,8 +59,8 @@ impl CudaBackend {
     /// Ready to take the weights of these files.
     ///
     /// # Errors
-    /// If the device cannot run such a model: there is no compiler for its kernels, they do not know heads of this size, or
-    /// its memory does not hold the weights.
+    /// If the device cannot run such a model: there is no compiler for its kernels, they do not know heads of this
+    /// size, or its memory does not hold the weights.
     pub(crate) fn new(
         device: Arc<Device>,
         source: pythia_model::Source,
@@ -75,11 +75,11 @@ impl CudaBackend {
                 backend.device.name()
             )));
         }
-        backend.check_room(&"the model", u128::from(source.weight_bytes))?;
+        backend.check_free(&"the model", u128::from(source.weight_bytes))?;
         Ok(backend)
     }
 
-    fn check_room(&self, what: &dyn fmt::Display, bytes: u128) -> Result<(), Error> {
+    fn check_free(&self, what: &dyn fmt::Display, bytes: u128) -> Result<(), Error> {
         let (free, total) = self.device.memory().map_err(failed)?;
         if bytes <= free as u128 {
             return Ok(());
@@ -159,15 +159,15 @@ impl CudaBackend {
     }
 
     /// Rows `first .. first + n` of `x` times a matrix.
-    fn multiply(&self, matrix: &Matrix, x: &Buffer, first: usize, n: usize, epilogue: Epilogue) {
+    fn multiply(&self, matrix: &Matrix, x: &Buffer, first: usize, n: usize, output: Output) {
         let (device, weights) = (&*self.device, matrix.weights());
         let Weights { ty, rows, cols, .. } = weights;
         debug_assert_eq!(cols, x.cols());
         // SAFETY: the weights are a matrix of this type and shape; `x` has these rows, quantized or not; the callers
-        // give an epilogue with `rows` biases and room for `n` rows of results.
+        // give an output with `rows` biases and memory for `n` rows of results.
         unsafe {
             if !self.is_integer(ty) {
-                return float::product(device, weights, x.row(first), n, epilogue);
+                return float::product(device, weights, x.row(first), n, output);
             }
             let missing = x.to_quantize(first + n);
             quantize::quantize(device, x.row(missing.start), missing.len(), cols, x.quantized(missing.start));
@@ -175,11 +175,11 @@ impl CudaBackend {
                 && device.has_tensor_cores()
                 && gemm::prefers_gemm(n, rows, cols, device.multiprocessors())
             {
-                return gemm::product(device, weights, x.quantized(first), n, epilogue);
+                return gemm::product(device, weights, x.quantized(first), n, output);
             }
             for at in (0..n).step_by(gemv::MOST_ROWS) {
-                let epilogue = Epilogue { out: epilogue.out.add(at * rows * size_of::<f32>()), ..epilogue };
-                gemv::product(device, weights, x.quantized(first + at), gemv::MOST_ROWS.min(n - at), epilogue);
+                let output = Output { out: output.out.add(at * rows * size_of::<f32>()), ..output };
+                gemv::product(device, weights, x.quantized(first + at), gemv::MOST_ROWS.min(n - at), output);
             }
         }
     }
@@ -196,9 +196,9 @@ impl Matrix {
     }
 }
 
-impl Cache {
-    fn args(&self) -> CacheArgs {
-        CacheArgs { keys: self.keys.ptr(), values: self.values.ptr(), shape: self.shape }
+impl KvCache {
+    fn ptrs(&self) -> KvPtrs {
+        KvPtrs { keys: self.keys.ptr(), values: self.values.ptr(), shape: self.shape }
     }
 }
 
@@ -206,7 +206,7 @@ impl Backend for CudaBackend {
     type Matrix = Matrix;
     type Vector = Vector;
     type Buffer = Buffer;
-    type Cache = Cache;
+    type KvCache = KvCache;
     type Rope = Rope;
     type Workspace = Workspace;
 
@@ -230,23 +230,23 @@ impl Backend for CudaBackend {
         Ok(Vector(self.uploaded(&bytes_of(values))?))
     }
 
-    fn make_room(&self, room: &Room) -> Result<(), Error> {
-        let Some((keys, values)) = append::cache_bytes(room.kv) else {
-            return Err(Error::Request(format!("{room} does not fit in memory")));
+    fn check_fits(&self, spec: &ContextSpec) -> Result<(), Error> {
+        let Some((keys, values)) = append::kv_bytes(spec.kv) else {
+            return Err(Error::Request(format!("{spec} does not fit in memory")));
         };
-        let caches = (keys as u128 + values as u128) * room.n_layer as u128;
-        let buffers: u128 = room.widths.iter().map(|&cols| Buffer::bytes(room.n_batch, cols)).sum();
-        let rope = room.kv.positions as u128 * 4 * room.n_rot as u128;
-        self.check_room(room, caches + buffers + rope + Workspace::bytes(room))
+        let caches = (keys as u128 + values as u128) * spec.n_layer as u128;
+        let buffers: u128 = spec.widths.iter().map(|&cols| Buffer::bytes(spec.n_batch, cols)).sum();
+        let rope = spec.kv.positions as u128 * 4 * spec.n_rot as u128;
+        self.check_free(spec, caches + buffers + rope + Workspace::bytes(spec))
     }
 
     fn buffer(&self, rows: usize, cols: usize) -> Result<Buffer, Error> {
         Buffer::new(&self.device, rows, cols).map_err(failed)
     }
 
-    fn cache(&self, shape: KvShape) -> Result<Cache, Error> {
-        let (keys, values) = append::cache_bytes(shape).expect("counted by `make_room`");
-        Ok(Cache { shape, keys: self.alloc(keys)?, values: self.alloc(values)? })
+    fn kv_cache(&self, shape: KvShape) -> Result<KvCache, Error> {
+        let (keys, values) = append::kv_bytes(shape).expect("counted by `check_fits`");
+        Ok(KvCache { shape, keys: self.alloc(keys)?, values: self.alloc(values)? })
     }
 
     fn rope(&self, rotary: Rotary, positions: usize) -> Result<Rope, Error> {
@@ -255,9 +255,9 @@ impl Backend for CudaBackend {
         Ok(Rope { turns, pairs: table.pairs() })
     }
 
-    fn workspace(&self, room: &Room) -> Result<Workspace, Error> {
+    fn workspace(&self, spec: &ContextSpec) -> Result<Workspace, Error> {
         self.prepare().map_err(failed)?;
-        Workspace::new(&self.device, room).map_err(failed)
+        Workspace::new(&self.device, spec).map_err(failed)
     }
 
     fn rows<'a>(&self, x: &'a Buffer, n: usize, staging: &'a mut Vec<f32>) -> &'a [f32] {
@@ -271,24 +271,24 @@ impl Backend for CudaBackend {
     fn pass(
         &self,
         batch: Batch<'_>,
-        looks_on: bool,
+        observed: bool,
         workspace: &mut Workspace,
-        mut verbs: impl FnMut(&mut Workspace),
+        mut operations: impl FnMut(&mut Workspace),
     ) -> Result<(), Error> {
         workspace.stage(&self.device, batch);
         let n = batch.tokens.len();
-        if looks_on || !workspace.is_one_each() {
-            verbs(workspace);
+        if observed || !workspace.is_one_each() {
+            operations(workspace);
             return self.known_failure();
         }
         let graph = match workspace.passes.remove(&n) {
             None => None,
-            Some(Pass::Ran) => Graph::record(&self.device, || verbs(workspace)).map_err(failed)?,
+            Some(Pass::Ran) => Graph::record(&self.device, || operations(workspace)).map_err(failed)?,
             Some(Pass::Recorded(graph)) => Some(graph),
         };
         let pass = match graph {
             None => {
-                verbs(workspace);
+                operations(workspace);
                 Pass::Ran
             }
             Some(mut graph) => {
@@ -328,9 +328,17 @@ impl Backend for CudaBackend {
         unsafe { norm::layer_norm_pair(&self.device, x.row(0), targets, eps, n, x.cols()) }
     }
 
-    fn product(&self, linear: &Linear<Self>, x: &Buffer, n: usize, then: Then, out: &mut Buffer, _: &mut Workspace) {
-        let epilogue = Epilogue::new(Some(linear.bias.0.ptr()), then, out.row(0));
-        self.multiply(&linear.weight, x, 0, n, epilogue);
+    fn product(
+        &self,
+        linear: &Linear<Self>,
+        x: &Buffer,
+        n: usize,
+        epilogue: Epilogue,
+        out: &mut Buffer,
+        _: &mut Workspace,
+    ) {
+        let output = Output::new(Some(linear.bias.0.ptr()), epilogue, out.row(0));
+        self.multiply(&linear.weight, x, 0, n, output);
         out.rewritten();
     }
 
@@ -339,12 +347,12 @@ impl Backend for CudaBackend {
         rope: &Rope,
         batch: Batch<'_>,
         qkv: &mut Buffer,
-        cache: &mut Cache,
+        cache: &mut KvCache,
         out: &mut Buffer,
         workspace: &mut Workspace,
     ) {
         let (device, n, shape) = (&*self.device, batch.tokens.len(), cache.shape);
-        let (rows, cache, x) = (workspace.rows(), cache.args(), qkv.row(0));
+        let (rows, cache, x) = (workspace.rows(), cache.ptrs(), qkv.row(0));
         let rope = append::Rope { turns: rope.turns.ptr(), pairs: rope.pairs as u64 };
         qkv.rewritten();
         // SAFETY: the rows' sequences and positions were staged and are within the cache and the table; the scratch is
@@ -362,39 +370,17 @@ impl Backend for CudaBackend {
         }
     }
 
-    fn logits(
-        &self,
-        output: &Matrix,
-        x: &Buffer,
-        rows: &[usize],
-        out: &mut [f32],
-        workspace: &mut Workspace,
-    ) -> Result<(), Error> {
-        self.download_logits(output, x, rows, out, workspace)
-    }
-
-    fn log_likelihoods(
-        &self,
-        output: &Matrix,
-        x: &Buffer,
-        rows: &[usize],
-        targets: &[u32],
-        out: &mut [f64],
-        workspace: &mut Workspace,
-    ) -> Result<(), Error> {
-        self.reduce_to_likelihoods(output, x, rows, targets, out, workspace)
-    }
-
-    fn largest(
-        &self,
-        output: &Matrix,
-        x: &Buffer,
-        row: usize,
-        n: usize,
-        largest: Largest,
-        workspace: &mut Workspace,
-    ) -> Result<Option<Vec<Candidate>>, Error> {
-        self.select_largest(output, x, row, n, largest, workspace)
+    fn head(&self, output: &Matrix, x: &Buffer, head: Head<'_>, workspace: &mut Workspace) -> Result<(), Error> {
+        match head {
+            Head::Logits { rows, out } => self.download_logits(output, x, rows, out, workspace),
+            Head::LogLikelihoods { rows, targets, out } => {
+                self.reduce_to_likelihoods(output, x, rows, targets, out, workspace)
+            }
+            Head::Largest { row, n, wanted, out } => {
+                *out = self.select_largest(output, x, row, n, wanted, workspace)?;
+                Ok(())
+            }
+        }
     }
 }
 

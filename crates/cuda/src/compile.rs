@@ -9,7 +9,7 @@ mod tables;
 mod tests;
 
 use crate::error::Error;
-use cache::Cache;
+use cache::ImageCache;
 use nvrtc::Nvrtc;
 use pythia_tensor::TensorType;
 use sha2::{Digest, Sha256};
@@ -54,7 +54,7 @@ pub const OPTIONS: [&str; 3] = ["--fmad=false", "--std=c++17", "-default-device"
 /// compiled.
 pub(crate) fn image(unit: Unit, device: Architecture, before: impl FnOnce(&str)) -> Result<Vec<u8>, Error> {
     let nvrtc = Nvrtc::get()?;
-    let cache = Cache::of(variable);
+    let cache = ImageCache::of(variable);
     let target = nvrtc.target(device)?;
     let text = sources::assemble(unit);
     let key = key(&text, nvrtc, target);
@@ -88,8 +88,7 @@ fn key(text: &str, nvrtc: &Nvrtc, target: nvrtc::Target) -> String {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    let name = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    format!("{name}.{}", target.extension())
+    format!("{}.{}", pythia_text::hex(&hash.finalize()), target.extension())
 }
 
 /// Every unit of kernels, by name, with the text that is compiled: for checks with other compilers.

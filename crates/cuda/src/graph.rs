@@ -21,10 +21,10 @@ unsafe impl Sync for Graph {}
 static RECORDING: Mutex<()> = Mutex::new(());
 
 impl Graph {
-    /// Records what `work` launches on this thread; nothing of it runs. `None` if a kernel is not loaded yet, as loading
-    /// cannot be recorded: run the same once, then record it. `None` as well if the driver makes no graph of it, which
-    /// may be for want of memory: the same can be run without. Copies and allocations cannot be recorded either, but are
-    /// errors.
+    /// Records what `work` launches on this thread; nothing of it runs. `None` if a kernel is not loaded yet, as
+    /// loading cannot be recorded: run the same once, then record it. `None` as well if the driver makes no graph of
+    /// it, which may be for want of memory: the same can be run without. Copies and allocations cannot be recorded
+    /// either, but are errors.
     pub(crate) fn record(device: &Device, work: impl FnOnce()) -> Result<Option<Self>, Error> {
         let _one = RECORDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         device.check()?;

@@ -1,8 +1,8 @@
 //! Pythia models on NVIDIA GPUs, with the bits of the CPU.
 //!
-//! The kernels are CUDA C++ in `kernels/`, compiled by NVRTC on the machine that runs them and kept on disk. They follow
-//! the order of float operations that `docs/numerics.md` fixes, so logits are those of the CPU's kernels to the last
-//! bit, whatever the GPU. From the bottom:
+//! The kernels are CUDA C++ in `kernels/`, compiled by NVRTC on the machine that runs them and kept on disk. They
+//! follow the order of float operations that `docs/numerics.md` fixes, so logits are those of the CPU's kernels to the
+//! last bit, whatever the GPU. From the bottom:
 //!
 //! - [`Device`]: memory, copies and launches, over the driver;
 //! - `compile`: kernels from source, and their cache;
@@ -31,7 +31,8 @@ use std::sync::Arc;
 /// Opens a GGUF file, or the first of the files that a model is split over, with its weights on a GPU.
 ///
 /// # Errors
-/// As [`Model::open`]; and if the GPU cannot run it: no compiler, no room, heads of a size that the kernels do not know.
+/// As [`Model::open`]; and if the GPU cannot run it: no compiler, too little memory, heads of a size that the kernels
+/// do not know.
 pub fn open(device: &Arc<Device>, path: &Path, options: &Options) -> Result<Model, pythia_model::Error> {
     Model::open_on(path, options, |source| backend::CudaBackend::new(Arc::clone(device), source, options.activations))
 }

@@ -13,47 +13,47 @@ pub(crate) mod product;
 pub(crate) mod quantize;
 
 use crate::device::Ptr;
-use pythia_kernels::{Gelu, Then};
+use pythia_kernels::{Epilogue, Gelu};
 
 /// What becomes of a product.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Epilogue {
+pub(crate) struct Output {
     /// Added to every row of the product, f32 `[rows]`; 0 for none.
     pub(crate) bias: Ptr,
     /// Where it goes, f32 `[n, rows]`.
     pub(crate) out: Ptr,
     /// 0: it is stored; 1: it is added to what is there; 2 and 3: it goes through GELU by erf or by tanh and is stored.
-    pub(crate) then: u32,
+    pub(crate) epilogue: u32,
 }
 
-impl Epilogue {
+impl Output {
     /// With no bias where that is `None`.
-    pub(crate) fn new(bias: Option<Ptr>, then: Then, out: Ptr) -> Self {
-        let then = match then {
-            Then::Store => 0,
-            Then::Add => 1,
-            Then::Gelu(Gelu::Erf) => 2,
-            Then::Gelu(Gelu::Tanh) => 3,
+    pub(crate) fn new(bias: Option<Ptr>, epilogue: Epilogue, out: Ptr) -> Self {
+        let epilogue = match epilogue {
+            Epilogue::Store => 0,
+            Epilogue::Add => 1,
+            Epilogue::Gelu(Gelu::Erf) => 2,
+            Epilogue::Gelu(Gelu::Tanh) => 3,
         };
-        Self { bias: bias.unwrap_or(Ptr(0)), out, then }
+        Self { bias: bias.unwrap_or(Ptr(0)), out, epilogue }
     }
 
     /// As the kernels take it, in a product of `rows` outputs.
     ///
     /// # Panics
     /// If they are more than 32 bits count: no such matrix fits a device.
-    pub(crate) fn of_rows(self, rows: usize) -> EpilogueArgs {
-        let Self { bias, out, then } = self;
-        EpilogueArgs { bias, out, rows: u32::try_from(rows).expect("rows of a matrix"), then }
+    pub(crate) fn of_rows(self, rows: usize) -> OutputArgs {
+        let Self { bias, out, epilogue } = self;
+        OutputArgs { bias, out, rows: u32::try_from(rows).expect("rows of a matrix"), epilogue }
     }
 }
 
-/// A part of the arguments of every product: `Epilogue` in `kernels/epilogue.cuh`.
+/// A part of the arguments of every product: `Output` in `kernels/epilogue.cuh`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub(crate) struct EpilogueArgs {
+pub(crate) struct OutputArgs {
     bias: Ptr,
     out: Ptr,
     rows: u32,
-    then: u32,
+    epilogue: u32,
 }

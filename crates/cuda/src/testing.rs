@@ -10,13 +10,15 @@ use pythia_tensor::TensorType;
 use std::io::Write as _;
 use std::sync::OnceLock;
 
-/// The device of all tests of this process, if there is one. `PYTHIA_REQUIRE=cuda` makes it an error that there is none.
+/// The device of all tests of this process, if there is one. `PYTHIA_REQUIRE=cuda` makes it an error that there is
+/// none.
 pub(crate) fn device() -> Option<&'static Device> {
     static DEVICE: OnceLock<Result<Device, Error>> = OnceLock::new();
     found("CUDA device", &["cuda"], DEVICE.get_or_init(|| Device::open(0)).as_ref())
 }
 
-/// The compiler, if there is one: it needs no device. `PYTHIA_REQUIRE=nvrtc` (or `cuda`) makes it an error that there is none.
+/// The compiler, if there is one: it needs no device. `PYTHIA_REQUIRE=nvrtc` (or `cuda`) makes it an error that there
+/// is none.
 pub(crate) fn nvrtc() -> Option<&'static Compiler> {
     found("NVRTC", &["cuda", "nvrtc"], Compiler::get().as_ref().copied())
 }
@@ -84,7 +86,7 @@ pub(crate) fn assert_same_bits(what: &str, found: &[f32], wanted: &[f32]) {
     }
 }
 
-/// Room for quantized rows.
+/// Memory for quantized rows.
 pub(crate) struct QuantizedMemory {
     codes: Memory,
     scales: Memory,

@@ -1,7 +1,7 @@
 //! A processor to compute on: an ISA level and a team of threads.
 
 use crate::attention::{Append, Attend};
-use crate::isa::{Level, LevelError};
+use crate::isa::{IsaError, IsaLevel};
 use crate::matmul::{LogLikelihood, Matmul, Workspace};
 use crate::norm::LayerNorm;
 use crate::softmax::LogSumExp;
@@ -9,7 +9,7 @@ use crate::team::Team;
 
 /// The kernels, compiled for one ISA and run by one team. Results do not depend on either.
 pub struct Cpu {
-    level: Level,
+    level: IsaLevel,
     team: Team,
 }
 
@@ -19,18 +19,18 @@ impl Cpu {
     ///
     /// # Errors
     /// If this CPU lacks the level.
-    pub fn new(threads: usize, level: Option<Level>) -> Result<Self, LevelError> {
+    pub fn new(threads: usize, level: Option<IsaLevel>) -> Result<Self, IsaError> {
         let level = match level {
             // Parsing is where support is checked.
             Some(level) => level.name().parse()?,
-            None => Level::from_env()?,
+            None => IsaLevel::from_env()?,
         };
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self { level, team: Team::new(if threads == 0 { available() } else { threads }) })
     }
 
     /// The ISA level in use.
-    pub fn level(&self) -> Level {
+    pub fn level(&self) -> IsaLevel {
         self.level
     }
 

@@ -155,8 +155,8 @@ fn bits<I: Isa>(isa: I, a: I::B, from: usize, width: usize, to: usize) -> I::B {
 }
 
 /// Runs a block of code for every unit of a block of a format. Where ISA and format are for it, the unit's number is a
-/// constant, so that what it decides (shifts, which word a scale lies in) is decided at compile time. A plain loop would
-/// leave that to the optimizer, which does not unroll bodies of this size.
+/// constant, so that what it decides (shifts, which word a scale lies in) is decided at compile time. A plain loop
+/// would leave that to the optimizer, which does not unroll bodies of this size.
 macro_rules! for_each_unit {
     ($isa:ty, $format:ty, $unit:ident => $body:block) => {
         const { assert!(<$format>::ELEMS / $crate::dot::UNIT <= 8) }

@@ -1,14 +1,14 @@
-//! The verbs every instruction set provides, and the one place that chooses among them.
+//! The operations every instruction set provides, and the one place that chooses among them.
 //!
-//! Kernels are written once, generic over [`Isa`]. An ISA is a token: a zero-sized value that only [`Level::detect`]'s
-//! path can make, so holding one proves that the CPU has the feature. Vectors of floats have 16 lanes on every ISA,
-//! whatever the registers' width, because the numeric contract fixes which lane sums what: a narrow ISA uses several
-//! registers for one vector, and every verb returns the same bits everywhere. Vectors of bytes only lead to integer
-//! sums, which are exact in any order, so they are as wide as a register.
+//! Kernels are written once, generic over [`Isa`]. An ISA is a token: a zero-sized value that only
+//! [`IsaLevel::detect`]'s path can make, so holding one proves that the CPU has the feature. Vectors of floats have 16
+//! lanes on every ISA, whatever the registers' width, because the numeric contract fixes which lane sums what: a narrow
+//! ISA uses several registers for one vector, and every operation returns the same bits everywhere. Vectors of bytes
+//! only lead to integer sums, which are exact in any order, so they are as wide as a register.
 
-/// Writes verbs whose bodies are intrinsics, with the one reason why calling those is sound.
+/// Writes operations whose bodies are intrinsics, with the one reason why calling those is sound.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-macro_rules! verbs {
+macro_rules! operations {
     () => {};
     (fn $name:ident($self:ident $(, $arg:ident: $ty:ty)*) -> $ret:ty $body:block $($rest:tt)*) => {
         #[inline(always)]
@@ -17,7 +17,7 @@ macro_rules! verbs {
             // SAFETY: `self` is a token, which exists only where the CPU has the features of these intrinsics.
             unsafe { $body }
         }
-        verbs! { $($rest)* }
+        operations! { $($rest)* }
     };
     (unsafe fn $name:ident($self:ident $(, $arg:ident: $ty:ty)*) -> $ret:ty $body:block $($rest:tt)*) => {
         #[inline(always)]
@@ -26,7 +26,7 @@ macro_rules! verbs {
             // SAFETY: as above for the features; the caller answers for the memory behind the pointers.
             unsafe { $body }
         }
-        verbs! { $($rest)* }
+        operations! { $($rest)* }
     };
 }
 
@@ -44,12 +44,12 @@ use std::fmt;
 use std::ops::IndexMut;
 use std::str::FromStr;
 
-/// The verbs. See the module documentation for what they may rely on.
+/// The operations. See the module documentation for what they may rely on.
 ///
 /// # Safety
-/// A value of an implementing type must exist only where the CPU has the features its verbs use.
-/// The verbs that take a pointer need as many readable (writable) bytes behind it as they name; any alignment will do.
-#[allow(clippy::missing_safety_doc)] // the pointer verbs' duty is stated once, above
+/// A value of an implementing type must exist only where the CPU has the features its operations use.
+/// The operations that take a pointer need as many readable (writable) bytes behind it as they name, at any alignment.
+#[allow(clippy::missing_safety_doc)] // the pointer operations' duty is stated once, above
 pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     /// 16 f32.
     type F: Copy;
@@ -223,22 +223,22 @@ macro_rules! isas {
     ($($(#[$cfg:meta])* $variant:ident, $token:ty, $name:literal, [$($feature:tt),*], $doc:literal;)*) => {
         /// An instruction set level that kernels are compiled for.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Level {
+        pub enum IsaLevel {
             $($(#[$cfg])* #[doc = $doc] $variant,)*
         }
 
-        impl Level {
+        impl IsaLevel {
             /// Every level compiled in, slowest first, whether this CPU has it or not.
-            pub const ALL: &[Level] = &[$($(#[$cfg])* Level::$variant,)*];
+            pub const ALL: &[IsaLevel] = &[$($(#[$cfg])* IsaLevel::$variant,)*];
 
             /// Its name, as `PYTHIA_ISA` takes it.
             pub fn name(self) -> &'static str {
-                match self { $($(#[$cfg])* Level::$variant => $name,)* }
+                match self { $($(#[$cfg])* IsaLevel::$variant => $name,)* }
             }
 
             /// Whether this CPU can run it.
             pub fn is_supported(self) -> bool {
-                match self { $($(#[$cfg])* Level::$variant => true $(&& detected!($feature))*,)* }
+                match self { $($(#[$cfg])* IsaLevel::$variant => true $(&& detected!($feature))*,)* }
             }
 
             /// Runs a kernel compiled for this level. The level must be supported; [`crate::Cpu`] checks it once.
@@ -246,12 +246,12 @@ macro_rules! isas {
             pub(crate) fn dispatch<K: Kernel>(self, kernel: K) -> K::Output {
                 debug_assert!(self.is_supported(), "{self} on a CPU without it");
                 match self {
-                    $($(#[$cfg])* Level::$variant => {
+                    $($(#[$cfg])* IsaLevel::$variant => {
                         $(#[target_feature(enable = $feature)])*
                         fn trampoline<K: Kernel>(token: $token, kernel: K) -> K::Output {
                             kernel.run(token)
                         }
-                        // SAFETY: a `Level` reaches this only through `Cpu::new`, which checked `is_supported`.
+                        // SAFETY: a `IsaLevel` reaches this only through `Cpu::new`, which checked `is_supported`.
                         unsafe { trampoline(<$token>::new(), kernel) }
                     })*
                 }
@@ -291,7 +291,7 @@ isas! {
     NeonMatrix, neon::Neon<true, true>, "neon-i8mm", ["neon", "dotprod", "i8mm"], "AArch64 with SDOT and SMMLA.";
 }
 
-impl Level {
+impl IsaLevel {
     /// The best level of this CPU.
     pub fn detect() -> Self {
         *Self::ALL.iter().rev().find(|l| l.is_supported()).unwrap_or(&Self::Scalar)
@@ -301,7 +301,7 @@ impl Level {
     ///
     /// # Errors
     /// If the variable names none, or one that this CPU lacks.
-    pub fn from_env() -> Result<Self, LevelError> {
+    pub fn from_env() -> Result<Self, IsaError> {
         match std::env::var("PYTHIA_ISA") {
             Ok(name) if !name.is_empty() => name.parse(),
             _ => Ok(Self::detect()),
@@ -309,7 +309,7 @@ impl Level {
     }
 }
 
-impl fmt::Display for Level {
+impl fmt::Display for IsaLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }
@@ -317,24 +317,24 @@ impl fmt::Display for Level {
 
 /// An ISA name that cannot be used here.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LevelError(String);
+pub struct IsaError(String);
 
-impl fmt::Display for LevelError {
+impl fmt::Display for IsaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = Level::ALL.iter().filter(|l| l.is_supported()).map(|l| l.name()).collect();
+        let names: Vec<_> = IsaLevel::ALL.iter().filter(|l| l.is_supported()).map(|l| l.name()).collect();
         let found = pythia_text::quoted(&self.0, '\'', 40);
         write!(f, "ISA {found} is not one that this CPU can run: {}", names.join(", "))
     }
 }
 
-impl std::error::Error for LevelError {}
+impl std::error::Error for IsaError {}
 
-impl FromStr for Level {
-    type Err = LevelError;
+impl FromStr for IsaLevel {
+    type Err = IsaError;
 
     /// Parses a name; levels that this CPU lacks are refused.
-    fn from_str(s: &str) -> Result<Self, LevelError> {
+    fn from_str(s: &str) -> Result<Self, IsaError> {
         let found = Self::ALL.iter().find(|l| l.name().eq_ignore_ascii_case(s) && l.is_supported());
-        found.copied().ok_or_else(|| LevelError(s.to_owned()))
+        found.copied().ok_or_else(|| IsaError(s.to_owned()))
     }
 }

@@ -1,10 +1,10 @@
-//! CPU kernels written once over a small set of ISA verbs.
+//! CPU kernels written once over a small set of ISA operations.
 //!
 //! One answer everywhere: for the same inputs, every operation here returns the same bits on every ISA level, with any
 //! number of threads, and however rows are batched. `docs/numerics.md` in the repository states the order of every
 //! sum. The layers, from the bottom:
 //!
-//! - the ISA verbs: vectors of fixed width, scalar code as the oracle, the one dispatch;
+//! - the ISA operations: vectors of fixed width, scalar code as the oracle, the one dispatch;
 //! - the block formats as the products see them: a file each, written once for all ISAs;
 //! - matrix products, attention, LayerNorm, softmax;
 //! - [`Cpu`]: an ISA level and a [`Team`] of threads, with a safe method per operation.
@@ -29,8 +29,8 @@ mod team;
 
 pub use attention::{Append, Attend, KvCache, KvShape, KvType};
 pub use cpu::Cpu;
-pub use isa::{Level, LevelError};
-pub use matmul::{Activations, Gelu, LogLikelihood, Matmul, Then, Weights, Workspace};
+pub use isa::{IsaError, IsaLevel};
+pub use matmul::{Activations, Epilogue, Gelu, LogLikelihood, Matmul, Weights, Workspace};
 pub use norm::LayerNorm;
 pub use rope::{RopeTable, Rotary};
 pub use softmax::LogSumPart;

@@ -62,8 +62,8 @@ pub fn int8_rate(cpu: &Cpu) -> f64 {
     (2 * 64) as f64 * vectors_per_second(cpu, DotRounds(100_000))
 }
 
-/// Float operations (a fused multiply-add counts as two) per second with operands in registers, on all threads of `cpu`:
-/// the best of several passes.
+/// Float operations (a fused multiply-add counts as two) per second with operands in registers, on all threads of
+/// `cpu`: the best of several passes.
 pub fn f32_rate(cpu: &Cpu) -> f64 {
     (2 * LANES) as f64 * vectors_per_second(cpu, FmaRounds(2_000_000))
 }

@@ -12,7 +12,7 @@ mod likelihood;
 mod tests;
 
 use crate::dot::Format;
-use crate::isa::{Isa, Kernel, Level};
+use crate::isa::{Isa, IsaLevel, Kernel};
 use crate::math;
 use crate::quantize::QuantizedRows;
 use crate::shared::SharedMut;
@@ -76,7 +76,7 @@ pub enum Gelu {
 
 /// What becomes of a product once its bias is added.
 #[derive(Clone, Copy, Debug)]
-pub enum Then {
+pub enum Epilogue {
     /// It is stored.
     Store,
     /// It is added to what is there: a residual connection.
@@ -95,7 +95,7 @@ pub struct Matmul<'a> {
     /// Added to every row of the product: `[rows]`.
     pub bias: Option<&'a [f32]>,
     /// What becomes of the result.
-    pub then: Then,
+    pub epilogue: Epilogue,
     /// How activations enter.
     pub activations: Activations,
     /// Output: `[n, rows]`.
@@ -133,7 +133,7 @@ impl<'a> Weights<'a> {
 }
 
 impl Matmul<'_> {
-    pub(crate) fn run(self, team: &Team, level: Level, workspace: &mut Workspace) {
+    pub(crate) fn run(self, team: &Team, level: IsaLevel, workspace: &mut Workspace) {
         let w = &self.weights;
         let n = w.check(self.x);
         assert_eq!(self.out.len(), n * w.rows, "output matches x and weights");
@@ -141,7 +141,7 @@ impl Matmul<'_> {
         if n == 0 || w.rows == 0 {
             return;
         }
-        let out = Output { out: SharedMut::new(self.out), rows: w.rows, bias: self.bias, then: self.then };
+        let out = Output { out: SharedMut::new(self.out), rows: w.rows, bias: self.bias, epilogue: self.epilogue };
         if w.is_integer(self.activations) {
             workspace.rows.fill(team, level, self.x, w.cols);
             let job = integer::Job { weights: *w, x: &workspace.rows, out };
@@ -236,13 +236,13 @@ macro_rules! float_operand {
 }
 float_operand!(F32 F16 BF16);
 
-/// Where results go: bias, then what `Then` says.
+/// Where results go: bias, then what the epilogue says.
 #[derive(Clone, Copy)]
 struct Output<'a> {
     out: SharedMut<'a, f32>,
     rows: usize,
     bias: Option<&'a [f32]>,
-    then: Then,
+    epilogue: Epilogue,
 }
 
 impl Output<'_> {
@@ -268,11 +268,11 @@ impl Output<'_> {
         // SAFETY: 16 floats each: whole slices, or the two local arrays.
         unsafe {
             let y = if let Some(bias) = bias { isa.add(y, isa.load(bias)) } else { y };
-            let y = match self.then {
-                Then::Store => y,
-                Then::Add => isa.add(isa.load(target), y),
-                Then::Gelu(Gelu::Erf) => math::gelu_erf(isa, y),
-                Then::Gelu(Gelu::Tanh) => math::gelu_tanh(isa, y),
+            let y = match self.epilogue {
+                Epilogue::Store => y,
+                Epilogue::Add => isa.add(isa.load(target), y),
+                Epilogue::Gelu(Gelu::Erf) => math::gelu_erf(isa, y),
+                Epilogue::Gelu(Gelu::Tanh) => math::gelu_tanh(isa, y),
             };
             isa.store(target, y);
         }

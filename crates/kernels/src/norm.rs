@@ -1,6 +1,6 @@
 //! LayerNorm over rows.
 
-use crate::isa::{Isa, Kernel, Level};
+use crate::isa::{Isa, IsaLevel, Kernel};
 use crate::shared::SharedMut;
 use crate::team::Team;
 
@@ -20,7 +20,7 @@ pub struct LayerNorm<'a> {
 }
 
 impl LayerNorm<'_> {
-    pub(crate) fn run(self, team: &Team, level: Level) {
+    pub(crate) fn run(self, team: &Team, level: IsaLevel) {
         let cols = self.gamma.len();
         assert!(cols.is_multiple_of(16) && self.beta.len() == cols && self.x.len().is_multiple_of(cols));
         assert_eq!(self.out.len(), self.x.len());
@@ -92,7 +92,7 @@ mod tests {
             Cpu::new(threads, Some(level)).unwrap().layer_norm(norm);
             out
         };
-        let want = run(Level::Scalar, 1);
+        let want = run(IsaLevel::Scalar, 1);
         for (row, out) in x.chunks(cols).zip(want.chunks(cols)) {
             let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / cols as f64;
             let var = row.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / cols as f64;
@@ -101,7 +101,7 @@ mod tests {
                 assert!((f64::from(y) - exact).abs() < 1e-5, "{y}, want {exact}");
             }
         }
-        for &level in Level::ALL.iter().filter(|l| l.is_supported()) {
+        for &level in IsaLevel::ALL.iter().filter(|l| l.is_supported()) {
             for threads in [1, 2, 4] {
                 assert!(run(level, threads).iter().zip(&want).all(|(a, b)| a.to_bits() == b.to_bits()), "{level}");
             }

@@ -80,7 +80,7 @@ fn part<I: Isa>(isa: I, chunk: &[f32]) -> LogSumPart {
     let max = isa.max_lane(largest);
     let shift = isa.splat(max);
     let mut sum = isa.splat(0.0);
-    // Stays 0 unless a logit is infinite or not a number: then the verbs above may have lost it.
+    // Stays 0 unless a logit is infinite or not a number: then the operations above may have lost it.
     let mut broken = isa.splat(0.0);
     for lanes in whole {
         // SAFETY: an array of 16 floats.
@@ -97,7 +97,7 @@ fn part<I: Isa>(isa: I, chunk: &[f32]) -> LogSumPart {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::isa::Level;
+    use crate::isa::IsaLevel;
 
     #[test]
     fn agrees_with_f64_and_across_isas() {
@@ -105,9 +105,9 @@ mod tests {
             let x: Vec<f32> = (0..len).map(|i| ((i * 7919) % 4001) as f32 / 100.0 - 25.0).collect();
             let max = x.iter().fold(f32::MIN, |m, &v| m.max(v));
             let want = f64::from(max) + x.iter().map(|&v| f64::from(v - max).exp()).sum::<f64>().ln();
-            let got = Level::Scalar.dispatch(LogSumExp(&x));
+            let got = IsaLevel::Scalar.dispatch(LogSumExp(&x));
             assert!((got - want).abs() < 1e-6, "{len}: {got}, want {want}");
-            for &level in Level::ALL.iter().filter(|l| l.is_supported()) {
+            for &level in IsaLevel::ALL.iter().filter(|l| l.is_supported()) {
                 assert_eq!(level.dispatch(LogSumExp(&x)).to_bits(), got.to_bits(), "{level}");
                 for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                     let mut x = x.clone();

@@ -1,13 +1,14 @@
 //! What a device must be able to do to run a model.
 //!
-//! The verbs are coarse: a call is at least a pass over a row of activations, so that a device pays for a launch per
-//! verb, not per block. Architectures are written over this trait and name no device.
+//! The operations are coarse: each covers at least one row of activations, so that a device pays for one launch per
+//! operation, not per block. Architectures are written over this trait and name no device.
 //!
-//! Verbs that make something can fail. Those of a pass only ask for work, which a device may do later: what went wrong in
-//! it is told by [`Backend::pass`] and by the verbs that bring numbers to the host.
+//! Operations that allocate can fail. Those of a pass only ask for work, which a device may do later: its errors are
+//! returned by [`Backend::pass`] and by the operations that bring numbers to the host.
 
 use crate::error::Error;
-use pythia_kernels::{KvShape, Rotary, Then};
+use pythia_kernels::{Epilogue, KvShape, Rotary};
+use pythia_schema::TensorId;
 use pythia_tensor::TensorType;
 use std::fmt;
 use std::ops::Range;
@@ -27,9 +28,9 @@ pub struct Tensor {
     pub bytes: Range<usize>,
 }
 
-/// Consecutive new positions of one sequence within a batch.
+/// The rows of a batch that continue one sequence: consecutive rows, consecutive positions.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct RowSpan {
     /// Which sequence.
     pub sequence: usize,
     /// First row of the batch.
@@ -45,13 +46,13 @@ pub struct Place {
 pub struct Batch<'a> {
     /// A token per row.
     pub tokens: &'a [u32],
-    /// Where the rows belong: together all of them, in order, each sequence at most once.
-    pub places: &'a [Place],
+    /// The sequences that the rows continue: every row, in order, each sequence at most once.
+    pub spans: &'a [RowSpan],
 }
 
-/// What a context needs.
+/// The sizes of a context: what a backend allocates for it.
 #[derive(Clone, Debug)]
-pub struct Room {
+pub struct ContextSpec {
     /// Rows of a batch.
     pub n_batch: usize,
     /// Columns of each buffer of activations.
@@ -66,19 +67,19 @@ pub struct Room {
     pub n_rot: usize,
 }
 
-impl Room {
-    /// Bytes that a backend with caches and activations in plain memory takes; `None` if they cannot be counted.
+impl ContextSpec {
+    /// Bytes of such a context, where caches and activations lie in plain memory; `None` if they overflow.
     pub fn bytes(&self) -> Option<usize> {
         let caches = self.kv.bytes()?.checked_mul(self.n_layer)?;
         let rope = self.kv.positions.checked_mul(4 * self.n_rot)?;
-        // What products and scores reuse takes about as much as the widest of the buffers.
+        // The workspace takes about as much as the widest of the buffers.
         let cols: usize = self.widths.iter().chain(self.widths.iter().max()).sum();
         let batch = self.n_batch.checked_mul(4 * cols)?;
         caches.checked_add(rope)?.checked_add(batch)
     }
 }
 
-impl fmt::Display for Room {
+impl fmt::Display for ContextSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let KvShape { sequences, positions, .. } = self.kv;
         write!(f, "a context of {sequences} x {positions} positions and batches of {} tokens", self.n_batch)
@@ -97,11 +98,43 @@ pub enum Largest {
     Top(usize),
 }
 
+/// What is computed from rows of the output matrix's input.
+#[derive(Debug)]
+pub enum Head<'a> {
+    /// The logits of some rows.
+    Logits {
+        /// Which.
+        rows: &'a [usize],
+        /// `[rows.len(), vocabulary]`.
+        out: &'a mut [f32],
+    },
+    /// The log-likelihood of one token per row: a few numbers where the logits would be megabytes.
+    LogLikelihoods {
+        /// Which rows.
+        rows: &'a [usize],
+        /// Token ids, `[rows.len()]`.
+        targets: &'a [u32],
+        /// `[rows.len()]`.
+        out: &'a mut [f64],
+    },
+    /// The largest of the first `n` logits of a row.
+    Largest {
+        /// Which row.
+        row: usize,
+        /// Logits that are looked at.
+        n: usize,
+        /// How many are wanted.
+        wanted: Largest,
+        /// By ascending id. Stays `None` if the logits are on the host anyway, or there are too many.
+        out: &'a mut Option<Vec<Candidate>>,
+    },
+}
+
 /// A matrix with its bias.
 #[derive(Debug)]
 pub struct Linear<B: Backend> {
-    /// GGUF name of the weights.
-    pub name: String,
+    /// Which tensor the weights are.
+    pub id: TensorId,
     /// Weights, `[outputs, inputs]`.
     pub weight: B::Matrix,
     /// Bias, `[outputs]`.
@@ -128,14 +161,14 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// Activations: `[rows, cols]` of f32.
     type Buffer: Send + Sync;
     /// Keys and values of one layer.
-    type Cache: Send + Sync;
+    type KvCache: Send + Sync;
     /// A rotary table.
     type Rope: Send + Sync;
-    /// What verbs reuse from call to call.
+    /// Memory that operations reuse from call to call.
     type Workspace: Send + Sync;
 
-    /// Whether a pass only asks for its work, which is done later and perhaps repeated: then a pass must ask for all of it.
-    /// Where each verb does its work, a pass can be left in the middle.
+    /// Whether the operations of a pass are queued, to run later and perhaps again: then a pass must issue all of them.
+    /// Where each operation runs at once, a pass may stop in the middle.
     const QUEUES: bool;
 
     /// Where it runs, for people: `cpu`.
@@ -143,19 +176,19 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// Makes a matrix ready.
     ///
     /// # Errors
-    /// As for everything that is made here: if there is no room for it, or the device fails.
+    /// If there is not enough memory, or the device fails.
     fn matrix(&self, tensor: &Tensor) -> Result<Self::Matrix, Error>;
     /// Makes a vector ready.
     ///
     /// # Errors
     /// As for [`matrix`](Self::matrix).
     fn vector(&self, tensor: &Tensor) -> Result<Self::Vector, Error>;
-    /// Asks whether a context would fit, before its buffers and caches are made.
+    /// Checks that a context would fit in memory, before its buffers and caches are allocated.
     ///
     /// # Errors
     /// If it would not.
-    fn make_room(&self, room: &Room) -> Result<(), Error>;
-    /// Room for `rows` rows of `cols`.
+    fn check_fits(&self, spec: &ContextSpec) -> Result<(), Error>;
+    /// A buffer of `rows` rows of `cols`.
     ///
     /// # Errors
     /// As for [`matrix`](Self::matrix).
@@ -164,37 +197,37 @@ pub trait Backend: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     /// As for [`matrix`](Self::matrix).
-    fn cache(&self, shape: KvShape) -> Result<Self::Cache, Error>;
+    fn kv_cache(&self, shape: KvShape) -> Result<Self::KvCache, Error>;
     /// A rotary table for positions from 0 up to `positions`.
     ///
     /// # Errors
     /// As for [`matrix`](Self::matrix).
     fn rope(&self, rotary: Rotary, positions: usize) -> Result<Self::Rope, Error>;
-    /// What verbs need besides.
+    /// The memory that the operations of a context reuse.
     ///
     /// # Errors
     /// As for [`matrix`](Self::matrix).
-    fn workspace(&self, room: &Room) -> Result<Self::Workspace, Error>;
+    fn workspace(&self, spec: &ContextSpec) -> Result<Self::Workspace, Error>;
 
     /// The first `n` rows of a buffer, on the host: where they lie, or copied into `staging`.
     fn rows<'a>(&self, x: &'a Self::Buffer, n: usize, staging: &'a mut Vec<f32>) -> &'a [f32];
 
-    /// Runs `verbs`, which are a forward pass over `batch` and use no workspace but this one.
+    /// Runs `operations`, a forward pass over `batch` that uses no workspace but this one.
     ///
-    /// Unless somebody `looks_on`, a backend may record these operations and replay them for later batches of the same
-    /// shape. Within one workspace they always use the same buffers.
+    /// Unless `observed`, a backend may record these operations and replay them for later batches of the same shape.
+    /// Within one workspace they always use the same buffers.
     ///
     /// # Errors
     /// If the device failed, now or before.
     fn pass(
         &self,
         batch: Batch<'_>,
-        looks_on: bool,
+        observed: bool,
         workspace: &mut Self::Workspace,
-        verbs: impl FnMut(&mut Self::Workspace),
+        operations: impl FnMut(&mut Self::Workspace),
     ) -> Result<(), Error>;
 
-    /// Waits until everything that was asked for has been done, so that a clock may be read.
+    /// Waits until all queued work is done, so that a clock may be read.
     ///
     /// # Errors
     /// If the device failed, now or before.
@@ -210,64 +243,36 @@ pub trait Backend: Send + Sync + Sized + 'static {
             self.layer_norm(norm, x, n, out);
         }
     }
-    /// Product of the first `n` rows, bias added, then what `then` says.
+    /// Product of the first `n` rows, bias added, then the epilogue.
     fn product(
         &self,
         linear: &Linear<Self>,
         x: &Self::Buffer,
         n: usize,
-        then: Then,
+        epilogue: Epilogue,
         out: &mut Self::Buffer,
         workspace: &mut Self::Workspace,
     );
     /// Causal attention of a batch of queries, keys and values, `[rows, 3 * width]`: queries and keys are rotated, keys
-    /// and values appended to the cache. What `qkv` holds afterwards is the device's business.
+    /// and values appended to the cache. What `qkv` holds afterwards is unspecified.
     fn attend(
         &self,
         rope: &Self::Rope,
         batch: Batch<'_>,
         qkv: &mut Self::Buffer,
-        cache: &mut Self::Cache,
+        cache: &mut Self::KvCache,
         out: &mut Self::Buffer,
         workspace: &mut Self::Workspace,
     );
-    /// Logits of some rows, to the host: `[rows.len(), vocabulary]`.
+    /// Multiplies rows by the output matrix and brings what `head` asks for to the host.
     ///
     /// # Errors
     /// If the device failed, now or before.
-    fn logits(
+    fn head(
         &self,
         output: &Self::Matrix,
         x: &Self::Buffer,
-        rows: &[usize],
-        out: &mut [f32],
+        head: Head<'_>,
         workspace: &mut Self::Workspace,
     ) -> Result<(), Error>;
-    /// Log-likelihood of one token per row, to the host: a few numbers where the logits would be megabytes.
-    ///
-    /// # Errors
-    /// As for [`logits`](Self::logits).
-    fn log_likelihoods(
-        &self,
-        output: &Self::Matrix,
-        x: &Self::Buffer,
-        rows: &[usize],
-        targets: &[u32],
-        out: &mut [f64],
-        workspace: &mut Self::Workspace,
-    ) -> Result<(), Error>;
-    /// The largest of a row's first `n` logits, by ascending id. `None` if the logits are on the host anyway, or there
-    /// are too many.
-    ///
-    /// # Errors
-    /// As for [`logits`](Self::logits).
-    fn largest(
-        &self,
-        output: &Self::Matrix,
-        x: &Self::Buffer,
-        row: usize,
-        n: usize,
-        largest: Largest,
-        workspace: &mut Self::Workspace,
-    ) -> Result<Option<Vec<Candidate>>, Error>;
 }

@@ -1,11 +1,11 @@
 //! Running state: sequences, their lengths and caches.
 
-use crate::backend::{Batch, Candidate, Largest, Place};
+use crate::backend::{Batch, Candidate, Head, Largest, RowSpan};
 use crate::error::Error;
 use crate::loaded::Running;
 use crate::model::Model;
-use crate::tap::MatrixInput;
-use std::sync::atomic::AtomicBool;
+use crate::observer::MatrixInput;
+use pythia_task::Cancel;
 
 /// How much a context can hold.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,7 @@ pub struct Context<'m> {
     /// Rows of the last batch.
     rows: usize,
     running: Box<dyn Running + 'm>,
-    cancel: Option<&'m AtomicBool>,
+    cancel: Cancel,
 }
 
 impl<'m> Context<'m> {
@@ -47,13 +47,13 @@ impl<'m> Context<'m> {
             )));
         }
         let running = model.loaded.run(model.options().kv, shape)?;
-        Ok(Self { model, shape, lengths: vec![0; n_seq], rows: 0, running, cancel: None })
+        Ok(Self { model, shape, lengths: vec![0; n_seq], rows: 0, running, cancel: Cancel::new() })
     }
 
     /// From now on a forward pass ends with [`Error::Cancelled`] between two layers once `cancel` is raised. On a device
     /// that is asked for a whole pass at once, it ends after the pass.
     #[must_use]
-    pub fn cancelled_by(mut self, cancel: Option<&'m AtomicBool>) -> Self {
+    pub fn cancelled_by(mut self, cancel: Cancel) -> Self {
         self.cancel = cancel;
         self
     }
@@ -65,8 +65,8 @@ impl<'m> Context<'m> {
     /// named twice, or there are more tokens than a batch holds. Nothing is changed then. Or if the device failed, or
     /// the pass was [cancelled](Self::cancelled_by).
     pub fn forward(&mut self, spans: &[Span<'_>]) -> Result<(), Error> {
-        let cancel = self.cancel;
-        self.run(spans, |running, batch| running.forward(batch, cancel))
+        let cancel = self.cancel.clone();
+        self.run(spans, |running, batch| running.forward(batch, &cancel))
     }
 
     /// As [`forward`](Self::forward), and shows `observe` what enters each matrix: those of the blocks in the order in
@@ -79,8 +79,8 @@ impl<'m> Context<'m> {
         spans: &[Span<'_>],
         observe: &mut dyn FnMut(MatrixInput<'_>),
     ) -> Result<(), Error> {
-        let cancel = self.cancel;
-        self.run(spans, |running, batch| running.forward_observed(batch, cancel, observe))
+        let cancel = self.cancel.clone();
+        self.run(spans, |running, batch| running.forward_observed(batch, &cancel, observe))
     }
 
     fn run(
@@ -89,13 +89,13 @@ impl<'m> Context<'m> {
         forward: impl FnOnce(&mut dyn Running, Batch<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut tokens = Vec::new();
-        let mut places: Vec<Place> = Vec::with_capacity(spans.len());
+        let mut row_spans: Vec<RowSpan> = Vec::with_capacity(spans.len());
         for span in spans {
             self.check(span)?;
-            if places.iter().any(|p| p.sequence == span.sequence) {
+            if row_spans.iter().any(|p| p.sequence == span.sequence) {
                 return Err(Error::Request(format!("sequence {} is named twice in a batch", span.sequence)));
             }
-            places.push(Place {
+            row_spans.push(RowSpan {
                 sequence: span.sequence,
                 first_row: tokens.len(),
                 rows: span.tokens.len(),
@@ -106,14 +106,14 @@ impl<'m> Context<'m> {
         if tokens.len() > self.shape.n_batch {
             return Err(Error::Request(format!("{} tokens in a batch of {}", tokens.len(), self.shape.n_batch)));
         }
-        places.retain(|p| p.rows > 0);
+        row_spans.retain(|p| p.rows > 0);
         self.rows = tokens.len();
         if tokens.is_empty() {
             return Ok(());
         }
-        forward(&mut *self.running, Batch { tokens: &tokens, places: &places })?;
-        for place in places {
-            self.lengths[place.sequence] += place.rows;
+        forward(&mut *self.running, Batch { tokens: &tokens, spans: &row_spans })?;
+        for span in row_spans {
+            self.lengths[span.sequence] += span.rows;
         }
         Ok(())
     }
@@ -142,8 +142,8 @@ impl<'m> Context<'m> {
     /// If the last batch has no such rows, or `out` is not of that size.
     pub fn logits(&mut self, rows: impl IntoIterator<Item = usize>, out: &mut [f32]) -> Result<(), Error> {
         let rows = self.checked(rows);
-        assert_eq!(out.len(), rows.len() * self.model.hparams().n_vocab, "room for the logits");
-        self.running.logits(&rows, out)
+        assert_eq!(out.len(), rows.len() * self.model.hparams().n_vocab, "a logit per row and token of the vocabulary");
+        self.running.head(Head::Logits { rows: &rows, out })
     }
 
     /// `ln softmax(logits)[target]` for a target per row of the last batch, without the logits in memory: the fewer
@@ -165,7 +165,7 @@ impl<'m> Context<'m> {
         let n_vocab = self.model.hparams().n_vocab;
         assert!(targets.len() == rows.len() && out.len() == rows.len(), "a target and a result per row");
         assert!(targets.iter().all(|&target| (target as usize) < n_vocab), "targets within the vocabulary");
-        self.running.log_likelihoods(&rows, targets, out)
+        self.running.head(Head::LogLikelihoods { rows: &rows, targets, out })
     }
 
     /// The largest of the first `n` logits of a row of the last batch, by ascending id, without the logits leaving the
@@ -177,9 +177,11 @@ impl<'m> Context<'m> {
     ///
     /// # Panics
     /// If the last batch has no such row.
-    pub fn largest(&mut self, row: usize, n: usize, largest: Largest) -> Result<Option<Vec<Candidate>>, Error> {
+    pub fn largest(&mut self, row: usize, n: usize, wanted: Largest) -> Result<Option<Vec<Candidate>>, Error> {
         self.checked([row]);
-        self.running.largest(row, n.min(self.model.hparams().n_vocab), largest)
+        let (n, mut out) = (n.min(self.model.hparams().n_vocab), None);
+        self.running.head(Head::Largest { row, n, wanted, out: &mut out })?;
+        Ok(out)
     }
 
     /// Waits until the device has done what it was asked for: before a clock is read.

@@ -1,9 +1,9 @@
 //! The backend trait on the CPU: weights stay in the mapped files, products read them there.
 
-use crate::backend::{Backend, Batch, Candidate, Largest, Linear, Norm, Place, Room, Tensor};
+use crate::backend::{Backend, Batch, ContextSpec, Head, Linear, Norm, RowSpan, Tensor};
 use crate::error::Error;
 use pythia_kernels::{
-    Activations, Append, Attend, Cpu, KvCache, KvShape, LayerNorm, LogLikelihood, Matmul, RopeTable, Rotary, Then,
+    Activations, Append, Attend, Cpu, Epilogue, KvCache, KvShape, LayerNorm, LogLikelihood, Matmul, RopeTable, Rotary,
     Weights, Workspace,
 };
 use pythia_tensor::FileMap;
@@ -39,13 +39,6 @@ impl Buffer {
     }
 }
 
-/// A layer's cache, and the width of a row of queries.
-#[derive(Debug)]
-pub struct Cache {
-    kv: KvCache,
-    width: usize,
-}
-
 impl CpuBackend {
     pub(crate) fn new(cpu: Arc<Cpu>, files: Vec<FileMap>, activations: Activations) -> Self {
         Self { cpu, files, activations }
@@ -64,7 +57,7 @@ impl Backend for CpuBackend {
     type Matrix = Tensor;
     type Vector = Vec<f32>;
     type Buffer = Buffer;
-    type Cache = Cache;
+    type KvCache = KvCache;
     type Rope = RopeTable;
     type Workspace = Workspace;
 
@@ -84,10 +77,10 @@ impl Backend for CpuBackend {
         Ok(values)
     }
 
-    /// The allocator is asked first, since a failed allocation later would end the process.
-    fn make_room(&self, room: &Room) -> Result<(), Error> {
-        if room.bytes().is_none_or(|all| Vec::<u8>::new().try_reserve_exact(all).is_err()) {
-            return Err(Error::Request(format!("{room} does not fit in memory")));
+    /// Asks the allocator first, since a failed allocation later would end the process.
+    fn check_fits(&self, spec: &ContextSpec) -> Result<(), Error> {
+        if spec.bytes().is_none_or(|all| Vec::<u8>::new().try_reserve_exact(all).is_err()) {
+            return Err(Error::Request(format!("{spec} does not fit in memory")));
         }
         Ok(())
     }
@@ -96,15 +89,15 @@ impl Backend for CpuBackend {
         Ok(Buffer { data: vec![0.0; rows * cols], cols })
     }
 
-    fn cache(&self, shape: KvShape) -> Result<Cache, Error> {
-        Ok(Cache { kv: KvCache::new(shape), width: shape.heads * shape.head_dim })
+    fn kv_cache(&self, shape: KvShape) -> Result<KvCache, Error> {
+        Ok(KvCache::new(shape))
     }
 
     fn rope(&self, rotary: Rotary, positions: usize) -> Result<RopeTable, Error> {
         Ok(RopeTable::new(rotary, positions))
     }
 
-    fn workspace(&self, _: &Room) -> Result<Workspace, Error> {
+    fn workspace(&self, _: &ContextSpec) -> Result<Workspace, Error> {
         Ok(Workspace::default())
     }
 
@@ -117,9 +110,9 @@ impl Backend for CpuBackend {
         _: Batch<'_>,
         _: bool,
         workspace: &mut Workspace,
-        mut verbs: impl FnMut(&mut Workspace),
+        mut operations: impl FnMut(&mut Workspace),
     ) -> Result<(), Error> {
-        verbs(workspace);
+        operations(workspace);
         Ok(())
     }
 
@@ -151,7 +144,7 @@ impl Backend for CpuBackend {
         linear: &Linear<Self>,
         x: &Buffer,
         n: usize,
-        then: Then,
+        epilogue: Epilogue,
         out: &mut Buffer,
         workspace: &mut Workspace,
     ) {
@@ -159,7 +152,7 @@ impl Backend for CpuBackend {
             weights: self.weights(&linear.weight),
             x: &x.data[..n * x.cols],
             bias: Some(&linear.bias),
-            then,
+            epilogue,
             activations: self.activations,
             out: &mut out.data[..n * linear.weight.rows],
         };
@@ -171,62 +164,32 @@ impl Backend for CpuBackend {
         rope: &RopeTable,
         batch: Batch<'_>,
         qkv: &mut Buffer,
-        cache: &mut Cache,
+        cache: &mut KvCache,
         out: &mut Buffer,
         _: &mut Workspace,
     ) {
-        let (stride, width) = (qkv.cols, cache.width);
-        for &Place { sequence, first_row, rows, first_position } in batch.places {
+        let (stride, width) = (qkv.cols, cache.shape().width());
+        for &RowSpan { sequence, first_row, rows, first_position } in batch.spans {
             let qkv = &mut qkv.data[first_row * stride..][..rows * stride];
-            self.cpu.append(Append { cache: &mut cache.kv, rope, sequence, first_position, qkv });
+            self.cpu.append(Append { cache, rope, sequence, first_position, qkv });
             let out = &mut out.data[first_row * width..][..rows * width];
-            self.cpu.attend(Attend { cache: &cache.kv, sequence, first_position, queries: qkv, stride, out });
+            self.cpu.attend(Attend { cache, sequence, first_position, queries: qkv, stride, out });
         }
     }
 
-    fn logits(
-        &self,
-        output: &Tensor,
-        x: &Buffer,
-        rows: &[usize],
-        out: &mut [f32],
-        workspace: &mut Workspace,
-    ) -> Result<(), Error> {
-        let matmul = Matmul {
-            weights: self.weights(output),
-            x: &x.rows(rows),
-            bias: None,
-            then: Then::Store,
-            activations: self.activations,
-            out,
-        };
-        self.cpu.matmul(matmul, workspace);
-        Ok(())
-    }
-
-    fn log_likelihoods(
-        &self,
-        output: &Tensor,
-        x: &Buffer,
-        rows: &[usize],
-        targets: &[u32],
-        out: &mut [f64],
-        workspace: &mut Workspace,
-    ) -> Result<(), Error> {
+    fn head(&self, output: &Tensor, x: &Buffer, head: Head<'_>, workspace: &mut Workspace) -> Result<(), Error> {
         let (weights, activations) = (self.weights(output), self.activations);
-        self.cpu.log_likelihood(LogLikelihood { weights, x: &x.rows(rows), targets, activations, out }, workspace);
+        match head {
+            Head::Logits { rows, out } => {
+                let (x, bias, epilogue) = (&*x.rows(rows), None, Epilogue::Store);
+                self.cpu.matmul(Matmul { weights, x, bias, epilogue, activations, out }, workspace);
+            }
+            Head::LogLikelihoods { rows, targets, out } => {
+                let x = &*x.rows(rows);
+                self.cpu.log_likelihood(LogLikelihood { weights, x, targets, activations, out }, workspace);
+            }
+            Head::Largest { .. } => {}
+        }
         Ok(())
-    }
-
-    fn largest(
-        &self,
-        _: &Tensor,
-        _: &Buffer,
-        _: usize,
-        _: usize,
-        _: Largest,
-        _: &mut Workspace,
-    ) -> Result<Option<Vec<Candidate>>, Error> {
-        Ok(None)
     }
 }

@@ -1,7 +1,8 @@
 //! What can go wrong with a model.
 
 use pythia_gguf::OpenError;
-use pythia_kernels::LevelError;
+use pythia_kernels::IsaError;
+use pythia_task::ErrorKind;
 use pythia_text::{Escaper, path as shown, quoted};
 use std::fmt::{self, Write};
 use std::io;
@@ -35,13 +36,25 @@ pub enum Error {
         problem: String,
     },
     /// The CPU lacks the ISA that was asked for.
-    Isa(LevelError),
-    /// The device that the model runs on: it is not there, has no room, or failed.
+    Isa(IsaError),
+    /// The device that the model runs on: it is not there, lacks memory, or failed.
     Device(String),
     /// A call asks for more than the context holds, or for a token that the model does not have.
     Request(String),
     /// The caller asked to stop.
     Cancelled,
+}
+
+impl Error {
+    /// Where its cause lies.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io { .. } | Self::Device(_) => ErrorKind::Io,
+            Self::Gguf { .. } | Self::Tensor { .. } => ErrorKind::Data,
+            Self::Isa(_) | Self::Request(_) => ErrorKind::Usage,
+            Self::Cancelled => ErrorKind::Cancelled,
+        }
+    }
 }
 
 impl fmt::Display for Error {
@@ -71,8 +84,8 @@ impl std::error::Error for Error {
     }
 }
 
-impl From<LevelError> for Error {
-    fn from(error: LevelError) -> Self {
+impl From<IsaError> for Error {
+    fn from(error: IsaError) -> Self {
         Self::Isa(error)
     }
 }

@@ -21,13 +21,13 @@ mod cpu;
 mod error;
 mod loaded;
 mod model;
+pub mod observer;
 mod options;
-pub mod tap;
 
 pub use context::{Context, ContextShape, Span};
 pub use cpu::CpuBackend;
 pub use error::Error;
 pub use model::{Model, Source};
-pub use options::Options;
+pub use observer::MatrixInput;
+pub use options::{BATCH_TOKENS, Options};
 pub use pythia_kernels::{Activations, Gelu, KvType};
-pub use tap::MatrixInput;

@@ -1,34 +1,32 @@
 //! A model on some device, as a trait object: contexts and their users need not be generic.
 
 use crate::arch::gptneox::{GptNeoX, State};
-use crate::backend::{Backend, Batch, Candidate, Largest, Room};
+use crate::backend::{Backend, Batch, ContextSpec, Head};
 use crate::context::ContextShape;
 use crate::error::Error;
-use crate::tap::{HostTap, MatrixInput};
+use crate::observer::{HostObserver, MatrixInput};
 use pythia_kernels::KvType;
-use std::sync::atomic::AtomicBool;
+use pythia_task::Cancel;
 
 /// Weights, ready on a device.
 pub(crate) trait Loaded: Send + Sync {
-    /// What it takes to run so.
-    fn room(&self, kv: KvType, shape: ContextShape) -> Room;
-    /// Makes room to run in, if there is as much.
+    /// The sizes of such a context.
+    fn spec(&self, kv: KvType, shape: ContextShape) -> ContextSpec;
+    /// Allocates the state of such a context, if it fits in memory.
     fn run(&self, kv: KvType, shape: ContextShape) -> Result<Box<dyn Running + '_>, Error>;
 }
 
-/// Weights with room to run in. The methods are those of the architecture.
+/// Weights with the state of a context. The methods are those of the architecture.
 pub(crate) trait Running: Send + Sync {
-    fn forward(&mut self, batch: Batch<'_>, cancel: Option<&AtomicBool>) -> Result<(), Error>;
+    fn forward(&mut self, batch: Batch<'_>, cancel: &Cancel) -> Result<(), Error>;
     fn forward_observed(
         &mut self,
         batch: Batch<'_>,
-        cancel: Option<&AtomicBool>,
+        cancel: &Cancel,
         observe: &mut dyn FnMut(MatrixInput<'_>),
     ) -> Result<(), Error>;
     fn finish(&self) -> Result<(), Error>;
-    fn logits(&mut self, rows: &[usize], out: &mut [f32]) -> Result<(), Error>;
-    fn log_likelihoods(&mut self, rows: &[usize], targets: &[u32], out: &mut [f64]) -> Result<(), Error>;
-    fn largest(&mut self, row: usize, n: usize, largest: Largest) -> Result<Option<Vec<Candidate>>, Error>;
+    fn head(&mut self, head: Head<'_>) -> Result<(), Error>;
 }
 
 /// A backend and what it has loaded.
@@ -43,46 +41,38 @@ struct RunningOn<'m, B: Backend> {
 }
 
 impl<B: Backend> Loaded for On<B> {
-    fn room(&self, kv: KvType, shape: ContextShape) -> Room {
+    fn spec(&self, kv: KvType, shape: ContextShape) -> ContextSpec {
         let ContextShape { n_seq, n_ctx, n_batch } = shape;
-        self.weights.room(kv, n_seq, n_ctx, n_batch)
+        self.weights.spec(kv, n_seq, n_ctx, n_batch)
     }
 
     fn run(&self, kv: KvType, shape: ContextShape) -> Result<Box<dyn Running + '_>, Error> {
-        let room = self.room(kv, shape);
-        self.backend.make_room(&room)?;
-        let state = self.weights.state(&self.backend, &room)?;
+        let spec = self.spec(kv, shape);
+        self.backend.check_fits(&spec)?;
+        let state = self.weights.state(&self.backend, &spec)?;
         Ok(Box::new(RunningOn { on: self, state }))
     }
 }
 
 impl<B: Backend> Running for RunningOn<'_, B> {
-    fn forward(&mut self, batch: Batch<'_>, cancel: Option<&AtomicBool>) -> Result<(), Error> {
+    fn forward(&mut self, batch: Batch<'_>, cancel: &Cancel) -> Result<(), Error> {
         self.on.weights.forward(&self.on.backend, &mut self.state, batch, cancel, &mut ())
     }
 
     fn forward_observed(
         &mut self,
         batch: Batch<'_>,
-        cancel: Option<&AtomicBool>,
+        cancel: &Cancel,
         observe: &mut dyn FnMut(MatrixInput<'_>),
     ) -> Result<(), Error> {
-        self.on.weights.forward(&self.on.backend, &mut self.state, batch, cancel, &mut HostTap::new(observe))
+        self.on.weights.forward(&self.on.backend, &mut self.state, batch, cancel, &mut HostObserver::new(observe))
     }
 
     fn finish(&self) -> Result<(), Error> {
         self.on.backend.finish()
     }
 
-    fn logits(&mut self, rows: &[usize], out: &mut [f32]) -> Result<(), Error> {
-        self.on.weights.logits(&self.on.backend, &mut self.state, rows, out)
-    }
-
-    fn log_likelihoods(&mut self, rows: &[usize], targets: &[u32], out: &mut [f64]) -> Result<(), Error> {
-        self.on.weights.log_likelihoods(&self.on.backend, &mut self.state, rows, targets, out)
-    }
-
-    fn largest(&mut self, row: usize, n: usize, largest: Largest) -> Result<Option<Vec<Candidate>>, Error> {
-        self.on.weights.largest(&self.on.backend, &mut self.state, row, n, largest)
+    fn head(&mut self, head: Head<'_>) -> Result<(), Error> {
+        self.on.weights.head(&self.on.backend, &mut self.state, head)
     }
 }

@@ -1,6 +1,10 @@
 //! How a model runs.
 
-use pythia_kernels::{Activations, Gelu, KvType, Level};
+use pythia_kernels::{Activations, Gelu, IsaLevel, KvType};
+
+/// Tokens that go through a model in one call at most, unless a caller has a reason for another number: what
+/// llama.cpp's tools do. More would hardly be faster, and activations grow with it.
+pub const BATCH_TOKENS: usize = 512;
 
 /// Choices made when a model is opened. The default is what gives Hugging Face's function fastest: int8 activations,
 /// the file's GELU, an f16 cache, all processors and the best ISA.
@@ -9,7 +13,7 @@ pub struct Options {
     /// Threads; 0 for as many as the process may use.
     pub threads: usize,
     /// ISA level; `None` for what `PYTHIA_ISA` names, else the best of this CPU.
-    pub isa: Option<Level>,
+    pub isa: Option<IsaLevel>,
     /// How activations enter products with quantized weights.
     pub activations: Activations,
     /// Which GELU; `None` for the file's own.

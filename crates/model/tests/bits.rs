@@ -4,13 +4,13 @@
 //! The digests in the table are the contract across machines: x86-64 and AArch64 must both give them.
 
 use pythia_checkpoint::Checkpoint;
-use pythia_convert::{ImatrixFile, Level as FileLevel, Request, RunOptions, plan, run};
-use pythia_kernels::{Activations, Gelu, KvType, Level};
+use pythia_convert::{ImatrixFile, Level, Request, RunOptions, plan, run};
+use pythia_kernels::{Activations, Gelu, IsaLevel, KvType};
 use pythia_model::{ContextShape, Model, Options, Span};
+use pythia_task::Cancel;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
 
 /// Positions of the longest runs.
 const TOKENS: usize = 512;
@@ -55,9 +55,9 @@ fn convert(folder: &Path) -> Vec<PathBuf> {
     let path = |name: &str| folder.join(format!("{name}.gguf"));
     let mut names: Vec<_> = DIGESTS.iter().map(|(name, ..)| *name).collect();
     names.dedup();
-    let files = names.iter().map(|name| (name.parse::<FileLevel>().unwrap(), path(name)));
+    let files = names.iter().map(|name| (name.parse::<Level>().unwrap(), path(name)));
     let (weighted, plain): (Vec<_>, Vec<_>) = files.partition(|(level, _)| level.needs_importance());
-    let cancel = AtomicBool::new(false);
+    let cancel = Cancel::new();
     let options =
         RunOptions { threads: 2, force: true, allow_nonfinite: false, sha256: false, cancel: &cancel, progress: &() };
     for (files, imatrix) in [(plain, None), (weighted, Some(imatrix))] {
@@ -86,8 +86,8 @@ fn digest(path: &Path, options: &Options, n_tokens: usize, batch: usize) -> Stri
     sha.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
 }
 
-fn supported() -> impl Iterator<Item = Level> {
-    Level::ALL.iter().copied().filter(|l| l.is_supported())
+fn supported() -> impl Iterator<Item = IsaLevel> {
+    IsaLevel::ALL.iter().copied().filter(|l| l.is_supported())
 }
 
 #[test]
@@ -95,18 +95,18 @@ fn logits_have_the_same_bits_everywhere() {
     let mut wrong = Vec::new();
     for (path, (name, n_tokens, want)) in files().iter().zip(DIGESTS) {
         // The level in use is what `PYTHIA_ISA` names, else the best of this CPU.
-        let in_use = Level::from_env().unwrap();
+        let in_use = IsaLevel::from_env().unwrap();
         let mut runs = Vec::new();
         let emulated = cfg!(target_arch = "aarch64"); // in CI
         if *n_tokens == SHORT {
-            let others = supported().filter(|&level| level != in_use && !(emulated && level == Level::Scalar));
+            let others = supported().filter(|&level| level != in_use && !(emulated && level == IsaLevel::Scalar));
             runs.push((in_use, 1, SHORT));
             runs.extend((!emulated).then_some((in_use, 4, 7)));
             runs.extend(others.map(|level| (level, 2, 64)));
         } else if emulated {
             // Each number of threads and each batch once.
             runs.extend([(in_use, 1, 1), (in_use, 2, 7), (in_use, 4, 64), (in_use, 2, 512)]);
-        } else if in_use == Level::Scalar {
+        } else if in_use == IsaLevel::Scalar {
             runs.push((in_use, 2, 512));
         } else {
             runs.extend([1, 2, 4].into_iter().flat_map(|t| [1, 7, 64, 512].map(|b| (in_use, t, b))));
@@ -129,7 +129,7 @@ fn the_other_modes_are_one_answer_too() {
     for activations in [Activations::Int8, Activations::F32] {
         for (gelu, kv) in [(Gelu::Tanh, KvType::F16), (Gelu::Erf, KvType::F32)] {
             let options = |isa, threads| Options { threads, isa: Some(isa), activations, gelu: Some(gelu), kv };
-            let best = Level::detect();
+            let best = IsaLevel::detect();
             let want = digest(q4_0, &options(best, 1), 96, 96);
             for level in supported() {
                 assert_eq!(digest(q4_0, &options(level, 3), 96, 41), want, "{level} {activations:?} {gelu:?} {kv:?}");

@@ -1,9 +1,9 @@
 //! What `convert` and `quantize` print: tables of tensors, files and substitutions, or JSON.
 
-use crate::report::format_bytes;
-use crate::table::{Align, Column, IN_JSON, Table, Width};
+use crate::exit::IN_JSON;
 use pythia_convert::plan::Fallback;
 use pythia_convert::{FilePlan, LoraFacts, Plan, Written};
+use pythia_show::{Align, Column, Table, Width, number};
 use pythia_tensor::TensorType;
 use serde::Serialize;
 
@@ -46,8 +46,8 @@ fn merged(lora: &LoraFacts) -> String {
 }
 
 fn summary(plan: &Plan, outcome: Outcome<'_>) -> String {
-    let read = format_bytes(plan.source_bytes());
-    let n_bytes = format_bytes(outcome.written.iter().map(Written::n_bytes).sum());
+    let read = number::bytes(plan.source_bytes());
+    let n_bytes = number::bytes(outcome.written.iter().map(Written::n_bytes).sum());
     format!("{read} read, {n_bytes} written in {:.1} s\n", outcome.seconds)
 }
 

@@ -2,10 +2,12 @@
 
 use super::super::value;
 use super::{Args, Findings};
-use crate::report::significant;
-use crate::table::{Align, IN_JSON, Table, Width, wrap};
+use crate::exit::IN_JSON;
 use pythia_convert::Deviation;
 use pythia_convert::verify::{Encoded, TensorError};
+use pythia_schema::block_part;
+use pythia_show::number::significant;
+use pythia_show::{Align, Table, Width, wrap};
 use serde::Serialize;
 
 /// The report for people.
@@ -129,17 +131,11 @@ struct Part<'a> {
     n_suspect: usize,
 }
 
-/// A name without the number of its block: `attn_qkv.weight`.
-fn part_of(name: &str) -> &str {
-    let rest = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
-    rest.map_or(name, |(_, part)| part)
-}
-
 /// Groups tensors by part. Tensors come worst first, so the first of a part is its worst.
 fn parts(tensors: &[TensorError]) -> Vec<Part<'_>> {
     let mut parts: Vec<Part<'_>> = Vec::new();
     for tensor in tensors {
-        let (name, ty) = (part_of(&tensor.name), tensor.ty.name());
+        let (name, ty) = (block_part(&tensor.name).unwrap_or(&tensor.name), tensor.ty.name());
         let index = parts.iter().position(|part| part.name == name && part.ty == ty).unwrap_or_else(|| {
             parts.push(Part { name, ty, n: 0, deviation: Deviation::default(), worst: tensor, n_suspect: 0 });
             parts.len() - 1

@@ -5,7 +5,7 @@ use crate::qkv::QkvOrder;
 use crate::{Error, Provenance, metadata, provenance};
 use pythia_checkpoint::{Checkpoint, Dtype, HiddenAct, Wanted};
 use pythia_gguf::Metadata;
-use pythia_gguf::schema::gptneox::{Hparams, TensorSpec, Transform};
+use pythia_schema::{Hparams, TensorSpec, Transform};
 use pythia_tensor::TensorType;
 use std::ops::Range;
 use std::path::PathBuf;

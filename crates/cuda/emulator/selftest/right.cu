@@ -23,7 +23,7 @@ KERNEL(places, Args, 64) {
 }
 
 // Eleven results of each lane.
-KERNEL(verbs, Args, 64) {
+KERNEL(operations, Args, 64) {
     uint32_t lane = threadIdx.x % 32;
     uint32_t value = ((const uint32_t*)args.in)[threadIdx.x];
     uint32_t* out = (uint32_t*)args.out + threadIdx.x * 11;

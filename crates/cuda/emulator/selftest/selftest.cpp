@@ -176,7 +176,7 @@ static void right(const std::string& sm, const char* order) {
         std::vector<std::uint32_t> in(64);
         for (unsigned i = 0; i < 64; i++) in[i] = 1000 * i + i % 3;
         char *from = upload(in), *to = room(64 * 11 * 4);
-        launch(module["verbs"], 1, 64, {from, to, 0, 0});
+        launch(module["operations"], 1, 64, {from, to, 0, 0});
         auto out = download<std::uint32_t>(to, 64 * 11);
         for (unsigned i = 0; i < 64; i++) {
             unsigned warp = i / 32 * 32, lane = i % 32, odd = 0;

@@ -103,8 +103,8 @@ __device__ __forceinline__ void six_bit(const uint8_t* block, int u, float d[2],
     m[0] = m[1] = -half_to_float((uint16_t)(head[0] >> 16)) * (float)min;
 }
 
-// The levels that eight nibbles number: of the low nibbles, then of the high ones. PRMT looks four of eight bytes up, so
-// each nibble looks among the lower and among the upper levels by its three lower bits, and its fourth bit chooses.
+// The levels that eight nibbles number: of the low nibbles, then of the high ones. PRMT looks four of eight bytes up,
+// so each nibble looks among the lower and among the upper levels by its three lower bits, and its fourth bit chooses.
 __device__ __forceinline__ void look_up(const int8_t levels[16], uint32_t nibbles, uint32_t& low, uint32_t& high) {
     uint32_t table[4]; // constants, once `levels` is known
 #pragma unroll

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Elements of an activation block.
 const BLOCK: usize = 32;
 
-/// Rows of f32, `[rows, cols]`, and room for the same rows quantized.
+/// Rows of f32, `[rows, cols]`, and memory for the same rows quantized.
 pub(crate) struct Buffer {
     cols: usize,
     floats: Memory,

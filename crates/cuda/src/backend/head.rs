@@ -4,8 +4,8 @@ use super::buffer::Buffer;
 use super::workspace::{Workspace, bytes_of};
 use super::{CudaBackend, Matrix, download};
 use crate::device::Ptr;
-use crate::ops::{Epilogue, head};
-use pythia_kernels::{LogSumPart, Then};
+use crate::ops::{Output, head};
+use pythia_kernels::{Epilogue, LogSumPart};
 use pythia_model::Error;
 use pythia_model::backend::{Candidate, Largest};
 use std::ops::Range;
@@ -15,7 +15,7 @@ impl CudaBackend {
     fn compute_logits(&self, output: &Matrix, x: &Buffer, rows: &[usize], workspace: &Workspace) {
         for run in runs(rows) {
             let out = workspace.logits.ptr().add(run.start * output.rows * size_of::<f32>());
-            self.multiply(output, x, rows[run.start], run.len(), Epilogue::new(None, Then::Store, out));
+            self.multiply(output, x, rows[run.start], run.len(), Output::new(None, Epilogue::Store, out));
         }
     }
 
@@ -50,7 +50,7 @@ impl CudaBackend {
             self.compute_logits(output, x, rows, workspace);
             device.upload(workspace.targets.ptr(), &bytes_of(targets.iter().copied()));
             let (parts, target_logits) = (workspace.parts.ptr(), workspace.target_logits.ptr());
-            // SAFETY: the workspace has room for this many rows of logits, targets and results.
+            // SAFETY: the workspace holds this many rows of logits, targets and results.
             unsafe {
                 let (logits, targets) = (workspace.logits.ptr(), workspace.targets.ptr());
                 head::parts(device, logits, rows.len(), vocab, targets, parts, target_logits);
@@ -86,7 +86,7 @@ impl CudaBackend {
         let words = workspace.candidates.ptr();
         let at = |word: usize| words.add(word * size_of::<u32>());
         let top = head::TopK { scratch: workspace.sorted.ptr(), ids: words, values: at(k), candidates: at(2 * k) };
-        // SAFETY: the workspace has the row's logits and room for the most candidates.
+        // SAFETY: the workspace holds the row's logits and the most candidates.
         unsafe { head::top_k(&self.device, workspace.logits.ptr(), 1, output.rows, n, k, top) };
         let words = self.download_words(words, 2 * k + 1)?;
         let found = words[2 * k] as usize;
@@ -108,7 +108,7 @@ impl CudaBackend {
     ) -> Result<Vec<Candidate>, Error> {
         self.compute_logits(output, x, &[row], workspace);
         let best = workspace.candidates.ptr();
-        // SAFETY: the workspace has the row's logits and room for a candidate.
+        // SAFETY: the workspace holds the row's logits and a candidate.
         unsafe { head::argmax(&self.device, workspace.logits.ptr(), 1, output.rows, n, best) };
         let words = self.download_words(best, 2)?;
         let found = (words[0] != head::NONE).then(|| (words[0], f32::from_bits(words[1])));

@@ -7,7 +7,7 @@ use crate::ops::append::Rows;
 use crate::ops::attend::{self, Tile};
 use crate::ops::head;
 use pythia_kernels::LogSumPart;
-use pythia_model::backend::{Batch, Room};
+use pythia_model::backend::{Batch, ContextSpec};
 use std::collections::HashMap;
 
 /// Rows whose logits are on the device at once, at most: 26 MB for Pythia's vocabulary.
@@ -41,15 +41,15 @@ pub(crate) struct Workspace {
 
 impl Workspace {
     /// What one takes, but for a few kilobytes.
-    pub(super) fn bytes(room: &Room) -> u128 {
-        let &Room { n_batch, n_vocab, kv, .. } = room;
+    pub(super) fn bytes(spec: &ContextSpec) -> u128 {
+        let &ContextSpec { n_batch, n_vocab, kv, .. } = spec;
         let logits = n_batch.min(LOGIT_ROWS) as u128 * n_vocab as u128 * 4;
         let scratch = attend::scratch_bytes(n_batch.min(kv.sequences), kv) as u128;
         logits + scratch + head::scratch_bytes(1, n_vocab, head::MOST_K) as u128
     }
 
-    pub(super) fn new(device: &Device, room: &Room) -> Result<Self, Error> {
-        let &Room { n_batch, n_vocab, kv, .. } = room;
+    pub(super) fn new(device: &Device, spec: &ContextSpec) -> Result<Self, Error> {
+        let &ContextSpec { n_batch, n_vocab, kv, .. } = spec;
         let logit_rows = n_batch.min(LOGIT_ROWS);
         let words = |n: usize| device.alloc(n * size_of::<u32>());
         Ok(Self {
@@ -69,26 +69,27 @@ impl Workspace {
         })
     }
 
-    /// Brings a batch to the device, where the verbs of its pass find it: at the same addresses for as many tokens.
+    /// Brings a batch to the device, where the operations of its pass find it: at the same addresses for as many
+    /// tokens.
     pub(super) fn stage(&mut self, device: &Device, batch: Batch<'_>) {
-        let Batch { tokens, places } = batch;
+        let Batch { tokens, spans } = batch;
         let (mut sequences, mut positions) = (Vec::with_capacity(tokens.len()), Vec::with_capacity(tokens.len()));
         let mut tiles: Vec<Tile> = Vec::new();
-        for place in places {
-            sequences.extend(std::iter::repeat_n(place.sequence as u32, place.rows));
-            positions.extend((place.first_position..place.first_position + place.rows).map(|p| p as u32));
-            for first in (0..place.rows).step_by(attend::TILE_QUERIES) {
+        for span in spans {
+            sequences.extend(std::iter::repeat_n(span.sequence as u32, span.rows));
+            positions.extend((span.first_position..span.first_position + span.rows).map(|p| p as u32));
+            for first in (0..span.rows).step_by(attend::TILE_QUERIES) {
                 tiles.push(Tile {
-                    first_row: (place.first_row + first) as u32,
-                    rows: attend::TILE_QUERIES.min(place.rows - first) as u32,
-                    sequence: place.sequence as u32,
-                    first_position: (place.first_position + first) as u32,
+                    first_row: (span.first_row + first) as u32,
+                    rows: attend::TILE_QUERIES.min(span.rows - first) as u32,
+                    sequence: span.sequence as u32,
+                    first_position: (span.first_position + first) as u32,
                 });
             }
         }
         self.n_tokens = tokens.len();
         self.n_tiles = tiles.len();
-        self.is_one_each = places.len() == tokens.len();
+        self.is_one_each = spans.len() == tokens.len();
         let tiles = tiles.iter().flat_map(|t| [t.first_row, t.rows, t.sequence, t.first_position]);
         let words = [tokens, &sequences, &positions].into_iter().flatten().copied().chain(tiles);
         device.upload(self.batch.ptr(), &bytes_of(words));

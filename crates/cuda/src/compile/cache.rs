@@ -7,7 +7,7 @@
 //! An image is run, so the checksum is not enough: folder and file must be this user's, and nobody else may write to
 //! them. No link is followed in the place of either.
 
-use pythia_tensor::user_cache;
+use pythia_process::user_cache;
 use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions};
@@ -27,11 +27,11 @@ const CHECKSUM: usize = 32;
 const MAX_BYTES: u64 = 256 << 20;
 
 /// A folder of images.
-pub(super) struct Cache {
+pub(super) struct ImageCache {
     folder: PathBuf,
 }
 
-impl Cache {
+impl ImageCache {
     /// That of this user; none if no variable of the environment tells where to keep things.
     pub(super) fn of(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<Self> {
         Some(Self { folder: user_cache(variable)?.join("kernels") })
@@ -62,8 +62,8 @@ impl Cache {
         }
     }
 
-    /// A folder that only this user writes to: what lies in it is run. What killed runs left there goes, by its name and
-    /// as a plain file; anything else is not ours.
+    /// A folder that only this user writes to: what lies in it is run. What killed runs left there goes, by its name
+    /// and as a plain file; anything else is not ours.
     fn make_folder(&self) -> io::Result<()> {
         let mut builder = fs::DirBuilder::new();
         #[cfg(unix)]
@@ -83,7 +83,7 @@ impl Cache {
     }
 }
 
-/// Whether `name` is what [`Cache::write`] calls a file that has no name yet: `.PROCESS.NUMBER.DIGEST.EXTENSION`.
+/// Whether `name` is what [`ImageCache::write`] calls a file that has no name yet: `.PROCESS.NUMBER.DIGEST.EXTENSION`.
 fn is_temporary(name: &OsStr) -> bool {
     let parts: Vec<&str> = name.to_str().unwrap_or_default().split('.').collect();
     let ["", process, number, digest, extension] = parts[..] else { return false };
@@ -128,8 +128,8 @@ mod tests {
     use std::path::Path;
     use std::thread;
 
-    fn cache(folder: &Path) -> Cache {
-        Cache::of(|name| (name == "PYTHIA_CACHE").then(|| folder.to_owned())).unwrap()
+    fn cache(folder: &Path) -> ImageCache {
+        ImageCache::of(|name| (name == "PYTHIA_CACHE").then(|| folder.to_owned())).unwrap()
     }
 
     #[test]
@@ -233,7 +233,7 @@ mod tests {
         let cache = cache(file.path());
         cache.write("a.cubin", b"image");
         assert_eq!(cache.read("a.cubin"), None);
-        assert!(Cache::of(|_| None).is_none());
+        assert!(ImageCache::of(|_| None).is_none());
     }
 
     #[test]

@@ -96,7 +96,8 @@ fn describe(code: sys::CUresult) -> String {
 
 #[cfg(test)]
 mod tests {
-    /// A call that is not in the list would panic on a driver without it: nothing else may name the bindings' functions.
+    /// A call that is not in the list would panic on a driver without it: nothing else may name the bindings'
+    /// functions.
     #[test]
     fn every_call_is_in_the_list() {
         let sources = [

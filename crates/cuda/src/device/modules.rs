@@ -20,8 +20,8 @@ pub(super) struct Modules {
     on_compile: RwLock<Option<Box<OnCompile>>>,
 }
 
-/// A unit's module; threads that want the same one wait for the first of them. What failed may be tried again: there may
-/// be memory for it then.
+/// A unit's module; threads that want the same one wait for the first of them. What failed may be tried again: there
+/// may be memory for it then.
 type Slot = Mutex<Option<Module>>;
 
 struct Module(sys::CUmodule);

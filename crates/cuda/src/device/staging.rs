@@ -37,7 +37,7 @@ impl Staging {
         for (i, piece) in bytes.chunks(PIECE).enumerate() {
             let Pinned { at, copied } = self.buffers[self.next];
             self.next = 1 - self.next;
-            // SAFETY: the buffer has room for a piece, and the event says that the device has read the one before; the
+            // SAFETY: the buffer holds a piece, and the event says that the device has read the one before; the
             // caller answers for the address on the device.
             unsafe {
                 ok(driver::cuEventSynchronize(copied))?;
@@ -53,7 +53,7 @@ impl Staging {
     pub(super) fn download(&mut self, context: &Context, from: Ptr, bytes: &mut [u8]) -> Result<(), String> {
         let Pinned { at, .. } = self.buffers[self.next];
         for (i, piece) in bytes.chunks_mut(PIECE).enumerate() {
-            // SAFETY: the buffer has room for a piece. An upload out of it ends before, in the order of the stream, and
+            // SAFETY: the buffer holds a piece. An upload out of it ends before, in the order of the stream, and
             // this copy has ended when the stream is synchronised.
             unsafe {
                 let from = from.add(i * PIECE).0;

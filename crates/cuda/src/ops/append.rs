@@ -20,9 +20,9 @@ pub(crate) struct Rows {
     pub(crate) positions: Ptr,
 }
 
-/// Keys and values of one layer.
+/// Where the keys and values of one layer lie.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Cache {
+pub(crate) struct KvPtrs {
     pub(crate) keys: Ptr,
     pub(crate) values: Ptr,
     pub(crate) shape: KvShape,
@@ -34,17 +34,17 @@ pub(crate) fn knows_heads_of(head_dim: usize) -> bool {
 }
 
 /// Bytes of the keys and of the values of one layer. `None` if they cannot be counted.
-pub(crate) fn cache_bytes(shape: KvShape) -> Option<(usize, usize)> {
+pub(crate) fn kv_bytes(shape: KvShape) -> Option<(usize, usize)> {
     let positions = shape.positions.checked_next_multiple_of(TILE)?;
     let heads = shape.sequences.checked_mul(shape.heads)?;
     let bytes = positions.checked_mul(heads)?.checked_mul(shape.head_dim * shape.ty.bytes())?;
     Some((bytes, bytes))
 }
 
-/// `Cache` of kernels/cache.cuh.
+/// `KvCache` of kernels/cache.cuh.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub(super) struct CacheArgs {
+pub(super) struct KvCacheArgs {
     keys: Ptr,
     values: Ptr,
     heads: u32,
@@ -53,10 +53,10 @@ pub(super) struct CacheArgs {
     scale: f32,
 }
 
-impl Cache {
-    pub(super) fn args(&self) -> CacheArgs {
+impl KvPtrs {
+    pub(super) fn args(&self) -> KvCacheArgs {
         let KvShape { heads, head_dim, .. } = self.shape;
-        CacheArgs {
+        KvCacheArgs {
             keys: self.keys,
             values: self.values,
             heads: heads as u32,
@@ -93,7 +93,7 @@ struct AppendArgs {
     qkv: Ptr,
     rope: Rope,
     rows: Rows,
-    cache: CacheArgs,
+    cache: KvCacheArgs,
     n: u64,
 }
 
@@ -106,7 +106,7 @@ unsafe impl Args for AppendArgs {}
 /// # Safety
 /// `qkv` must be good for reading and writing, `rows` for reading `n` rows; their sequences must be in the cache, their
 /// positions in the cache and in `rope`, and no two rows the same position of the same sequence.
-pub(crate) unsafe fn append(device: &Device, rows: Rows, n: usize, qkv: Ptr, rope: Rope, cache: Cache) {
+pub(crate) unsafe fn append(device: &Device, rows: Rows, n: usize, qkv: Ptr, rope: Rope, cache: KvPtrs) {
     debug_assert!(2 * rope.pairs <= cache.shape.head_dim as u64, "pairs of a head");
     let name = match cache.shape.ty {
         KvType::F16 => "append_f16",
@@ -126,9 +126,9 @@ mod tests {
     #[test]
     fn caches_that_cannot_be_counted_are_seen() {
         let shape = KvShape { ty: KvType::F16, sequences: 3, heads: 5, head_dim: 80, positions: 33 };
-        assert_eq!(cache_bytes(shape), Some((3 * 5 * 64 * 160, 3 * 5 * 64 * 160)));
-        assert_eq!(cache_bytes(KvShape { sequences: usize::MAX, ..shape }), None);
-        assert_eq!(cache_bytes(KvShape { positions: usize::MAX, ..shape }), None);
+        assert_eq!(kv_bytes(shape), Some((3 * 5 * 64 * 160, 3 * 5 * 64 * 160)));
+        assert_eq!(kv_bytes(KvShape { sequences: usize::MAX, ..shape }), None);
+        assert_eq!(kv_bytes(KvShape { positions: usize::MAX, ..shape }), None);
         assert!([0, 12, 264].iter().all(|&head_dim| !knows_heads_of(head_dim)));
         assert!([8, 64, 80, 128, 256].iter().all(|&head_dim| knows_heads_of(head_dim)));
     }

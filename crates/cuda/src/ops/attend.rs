@@ -1,6 +1,6 @@
 //! Causal attention over the cache.
 
-use super::append::{Cache, CacheArgs, Rope, Rows, padded_positions};
+use super::append::{KvCacheArgs, KvPtrs, Rope, Rows, padded_positions};
 use super::quantize::Quantized;
 use crate::compile::{Kernel, Source};
 use crate::device::{Args, Device, Ptr};
@@ -34,7 +34,7 @@ struct OneArgs {
     qkv: Ptr,
     rope: Rope,
     rows: Rows,
-    cache: CacheArgs,
+    cache: KvCacheArgs,
     scores: Ptr,
     out: Ptr,
     quantized: Quantized,
@@ -49,7 +49,7 @@ struct ManyArgs {
     tiles: Ptr,
     qkv: Ptr,
     out: Ptr,
-    cache: CacheArgs,
+    cache: KvCacheArgs,
     count: u64,
 }
 
@@ -80,7 +80,8 @@ pub(crate) fn quantizes(shape: KvShape) -> bool {
 }
 
 /// Attention of `n` rows that are a sequence's newest position each: queries, keys and values in `qkv`, f32
-/// `[n, 3 * heads * head_dim]`, not rotated yet, are rotated and appended to the cache first. What is launched depends on
+/// `[n, 3 * heads * head_dim]`, not rotated yet, are rotated and appended to the cache first. What is launched depends
+/// on
 /// `n` and the cache's shape alone, not on positions.
 ///
 /// # Safety
@@ -93,7 +94,7 @@ pub(crate) unsafe fn one(
     n: usize,
     qkv: Ptr,
     rope: Rope,
-    cache: Cache,
+    cache: KvPtrs,
     scratch: Ptr,
     results: Results,
 ) {
@@ -120,7 +121,7 @@ pub(crate) unsafe fn one(
 /// # Safety
 /// `tiles` must be good for reading `n_tiles` of [`Tile`], `qkv` and `out` for their rows; the tiles' sequences and
 /// positions must be in the cache.
-pub(crate) unsafe fn many(device: &Device, tiles: Ptr, n_tiles: usize, qkv: Ptr, cache: Cache, out: Ptr) {
+pub(crate) unsafe fn many(device: &Device, tiles: Ptr, n_tiles: usize, qkv: Ptr, cache: KvPtrs, out: Ptr) {
     let KvShape { ty, heads, head_dim, .. } = cache.shape;
     let name = match (ty, head_dim) {
         (KvType::F16, ..=64) => "many_f16_64",

@@ -1,7 +1,7 @@
 //! Products of weights, as floats, with f32 rows.
 
 use super::product::Weights;
-use super::{Epilogue, EpilogueArgs};
+use super::{Output, OutputArgs};
 use crate::compile::{Kernel, Source};
 use crate::device::{Args, Device, Ptr};
 
@@ -13,12 +13,12 @@ mod tests;
 struct FloatArgs {
     weights: Ptr,
     x: Ptr,
-    epilogue: EpilogueArgs,
+    output: OutputArgs,
     cols: u32,
     n: u32,
 }
 
-// SAFETY: the layout of `FloatArgs` in kernels/float.cu: two fields of 8 bytes, an epilogue (24 bytes, see there), two
+// SAFETY: the layout of `FloatArgs` in kernels/float.cu: two fields of 8 bytes, an output (24 bytes, see there), two
 // fields of 4.
 unsafe impl Args for FloatArgs {}
 
@@ -51,14 +51,14 @@ const TILE: usize = 32;
 /// If there are more rows or columns than 32 bits count.
 ///
 /// # Safety
-/// `weights` and `x` must be good for reading these matrices, `epilogue.bias` for reading `rows` floats unless it is 0, and
-/// `epilogue.out` for writing `n * rows` of them, which no other address overlaps. `x` is a multiple of 16, and `n` and
-/// the rows of the weights are not 0.
-pub(crate) unsafe fn product(device: &Device, weights: Weights, x: Ptr, n: usize, epilogue: Epilogue) {
+/// `weights` and `x` must be good for reading these matrices, `output.bias` for reading `rows` floats unless it is 0,
+/// and `output.out` for writing `n * rows` of them, which no other address overlaps. `x` is a multiple of 16, and `n`
+/// and the rows of the weights are not 0.
+pub(crate) unsafe fn product(device: &Device, weights: Weights, x: Ptr, n: usize, output: Output) {
     let Weights { ty, rows, cols, at: weights } = weights;
     debug_assert!(cols.is_multiple_of(32) && cols.is_multiple_of(ty.block_elems()), "whole blocks");
     let narrow = |x: usize| u32::try_from(x).expect("rows and columns of a matrix");
-    let args = FloatArgs { weights, x, epilogue: epilogue.of_rows(rows), cols: narrow(cols), n: narrow(n) };
+    let args = FloatArgs { weights, x, output: output.of_rows(rows), cols: narrow(cols), n: narrow(n) };
     let kernel = |name| Kernel { source: Source::Float, format: Some(ty), name };
     // SAFETY: the kernels read what the caller vouches for (past the last row, the last row), and write each element of
     // `out` once.

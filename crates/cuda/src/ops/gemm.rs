@@ -1,6 +1,6 @@
 //! Products of quantized weights with many rows, on tensor cores.
 
-use super::Epilogue;
+use super::Output;
 use super::product::{ProductArgs, Weights};
 use super::quantize::Quantized;
 use crate::compile::{Kernel, Source};
@@ -37,15 +37,16 @@ impl Shape {
         rows.div_ceil(self.rows) * n.div_ceil(self.tokens)
     }
 
-    /// Tiles of x, then those of the weights: in two numbers where 16 bits do not count them, and then perhaps one more.
+    /// Tiles of x, then those of the weights: in two numbers where 16 bits do not count them, and then perhaps one
+    /// more.
     fn grid(&self, n: usize, rows: usize) -> [usize; 3] {
         let (across, down) = (n.div_ceil(self.tokens), rows.div_ceil(self.rows));
         let deep = down.div_ceil(usize::from(u16::MAX)).max(1);
         [across, down.div_ceil(deep), deep]
     }
 
-    /// What 64 columns of a product cost the busiest scheduler, in instructions. A block alone on a multiprocessor leaves
-    /// each scheduler one warp, which waits for its own results: it takes about as long as two together.
+    /// What 64 columns of a product cost the busiest scheduler, in instructions. A block alone on a multiprocessor
+    /// leaves each scheduler one warp, which waits for its own results: it takes about as long as two together.
     fn cost(&self, n: usize, rows: usize, multiprocessors: usize) -> usize {
         self.blocks(n, rows).div_ceil(multiprocessors).max(2) * self.issues
     }
@@ -82,21 +83,21 @@ pub(crate) fn prefers_gemm(n: usize, rows: usize, cols: usize, multiprocessors: 
 /// The product of `weights` with `n` rows of `x`, on a device with int8 tensor cores.
 ///
 /// # Safety
-/// `weights` must be good for reading, and `x` for `n` rows of as many columns; the epilogue's bias, where it has one, for
-/// reading `rows` floats, and its output for writing `n` times as many, which none of the others overlap.
-pub(crate) unsafe fn product(device: &Device, weights: Weights, x: Quantized, n: usize, epilogue: Epilogue) {
+/// `weights` must be good for reading, and `x` for `n` rows of as many columns; the output's bias, where it has one,
+/// for reading `rows` floats, and its output for writing `n` times as many, which none of the others overlap.
+pub(crate) unsafe fn product(device: &Device, weights: Weights, x: Quantized, n: usize, output: Output) {
     let shape = shape(n, weights.rows, device.multiprocessors());
     // SAFETY: the caller's promise.
-    unsafe { launch(device, weights, x, n, epilogue, shape) }
+    unsafe { launch(device, weights, x, n, output, shape) }
 }
 
 /// With blocks of this shape.
 ///
 /// # Safety
 /// As [`product`].
-unsafe fn launch(device: &Device, weights: Weights, x: Quantized, n: usize, epilogue: Epilogue, shape: &Shape) {
+unsafe fn launch(device: &Device, weights: Weights, x: Quantized, n: usize, output: Output, shape: &Shape) {
     let kernel = Kernel { source: Source::Gemm, format: Some(weights.ty), name: shape.name };
-    let args = ProductArgs::new(weights, x, n, epilogue);
+    let args = ProductArgs::new(weights, x, n, output);
     // SAFETY: blocks read rows of both matrices that exist, and of the weights whole sixteens of bytes, from addresses
     // that are multiples of 16 as the matrix begins at one, up to 15 bytes past the last. Each writes the elements of
     // the output that are its own. The rest is the caller's promise.

@@ -1,6 +1,6 @@
 //! Quantized weights times a few rows: the product of decoding.
 
-use super::Epilogue;
+use super::Output;
 use super::product::{ProductArgs, Weights};
 use super::quantize::Quantized;
 use crate::compile::{Kernel, Source};
@@ -12,8 +12,8 @@ mod tests;
 /// Rows of x that one launch takes.
 pub(crate) const MOST_ROWS: usize = 8;
 
-/// Matrices of up to this many rows to a multiprocessor have a warp for each: with four to a warp there would be too few
-/// warps to keep the memory busy. More rows to a warp share what it costs to read x and to add up.
+/// Matrices of up to this many rows to a multiprocessor have a warp for each: with four to a warp there would be too
+/// few warps to keep the memory busy. More rows to a warp share what it costs to read x and to add up.
 const SINGLE_ROWS: usize = 16;
 
 /// A kernel for some number of rows of x.
@@ -35,25 +35,25 @@ const VARIANTS: [Variant; 4] = [
 /// The product of `weights` with `n` rows of `x`, at most [`MOST_ROWS`].
 ///
 /// # Safety
-/// `weights` must be good for reading, and `x` for `n` rows of as many columns; the epilogue's bias, where it has one, for
-/// reading `rows` floats, and its output for writing `n` times as many, which none of the others overlap.
-pub(crate) unsafe fn product(device: &Device, weights: Weights, x: Quantized, n: usize, epilogue: Epilogue) {
+/// `weights` must be good for reading, and `x` for `n` rows of as many columns; the output's bias, where it has one,
+/// for reading `rows` floats, and its output for writing `n` times as many, which none of the others overlap.
+pub(crate) unsafe fn product(device: &Device, weights: Weights, x: Quantized, n: usize, output: Output) {
     let single = weights.rows <= SINGLE_ROWS * device.multiprocessors();
     // SAFETY: the caller's promise.
-    unsafe { launch(device, weights, x, n, epilogue, single) }
+    unsafe { launch(device, weights, x, n, output, single) }
 }
 
 /// With a warp to a row of the weights where `single`, else to four.
 ///
 /// # Safety
 /// As [`product`].
-unsafe fn launch(device: &Device, weights: Weights, x: Quantized, n: usize, epilogue: Epilogue, single: bool) {
+unsafe fn launch(device: &Device, weights: Weights, x: Quantized, n: usize, output: Output, single: bool) {
     assert!(n <= MOST_ROWS, "no more rows of x than the kernels take");
     let variant = VARIANTS.iter().find(|variant| n <= variant.tokens).expect("a variant for every n");
     let (name, rows_of_warp) = if single { (variant.names[0], 1) } else { (variant.names[1], 4) };
     let blocks = if n == 0 { 0 } else { weights.rows.div_ceil(variant.warps * rows_of_warp) };
     let kernel = Kernel { source: Source::Gemv, format: Some(weights.ty), name };
-    let args = ProductArgs::new(weights, x, n, epilogue);
+    let args = ProductArgs::new(weights, x, n, output);
     // SAFETY: a warp reads whole sixteens of its rows, from addresses that are multiples of 16 as the matrix begins at
     // one, up to 30 bytes past the last, and writes the elements of the output that are its own. The rest is the
     // caller's promise.

@@ -100,13 +100,13 @@ pub(crate) unsafe fn argmax(device: &Device, logits: Ptr, n: usize, vocab: usize
 pub(crate) struct TopK {
     /// Scratch of [`scratch_bytes`].
     pub(crate) scratch: Ptr,
-    /// Ids, the largest logit first, of equal ones the lower id first: u32 `[n, k]`. Where fewer can be chosen, the rest
-    /// is [`NONE`].
+    /// Ids, the largest logit first, of equal ones the lower id first: u32 `[n, k]`. Where fewer can be chosen, the
+    /// rest is [`NONE`].
     pub(crate) ids: Ptr,
     /// Their logits, f32 `[n, k]`.
     pub(crate) values: Ptr,
-    /// How many logits are as large as the k-th or larger, u32 `[n]`: if some that tie with the k-th were left out, some
-    /// number above `k`; fewer than `k` if fewer can be chosen.
+    /// How many logits are as large as the k-th or larger, u32 `[n]`: if some that tie with the k-th were left out,
+    /// some number above `k`; fewer than `k` if fewer can be chosen.
     pub(crate) candidates: Ptr,
 }
 
@@ -124,7 +124,8 @@ pub(crate) unsafe fn top_k(device: &Device, logits: Ptr, n: usize, vocab: usize,
     debug_assert!(valid <= vocab && (1..=MOST_K).contains(&k), "ids of the row");
     let chunks = valid.div_ceil(SORTED);
     let args = TopKArgs { logits, top, vocab: vocab as u32, valid: valid as u32, k: k as u32, chunks: chunks as u32 };
-    // SAFETY: the caller's promise: a block reads a part of a row, then one what the others kept, and writes its results.
+    // SAFETY: the caller's promise: a block reads a part of a row, then one what the others kept, and writes its
+    // results.
     unsafe {
         device.launch(TOP_OF_CHUNKS, [chunks, n, 1], SORTED, args);
         device.launch(TOP_K, [n, 1, 1], SORTED, args);

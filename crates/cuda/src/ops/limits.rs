@@ -58,7 +58,7 @@ impl Limits {
     /// Measures a device that has nothing else to do, in about a tenth of a second.
     ///
     /// # Errors
-    /// If the device fails, or has no room for the buffers.
+    /// If the device fails, or has no memory for the buffers.
     pub fn measure(device: &Device) -> Result<Self, Error> {
         let most = BUFFER_BYTES.1.min(device.memory()?.0 / 4) / 16 * 16;
         let (from, to) = (device.alloc(most)?, device.alloc(most)?);
@@ -129,7 +129,7 @@ unsafe fn compute(device: &Device, name: &'static str, rounds: usize, sink: Ptr)
     let blocks = BLOCKS * device.multiprocessors();
     let rounds = u32::try_from(rounds).expect("a number of rounds");
     let args = LimitsArgs { from: Ptr(0), to: Ptr(0), sink, words: 0, rounds, one: 1 };
-    // SAFETY: the kernels write a word per thread, for which the caller's sink has room.
+    // SAFETY: the kernels write a word per thread, which the caller's sink holds.
     unsafe { device.launch(kernel(name), [blocks, 1, 1], THREADS, args) };
     blocks * THREADS
 }

@@ -1,7 +1,7 @@
 //! What products of quantized weights have in common: their operands.
 
 use super::quantize::Quantized;
-use super::{Epilogue, EpilogueArgs};
+use super::{Output, OutputArgs};
 use crate::device::{Args, Ptr};
 use pythia_tensor::TensorType;
 
@@ -23,7 +23,7 @@ pub(crate) struct Weights {
 pub(super) struct ProductArgs {
     weights: Ptr,
     x: Quantized,
-    epilogue: EpilogueArgs,
+    output: OutputArgs,
     row_bytes: u64,
     units: u32,
     n: u32,
@@ -35,13 +35,13 @@ unsafe impl Args for ProductArgs {}
 impl ProductArgs {
     /// # Panics
     /// If a row is not whole units, or 32 bits do not count the units of x or the bytes of a row.
-    pub(super) fn new(weights: Weights, x: Quantized, n: usize, epilogue: Epilogue) -> Self {
+    pub(super) fn new(weights: Weights, x: Quantized, n: usize, output: Output) -> Self {
         let Weights { ty, rows, cols, at } = weights;
         let row_bytes = ty.row_bytes(cols).expect("whole blocks in a row");
         let units = cols / 32;
         assert!(cols.is_multiple_of(32) && u32::try_from(n * units).is_ok(), "units of x that 32 bits count");
         assert!(u32::try_from(row_bytes).is_ok(), "a row that 32 bits can address");
-        let epilogue = epilogue.of_rows(rows);
-        Self { weights: at, x, epilogue, row_bytes: row_bytes as u64, units: units as u32, n: n as u32 }
+        let output = output.of_rows(rows);
+        Self { weights: at, x, output, row_bytes: row_bytes as u64, units: units as u32, n: n as u32 }
     }
 }

@@ -2,14 +2,15 @@
 
 use super::{QuantizedMemory, Random, assert_same_bits, download, upload};
 use crate::device::{Device, Memory, Ptr};
-use crate::ops::Epilogue;
+use crate::ops::Output;
 use crate::ops::product::Weights;
 use crate::ops::quantize::{Quantized, quantize};
-use pythia_kernels::{self as kernels, Activations, Cpu, Gelu, Matmul, Then, Workspace};
+use pythia_kernels::{self as kernels, Activations, Cpu, Epilogue, Gelu, Matmul, Workspace};
 use pythia_tensor::TensorType;
 
 /// Every way for a product to end.
-pub(crate) const EPILOGUES: [Then; 4] = [Then::Store, Then::Add, Then::Gelu(Gelu::Erf), Then::Gelu(Gelu::Tanh)];
+pub(crate) const EPILOGUES: [Epilogue; 4] =
+    [Epilogue::Store, Epilogue::Add, Epilogue::Gelu(Gelu::Erf), Epilogue::Gelu(Gelu::Tanh)];
 
 /// Types whose products are of integers.
 pub(crate) fn quantized_types() -> impl Iterator<Item = TensorType> {
@@ -48,11 +49,11 @@ impl Case {
     }
 
     /// What the first `n` rows of x give, with a bias or without.
-    pub(crate) fn on_cpu(&self, activations: Activations, n: usize, bias: bool, then: Then) -> Vec<f32> {
+    pub(crate) fn on_cpu(&self, activations: Activations, n: usize, bias: bool, epilogue: Epilogue) -> Vec<f32> {
         let mut out = self.out[..n * self.rows].to_vec();
         let weights = kernels::Weights { ty: self.ty, rows: self.rows, cols: self.cols, data: &self.data };
         let (x, bias) = (&self.x[..n * self.cols], bias.then_some(&self.bias[..]));
-        let matmul = Matmul { weights, x, bias, then, activations, out: &mut out };
+        let matmul = Matmul { weights, x, bias, epilogue, activations, out: &mut out };
         Cpu::new(1, None).unwrap().matmul(matmul, &mut Workspace::default());
         out
     }
@@ -97,23 +98,24 @@ impl OnDevice<'_> {
         Operands { weights, x: self.x.ptr(), quantized: self.quantized.addresses() }
     }
 
-    /// Checks what `launch` makes of the first rows of x, as many as `wanted` is of: with the bias and `then` that
+    /// Checks what `launch` makes of the first rows of x, as many as `wanted` is of: with the bias and the epilogue
+    /// that
     /// `wanted` was made with.
     #[track_caller]
     pub(crate) fn check(
         &self,
         wanted: &[f32],
         bias: bool,
-        then: Then,
+        epilogue: Epilogue,
         what: &str,
-        launch: impl FnOnce(Operands, Epilogue),
+        launch: impl FnOnce(Operands, Output),
     ) {
         let &Case { ty, rows, cols, ref out, .. } = self.case;
         let memory = upload(self.device, out);
-        launch(self.operands(), Epilogue::new(bias.then(|| self.bias.ptr()), then, memory.ptr()));
+        launch(self.operands(), Output::new(bias.then(|| self.bias.ptr()), epilogue, memory.ptr()));
         let found: Vec<f32> = download(self.device, &memory, out.len());
         let (found, behind) = found.split_at(wanted.len());
-        let what = format!("{ty} {rows}x{cols}, {} of x, {then:?}, {what}", wanted.len() / rows);
+        let what = format!("{ty} {rows}x{cols}, {} of x, {epilogue:?}, {what}", wanted.len() / rows);
         assert_same_bits(&what, found, wanted);
         assert_eq!(behind, &out[wanted.len()..], "{what}: what comes behind the output");
     }

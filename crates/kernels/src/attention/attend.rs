@@ -2,7 +2,7 @@
 
 use super::cache::{KvCache, KvType, TILE};
 use crate::element::Element;
-use crate::isa::{Isa, Kernel, Level};
+use crate::isa::{Isa, IsaLevel, Kernel};
 use crate::math;
 use crate::shared::SharedMut;
 use crate::team::Team;
@@ -31,7 +31,7 @@ pub struct Attend<'a> {
 }
 
 impl Attend<'_> {
-    pub(crate) fn run(self, team: &Team, level: Level) {
+    pub(crate) fn run(self, team: &Team, level: IsaLevel) {
         let shape = self.cache.shape;
         let width = shape.heads * shape.head_dim;
         let n = self.out.len() / width;
@@ -76,8 +76,8 @@ struct Head<'a> {
     width: usize,
 }
 
-/// A head over a cache of elements `E`, known when the kernel is compiled: a test per load would cost as much as what it
-/// guards.
+/// A head over a cache of elements `E`, known when the kernel is compiled: a test per load would cost as much as what
+/// it guards.
 struct Over<'a, E>(Head<'a>, PhantomData<E>);
 
 thread_local! {

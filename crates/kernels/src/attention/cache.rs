@@ -39,6 +39,11 @@ pub struct KvShape {
 }
 
 impl KvShape {
+    /// Elements of a row of queries, keys or values.
+    pub fn width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
     /// Positions that memory is laid out for: whole tiles.
     pub(super) fn padded_positions(&self) -> usize {
         self.positions.next_multiple_of(TILE)
@@ -72,6 +77,11 @@ impl KvCache {
     pub fn new(shape: KvShape) -> Self {
         let positions = shape.sequences * shape.heads * shape.padded_positions() * shape.ty.bytes();
         Self { shape, keys: vec![0; positions * shape.head_dim], values: vec![0; positions * shape.padded_dim()] }
+    }
+
+    /// Its dimensions.
+    pub fn shape(&self) -> KvShape {
+        self.shape
     }
 
     pub(super) fn keys_start(&self, sequence: usize, head: usize) -> usize {

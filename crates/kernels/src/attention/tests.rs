@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cpu::Cpu;
-use crate::isa::Level;
+use crate::isa::IsaLevel;
 use crate::rope::{RopeTable, Rotary};
 
 fn noise(seed: u64, len: usize) -> Vec<f32> {
@@ -71,12 +71,12 @@ fn attention_is_right_and_its_bits_depend_on_nothing_else() {
         for ty in [KvType::F32, KvType::F16] {
             let shape = KvShape { ty, sequences: 2, heads: 3, head_dim, positions: 70 };
             let qkv = noise(head_dim as u64, 70 * 3 * 3 * head_dim);
-            let want = run(&Cpu::new(1, Some(Level::Scalar)).unwrap(), shape, &qkv, 1);
+            let want = run(&Cpu::new(1, Some(IsaLevel::Scalar)).unwrap(), shape, &qkv, 1);
             let tolerance = if ty == KvType::F32 { 2e-6 } else { 2e-2 };
             for (got, want) in want.iter().zip(reference(shape, &qkv)) {
                 assert!((f64::from(*got) - want).abs() < tolerance, "{ty:?} {head_dim}: {got}, want {want}");
             }
-            for &level in Level::ALL.iter().filter(|l| l.is_supported()) {
+            for &level in IsaLevel::ALL.iter().filter(|l| l.is_supported()) {
                 for (threads, batch) in [(1, 70), (2, 1), (2, 5), (3, 33), (4, 70)] {
                     let got = run(&Cpu::new(threads, Some(level)).unwrap(), shape, &qkv, batch);
                     let same = got.iter().zip(&want).all(|(a, b)| a.to_bits() == b.to_bits());

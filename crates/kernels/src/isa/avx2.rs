@@ -1,4 +1,4 @@
-//! The verbs on AVX2 with FMA and F16C: two registers per float vector. `VNNI` adds the dot instruction.
+//! The operations on AVX2 with FMA and F16C: two registers per float vector. `VNNI` adds the dot instruction.
 
 use super::Isa;
 use std::arch::asm;
@@ -31,7 +31,7 @@ unsafe impl<const VNNI: bool> Isa for Avx2<VNNI> {
     const FLOAT_TILE: (usize, usize) = (2, 3); // 12 registers of accumulators of the 16
     const ATTEND_QUERIES: usize = 4;
 
-    verbs! {
+    operations! {
         fn splat(self, x: f32) -> [__m256; 2] { [_mm256_set1_ps(x); 2] }
         unsafe fn load(self, p: *const f32) -> [__m256; 2] { [_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))] }
         unsafe fn store(self, p: *mut f32, v: [__m256; 2]) -> () {
@@ -227,8 +227,8 @@ unsafe impl<const VNNI: bool> Isa for Avx2<VNNI> {
         [v; 8]
     }
 
-    /// Without VNNI, products of unsigned codes are summed in 16 bits as long as they fit, which saves an instruction and
-    /// half of the multiplications.
+    /// Without VNNI, products of unsigned codes are summed in 16 bits as long as they fit, which saves an instruction
+    /// and half of the multiplications.
     #[inline(always)]
     unsafe fn dot_steps<const P: usize, const M: usize>(
         self,
@@ -237,7 +237,8 @@ unsafe impl<const VNNI: bool> Isa for Avx2<VNNI> {
         a: &[[i32; M]],
         bits: u32,
     ) -> [[[__m256i; 2]; M]; P] {
-        // With VNNI, unsigned codes are what prepared ones are. Else a step adds at most 2 * (2^bits - 1) * 127 to a sum.
+        // With VNNI, unsigned codes are what prepared ones are. Else a step adds at most 2 * (2^bits - 1) * 127 to a
+        // sum.
         let direct = VNNI || bits == 8;
         let steps_that_fit = i16::MAX as usize / (2 * ((1 << bits.min(7)) - 1) * 127);
         let chain = if direct { 1 } else { 1 << steps_that_fit.ilog2().min(3) };
@@ -346,8 +347,8 @@ unsafe fn regroup(a: __m256i, b: __m256i) -> [__m256i; 2] {
     unsafe { [_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b)] }
 }
 
-/// Lane l: the sum of vector `first + l`, as `sum_8` adds. A step adds the halves of two vectors and packs the sums into
-/// one; the pairs are those that leave the sums in order.
+/// Lane l: the sum of vector `first + l`, as `sum_8` adds. A step adds the halves of two vectors and packs the sums
+/// into one; the pairs are those that leave the sums in order.
 ///
 /// # Safety
 /// AVX2.

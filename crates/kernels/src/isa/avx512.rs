@@ -1,4 +1,4 @@
-//! The verbs on AVX-512 with VNNI: one register per float vector.
+//! The operations on AVX-512 with VNNI: one register per float vector.
 
 use super::Isa;
 use std::arch::asm;
@@ -31,7 +31,7 @@ unsafe impl Isa for Avx512 {
     const FLOAT_TILE: (usize, usize) = (4, 6); // 24 accumulators of the 32 registers
     const ATTEND_QUERIES: usize = 8;
 
-    verbs! {
+    operations! {
         fn splat(self, x: f32) -> __m512 { _mm512_set1_ps(x) }
         unsafe fn load(self, p: *const f32) -> __m512 { _mm512_loadu_ps(p) }
         unsafe fn store(self, p: *mut f32, v: __m512) -> () { _mm512_storeu_ps(p, v) }

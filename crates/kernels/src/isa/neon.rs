@@ -1,4 +1,4 @@
-//! The verbs on AArch64 NEON: four registers per float vector. `DOT` adds the SDOT instruction, `MATRIX` SMMLA.
+//! The operations on AArch64 NEON: four registers per float vector. `DOT` adds the SDOT instruction, `MATRIX` SMMLA.
 
 use super::Isa;
 use std::arch::aarch64::*;
@@ -21,7 +21,7 @@ impl<const DOT: bool, const MATRIX: bool> Neon<DOT, MATRIX> {
         if DOT {
             let mut acc = acc;
             // SAFETY: the token of a `DOT` type proves SDOT; the instruction touches only these registers. Inline
-            // assembly because the intrinsic is not stable; the directive because the verb may be assembled alone.
+            // assembly because the intrinsic is not stable; the directive because the operation may be assembled alone.
             unsafe {
                 asm!(
                     ".arch_extension dotprod",
@@ -88,7 +88,7 @@ macro_rules! four {
 #[inline(always)]
 fn widen_f16(h: uint16x4_t) -> float32x4_t {
     let v: float32x4_t;
-    // SAFETY: FCVTL is part of base NEON; called from verbs of a token holder only.
+    // SAFETY: FCVTL is part of base NEON; called from operations of a token holder only.
     unsafe {
         asm!("fcvtl {v:v}.4s, {h:v}.4h", v = out(vreg) v, h = in(vreg) h, options(pure, nomem, nostack, preserves_flags));
     }
@@ -126,7 +126,7 @@ unsafe impl<const DOT: bool, const MATRIX: bool> Isa for Neon<DOT, MATRIX> {
     const FLOAT_TILE: (usize, usize) = (2, 2);
     const ATTEND_QUERIES: usize = 4;
 
-    verbs! {
+    operations! {
         fn splat(self, x: f32) -> F { [vdupq_n_f32(x); 4] }
         unsafe fn load(self, p: *const f32) -> F { four!(i => vld1q_f32(p.add(4 * i))) }
         unsafe fn store(self, p: *mut f32, v: F) -> () { four!(i => vst1q_f32(p.add(4 * i), v[i])); }

@@ -1,4 +1,4 @@
-//! The verbs in portable Rust: what each of them means.
+//! The operations in portable Rust: what each of them means.
 
 use super::Isa;
 use half::f16;

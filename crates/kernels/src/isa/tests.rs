@@ -1,15 +1,15 @@
-//! Every verb of every ISA this CPU has, against the scalar one, on bits.
+//! Every operation of every ISA this CPU has, against the scalar one, on bits.
 
-use super::{Isa, Kernel, Level};
+use super::{Isa, IsaLevel, Kernel};
 
-/// Results of all verbs on one input, as bytes.
-struct AllVerbs<'a> {
+/// Results of all operations on one input, as bytes.
+struct AllOperations<'a> {
     floats: &'a [f32; 48],
     bytes: &'a [u8; 512],
     activations: &'a [u8; 32],
 }
 
-impl Kernel for AllVerbs<'_> {
+impl Kernel for AllOperations<'_> {
     type Output = Vec<u32>;
 
     #[inline(always)]
@@ -57,8 +57,8 @@ impl Kernel for AllVerbs<'_> {
             let bits = isa.largest_magnitude(isa.copysign(isa.splat(broken), a), b);
             out.push(u32::from(bits >= f32::INFINITY.to_bits()));
         }
-        self.integer_verbs(isa, &mut out);
-        self.byte_verbs(isa, &mut out);
+        self.integer_operations(isa, &mut out);
+        self.byte_operations(isa, &mut out);
         self.sums(isa, &mut out);
         out
     }
@@ -67,9 +67,9 @@ impl Kernel for AllVerbs<'_> {
 /// Bytes between the rows that gathers and vectors of bytes are tried with.
 const STRIDE: usize = 29;
 
-impl AllVerbs<'_> {
+impl AllOperations<'_> {
     #[inline(always)]
-    fn integer_verbs<I: Isa>(&self, isa: I, out: &mut Vec<u32>) {
+    fn integer_operations<I: Isa>(&self, isa: I, out: &mut Vec<u32>) {
         let q = self.bytes.as_ptr().cast::<u32>();
         // SAFETY: `bytes` has 512 bytes.
         let (a, b) = unsafe { (isa.load_int(q), isa.load_int(q.add(16))) };
@@ -86,7 +86,7 @@ impl AllVerbs<'_> {
 
     /// Vectors of bytes are a row's 16 on one ISA and several rows' on another: what is compared is all 16 rows.
     #[inline(always)]
-    fn byte_verbs<I: Isa>(&self, isa: I, out: &mut Vec<u32>) {
+    fn byte_operations<I: Isa>(&self, isa: I, out: &mut Vec<u32>) {
         let q = self.bytes.as_ptr();
         let mut results = [isa.parts(isa.splat_bytes(7)); 11];
         for part in 0..I::PARTS {
@@ -131,7 +131,7 @@ impl AllVerbs<'_> {
         let zero = isa.zero_quads();
         let (mut unsigned, mut signed) = (isa.parts(zero), isa.parts(zero));
         for part in 0..I::PARTS {
-            // SAFETY: as in `byte_verbs`.
+            // SAFETY: as in `byte_operations`.
             unsafe {
                 let a = [isa.repeated(self.activations.as_ptr()), isa.repeated(self.activations.as_ptr().add(16))];
                 let w = isa.rows(q.add(part * STRIDE), I::PARTS * STRIDE);
@@ -237,7 +237,7 @@ fn noise(seed: &mut u64) -> u64 {
 }
 
 #[test]
-fn every_isa_agrees_with_scalar_on_every_verb() {
+fn every_isa_agrees_with_scalar_on_every_operation() {
     let mut seed = 1;
     for round in 0..200 {
         let floats = std::array::from_fn(|_| (noise(&mut seed) as f32 / 1e7 - 107.0) * 1.5f32.powi(round % 9));
@@ -252,10 +252,10 @@ fn every_isa_agrees_with_scalar_on_every_verb() {
             1 => 127,
             _ => (noise(&mut seed) as i8).max(-127) as u8,
         });
-        let verbs = || AllVerbs { floats: &floats, bytes: &bytes, activations: &activations };
-        let want = Level::Scalar.dispatch(verbs());
-        for &level in Level::ALL.iter().filter(|l| l.is_supported()) {
-            let got = level.dispatch(verbs());
+        let operations = || AllOperations { floats: &floats, bytes: &bytes, activations: &activations };
+        let want = IsaLevel::Scalar.dispatch(operations());
+        for &level in IsaLevel::ALL.iter().filter(|l| l.is_supported()) {
+            let got = level.dispatch(operations());
             let first = got.iter().zip(&want).position(|(a, b)| a != b);
             assert!(first.is_none() && got.len() == want.len(), "{level}, round {round}, result {first:?}");
         }
@@ -264,7 +264,7 @@ fn every_isa_agrees_with_scalar_on_every_verb() {
 
 #[test]
 fn levels_parse_by_name() {
-    assert_eq!("SCALAR".parse(), Ok(Level::Scalar));
-    assert!("mmx".parse::<Level>().is_err());
-    assert!(Level::detect().is_supported());
+    assert_eq!("SCALAR".parse(), Ok(IsaLevel::Scalar));
+    assert!("mmx".parse::<IsaLevel>().is_err());
+    assert!(IsaLevel::detect().is_supported());
 }

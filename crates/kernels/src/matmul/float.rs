@@ -3,9 +3,10 @@
 //! Order: lane l of a 16-lane accumulator takes elements l, l + 16, ... by fused multiply-add; the lanes are then
 //! added by the fixed tree of `Isa::sum`.
 //!
-//! `few` reads rows of `W` as they lie in the file, for one row of `x` or a tile or two: it moves at the speed of memory.
-//! `many` puts 16 rows into a panel and multiplies it with tiles of rows of `x`: it is bound by the multipliers. Quantized
-//! weights are decoded for both, 16 rows at a time; for one row of `x` `decode` multiplies them by itself.
+//! `few` reads rows of `W` as they lie in the file, for one row of `x` or a tile or two: it moves at the speed of
+//! memory.
+//! `many` puts 16 rows into a panel and multiplies it with tiles of rows of `x`: it is bound by the multipliers.
+//! Quantized weights are decoded for both, 16 rows at a time; for one row of `x` `decode` multiplies them by itself.
 
 mod decode;
 mod few;
@@ -15,7 +16,7 @@ pub(super) use decode::Decoder;
 
 use super::{CACHE_LINE_BYTES, LANES, Lanes, Output, RegisterTiles, Weights, cut_into_tiles, decoder};
 use crate::element::Element;
-use crate::isa::Level;
+use crate::isa::IsaLevel;
 use crate::shared::SharedMut;
 use crate::team::Team;
 use std::ops::Range;
@@ -28,13 +29,13 @@ pub(super) struct Job<'a> {
 }
 
 impl Job<'_> {
-    pub(super) fn run(self, team: &Team, level: Level, tiles: &mut Tiles) {
+    pub(super) fn run(self, team: &Team, level: IsaLevel, tiles: &mut Tiles) {
         tiles.prepare(team, level, self.x, self.weights.cols);
         team.run_ranges(self.weights.rows, LANES, &|range| self.rows(level, tiles, range));
     }
 
     /// Some rows of `W`, on the calling thread. `tiles` are prepared of the same `x`.
-    pub(super) fn rows(&self, level: Level, tiles: &Tiles, range: Range<usize>) {
+    pub(super) fn rows(&self, level: IsaLevel, tiles: &Tiles, range: Range<usize>) {
         let decoder = decoder(self.weights.ty);
         match decoder {
             Some(decoder) if self.x.len() == self.weights.cols => (decoder.one)(self, level, range),
@@ -57,7 +58,7 @@ pub(super) struct Tiles {
 
 impl Tiles {
     /// Cuts `x` into tiles, and packs them unless they are few.
-    pub(super) fn prepare(&mut self, team: &Team, level: Level, x: &[f32], cols: usize) {
+    pub(super) fn prepare(&mut self, team: &Team, level: IsaLevel, x: &[f32], cols: usize) {
         cut_into_tiles(x.len() / cols, level.dispatch(RegisterTiles).float.1, &mut self.tiles);
         if !self.are_few() {
             self.pack(team, x, cols);

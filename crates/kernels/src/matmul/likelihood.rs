@@ -4,8 +4,8 @@
 //! log-sum-exp and the target's logit. So weights are decoded once however many rows there are, and the logits of a
 //! chunk never leave the core's cache.
 
-use super::{Activations, Output, Then, Weights, Workspace, float, integer, integer_product};
-use crate::isa::Level;
+use super::{Activations, Epilogue, Output, Weights, Workspace, float, integer, integer_product};
+use crate::isa::IsaLevel;
 use crate::shared::SharedMut;
 use crate::softmax::{CHUNK, LogSumPart, Parts};
 use crate::team::Team;
@@ -33,7 +33,7 @@ thread_local! {
 }
 
 impl LogLikelihood<'_> {
-    pub(crate) fn run(self, team: &Team, level: Level, workspace: &mut Workspace) {
+    pub(crate) fn run(self, team: &Team, level: IsaLevel, workspace: &mut Workspace) {
         let n = self.weights.check(self.x);
         assert!(self.targets.len() == n && self.out.len() == n, "a target and a result for each row of x");
         assert!(self.targets.iter().all(|&t| (t as usize) < self.weights.rows), "targets are rows of the matrix");
@@ -58,7 +58,7 @@ impl LogLikelihood<'_> {
     }
 
     /// `product` multiplies some rows of the matrix with all of `x`, on the calling thread.
-    fn chunks(self, team: &Team, level: Level, product: &(dyn Fn(Weights<'_>, Output<'_>) + Sync)) {
+    fn chunks(self, team: &Team, level: IsaLevel, product: &(dyn Fn(Weights<'_>, Output<'_>) + Sync)) {
         let (n, rows) = (self.targets.len(), self.weights.rows);
         let chunks = rows.div_ceil(CHUNK);
         let mut parts = vec![LogSumPart::default(); chunks * n];
@@ -70,7 +70,7 @@ impl LogLikelihood<'_> {
                 let columns = chunk * CHUNK..rows.min((chunk + 1) * CHUNK);
                 let len = columns.len();
                 logits.resize(n * len, 0.0);
-                let out = Output { out: SharedMut::new(&mut logits), rows: len, bias: None, then: Then::Store };
+                let out = Output { out: SharedMut::new(&mut logits), rows: len, bias: None, epilogue: Epilogue::Store };
                 product(self.weights.slice(columns.clone()), out);
                 // SAFETY: this task alone works on this chunk.
                 let parts = unsafe { shared_parts.slice(chunk * n, n) };

@@ -68,15 +68,15 @@ impl Case {
         let mut out = vec![f32::NAN; self.x.len() / self.cols * self.rows];
         for (x, out) in self.x.chunks(batch * self.cols).zip(out.chunks_mut(batch * self.rows)) {
             let bias = Some(&self.bias[..]);
-            let matmul = Matmul { weights, x, bias, then: Then::Store, activations, out };
+            let matmul = Matmul { weights, x, bias, epilogue: Epilogue::Store, activations, out };
             cpu.matmul(matmul, &mut workspace);
         }
         out.into_iter().map(f32::to_bits).collect()
     }
 }
 
-fn levels() -> impl Iterator<Item = Level> {
-    Level::ALL.iter().copied().filter(|l| l.is_supported())
+fn levels() -> impl Iterator<Item = IsaLevel> {
+    IsaLevel::ALL.iter().copied().filter(|l| l.is_supported())
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn bits_do_not_depend_on_isa_threads_or_batch() {
         for case in regular.into_iter().chain(scrambled) {
             let (rows, cols) = (case.rows, case.cols);
             for activations in [Activations::Int8, Activations::F32] {
-                let want = case.run(&Cpu::new(1, Some(Level::Scalar)).unwrap(), activations, 1);
+                let want = case.run(&Cpu::new(1, Some(IsaLevel::Scalar)).unwrap(), activations, 1);
                 for level in levels() {
                     for &(threads, batch) in &ways {
                         let same = case.run(&Cpu::new(threads, Some(level)).unwrap(), activations, batch) == want;
@@ -104,7 +104,8 @@ fn bits_do_not_depend_on_isa_threads_or_batch() {
     }
 }
 
-/// What products with f32 activations see of quantized weights, on every ISA and in every layout, rows missing at the end too.
+/// What products with f32 activations see of quantized weights, on every ISA and in every layout, rows missing at the
+/// end too.
 #[test]
 fn decoded_weights_have_the_bits_of_the_scalar_decoder() {
     for &ty in TensorType::ALL.iter().filter(|ty| ty.is_quantized()) {
@@ -135,7 +136,7 @@ fn decoded_weights_have_the_bits_of_the_scalar_decoder() {
 fn long_rows_have_the_same_bits() {
     for ty in [TensorType::F32, TensorType::F16, TensorType::BF16, TensorType::Q8_0] {
         let case = Case::new(ty, 21, 2 * 1024 + 96, 15);
-        let want = case.run(&Cpu::new(1, Some(Level::Scalar)).unwrap(), Activations::F32, 1);
+        let want = case.run(&Cpu::new(1, Some(IsaLevel::Scalar)).unwrap(), Activations::F32, 1);
         for level in levels() {
             for batch in [1, 4, 15] {
                 let same = case.run(&Cpu::new(2, Some(level)).unwrap(), Activations::F32, batch) == want;
@@ -180,19 +181,19 @@ fn epilogues_add_and_bend() {
     let case = Case::new(TensorType::Q8_0, 48, 256, 3);
     let cpu = Cpu::new(2, None).unwrap();
     let weights = Weights { ty: case.ty, rows: case.rows, cols: case.cols, data: &case.data };
-    let run = |then, start: f32| {
+    let run = |epilogue, start: f32| {
         let mut out = vec![start; 3 * 48];
         let activations = Activations::Int8;
         cpu.matmul(
-            Matmul { weights, x: &case.x, bias: None, then, activations, out: &mut out },
+            Matmul { weights, x: &case.x, bias: None, epilogue, activations, out: &mut out },
             &mut Workspace::default(),
         );
         out
     };
-    let plain = run(Then::Store, f32::NAN);
-    let added = run(Then::Add, 2.0);
+    let plain = run(Epilogue::Store, f32::NAN);
+    let added = run(Epilogue::Add, 2.0);
     assert!(plain.iter().zip(&added).all(|(p, a)| *a == 2.0 + p));
-    let bent = run(Then::Gelu(Gelu::Tanh), f32::NAN);
+    let bent = run(Epilogue::Gelu(Gelu::Tanh), f32::NAN);
     for (p, b) in plain.iter().zip(&bent) {
         let want = 0.5 * p * (1.0 + (0.797_884_6 * (p + 0.044_715 * p * p * p)).tanh());
         assert!((b - want).abs() < 1e-5, "{b}, want {want}");
@@ -276,7 +277,7 @@ fn log_likelihoods_are_those_of_the_logits() {
         for (rows, n) in [(7, 7), (1024, 1), (1030, 7), (2048, 64), (2051, 64)] {
             let mut case = Case::new(ty, rows, 256, n);
             case.bias.fill(0.0);
-            let oracle = Cpu::new(1, Some(Level::Scalar)).unwrap();
+            let oracle = Cpu::new(1, Some(IsaLevel::Scalar)).unwrap();
             let logits: Vec<f32> = case.run(&oracle, activations, n).into_iter().map(f32::from_bits).collect();
             let targets: Vec<u32> = (0..n).map(|i| (i * 7919 + rows - 1) as u32 % rows as u32).collect();
             let likelihood = |(row, &t): (&[f32], &u32)| f64::from(row[t as usize]) - oracle.log_sum_exp(row);

@@ -6,15 +6,12 @@
 //! ```
 //! Black et al., "GPT-NeoX-20B" (2022), section 2; Biderman et al., "Pythia" (2023).
 
-use crate::backend::{Backend, Batch, Candidate, Largest, Linear, Norm, Room, Tensor};
+use crate::backend::{Backend, Batch, ContextSpec, Head, Linear, Norm, Tensor};
 use crate::error::Error;
-use crate::tap::Tap;
-use pythia_gguf::schema::gptneox::Hparams;
-use pythia_kernels::{Gelu, KvShape, KvType, Rotary, Then};
-use std::sync::atomic::{AtomicBool, Ordering};
-
-/// GGUF name of the output matrix.
-const OUTPUT: &str = "output.weight";
+use crate::observer::Observer;
+use pythia_kernels::{Epilogue, Gelu, KvShape, KvType, Rotary};
+use pythia_schema::{Hparams, Kind, TensorId};
+use pythia_task::Cancel;
 
 /// One transformer block.
 struct Layer<B: Backend> {
@@ -44,13 +41,13 @@ pub struct State<B: Backend> {
     qkv: B::Buffer,
     attended: B::Buffer,
     ffn: B::Buffer,
-    caches: Vec<B::Cache>,
+    caches: Vec<B::KvCache>,
     rope: B::Rope,
     workspace: B::Workspace,
 }
 
 impl<B: Backend> GptNeoX<B> {
-    /// Takes every tensor by its GGUF name; `find` has checked shapes and types.
+    /// Takes every tensor by what it is; `find` has checked shapes and types.
     ///
     /// # Errors
     /// Whatever `find` or the backend returns.
@@ -58,46 +55,44 @@ impl<B: Backend> GptNeoX<B> {
         backend: &B,
         hparams: &Hparams,
         gelu: Gelu,
-        mut find: impl FnMut(&str) -> Result<Tensor, Error>,
+        find: impl Fn(TensorId) -> Result<Tensor, Error>,
     ) -> Result<Self, Error> {
-        let mut matrix = |name: &str| backend.matrix(&find(name)?);
-        let token_embd = matrix("token_embd.weight")?;
-        let output = matrix(OUTPUT)?;
-        let mut norm = |name: &str| -> Result<Norm<B>, Error> {
-            let gamma = backend.vector(&find(&format!("{name}.weight"))?)?;
-            let beta = backend.vector(&find(&format!("{name}.bias"))?)?;
+        let matrix = |kind| backend.matrix(&find(TensorId::weight(kind, None))?);
+        let norm = |kind, layer| -> Result<Norm<B>, Error> {
+            let id = TensorId::weight(kind, layer);
+            let (gamma, beta) = (backend.vector(&find(id)?)?, backend.vector(&find(id.bias())?)?);
             Ok(Norm { gamma, beta, eps: hparams.norm_eps })
         };
-        let output_norm = norm("output_norm")?;
-        let mut norms = Vec::with_capacity(hparams.n_layer);
-        for i in 0..hparams.n_layer {
-            norms.push((norm(&format!("blk.{i}.attn_norm"))?, norm(&format!("blk.{i}.ffn_norm"))?));
-        }
-        let mut linear = |matrix: String| -> Result<Linear<B>, Error> {
-            let name = format!("{matrix}.weight");
-            let weight = backend.matrix(&find(&name)?)?;
-            let bias = backend.vector(&find(&format!("{matrix}.bias"))?)?;
-            Ok(Linear { name, weight, bias })
+        let linear = |kind, layer| -> Result<Linear<B>, Error> {
+            let id = TensorId::weight(kind, layer);
+            let (weight, bias) = (backend.matrix(&find(id)?)?, backend.vector(&find(id.bias())?)?);
+            Ok(Linear { id, weight, bias })
         };
-        let mut layers = Vec::with_capacity(hparams.n_layer);
-        for (i, (attn_norm, ffn_norm)) in norms.into_iter().enumerate() {
-            layers.push(Layer {
-                attn_norm,
-                attn_qkv: linear(format!("blk.{i}.attn_qkv"))?,
-                attn_output: linear(format!("blk.{i}.attn_output"))?,
-                ffn_norm,
-                ffn_up: linear(format!("blk.{i}.ffn_up"))?,
-                ffn_down: linear(format!("blk.{i}.ffn_down"))?,
-            });
-        }
-        Ok(Self { hparams: hparams.clone(), gelu, token_embd, layers, output_norm, output })
+        let layer = |layer| -> Result<Layer<B>, Error> {
+            Ok(Layer {
+                attn_norm: norm(Kind::AttnNorm, layer)?,
+                attn_qkv: linear(Kind::AttnQkv, layer)?,
+                attn_output: linear(Kind::AttnOutput, layer)?,
+                ffn_norm: norm(Kind::FfnNorm, layer)?,
+                ffn_up: linear(Kind::FfnUp, layer)?,
+                ffn_down: linear(Kind::FfnDown, layer)?,
+            })
+        };
+        Ok(Self {
+            hparams: hparams.clone(),
+            gelu,
+            token_embd: matrix(Kind::TokenEmbd)?,
+            layers: (0..hparams.n_layer).map(|index| layer(Some(index))).collect::<Result<_, _>>()?,
+            output_norm: norm(Kind::OutputNorm, None)?,
+            output: matrix(Kind::Output)?,
+        })
     }
 
-    /// What it takes to run `n_batch` tokens at a time, in `n_seq` sequences of up to `n_ctx` positions.
-    pub fn room(&self, kv: KvType, n_seq: usize, n_ctx: usize, n_batch: usize) -> Room {
+    /// The sizes of a context that runs `n_batch` tokens at a time, in `n_seq` sequences of up to `n_ctx` positions.
+    pub fn spec(&self, kv: KvType, n_seq: usize, n_ctx: usize, n_batch: usize) -> ContextSpec {
         let h = &self.hparams;
         let head_dim = h.n_embd / h.n_head;
-        Room {
+        ContextSpec {
             n_batch,
             widths: vec![h.n_embd, h.n_embd, h.n_embd, 3 * h.n_embd, h.n_embd, h.n_ff],
             n_vocab: h.n_vocab,
@@ -107,14 +102,14 @@ impl<B: Backend> GptNeoX<B> {
         }
     }
 
-    /// Makes it.
+    /// Allocates such a context's state.
     ///
     /// # Errors
-    /// If the backend has no such room.
-    pub fn state(&self, backend: &B, room: &Room) -> Result<State<B>, Error> {
+    /// If the backend has not enough memory.
+    pub fn state(&self, backend: &B, spec: &ContextSpec) -> Result<State<B>, Error> {
         let Hparams { rope_base: base, rope_factor: factor, .. } = self.hparams;
-        let rotary = Rotary { base, factor, dims: room.n_rot };
-        let buffers = room.widths.iter().map(|&cols| backend.buffer(room.n_batch, cols));
+        let rotary = Rotary { base, factor, dims: spec.n_rot };
+        let buffers = spec.widths.iter().map(|&cols| backend.buffer(spec.n_batch, cols));
         let [hidden, attn_in, ffn_in, qkv, attended, ffn] =
             buffers.collect::<Result<Vec<_>, _>>()?.try_into().ok().expect("as many buffers as widths");
         Ok(State {
@@ -124,36 +119,36 @@ impl<B: Backend> GptNeoX<B> {
             qkv,
             attended,
             ffn,
-            caches: (0..room.n_layer).map(|_| backend.cache(room.kv)).collect::<Result<_, _>>()?,
-            rope: backend.rope(rotary, room.kv.positions)?,
-            workspace: backend.workspace(room)?,
+            caches: (0..spec.n_layer).map(|_| backend.kv_cache(spec.kv)).collect::<Result<_, _>>()?,
+            rope: backend.rope(rotary, spec.kv.positions)?,
+            workspace: backend.workspace(spec)?,
         })
     }
 
     /// Runs all blocks over a batch; the state then holds the final hidden rows, normalised for the output matrix.
-    /// `tap` is shown what enters each matrix, the output matrix included, though it is not used here.
+    /// `observer` is shown what enters each matrix, the output matrix included, though it is not used here.
     ///
     /// # Errors
     /// If the backend failed, or `cancel` is raised: the state is then good for another pass from the same positions.
-    pub fn forward<T: Tap<B>>(
+    pub fn forward<O: Observer<B>>(
         &self,
         backend: &B,
         state: &mut State<B>,
         batch: Batch<'_>,
-        cancel: Option<&AtomicBool>,
-        tap: &mut T,
+        cancel: &Cancel,
+        observer: &mut O,
     ) -> Result<(), Error> {
-        let is_cancelled = || cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed));
+        let is_cancelled = || cancel.is_raised();
         if is_cancelled() {
             return Err(Error::Cancelled);
         }
         let n = batch.tokens.len();
         let State { hidden, attn_in, ffn_in, qkv, attended, ffn, caches, rope, workspace } = state;
-        backend.pass(batch, T::LOOKS_ON, workspace, |work| {
+        backend.pass(batch, O::OBSERVES, workspace, |work| {
             let mut product =
-                |linear: &Linear<B>, x: &B::Buffer, then, out: &mut B::Buffer, work: &mut B::Workspace| {
-                    tap.input(backend, &linear.name, x, n);
-                    backend.product(linear, x, n, then, out, work);
+                |linear: &Linear<B>, x: &B::Buffer, epilogue, out: &mut B::Buffer, work: &mut B::Workspace| {
+                    observer.input(backend, linear.id, x, n);
+                    backend.product(linear, x, n, epilogue, out, work);
                 };
             backend.embed(&self.token_embd, batch, hidden, work);
             for (layer, cache) in self.layers.iter().zip(&mut *caches) {
@@ -166,56 +161,26 @@ impl<B: Backend> GptNeoX<B> {
                 } else {
                     backend.layer_norm(&layer.attn_norm, hidden, n, attn_in);
                 }
-                product(&layer.attn_qkv, attn_in, Then::Store, qkv, work);
+                product(&layer.attn_qkv, attn_in, Epilogue::Store, qkv, work);
                 backend.attend(rope, batch, qkv, cache, attended, work);
-                product(&layer.attn_output, attended, Then::Add, hidden, work);
+                product(&layer.attn_output, attended, Epilogue::Add, hidden, work);
                 if !self.hparams.parallel_residual {
                     backend.layer_norm(&layer.ffn_norm, hidden, n, ffn_in);
                 }
-                product(&layer.ffn_up, ffn_in, Then::Gelu(self.gelu), ffn, work);
-                product(&layer.ffn_down, ffn, Then::Add, hidden, work);
+                product(&layer.ffn_up, ffn_in, Epilogue::Gelu(self.gelu), ffn, work);
+                product(&layer.ffn_down, ffn, Epilogue::Add, hidden, work);
             }
             backend.layer_norm(&self.output_norm, hidden, n, attn_in);
-            tap.input(backend, OUTPUT, attn_in, n);
+            observer.input(backend, TensorId::weight(Kind::Output, None), attn_in, n);
         })?;
         if is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
 
-    /// Logits of rows of the last batch: `[rows.len(), n_vocab]`.
+    /// What `head` asks for, of rows of the last batch.
     ///
     /// # Errors
     /// If the backend failed.
-    pub fn logits(&self, backend: &B, state: &mut State<B>, rows: &[usize], out: &mut [f32]) -> Result<(), Error> {
-        backend.logits(&self.output, &state.attn_in, rows, out, &mut state.workspace)
-    }
-
-    /// Log-likelihood of a token for each of some rows of the last batch.
-    ///
-    /// # Errors
-    /// If the backend failed.
-    pub fn log_likelihoods(
-        &self,
-        backend: &B,
-        state: &mut State<B>,
-        rows: &[usize],
-        targets: &[u32],
-        out: &mut [f64],
-    ) -> Result<(), Error> {
-        backend.log_likelihoods(&self.output, &state.attn_in, rows, targets, out, &mut state.workspace)
-    }
-
-    /// As [`Backend::largest`], for a row of the last batch.
-    ///
-    /// # Errors
-    /// If the backend failed.
-    pub fn largest(
-        &self,
-        backend: &B,
-        state: &mut State<B>,
-        row: usize,
-        n: usize,
-        largest: Largest,
-    ) -> Result<Option<Vec<Candidate>>, Error> {
-        backend.largest(&self.output, &state.attn_in, row, n, largest, &mut state.workspace)
+    pub fn head(&self, backend: &B, state: &mut State<B>, head: Head<'_>) -> Result<(), Error> {
+        backend.head(&self.output, &state.attn_in, head, &mut state.workspace)
     }
 }

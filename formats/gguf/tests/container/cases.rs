@@ -1,7 +1,7 @@
 //! GGUF files that break the format, one rule each: what the list of hostile inputs calls it, how it is made, and what
 //! the error must say. The tests of the whole programs use this table too.
 
-use crate::raw::{Raw, array, pair, string, tensor};
+use super::raw::{Raw, array, pair, string, tensor};
 
 /// Number on the list of hostile inputs, name of the case, the file, and what the message must contain.
 pub(crate) type Case = (&'static str, &'static str, fn() -> Vec<u8>, &'static str);

@@ -1,13 +1,13 @@
 use super::*;
 use crate::device::Memory;
-use crate::ops::append::{append, cache_bytes};
+use crate::ops::append::{append, kv_bytes};
 use crate::ops::quantize::quantize;
 use crate::testing::{Plain, QuantizedMemory, Random, assert_same_bits, download, upload};
 use pythia_kernels::{Append, Attend, Cpu, KvCache, RopeTable, Rotary};
 
 /// Rows of a batch that are consecutive positions of a sequence.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct RowSpan {
     sequence: usize,
     first_position: usize,
     rows: usize,
@@ -48,10 +48,10 @@ impl Case {
         case
     }
 
-    /// The rows of `places` out of per-position rows of `width` floats.
-    fn rows(&self, of: &[Vec<f32>], width: usize, places: &[Place]) -> Vec<f32> {
-        let rows = |p: &Place| &of[p.sequence][p.first_position * width..][..p.rows * width];
-        places.iter().flat_map(rows).copied().collect()
+    /// The rows of `spans` out of per-position rows of `width` floats.
+    fn rows(&self, of: &[Vec<f32>], width: usize, spans: &[RowSpan]) -> Vec<f32> {
+        let rows = |p: &RowSpan| &of[p.sequence][p.first_position * width..][..p.rows * width];
+        spans.iter().flat_map(rows).copied().collect()
     }
 }
 
@@ -66,21 +66,21 @@ struct Layer<'a> {
 
 impl<'a> Layer<'a> {
     fn new(device: &'a Device, case: &'a Case) -> Self {
-        let (keys, values) = cache_bytes(case.shape).unwrap();
+        let (keys, values) = kv_bytes(case.shape).unwrap();
         // Not zeroed: what lies behind a sequence's last position must not matter.
         let noise = |bytes: usize| upload(device, &vec![0xFFu8; bytes]);
         let turns: Vec<f32> = case.rope.turns().iter().flat_map(|&(cos, sin)| [cos, sin]).collect();
         Self { device, case, keys: noise(keys), values: noise(values), rope: upload(device, &turns) }
     }
 
-    fn cache(&self) -> Cache {
-        Cache { keys: self.keys.ptr(), values: self.values.ptr(), shape: self.case.shape }
+    fn cache(&self) -> KvPtrs {
+        KvPtrs { keys: self.keys.ptr(), values: self.values.ptr(), shape: self.case.shape }
     }
 
-    /// Sequences and positions of the rows of `places`.
-    fn rows(&self, places: &[Place]) -> [Memory; 2] {
+    /// Sequences and positions of the rows of `spans`.
+    fn rows(&self, spans: &[RowSpan]) -> [Memory; 2] {
         let (mut sequences, mut positions) = (vec![], vec![]);
-        for p in places {
+        for p in spans {
             sequences.extend(std::iter::repeat_n(p.sequence as u32, p.rows));
             positions.extend((p.first_position..p.first_position + p.rows).map(|p| p as u32));
         }
@@ -91,33 +91,33 @@ impl<'a> Layer<'a> {
         Rope { turns: self.rope.ptr(), pairs: self.case.rope.pairs() as u64 }
     }
 
-    /// Queries, keys and values of the rows of `places`.
-    fn qkv(&self, places: &[Place]) -> Memory {
+    /// Queries, keys and values of the rows of `spans`.
+    fn qkv(&self, spans: &[RowSpan]) -> Memory {
         let width = 3 * self.case.shape.heads * self.case.shape.head_dim;
-        upload(self.device, &self.case.rows(&self.case.qkv, width, places))
+        upload(self.device, &self.case.rows(&self.case.qkv, width, spans))
     }
 
-    /// Appends the rows of `places`; returns their queries, keys and values. The queries are rotated, after a comparison
+    /// Appends the rows of `spans`; returns their queries, keys and values. The queries are rotated, after a comparison
     /// with the CPU's.
-    fn append(&self, places: &[Place]) -> Memory {
+    fn append(&self, spans: &[RowSpan]) -> Memory {
         let width = self.case.shape.heads * self.case.shape.head_dim;
-        let n = places.iter().map(|p| p.rows).sum();
-        let qkv = self.qkv(places);
-        let [sequences, positions] = self.rows(places);
+        let n = spans.iter().map(|p| p.rows).sum();
+        let qkv = self.qkv(spans);
+        let [sequences, positions] = self.rows(spans);
         let rows = Rows { sequences: sequences.ptr(), positions: positions.ptr() };
         // SAFETY: memory of these sizes, positions within the cache.
         unsafe { append(self.device, rows, n, qkv.ptr(), self.rope(), self.cache()) };
         let queries = |qkv: &[f32]| qkv.chunks(3 * width).flat_map(|row| row[..width].to_vec()).collect::<Vec<_>>();
-        let want = queries(&self.case.rows(&self.case.rotated, 3 * width, places));
+        let want = queries(&self.case.rows(&self.case.rotated, 3 * width, spans));
         let found = queries(&download(self.device, &qkv, n * 3 * width));
-        assert_same_bits(&format!("rotated {places:?}"), &found, &want);
+        assert_same_bits(&format!("rotated {spans:?}"), &found, &want);
         qkv
     }
 
-    /// Attention of `places`, cut into tiles of at most `rows`.
-    fn many(&self, places: &[Place], rows: usize, qkv: &Memory) {
+    /// Attention of `spans`, cut into tiles of at most `rows`.
+    fn many(&self, spans: &[RowSpan], rows: usize, qkv: &Memory) {
         let (mut tiles, mut first_row) = (vec![], 0);
-        for p in places {
+        for p in spans {
             for first in (0..p.rows).step_by(rows) {
                 let rows = rows.min(p.rows - first);
                 tiles.extend([first_row + first, rows, p.sequence, p.first_position + first].map(|x| x as u32));
@@ -126,22 +126,22 @@ impl<'a> Layer<'a> {
         }
         let n_tiles = tiles.len() / 4;
         let tiles = upload(self.device, &tiles);
-        self.check(places, &format!("tiles of {rows}"), |out| {
+        self.check(spans, &format!("tiles of {rows}"), |out| {
             // SAFETY: memory of these sizes, positions within the cache.
             unsafe { many(self.device, tiles.ptr(), n_tiles, qkv.ptr(), self.cache(), out) };
         });
     }
 
-    /// Appends `places`, a row of each sequence, and attends.
-    fn one(&self, places: &[Place]) {
+    /// Appends `spans`, a row of each sequence, and attends.
+    fn one(&self, spans: &[RowSpan]) {
         let KvShape { heads, head_dim, .. } = self.case.shape;
-        let (n, width) = (places.len(), heads * head_dim);
-        let qkv = self.qkv(places);
-        let [sequences, positions] = self.rows(places);
+        let (n, width) = (spans.len(), heads * head_dim);
+        let qkv = self.qkv(spans);
+        let [sequences, positions] = self.rows(spans);
         let rows = Rows { sequences: sequences.ptr(), positions: positions.ptr() };
         let scratch = upload(self.device, &vec![0xFFu8; scratch_bytes(n, self.case.shape)]);
         let room = quantizes(self.case.shape).then(|| [0; 2].map(|_| QuantizedMemory::new(self.device, n * width)));
-        self.check(places, "one", |out| {
+        self.check(spans, "one", |out| {
             let results = Results { out, quantized: room.as_ref().map(|[room, _]| room.addresses()) };
             // SAFETY: memory of these sizes, positions within the cache.
             unsafe {
@@ -153,24 +153,24 @@ impl<'a> Layer<'a> {
         });
         if let Some(both) = room {
             let [in_passing, apart] = both.map(|room| room.contents(self.device, n * width));
-            assert_eq!(in_passing, apart, "{places:?}");
+            assert_eq!(in_passing, apart, "{spans:?}");
         }
     }
 
     /// What `attend` writes against the CPU's output.
-    fn check(&self, places: &[Place], what: &str, attend: impl FnOnce(Ptr)) {
+    fn check(&self, spans: &[RowSpan], what: &str, attend: impl FnOnce(Ptr)) {
         let shape = self.case.shape;
-        let want = self.case.rows(&self.case.out, shape.heads * shape.head_dim, places);
+        let want = self.case.rows(&self.case.out, shape.heads * shape.head_dim, spans);
         let out = upload(self.device, &vec![f32::NAN; want.len()]);
         attend(out.ptr());
-        assert_same_bits(&format!("{what}, {shape:?}, {places:?}"), &download(self.device, &out, want.len()), &want);
+        assert_same_bits(&format!("{what}, {shape:?}, {spans:?}"), &download(self.device, &out, want.len()), &want);
     }
 }
 
 const TYPES: [KvType; 2] = [KvType::F16, KvType::F32];
 
-fn place(sequence: usize, positions: std::ops::Range<usize>) -> Place {
-    Place { sequence, first_position: positions.start, rows: positions.len() }
+fn span(sequence: usize, positions: std::ops::Range<usize>) -> RowSpan {
+    RowSpan { sequence, first_position: positions.start, rows: positions.len() }
 }
 
 #[test]
@@ -180,12 +180,12 @@ fn prompts_have_the_cpus_bits_in_any_pieces() {
         let case = Case::new(KvShape { ty, sequences: 2, heads: 2, head_dim, positions: 100 }, |_, _| ());
         let layer = Layer::new(device, &case);
         // Two sequences in a batch, the second going on in the middle of a tile; then a last, short batch.
-        for places in
-            [vec![place(1, 0..37), place(0, 0..1)], vec![place(0, 1..65), place(1, 37..99)], vec![place(1, 99..100)]]
+        for spans in
+            [vec![span(1, 0..37), span(0, 0..1)], vec![span(0, 1..65), span(1, 37..99)], vec![span(1, 99..100)]]
         {
-            let qkv = layer.append(&places);
-            layer.many(&places, TILE_QUERIES, &qkv);
-            layer.many(&places, 7, &qkv);
+            let qkv = layer.append(&spans);
+            layer.many(&spans, TILE_QUERIES, &qkv);
+            layer.many(&spans, 7, &qkv);
         }
     }
 }
@@ -196,11 +196,11 @@ fn single_rows_have_the_cpus_bits() {
     for (ty, head_dim) in TYPES.into_iter().flat_map(|ty| [8, 32, 64, 80, 128, 256].map(|dim| (ty, dim))) {
         let case = Case::new(KvShape { ty, sequences: 3, heads: 2, head_dim, positions: 150 }, |_, _| ());
         let layer = Layer::new(device, &case);
-        layer.append(&[place(0, 0..150), place(1, 0..150), place(2, 0..150)]);
+        layer.append(&[span(0, 0..150), span(1, 0..150), span(2, 0..150)]);
         // Keys of later positions are in the cache already: they must not be seen.
         for positions in [[0, 1, 149], [15, 16, 31], [32, 33, 63], [64, 127, 128], [129, 2, 17]] {
-            let places = [1, 0, 2].map(|s| place(s, positions[s]..positions[s] + 1));
-            layer.one(&places);
+            let spans = [1, 0, 2].map(|s| span(s, positions[s]..positions[s] + 1));
+            layer.one(&spans);
         }
     }
 }
@@ -213,12 +213,12 @@ fn rows_are_appended_one_by_one() {
         let shape = KvShape { ty, sequences: 2, heads: 3, head_dim, positions: 132 };
         let case = Case::new(shape, |_, _| ());
         let (prompt, generation) = (Layer::new(device, &case), Layer::new(device, &case));
-        prompt.append(&[place(0, 0..132), place(1, 0..132)]);
-        generation.append(&[place(0, 0..120), place(1, 0..120)]);
+        prompt.append(&[span(0, 0..132), span(1, 0..132)]);
+        generation.append(&[span(0, 0..120), span(1, 0..120)]);
         for position in 120..132 {
-            generation.one(&[0, 1].map(|s| place(s, position..position + 1)));
+            generation.one(&[0, 1].map(|s| span(s, position..position + 1)));
         }
-        let (keys, values) = cache_bytes(shape).unwrap();
+        let (keys, values) = kv_bytes(shape).unwrap();
         let contents = |layer: &Layer<'_>| -> [Vec<u8>; 2] {
             [download(device, &layer.keys, keys), download(device, &layer.values, values)]
         };
@@ -233,14 +233,14 @@ fn long_sequences_have_the_cpus_bits() {
         // Enough positions that the stages of values are used again.
         let case = Case::new(KvShape { ty, sequences: 1, heads: 1, head_dim: 32, positions: 1500 }, |_, _| ());
         let layer = Layer::new(device, &case);
-        layer.append(&[place(0, 0..1500)]);
+        layer.append(&[span(0, 0..1500)]);
         for position in [511, 640, 641, 1023, 1024, 1400, 1499] {
-            let places = [place(0, position..position + 1)];
-            layer.one(&places);
+            let spans = [span(0, position..position + 1)];
+            layer.one(&spans);
         }
-        let places = [place(0, 1437..1500)];
-        let qkv = layer.append(&places);
-        layer.many(&places, TILE_QUERIES, &qkv);
+        let spans = [span(0, 1437..1500)];
+        let qkv = layer.append(&spans);
+        layer.many(&spans, TILE_QUERIES, &qkv);
     }
 }
 
@@ -263,12 +263,12 @@ fn what_is_not_a_number_spreads_as_on_the_cpu() {
         }
     });
     let layer = Layer::new(device, &case);
-    let places: Vec<_> = (0..shape.sequences).map(|s| place(s, 0..70)).collect();
-    let qkv = layer.append(&places);
-    layer.many(&places, TILE_QUERIES, &qkv);
+    let spans: Vec<_> = (0..shape.sequences).map(|s| span(s, 0..70)).collect();
+    let qkv = layer.append(&spans);
+    layer.many(&spans, TILE_QUERIES, &qkv);
     for position in [19, 20, 32, 33, 39, 40, 63, 64, 69] {
-        let places: Vec<_> = (0..shape.sequences).map(|s| place(s, position..position + 1)).collect();
-        layer.one(&places);
+        let spans: Vec<_> = (0..shape.sequences).map(|s| span(s, position..position + 1)).collect();
+        layer.one(&spans);
     }
 }
 

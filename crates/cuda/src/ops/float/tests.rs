@@ -3,18 +3,18 @@
 use super::*;
 use crate::testing::device;
 use crate::testing::product::{Case, EPILOGUES};
-use pythia_kernels::{Activations, Then};
+use pythia_kernels::{Activations, Epilogue};
 use pythia_tensor::TensorType;
 
 /// For each `n`, with one of the epilogues in turn, and a bias or not.
 fn check(device: &Device, case: &Case, ns: &[usize]) {
     let on_device = case.on_device(device);
     for (i, &n) in ns.iter().enumerate() {
-        let (then, bias) = (EPILOGUES[i % 4], i % 3 != 1);
-        let wanted = case.on_cpu(Activations::F32, n, bias, then);
-        on_device.check(&wanted, bias, then, "", |at, epilogue| {
+        let (epilogue, bias) = (EPILOGUES[i % 4], i % 3 != 1);
+        let wanted = case.on_cpu(Activations::F32, n, bias, epilogue);
+        on_device.check(&wanted, bias, epilogue, "", |at, output| {
             // SAFETY: memory of these shapes.
-            unsafe { product(device, at.weights, at.x, n, epilogue) };
+            unsafe { product(device, at.weights, at.x, n, output) };
         });
     }
 }
@@ -56,7 +56,7 @@ fn a_broken_activation_breaks_its_row() {
     for n in [2, 20] {
         let mut case = Case::new(TensorType::F16, 5, 512, 20);
         case.x[512 + 300] = f32::NAN;
-        let wanted = case.on_cpu(Activations::F32, n, false, Then::Store);
+        let wanted = case.on_cpu(Activations::F32, n, false, Epilogue::Store);
         assert!(wanted[5..10].iter().all(|y| y.is_nan()) && wanted[..5].iter().all(|y| y.is_finite()));
         check(device, &case, &[n]);
     }

@@ -3,20 +3,20 @@
 use super::*;
 use crate::testing::device;
 use crate::testing::product::{Case, EPILOGUES, quantized_types};
-use pythia_kernels::{Activations, Then};
+use pythia_kernels::{Activations, Epilogue};
 use pythia_tensor::TensorType;
 
 /// All rows of x, in blocks of every shape, with these epilogues.
-fn check(device: &Device, case: &Case, epilogues: &[Then]) {
+fn check(device: &Device, case: &Case, epilogues: &[Epilogue]) {
     let on_device = case.on_device(device);
     let n = case.x.len() / case.cols;
-    for (i, &then) in epilogues.iter().enumerate() {
+    for (i, &epilogue) in epilogues.iter().enumerate() {
         let bias = i % 3 != 1;
-        let wanted = case.on_cpu(Activations::Int8, n, bias, then);
+        let wanted = case.on_cpu(Activations::Int8, n, bias, epilogue);
         for shape in &SHAPES {
-            on_device.check(&wanted, bias, then, shape.name, |at, epilogue| {
+            on_device.check(&wanted, bias, epilogue, shape.name, |at, output| {
                 // SAFETY: memory of these shapes.
-                unsafe { launch(device, at.weights, at.quantized, n, epilogue, shape) };
+                unsafe { launch(device, at.weights, at.quantized, n, output, shape) };
             });
         }
     }
@@ -85,7 +85,7 @@ fn a_broken_activation_breaks_its_row() {
         for broken in [f32::NAN, f32::NEG_INFINITY] {
             let mut case = Case::new(ty, 5, 512, 20);
             case.x[512 + 300] = broken;
-            let wanted = case.on_cpu(Activations::Int8, 20, false, Then::Store);
+            let wanted = case.on_cpu(Activations::Int8, 20, false, Epilogue::Store);
             assert!(wanted[5..10].iter().all(|y| y.is_nan()) && wanted[..5].iter().all(|y| y.is_finite()));
             check(device, &case, &EPILOGUES[..1]);
         }

@@ -3,19 +3,19 @@
 use super::*;
 use crate::testing::device;
 use crate::testing::product::{Case, EPILOGUES, quantized_types};
-use pythia_kernels::{Activations, Then};
+use pythia_kernels::{Activations, Epilogue};
 use pythia_tensor::TensorType;
 
 /// For each `n`, with one of the epilogues in turn (and a bias or not), both ways of sharing rows between warps.
 fn check(device: &Device, case: &Case, ns: &[usize]) {
     let on_device = case.on_device(device);
     for (i, &n) in ns.iter().enumerate() {
-        let (then, bias) = (EPILOGUES[i % 4], i % 3 != 1);
-        let wanted = case.on_cpu(Activations::Int8, n, bias, then);
+        let (epilogue, bias) = (EPILOGUES[i % 4], i % 3 != 1);
+        let wanted = case.on_cpu(Activations::Int8, n, bias, epilogue);
         for single in [true, false] {
-            on_device.check(&wanted, bias, then, &format!("single {single}"), |at, epilogue| {
+            on_device.check(&wanted, bias, epilogue, &format!("single {single}"), |at, output| {
                 // SAFETY: memory of these shapes.
-                unsafe { launch(device, at.weights, at.quantized, n, epilogue, single) };
+                unsafe { launch(device, at.weights, at.quantized, n, output, single) };
             });
         }
     }
@@ -65,7 +65,7 @@ fn a_broken_activation_breaks_its_row() {
         for broken in [f32::NAN, f32::NEG_INFINITY] {
             let mut case = Case::new(ty, 5, 512, 4);
             case.x[512 + 300] = broken;
-            let wanted = case.on_cpu(Activations::Int8, 2, false, Then::Store);
+            let wanted = case.on_cpu(Activations::Int8, 2, false, Epilogue::Store);
             assert!(wanted[5..].iter().all(|y| y.is_nan()) && wanted[..5].iter().all(|y| y.is_finite()));
             check(device, &case, &[2, 4]);
         }

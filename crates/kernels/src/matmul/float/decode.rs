@@ -3,13 +3,13 @@
 //! Both compute `scale * (code - OFFSET)` and, where there are minima, add `min`, each step rounded once. The
 //! two find the scales in different ways, which changes nothing: scales are exact in f32.
 //!
-//! Scales and minima of all 16 rows are found first, as vectors over rows. Then the codes, for as many rows at a time as
-//! a vector of bytes holds, so that the sums of these rows stay in registers. The number of a unit is no constant in
+//! Scales and minima of all 16 rows are found first, as vectors over rows. Then the codes, for as many rows at a time
+//! as a vector of bytes holds, so that the sums of these rows stay in registers. The number of a unit is no constant in
 //! these loops: unrolled they take minutes to compile.
 
 use super::{Job, LANES, Lanes};
 use crate::dot::{Column, Format, UNIT, for_each_unit};
-use crate::isa::{Isa, Kernel, Level};
+use crate::isa::{Isa, IsaLevel, Kernel};
 use crate::matmul::Weights;
 use crate::matmul::integer::{groups_per_unit, sixteen_rows};
 use std::cell::Cell;
@@ -19,11 +19,11 @@ use std::ops::Range;
 /// What a quantized type needs to meet f32 activations.
 #[derive(Clone, Copy)]
 pub(in crate::matmul) struct Decoder {
-    /// Decodes 16 rows from `first` on; those that are missing at the end repeat the last. The result has the vectors of `group`
-    /// rows in turn: `[16 / group][cols / 16][group]`, so row by row where `group` is 1.
-    pub(in crate::matmul) panel: fn(Level, &Weights<'_>, first: usize, group: usize, out: &mut [Lanes]),
+    /// Decodes 16 rows from `first` on; those that are missing at the end repeat the last. The result has the vectors
+    /// of `group` rows in turn: `[16 / group][cols / 16][group]`, so row by row where `group` is 1.
+    pub(in crate::matmul) panel: fn(IsaLevel, &Weights<'_>, first: usize, group: usize, out: &mut [Lanes]),
     /// Some rows times one row of `x`, without storing what was decoded.
-    pub(in crate::matmul) one: fn(&Job<'_>, Level, Range<usize>),
+    pub(in crate::matmul) one: fn(&Job<'_>, IsaLevel, Range<usize>),
 }
 
 impl Decoder {
@@ -122,7 +122,7 @@ impl<T: Format> Kernel for Panel<'_, T> {
     fn run<I: Isa>(self, isa: I) {
         let Self { weights, first, group, out, .. } = self;
         let (units, len) = (weights.cols / UNIT, weights.cols / LANES);
-        assert!(out.len() == LANES * len && LANES.is_multiple_of(group) && len == 2 * units, "room for 16 rows");
+        assert!(out.len() == LANES * len && LANES.is_multiple_of(group) && len == 2 * units, "memory for 16 rows");
         let (mut scales, mut padded) = (SCALES.take(), Vec::new());
         std::mem::swap(&mut padded, &mut scales.padded);
         let (rows, stride) = sixteen_rows::<T>(weights, first, &mut padded);

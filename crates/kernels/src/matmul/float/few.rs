@@ -2,7 +2,7 @@
 //! time, and widened on their way into the multiplication.
 
 use super::{CACHE_LINE_BYTES, Decoder, Element, Job, LANES, Lanes};
-use crate::isa::{Isa, Kernel, Level};
+use crate::isa::{Isa, IsaLevel, Kernel};
 use pythia_tensor::{TensorType, blocks};
 use std::cell::Cell;
 use std::ops::Range;
@@ -13,7 +13,7 @@ pub(super) struct Few<'a> {
     pub(super) tiles: &'a [(usize, usize)],
     pub(super) range: Range<usize>,
     /// What `decoder` runs on.
-    pub(super) level: Level,
+    pub(super) level: IsaLevel,
     /// Of quantized weights.
     pub(super) decoder: Option<Decoder>,
 }

@@ -4,7 +4,7 @@
 //! stretches, between which the accumulators rest in memory: a register stored and loaded again is the same bits.
 
 use super::{Decoder, Element, Job, LANES, Lanes, Tiles};
-use crate::isa::{Isa, Kernel, Level};
+use crate::isa::{Isa, IsaLevel, Kernel};
 use pythia_tensor::{TensorType, blocks};
 use std::cell::Cell;
 use std::ops::Range;
@@ -18,7 +18,7 @@ pub(super) struct Many<'a> {
     pub(super) tiles: &'a Tiles,
     pub(super) range: Range<usize>,
     /// What `decoder` runs on.
-    pub(super) level: Level,
+    pub(super) level: IsaLevel,
     /// Of quantized weights.
     pub(super) decoder: Option<Decoder>,
 }

@@ -1,0 +1,12 @@
+//! The commands of the two programs: what they print, write and refuse.
+
+mod bench;
+mod compare;
+mod dequantize;
+mod diff;
+mod imatrix;
+mod quant;
+mod quantize;
+mod run;
+mod split;
+mod verify;

@@ -1,0 +1,23 @@
+//! The integration tests, one program: `cargo test --test it`, `cargo test --test it hub::` for a part of them.
+//!
+//! They drive the two programs, and the libraries where a program would not show what is tested. A new test goes to
+//! the module of its subject.
+
+mod cli;
+mod common;
+#[cfg(feature = "cuda")]
+mod cuda;
+mod docs;
+mod fuzz_replay;
+mod golden_convert;
+mod hostile;
+#[cfg(feature = "hub")]
+mod hub;
+mod imatrix;
+#[cfg(unix)]
+mod nothing_lost;
+mod parity;
+mod sizes;
+mod tokenizer;
+mod torch;
+mod variants;

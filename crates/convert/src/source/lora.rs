@@ -10,7 +10,7 @@ use super::{Source, SourceTensor};
 use crate::provenance::{base_name, folder_of, name_of, sha256_file};
 use crate::{Error, Provenance, metadata};
 use product::add_product;
-use pythia_checkpoint::{Adapter, Addend, Change, Checkpoint, Wanted, to_f32};
+use pythia_checkpoint::{Adapter, Addend, Change, Checkpoint, to_f32};
 use pythia_gguf::Metadata;
 use pythia_schema::{Hparams, TensorSpec};
 use pythia_task::Cancel;
@@ -61,9 +61,8 @@ impl LoraSource {
         hparams.check()?;
         let specs = pythia_schema::tensors(&hparams);
         let sources = Source::resolve(&base, &specs)?;
-        let wanted = specs.iter().map(|spec| Wanted { names: &spec.hf, shape: &spec.shape });
         let mut changes = HashMap::new();
-        for ((spec, source), change) in specs.iter().zip(sources).zip(adapter.changes(wanted)?) {
+        for ((spec, source), change) in specs.iter().zip(sources).zip(adapter.changes(&specs)?) {
             if !change.is_none() {
                 if base.tied_head() && spec.id.kind.is_vocab() {
                     let reason = "changed by the adapter, but embedding and output matrix are one in the base: train \

@@ -336,7 +336,7 @@ fn texts_come_from_pipes_too() {
     let prompt = with_input(&["generate", other, "-n", "3", "-f", "-", "--json"], b"The borrow checker\n");
     assert_eq!(json(prompt)["prompt_ids"].as_array().unwrap().len(), 4);
     let folder = dir.path().to_str().unwrap();
-    run_model(dir.path(), ["perplexity", other, "-f", folder]).fails(PROGRAM, 74, &[folder, "is a folder"]);
+    run_model(dir.path(), ["perplexity", other, "-f", folder]).fails(PROGRAM, 74, &[folder, ": a folder"]);
 }
 
 /// What an editor adds changes what the model reads: that is said, and undone where asked.

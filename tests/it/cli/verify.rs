@@ -146,7 +146,7 @@ fn sidecars_are_compared_and_tell_which_tensor_changed() {
 
     fs::write(dir.path().join("x.gguf.sha256"), "no digest\n").unwrap();
     let messages = problems(&verify(dir.path(), &file, &["--json"]));
-    assert!(messages[0].ends_with("x.gguf.sha256: holds no SHA-256 of the file"), "{messages:?}");
+    assert!(messages[0].ends_with("x.gguf.sha256: contains no SHA-256 of the file"), "{messages:?}");
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn a_file_of_known_origin_is_compared_to_the_byte() {
         }
     });
     let wanted = format!(
-        "tensor {name:?}: 4 of 8192 Q4_0 blocks are not what encoding the source gives, the first is block 77, at byte {at}"
+        "tensor {name:?}: 4 of 8192 Q4_0 blocks differ from those that encoding the source gives, the first is block 77, at byte {at}"
     );
     assert_eq!(report(&file), [wanted]);
     // The last bit of a code changes the error of one weight by less than the format makes.
@@ -322,7 +322,7 @@ fn where_importances_are_not_at_hand_impossible_errors_are_wrong() {
     let wanted = "tensor \"blk.3.attn_output.weight\": 1 of 2048 Q4_0 blocks ";
     for (more, fault) in [
         (&[][..], "have errors of more than twice their largest weight"),
-        (&["--imatrix", imatrix], "are not what encoding the source gives"),
+        (&["--imatrix", imatrix], "differ from those that encoding the source gives"),
     ] {
         let args = [&["--against", source, "--json"], more].concat();
         let messages = problems(&verify(dir.path(), &file, &args));

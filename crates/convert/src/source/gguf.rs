@@ -1,4 +1,4 @@
-//! A GGUF file as a source: of this project or of llama.cpp, in any type that can be decoded.
+//! A GGUF file of this project or of llama.cpp as a source, in any type that can be decoded.
 
 use super::{Source, SourceTensor};
 use crate::{Error, GgufFile, Provenance};
@@ -7,7 +7,7 @@ use pythia_schema::{Hparams, TensorSpec};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// A GGUF model of architecture `gptneox`, in one file or several, its header read and checked.
+/// A GGUF model of architecture `gptneox`, in one or several files, with a checked header.
 #[derive(Debug)]
 pub struct GgufSource {
     file: GgufFile,
@@ -15,10 +15,10 @@ pub struct GgufSource {
 }
 
 impl GgufSource {
-    /// Opens the file at `path`, the first one of a split model.
+    /// Opens the file at `path`, or a split model by its first file.
     ///
     /// # Errors
-    /// If it cannot be read, is damaged or cut off, or is not a whole model of this architecture.
+    /// If it cannot be read, is damaged or truncated, or is not a complete model of this architecture.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let file = GgufFile::open(path)?;
         let malformed = |source| Error::Input { path: path.to_owned(), source };
@@ -43,7 +43,7 @@ impl Source for GgufSource {
         specs.iter().map(tensor).collect()
     }
 
-    /// What the file says itself: it knows better than the name of its folder.
+    /// Metadata from the file itself, not from its name or folder.
     fn metadata(&self, _provenance: &Provenance) -> Result<Metadata, Error> {
         Ok(self.file.gguf().metadata.clone())
     }

@@ -1,4 +1,4 @@
-//! `pythia-quant`: from checkpoints to GGUF files, and what is in them.
+//! `pythia-quant`: converts checkpoints to GGUF files, and inspects, compares and checks such files.
 
 mod cache;
 mod compare;
@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 const PROGRAM: &str = "pythia-quant";
 
-/// Quantize EleutherAI's Pythia models (GPT-NeoX) to GGUF
+/// Quantize EleutherAI's Pythia models (GPT-NeoX) to GGUF, and compare the results
 #[derive(Debug, Parser)]
 #[command(name = PROGRAM, bin_name = PROGRAM, version, subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct Args {
@@ -26,7 +26,7 @@ pub(crate) struct Args {
     command: Command,
 }
 
-/// A row per subcommand; each has a file of its own in `quant/`.
+/// The subcommands. Each has its own file in `quant/`.
 #[derive(Debug, Subcommand)]
 enum Command {
     Convert(convert::Args),
@@ -58,13 +58,13 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Dequantize(args) => dequantize::run(&args),
-        // The one with an exit code of its own.
+        // It has an additional exit code.
         Command::Diff(args) => return exit::report(PROGRAM, diff::run(&args)),
     };
     exit::report(PROGRAM, result)
 }
 
-/// A remark on stderr that does not stop the program.
+/// A warning on stderr. The program continues.
 fn warn(message: &str) {
     exit::note(format_args!("{PROGRAM}: warning: {message}"));
 }

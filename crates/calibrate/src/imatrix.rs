@@ -3,6 +3,7 @@
 use pythia_gguf::{Imatrix, ImatrixEntry};
 use pythia_model::{ContextShape, MatrixInput, Model, Span};
 use pythia_runtime::{Error, TokenStream};
+use pythia_schema::TensorId;
 use pythia_task::Cancel;
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
@@ -111,7 +112,7 @@ struct Sums<'m> {
 }
 
 struct Matrix {
-    name: String,
+    tensor: TensorId,
     /// A sum per column.
     sums: Vec<f64>,
 }
@@ -121,8 +122,8 @@ const TASK_COLS: usize = 256;
 
 impl Sums<'_> {
     fn add(&mut self, input: MatrixInput<'_>) {
-        let at = self.matrices.iter().position(|matrix| matrix.name == input.tensor).unwrap_or_else(|| {
-            self.matrices.push(Matrix { name: input.tensor.to_owned(), sums: vec![0.0; input.cols] });
+        let at = self.matrices.iter().position(|matrix| matrix.tensor == input.tensor).unwrap_or_else(|| {
+            self.matrices.push(Matrix { tensor: input.tensor, sums: vec![0.0; input.cols] });
             self.matrices.len() - 1
         });
         let tasks: Vec<_> = self.matrices[at].sums.chunks_mut(TASK_COLS).map(Mutex::new).collect();
@@ -142,7 +143,7 @@ impl Sums<'_> {
     fn entries(&self, tokens: usize) -> Result<Vec<ImatrixEntry>, Error> {
         let entry = |matrix: &Matrix| {
             let sums = matrix.sums.iter().map(|&sum| sum as f32).collect();
-            Ok(ImatrixEntry::new(matrix.name.as_str(), sums, vec![tokens as f32])?)
+            Ok(ImatrixEntry::new(matrix.tensor.gguf(), sums, vec![tokens as f32])?)
         };
         self.matrices.iter().map(entry).collect()
     }

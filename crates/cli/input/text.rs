@@ -1,4 +1,4 @@
-//! Where a text comes from: the command line, a file, a pipe or standard input.
+//! Texts from the command line, a file, a pipe or standard input.
 
 use crate::exit::{self, Failure};
 use pythia_runtime::{Text, TextForm};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// Options of commands that read a text.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub(crate) struct TextOptions {
-    /// Read the text as if saved on Unix: without a byte order mark, and with LF for line ends that are CR LF
+    /// Remove a byte order mark from the text, and read CR LF line ends as LF
     #[arg(long)]
     unix_text: bool,
 }
@@ -20,7 +20,7 @@ fn is_stdin(path: &Path) -> bool {
 }
 
 impl TextOptions {
-    /// What lies at `path`: a file, a pipe, or standard input for `-`. It is opened here and read later.
+    /// The file or pipe at `path`, or standard input for `-`. It is opened here and read later.
     ///
     /// # Errors
     /// If it cannot be opened, or is a folder.
@@ -33,7 +33,7 @@ impl TextOptions {
         let file = exit::waiting(|| File::open(path)).map_err(|e| Failure::at(path, &e))?;
         let metadata = file.metadata().map_err(|e| Failure::at(path, &e))?;
         if metadata.is_dir() {
-            return Err(Failure::io(format_args!("{place}: is a folder, wanted a text file")));
+            return Err(Failure::io(format_args!("{place}: a folder, wanted a text file")));
         }
         let text = if metadata.is_file() { Text::file(file, &place) } else { stream(file, &place) };
         Ok(self.apply(text))
@@ -44,7 +44,7 @@ impl TextOptions {
         self.apply(stream(io::stdin(), "standard input"))
     }
 
-    /// Marks and line ends are left out if that was asked for, else remarked on.
+    /// Leaves a byte order mark and CR LF line ends out if the option is given; otherwise warns about them.
     fn apply(self, text: Text) -> Text {
         let place = text.to_string();
         text.as_on_unix(self.unix_text).watched(move |found| warn(&place, found))
@@ -55,15 +55,15 @@ fn warn(place: &str, found: &TextForm) {
     if found.left_out {
         return;
     }
-    let mark = found.byte_order_mark.then_some("it begins with a byte order mark");
-    let lines = (found.crlf_lines > 0).then_some("lines end in CR LF");
+    let mark = found.byte_order_mark.then_some("begins with a byte order mark");
+    let lines = (found.crlf_lines > 0).then_some("has CR LF line ends");
     let found = mark.into_iter().chain(lines).collect::<Vec<_>>().join(" and ");
     exit::note(format_args!(
-        "warning: {place}: {found}, which the model reads as part of the text; --unix-text leaves that out"
+        "warning: {place}: {found}, which the model reads as part of the text; --unix-text removes this"
     ));
 }
 
-/// What is read as it comes. Who sits at a terminal is told that something is waited for.
+/// A stream. If it is a terminal, a note tells the user that the program waits for input.
 fn stream(input: impl Read + IsTerminal + Send + 'static, place: &str) -> Text {
     if input.is_terminal() {
         exit::note(format_args!("reading the text from {place}; end it with Ctrl-D"));
@@ -71,7 +71,7 @@ fn stream(input: impl Read + IsTerminal + Send + 'static, place: &str) -> Text {
     Text::stream(Waiting(input), place)
 }
 
-/// Something that is waited for as long as it pleases.
+/// A reader that may block for any time. A signal meanwhile ends the program at once.
 struct Waiting<R>(R);
 
 impl<R: Read> Read for Waiting<R> {
@@ -80,7 +80,7 @@ impl<R: Read> Read for Waiting<R> {
     }
 }
 
-/// The paths among `paths` that name files.
+/// The `paths` that are not standard input.
 pub(crate) fn files<'p>(paths: impl IntoIterator<Item = &'p Path>) -> Vec<PathBuf> {
     paths.into_iter().filter(|path| !is_stdin(path)).map(Path::to_path_buf).collect()
 }
@@ -95,7 +95,7 @@ mod tests {
         let open = |name: &str| TextOptions::default().open(&dir.path().join(name)).err().unwrap();
         let folder = open("");
         assert_eq!(folder.code(), 74);
-        assert!(folder.to_string().ends_with("is a folder, wanted a text file"), "{folder}");
+        assert!(folder.to_string().ends_with("a folder, wanted a text file"), "{folder}");
         let none = open("none");
         assert!(none.code() == 74 && none.to_string().contains("none: "), "{none}");
     }

@@ -5,6 +5,7 @@ use crate::cache::folder::Folder;
 use crate::report::{FileDigest, ImatrixOrigin};
 use crate::{Candidate, Error};
 use pythia_gguf::{Gguf, Metadata, TensorInfo};
+use pythia_schema::block_part;
 use pythia_task::Cancel;
 use std::path::Path;
 
@@ -35,7 +36,7 @@ impl Facts {
         Ok(Self {
             files: files.iter().map(|file| digests.of(&file.path, cancel)).collect::<Result<_, _>>()?,
             bits_per_weight: bits_per_weight(&gguf, |_| true),
-            bits_per_weight_blocks: bits_per_weight(&gguf, |tensor| tensor.name.starts_with("blk.")),
+            bits_per_weight_blocks: bits_per_weight(&gguf, |tensor| block_part(&tensor.name).is_some()),
             variant: Variant::of(&gguf.metadata),
         })
     }

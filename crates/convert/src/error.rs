@@ -1,4 +1,4 @@
-//! What can go wrong between a source and a GGUF file.
+//! The error type.
 
 use pythia_task::ErrorKind;
 use pythia_text::{Escaper, path as shown, quoted};
@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The request cannot be carried out on any source, or not on this one: a rule that matches nothing, an output that
-    /// exists.
+    /// The request is invalid, for any source or for this one: a rule that matches nothing, an output that exists.
     Request(String),
     /// The checkpoint cannot be read.
     Checkpoint(pythia_checkpoint::Error),
@@ -19,7 +18,7 @@ pub enum Error {
     Input {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Its fault.
         source: pythia_gguf::Error,
     },
     /// The result cannot be expressed as GGUF.
@@ -28,16 +27,16 @@ pub enum Error {
     Tensor {
         /// Its name in the source.
         name: String,
-        /// What was found and what was wanted.
+        /// What was found and what was expected.
         reason: String,
     },
     /// The operating system refused a file.
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What was being done: `open`, `write`, `rename to`.
+        /// The operation: `open`, `write`, `rename to`.
         action: &'static str,
-        /// What it said.
+        /// Its error.
         source: io::Error,
     },
     /// The caller raised the cancel flag. Nothing was left behind.
@@ -45,7 +44,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Where its cause lies.
+    /// The kind of error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Request(_) => ErrorKind::Usage,
@@ -60,7 +59,7 @@ impl Error {
         Self::Tensor { name: name.to_owned(), reason: reason.into() }
     }
 
-    /// For `map_err`: what was being done to which path.
+    /// For `map_err`: adds the operation and the path.
     pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { path, action, source }

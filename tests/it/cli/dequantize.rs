@@ -31,7 +31,7 @@ fn f16_restores_the_checkpoint_bit_for_bit() {
     let dir = tempfile::tempdir().unwrap();
     convert(dir.path(), &checkpoint(), "F16", "x.gguf");
     let text = run(dir.path(), Path::new("x.gguf"), "out", &["--dtype", "f16"]).ok();
-    assert!(text.contains("76 tensors as F16") && text.contains("embeds"), "{text}");
+    assert!(text.contains("76 tensors as F16") && text.contains("as embedded"), "{text}");
     assert_eq!(names(dir.path()), ["out", "x.gguf"]);
     let out = dir.path().join("out");
     assert_eq!(names(&out), ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]);
@@ -135,7 +135,7 @@ fn tokenizers_are_rebuilt_or_said_to_be_missing() {
         keys.iter().filter(|key| key.starts_with("tokenizer.")).for_each(|key| drop(metadata.remove(key)));
     });
     let outcome = run(dir.path(), &none, "none", &[]);
-    assert!(outcome.stderr.contains("warning") && outcome.stderr.contains("holds no tokenizer"), "{outcome:?}");
+    assert!(outcome.stderr.contains("warning") && outcome.stderr.contains("no tokenizer in the file"), "{outcome:?}");
     assert!(outcome.ok().contains("no tokenizer"));
     assert_eq!(names(&dir.path().join("none")), ["config.json", "model.safetensors"]);
 }
@@ -149,7 +149,7 @@ fn folders_are_kept_unless_forced_and_inputs_always() {
     run(dir.path(), &gguf("Q4_0"), "mine", &["--force"]).fails(
         PROGRAM,
         2,
-        &["mine: holds ", "which is not written there"],
+        &["mine: contains ", "which this program does not write"],
     );
     assert_eq!(names(&dir.path().join("mine")), ["notes"]);
     run(dir.path(), &gguf("Q4_0"), "absent/out", &[]).fails(PROGRAM, 74, &["absent", "cannot create"]);

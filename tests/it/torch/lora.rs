@@ -85,7 +85,7 @@ fn convert_and_verify_take_an_adapter() {
     assert_eq!(dry["lora"]["products"], 10);
     assert_eq!(dry["files"][0]["path"], "transformers-5.23.0-adapter-Q8_0.gguf");
     let text = quant(dir.path(), args(&["-t", "Q8_0,F32"])).ok();
-    assert!(text.contains("merged: LoRA adapter \"adapter\", products added to 10 matrices"), "{text}");
+    assert!(text.contains("merged LoRA adapter \"adapter\": products added to 10 matrices"), "{text}");
     let written = ["transformers-5.23.0-adapter-F32.gguf", "transformers-5.23.0-adapter-Q8_0.gguf"];
     assert_eq!(names(dir.path()), written);
 
@@ -107,7 +107,7 @@ fn convert_and_verify_take_an_adapter() {
     let plain = quant(dir.path(), ["verify", written[0], "--against", base]);
     assert_eq!(plain.code, Some(65), "without the adapter the weights are others: {plain:?}");
     let of_gguf = quant(dir.path(), ["verify", written[0], "--against", written[0], "--lora", adapter]);
-    of_gguf.fails(PROGRAM, 2, &["is a GGUF file; --lora needs the checkpoint"]);
+    of_gguf.fails(PROGRAM, 2, &["a GGUF file; --lora needs the checkpoint"]);
 }
 
 /// On the model that has a tokenizer. The adapter is made up.

@@ -1,11 +1,11 @@
-//! A checkpoint as a source: other names for the tensors, another order of the rows of two of them.
+//! A checkpoint as a source. It has other names for the tensors, and another order of the rows of `attn_qkv`.
 
 use super::{Source, SourceTensor};
 use crate::qkv::QkvOrder;
 use crate::{Error, Provenance, metadata, provenance};
-use pythia_checkpoint::{Checkpoint, Dtype, HiddenAct, Wanted};
+use pythia_checkpoint::{Checkpoint, Dtype, HiddenAct};
 use pythia_gguf::Metadata;
-use pythia_gguf::schema::gptneox::{Hparams, TensorSpec, Transform};
+use pythia_schema::{Hparams, TensorSpec, Transform};
 use pythia_tensor::TensorType;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -32,8 +32,7 @@ impl Source for Checkpoint {
     fn resolve(&self, specs: &[TensorSpec]) -> Result<Vec<SourceTensor>, Error> {
         let config = self.config();
         let order = QkvOrder { n_head: config.n_head, head_dim: config.n_embd / config.n_head };
-        let wanted = specs.iter().map(|spec| Wanted { names: &spec.hf, shape: &spec.shape });
-        let found = self.resolve(wanted)?;
+        let found = self.resolve(specs)?;
         let tensors = specs.iter().zip(found).map(|(spec, found)| SourceTensor {
             name: found.name.clone(),
             ty: tensor_type(found.dtype),
@@ -58,11 +57,11 @@ impl Source for Checkpoint {
     fn warnings(&self) -> Vec<String> {
         let mut warnings = self.notes().to_vec();
         if self.tokenizer().is_none() {
-            warnings
-                .push("no tokenizer.json, nor vocab.json with merges.txt: the file will hold no tokenizer, and llama.cpp will not load it".to_owned());
+            let missing = "no tokenizer.json, and no vocab.json with merges.txt";
+            warnings.push(format!("{missing}, so the file will have no tokenizer and llama.cpp cannot load it"));
         }
         if self.tied_head() {
-            warnings.push("the output matrix is tied to the embedding: it is stored a second time".to_owned());
+            warnings.push("the output matrix is tied to the embedding; the file will contain it twice".to_owned());
         }
         warnings
     }
@@ -73,8 +72,8 @@ impl Source for Checkpoint {
     }
 }
 
-/// Replaces `out` by the rows `rows` of a tensor in the order of GGUF, by way of `read`, which replaces its buffer by rows in
-/// the order of the checkpoint.
+/// Replaces `out` by the rows `rows` of a tensor in the order of GGUF. `read` replaces its buffer by rows in the order
+/// of the checkpoint.
 pub(super) fn read_in_order(
     tensor: &SourceTensor,
     rows: Range<usize>,
@@ -86,7 +85,7 @@ pub(super) fn read_in_order(
     out.clear();
     out.reserve_exact(rows.len() * tensor.row_bytes());
     if tensor.shape.len() == 1 {
-        // A bias: its elements are the rows of the matrix it belongs to.
+        // A bias. Its elements correspond to the rows of its matrix.
         read(0..1, &mut run_bytes)?;
         let size = tensor.row_bytes() / tensor.row_elems();
         for run in order.source_runs(0..tensor.row_elems()) {
@@ -101,7 +100,7 @@ pub(super) fn read_in_order(
     Ok(())
 }
 
-/// The type of a checkpoint's tensor in GGUF.
+/// The GGUF type for a type of a checkpoint.
 pub(super) fn tensor_type(dtype: Dtype) -> TensorType {
     match dtype {
         Dtype::F32 => TensorType::F32,
@@ -110,7 +109,7 @@ pub(super) fn tensor_type(dtype: Dtype) -> TensorType {
     }
 }
 
-/// The other way round; `None` for block formats.
+/// The type of a checkpoint for a GGUF type. `None` for block formats.
 pub(super) fn dtype(ty: TensorType) -> Option<Dtype> {
     Dtype::ALL.into_iter().find(|&dtype| tensor_type(dtype) == ty)
 }

@@ -1,4 +1,5 @@
 use super::*;
+use pythia_schema::Transform;
 use serde_json::{Map, Value, json};
 use std::fs;
 use tempfile::TempDir;
@@ -51,14 +52,12 @@ fn single(tensors: &[(&str, &[usize])]) -> TempDir {
 
 /// What a GPT-NeoX of this size needs of `TENSORS`.
 fn resolve(checkpoint: &Checkpoint) -> Result<Vec<&SourceTensor>, Error> {
-    let names: Vec<Vec<String>> = TENSORS
-        .iter()
-        .map(|(name, _)| match *name {
-            "embed_out.weight" => HEADS.map(str::to_owned).to_vec(),
-            name => vec![name.to_owned()],
-        })
-        .collect();
-    checkpoint.resolve(names.iter().zip(TENSORS).map(|(names, (_, shape))| Wanted { names, shape }))
+    let spec = |(name, shape): &(&str, &[usize])| {
+        let id = TensorId::from_hf(name).unwrap();
+        let transform = Transform::None;
+        TensorSpec { id, gguf: id.gguf(), hf: id.hf(), shape: shape.to_vec(), transform }
+    };
+    checkpoint.resolve(&TENSORS.iter().map(spec).collect::<Vec<_>>())
 }
 
 fn bits(bytes: &[u8]) -> Vec<u16> {
@@ -188,7 +187,7 @@ fn other_element_types_are_refused() {
 #[test]
 fn the_vocabulary_is_bounded_by_the_embedding() {
     for (shape, found) in [(&[5, 4], "[5, 4]"), (&[4, 6], "[4, 6]")] {
-        let message = Checkpoint::open(single(&[(EMBEDDING, shape)]).path()).unwrap_err().to_string();
+        let message = Checkpoint::open(single(&[(TENSORS[0].0, shape)]).path()).unwrap_err().to_string();
         assert!(message.contains("config.json: vocab_size: 6, but") && message.contains(found), "{message}");
     }
     let message = Checkpoint::open(single(&[("transformer.wte.weight", &[6, 4])]).path()).unwrap_err().to_string();

@@ -1,9 +1,9 @@
 use super::*;
-use crate::value::Value;
+use pythia_gguf::Value;
 
 /// The 243 bytes of UTF-8, then `he`, an end-of-text token and padding.
 fn small() -> Vocab {
-    let mut tokens: Vec<String> = byte_level::text_letters().map(|(_, letter)| letter.to_string()).collect();
+    let mut tokens: Vec<String> = alphabet::text_letters().map(|(_, letter)| letter.to_string()).collect();
     let mut kinds = vec![TokenKind::Normal; 243];
     for (text, kind) in
         [("he", TokenKind::Normal), ("<|endoftext|>", TokenKind::Control), ("[PAD245]", TokenKind::Unused)]

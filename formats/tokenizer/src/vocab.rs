@@ -1,11 +1,8 @@
 //! The vocabulary of a byte-level BPE tokenizer, as metadata.
 
-use crate::error::{Error, quoted};
-use crate::keys;
-use crate::metadata::Metadata;
+use crate::{alphabet, keys, quoted};
+use pythia_gguf::{Error, Metadata};
 use std::collections::HashMap;
-
-mod byte_level;
 
 /// The part a token plays. The discriminant is its value in `tokenizer.ggml.token_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -238,7 +235,7 @@ impl Vocab {
         if let Some(json) = &self.huggingface_json {
             return Self::check_json(json);
         }
-        match byte_level::text_letters().find(|(_, c)| !ids.contains_key(c.encode_utf8(&mut [0; 4]) as &str)) {
+        match alphabet::text_letters().find(|(_, c)| !ids.contains_key(c.encode_utf8(&mut [0; 4]) as &str)) {
             Some((byte, letter)) => {
                 let found = format!("no token for byte {byte:#04x}, '{letter}'");
                 Err(Error::key(keys::TOKENS, found, "one for each byte that UTF-8 uses"))
@@ -356,7 +353,7 @@ fn kinds_mismatch(kinds: usize, tokens: usize) -> Error {
 
 /// Scores mean nothing to BPE, but wrong ones say that the file is damaged.
 fn check_scores(metadata: &Metadata, n: usize) -> Result<(), Error> {
-    use crate::value::{Array, Value};
+    use pythia_gguf::{Array, Value};
     match metadata.get(keys::SCORES) {
         None => Ok(()),
         Some(Value::Array(Array::F32(scores))) if scores.len() == n => Ok(()),

@@ -6,10 +6,8 @@
 //! Not in the table, because they change nothing without a key that is: `rope.scaling.original_context_length` and
 //! `rope.scaling.yarn_beta_*` (settings of YaRN), `rope.scaling.finetuned` (how the model was made).
 
-use super::{ARCH, Hparams};
-use crate::error::Error;
-use crate::metadata::Metadata;
-use crate::value::{Array, Value};
+use crate::{ARCH, Hparams};
+use pythia_gguf::{Array, Error, Metadata, Value};
 
 /// The values of a key that change nothing.
 #[derive(Clone, Copy, Debug)]

@@ -1,13 +1,12 @@
-//! The hyperparameters and their keys.
+//! The GGUF side: hyperparameters as metadata, and the tensors of a file by the table.
 
+mod bind;
 mod neutral;
 
-use crate::error::{Error, quoted};
-use crate::keys;
-use crate::metadata::Metadata;
+pub use bind::bind;
 
-/// The value of `general.architecture`, and the prefix of the keys below.
-pub const ARCH: &str = "gptneox";
+use crate::{ARCH, Hparams};
+use pythia_gguf::{Error, Metadata, keys};
 
 const CONTEXT_LENGTH: &str = "gptneox.context_length";
 const EMBEDDING_LENGTH: &str = "gptneox.embedding_length";
@@ -25,6 +24,10 @@ const ROPE_SCALING_FACTOR: &str = "gptneox.rope.scaling.factor";
 const ROPE_SCALE_LINEAR: &str = "gptneox.rope.scale_linear";
 const VOCAB_SIZE: &str = "gptneox.vocab_size";
 
+/// Which GELU the model was trained with, string: `erf` (exact, and meant where there is no such key) or `tanh`. Of this
+/// project: llama.cpp has no key for it and computes tanh.
+const GELU: &str = "pythia_quant.gelu";
+
 /// What a loader assumes when `rope.freq_base` is absent, as it is in files of llama.cpp's converter.
 const DEFAULT_ROPE_BASE: f32 = 10000.0;
 
@@ -36,41 +39,7 @@ const MAX_WIDTH: usize = 1 << 20;
 const MAX_VOCAB: usize = 1 << 24;
 const MAX_CONTEXT: usize = 1 << 24;
 
-/// Hyperparameters of a GPT-NeoX model.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Hparams {
-    /// Number of transformer blocks.
-    pub n_layer: usize,
-    /// Width of the residual stream.
-    pub n_embd: usize,
-    /// Attention heads, each `n_embd / n_head` wide.
-    pub n_head: usize,
-    /// Width of the feed-forward network.
-    pub n_ff: usize,
-    /// Rows of the vocabulary matrices, padding included.
-    pub n_vocab: usize,
-    /// Positions the model was trained for.
-    pub n_ctx: usize,
-    /// Leading elements of each head that are rotated, in pairs `(i, i + n_rot / 2)`.
-    pub n_rot: usize,
-    /// Base of the rotation frequencies.
-    pub rope_base: f32,
-    /// What the rotation frequencies are divided by, which stretches the context: linear scaling. 1 without.
-    pub rope_factor: f32,
-    /// Epsilon of every layer norm.
-    pub norm_eps: f32,
-    /// Whether attention and feed-forward both read the block's input, rather than one after the other.
-    pub parallel_residual: bool,
-    /// Whether GELU is its tanh approximation, rather than exact.
-    pub gelu_tanh: bool,
-}
-
 impl Hparams {
-    /// Width of an attention head.
-    pub fn head_dim(&self) -> usize {
-        self.n_embd / self.n_head
-    }
-
     /// Sets `general.architecture` and the keys of this architecture. Keys of what Pythia does not have, a scaled
     /// rotation and the tanh form of GELU, are set only where the model has it.
     pub fn to_metadata(&self, metadata: &mut Metadata) {
@@ -97,7 +66,7 @@ impl Hparams {
         metadata.insert(LAYER_NORM_EPSILON, self.norm_eps);
         metadata.insert(PARALLEL_RESIDUAL, self.parallel_residual);
         if self.gelu_tanh {
-            metadata.insert(keys::GELU, TANH);
+            metadata.insert(GELU, TANH);
         }
     }
 
@@ -140,7 +109,7 @@ impl Hparams {
     }
 
     /// Checks that these can be the values of a model: what is read from a file has passed, and what has not passed
-    /// must not size anything, [`tensors`](super::tensors) included.
+    /// must not size anything, [`tensors`](crate::tensors()) included.
     ///
     /// # Errors
     /// Names the metadata key of the value that no model has.
@@ -242,14 +211,14 @@ const LINEAR: &str = "linear";
 const NONE: &str = "none";
 
 fn gelu_tanh(metadata: &Metadata) -> Result<bool, Error> {
-    match metadata.str(keys::GELU)? {
+    match metadata.str(GELU)? {
         None | Some(ERF) => Ok(false),
         Some(TANH) => Ok(true),
-        Some(other) => Err(Error::key(keys::GELU, quoted(other), format!("'{ERF}' or '{TANH}'"))),
+        Some(other) => Err(Error::key(GELU, quoted(other), format!("'{ERF}' or '{TANH}'"))),
     }
 }
 
-/// Values of [`keys::GELU`].
+/// Values of [`GELU`].
 const ERF: &str = "erf";
 const TANH: &str = "tanh";
 
@@ -265,10 +234,15 @@ fn vocab_size(metadata: &Metadata) -> Result<usize, Error> {
     }
 }
 
+/// Text from a file for a message: in quotes, escaped, cut to 80 characters.
+fn quoted(text: &str) -> String {
+    pythia_text::quoted(text, '\'', 80)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::value::Value;
+    use pythia_gguf::Value;
 
     pub(super) fn pythia_70m() -> Hparams {
         Hparams {
@@ -305,7 +279,7 @@ mod tests {
         let mut m = Metadata::new();
         h.to_metadata(&mut m);
         assert_eq!(m.str(ROPE_SCALING_TYPE), Ok(Some("linear")));
-        assert_eq!((m.f32(ROPE_SCALING_FACTOR), m.str(keys::GELU)), (Ok(Some(2.5)), Ok(Some("tanh"))));
+        assert_eq!((m.f32(ROPE_SCALING_FACTOR), m.str(GELU)), (Ok(Some(2.5)), Ok(Some("tanh"))));
         assert_eq!(Hparams::from_metadata(&m), Ok(h));
     }
 
@@ -379,8 +353,8 @@ mod tests {
             (ROPE_DIMENSION_COUNT, Some(66u32.into()), "the head width 64"),
             (ROPE_SCALING_TYPE, Some("yarn".into()), "found 'yarn'"),
             (ROPE_SCALING_FACTOR, Some(2u32.into()), "found u32 2, wanted a float"),
-            (keys::GELU, Some("quick".into()), "found 'quick', wanted 'erf' or 'tanh'"),
-            (keys::GELU, Some(true.into()), "wanted a string"),
+            (GELU, Some("quick".into()), "found 'quick', wanted 'erf' or 'tanh'"),
+            (GELU, Some(true.into()), "wanted a string"),
             (FEED_FORWARD_LENGTH, Some(vec![2048u32; 6].into()), "found array of 6 u32"),
             (HEAD_COUNT, Some(vec![8u32; 6].into()), "found array of 6 u32"),
             (ROPE_FREQ_BASE, Some(0f32.into()), "positive"),

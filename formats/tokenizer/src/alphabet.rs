@@ -13,7 +13,7 @@ fn letters() -> impl Iterator<Item = (u8, char)> {
 }
 
 /// Those of the bytes that occur in UTF-8. Tokenizers need no token for the others, and Pythia's has none.
-pub(super) fn text_letters() -> impl Iterator<Item = (u8, char)> {
+pub(crate) fn text_letters() -> impl Iterator<Item = (u8, char)> {
     letters().filter(|(byte, _)| !matches!(byte, 0xc0 | 0xc1 | 0xf5..))
 }
 

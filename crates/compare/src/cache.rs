@@ -78,8 +78,8 @@ impl CachedModel {
         self.name == name || without_digest == Some(name)
     }
 
-    /// Removes the files that this program wrote, the mark of a cache last; of a dry run, says what that would be. Nothing
-    /// of a model that a run is using.
+    /// Removes the files that this program wrote, the mark of a cache last; of a dry run, says what that would be.
+    /// Nothing of a model that a run is using.
     pub fn clear(&self, dry_run: bool) -> Cleared {
         let mut cleared = Cleared { name: self.name.clone(), files: 0, bytes: 0, kept: None };
         let marker = self.path.join(MARKER);

@@ -86,8 +86,8 @@ impl Comparison {
     /// Converts what the cache lacks, then measures and scores all files on `device`.
     ///
     /// # Errors
-    /// If a level cannot be made, a file cannot be run, the text cannot be read, or the comparison is cancelled. What was
-    /// made, measured and scored by then is kept for the next run.
+    /// If a level cannot be made, a file cannot be run, the text cannot be read, or the comparison is cancelled. What
+    /// was made, measured and scored by then is kept for the next run.
     pub fn run(&mut self, device: &Device, observer: &dyn Observer) -> Result<Report, Error> {
         self.convert(observer)?;
         let Self { request, candidates, folder, n_ctx, .. } = &*self;
@@ -121,8 +121,8 @@ impl Comparison {
         Ok(report)
     }
 
-    /// Ends it, once the report is where it should be. Speeds are kept until then, so that a run that was stopped goes on;
-    /// now they are forgotten, and the next run measures again.
+    /// Ends it, once the report is where it should be. Speeds are kept until then, so that a run that was stopped goes
+    /// on; now they are forgotten, and the next run measures again.
     pub fn finish(self) {
         self.speeds.into_iter().for_each(KeptSpeeds::forget);
     }

@@ -1,8 +1,8 @@
 //! The levels that are made for a comparison, and kept from one run to the next.
 //!
-//! A cache folder belongs to one checkpoint or GGUF file: its name ends in a digest of where the weights are, how large,
-//! and when they were written. A file in it is used again if it begins with exactly the header that a conversion would
-//! write now, so a change of the configuration, of the tokenizer, of a recipe or of the format makes a new one.
+//! A cache folder belongs to one checkpoint or GGUF file: its name ends in a digest of where the weights are, how
+//! large, and when they were written. A file in it is used again if it begins with exactly the header that a conversion
+//! would write now, so a change of the configuration, of the tokenizer, of a recipe or of the format makes a new one.
 
 use crate::cache::DIGEST_CHARS;
 use crate::cache::folder::{self, Folder};
@@ -74,8 +74,8 @@ impl Levels {
         Ok(&first.metadata)
     }
 
-    /// Converts what is missing, in one pass over the source. `request` names further files of the comparison, which may
-    /// lie in the cache too.
+    /// Converts what is missing, in one pass over the source. `request` names further files of the comparison, which
+    /// may lie in the cache too.
     pub(crate) fn fill(&self, folder: &Folder, request: &Request, observer: &dyn Observer) -> Result<(), Error> {
         self.plan.warnings.iter().for_each(|warning| observer.warn(warning));
         // Also of the files that are there: another run may have made them since.

@@ -8,8 +8,8 @@
 //! 4. scores all of them against the base, window by window, with the base's predictions computed once for as many
 //!    files as fit into memory;
 //!
-//! and returns a [`Report`], which [`report::Files`] writes as JSON, CSV, Markdown and HTML. What was converted and scored
-//! stays in the cache: a comparison that was stopped goes on where it was, and gives the same bits.
+//! and returns a [`Report`], which [`report::Files`] writes as JSON, CSV, Markdown and HTML. What was converted and
+//! scored stays in the cache: a comparison that was stopped goes on where it was, and gives the same bits.
 //!
 //! ```no_run
 //! use pythia_compare::{Base, CheckpointBase, Comparison, Request, report};
@@ -30,8 +30,8 @@
 //! # }
 //! ```
 //!
-//! A sweep prepares and runs one comparison after the other; they share what the cache holds. Comparisons can be moved to
-//! another thread, tell an [`Observer`] how they go, and stop when [`Request::cancel`] is raised.
+//! A sweep prepares and runs one comparison after the other; they share what the cache holds. Comparisons can be moved
+//! to another thread, tell an [`Observer`] how they go, and stop when [`Request::cancel`] is raised.
 
 #![forbid(unsafe_code)]
 

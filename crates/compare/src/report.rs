@@ -127,8 +127,8 @@ impl Report {
         Ok(pythia_text::json(&serde_json::to_string_pretty(self)?) + "\n")
     }
 
-    /// Sentences that belong beside the numbers, in every format. They have code spans as in Markdown; `name` makes names,
-    /// which may be anything, fit for the format.
+    /// Sentences that belong beside the numbers, in every format. They have code spans as in Markdown; `name` makes
+    /// names, which may be anything, fit for the format.
     pub fn notes(&self, name: impl Fn(&str) -> String) -> Vec<String> {
         let p = &self.protocol;
         let a = &self.arithmetic;

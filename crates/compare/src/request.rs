@@ -25,7 +25,8 @@ pub struct Request {
     pub n_ctx: usize,
     /// Score so many chunks only.
     pub max_chunks: Option<usize>,
-    /// Sizes of memory, in bytes, for each of which the best level that fits is named; if there are none, the usual ones.
+    /// Sizes of memory, in bytes, for each of which the best level that fits is named; if there are none, the usual
+    /// ones.
     pub fit: Vec<u64>,
     /// How models run.
     pub options: Options,

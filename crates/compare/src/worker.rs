@@ -19,10 +19,12 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// The program that measures one file, and its first arguments.
 ///
-/// It is started with `args`, then `--threads N --activations int8|f32 --device DEVICE [--gelu erf|tanh] -- FILE`. It calls
-/// [`measure()`](crate::measure()) with that and prints the result to stdout as JSON. It should end when its stdin does:
-/// then it never outlives the process that started it. If it fails, its last line on stderr is `NAME: error: MESSAGE`, and
-/// its exit code 2 for a request that cannot be met, 65 for bad data, 74 for input and output, or 130 if it was cancelled.
+/// It is started with `args`, then `--threads N --activations int8|f32 --device DEVICE [--gelu erf|tanh] -- FILE`. It
+/// calls [`measure()`](crate::measure()) with that and prints the result to stdout as JSON. It should end when its
+/// stdin does: then it never outlives the process that started it.
+///
+/// If it fails, it writes a line `NAME: error: MESSAGE` to stderr. Its exit code is 2 for a request that cannot be met,
+/// 65 for bad data, 74 for input and output, 130 if it was cancelled.
 #[derive(Clone, Debug)]
 pub struct Worker {
     /// The program.

@@ -89,8 +89,8 @@ impl Device {
         Ok(Self { gpu, number, is_auto: choice == Choice::Auto, notify })
     }
 
-    /// Opens a model on it. Under `auto`, where the GPU cannot run it with its whole context, that is the processor; what
-    /// was chosen is said once per model.
+    /// Opens a model on it. Under `auto`, where the GPU cannot run it with its whole context, that is the processor;
+    /// what was chosen is said once per model.
     ///
     /// # Errors
     /// If the file is no model, or does not fit.
@@ -113,8 +113,8 @@ impl Device {
         }
     }
 
-    /// Decides for all of these models what `auto` would for each: results that stand side by side come from one device.
-    /// Each is given by its first file and the size of all its files.
+    /// Decides for all of these models what `auto` would for each: results that stand side by side come from one
+    /// device. Each is given by its first file and the size of all its files.
     ///
     /// # Errors
     /// Those of [`open`](Self::open).

@@ -5,8 +5,8 @@
 //!   the paired difference says how sure that is: two of them on either side of it count as possible.
 //! - **The knee** is found in the plot of log KLD over size, among the levels smaller than the base that no smaller or
 //!   equal file beats: the one that lies furthest below the straight line from the smallest of them to the largest.
-//!   Below it, a byte saved costs more on average than above it. Fewer than [`LEAST_LEVELS`] levels are too few to tell,
-//!   and a curve that is nearly straight has no knee.
+//!   Below it, a byte saved costs more on average than above it. Fewer than [`LEAST_LEVELS`] levels are too few to
+//!   tell, and a curve that is nearly straight has no knee.
 //! - **What fits** is the level nearest to the base among those whose [`Memory`] is at most the size asked for.
 
 use super::{Entry, Estimate};

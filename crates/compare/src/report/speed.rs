@@ -82,8 +82,8 @@ pub(crate) fn busy<'a>(entries: impl Iterator<Item = (&'a str, &'a Speed)> + Clo
 }
 
 impl Speed {
-    /// From the rate of each repetition of a prompt, and the seconds that each generated token took, in `parts` of which
-    /// the spread is taken.
+    /// From the rate of each repetition of a prompt, and the seconds that each generated token took, in `parts` of
+    /// which the spread is taken.
     pub fn of(prefill: &[f64], decode_seconds: &[f64], parts: usize) -> Self {
         let rate = |seconds: &[f64]| 1.0 / median(seconds);
         let part = decode_seconds.len().div_ceil(parts.max(1)).max(1);

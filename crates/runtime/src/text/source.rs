@@ -75,8 +75,8 @@ impl Text {
         Self { strips_newline: false, ..self }
     }
 
-    /// Calls `watch` when the text turns out to have a byte order mark or lines that end in CR LF; once for each, however
-    /// often it is read. The form holds what is new.
+    /// Calls `watch` when the text turns out to have a byte order mark or lines that end in CR LF; once for each,
+    /// however often it is read. The form holds what is new.
     #[must_use]
     pub fn watched(self, watch: impl Fn(&TextForm) + Send + 'static) -> Self {
         Self { watch: Box::new(watch), ..self }

@@ -88,12 +88,10 @@ fn a_comparison_is_a_library() {
     comparison.finish();
 
     // The next one of a sweep makes what is new, and runs where it is wanted.
-    let next = std::thread::spawn(move || {
-        let heard = Heard::default();
-        let mut comparison = Comparison::prepare(request(&cache, &["Q8_0", "Q5_0"])).unwrap();
-        (comparison.run(&Device::cpu(), &heard).unwrap(), heard)
-    });
-    let (next, heard) = next.join().unwrap();
+    let mut next = Comparison::prepare(request(&cache, &["Q8_0", "Q5_0"])).unwrap();
+    let heard = Heard::default();
+    let observer = heard.clone();
+    let next = std::thread::spawn(move || next.run(&Device::cpu(), &observer).unwrap()).join().unwrap();
     assert!(heard.has("2 of 3 files are there"));
     assert_eq!(quality(&next)[..2], rows[..2], "the same bits, whatever runs beside it");
 }

@@ -116,7 +116,7 @@ impl Levels {
 }
 
 /// The cache folder of a model called `name`, whose weights are in these files. `None` if there is nowhere to keep one.
-pub(crate) fn place(request: &Request, name: &str, weights: &[PathBuf]) -> Result<Option<PathBuf>, Error> {
+pub(crate) fn cache_folder(request: &Request, name: &str, weights: &[PathBuf]) -> Result<Option<PathBuf>, Error> {
     let Some(root) = folder::root(request.cache.as_deref()) else { return Ok(None) };
     Ok(Some(root.join(format!("{name}-{}", digest(weights)?))))
 }

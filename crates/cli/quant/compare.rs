@@ -1,37 +1,19 @@
-//! `pythia-quant compare`: what quantization costs, level by level.
-//!
-//! 1. `prepare`: the request is checked: files, context, text.
-//! 2. `levels`: what an earlier run has not left in the cache is made from the checkpoint or file, in one pass.
-//! 3. `facts`: what the files are, with their digests.
-//! 4. `speed`: each level in a process of its own (`probe`): prefill, decode, memory.
-//! 5. `quality`: all levels against the base, window by window, in one process.
-//! 6. [`crate::report`]: the table on stdout, four files in a folder.
+//! `pythia-quant compare`: what quantization costs, level by level. [`pythia_compare`] does the work.
 
-mod facts;
-mod journals;
-mod levels;
-mod prepare;
-mod probe;
-mod quality;
-mod speed;
+mod watch;
 
-pub(super) use probe::{Args as ProbeArgs, run as run_probe};
-
+use super::convert::check_adapter;
+use super::measure_level;
 use crate::device::DeviceArgs;
 use crate::exit::{self, Failure};
-use crate::input::{self, SourceOptions, TextOptions, parse_threads};
-use crate::progress::Log;
-use crate::report::{self, Answer, Provenance, Report, parse_memory};
-use facts::Facts;
-use prepare::{Prepared, prepare};
+use crate::input::{self, Located, SourceOptions, TextOptions, check_gguf, parse_size, parse_threads};
+use pythia_compare::{Base, CheckpointBase, Comparison, Request, Worker, report};
 use pythia_convert::Level;
 use pythia_model::{Activations, Gelu, Options};
-use pythia_runtime::{parse_activations, parse_gelu};
+use pythia_runtime::{Text, parse_activations, parse_gelu};
 use pythia_show::Width;
-use quality::Evaluation;
-use speed::KeptSpeeds;
-use std::fmt::Display;
 use std::path::PathBuf;
+use watch::Watch;
 
 /// Compare the quantization levels of a model on a text: size, perplexity, divergence, speed
 ///
@@ -75,7 +57,7 @@ pub(super) struct Args {
     ///
     /// Counted are the file, the key-value cache of 2048 tokens (or of the model's context if that is smaller), the
     /// buffers of a batch, and the program. Without it, the usual sizes that some levels fit into and others do not.
-    #[arg(long, value_name = "SIZE", value_delimiter = ',', value_parser = parse_memory)]
+    #[arg(long, value_name = "SIZE", value_delimiter = ',', value_parser = parse_size)]
     fit: Vec<u64>,
     /// Folder for the report
     #[arg(short, long, value_name = "DIR", default_value = "pythia-compare")]
@@ -111,98 +93,76 @@ pub(super) struct Args {
     source_options: SourceOptions,
 }
 
-/// A file of the comparison.
-struct Contestant {
-    /// Its name in the report.
-    name: String,
-    /// Where it is.
-    path: PathBuf,
-}
-
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let log = Log::new(args.quiet);
-    quality::check_chunk(args)?;
+    let watch = Watch::new(args.quiet);
     let named = [&args.text, &args.source].into_iter().chain(&args.imatrix).chain(&args.files);
-    Report::check_targets(&args.output, &input::files(named.map(PathBuf::as_path)), args.force)?;
-    // The base runs over it once for each group of levels.
+    report::Files::check(&args.output, &input::files(named.map(PathBuf::as_path)), args.force)?;
     let text = args.text_options.open(&args.text)?.rereadable()?;
     // Before the report's folder is made, which could be taken for a checkpoint called by an id of the Hub.
     let located = args.source_options.locate(&args.source, args.quiet)?;
     let files = report::Files::create(&args.output)?;
-    let Prepared { source, origin, contestants, n_ctx, folder } = prepare(args, located, &text, &log)?;
-    let options = options(args);
-    let device = args.device.find()?;
-    let facts = facts::read(&contestants, folder.as_ref())?;
-    let sizes =
-        contestants.iter().zip(&facts).map(|(contestant, facts)| (contestant.path.as_path(), facts.file_bytes()));
-    let device = device.settle(sizes, &options)?;
-    let mut kept = KeptSpeeds::open(folder.as_ref(), &device, &options, args.fresh);
-    let speeds = speed::measure(&device, &contestants, &facts, &options, &mut kept, args.quiet, &log)?;
-    let evaluation = Evaluation { args, device: &device, n_ctx, options: &options, text: &text, log: &log };
-    let quality = evaluation.run(&contestants, &facts, folder.as_ref())?;
-    let base = contestants[0].name.clone();
-    let names = contestants.iter().map(|contestant| contestant.name.as_str());
-    let busy = report::busy(names.zip(&speeds.levels));
-    let levels = levels(&contestants, facts, quality.levels, speeds.levels);
-    let report = Report {
-        format: report::FORMAT,
-        source,
-        provenance: Provenance::of(super::PROGRAM, origin),
-        machine: quality.machine,
-        protocol: quality.protocol,
-        arithmetic: quality.arithmetic,
-        base,
-        process_per_level: speeds.process_per_level,
-        busy,
-        answer: Answer::of(&levels, &args.fit),
-        levels,
-    };
+    files.removed().for_each(exit::note);
+    let mut comparison = Comparison::prepare(args.request(located, text)?)?;
+    report::Files::check(&args.output, comparison.inputs(), args.force)?;
+    comparison.convert(&watch)?;
+    let report = comparison.run(&args.device.find()?, &watch)?;
     let paths = files.write(&report, args.force)?;
-    // Those of a finished run are in its report; the next run measures again.
-    kept.forget();
+    comparison.finish();
     let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-    args.note(format_args!("report: {}", paths.join(", ")));
+    if !args.quiet {
+        exit::note(format_args!("report: {}", paths.join(", ")));
+    }
     if args.json { exit::print_json(&report) } else { exit::print(&report::terminal(&report, Width::of_stdout())) }
 }
 
 impl Args {
-    /// A remark on stderr.
-    fn note(&self, line: impl Display) {
-        if !self.quiet {
-            exit::note(line);
+    fn request(&self, source: Located, text: Text) -> Result<Request, Failure> {
+        let base = self.base(source)?;
+        self.files.iter().try_for_each(|path| check_gguf(path))?;
+        self.imatrix.iter().try_for_each(|path| input::check_file(path))?;
+        Ok(Request {
+            levels: self.types.clone(),
+            files: self.files.clone(),
+            imatrix: self.imatrix.clone(),
+            allow_requantize: self.allow_requantize,
+            n_ctx: self.n_ctx,
+            max_chunks: self.chunks.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+            fit: self.fit.clone(),
+            options: Options {
+                threads: self.threads,
+                activations: self.activations,
+                gelu: self.gelu,
+                ..Options::default()
+            },
+            worker: Worker::this_program([measure_level::COMMAND]).ok(),
+            cache: self.cache.clone(),
+            fresh: self.fresh,
+            program: (super::PROGRAM.to_owned(), command_line()),
+            cancel: exit::catch_interrupts().clone(),
+            ..Request::new(base, text)
+        })
+    }
+
+    fn base(&self, source: Located) -> Result<Base, Failure> {
+        let Located { path, stem: name, owner, revision } = source;
+        if input::is_gguf(&path)? {
+            let shown = path.display();
+            return match (&self.base, &self.lora) {
+                (Some(_), _) => Err(Failure::usage(format_args!(
+                    "{shown}: is a GGUF file, so it is the base; --base needs a checkpoint"
+                ))),
+                (_, Some(_)) => Err(Failure::usage(format_args!("{shown}: is a GGUF file; --lora needs a checkpoint"))),
+                (None, None) => Ok(Base::Gguf(path)),
+            };
         }
+        self.lora.iter().try_for_each(|adapter| check_adapter(adapter))?;
+        let (variant, level, lora) = (self.source_options.variant().map(str::to_owned), self.base, self.lora.clone());
+        Ok(Base::Checkpoint(CheckpointBase { path, variant, level, lora, name, owner, revision }))
     }
 }
 
-fn options(args: &Args) -> Options {
-    Options { threads: args.threads, activations: args.activations, gelu: args.gelu, ..Options::default() }
-}
-
-/// The rows of the report, the largest file first.
-fn levels(
-    contestants: &[Contestant],
-    facts: Vec<Facts>,
-    qualities: Vec<quality::Quality>,
-    speeds: Vec<report::Speed>,
-) -> Vec<report::Level> {
-    let rows = contestants.iter().zip(facts).zip(qualities).zip(speeds);
-    let rows = rows.map(|(((contestant, facts), quality), speed)| report::Level {
-        name: contestant.name.clone(),
-        file: contestant.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        file_bytes: facts.file_bytes(),
-        files: facts.files,
-        bits_per_weight: facts.bits_per_weight,
-        bits_per_weight_blocks: facts.bits_per_weight_blocks,
-        imatrix: facts.variant.imatrix,
-        recipe: facts.variant.recipe,
-        requantized: facts.variant.requantized,
-        memory: quality.memory,
-        perplexity: quality.perplexity,
-        against_base: quality.against_base,
-        speed,
-    });
-    let mut rows: Vec<report::Level> = rows.collect();
-    // Stable: among files of one size the base is first, then the order asked for counts.
-    rows.sort_by_key(|level| std::cmp::Reverse(level.file_bytes));
-    rows
+/// As it was typed, but for where the program lies on this machine.
+fn command_line() -> Vec<String> {
+    let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    std::iter::once(super::PROGRAM.to_owned()).chain(words).collect()
 }

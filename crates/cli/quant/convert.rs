@@ -70,13 +70,19 @@ impl Args {
 
 /// `base` with the adapter that `--lora` names.
 pub(super) fn open_lora(base: Checkpoint, adapter: &Path) -> Result<LoraSource, Failure> {
-    if !adapter.exists() {
-        let path = pythia_text::path(adapter);
-        return Err(Failure::io(format_args!(
-            "{path}: no such folder; download an adapter of the Hub first (hf download ID --local-dir FOLDER)"
-        )));
-    }
+    check_adapter(adapter)?;
     Ok(LoraSource::open(base, adapter, exit::catch_interrupts())?)
+}
+
+/// Whether what `--lora` names is there.
+pub(super) fn check_adapter(adapter: &Path) -> Result<(), Failure> {
+    if adapter.exists() {
+        return Ok(());
+    }
+    let path = pythia_text::path(adapter);
+    Err(Failure::io(format_args!(
+        "{path}: no such folder; download an adapter of the Hub first (hf download ID --local-dir FOLDER)"
+    )))
 }
 
 /// Checks that a reader can build a tokenizer from the metadata that will be written.

@@ -4,7 +4,7 @@ mod checkpoint;
 mod gguf;
 mod lora;
 
-pub use gguf::GgufSource;
+pub use gguf::{GgufSource, model_name};
 pub use lora::{LoraFacts, LoraSource};
 
 use crate::qkv::QkvOrder;
@@ -16,7 +16,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 /// A model on disk. Opening one reads headers only; weights are read a few rows at a time.
-pub trait Source: Sync {
+pub trait Source: Send + Sync {
     /// Its hyperparameters. The caller must check them.
     fn hparams(&self) -> Hparams;
 

@@ -58,6 +58,7 @@ pub struct Limits {
 }
 
 /// A device that was found.
+#[derive(Clone)]
 pub struct Device {
     /// The processor if there is none.
     gpu: Option<Gpu>,
@@ -69,6 +70,11 @@ pub struct Device {
 }
 
 impl Device {
+    /// The processor.
+    pub fn cpu() -> Self {
+        Self { gpu: None, number: 0, is_auto: false, notify: Arc::new(|_: &str| ()) }
+    }
+
     /// Finds what was chosen.
     ///
     /// # Errors

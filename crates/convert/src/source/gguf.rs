@@ -2,7 +2,7 @@
 
 use super::{Source, SourceTensor};
 use crate::{Error, GgufFile, Provenance};
-use pythia_gguf::{Metadata, keys};
+use pythia_gguf::{FileType, Metadata, keys, shard_prefix};
 use pythia_schema::{Hparams, TensorSpec};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -64,5 +64,40 @@ impl Source for GgufSource {
         let info = info.ok_or_else(|| Error::tensor(&tensor.name, format!("rows {rows:?} are not in the file")))?;
         let at = |row: usize| info.offset + row as u64 * tensor.row_bytes() as u64;
         self.file.read(info, at(rows.start)..at(rows.end), out)
+    }
+}
+
+/// The name of a file without its ending and its type: `pythia-70m` of `pythia-70m-F16.gguf`; and without its number, if
+/// it is one of several.
+pub fn model_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let stem = match shard_prefix(&name) {
+        Some(prefix) => prefix.into(),
+        None => path.file_stem().unwrap_or_default().to_string_lossy(),
+    };
+    let is_type = |end: &str| FileType::ALL.iter().any(|ty| ty.name().eq_ignore_ascii_case(end));
+    match stem.rsplit_once(['-', '.']) {
+        Some((name, end)) if !name.is_empty() && is_type(end) => name.to_owned(),
+        _ => stem.into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lose_their_type() {
+        for (path, name) in [
+            ("a/pythia-70m-F16.gguf", "pythia-70m"),
+            ("pythia-70m.bf16.gguf", "pythia-70m"),
+            ("pythia-70m.gguf", "pythia-70m"),
+            ("F16.gguf", "F16"),
+            ("-F16.gguf", "-F16"),
+            ("pythia-1.4b-Q4_K_M.gguf", "pythia-1.4b"),
+            ("a/pythia-12b-F16-00001-of-00003.gguf", "pythia-12b"),
+        ] {
+            assert_eq!(model_name(Path::new(path)), name);
+        }
     }
 }

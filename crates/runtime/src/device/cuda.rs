@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Once};
 
 /// A GPU.
+#[derive(Clone)]
 pub(super) struct Gpu(Arc<Device>);
 
 impl Gpu {

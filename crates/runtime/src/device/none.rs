@@ -5,6 +5,7 @@ use pythia_model::{Error, Model, Options};
 use std::path::Path;
 
 /// There is none.
+#[derive(Clone)]
 pub(super) enum Gpu {}
 
 impl Gpu {

@@ -162,7 +162,7 @@ fn folders_are_kept_unless_forced_and_inputs_always() {
     run(dir.path(), &gguf("Q4_0"), "out", &["-q", "--force"]).ok();
     assert!(names(&dir.path().join("out")).contains(&"tokenizer.json".to_owned()), "replaced as a whole");
     fs::write(dir.path().join("out/other.json"), "{}").unwrap();
-    run(dir.path(), &gguf("Q4_0"), "out", &["--force"]).fails(PROGRAM, 2, &["out: holds other.json, which"]);
+    run(dir.path(), &gguf("Q4_0"), "out", &["--force"]).fails(PROGRAM, 2, &["out: contains other.json, which"]);
     fs::remove_file(dir.path().join("out/other.json")).unwrap();
     // The model lies in the folder that would be replaced.
     fs::copy(gguf("Q4_0"), dir.path().join("out/model.gguf")).unwrap();

@@ -8,9 +8,9 @@ pub(crate) use view::View;
 
 use crate::dtype::Dtype;
 use crate::error::Error;
-use crate::files::{SNIFFED_BYTES, open_regular, placeholder};
 use crate::positioned::PositionedFile;
 use crate::{safetensors_file, torch};
+use pythia_text::{SNIFFED_BYTES, open_regular, placeholder};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -65,7 +65,7 @@ impl Opened<'_> {
 impl WeightFile {
     /// Opens `path` and checks everything but the data: as safetensors if it is called so, else as PyTorch's.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let (file, n_bytes) = open_regular(path)?;
+        let (file, n_bytes) = open_regular(path).map_err(Error::read(path))?;
         let mut opened = Opened { path, file: PositionedFile::new(file), n_bytes, start: Vec::new() };
         opened.start = opened.read(0..n_bytes.min(SNIFFED_BYTES))?;
         if let Some(reason) = placeholder(&opened.start) {

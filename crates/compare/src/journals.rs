@@ -1,7 +1,7 @@
 //! What earlier runs have scored, and a place for the scores of this one.
 //!
-//! A journal holds what one file predicted, beside the base, of a text. Its key is a digest of all that the scores depend
-//! on; the number of chunks asked for and the number of threads are not among that.
+//! A journal holds what one file predicted, beside the base, of a text. Its key is a digest of all that the scores
+//! depend on; the number of chunks asked for and the number of threads are not among that.
 
 use crate::Observer;
 use crate::cache::folder::{Folder, program_id};
@@ -16,8 +16,8 @@ const NAME_CHARS: usize = 24;
 pub(crate) struct Journals(Vec<Option<Rows>>);
 
 impl Journals {
-    /// Opens them in `folder`. `setting` is what the scores of all depend on, `ids` say what each file is. What is there
-    /// is forgotten if `afresh`.
+    /// Opens them in `folder`. `setting` is what the scores of all depend on, `ids` say what each file is. What is
+    /// there is forgotten if `afresh`.
     pub(crate) fn open(folder: Option<&Folder>, setting: &str, ids: &[String], afresh: bool) -> Self {
         let base = ids.first().map_or("", String::as_str);
         let open = |(id, folder): (&String, &Folder)| {
@@ -64,7 +64,7 @@ impl Store for Group<'_> {
         if let Some(error) = rows.as_mut().and_then(|rows| rows.append(window, scores).err()) {
             *rows = None;
             self.observer
-                .note(&format!("the cache cannot be written: {error}; if this run is stopped, it begins again"));
+                .note(&format!("the cache cannot be written: {error}; if this run is stopped, it cannot be resumed"));
         }
     }
 }

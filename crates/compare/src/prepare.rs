@@ -1,4 +1,4 @@
-//! What is compared: the request is checked and planned. Nothing is written.
+//! Checks a request and plans the comparison. Writes nothing.
 
 use crate::facts::Variant;
 use crate::levels::{self, Levels};
@@ -9,7 +9,7 @@ use pythia_convert::{CheckpointSource, GgufSource, Level, LoraSource, Provenance
 use pythia_gguf::{FileType, Metadata, keys, shard_prefix};
 use std::path::{Path, PathBuf};
 
-/// Levels of a comparison that asks for none: the block formats of 4 to 8 bits.
+/// Default levels for a GGUF base: the block formats of 4 to 8 bits.
 const DEFAULT_LEVELS: [Level; 8] =
     [Level::F16, Level::Q8_0, Level::Q6_K, Level::Q5_K_M, Level::Q4_K_M, Level::Q4_0, Level::Q3_K_M, Level::Q2_K];
 
@@ -28,7 +28,7 @@ pub(crate) fn prepare(request: Request) -> Result<Comparison, Error> {
     }
 }
 
-/// The file is the base; levels are made from it where some are asked for.
+/// For a GGUF file, which is the base. Requested levels are made from it.
 fn from_gguf(request: Request, path: PathBuf) -> Result<Comparison, Error> {
     let base = pythia_gguf::open(&path)?.0.metadata;
     let own = file_level(&base, &path);
@@ -57,12 +57,12 @@ fn from_gguf(request: Request, path: PathBuf) -> Result<Comparison, Error> {
     Ok(Comparison { request, path, source, origin, candidates, n_ctx, inputs, place, made, folder: None, speeds: None })
 }
 
-/// The base is made too.
+/// For a checkpoint. The base is made from it too.
 fn from_checkpoint(request: Request, base: CheckpointBase) -> Result<Comparison, Error> {
     let CheckpointBase { path, variant, level, lora, name: named, owner, revision } = base;
     let checkpoint = CheckpointSource::open_variant(&path, variant.as_deref())?;
     if checkpoint.tokenizer().is_none() {
-        let problem = "has no tokenizer.json, nor vocab.json with merges.txt, without which no text can be scored";
+        let problem = "has no tokenizer.json, and no vocab.json with merges.txt, so no text can be scored";
         return Err(Error::File { path, problem: problem.to_owned() });
     }
     let wanted = wanted_levels(&request, level, checkpoint.checkpoint());
@@ -83,18 +83,18 @@ fn from_checkpoint(request: Request, base: CheckpointBase) -> Result<Comparison,
     Ok(Comparison { request, path, source, origin, candidates, n_ctx, inputs, place, made, folder: None, speeds: None })
 }
 
-/// A checkpoint, with the adapter in it that was asked for.
+/// A checkpoint, with the requested adapter merged.
 struct Merged {
     source: Box<dyn Source>,
-    /// What made files are called.
+    /// Stem for names of converted files.
     name: String,
-    /// What the report calls the model.
+    /// Name of the model in the report.
     shown: String,
-    /// The files that its weights are in.
+    /// The files of its weights.
     weights: Vec<PathBuf>,
 }
 
-/// `named` is what the request calls the model, if that is not its folder.
+/// `named` is the name of the model in the request, if it is not that of its folder.
 fn merge(
     request: &Request,
     adapter: Option<PathBuf>,
@@ -118,26 +118,26 @@ fn usage(message: impl Into<String>) -> Error {
 }
 
 fn no_place() -> Error {
-    usage("there is no home folder to keep made levels in; --cache names one")
+    usage("there is no home folder for converted levels; use --cache DIR")
 }
 
 fn check_imatrix(request: &Request, wanted: &[Level]) -> Result<(), Error> {
     if request.imatrix.is_some() && wanted.is_empty() {
-        return Err(usage("--imatrix is for levels that are made, of which --type gives none"));
+        return Err(usage("--imatrix is used for converting levels, but --type names none"));
     }
     Ok(())
 }
 
-/// Adds the GGUF files that the request names beside the base, which is made from or lies at `source`.
+/// Adds the further GGUF files of the request. The base is at `source`, or is made from it.
 fn add_files(request: &Request, source: &Path, base: &Metadata, candidates: &mut Vec<Candidate>) -> Result<(), Error> {
     for path in &request.files {
         let metadata = pythia_gguf::open(path)?.0.metadata;
         let name = level_name(&metadata, path);
-        // Two files of a level are told apart by their own names.
+        // A second file of the same level is called by its own name.
         let is_taken = |name: &str| candidates.iter().any(|c| c.name == name);
         let name = if is_taken(&name) { stem(path) } else { name };
         if is_taken(&name) {
-            return Err(usage(format!("{}: a file of this name is compared already", path.display())));
+            return Err(usage(format!("{}: another file of this name is already compared", path.display())));
         }
         quality::check_file(request, (source, base), (path, &metadata))?;
         candidates.push(Candidate { name, path: path.clone() });
@@ -147,12 +147,12 @@ fn add_files(request: &Request, source: &Path, base: &Metadata, candidates: &mut
 
 fn check_count(files: usize) -> Result<(), Error> {
     if files < 2 {
-        return Err(usage("there is only the base; --type or further GGUF files give levels to compare with it"));
+        return Err(usage("nothing to compare with the base; use --type or name further GGUF files"));
     }
     Ok(())
 }
 
-/// The base, then the levels asked for, each once.
+/// The base, then the requested levels, each once.
 fn wanted_levels(request: &Request, base: Option<Level>, checkpoint: &Checkpoint) -> Vec<Level> {
     let base = base.unwrap_or_else(|| native_level(checkpoint));
     let asked = match request.levels.is_empty() {
@@ -172,7 +172,7 @@ fn each_once(levels: impl IntoIterator<Item = Level>) -> Vec<Level> {
     once
 }
 
-/// The level that keeps the checkpoint's weights as they are.
+/// The level that stores the checkpoint's weights without change.
 fn native_level(checkpoint: &Checkpoint) -> Level {
     let has = |dtype| checkpoint.tensors().any(|tensor| tensor.dtype == dtype && tensor.shape.len() > 1);
     match (has(Dtype::F32), has(Dtype::BF16), has(Dtype::F16)) {
@@ -182,18 +182,18 @@ fn native_level(checkpoint: &Checkpoint) -> Level {
     }
 }
 
-/// What a GGUF file is called in the report: `Q4_0`, `Q4_0 imatrix`.
+/// Name of a GGUF file in the report: `Q4_0`, `Q4_0 imatrix`.
 fn level_name(metadata: &Metadata, path: &Path) -> String {
     file_level(metadata, path) + &Variant::of(metadata).suffix()
 }
 
-/// What a GGUF file says it is: `Q4_0`; its own name if it does not say.
+/// The type that a GGUF file states, such as `Q4_0`, or its own name.
 fn file_level(metadata: &Metadata, path: &Path) -> String {
     let id = metadata.u32(keys::FILE_TYPE).ok().flatten();
     id.and_then(FileType::from_id).map_or_else(|| stem(path), |ty| ty.name().to_owned())
 }
 
-/// The name of a file without its ending, and without its number if it is one of several.
+/// The name of a file without extension and shard number.
 fn stem(path: &Path) -> String {
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     match shard_prefix(&name) {

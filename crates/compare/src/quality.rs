@@ -240,7 +240,7 @@ fn warn_of_other_gelu(base: &Model, file: &Candidate, model: &Model, observer: &
     let gelu = |model: &Model| Arithmetic::of(model.options()).gelu;
     if gelu(model) != gelu(base) {
         let (file, found, wanted) = (file.path.display(), gelu(model), gelu(base));
-        observer.warn(&format!("{file}: GELU by {found}, the base's is by {wanted}; --gelu sets one for all"));
+        observer.warn(&format!("{file}: GELU is {found}, but {wanted} in the base; --gelu sets it for all files"));
     }
 }
 

@@ -128,7 +128,7 @@ impl Measurement<'_> {
             }
             progress.advance(name, 0);
             let known = kept.get(&facts.id());
-            let whence = if known.is_some() { "measured by a run that was stopped" } else { "speed and memory" };
+            let whence = if known.is_some() { "measured by an earlier run" } else { "speed and memory" };
             self.observer.step(&format!("level {} of {n}: {name}: {whence}", i + 1));
             let measured = match known {
                 Some(measured) => measured,

@@ -19,10 +19,11 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// The program that measures one file, and its first arguments.
 ///
-/// It is started with `args`, then `--threads N --activations int8|f32 --device DEVICE [--gelu erf|tanh] -- FILE`. It calls
-/// [`measure()`](crate::measure()) with that and prints the result to stdout as JSON. It should end when its stdin does:
-/// then it never outlives the process that started it. If it fails, its last line on stderr is `NAME: error: MESSAGE`, and
-/// its exit code 2 for a request that cannot be met, 65 for bad data, 74 for input and output, or 130 if it was cancelled.
+/// It is started with `args`, then `--threads N --activations int8|f32 --device DEVICE [--gelu erf|tanh] -- FILE`. It
+/// calls [`measure()`](crate::measure()) with that and prints the result to stdout as JSON. It should end when its
+/// stdin does: then it never outlives the process that started it. If it fails, its last line on stderr is
+/// `NAME: error: MESSAGE`, and its exit code 2 for a request that cannot be met, 65 for bad data, 74 for input and
+/// output, or 130 if it was cancelled.
 #[derive(Clone, Debug)]
 pub struct Worker {
     /// The program.
@@ -119,7 +120,7 @@ fn io_failure(message: String) -> Error {
 }
 
 fn lost(file: &Path, error: &io::Error) -> Error {
-    io_failure(format!("{}: its measurement was lost: {error}", file.display()))
+    io_failure(format!("{}: no result of its measurement: {error}", file.display()))
 }
 
 /// What a child says went wrong.

@@ -23,12 +23,12 @@ pub(crate) struct Column {
 /// Every column, in order: the level, its size, quality by what tells levels apart best, speed, the rest.
 pub(crate) const COLUMNS: &[Column] = &[
     column("level", "the file's main tensor type", name).left(),
-    column("size", "of the whole file, in decimal units", |l| bytes(l.file_bytes)),
+    column("size", "size of the whole file, in decimal units", |l| bytes(l.file_bytes)),
     column("mean KLD", "Kullback-Leibler divergence from the base's prediction, nats per token", |l| {
         against(l, |a| format!("{} +- {}", significant(a.kld_mean.value, 4), significant(a.kld_mean.se, 2)))
     })
     .short(|l| against(l, |a| significant(a.kld_mean.value, 4))),
-    column("PPL - base, %", "difference of perplexities in percent of the base's, with its error (paired)", |l| {
+    column("PPL - base, %", "difference of perplexities in percent of the base's, with its paired error", |l| {
         against(l, |a| marked(a.perplexity_delta_percent))
     }),
     column("same top, %", "tokens where level and base agree on the most likely next token", |l| {
@@ -36,7 +36,7 @@ pub(crate) const COLUMNS: &[Column] = &[
     })
     .rank(2)
     .short(|l| against(l, |a| plain(percent(a.same_top).value, 2))),
-    column("PPL", "perplexity, with the standard error of the text as a sample", |l| with_error(l.perplexity, 4))
+    column("PPL", "perplexity, with its sampling error", |l| with_error(l.perplexity, 4))
         .rank(1)
         .short(|l| plain(l.perplexity.value, 3)),
     column("prefill t/s", "prompt tokens per second", |l| rate(l.speed.prefill_tokens_per_second)).rank(4),

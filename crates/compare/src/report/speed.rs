@@ -71,7 +71,7 @@ pub(crate) fn busy<'a>(levels: impl Iterator<Item = (&'a str, &'a Speed)> + Clon
     let (varying, width) = largest(Speed::width);
     let what = if contention > BUSY_SHARE {
         let percent = plain(contention * 100.0, 0);
-        format!("the machine was busy: other programs had {percent} % of the processor time that {shared} asked for")
+        format!("the machine was busy: other programs took {percent} % of the processor time that {shared} needed")
     } else if width > WIDE_SPREAD {
         let percent = plain(width * 100.0, 0);
         format!("repetitions of {varying} differ by {percent} %")
@@ -82,8 +82,8 @@ pub(crate) fn busy<'a>(levels: impl Iterator<Item = (&'a str, &'a Speed)> + Clon
 }
 
 impl Speed {
-    /// From the rate of each repetition of a prompt, and the seconds that each generated token took, in `parts` of which
-    /// the spread is taken.
+    /// From the rate of each repetition of a prompt, and the seconds that each generated token took, in `parts` of
+    /// which the spread is taken.
     pub fn of(prefill: &[f64], decode_seconds: &[f64], parts: usize) -> Self {
         let rate = |seconds: &[f64]| 1.0 / median(seconds);
         let part = decode_seconds.len().div_ceil(parts.max(1)).max(1);

@@ -40,7 +40,7 @@ pub struct SourceTensor {
     pub dtype: Dtype,
     /// `[rows, cols]` or `[n]`.
     pub shape: Vec<usize>,
-    /// Which of [`Checkpoint::files`] holds it.
+    /// Which of [`Checkpoint::files`] holds it; 0 in a [`WeightFile`] by itself.
     pub file: usize,
     /// Where its data lies in that file; `None` for zeros, which are in no file.
     view: Option<View>,
@@ -89,10 +89,10 @@ impl SourceTensor {
         if view.elem_bytes == self.dtype.size() {
             // At most the tensor's size, which is at most the file's. No `clear`: only growth is zeroed.
             out.resize(n_bytes, 0);
-            return file.read_rows(&self.name, view, first_row, out);
+            return file.read_view(&self.name, view, first_row, out);
         }
         let mut wide = vec![0; 2 * n_bytes];
-        file.read_rows(&self.name, view, first_row, &mut wide)?;
+        file.read_view(&self.name, view, first_row, &mut wide)?;
         round_f64(&wide, out);
         Ok(())
     }

@@ -37,3 +37,4 @@ pub use config::{Config, HiddenAct, MODEL_TYPE};
 pub use dtype::{Dtype, to_f32};
 pub use error::Error;
 pub use positioned::PositionedFile;
+pub use weights::WeightFile;

@@ -143,7 +143,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let source = args.text.open()?;
     let locate = |e| exit::locate(e, args.model.path(), &source);
     let text = source.reader()?.read_all(MAX_PROMPT_BYTES).map_err(locate)?;
-    let prompt = prompt(&tokenizer, tokenizer.encode(&text).map_err(locate)?)?;
+    let prompt = prompt(&tokenizer, tokenizer.encode(&text).map_err(|e| locate(e.into()))?)?;
     let n_ctx = n_ctx(args, &model, prompt.len(), &options)?;
     let shape = ContextShape { n_seq: 1, n_ctx, n_batch: prompt.len().clamp(1, BATCH_TOKENS) };
     let mut context = model.context(shape)?.cancelled_by(interrupted.clone());

@@ -124,12 +124,6 @@ from!(
     Score(pythia_runtime::Error)
 );
 
-impl From<pythia_checkpoint::Error> for Error {
-    fn from(error: pythia_checkpoint::Error) -> Self {
-        Self::Convert(error.into())
-    }
-}
-
 impl From<pythia_gguf::OpenError> for Error {
     fn from(error: pythia_gguf::OpenError) -> Self {
         Self::Convert(error.into())

@@ -5,7 +5,7 @@ use crate::levels::{self, Levels};
 use crate::report::Origin;
 use crate::{Base, Candidate, CheckpointBase, Comparison, Error, Request, quality};
 use pythia_checkpoint::{Checkpoint, Dtype};
-use pythia_convert::{GgufSource, Level, LoraSource, Provenance, Source, model_name};
+use pythia_convert::{CheckpointSource, GgufSource, Level, LoraSource, Provenance, Source, model_name};
 use pythia_gguf::{FileType, Metadata, keys, shard_prefix};
 use std::path::{Path, PathBuf};
 
@@ -60,15 +60,15 @@ fn from_gguf(request: Request, path: PathBuf) -> Result<Comparison, Error> {
 /// For a checkpoint. The base is made from it too.
 fn from_checkpoint(request: Request, base: CheckpointBase) -> Result<Comparison, Error> {
     let CheckpointBase { path, variant, level, lora, name: named, owner, revision } = base;
-    let checkpoint = Checkpoint::open_variant(&path, variant.as_deref())?;
+    let checkpoint = CheckpointSource::open_variant(&path, variant.as_deref())?;
     if checkpoint.tokenizer().is_none() {
         let problem = "has no tokenizer.json, and no vocab.json with merges.txt, so no text can be scored";
         return Err(Error::File { path, problem: problem.to_owned() });
     }
-    let wanted = wanted_levels(&request, level, &checkpoint);
+    let wanted = wanted_levels(&request, level, checkpoint.checkpoint());
     check_imatrix(&request, &wanted)?;
     check_count(wanted.len() + request.files.len())?;
-    let provenance = Provenance::gather(&checkpoint, false, &request.cancel)?;
+    let provenance = Provenance::gather(checkpoint.checkpoint(), false, &request.cancel)?;
     let known_owner = provenance.owner.clone();
     let Merged { source, name, shown, weights } = merge(&request, lora, checkpoint, provenance.name.clone(), named)?;
     let inputs = source.inputs();
@@ -98,12 +98,12 @@ struct Merged {
 fn merge(
     request: &Request,
     adapter: Option<PathBuf>,
-    checkpoint: Checkpoint,
+    checkpoint: CheckpointSource,
     name: String,
     named: Option<String>,
 ) -> Result<Merged, Error> {
     let shown = named.unwrap_or_else(|| name.clone());
-    let mut weights = checkpoint.files().to_vec();
+    let mut weights = checkpoint.checkpoint().files().to_vec();
     let Some(adapter) = adapter else {
         return Ok(Merged { source: Box::new(checkpoint), name, shown, weights });
     };

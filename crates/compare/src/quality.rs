@@ -63,7 +63,7 @@ pub(crate) fn check(request: &Request, source: &Path, base: &Metadata) -> Result
     check_context(n_ctx, source, &model)?;
     let protocol = protocol(n_ctx);
     protocol.check()?;
-    let tokenizer = Tokenizer::from_gguf(base).map_err(|error| error.located(source, text))?;
+    let tokenizer = Tokenizer::from_gguf(base).map_err(|e| pythia_runtime::Error::from(e).located(source, text))?;
     let mut tokens = text.tokens(&tokenizer, &request.cancel)?;
     protocol.check_length(&mut tokens).map_err(|error| error.located(source, text))?;
     Ok(n_ctx)
@@ -119,7 +119,7 @@ impl Evaluation<'_> {
         let (base, others) = candidates.split_first().ok_or_else(nothing)?;
         let base_model = device.open(&base.path, options)?;
         let locate = |error: pythia_runtime::Error| error.located(&base.path, text);
-        let tokenizer = Tokenizer::from_gguf(&base_model.gguf().metadata).map_err(locate)?;
+        let tokenizer = Tokenizer::from_gguf(&base_model.gguf().metadata).map_err(|e| locate(e.into()))?;
         let max_windows = request.max_chunks;
         let evaluated = eval::Request { tokenizer: &tokenizer, protocol, max_windows, cancel };
         let groups = groups(device, &base_model, others, facts.get(1..).unwrap_or_default());
@@ -141,7 +141,7 @@ impl Evaluation<'_> {
             let progress = observer.begin(Stage::Score { group: i, n_groups: groups.len() });
             let mut watch = Watch { base: &base.name, progress: &*progress, cancel };
             let qualities = eval::compare(&base_model, &models, &evaluated, &mut tokens, &mut store, &mut watch);
-            let qualities = qualities.map_err(locate)?;
+            let qualities = qualities.map_err(|e| locate(e.into()))?;
             files.extend(models.iter().zip(&qualities.others).map(|(model, other)| Quality {
                 memory: Memory::of(model),
                 perplexity: other.perplexity.perplexity,

@@ -3,7 +3,6 @@
 //!
 //! The digests in the table are the contract across machines: x86-64 and AArch64 must both give them.
 
-use pythia_checkpoint::Checkpoint;
 use pythia_convert::{ImatrixFile, Level, Request, RunOptions, plan, run};
 use pythia_kernels::{Activations, Gelu, IsaLevel, KvType};
 use pythia_model::{ContextShape, Model, Options, Span};
@@ -50,7 +49,7 @@ fn files() -> &'static [PathBuf] {
 
 fn convert(folder: &Path) -> Vec<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/pythia-docs-6m");
-    let checkpoint = Checkpoint::open(&source).unwrap();
+    let checkpoint = pythia_convert::CheckpointSource::open(&source).unwrap();
     let imatrix = ImatrixFile::open(&source.with_file_name("goldens").join("imatrix.gguf")).unwrap();
     let path = |name: &str| folder.join(format!("{name}.gguf"));
     let mut names: Vec<_> = DIGESTS.iter().map(|(name, ..)| *name).collect();

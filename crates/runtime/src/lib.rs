@@ -17,15 +17,14 @@ mod rng;
 mod sampler;
 mod stop;
 mod text;
-mod tokenizer;
 mod tokens;
 
 pub use arithmetic::{Arithmetic, parse_activations, parse_gelu, parse_kv};
 pub use device::Device;
 pub use error::Error;
 pub use generate::{Finish, GenerateOptions, Generation, Timings, generate};
+pub use pythia_tokenizer::{TextStream, Tokenizer};
 pub use rng::Rng;
 pub use sampler::{Sampler, Sampling};
 pub use text::{Text, TextForm, TextReader};
-pub use tokenizer::{TextStream, Tokenizer};
 pub use tokens::TokenStream;

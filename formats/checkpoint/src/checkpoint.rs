@@ -1,4 +1,4 @@
-//! A checkpoint opened: its config, its tokenizer, its tensors by name.
+//! A checkpoint opened: its config, its tensors by name.
 
 use crate::config::Config;
 use crate::dtype::Dtype;
@@ -6,7 +6,6 @@ use crate::error::{Error, Shown, excerpt};
 use crate::folder::{Folder, Index};
 use crate::names::Renaming;
 use crate::other;
-use crate::tokenizer::TokenizerFile;
 use crate::weights::{LIMIT_TENSORS, ListedTensor, View, WeightFile, too_many_tensors};
 use pythia_schema::{Kind, TensorId, TensorSpec, hf};
 use std::collections::HashMap;
@@ -21,8 +20,8 @@ const HEAD: TensorId = TensorId::weight(Kind::Output, None);
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
+    folder: PathBuf,
     config: Config,
-    tokenizer: Option<TokenizerFile>,
     files: Vec<WeightFile>,
     paths: Vec<PathBuf>,
     tensors: Vec<SourceTensor>,
@@ -41,7 +40,7 @@ pub struct SourceTensor {
     pub dtype: Dtype,
     /// `[rows, cols]` or `[n]`.
     pub shape: Vec<usize>,
-    /// Which of [`Checkpoint::files`] holds it.
+    /// Which of [`Checkpoint::files`] holds it; 0 in a [`WeightFile`] by itself.
     pub file: usize,
     /// Where its data lies in that file; `None` for zeros, which are in no file.
     view: Option<View>,
@@ -90,10 +89,10 @@ impl SourceTensor {
         if view.elem_bytes == self.dtype.size() {
             // At most the tensor's size, which is at most the file's. No `clear`: only growth is zeroed.
             out.resize(n_bytes, 0);
-            return file.read_rows(&self.name, view, first_row, out);
+            return file.read_view(&self.name, view, first_row, out);
         }
         let mut wide = vec![0; 2 * n_bytes];
-        file.read_rows(&self.name, view, first_row, &mut wide)?;
+        file.read_view(&self.name, view, first_row, &mut wide)?;
         round_f64(&wide, out);
         Ok(())
     }
@@ -120,8 +119,8 @@ impl Checkpoint {
         let files = open_files(&folder.weights)?;
         let mut checkpoint = Self {
             path: path.to_owned(),
+            folder: folder.path,
             config,
-            tokenizer: None,
             files,
             paths: folder.weights,
             tensors: Vec::new(),
@@ -138,18 +137,8 @@ impl Checkpoint {
                 .notes
                 .push(format!("{adapter}: a LoRA adapter lies beside the weights, which are taken without it"));
         }
-        // Before the tokenizer is padded to it: the file then bounds the size of the vocabulary.
+        // Before a tokenizer is padded to it: the file then bounds the size of the vocabulary.
         checkpoint.check_vocab(&folder.config)?;
-        checkpoint.tokenizer = if folder.tokenizer.exists() {
-            Some(TokenizerFile::open(&folder.tokenizer, &folder.tokenizer_config, &checkpoint.config)?)
-        } else {
-            let built = TokenizerFile::from_vocab_files(&folder.path, &checkpoint.config)?;
-            let note =
-                "the tokenizer is built from vocab.json and merges.txt, as Transformers does without tokenizer.json";
-            checkpoint.notes.extend(built.as_ref().map(|_| note.to_owned()));
-            built
-        };
-        checkpoint.note_left_out();
         Ok(checkpoint)
     }
 
@@ -163,9 +152,9 @@ impl Checkpoint {
         &self.config
     }
 
-    /// Its `tokenizer.json`, or what `vocab.json` and `merges.txt` make, if it has either.
-    pub fn tokenizer(&self) -> Option<&TokenizerFile> {
-        self.tokenizer.as_ref()
+    /// The folder that its files are in.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The tensors, in the order of [`files`](Self::files) and of their data, without the dropped buffers.
@@ -353,24 +342,6 @@ impl Checkpoint {
         }
         self.notes.push("attention_bias is false: the biases of attention are stored as zeros".to_owned());
         Ok(())
-    }
-
-    fn note_left_out(&mut self) {
-        const SHOWN: usize = 8;
-        let Some(tokenizer) = self.tokenizer.as_ref().filter(|tokenizer| !tokenizer.left_out.is_empty()) else {
-            return;
-        };
-        let left_out = &tokenizer.left_out;
-        let mut shown: Vec<_> =
-            left_out.iter().take(SHOWN).map(|(id, text)| format!("{} (id {id})", excerpt(text))).collect();
-        if left_out.len() > SHOWN {
-            shown.push(format!("{} more", left_out.len() - SHOWN));
-        }
-        let n_vocab = self.config.n_vocab;
-        self.notes.push(format!(
-            "added tokens beyond the {n_vocab} rows of the embedding are left out of the vocabulary: {}",
-            shown.join(", ")
-        ));
     }
 
     fn check_vocab(&self, config_path: &Path) -> Result<(), Error> {

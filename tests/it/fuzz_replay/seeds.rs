@@ -1,10 +1,10 @@
 //! The inputs that fuzzing starts from: small valid files of every kind, made here so that their origin is plain.
 
 use crate::common::torch::{self, Container, Pickle, Tensor, archive, legacy, members};
-use pythia_checkpoint::byte_char;
 use pythia_gguf::{Imatrix, ImatrixEntry, Layout, Metadata, Value, keys};
 use pythia_schema::{Hparams, TensorSpec};
 use pythia_tensor::TensorType;
+use pythia_tokenizer::byte_char;
 use pythia_tokenizer::{TokenKind, TokenizerExtras, Vocab};
 use serde_json::{Map, json};
 

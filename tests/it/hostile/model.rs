@@ -35,7 +35,7 @@ pub(crate) fn hparams(n_embd: usize) -> Hparams {
 
 /// Every byte, one merge, an end of text.
 pub(crate) fn vocab() -> Vocab {
-    let mut tokens: Vec<String> = (0..=u8::MAX).map(|b| pythia_checkpoint::byte_char(b).to_string()).collect();
+    let mut tokens: Vec<String> = (0..=u8::MAX).map(|b| pythia_tokenizer::byte_char(b).to_string()).collect();
     let mut kinds = vec![TokenKind::Normal; tokens.len()];
     for (text, kind) in [("he", TokenKind::Normal), ("<|endoftext|>", TokenKind::Control)] {
         tokens.push(text.to_owned());

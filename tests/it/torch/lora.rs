@@ -2,8 +2,7 @@
 
 use super::converted;
 use crate::common::{self, data, names, quant};
-use pythia_checkpoint::Checkpoint;
-use pythia_convert::{Level, LoraSource, Provenance, Request, RunOptions, plan, run};
+use pythia_convert::{CheckpointSource, Level, LoraSource, Provenance, Request, RunOptions, plan, run};
 use pythia_gguf::{Gguf, keys};
 use pythia_task::Cancel;
 use safetensors::SafeTensors;
@@ -24,7 +23,7 @@ fn base() -> PathBuf {
 /// The base with an adapter, converted.
 fn merged(base: &Path, adapter: &Path, level: Level) -> Vec<u8> {
     let cancel = Cancel::new();
-    let source = LoraSource::open(Checkpoint::open(base).unwrap(), adapter, &cancel).unwrap();
+    let source = LoraSource::open(CheckpointSource::open(base).unwrap(), adapter, &cancel).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.gguf");
     let provenance = Provenance { name: "model".into(), ..Provenance::default() };

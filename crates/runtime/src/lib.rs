@@ -25,6 +25,6 @@ pub use error::Error;
 pub use generate::{Finish, GenerateOptions, Generation, Timings, generate};
 pub use pythia_tokenizer::{TextStream, Tokenizer};
 pub use rng::Rng;
-pub use sampler::{Sampler, Sampling};
+pub use sampler::{Distribution, Sampler, Sampling};
 pub use text::{Text, TextForm, TextReader};
 pub use tokens::TokenStream;

@@ -6,7 +6,7 @@ use pythia_runtime::{Error, TokenStream};
 use pythia_schema::TensorId;
 use pythia_task::Cancel;
 use std::ops::ControlFlow;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// How an importance matrix is collected. The text of a file should be read without its
 /// [last line end](pythia_runtime::TextReader::without_last_newline).
@@ -43,7 +43,7 @@ pub struct Progress {
 /// vocabulary, if a chunk does not fit the model's context or has no tokens, if activations are not finite, if it is
 /// cancelled, or if `progress` asks to stop.
 pub fn collect(
-    model: &Model,
+    model: &Arc<Model>,
     request: &Request,
     tokens: &mut TokenStream<'_>,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
@@ -59,6 +59,7 @@ pub fn collect(
     let max_chunks = request.max_chunks.unwrap_or(usize::MAX).max(1);
     let n_batch = request.n_batch.min(n_ctx);
     let mut context = model.context(ContextShape { n_seq: 1, n_ctx, n_batch })?.cancelled_by(request.cancel.clone());
+    let mut sequence = context.sequence()?;
     let mut sums = Sums { model, matrices: Vec::new() };
     let mut entries = Vec::new();
     let mut chunks = 0;
@@ -67,9 +68,10 @@ pub fn collect(
         if tokens.reach(end)? < end {
             break;
         }
-        context.truncate(0, 0);
+        sequence.truncate(0);
         for tokens in tokens.slice(start..end).chunks(n_batch) {
-            context.forward_observed(&[Span { sequence: 0, tokens }], &mut |input| sums.add(input))?;
+            let mut spans = [Span { sequence: &mut sequence, tokens }];
+            context.forward_observed(&mut spans, &mut |input| sums.add(input))?;
         }
         tokens.forget(end);
         chunks += 1;

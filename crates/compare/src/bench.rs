@@ -19,6 +19,7 @@ use pythia_runtime::machine::Machine;
 use pythia_show::iso_time;
 use pythia_task::{Cancel, Progress};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A test of a model.
@@ -52,7 +53,7 @@ pub struct Bench<'a> {
     /// Its file, as results name it.
     pub path: &'a Path,
     /// The model.
-    pub model: &'a Model,
+    pub model: &'a Arc<Model>,
     /// The limits of its device.
     pub limits: Limits,
     /// Repetitions that count.

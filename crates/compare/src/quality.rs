@@ -15,6 +15,7 @@ use pythia_schema::Hparams;
 use pythia_task::{Cancel, Progress};
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The results of all files.
 pub(crate) struct Qualities {
@@ -135,7 +136,7 @@ impl Evaluation<'_> {
                 warn_of_other_names(&base_model, file, model, observer);
                 warn_of_other_gelu(&base_model, file, model, observer);
             }
-            let models: Vec<&Model> = models.iter().collect();
+            let models: Vec<&Arc<Model>> = models.iter().collect();
             let mut tokens = text.tokens(&tokenizer, cancel)?;
             let mut store = journals.group(1 + files.len(), observer);
             let progress = observer.begin(Stage::Score { group: i, n_groups: groups.len() });

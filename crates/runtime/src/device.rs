@@ -94,7 +94,7 @@ impl Device {
     ///
     /// # Errors
     /// If the file is not a model, or does not fit.
-    pub fn open(&self, path: &Path, options: &Options) -> Result<Model, Error> {
+    pub fn open(&self, path: &Path, options: &Options) -> Result<Arc<Model>, Error> {
         let Some(gpu) = &self.gpu else { return Model::open(path, options) };
         let opened = gpu.open(path, options);
         if !self.is_auto {
@@ -168,7 +168,7 @@ impl Device {
 }
 
 /// Allocates the longest context of the model and compiles the kernels, then frees both.
-fn try_whole_context(model: &Model) -> Result<(), Error> {
+fn try_whole_context(model: &Arc<Model>) -> Result<(), Error> {
     let n_ctx = model.hparams().n_ctx;
     model.context(ContextShape { n_seq: 1, n_ctx, n_batch: n_ctx.min(BATCH_TOKENS) }).map(drop)
 }

@@ -231,7 +231,8 @@ fn transformers_loads_the_folder_and_computes_the_same() {
         let ids = Tokenizer::from_gguf(&model.gguf().metadata).unwrap().encode(TEXT).unwrap();
         assert_eq!(theirs["ids"], serde_json::json!(ids));
         let mut context = model.context(ContextShape { n_seq: 1, n_ctx: 64, n_batch: 64 }).unwrap();
-        context.forward(&[Span { sequence: 0, tokens: &ids }]).unwrap();
+        let mut sequence = context.sequence().unwrap();
+        context.forward(&mut [Span { sequence: &mut sequence, tokens: &ids }]).unwrap();
         let mut ours = vec![0.0; model.hparams().n_vocab];
         context.logits(ids.len() - 1..ids.len(), &mut ours).unwrap();
         let theirs: Vec<f64> = theirs["logits"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();

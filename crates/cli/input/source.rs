@@ -2,7 +2,7 @@
 
 use super::check_checkpoint;
 use crate::exit::Failure;
-use pythia_checkpoint::Checkpoint;
+use pythia_convert::CheckpointSource;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -52,9 +52,9 @@ impl SourceOptions {
     ///
     /// # Errors
     /// If it is not a checkpoint, or is damaged.
-    pub(crate) fn open(&self, path: &Path) -> Result<Checkpoint, Failure> {
+    pub(crate) fn open(&self, path: &Path) -> Result<CheckpointSource, Failure> {
         check_checkpoint(path)?;
-        Ok(Checkpoint::open_variant(path, self.variant())?)
+        Ok(CheckpointSource::open_variant(path, self.variant())?)
     }
 
     #[cfg(feature = "hub")]

@@ -8,9 +8,9 @@ use pythia_text::path;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// List or clear what `compare` keeps: converted files and measurements
+/// List or clear the cache of `compare`: converted files and measurements
 ///
-/// Everything in it can be made again. The folder is `compare` in PYTHIA_CACHE, or in `pythia` in XDG_CACHE_HOME or
+/// Everything in it can be created again. The folder is PYTHIA_CACHE/compare, or pythia/compare in XDG_CACHE_HOME or
 /// ~/.cache.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -24,7 +24,7 @@ enum Action {
     Clear(Clear),
 }
 
-/// Show what is kept, by model
+/// Show the contents of the cache, by model
 #[derive(Debug, clap::Args)]
 struct List {
     /// Folder of the cache [default: one in ~/.cache]
@@ -35,18 +35,18 @@ struct List {
     json: bool,
 }
 
-/// Remove what is kept
+/// Remove the contents of the cache
 ///
-/// Only files that this program has written are removed, which is told from their content, and only of models that no
-/// run is using. Links are not followed.
+/// Removes only files whose content shows that this program wrote them, and only for models that no run is using. Links
+/// are not followed.
 #[derive(Debug, clap::Args)]
 struct Clear {
     /// Models, by their names in `cache list` [default: all]
     models: Vec<String>,
-    /// Only models last used more than DAYS days ago
+    /// Only models that were last used more than DAYS days ago
     #[arg(long, value_name = "DAYS")]
     older_than: Option<u32>,
-    /// Say what would be removed, remove nothing
+    /// Show what would be removed, but remove nothing
     #[arg(long)]
     dry_run: bool,
     /// Folder of the cache [default: one in ~/.cache]

@@ -1,4 +1,4 @@
-//! `pythia-quant compare`: what quantization costs, level by level. [`pythia_compare`] does the work.
+//! `pythia-quant compare`: what each quantization level costs. [`pythia_compare`] does the work.
 
 mod watch;
 
@@ -15,16 +15,15 @@ use pythia_show::Width;
 use std::path::PathBuf;
 use watch::Watch;
 
-/// Compare the quantization levels of a model on a text: size, perplexity, divergence, speed
+/// Compare quantization levels of a model on a text: size, perplexity, divergence, speed, memory
 ///
-/// Converts what is missing into a cache folder, runs every level against the base, prints a table and writes
+/// Converts missing levels into a cache folder, compares every level with the base, prints a table, and writes
 /// report.html, report.md, report.csv and report.json.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Checkpoint (a Hugging Face folder, or a model of the Hub: OWNER/NAME[@REVISION]), or a GGUF file, which is then
-    /// the base
+    /// Checkpoint (a Hugging Face folder, or OWNER/NAME[@REVISION] on the Hub), or a GGUF file, which becomes the base
     source: PathBuf,
-    /// GGUF files to compare too; of a split model, the first
+    /// Further GGUF files to compare; the first file of a split model
     #[arg(value_name = "GGUF")]
     files: Vec<PathBuf>,
     /// Levels to make from the source [default: F16,Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q4_0,Q3_K_M,Q2_K]
@@ -35,47 +34,48 @@ pub(super) struct Args {
     text: PathBuf,
     #[command(flatten)]
     text_options: TextOptions,
-    /// Merge this LoRA adapter into the checkpoint first, as convert does; the base level has it too
+    /// Merge a LoRA adapter into the checkpoint first, as convert does; this includes the base
     #[arg(long, value_name = "ADAPTER")]
     lora: Option<PathBuf>,
     /// Level that the others are compared with [default: the type of the checkpoint]
     #[arg(long, value_name = "TYPE")]
     base: Option<Level>,
-    /// Importance matrix for the levels that are made: which columns matter how much, from `pythia-quant imatrix`
+    /// Importance matrix for converting levels, from `pythia-quant imatrix`
     #[arg(long, value_name = "FILE")]
     imatrix: Option<PathBuf>,
-    /// Also make levels from weights that are quantized already: they are rounded a second time
+    /// Accept source weights that are already quantized; they are rounded a second time
     #[arg(long)]
     allow_requantize: bool,
-    /// Tokens in a chunk; 0 for the base's context
+    /// Tokens per chunk; 0 for the base's context length
     #[arg(short = 'c', long = "ctx", visible_alias = "ctx-size", value_name = "N", default_value_t = 512)]
     n_ctx: usize,
-    /// Evaluate the first N chunks only
+    /// Evaluate only the first N chunks
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     chunks: Option<u64>,
-    /// Say which level is the best that runs in SIZE of memory, such as 4G, 4GiB or 512M; several are separated by commas
+    /// Name the best level that runs in SIZE of memory, such as 4G, 4GiB or 512M; separate several by commas
     ///
-    /// Counted are the file, the key-value cache of 2048 tokens (or of the model's context if that is smaller), the
-    /// buffers of a batch, and the program. Without it, the usual sizes that some levels fit into and others do not.
+    /// The file, the key-value cache for 2048 tokens (or for the model's context if that is smaller), the buffers of a
+    /// batch and the program are counted. Without this option, common memory sizes are reported that only some levels
+    /// fit into.
     #[arg(long, value_name = "SIZE", value_delimiter = ',', value_parser = parse_size)]
     fit: Vec<u64>,
     /// Folder for the report
     #[arg(short, long, value_name = "DIR", default_value = "pythia-compare")]
     output: PathBuf,
-    /// Folder that made files and measurements are kept in [default: one in ~/.cache, see `pythia-quant cache`]
+    /// Folder for converted files and measurements [default: in ~/.cache, see `pythia-quant cache`]
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
-    /// Measure everything anew: what an earlier run has measured is not used
+    /// Measure everything again, without results of earlier runs
     #[arg(long)]
     fresh: bool,
-    /// Threads [default: one per core]; results but for speeds do not depend on it
+    /// Threads [default: one per core]; changes only speeds
     #[arg(long, value_name = "N", value_parser = parse_threads, default_value = "0", hide_default_value = true)]
     threads: usize,
-    /// How activations enter products with quantized weights: rounded to int8, or as f32, so that the weights' error is the
-    /// only one; that takes about three times as long
+    /// Activations in products with quantized weights: int8 (rounded), or f32, which leaves only the error of the
+    /// weights but takes about three times as long
     #[arg(long, value_name = "int8|f32", value_parser = parse_activations, default_value = "int8")]
     activations: Activations,
-    /// Which GELU [default: the file's own, which is erf unless it says tanh]; llama.cpp always computes tanh
+    /// Form of GELU [default: what the file says, or erf]; llama.cpp always computes tanh
     #[arg(long, value_name = "erf|tanh", value_parser = parse_gelu)]
     gelu: Option<Gelu>,
     #[command(flatten)]
@@ -83,10 +83,10 @@ pub(super) struct Args {
     /// Print the report as JSON instead of the table
     #[arg(long)]
     json: bool,
-    /// Replace a report that exists
+    /// Replace an existing report
     #[arg(long)]
     force: bool,
-    /// Print nothing but the table, warnings and errors
+    /// Print only the table, warnings and errors
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
@@ -98,7 +98,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let named = [&args.text, &args.source].into_iter().chain(&args.imatrix).chain(&args.files);
     report::Files::check(&args.output, &input::files(named.map(PathBuf::as_path)), args.force)?;
     let text = args.text_options.open(&args.text)?.rereadable()?;
-    // Before the report's folder is made, which could be taken for a checkpoint called by an id of the Hub.
+    // Before the folder of the report is created, because it could be mistaken for a checkpoint with an id of the Hub.
     let located = args.source_options.locate(&args.source, args.quiet)?;
     let files = report::Files::create(&args.output)?;
     files.removed().for_each(exit::note);

@@ -76,7 +76,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
 
     let locate = |error| exit::locate(error, &args.model, &text);
-    let tokenizer = Tokenizer::from_gguf(&model.gguf().metadata).map_err(locate)?;
+    let tokenizer = Tokenizer::from_gguf(&model.gguf().metadata).map_err(|e| locate(e.into()))?;
     let mut tokens = text.tokens(&tokenizer, interrupted)?;
     let request = Request {
         n_ctx: if args.n_ctx == 0 { model.hparams().n_ctx } else { args.n_ctx },

@@ -1,4 +1,4 @@
-//! `pythia-quant measure-level`: what `compare` starts for each file, see [`pythia_compare::Worker`].
+//! `pythia-quant measure-level`: `compare` starts it for each file, see [`pythia_compare::Worker`].
 
 use crate::device::DeviceArgs;
 use crate::exit::{self, Failure};

@@ -1,16 +1,16 @@
-//! What is compared: the request is checked and planned. Nothing is written.
+//! Checks a request and plans the comparison. Writes nothing.
 
 use crate::facts::Variant;
 use crate::levels::{self, Levels};
 use crate::report::Origin;
 use crate::{Base, Candidate, CheckpointBase, Error, Request, quality};
 use pythia_checkpoint::{Checkpoint, Dtype};
-use pythia_convert::{GgufSource, Level, LoraSource, Provenance, Source, model_name};
+use pythia_convert::{CheckpointSource, GgufSource, Level, LoraSource, Provenance, Source, model_name};
 use pythia_gguf::{FileType, Metadata, keys, shard_prefix};
 use pythia_task::Cancel;
 use std::path::{Path, PathBuf};
 
-/// Levels of a comparison that asks for none: the block formats of 4 to 8 bits.
+/// Levels of a request that names neither levels nor files: the block formats of 4 to 8 bits.
 const DEFAULT_LEVELS: [Level; 8] =
     [Level::F16, Level::Q8_0, Level::Q6_K, Level::Q5_K_M, Level::Q4_K_M, Level::Q4_0, Level::Q3_K_M, Level::Q2_K];
 
@@ -43,7 +43,7 @@ pub(crate) fn prepare(request: &Request) -> Result<Prepared, Error> {
     }
 }
 
-/// The file is the base; levels are made from it where some are asked for.
+/// For a GGUF file, which is the base. Requested levels are made from it.
 fn from_gguf(request: &Request, path: &Path) -> Result<Prepared, Error> {
     let base = pythia_gguf::open(path)?.0.metadata;
     let own = file_level(&base, path);
@@ -74,18 +74,18 @@ fn from_gguf(request: &Request, path: &Path) -> Result<Prepared, Error> {
     Ok(Prepared { path, source, origin, candidates, n_ctx, inputs, cache_path, made })
 }
 
-/// The base is made too.
+/// For a checkpoint. The base is made from it too.
 fn from_checkpoint(request: &Request, base: &CheckpointBase) -> Result<Prepared, Error> {
     let path = base.path.as_path();
-    let checkpoint = Checkpoint::open_variant(path, base.variant.as_deref())?;
+    let checkpoint = CheckpointSource::open_variant(path, base.variant.as_deref())?;
     if checkpoint.tokenizer().is_none() {
-        let problem = "has no tokenizer.json, nor vocab.json with merges.txt, without which no text can be scored";
+        let problem = "has no tokenizer.json, and no vocab.json with merges.txt, so no text can be scored";
         return Err(Error::File { path: path.to_owned(), problem: problem.to_owned() });
     }
-    let wanted = wanted_levels(request, base.level, &checkpoint);
+    let wanted = wanted_levels(request, base.level, checkpoint.checkpoint());
     check_imatrix(request, &wanted)?;
     check_count(wanted.len() + request.files.len())?;
-    let provenance = Provenance::gather(&checkpoint, false, &request.cancel)?;
+    let provenance = Provenance::gather(checkpoint.checkpoint(), false, &request.cancel)?;
     let owner = base.owner.clone().or_else(|| provenance.owner.clone());
     let merged = Merged::new(base, checkpoint, provenance.name.clone(), &request.cancel)?;
     let inputs = merged.source.inputs();
@@ -100,22 +100,22 @@ fn from_checkpoint(request: &Request, base: &CheckpointBase) -> Result<Prepared,
     Ok(Prepared { path, source, origin, candidates, n_ctx, inputs, cache_path, made })
 }
 
-/// A checkpoint, with the adapter in it that was asked for.
+/// A checkpoint, with the requested adapter merged.
 struct Merged {
     source: Box<dyn Source>,
-    /// What made files are called.
+    /// Stem for names of converted files.
     name: String,
-    /// What the report calls the model.
+    /// Name of the model in the report.
     shown: String,
-    /// The files that its weights are in.
+    /// The files of its weights.
     weights: Vec<PathBuf>,
 }
 
 impl Merged {
     /// `name` is that of the checkpoint's folder.
-    fn new(base: &CheckpointBase, checkpoint: Checkpoint, name: String, cancel: &Cancel) -> Result<Self, Error> {
+    fn new(base: &CheckpointBase, checkpoint: CheckpointSource, name: String, cancel: &Cancel) -> Result<Self, Error> {
         let shown = base.name.clone().unwrap_or_else(|| name.clone());
-        let mut weights = checkpoint.files().to_vec();
+        let mut weights = checkpoint.checkpoint().files().to_vec();
         let Some(adapter) = &base.lora else {
             return Ok(Self { source: Box::new(checkpoint), name, shown, weights });
         };
@@ -131,26 +131,26 @@ fn usage(message: impl Into<String>) -> Error {
 }
 
 fn no_cache() -> Error {
-    usage("there is no home folder to keep made levels in; --cache names one")
+    usage("there is no home folder for converted levels; use --cache DIR")
 }
 
 fn check_imatrix(request: &Request, wanted: &[Level]) -> Result<(), Error> {
     if request.imatrix.is_some() && wanted.is_empty() {
-        return Err(usage("--imatrix is for levels that are made, of which --type gives none"));
+        return Err(usage("--imatrix is used for converting levels, but --type names none"));
     }
     Ok(())
 }
 
-/// Adds the GGUF files that the request names beside the base, which is made from or lies at `source`.
+/// Adds the further GGUF files of the request. The base is at `source`, or is made from it.
 fn add_files(request: &Request, source: &Path, base: &Metadata, candidates: &mut Vec<Candidate>) -> Result<(), Error> {
     for path in &request.files {
         let metadata = pythia_gguf::open(path)?.0.metadata;
         let name = level_name(&metadata, path);
-        // Two files of a level are told apart by their own names.
+        // A second file of the same level is called by its own name.
         let is_taken = |name: &str| candidates.iter().any(|c| c.name == name);
         let name = if is_taken(&name) { stem(path) } else { name };
         if is_taken(&name) {
-            return Err(usage(format!("{}: a file of this name is compared already", path.display())));
+            return Err(usage(format!("{}: another file of this name is already compared", path.display())));
         }
         quality::check_file(request, (source, base), (path, &metadata))?;
         candidates.push(Candidate { name, path: path.clone() });
@@ -160,12 +160,12 @@ fn add_files(request: &Request, source: &Path, base: &Metadata, candidates: &mut
 
 fn check_count(files: usize) -> Result<(), Error> {
     if files < 2 {
-        return Err(usage("there is only the base; --type or further GGUF files give levels to compare with it"));
+        return Err(usage("there is only the base; use --type or name further GGUF files to compare with it"));
     }
     Ok(())
 }
 
-/// The base, then the levels asked for, each once.
+/// The base, then the requested levels, each once.
 fn wanted_levels(request: &Request, base: Option<Level>, checkpoint: &Checkpoint) -> Vec<Level> {
     let base = base.unwrap_or_else(|| native_level(checkpoint));
     let asked = match request.levels.is_empty() {
@@ -185,7 +185,7 @@ fn each_once(levels: impl IntoIterator<Item = Level>) -> Vec<Level> {
     once
 }
 
-/// The level that keeps the checkpoint's weights as they are.
+/// The level that stores the checkpoint's weights without change.
 fn native_level(checkpoint: &Checkpoint) -> Level {
     let has = |dtype| checkpoint.tensors().any(|tensor| tensor.dtype == dtype && tensor.shape.len() > 1);
     match (has(Dtype::F32), has(Dtype::BF16), has(Dtype::F16)) {
@@ -195,18 +195,18 @@ fn native_level(checkpoint: &Checkpoint) -> Level {
     }
 }
 
-/// What a GGUF file is called in the report: `Q4_0`, `Q4_0 imatrix`.
+/// Name of a GGUF file in the report: `Q4_0`, `Q4_0 imatrix`.
 fn level_name(metadata: &Metadata, path: &Path) -> String {
     file_level(metadata, path) + &Variant::of(metadata).suffix()
 }
 
-/// What a GGUF file says it is: `Q4_0`; its own name if it does not say.
+/// The type that a GGUF file states, such as `Q4_0`, or its own name.
 fn file_level(metadata: &Metadata, path: &Path) -> String {
     let id = metadata.u32(keys::FILE_TYPE).ok().flatten();
     id.and_then(FileType::from_id).map_or_else(|| stem(path), |ty| ty.name().to_owned())
 }
 
-/// The name of a file without its ending, and without its number if it is one of several.
+/// The name of a file without extension and shard number.
 fn stem(path: &Path) -> String {
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     match shard_prefix(&name) {

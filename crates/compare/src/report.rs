@@ -1,7 +1,7 @@
-//! The report of a comparison: plain data here, one writer per format in the files beside this one.
+//! The report of a comparison. The data are here; each output format has its own file.
 //!
-//! [`Report`] is what `report.json` holds; the other formats are views of it. Nothing in it depends on the day of the
-//! run but [`Provenance::date`], so two runs that measured the same quality differ only in that and in their speeds.
+//! [`Report`] is the content of `report.json`; the other formats are views of it. Only [`Provenance::date`] depends on
+//! the day of the run, so two reports of the same quality differ only in the date and in speeds.
 
 mod answer;
 mod columns;
@@ -30,7 +30,7 @@ use pythia_runtime::machine::Machine;
 use pythia_runtime::{Arithmetic, TextForm};
 use serde::Serialize;
 
-/// What `report.json` says about its own layout. Raised when a field changes its meaning or goes away.
+/// Version of the layout of `report.json`. It changes when a field changes its meaning or is removed.
 pub const FORMAT: &str = "pythia-compare/2";
 
 /// A comparison of quantization levels of one model on one text.
@@ -38,9 +38,9 @@ pub const FORMAT: &str = "pythia-compare/2";
 pub struct Report {
     /// Always [`FORMAT`].
     pub format: &'static str,
-    /// The model: a folder's or file's name, without its place on this machine.
+    /// The model: the name of a folder or file, without its path.
     pub source: String,
-    /// What made the report, when, and from what.
+    /// The program, the date and the sources.
     pub provenance: Provenance,
     /// Where the levels ran.
     pub machine: Machine,
@@ -50,12 +50,12 @@ pub struct Report {
     pub arithmetic: Arithmetic,
     /// Name of the level that the others are compared with.
     pub base: String,
-    /// Whether each level's speed and memory were measured in a process of its own. If not, [`Speed::peak_rss_bytes`]
-    /// includes what the program had allocated before.
+    /// Whether speed and memory of each level were measured in a separate process. If not, [`Speed::peak_rss_bytes`]
+    /// includes earlier allocations of the program.
     pub process_per_level: bool,
-    /// Which speeds other programs, or chance, may have changed, in a sentence; `None` if all are steady.
+    /// A sentence about unsteady speeds, if there are any.
     pub busy: Option<String>,
-    /// What most people want to know.
+    /// Answers to the most common questions.
     pub answer: Answer,
     /// The base and the levels, the largest file first.
     #[serde(rename = "levels")]
@@ -69,7 +69,7 @@ pub struct Scored {
     pub name: String,
     /// Name of the text file.
     pub text: String,
-    /// What it has of byte order mark and CR LF, and whether they were left out.
+    /// Its byte order mark and CR LF line ends, and whether they were left out.
     pub text_form: TextForm,
     /// SHA-256 of the text file, hexadecimal.
     pub text_sha256: String,
@@ -98,13 +98,13 @@ pub struct Entry {
     pub bits_per_weight_blocks: f64,
     /// The importance matrix that it was quantized with.
     pub imatrix: Option<ImatrixOrigin>,
-    /// The options that changed its mix of types, as one types them.
+    /// The options that changed its mix of types, as on a command line.
     pub recipe: Option<String>,
-    /// Block formats that its weights were in before.
+    /// Block formats that its weights were decoded from.
     pub requantized: Vec<String>,
-    /// What it takes to run beside its file, computed.
+    /// Computed memory to run it, in addition to the file.
     pub memory: Memory,
-    /// Perplexity; the standard error is that of the text as a sample, common to all levels.
+    /// Perplexity. Its standard error is sampling error, which affects all levels alike.
     pub perplexity: Estimate,
     /// The distance to the base. `None` for the base itself.
     pub against_base: Option<AgainstBase>,
@@ -119,7 +119,7 @@ impl Report {
         self.entries.iter().find(|entry| entry.against_base.is_none())
     }
 
-    /// What `report.json` holds.
+    /// The content of `report.json`.
     ///
     /// # Errors
     /// If it cannot be written as JSON.
@@ -127,34 +127,33 @@ impl Report {
         Ok(pythia_text::json(&serde_json::to_string_pretty(self)?) + "\n")
     }
 
-    /// Sentences that belong beside the numbers, in every format. They have code spans as in Markdown; `name` makes
-    /// names, which may be anything, fit for the format.
+    /// Notes on the numbers, for every format. They have code spans as in Markdown. `name` escapes names for the
+    /// format.
     pub fn notes(&self, name: impl Fn(&str) -> String) -> Vec<String> {
         let p = &self.protocol;
         let a = &self.arithmetic;
         let activations = match a.activations {
             "f32" => {
-                "weights are decoded and multiplied with f32 activations, so the error shown is that of the weights alone"
+                "weights are decoded to f32 and multiplied with f32 activations, so the errors are those of the weights alone"
             }
             _ => {
-                "activations are rounded to int8 in blocks of 32 before products with quantized weights (F32, F16 and BF16 \
-                 weights see f32), so the error shown is that of weights and activations together, as the file runs; \
-                 `--activations f32` shows that of the weights alone, at about three times the time"
+                "activations are rounded to int8 in blocks of 32 before products with quantized weights (but not with F32, \
+                 F16 and BF16 weights), so the errors are those of weights and activations together, as the file runs; \
+                 `--activations f32` shows those of the weights alone, in about three times the time"
             }
         };
         let memory = if self.entries.iter().all(|entry| entry.speed.gpu_bytes.is_some()) {
-            "Peak memory is what weights, cache and scratch of this level take of the GPU's memory while its speed is \
-             measured."
+            "Peak memory is the GPU memory that weights, cache and buffers of a level take while its speed is measured."
         } else if self.process_per_level {
-            "Peak memory is that of a process of its own that opens this level alone and measures its speed; pages of the \
-             mapped file count."
+            "Peak memory is that of a separate process that opens only this level and measures its speed; it includes \
+             pages of the mapped file."
         } else {
-            "No process could be started for each level, so that peak memory includes what this one had allocated before."
+            "Levels could not be measured in separate processes, so peak memory includes earlier allocations."
         };
         let mut notes = vec![
             format!(
-                "Protocol `{}`: {} disjoint chunks of {} tokens of {}, the second half of each scored ({} tokens). \
-                 Perplexities of other protocols, contexts or texts cannot be compared with these.",
+                "Protocol `{}`: {} disjoint chunks of {} tokens of {}, with the second half of each scored ({} tokens). \
+                 Do not compare these perplexities with those of other protocols, context lengths or texts.",
                 p.name,
                 p.chunks,
                 p.n_ctx,
@@ -163,13 +162,13 @@ impl Report {
             ),
             format!("Arithmetic: {activations}. GELU by {}, key-value cache in {}.", a.gelu, a.kv_cache),
             format!(
-                "KLD is measured from {} as it runs here, over the whole vocabulary, without clipping or rounding: the same \
-                 weights give exactly 0. Other files cannot come arbitrarily near: the rounding of activations and of the \
-                 key-value cache puts a floor under them, and a level at that floor has nothing left to gain in its weights.",
+                "KLD is the divergence from {} as it runs here, over the whole vocabulary, without clipping or rounding. \
+                 The same weights give exactly 0. Other files stay above a floor, because activations and the key-value \
+                 cache are rounded. Better weights cannot improve a level at that floor.",
                 name(&self.base)
             ),
             "The +- after a perplexity is sampling error and affects all levels alike. Compare levels by the +- of the \
-             difference, which is computed token by token. Both take tokens as independent."
+             difference, which is computed token by token. Both treat tokens as independent."
                 .to_owned(),
             format!("{memory} Speeds are medians of a short run on this machine: {}.", name(&self.machine.to_string())),
         ];
@@ -178,7 +177,7 @@ impl Report {
         notes
     }
 
-    /// What explains the marks of the short table, a line each.
+    /// Explanations of the marks in the short table, a line each.
     pub fn footnotes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         let differences = self.entries.iter().filter_map(|entry| entry.against_base.as_ref());

@@ -14,6 +14,8 @@ pub enum Error {
     Request(String),
     /// The checkpoint cannot be read.
     Checkpoint(pythia_checkpoint::Error),
+    /// The tokenizer beside a checkpoint cannot be used.
+    Tokenizer(pythia_tokenizer::Error),
     /// A GGUF file to read, a model or an importance matrix, is damaged or does not fit.
     Input {
         /// The file.
@@ -49,6 +51,7 @@ impl Error {
         match self {
             Self::Request(_) => ErrorKind::Usage,
             Self::Checkpoint(e) => e.kind(),
+            Self::Tokenizer(e) => e.kind(),
             Self::Input { .. } | Self::Gguf(_) | Self::Tensor { .. } => ErrorKind::Data,
             Self::Io { .. } => ErrorKind::Io,
             Self::Cancelled => ErrorKind::Cancelled,
@@ -72,6 +75,7 @@ impl fmt::Display for Error {
         match self {
             Self::Request(message) => f.write_str(message),
             Self::Checkpoint(e) => write!(f, "{e}"),
+            Self::Tokenizer(e) => write!(f, "{e}"),
             Self::Input { path, source } => write!(f, "{}: {source}", shown(path)),
             Self::Gguf(e) => write!(f, "{e}"),
             Self::Tensor { name, reason } => write!(f, "tensor {}: {reason}", quoted(name, '"', 80)),
@@ -85,6 +89,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Checkpoint(e) => Some(e),
+            Self::Tokenizer(e) => Some(e),
             Self::Input { source, .. } => Some(source),
             Self::Gguf(e) => Some(e),
             Self::Io { source, .. } => Some(source),
@@ -96,6 +101,12 @@ impl std::error::Error for Error {
 impl From<pythia_checkpoint::Error> for Error {
     fn from(e: pythia_checkpoint::Error) -> Self {
         Self::Checkpoint(e)
+    }
+}
+
+impl From<pythia_tokenizer::Error> for Error {
+    fn from(e: pythia_tokenizer::Error) -> Self {
+        Self::Tokenizer(e)
     }
 }
 

@@ -372,7 +372,6 @@ fn encodings(files: &[FilePlan]) -> Vec<Vec<Encoding>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pythia_checkpoint::Checkpoint;
     use std::fs;
 
     /// What [`plan`] says of a checkpoint with nothing but embeddings whose config has `value` for `key`.
@@ -393,7 +392,7 @@ mod tests {
         let header = br#"{"gpt_neox.embed_in.weight": {"dtype": "F16", "shape": [40, 64], "data_offsets": [0, 5120]}}"#;
         let weights = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 5120]].concat();
         fs::write(dir.path().join("model.safetensors"), weights).unwrap();
-        let checkpoint = Checkpoint::open(dir.path()).unwrap();
+        let checkpoint = crate::CheckpointSource::open(dir.path()).unwrap();
         let request = Request { files: vec![(Level::F16, "out.gguf".into())], ..Request::default() };
         plan(&checkpoint, &request).unwrap_err().to_string()
     }

@@ -4,6 +4,7 @@ mod checkpoint;
 mod gguf;
 mod lora;
 
+pub use checkpoint::CheckpointSource;
 pub use gguf::{GgufSource, model_name};
 pub use lora::{LoraFacts, LoraSource};
 

@@ -1,4 +1,4 @@
-//! Limits for untrusted JSON documents.
+//! Untrusted JSON: limits for the size of a document, and objects without repeated keys.
 //!
 //! A parsed document can take fifty times the memory of its text: `{}` becomes a value of 32 bytes or more, and so do
 //! the key and the entry of `"a":1`. [`check`] counts the values in one pass, without allocating, before a parser
@@ -6,15 +6,17 @@
 
 #![forbid(unsafe_code)]
 
+mod unique;
+
+pub use unique::{UniqueMap, UniqueValue};
+
+use serde::Deserialize;
+
 /// Maximum size of a document, in bytes. `tokenizer.json` of Pythia has 2 MB.
 pub const LIMIT_BYTES: usize = 8 << 20;
 
 /// Maximum number of values in a document, including nested ones. `tokenizer.json` of Pythia has 0.2 million.
 pub const LIMIT_VALUES: usize = 1 << 20;
-
-/// Maximum number of tokens in a vocabulary, and of rows in the model's vocabulary matrices. Twice the largest existing
-/// ones; a token takes some 400 bytes of memory.
-pub const LIMIT_TOKENS: usize = 1 << 18;
 
 /// Checks that a document has at most [`LIMIT_BYTES`], and at most `limit_values` values (no more than
 /// [`LIMIT_VALUES`]). It does not check that the text is JSON; the parser does.
@@ -35,6 +37,23 @@ pub fn check(text: &str, limit_values: usize) -> Result<(), String> {
         return Err(format!("more than {limit_values} values of JSON"));
     }
     Ok(())
+}
+
+/// Parses a document after [checking its size](check).
+///
+/// # Errors
+/// What was found and what is allowed, with line and column where `T` wants something else.
+pub fn parse<'t, T: Deserialize<'t>>(text: &'t str) -> Result<T, String> {
+    parse_of(text, LIMIT_VALUES)
+}
+
+/// As [`parse`], with at most `limit_values`.
+///
+/// # Errors
+/// As there.
+pub fn parse_of<'t, T: Deserialize<'t>>(text: &'t str, limit_values: usize) -> Result<T, String> {
+    check(text, limit_values)?;
+    serde_json::from_str(text).map_err(|e| format!("not the JSON expected: {e}"))
 }
 
 /// An upper bound of the number of values in `text`. Each value except the first follows a comma, or is the first in a

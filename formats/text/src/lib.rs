@@ -1,4 +1,4 @@
-//! Makes foreign text safe to show.
+//! Reads foreign text with care, and makes it safe to show.
 //!
 //! Names in model files, file names, answers of servers and command lines can hold anything: escape sequences that
 //! control a terminal, line breaks that forge a line of output, marks that reorder a name, invisible characters.
@@ -11,15 +11,19 @@
 //!
 //! Escapes are those of Rust's source code: `\n`, `\u{1b}`. Escaped text has no hazards, so escaping it again changes
 //! nothing. The two characters `\n` in the original text look the same as an escape, which is harmless.
+//!
+//! [`read_text`] reads foreign text: regular files only, of a limited size.
 
 #![forbid(unsafe_code)]
 
 mod escape;
+mod file;
 mod hazard;
 mod hex;
 mod names;
 
 pub use escape::{Escaper, Line, Lines, Prose, json};
+pub use file::{ReadError, SNIFFED_BYTES, open_regular, placeholder, read_text};
 pub use hazard::{Hazard, hazard};
 pub use hex::hex;
 pub use names::{cut_middle, nearest_name, path, quoted};

@@ -1,6 +1,7 @@
 //! The vocabulary of a byte-level BPE tokenizer, as metadata.
 
-use crate::{alphabet, keys, quoted};
+use crate::error::quoted;
+use crate::{alphabet, keys, merges};
 use pythia_gguf::{Error, Metadata};
 use std::collections::HashMap;
 
@@ -141,7 +142,9 @@ const DEFAULT_PRE: &str = "gpt-2";
 
 /// More than any token holds; what llama.cpp can copy is limited by a 32-bit length.
 const MAX_TOKEN_BYTES: usize = 65535;
-const MAX_TOKENS: usize = pythia_json::LIMIT_TOKENS;
+/// The most tokens of a tokenizer: entries of its vocabulary, and rows of the model that it is for. Twice the largest
+/// there are; one takes some 400 bytes of memory.
+pub(crate) const LIMIT_TOKENS: usize = 1 << 18;
 /// Vocabularies made from other forms have two merges per token.
 const MAX_MERGES: usize = 1 << 19;
 /// Bytes of all tokens, and of all merges. Pythia's have half a million.
@@ -235,7 +238,7 @@ impl Vocab {
         if let Some(json) = &self.huggingface_json {
             return Self::check_json(json);
         }
-        match alphabet::text_letters().find(|(_, c)| !ids.contains_key(c.encode_utf8(&mut [0; 4]) as &str)) {
+        match alphabet::missing_letter(|letter| ids.contains_key(letter)) {
             Some((byte, letter)) => {
                 let found = format!("no token for byte {byte:#04x}, '{letter}'");
                 Err(Error::key(keys::TOKENS, found, "one for each byte that UTF-8 uses"))
@@ -299,19 +302,13 @@ impl Vocab {
     }
 
     fn check_merges(&self, ids: &HashMap<&str, usize>) -> Result<(), Error> {
-        let mut whole = String::new();
         for (rank, merge) in self.merges.iter().enumerate() {
             let found = || format!("merge {rank}, {}", quoted(merge));
-            let halves = merge.split_once(' ');
-            let halves = halves.filter(|(a, b)| !a.is_empty() && !b.is_empty() && !b.contains(' '));
-            let Some((a, b)) = halves else {
+            let Some((left, right)) = merges::halves(merge) else {
                 return Err(Error::key(keys::MERGES, found(), "two pieces with one space between"));
             };
-            whole.clear();
-            whole.push_str(a);
-            whole.push_str(b);
-            if let Some(unknown) = [a, b, &whole].into_iter().find(|piece| !ids.contains_key(piece)) {
-                let wanted = format!("tokens only, {} is none", quoted(unknown));
+            if let Some(unknown) = merges::no_token(left, right, |piece| ids.contains_key(piece)) {
+                let wanted = format!("tokens only, {} is none", quoted(&unknown));
                 return Err(Error::key(keys::MERGES, found(), wanted));
             }
         }
@@ -321,7 +318,7 @@ impl Vocab {
 
 /// Whether tokens and merges are no more than a tokenizer should be made from.
 fn check_sizes(tokens: &[String], merges: &[String]) -> Result<(), Error> {
-    for (key, texts, limit) in [(keys::TOKENS, tokens, MAX_TOKENS), (keys::MERGES, merges, MAX_MERGES)] {
+    for (key, texts, limit) in [(keys::TOKENS, tokens, LIMIT_TOKENS), (keys::MERGES, merges, MAX_MERGES)] {
         if texts.len() > limit {
             return Err(Error::key(key, texts.len().to_string(), format!("at most {limit}")));
         }

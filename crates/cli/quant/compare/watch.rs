@@ -1,4 +1,4 @@
-//! How a comparison goes, on stderr: a bar per stage at a terminal, lines elsewhere.
+//! The progress of a comparison on stderr: a bar per stage at a terminal, lines elsewhere.
 
 use crate::exit;
 use crate::progress::{Bar, Log, Unit};
@@ -7,14 +7,14 @@ use pythia_show::number;
 use pythia_task::Progress;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Tells a user how a comparison goes.
+/// Shows the progress of a comparison.
 pub(super) struct Watch {
     log: Log,
     quiet: bool,
 }
 
 impl Watch {
-    /// One that begins now; it gives warnings only if `quiet`.
+    /// Starts now. Shows only warnings if `quiet`.
     pub(super) fn new(quiet: bool) -> Self {
         Self { log: Log::new(quiet), quiet }
     }
@@ -46,7 +46,7 @@ impl Observer for Watch {
     }
 }
 
-/// In the place of a total.
+/// The total is unknown.
 const UNKNOWN: u64 = u64::MAX;
 
 struct StageWatch<'w> {

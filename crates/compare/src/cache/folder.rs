@@ -75,7 +75,7 @@ impl Folder {
                 if marker.symlink_metadata().is_err() {
                     continue;
                 }
-                let problem = "found something else, wanted the mark of a cache";
+                let problem = "not a marker of a cache";
                 return Err(Error::Cache { path: marker, problem });
             }
             made.keep()?;
@@ -86,7 +86,7 @@ impl Folder {
                 return Ok(Self { path, _lock: lock });
             }
         }
-        Err(Error::Cache { path, problem: "is removed by another program" })
+        Err(Error::Cache { path, problem: "another program keeps removing it" })
     }
 
     /// Where it is.

@@ -1,28 +1,27 @@
-//! What a reader of the table wants to know first, each in a sentence: which level is good enough, where the curve
-//! bends, and what fits into memory.
+//! Answers to the most common questions about the table, a sentence each.
 //!
-//! - **Good enough** is the smallest level whose perplexity is at most [`LIMIT_PERCENT`] above the base's. The error of
-//!   the paired difference says how sure that is: two of them on either side of it count as possible.
-//! - **The knee** is found in the plot of log KLD over size, among the levels smaller than the base that no smaller or
-//!   equal file beats: the one that lies furthest below the straight line from the smallest of them to the largest.
-//!   Below it, a byte saved costs more on average than above it. Fewer than [`LEAST_LEVELS`] levels are too few to
-//!   tell, and a curve that is nearly straight has no knee.
-//! - **What fits** is the level nearest to the base among those whose [`Memory`] is at most the size asked for.
+//! - **Good enough** is the smallest level whose perplexity is at most [`LIMIT_PERCENT`] above the base's. The standard
+//!   error of the paired difference decides how certain that is: two standard errors on either side are possible.
+//! - **The knee** is a point of the curve of log KLD over size. The curve consists of the levels smaller than the base
+//!   that no smaller or equal file beats. The knee is the level furthest below the straight line from the smallest to
+//!   the largest. Below it, a byte saved costs more on average than above it. A curve needs at least [`LEAST_LEVELS`]
+//!   levels, and a nearly straight curve has no knee.
+//! - **What fits** is the level with the smallest divergence among those whose [`Memory`] is at most the given size.
 
 use super::{Entry, Estimate};
 use pythia_show::number::{bytes, plain, signed};
 use serde::Serialize;
 
-/// Perplexity may be this much above the base's.
+/// Allowed increase of perplexity over the base's.
 pub(super) const LIMIT_PERCENT: f64 = 1.0;
-/// Standard errors on either side that chance may account for.
+/// Standard errors on either side that may be chance.
 const CHANCE: f64 = 2.0;
-/// How far below the line the knee must lie, as a share of the height of the curve: the levels of one family of formats
-/// stray about half as far from a straight line.
+/// Least distance of the knee below the line, as a share of the height of the curve. The levels of one family of
+/// formats deviate from a straight line by about half as much.
 const LEAST_BEND: f64 = 0.05;
-/// Levels on a curve whose bend is judged.
+/// Least number of levels on a curve for a knee.
 const LEAST_LEVELS: usize = 5;
-/// Sizes that people have, in GB; those that tell levels apart are answered if none is asked for.
+/// Common memory sizes, in GB. If no size is requested, those that separate levels are reported.
 const USUAL_SIZES: [u64; 8] = [1, 2, 4, 8, 16, 24, 32, 64];
 
 /// The answers, as data and in words.
@@ -30,9 +29,9 @@ const USUAL_SIZES: [u64; 8] = [1, 2, 4, 8, 16, 24, 32, 64];
 pub struct Answer {
     /// One or two sentences for each of the following.
     pub sentences: Vec<String>,
-    /// The smallest level that is good enough; `None` if there is none.
+    /// The smallest level that is good enough, if there is one.
     pub good_enough: Option<GoodEnough>,
-    /// Name of the level at the knee; `None` if the curve has none, or fewer than [`LEAST_LEVELS`] levels are on it.
+    /// Name of the level at the knee. `None` if the curve has no knee, or fewer than [`LEAST_LEVELS`] levels.
     pub knee: Option<String>,
     /// An entry per size of memory.
     pub fits: Vec<Fit>,
@@ -43,30 +42,30 @@ pub struct Answer {
 pub struct GoodEnough {
     /// Its name.
     pub level: String,
-    /// The most that it may be above the base, in percent.
+    /// The allowed increase over the base, in percent.
     pub limit_percent: f64,
-    /// Whether it still is with two standard errors more.
+    /// Whether it is still good enough with two standard errors more.
     pub is_certain: bool,
-    /// The smallest level of which that is certain, which may be the same.
+    /// The smallest level for which that is certain; may be the same.
     pub certain: Option<String>,
-    /// A smaller level of which it is possible.
+    /// A smaller level for which it is possible.
     pub possible: Option<String>,
 }
 
-/// What fits into so much memory.
+/// The best level for a size of memory.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Fit {
     /// The size.
     pub memory_bytes: u64,
-    /// Name of the best level that fits; `None` if not even the smallest does.
+    /// Name of the best level that fits, if one does.
     pub level: Option<String>,
-    /// What that level takes, or the smallest if none fits.
+    /// Memory of that level, or of the smallest level if none fits.
     pub needed_bytes: u64,
 }
 
 impl Answer {
-    /// From the base and its levels. `sizes` are those of memory to fill, in bytes; without any, those that people have
-    /// and that tell the levels apart.
+    /// Answers for the base and its levels. `sizes` are sizes of memory in bytes; if empty, common sizes that separate
+    /// levels are used.
     pub fn of(entries: &[Entry], sizes: &[u64]) -> Self {
         let Some(base) = entries.iter().find(|entry| entry.against_base.is_none()) else { return Self::default() };
         let mut answer = Self::default();
@@ -80,7 +79,7 @@ impl Answer {
     fn judge(&mut self, base: &Entry, entries: &[Entry]) {
         let mut judged: Vec<(&Entry, Estimate)> = entries
             .iter()
-            // What is no smaller than the base saves nothing.
+            // A file that is not smaller than the base saves nothing.
             .filter(|entry| entry.file_bytes < base.file_bytes)
             .filter_map(|entry| Some((entry, percent(entry)?)))
             .collect();
@@ -91,9 +90,9 @@ impl Answer {
         let Some(at) = judged.iter().position(|(_, e)| e.value <= LIMIT_PERCENT) else {
             let nearest = judged.iter().min_by(|a, b| a.1.value.total_cmp(&b.1.value));
             self.sentences.extend(nearest.map(|(entry, e)| {
-                let chance = if lower(*e) <= LIMIT_PERCENT { ", which this text cannot tell from 1 %" } else { "" };
+                let chance = if lower(*e) <= LIMIT_PERCENT { "; this text cannot tell that from 1 %" } else { "" };
                 format!(
-                    "No level's perplexity is within {LIMIT_PERCENT} % of {}'s: {} comes nearest, {} % above it{chance}.",
+                    "No level's perplexity is within {LIMIT_PERCENT} % of {}'s. {} comes nearest, {} % above it{chance}.",
                     base.name,
                     entry.name,
                     with_error(*e)
@@ -119,15 +118,16 @@ impl Answer {
             bytes(base.file_bytes)
         );
         if !answer.is_certain {
-            sentence += " The text is too short to be certain of that";
+            sentence += " The text is too short to be certain";
             sentence += &match certain {
-                Some((entry, e)) => format!("; it is certain of {} ({} %).", entry.name, with_error(*e)),
-                None => " of any level.".to_owned(),
+                Some((entry, e)) => format!("; it is certain for {} ({} %).", entry.name, with_error(*e)),
+                None => " for any level.".to_owned(),
             };
         }
         if let Some((entry, e)) = possible {
             let (name, size) = (&entry.name, bytes(entry.file_bytes));
-            sentence += &format!(" {name} ({} %, {size}) may be as good: a longer text would tell.", with_error(*e));
+            sentence +=
+                &format!(" {name} ({} %, {size}) may be within it too; a longer text would show.", with_error(*e));
         }
         self.sentences.push(sentence);
         self.good_enough = Some(answer);
@@ -145,8 +145,8 @@ impl Answer {
         if *bend >= LEAST_BEND {
             self.knee = Some(entry.name.clone());
             self.sentences.push(format!(
-                "Knee of the curve: {} ({}), the level furthest below the straight line from {} to {}: a byte saved below \
-                 it costs more divergence, on average, than above it.",
+                "Knee of the curve: {} ({}). Below this size, a byte saved costs more divergence, on average, than above \
+                 it. (In log KLD over size, it is the level furthest below the straight line from {} to {}.)",
                 entry.name,
                 bytes(entry.file_bytes),
                 first.name,
@@ -154,7 +154,7 @@ impl Answer {
             ));
         } else if bends.iter().all(|(_, bend)| bend.abs() < LEAST_BEND) {
             self.sentences.push(format!(
-                "There is no knee between {} and {}: each byte saved raises the divergence by about the same factor.",
+                "The curve has no knee between {} and {}: each byte saved raises the divergence by about the same factor.",
                 first.name, last.name
             ));
         }
@@ -169,11 +169,11 @@ impl Answer {
             self.sentences.push(match &fit.level {
                 Some(name) => {
                     format!(
-                        "Best that fits into {size} of memory with {n_tokens} tokens of context: {name} ({needed})."
+                        "Best level that fits into {size} of memory with {n_tokens} tokens of context: {name} ({needed})."
                     )
                 }
                 None => format!(
-                    "Nothing fits into {size} of memory with {n_tokens} tokens of context: the least is {needed}."
+                    "No level fits into {size} of memory with {n_tokens} tokens of context; the smallest needs {needed}."
                 ),
             });
         }
@@ -181,8 +181,8 @@ impl Answer {
     }
 }
 
-/// Perplexity above the base's in percent, with the error of the paired difference; `None` for the base, and for a
-/// level that has no finite one.
+/// Increase of perplexity over the base's in percent, with the standard error of the paired difference. `None` for the
+/// base, and for a level without a finite value.
 pub(super) fn percent(entry: &Entry) -> Option<Estimate> {
     let percent = entry.against_base.as_ref()?.perplexity_delta_percent;
     (percent.value.is_finite() && percent.se.is_finite()).then_some(percent)
@@ -196,7 +196,7 @@ fn kld(entry: &Entry) -> Option<f64> {
     entry.against_base.as_ref().map(|against| against.kld_mean.value)
 }
 
-/// The levels smaller than the base and with some divergence that no smaller or equal file beats, the smallest first.
+/// The curve: levels smaller than the base, with some divergence, that no smaller or equal file beats. Smallest first.
 fn frontier<'l>(base: &Entry, entries: &'l [Entry]) -> Vec<&'l Entry> {
     let diverges = |entry: &Entry| kld(entry).is_some_and(|kld| kld.is_finite() && kld > 0.0);
     let usable = |entry: &&Entry| entry.file_bytes < base.file_bytes && diverges(entry);
@@ -211,8 +211,8 @@ fn frontier<'l>(base: &Entry, entries: &'l [Entry]) -> Vec<&'l Entry> {
     curve
 }
 
-/// How far each level between the ends is below the line between them in log KLD over size, as a share of its height;
-/// negative above it. Both axes go from 0 to 1, so that neither units nor the ratio of the axes matter.
+/// Distance of each inner level below the line between the ends, in log KLD over size; negative above it. Both axes are
+/// scaled to 0..1, so that units and the ratio of the axes do not matter.
 fn below_chord<'l>(curve: &[&'l Entry]) -> Vec<(&'l Entry, f64)> {
     let [first, between @ .., last] = curve else { return Vec::new() };
     let log = |entry: &Entry| kld(entry).map_or(f64::NAN, f64::ln);
@@ -237,7 +237,7 @@ fn fit(entries: &[Entry], memory_bytes: u64) -> Fit {
     Fit { memory_bytes, level: best.map(|entry| entry.name.clone()), needed_bytes: best.map_or(least, total) }
 }
 
-/// The usual sizes into which some levels fit but not all, one for each best level.
+/// The common sizes into which only some levels fit, one for each best level.
 fn telling(entries: &[Entry]) -> Vec<Fit> {
     let largest = entries.iter().map(|entry| entry.memory.total_bytes(entry.file_bytes)).max().unwrap_or(0);
     let some = USUAL_SIZES.into_iter().map(|size| size * 1_000_000_000).filter(|&size| size < largest);
@@ -287,8 +287,8 @@ mod tests {
         assert_eq!((good.level.as_str(), good.is_certain), ("Q4_0", false));
         assert_eq!((good.certain.as_deref(), good.possible.as_deref()), (Some("Q8_0"), Some("Q3_K")));
         let sentence = &answer.sentences[0];
-        assert!(sentence.contains("certain of that; it is certain of Q8_0 (+0.10 +- 0.20 %)"), "{sentence}");
-        assert!(sentence.contains("Q3_K (+1.20 +- 0.30 %, 25.0 MB) may be as good"), "{sentence}");
+        assert!(sentence.contains("too short to be certain; it is certain for Q8_0 (+0.10 +- 0.20 %)"), "{sentence}");
+        assert!(sentence.contains("Q3_K (+1.20 +- 0.30 %, 25.0 MB) may be within it too"), "{sentence}");
     }
 
     #[test]
@@ -332,7 +332,7 @@ mod tests {
         };
         let answer = curve([1e-5, 1e-4, 1e-3, 1e-2, 1e-1]);
         assert_eq!(answer.knee, None);
-        assert!(answer.sentences[1].starts_with("There is no knee between e and a"), "{:?}", answer.sentences);
+        assert!(answer.sentences[1].starts_with("The curve has no knee between e and a"), "{:?}", answer.sentences);
         // Nothing is said of a curve that bends the other way, or of levels of one size.
         let hollow = curve([1e-5, 6e-2, 7e-2, 8e-2, 1e-1]);
         assert_eq!((hollow.knee, hollow.sentences.len()), (None, 1));
@@ -349,7 +349,7 @@ mod tests {
         let own = Memory::PROGRAM_BYTES;
         assert_eq!(answer.fits[0].needed_bytes, 150_000_000 + own);
         assert_eq!(found, [Some("F16"), Some("Q8_0"), Some("Q4_K"), None]);
-        assert!(answer.sentences.last().unwrap().starts_with("Nothing fits into 10.0 MB"), "{:?}", answer.sentences);
+        assert!(answer.sentences.last().unwrap().starts_with("No level fits into 10.0 MB"), "{:?}", answer.sentences);
         // Every level of a small model fits into every usual size: not worth a sentence.
         assert_eq!(Answer::of(&entries, &[]).fits, []);
     }

@@ -1,11 +1,11 @@
-//! `report.html`: one file with everything in it, no script, readable in light and dark, on telephones and on paper.
+//! `report.html`: a single file without scripts, readable in light and dark, on phones and on paper.
 
 use super::columns::{COLUMNS, Column};
 use super::plot::{self, Figure};
 use super::{Entry, Report};
 use pythia_show::html as escape;
 
-/// Colours and spacing; the figures take theirs from here too.
+/// Colours and spacing, also of the figures.
 const STYLE: &str = include_str!("style.css");
 
 /// The file's content.
@@ -45,7 +45,7 @@ fn list(items: &[String]) -> String {
     format!("<ul>\n{items}</ul>\n")
 }
 
-/// In a box of its own that scrolls, so that the page does not; its first column stays.
+/// The table in a box that scrolls, so that the page does not. Its first column stays visible.
 fn table(report: &Report) -> String {
     let head = |c: &Column| format!("<th scope=\"col\" title=\"{}\">{}</th>", escape(c.about), escape(c.title));
     let heads: String = COLUMNS.iter().map(head).collect();
@@ -64,7 +64,7 @@ fn row(entry: &Entry) -> String {
     format!("<tr>{}</tr>\n", cells.collect::<String>())
 }
 
-/// The error goes under its value: the table stays narrow enough for a page.
+/// A cell with the error under its value, so that the table fits a page.
 fn cell(text: &str) -> String {
     match text.split_once(" +- ") {
         Some((value, error)) => format!("{}<span class=\"se\">&#177; {}</span>", escape(value), escape(error)),
@@ -84,7 +84,7 @@ fn figure(figure: &Figure) -> String {
     )
 }
 
-/// The one piece of Markdown in the notes.
+/// Code spans, the only Markdown in the notes.
 fn code_spans(escaped: &str) -> String {
     let mut out = String::with_capacity(escaped.len());
     for (i, part) in escaped.replace("+-", "&#177;").split('`').enumerate() {

@@ -307,10 +307,10 @@ mod tests {
         assert!(make(&target, false).unwrap_err().contains("already exists (--force"));
         assert!(make(&target, true).unwrap_err().contains("contains thesis.tex, which this program does not"));
         fs::write(target.join("config.json"), "{}").unwrap();
-        assert!(make(&target, true).unwrap_err().contains("holds thesis.tex"));
+        assert!(make(&target, true).unwrap_err().contains("contains thesis.tex"));
         fs::remove_file(target.join("thesis.tex")).unwrap();
         fs::create_dir(target.join("new")).unwrap();
-        assert!(make(&target, true).unwrap_err().contains("holds new, which"), "a folder");
+        assert!(make(&target, true).unwrap_err().contains("contains new, which"), "a folder");
         assert_eq!(names(&target), ["config.json", "new"]);
         fs::remove_dir(target.join("new")).unwrap();
         assert!(make(&target, false).unwrap_err().contains("already exists"));
@@ -357,7 +357,7 @@ mod tests {
             // What should not be removed came in between.
             fs::create_dir(target.join(".git")).unwrap();
             let error = AtomicFolder::create(&target, FILES).unwrap().replace(exchange).unwrap_err().to_string();
-            assert!(error.contains("holds .git, which"), "{error}");
+            assert!(error.contains("contains .git, which"), "{error}");
             assert_eq!(
                 (names(dir.path()), names(&target)),
                 (vec!["out".to_owned()], vec![".git".to_owned(), "new".to_owned()])

@@ -6,11 +6,11 @@
 mod product;
 
 use super::checkpoint::{read_in_order, tensor_type};
-use super::{Source, SourceTensor};
+use super::{CheckpointSource, Source, SourceTensor};
 use crate::provenance::{base_name, folder_of, name_of, sha256_file};
 use crate::{Error, Provenance, metadata};
 use product::add_product;
-use pythia_checkpoint::{Adapter, Addend, Change, Checkpoint, to_f32};
+use pythia_checkpoint::{Adapter, Addend, Change, to_f32};
 use pythia_gguf::Metadata;
 use pythia_schema::{Hparams, TensorSpec};
 use pythia_task::Cancel;
@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// A checkpoint with an adapter that fits it.
 #[derive(Debug)]
 pub struct LoraSource {
-    base: Checkpoint,
+    base: CheckpointSource,
     adapter: Adapter,
     facts: LoraFacts,
     /// Keyed by the name of the base's tensor.
@@ -54,17 +54,17 @@ impl LoraSource {
     ///
     /// # Errors
     /// If it cannot be read, is not a LoRA adapter or does not fit the base, or `cancel` is raised.
-    pub fn open(base: Checkpoint, path: &Path, cancel: &Cancel) -> Result<Self, Error> {
+    pub fn open(base: CheckpointSource, path: &Path, cancel: &Cancel) -> Result<Self, Error> {
         let adapter = Adapter::open(path)?;
-        let hparams = Source::hparams(&base);
+        let hparams = base.hparams();
         // Before anything is sized by them, because a config may say anything.
         hparams.check()?;
         let specs = pythia_schema::tensors(&hparams);
-        let sources = Source::resolve(&base, &specs)?;
+        let sources = base.resolve(&specs)?;
         let mut changes = HashMap::new();
         for ((spec, source), change) in specs.iter().zip(sources).zip(adapter.changes(&specs)?) {
             if !change.is_none() {
-                if base.tied_head() && spec.id.kind.is_vocab() {
+                if base.checkpoint().tied_head() && spec.id.kind.is_vocab() {
                     let reason = "changed by the adapter, but embedding and output matrix are one in the base: train \
                                   and save them untied";
                     return Err(Error::tensor(&source.name, reason));
@@ -86,7 +86,7 @@ impl LoraSource {
     }
 
     /// The checkpoint without the adapter.
-    pub fn base(&self) -> &Checkpoint {
+    pub fn base(&self) -> &CheckpointSource {
         &self.base
     }
 
@@ -113,8 +113,8 @@ impl LoraSource {
             return Ok(tensor_type(replaced.dtype));
         }
         let missing = || Error::tensor(&tensor.name, "is not in the checkpoint");
-        let found = self.base.tensor(&tensor.name).ok_or_else(missing)?;
-        self.base.read_rows(found, rows.start, rows.len(), out)?;
+        let found = self.base.checkpoint().tensor(&tensor.name).ok_or_else(missing)?;
+        self.base.checkpoint().read_rows(found, rows.start, rows.len(), out)?;
         Ok(tensor_type(found.dtype))
     }
 
@@ -217,11 +217,11 @@ fn merged_name(base: &str, adapter: &str) -> String {
 
 impl Source for LoraSource {
     fn hparams(&self) -> Hparams {
-        Source::hparams(&self.base)
+        self.base.hparams()
     }
 
     fn resolve(&self, specs: &[TensorSpec]) -> Result<Vec<SourceTensor>, Error> {
-        let mut tensors = Source::resolve(&self.base, specs)?;
+        let mut tensors = self.base.resolve(specs)?;
         for tensor in &mut tensors {
             match self.changes.get(&tensor.name) {
                 Some(Change { added: Some(_), .. }) => tensor.ty = TensorType::F32,
@@ -233,9 +233,9 @@ impl Source for LoraSource {
     }
 
     fn metadata(&self, provenance: &Provenance) -> Result<Metadata, Error> {
-        let malformed = |source| Error::Input { path: self.base.path().to_owned(), source };
+        let malformed = |source| Error::Input { path: self.base.checkpoint().path().to_owned(), source };
         let name = merged_name(&provenance.name, &self.facts.name);
-        metadata::of_merged(&self.base, &Source::hparams(self), provenance, &name, &self.facts).map_err(malformed)
+        metadata::of_merged(&self.base, provenance, &name, &self.facts).map_err(malformed)
     }
 
     fn inputs(&self) -> Vec<PathBuf> {
@@ -246,7 +246,7 @@ impl Source for LoraSource {
     fn warnings(&self) -> Vec<String> {
         let mut warnings = self.base.warnings();
         let path = pythia_text::path(self.adapter.path());
-        let base = name_of(&folder_of(&self.base));
+        let base = name_of(&folder_of(self.base.checkpoint()));
         if let Some(trained_on) = self.adapter.base_model()
             && base_name(Path::new(trained_on)) != base
         {
@@ -267,7 +267,7 @@ impl Source for LoraSource {
 
     fn read_rows(&self, tensor: &SourceTensor, rows: Range<usize>, out: &mut Vec<u8>) -> Result<(), Error> {
         match self.changes.get(&tensor.name) {
-            None => Source::read_rows(&self.base, tensor, rows, out),
+            None => self.base.read_rows(tensor, rows, out),
             Some(change) => read_in_order(tensor, rows, out, |rows, out| self.read_changed(tensor, change, rows, out)),
         }
     }

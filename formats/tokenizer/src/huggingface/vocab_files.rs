@@ -4,11 +4,11 @@
 //! `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`; everything else reads that.
 
 use super::special::{Named, TokenText};
-use super::{TOKENIZER_LIMIT_BYTES, TokenizerFile};
-use crate::config::Config;
+use super::{ForModel, TokenizerFile, parse, read};
+use crate::added::AddedToken;
 use crate::error::{Error, excerpt};
-use crate::files::read_text;
-use crate::json::{self, UniqueMap, UniqueValue};
+use crate::merges;
+use pythia_json::{UniqueMap, UniqueValue};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -48,13 +48,13 @@ const CLASSES: [Class; 2] = [
 
 impl TokenizerFile {
     /// Builds the tokenizer of `folder`; `None` if it does not have both of the files.
-    pub(crate) fn from_vocab_files(folder: &Path, config: &Config) -> Result<Option<Self>, Error> {
+    pub(crate) fn from_vocab_files(folder: &Path, model: &ForModel) -> Result<Option<Self>, Error> {
         let [vocab, merges] = ["vocab.json", "merges.txt"].map(|name| folder.join(name));
         if !(vocab.exists() && merges.exists()) {
             return Ok(None);
         }
         let settings = Settings::read(folder)?;
-        let UniqueMap(pieces) = json::parse(&vocab, &read_text(&vocab, TOKENIZER_LIMIT_BYTES)?)?;
+        let UniqueMap(pieces) = parse(&vocab, &read(&vocab)?)?;
         let added = settings.added(&pieces)?;
         let document = Document {
             version: "1.0",
@@ -78,30 +78,30 @@ impl TokenizerFile {
                 merges: &read_merges(&merges)?,
             },
         };
-        let text = serde_json::to_string(&document).map_err(|e| Error::json(&vocab, "", e.to_string()))?;
-        let mut tokenizer = Self::parse(&vocab, text, config.n_vocab)?;
+        let text = serde_json::to_string(&document).map_err(|e| Error::file(&vocab, "", e.to_string()))?;
+        let mut tokenizer = Self { is_built: true, ..Self::parse(&vocab, text, model.n_vocab)? };
         let text_of = |key: &str| settings.special.get(key).map(|token| TokenText::Plain(token.content.clone()));
         let named =
             Named { bos_token: text_of("bos_token"), eos_token: text_of("eos_token"), unk_token: text_of("unk_token") };
-        tokenizer.name_special(&settings.path, named, config)?;
+        tokenizer.name_special(&settings.path, named, model)?;
         Ok(Some(tokenizer))
     }
 }
 
 /// The merges, a pair a line; a line that starts with `#version` says what wrote the file.
 fn read_merges(path: &Path) -> Result<Vec<(String, String)>, Error> {
-    let text = read_text(path, TOKENIZER_LIMIT_BYTES)?;
-    let mut merges = Vec::new();
+    let text = read(path)?;
+    let mut pairs = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.starts_with("#version")) {
-        match line.split_once(' ') {
-            Some((left, right)) if !right.contains(' ') => merges.push((left.to_owned(), right.to_owned())),
-            _ => {
+        match merges::halves(line) {
+            Some((left, right)) => pairs.push((left.to_owned(), right.to_owned())),
+            None => {
                 let reason = format!("line {}: {} is not two pieces", number + 1, excerpt(line));
-                return Err(Error::layout(path, reason));
+                return Err(Error::file(path, "", reason));
             }
         }
     }
-    Ok(merges)
+    Ok(pairs)
 }
 
 /// An added token before it has an id.
@@ -170,7 +170,7 @@ impl Settings {
         let mut declared_in = path.clone();
         let mut declared = BTreeMap::new();
         if let Some(decoder) = values.get("added_tokens_decoder") {
-            let wrong = || Error::json(&path, "added_tokens_decoder", "wanted an object of ids with the tokens' flags");
+            let wrong = || Error::file(&path, "added_tokens_decoder", "wanted an object of ids with the tokens' flags");
             for (id, token) in decoder.as_object().ok_or_else(wrong)? {
                 if !token.is_object() {
                     return Err(wrong());
@@ -188,14 +188,13 @@ impl Settings {
         if declared_in != path && declared_in.exists() {
             let named = special.iter().filter(|(key, _)| values.contains_key(*key)).map(|(_, token)| token);
             let special: HashSet<&str> = named.chain(&extra).map(|token| token.content.as_str()).collect();
-            let UniqueMap(ids) =
-                json::parse::<UniqueMap<u32>>(&declared_in, &read_text(&declared_in, TOKENIZER_LIMIT_BYTES)?)?;
+            let UniqueMap(ids) = parse::<UniqueMap<u32>>(&declared_in, &read(&declared_in)?)?;
             for (text, id) in ids {
                 let special = special.contains(text.as_str());
                 let token = Token { normalized: Some(!special), ..Token::plain(&text, special) };
                 if let Some(other) = declared.insert(id, token) {
                     let reason = format!("{} and {} both have id {id}", excerpt(&text), excerpt(&other.content));
-                    return Err(Error::json(&declared_in, "", reason));
+                    return Err(Error::file(&declared_in, "", reason));
                 }
             }
         }
@@ -209,11 +208,11 @@ impl Settings {
     }
 
     /// All added tokens with their ids, by id.
-    fn added(&self, pieces: &HashMap<String, u32>) -> Result<Vec<Added>, Error> {
+    fn added(&self, pieces: &HashMap<String, u32>) -> Result<Vec<AddedToken>, Error> {
         let named = SPECIAL.iter().filter_map(|key| self.special.get(*key));
         let declared = self.declared.iter().map(|(id, token)| (Some(*id), token));
         let undeclared = named.clone().chain(&self.specific).chain(&self.extra).map(|token| (None, token));
-        let mut added: Vec<Added> = Vec::new();
+        let mut added: Vec<AddedToken> = Vec::new();
         let mut known = HashSet::new();
         // The id of the next token that is no piece: such tokens follow all pieces.
         let mut next = pieces.len() as u32;
@@ -223,16 +222,16 @@ impl Settings {
                 continue;
             }
             if added.len() == LIMIT_ADDED {
-                return Err(Error::layout(&self.declared_in, format!("more than {LIMIT_ADDED} added tokens")));
+                return Err(Error::file(&self.declared_in, "", format!("more than {LIMIT_ADDED} added tokens")));
             }
             let id = pieces.get(content).copied().unwrap_or(next);
             if let Some(wanted) = wanted.filter(|wanted| *wanted != id) {
                 let reason = format!("{} has id {wanted} here, but is token {id} of Transformers 5", excerpt(content));
-                return Err(Error::json(&self.declared_in, "", reason));
+                return Err(Error::file(&self.declared_in, "", reason));
             }
             next = next.max(id.saturating_add(1));
             let special = token.special || named.clone().chain(&self.specific).any(|named| named.content == content);
-            added.push(Added {
+            added.push(AddedToken {
                 id,
                 content: content.to_owned(),
                 single_word: token.single_word,
@@ -248,7 +247,7 @@ impl Settings {
         if self.specific.iter().filter(is_new).count() > 1 {
             let reason =
                 "names several tokens that no file of the vocabulary has: which id is whose depends on their order";
-            return Err(Error::layout(&self.path, reason));
+            return Err(Error::file(&self.path, "", reason));
         }
         added.sort_by_key(|token| token.id);
         Ok(added)
@@ -260,7 +259,7 @@ fn read_object(path: &Path) -> Result<BTreeMap<String, Value>, Error> {
     if !path.exists() {
         return Ok(BTreeMap::new());
     }
-    let UniqueMap(values) = json::parse::<UniqueMap<UniqueValue>>(path, &read_text(path, TOKENIZER_LIMIT_BYTES)?)?;
+    let UniqueMap(values) = parse::<UniqueMap<UniqueValue>>(path, &read(path)?)?;
     Ok(values.into_iter().map(|(key, UniqueValue(value))| (key, value)).collect())
 }
 
@@ -276,7 +275,7 @@ fn class(path: &Path, values: &BTreeMap<String, Value>) -> Result<&'static Class
             excerpt(name),
             CLASSES.map(|class| class.name).join(" or ")
         );
-        Error::json(path, "tokenizer_class", reason)
+        Error::file(path, "tokenizer_class", reason)
     })
 }
 
@@ -285,7 +284,7 @@ type Special = (HashMap<String, Token>, Vec<Token>, Vec<Token>);
 
 /// The special tokens that `values` name, and the class where they name none.
 fn special_tokens(path: &Path, values: &BTreeMap<String, Value>, class: &Class) -> Result<Special, Error> {
-    let wrong = |key: &str| Error::json(path, key, "wanted the text of a token, or an object with it");
+    let wrong = |key: &str| Error::file(path, key, "wanted the text of a token, or an object with it");
     let mut special: HashMap<String, Token> =
         class.special.iter().map(|(key, text)| ((*key).to_owned(), Token::plain(text, true))).collect();
     let (mut specific, mut extra) = (Vec::new(), Vec::new());
@@ -318,8 +317,9 @@ fn special_tokens(path: &Path, values: &BTreeMap<String, Value>, class: &Class) 
         }
     }
     if specific.len() > LIMIT_SPECIFIC {
-        return Err(Error::layout(
+        return Err(Error::file(
             path,
+            "",
             format!("names {} special tokens, at most {LIMIT_SPECIFIC} are read", specific.len()),
         ));
     }
@@ -332,23 +332,12 @@ struct Document<'a> {
     version: &'static str,
     truncation: (),
     padding: (),
-    added_tokens: &'a [Added],
+    added_tokens: &'a [AddedToken],
     normalizer: Option<Value>,
     pre_tokenizer: Value,
     post_processor: Value,
     decoder: Value,
     model: Model<'a>,
-}
-
-#[derive(Serialize)]
-struct Added {
-    id: u32,
-    content: String,
-    single_word: bool,
-    lstrip: bool,
-    rstrip: bool,
-    normalized: bool,
-    special: bool,
 }
 
 #[derive(Serialize)]

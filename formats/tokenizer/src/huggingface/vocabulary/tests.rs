@@ -1,11 +1,11 @@
-use super::super::byte_level::utf8_byte_chars;
 use super::*;
-use serde_json::{Map, json};
+use crate::alphabet::text_letters;
+use serde_json::{Map, Value, json};
 
 /// The 243 byte tokens from id 2 on, `Ġt` = 245, and two added tokens: 0 is special, 247 is a run of spaces.
 fn small() -> Value {
     let mut vocab: Map<String, Value> =
-        utf8_byte_chars().enumerate().map(|(i, (_, c))| (c.to_string(), json!(i + 2))).collect();
+        text_letters().enumerate().map(|(i, (_, c))| (c.to_string(), json!(i + 2))).collect();
     vocab.insert("<|end|>".into(), json!(0));
     vocab.insert("Ġt".into(), json!(245));
     json!({
@@ -23,7 +23,7 @@ fn small() -> Value {
 }
 
 fn parse(document: &Value) -> Result<TokenizerFile, String> {
-    TokenizerFile::parse(Path::new("tokenizer.json"), document.to_string(), 250).map_err(|e| e.to_string())
+    TokenizerFile::parse(Path::new("tokenizer.vocab.json"), document.to_string(), 250).map_err(|e| e.to_string())
 }
 
 /// `small()` with the value at each JSON pointer replaced.
@@ -42,8 +42,8 @@ fn edited(edits: &[(&str, Value)]) -> Value {
 #[test]
 fn tokens_are_dense_and_padded() {
     let tokenizer = parse(&small()).unwrap();
-    assert_eq!((tokenizer.tokens.len(), tokenizer.kinds.len()), (250, 250));
-    let row = |id: usize| (tokenizer.tokens[id].as_str(), tokenizer.kinds[id]);
+    assert_eq!((tokenizer.vocab.tokens.len(), tokenizer.vocab.kinds.len()), (250, 250));
+    let row = |id: usize| (tokenizer.vocab.tokens[id].as_str(), tokenizer.vocab.kinds[id]);
     assert_eq!(row(0), ("<|end|>", TokenKind::Control));
     assert_eq!(row(1), ("[PAD1]", TokenKind::Unused));
     assert_eq!(row(2), ("Ā", TokenKind::Normal));
@@ -51,15 +51,14 @@ fn tokens_are_dense_and_padded() {
     assert_eq!(row(246), ("[PAD246]", TokenKind::Unused));
     assert_eq!(row(247), ("  ", TokenKind::UserDefined));
     assert_eq!(row(249), ("[PAD249]", TokenKind::Unused));
-    assert_eq!(tokenizer.merges, ["Ġ t"]);
-    assert_eq!(tokenizer.json, small().to_string());
+    assert_eq!(tokenizer.vocab.merges, ["Ġ t"]);
+    assert_eq!(tokenizer.vocab.huggingface_json, Some(small().to_string()));
 }
 
 #[test]
 fn what_is_unusual_about_matching_is_listed() {
     let usual = parse(&small()).unwrap();
-    assert!(usual.normalizes);
-    assert_eq!(usual.matching, Matching::default());
+    assert_eq!(usual.vocab.extras, TokenizerExtras::default());
     let edits = [
         ("/normalizer", json!(null)),
         ("/added_tokens/0/normalized", json!(true)),
@@ -70,16 +69,16 @@ fn what_is_unusual_about_matching_is_listed() {
         ("/post_processor", json!({"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}}]})),
     ];
     let unusual = parse(&edited(&edits)).unwrap();
-    assert!(!unusual.normalizes);
     let (lstrip, both) = (vec![0], vec![0, 247]);
-    let matching = Matching { lstrip, rstrip: vec![247], single_word: vec![247], other_text: both };
-    assert_eq!(unusual.matching, matching);
+    let (rstrip, single_word) = (vec![247], vec![247]);
+    let extras = TokenizerExtras { unnormalized: true, lstrip, rstrip, single_word, other_text: both };
+    assert_eq!(unusual.vocab.extras, extras);
 }
 
 #[test]
 fn both_forms_of_merges_mean_the_same() {
     let pairs = parse(&edited(&[("/model/merges", json!([["Ġ", "t"]]))])).unwrap();
-    assert_eq!(pairs.merges, parse(&small()).unwrap().merges);
+    assert_eq!(pairs.vocab.merges, parse(&small()).unwrap().vocab.merges);
 }
 
 #[test]
@@ -132,7 +131,7 @@ fn what_the_vocabulary_keys_cannot_express_is_refused() {
     for (pointer, value, wanted) in cases {
         let message = parse(&edited(&[(pointer, value)])).expect_err(wanted);
         assert!(message.contains(wanted), "{pointer}: {message}\nwanted: {wanted}");
-        assert!(message.starts_with("tokenizer.json: ") && !message.contains('\n'), "{message}");
+        assert!(message.starts_with("tokenizer.vocab.json: ") && !message.contains('\n'), "{message}");
     }
 }
 
@@ -154,8 +153,9 @@ fn added_tokens_beyond_the_embedding_are_left_out() {
     assert_eq!(tokenizer.left_out, [(250, "[PAD]".to_owned())]);
     // The vocabulary and the text that is embedded are those of a tokenizer that never had it.
     let without = parse(&small()).unwrap();
-    assert_eq!((&tokenizer.tokens, &tokenizer.kinds), (&without.tokens, &without.kinds));
-    let [left, right] = [&tokenizer.json, &without.json].map(|text| serde_json::from_str::<Value>(text).unwrap());
+    assert_eq!((&tokenizer.vocab.tokens, &tokenizer.vocab.kinds), (&without.vocab.tokens, &without.vocab.kinds));
+    let [left, right] = [&tokenizer, &without]
+        .map(|file| serde_json::from_str::<Value>(file.vocab.huggingface_json.as_ref().unwrap()).unwrap());
     assert_eq!(left, right);
     // A piece that merges could make is another matter.
     document["model"]["vocab"]["[PAD]"] = json!(250);

@@ -5,19 +5,21 @@
 //! differ is refused.
 
 mod agree;
-mod byte_level;
 mod embedded;
-mod merges;
 mod rebuild;
-pub(crate) mod segments;
+mod segments;
 mod stream;
 
+pub use segments::{MAX_SEGMENT_BYTES, Segments};
 pub use stream::TextStream;
 
-use crate::Error;
-use pythia_gguf::{Metadata, keys};
-use pythia_tokenizer::{TokenKind, Vocab};
-use segments::Segments;
+use crate::added::AddedToken;
+use crate::error::one_line;
+use crate::{Error, TokenKind, Vocab, alphabet, keys};
+use pythia_gguf::Metadata;
+use tokenizers::models::bpe::BPE;
+use tokenizers::normalizers::NFC;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 /// A byte-level BPE tokenizer.
 #[derive(Debug)]
@@ -74,7 +76,7 @@ impl Tokenizer {
             Some(json) => Ok(json.clone()),
             None => {
                 let json = rebuild::tokenizer(vocab)?.to_string(true);
-                let json = json.map_err(|e| fault(keys::TOKENS, one_line(&*e)))?;
+                let json = json.map_err(|e| Error::key(keys::TOKENS, one_line(&*e)))?;
                 Vocab::check_json(&json)?;
                 Ok(json)
             }
@@ -88,7 +90,7 @@ impl Tokenizer {
     }
 
     /// Token ids of `text`. No special token is added; those that stand in the text are recognised, as transformers
-    /// does. Time is linear in the length of the text. For a long text there is [`TokenStream`](crate::TokenStream).
+    /// does. Time is linear in the length of the text, and so is memory.
     ///
     /// # Errors
     /// If the text has a word of more than 16 MiB, and as the `tokenizers` crate gives them; none for other texts. In a
@@ -101,14 +103,17 @@ impl Tokenizer {
     }
 
     /// Appends the ids of what lies between two [cuts](Segments::cut) of a text.
-    pub(crate) fn encode_segment(&self, segment: &str, ids: &mut Vec<u32>) -> Result<(), Error> {
-        let encoding = self.inner.encode_fast(segment, false).map_err(|e| fault(keys::TOKENS, one_line(&*e)))?;
+    ///
+    /// # Errors
+    /// As the `tokenizers` crate gives them.
+    pub fn encode_segment(&self, segment: &str, ids: &mut Vec<u32>) -> Result<(), Error> {
+        let encoding = self.inner.encode_fast(segment, false).map_err(|e| Error::key(keys::TOKENS, one_line(&*e)))?;
         ids.extend_from_slice(encoding.get_ids());
         Ok(())
     }
 
     /// Where its texts may be cut.
-    pub(crate) fn segments(&self) -> &Segments {
+    pub fn segments(&self) -> &Segments {
         &self.segments
     }
 
@@ -147,7 +152,6 @@ impl Tokenizer {
 
 /// The vocabulary of `inner` by id, checked against the token list of the file.
 fn pieces(inner: &tokenizers::Tokenizer, vocab: &Vocab, key: &'static str) -> Result<Vec<Piece>, Error> {
-    let bytes = byte_level::Alphabet::new();
     let added = inner.get_added_tokens_decoder();
     let mut pieces = Vec::with_capacity(vocab.tokens.len());
     let (mut found, mut misused) = (0, None);
@@ -160,7 +164,7 @@ fn pieces(inner: &tokenizers::Tokenizer, vocab: &Vocab, key: &'static str) -> Re
             found += 1;
             pieces.resize(id as usize, Piece::default());
             let special = added.get(&id).is_some_and(|token| token.special);
-            pieces.push(Piece { bytes: bytes.decode(text), special });
+            pieces.push(Piece { bytes: alphabet::decode(text), special });
         }
     }
     if found != inner.get_vocab_size(true) {
@@ -168,35 +172,43 @@ fn pieces(inner: &tokenizers::Tokenizer, vocab: &Vocab, key: &'static str) -> Re
         let strays = inner.get_vocab(true).into_iter().filter(|(text, id)| listed(*id) != Some(text));
         if let Some((text, id)) = strays.min_by_key(|(_, id)| *id) {
             let listed = listed(id).map_or("nothing".to_owned(), |t| format!("{t:?}"));
-            return Err(fault(key, format!("token {id} is {text:?}, {} has {listed} there", keys::TOKENS)));
+            return Err(Error::key(key, format!("token {id} is {text:?}, {} has {listed} there", keys::TOKENS)));
         }
     }
     match misused {
         None => Ok(pieces),
         Some((id, text, true)) => {
-            Err(fault(key, format!("has token {id}, {text:?}, by {} it is unused", keys::TOKEN_TYPE)))
+            Err(Error::key(key, format!("has token {id}, {text:?}, by {} it is unused", keys::TOKEN_TYPE)))
         }
         Some((id, text, false)) => {
-            Err(fault(key, format!("has no token {id}, {} has {text:?} there, in use", keys::TOKENS)))
+            Err(Error::key(key, format!("has no token {id}, {} has {text:?} there, in use", keys::TOKENS)))
         }
     }
 }
 
-fn fault(key: &'static str, problem: String) -> Error {
-    // A long one is cut: some messages quote the file as it is.
-    Error::Tokenizer { key, problem: pythia_text::cut_middle(&problem, 300, 100) }
-}
-
-/// Messages from elsewhere can have several lines; ours have one.
-fn one_line(e: &dyn std::error::Error) -> String {
-    e.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+/// The pipeline of the GPT-NeoX tokenizer around a model. `key` is the one at fault.
+fn assemble(
+    model: BPE,
+    normalizes: bool,
+    added: impl IntoIterator<Item = AddedToken>,
+    key: &'static str,
+) -> Result<tokenizers::Tokenizer, Error> {
+    let mut tokenizer = tokenizers::Tokenizer::new(model);
+    tokenizer.with_normalizer(normalizes.then_some(NFC)).map_err(|e| Error::key(key, one_line(&*e)))?;
+    tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+    tokenizer.with_decoder(Some(ByteLevel::default()));
+    // They take the ids of the entries with their texts.
+    let added = added.into_iter().map(Into::<tokenizers::AddedToken>::into);
+    tokenizer.add_tokens(added).map_err(|e| Error::key(key, one_line(&*e)))?;
+    Ok(tokenizer)
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::{ForModel, TokenizerExtras, TokenizerFile};
     use proptest::prelude::*;
-    use pythia_tokenizer::TokenizerExtras;
+    use std::path::Path;
     use std::sync::LazyLock;
 
     impl Tokenizer {
@@ -206,36 +218,11 @@ pub(crate) mod tests {
         }
     }
 
-    /// The vocabulary of the test model, as the converter would write it: 4,095 tokens and one row of padding.
+    /// The vocabulary of the test model, as the converter writes it: 4,095 tokens and one row of padding.
     fn vocab() -> Vocab {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/pythia-docs-6m/tokenizer.json");
-        let json = std::fs::read_to_string(path).expect("the test model is part of the repository");
-        let tree: serde_json::Value = serde_json::from_str(&json).unwrap();
-        let mut tokens = vec!["[PAD4095]".to_owned(); 4096];
-        let mut kinds = vec![TokenKind::Unused; 4096];
-        for (text, id) in tree["model"]["vocab"].as_object().unwrap() {
-            let id = id.as_u64().unwrap() as usize;
-            (tokens[id], kinds[id]) = (text.clone(), TokenKind::Normal);
-        }
-        for added in tree["added_tokens"].as_array().unwrap() {
-            let id = added["id"].as_u64().unwrap() as usize;
-            tokens[id] = added["content"].as_str().unwrap().to_owned();
-            kinds[id] = if added["special"] == true { TokenKind::Control } else { TokenKind::UserDefined };
-        }
-        let merge = |m: &serde_json::Value| format!("{} {}", m[0].as_str().unwrap(), m[1].as_str().unwrap());
-        let merges = tree["model"]["merges"].as_array().unwrap().iter().map(merge).collect();
-        let (bos, eos, unk) = (Some(0), Some(0), Some(0));
-        Vocab {
-            tokens,
-            kinds,
-            merges,
-            bos,
-            eos,
-            unk,
-            pre: "olmo".to_owned(),
-            extras: TokenizerExtras::default(),
-            huggingface_json: Some(json),
-        }
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/pythia-docs-6m"));
+        let model = ForModel { n_vocab: 4096, bos: None, eos: None };
+        TokenizerFile::find(folder, &model).unwrap().expect("the test model is part of the repository").vocab
     }
 
     /// By the embedded JSON, and by the keys alone.
@@ -493,7 +480,7 @@ pub(crate) mod tests {
             let whole = BOTH[0].inner_ids(&text);
             prop_assert_eq!(&BOTH[1].encode(&text).unwrap(), &whole);
             for tokenizer in BOTH.iter() {
-                let everywhere = tokenizer.segments.clone().everywhere();
+                let everywhere = tokenizer.segments.clone().of_at_least(1);
                 let mut cut = Vec::new();
                 everywhere.split(&text).try_for_each(|piece| tokenizer.encode_segment(piece?, &mut cut)).unwrap();
                 prop_assert_eq!(&cut, &whole);

@@ -1,23 +1,19 @@
-use super::super::TokenKind;
-use super::super::byte_level::utf8_byte_chars;
 use super::*;
+use crate::TokenKind;
+use crate::alphabet::text_letters;
 use serde_json::Map;
 use std::fs;
 use tempfile::TempDir;
 
 /// Two special pieces, the 243 byte pieces and `Ġt`: ids 0 to 245.
 fn vocab() -> Map<String, Value> {
-    let bytes = utf8_byte_chars().map(|(_, c)| c.to_string());
+    let bytes = text_letters().map(|(_, c)| c.to_string());
     let pieces = [END.to_owned(), "<|padding|>".to_owned()].into_iter().chain(bytes).chain(["Ġt".to_owned()]);
     pieces.enumerate().map(|(id, piece)| (piece, json!(id))).collect()
 }
 
-fn config(n_vocab: usize) -> Config {
-    let config = json!({
-        "model_type": "gpt_neox", "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1,
-        "vocab_size": n_vocab, "max_position_embeddings": 8, "rotary_pct": 1.0, "bos_token_id": 3, "eos_token_id": 3,
-    });
-    Config::parse(Path::new("config.json"), &config.to_string()).unwrap()
+fn model(n_vocab: usize) -> ForModel {
+    ForModel { n_vocab, bos: Some(3), eos: Some(3) }
 }
 
 fn folder(files: &[(&str, Value)]) -> TempDir {
@@ -31,13 +27,13 @@ fn folder(files: &[(&str, Value)]) -> TempDir {
 }
 
 fn build(files: &[(&str, Value)]) -> Result<TokenizerFile, String> {
-    let tokenizer = TokenizerFile::from_vocab_files(folder(files).path(), &config(260));
+    let tokenizer = TokenizerFile::from_vocab_files(folder(files).path(), &model(260));
     tokenizer.map(|tokenizer| tokenizer.expect("both files")).map_err(|e| e.to_string())
 }
 
 /// The added tokens: id, text, and the flags that are set.
 fn added(tokenizer: &TokenizerFile) -> Vec<(u64, String, Vec<String>)> {
-    let document: Value = serde_json::from_str(&tokenizer.json).unwrap();
+    let document: Value = serde_json::from_str(tokenizer.vocab.huggingface_json.as_ref().unwrap()).unwrap();
     let token = |token: &Value| {
         let flags = token.as_object().unwrap().iter().filter(|(_, flag)| **flag == json!(true));
         (
@@ -57,16 +53,26 @@ fn row(id: u64, text: &str, flags: &[&str]) -> (u64, String, Vec<String>) {
 fn two_files_suffice() {
     let tokenizer = build(&[]).unwrap();
     assert_eq!(added(&tokenizer), [row(0, END, &["special"]), row(1, "<|padding|>", &["special"])]);
-    assert_eq!((tokenizer.bos, tokenizer.eos, tokenizer.unk), (Some(0), Some(0), Some(0)), "as the class has it");
-    assert_eq!((tokenizer.tokens.len(), &*tokenizer.tokens[245], tokenizer.kinds[246]), (260, "Ġt", TokenKind::Unused));
-    assert_eq!(tokenizer.merges, ["Ġ t"]);
-    let document: Value = serde_json::from_str(&tokenizer.json).unwrap();
+    assert_eq!(
+        (tokenizer.vocab.bos, tokenizer.vocab.eos, tokenizer.vocab.unk),
+        (Some(0), Some(0), Some(0)),
+        "as the class has it"
+    );
+    assert_eq!(
+        (tokenizer.vocab.tokens.len(), &*tokenizer.vocab.tokens[245], tokenizer.vocab.kinds[246]),
+        (260, "Ġt", TokenKind::Unused)
+    );
+    assert_eq!(tokenizer.vocab.merges, ["Ġ t"]);
+    let document: Value = serde_json::from_str(tokenizer.vocab.huggingface_json.as_ref().unwrap()).unwrap();
     assert_eq!(document["normalizer"], json!({"type": "NFC"}));
     assert_eq!(document["model"]["merges"], json!([["Ġ", "t"]]));
-    assert!(tokenizer.json.contains(r#""vocab":{"<|endoftext|>":0,"<|padding|>":1,"#), "by id");
+    assert!(
+        tokenizer.vocab.huggingface_json.as_ref().unwrap().contains(r#""vocab":{"<|endoftext|>":0,"<|padding|>":1,"#),
+        "by id"
+    );
     let dir = folder(&[]);
     fs::remove_file(dir.path().join("merges.txt")).unwrap();
-    assert_eq!(TokenizerFile::from_vocab_files(dir.path(), &config(260)).unwrap(), None);
+    assert_eq!(TokenizerFile::from_vocab_files(dir.path(), &model(260)).unwrap(), None);
 }
 
 /// What Transformers 5.23 gives the same files.
@@ -90,8 +96,8 @@ fn added_tokens_get_the_ids_and_flags_of_transformers() {
         row(250, "<|im|>", &["special"]),
     ];
     assert_eq!(added(&tokenizer), wanted);
-    assert_eq!((tokenizer.kinds[247], tokenizer.kinds[248]), (TokenKind::UserDefined, TokenKind::Control));
-    assert_eq!(tokenizer.unk, None, "null is none");
+    assert_eq!((tokenizer.vocab.kinds[247], tokenizer.vocab.kinds[248]), (TokenKind::UserDefined, TokenKind::Control));
+    assert_eq!(tokenizer.vocab.unk, None, "null is none");
 
     // The map of special tokens counts where the config has no list of added ones, and then comes first.
     let map = json!({"eos_token": {"content": "<e>", "rstrip": true, "lstrip": false, "normalized": true, "single_word": false}});
@@ -102,7 +108,7 @@ fn added_tokens_get_the_ids_and_flags_of_transformers() {
     ]);
     let tokenizer = tokenizer.unwrap();
     assert_eq!(added(&tokenizer)[2], row(246, "<e>", &["special"]), "flags are those of the file of added tokens");
-    assert_eq!((tokenizer.bos, tokenizer.eos), (Some(0), Some(246)));
+    assert_eq!((tokenizer.vocab.bos, tokenizer.vocab.eos), (Some(0), Some(246)));
     let tokenizer = build(&[("special_tokens_map.json", map.clone())]).unwrap();
     assert_eq!(added(&tokenizer)[2], row(246, "<e>", &["normalized", "rstrip", "special"]));
     let decoder = json!({"0": {"content": END, "special": true}, "246": {"content": "  ", "special": false, "normalized": false}});
@@ -114,16 +120,16 @@ fn added_tokens_get_the_ids_and_flags_of_transformers() {
     // GPT-2's class has neither a normalizer nor a padding token.
     let tokenizer = build(&[("tokenizer_config.json", json!({"tokenizer_class": "GPT2TokenizerFast"}))]).unwrap();
     assert_eq!(added(&tokenizer), [row(0, END, &["special"])]);
-    assert!(tokenizer.json.contains(r#""normalizer":null"#));
+    assert!(tokenizer.vocab.huggingface_json.as_ref().unwrap().contains(r#""normalizer":null"#));
 }
 
 #[test]
 fn a_padding_token_beyond_the_embedding_is_left_out() {
     let dir = folder(&[("tokenizer_config.json", json!({"pad_token": "[PAD]"}))]);
-    let tokenizer = TokenizerFile::from_vocab_files(dir.path(), &config(246)).unwrap().unwrap();
+    let tokenizer = TokenizerFile::from_vocab_files(dir.path(), &model(246)).unwrap().unwrap();
     assert_eq!(tokenizer.left_out, [(246, "[PAD]".to_owned())]);
     assert_eq!(added(&tokenizer), [row(0, END, &["special"])]);
-    assert!(!tokenizer.json.contains("[PAD]"));
+    assert!(!tokenizer.vocab.huggingface_json.as_ref().unwrap().contains("[PAD]"));
 }
 
 #[test]

@@ -3,8 +3,8 @@
 //! The model cannot be given them and never answers with them, so a file does without: they are left out of the
 //! vocabulary and of the embedded `tokenizer.json` alike.
 
-use crate::error::Error;
-use crate::json;
+use super::parse;
+use crate::Error;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::HashSet;
@@ -24,11 +24,11 @@ struct Id {
 
 /// The text of a `tokenizer.json` without the added tokens with `ids`. What remains is as it was, to the byte.
 pub(super) fn without(path: &Path, text: &str, ids: &HashSet<u32>) -> Result<String, Error> {
-    let Document { added_tokens: Some(list) } = json::parse(path, text)? else { return Ok(text.to_owned()) };
-    let tokens: Vec<&RawValue> = json::parse(path, list.get())?;
+    let Document { added_tokens: Some(list) } = parse(path, text)? else { return Ok(text.to_owned()) };
+    let tokens: Vec<&RawValue> = parse(path, list.get())?;
     let mut kept = Vec::new();
     for token in tokens {
-        let Id { id } = json::parse(path, token.get())?;
+        let Id { id } = parse(path, token.get())?;
         if !ids.contains(&id) {
             kept.push(token.get());
         }

@@ -1,29 +1,17 @@
-//! JSON from strangers: objects without repeated keys, errors that name the file.
+//! Objects without repeated keys.
 
-use crate::error::{Error, excerpt};
+use pythia_text::quoted;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::fmt;
 use std::marker::PhantomData;
-use std::path::Path;
-
-/// Parses JSON that is [not too large](pythia_json); the error names line and column.
-pub(crate) fn parse<'t, T: Deserialize<'t>>(path: &Path, text: &'t str) -> Result<T, Error> {
-    parse_of(path, text, pythia_json::LIMIT_VALUES)
-}
-
-/// As [`parse`], of at most `limit_values`.
-pub(crate) fn parse_of<'t, T: Deserialize<'t>>(path: &Path, text: &'t str, limit_values: usize) -> Result<T, Error> {
-    pythia_json::check(text, limit_values).map_err(|reason| Error::json(path, "", reason))?;
-    serde_json::from_str(text).map_err(|e| Error::json(path, "", format!("not the JSON expected: {e}")))
-}
 
 /// A JSON object in which no key may come twice. `serde_json` would keep the last one in silence, and two readers of
 /// one file could then see different tensors.
 #[derive(Debug)]
-pub(crate) struct UniqueMap<V>(pub(crate) HashMap<String, V>);
+pub struct UniqueMap<V>(pub HashMap<String, V>);
 
 impl<'de, V: Deserialize<'de>> Deserialize<'de> for UniqueMap<V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -41,7 +29,7 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for UniqueMap<V> {
                 while let Some(key) = access.next_key::<String>()? {
                     let value = access.next_value()?;
                     if let Some(_earlier) = map.insert(key.clone(), value) {
-                        return Err(A::Error::custom(format_args!("{} comes twice", excerpt(&key))));
+                        return Err(A::Error::custom(format_args!("{} comes twice", quoted(&key, '"', 100))));
                     }
                 }
                 Ok(UniqueMap(map))
@@ -54,7 +42,7 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for UniqueMap<V> {
 
 /// Any JSON in which no object, at any depth, has a key twice.
 #[derive(Debug)]
-pub(crate) struct UniqueValue(pub(crate) Value);
+pub struct UniqueValue(pub Value);
 
 impl<'de> Deserialize<'de> for UniqueValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -26,11 +26,11 @@ const SEGMENT_BYTES: usize = 64 * 1024;
 
 /// A stretch without a cut takes 140 times its size in memory, so there is a limit. Only what is one endless word has
 /// such a stretch, or any text where no cut is known to be safe.
-pub(crate) const MAX_SEGMENT_BYTES: usize = 16 << 20;
+pub const MAX_SEGMENT_BYTES: usize = 16 << 20;
 
 /// Whether and how texts are cut.
 #[derive(Clone, Debug)]
-pub(crate) struct Segments {
+pub struct Segments {
     /// A segment ends at the first cut from here on; `usize::MAX` for a pipeline where none is known to be safe.
     at_least_bytes: usize,
     /// Neighbours within an added token, sorted. `None` if those could be changed by normalization: then texts are only
@@ -104,7 +104,7 @@ impl Segments {
     }
 
     /// The first place from byte `from` of `text` on where a segment that starts with `text` may end.
-    pub(crate) fn cut(&self, text: &str, from: usize) -> Option<usize> {
+    pub fn cut(&self, text: &str, from: usize) -> Option<usize> {
         let from = from.max(self.at_least_bytes.saturating_sub(1));
         if from >= text.len() {
             return None;
@@ -122,7 +122,7 @@ impl Segments {
     }
 
     /// Whether there are places to cut at all. Where this pipeline has none, a text is tokenized as a whole, however long.
-    pub(crate) fn can_cut(&self) -> bool {
+    pub fn can_cut(&self) -> bool {
         self.at_least_bytes != usize::MAX
     }
 
@@ -159,10 +159,10 @@ impl Segments {
         })
     }
 
-    /// Cuts wherever it is safe, whatever the length: for tests.
-    #[cfg(test)]
-    pub(crate) fn everywhere(self) -> Self {
-        Self { at_least_bytes: if self.can_cut() { 1 } else { usize::MAX }, ..self }
+    /// The same with segments of `n_bytes` or more, rather than of 64 KiB.
+    #[must_use]
+    pub fn of_at_least(self, n_bytes: usize) -> Self {
+        Self { at_least_bytes: if self.can_cut() { n_bytes } else { usize::MAX }, ..self }
     }
 }
 

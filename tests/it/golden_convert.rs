@@ -7,11 +7,13 @@ mod synth;
 
 use crate::common;
 use clap::Parser;
-use pythia_checkpoint::Checkpoint;
-use pythia_convert::{Error, ImatrixFile, Level, Provenance, Request, RunOptions, Written, plan, run};
-use pythia_gguf::schema::gptneox::{self, Hparams, Kind, TensorSpec};
-use pythia_gguf::{Gguf, Imatrix, ImatrixEntry, Vocab};
+use pythia_convert::{
+    CheckpointSource, Error, ImatrixFile, Level, Provenance, Request, RunOptions, Written, plan, run,
+};
+use pythia_gguf::{Gguf, Imatrix, ImatrixEntry};
+use pythia_schema::{Hparams, Kind, TensorSpec};
 use pythia_task::{Cancel, Progress};
+use pythia_tokenizer::Vocab;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
@@ -30,8 +32,8 @@ fn try_convert(
     cancel: &Cancel,
     progress: &dyn Progress,
 ) -> Result<Vec<Written>, Error> {
-    let checkpoint = Checkpoint::open(&common::checkpoint()).unwrap();
-    let provenance = Provenance::gather(&checkpoint, true, cancel).unwrap();
+    let checkpoint = CheckpointSource::open(&common::checkpoint()).unwrap();
+    let provenance = Provenance::gather(checkpoint.checkpoint(), true, cancel).unwrap();
     let plan = plan(&checkpoint, &Request { provenance, ..request(folder, levels) }).unwrap();
     let options = RunOptions { threads, force: false, allow_nonfinite: false, sha256: false, cancel, progress };
     run(&checkpoint, &plan, &options)
@@ -42,7 +44,7 @@ fn request(folder: &Path, levels: &[Level]) -> Request {
     Request { files: levels.iter().map(|level| (*level, folder.join(level.name()))).collect(), ..Request::default() }
 }
 
-fn write(checkpoint: &Checkpoint, request: &Request, threads: usize) -> Result<Vec<Written>, Error> {
+fn write(checkpoint: &CheckpointSource, request: &Request, threads: usize) -> Result<Vec<Written>, Error> {
     let cancel = Cancel::new();
     let options =
         RunOptions { threads, force: false, allow_nonfinite: false, sha256: false, cancel: &cancel, progress: &() };
@@ -60,7 +62,7 @@ fn every_tensor_is_llama_cpps(source: &Path, goldens: &str, imatrix: Option<Imat
     let makeable = |level: &&Level| imatrix.is_some() || !level.needs_importance();
     let levels: Vec<Level> = Level::ALL.iter().filter(makeable).copied().collect();
     let request = Request { imatrix, ..request(dir.path(), &levels) };
-    write(&Checkpoint::open(source).unwrap(), &request, 0).unwrap();
+    write(&CheckpointSource::open(source).unwrap(), &request, 0).unwrap();
     for level in levels {
         let bytes = fs::read(dir.path().join(level.name())).unwrap();
         let gguf = Gguf::parse(&bytes).unwrap();
@@ -102,9 +104,10 @@ fn where_rows_are_not_whole_blocks_types_give_way_as_in_llama_cpp() {
     every_tensor_is_llama_cpps(&folder, "llama_cpp_320_sha256.json", None);
 
     // What `tools/goldens.py --imatrix ramp` gives the columns.
-    let specs =
-        gptneox::tensors(&plan(&Checkpoint::open(&folder).unwrap(), &request(&folder, &[Level::F16])).unwrap().hparams);
-    let matrices = specs.iter().filter(|spec| spec.kind.is_matrix() && spec.kind != Kind::TokenEmbd);
+    let specs = pythia_schema::tensors(
+        &plan(&CheckpointSource::open(&folder).unwrap(), &request(&folder, &[Level::F16])).unwrap().hparams,
+    );
+    let matrices = specs.iter().filter(|spec| spec.id.is_matrix() && spec.id.kind != Kind::TokenEmbd);
     let ramp = |spec: &TensorSpec| {
         let sums = (0..spec.shape[1]).map(|column| (1 + column % 7) as f32).collect();
         ImatrixEntry::new(&spec.gguf, sums, vec![1.0]).unwrap()
@@ -162,7 +165,7 @@ fn metadata_says_what_the_model_is_and_where_it_came_from() {
     assert_eq!((hparams.n_layer, hparams.n_head, hparams.n_rot, hparams.n_ctx), (6, 8, 8, 512));
     assert!(hparams.parallel_residual);
     // Total, and without the two vocabulary matrices of 4096 x 256.
-    assert_eq!(gptneox::parameter_counts(&hparams), (6_836_224, 6_836_224 - 2 * 4096 * 256));
+    assert_eq!(pythia_schema::parameter_counts(&hparams), (6_836_224, 6_836_224 - 2 * 4096 * 256));
     let vocab = Vocab::from_metadata(&metadata).unwrap();
     assert_eq!((vocab.tokens.len(), vocab.pre.as_str(), vocab.eos), (4096, "olmo", Some(0)));
     let json = fs::read_to_string(common::checkpoint().join("tokenizer.json")).unwrap();

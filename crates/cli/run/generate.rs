@@ -9,20 +9,21 @@ use pythia_text::Prose;
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Continue a text
 ///
-/// The continuation goes to standard output as it appears, timings to standard error. Without an option of sampling the
-/// most likely token is taken at every step. At a terminal, characters that could command it are shown escaped, as `\u{1b}`;
-/// a file or a pipe gets the text as it is.
+/// Writes the continuation to standard output as it appears, and timings to standard error. Without a sampling option
+/// it takes the most likely token at every step. A terminal gets control characters escaped, such as `\u{1b}`; a file
+/// or a pipe gets the text unchanged.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     text: TextArgs,
-    /// Tokens to generate at most; -1 or -2 goes on to the end of the context
+    /// Maximum number of tokens to generate; -1 or -2 for as many as the context holds
     #[arg(
         short,
         long,
@@ -33,10 +34,10 @@ pub(super) struct Args {
         value_parser = clap::value_parser!(i64).range(-2..)
     )]
     n_predict: i64,
-    /// Tokens of prompt and continuation together at most; 0 for the model's context
+    /// Maximum length of prompt and continuation together, in tokens; 0 for the model's context length
     #[arg(short, long, value_name = "N", default_value_t = 0)]
     ctx_size: usize,
-    /// Text that ends the continuation, and is not shown; may be repeated
+    /// End the continuation before this text; may be repeated
     #[arg(
         short = 'r',
         long,
@@ -45,18 +46,18 @@ pub(super) struct Args {
         allow_hyphen_values = true
     )]
     stop: Vec<String>,
-    /// Go on after the end-of-text token
+    /// Continue after the end-of-text token
     #[arg(long)]
     ignore_eos: bool,
     #[command(flatten)]
     sampling: SamplingArgs,
-    /// Show the prompt before its continuation
+    /// Print the prompt before the continuation
     #[arg(long, conflicts_with = "json")]
     echo: bool,
     /// Print one JSON object at the end
     #[arg(long)]
     json: bool,
-    /// No timings
+    /// Print no timings
     #[arg(short, long)]
     quiet: bool,
 }
@@ -64,28 +65,28 @@ pub(super) struct Args {
 /// How tokens are chosen.
 #[derive(Debug, clap::Args)]
 struct SamplingArgs {
-    /// Take the most likely token at every step; this is the default
+    /// Take the most likely token at every step (the default)
     #[arg(long, conflicts_with_all = ["do_sample", "temp", "top_k", "top_p", "min_p"])]
     greedy: bool,
-    /// Sample; implied by the options below
+    /// Sample tokens; implied by the options below
     #[arg(long)]
     do_sample: bool,
-    /// Temperature: below 1 favours likely tokens, 0 is greedy [default when sampling: 1]
+    /// Temperature: values below 1 favour likely tokens, 0 is greedy [default when sampling: 1]
     #[arg(long, visible_alias = "temperature", value_name = "T")]
     temp: Option<f32>,
     /// Sample from the K most likely tokens; 0 for all
     #[arg(long, value_name = "K")]
     top_k: Option<usize>,
-    /// Sample from the fewest tokens whose probabilities reach P
+    /// Sample from the smallest set of tokens whose probabilities add up to P
     #[arg(long, value_name = "P")]
     top_p: Option<f32>,
-    /// Sample from tokens at least P times as likely as the likeliest
+    /// Sample from the tokens at least P times as likely as the most likely one
     #[arg(long, value_name = "P")]
     min_p: Option<f32>,
-    /// Make tokens that occurred less likely: more than 1
+    /// Penalty for tokens that already occurred; above 1 makes them less likely
     #[arg(long, visible_alias = "repetition-penalty", value_name = "R", default_value_t = 1.0)]
     repeat_penalty: f32,
-    /// Tokens that --repeat-penalty looks back on; -1 for the whole text, 0 for none
+    /// Number of last tokens that --repeat-penalty considers; -1 for the whole text, 0 for none
     #[arg(
         long,
         value_name = "N",
@@ -94,7 +95,7 @@ struct SamplingArgs {
         value_parser = clap::value_parser!(i64).range(-1..)
     )]
     repeat_last_n: i64,
-    /// Seed of sampling; -1 for a random one
+    /// Random seed for sampling; -1 for a different one each time
     #[arg(
         short,
         long,
@@ -143,7 +144,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let source = args.text.open()?;
     let locate = |e| exit::locate(e, args.model.path(), &source);
     let text = source.reader()?.read_all(MAX_PROMPT_BYTES).map_err(locate)?;
-    let prompt = prompt(&tokenizer, tokenizer.encode(&text).map_err(locate)?)?;
+    let prompt = prompt(&tokenizer, tokenizer.encode(&text).map_err(|e| locate(e.into()))?)?;
     let n_ctx = n_ctx(args, &model, prompt.len(), &options)?;
     let shape = ContextShape { n_seq: 1, n_ctx, n_batch: prompt.len().clamp(1, BATCH_TOKENS) };
     let mut context = model.context(shape)?.cancelled_by(interrupted.clone());
@@ -156,7 +157,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let written = output.write(text);
         if interrupted.is_raised() { ControlFlow::Break(()) } else { written }
     };
-    let generation = generate(&mut context, &tokenizer, &prompt, &options, &mut on_text).map_err(locate)?;
+    let generation = generate(&mut context, &Arc::new(tokenizer), &prompt, &options, &mut on_text).map_err(locate)?;
     output.finish()?;
     if args.json {
         exit::print_json_line(&json(args, &model, &prompt, &options, &generation))?;
@@ -233,6 +234,7 @@ fn timings(generation: &Generation, options: &GenerateOptions) -> String {
         Finish::Length => "length reached".to_owned(),
         Finish::ContextFull => "context full".to_owned(),
         Finish::Interrupted => "interrupted".to_owned(),
+        Finish::NotFinite { .. } => "the logits are not finite".to_owned(),
     };
     let seed =
         if options.sampling.temperature > 0.0 { format!("; seed {}", options.sampling.seed) } else { String::new() };

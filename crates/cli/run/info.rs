@@ -1,14 +1,14 @@
-//! `pythia-run info`: what a model is and how it would run here.
+//! `pythia-run info`: describes a model and how it would run here.
 
 use super::model::{ModelArgs, describe};
 use crate::exit::{self, Failure};
-use pythia_gguf::schema::gptneox::{Hparams, parameter_counts};
 use pythia_gguf::{FileType, keys};
 use pythia_model::Model;
+use pythia_schema::{Hparams, parameter_counts};
 use pythia_show::{Width, facts, number};
 use serde_json::{Value, json};
 
-/// Show what a model is and how it would run on this machine
+/// Describe a model and how it would run on this machine
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -61,7 +61,7 @@ fn text(model: &Model, key: &str) -> Option<String> {
     model.gguf().metadata.str(key).ok().flatten().map(str::to_owned)
 }
 
-/// What the file says it is, if it does.
+/// The file type, if the file states it.
 fn file_type(model: &Model) -> Option<&'static str> {
     let id = model.gguf().metadata.u32(keys::FILE_TYPE).ok().flatten()?;
     FileType::from_id(id).map(FileType::name)
@@ -110,7 +110,7 @@ fn table(model: &Model, info: &Value) -> String {
     facts(&rows, 12, Width::of_stdout())
 }
 
-/// What turns in a head, and how fast.
+/// The rotary embedding in words.
 fn rotary(h: &Hparams) -> String {
     let scaling = if h.rope_factor == 1.0 { String::new() } else { format!(", linear scaling by {}", h.rope_factor) };
     format!("{} of {} elements of a head, base {}{scaling}", h.n_rot, h.n_embd / h.n_head, h.rope_base)

@@ -1,4 +1,4 @@
-//! The options of every command that runs a model.
+//! Options that every command which runs a model has.
 
 use crate::device::DeviceArgs;
 use crate::exit::Failure;
@@ -10,14 +10,15 @@ use pythia_runtime::device::CPU;
 use pythia_runtime::{Arithmetic, Tokenizer, parse_activations, parse_gelu, parse_kv};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Which file.
 #[derive(Debug, clap::Args)]
 pub(super) struct FileArgs {
-    /// Model: a GGUF file, or the first of those it is split over
+    /// Model: a GGUF file, or the first file of a split model
     #[arg(value_name = "MODEL", required_unless_present = "model")]
     file: Option<PathBuf>,
-    /// The same, as an option
+    /// The model, as an option
     #[arg(short, long, value_name = "MODEL", conflicts_with = "file")]
     model: Option<PathBuf>,
 }
@@ -27,23 +28,23 @@ pub(super) struct FileArgs {
 pub(super) struct ModelArgs {
     #[command(flatten)]
     file: FileArgs,
-    /// Threads [default: one per core]; results do not depend on it
+    /// Threads [default: one per core]; does not change results
     #[arg(short, long, value_name = "N", value_parser = parse_threads, default_value = "0", hide_default_value = true)]
     threads: usize,
-    /// How activations enter products with quantized weights: rounded to int8, or as f32, so that the weights' error is the
-    /// only one; that takes about three times as long
+    /// Activations in products with quantized weights: int8 (rounded), or f32, which leaves only the error of the
+    /// weights but takes about three times as long
     #[arg(long, value_name = "int8|f32", value_parser = parse_activations, default_value = "int8")]
     activations: Activations,
-    /// Which GELU [default: the file's own, which is erf unless it says tanh]; llama.cpp always computes tanh
+    /// Form of GELU [default: what the file says, or erf]; llama.cpp always computes tanh
     #[arg(long, value_name = "erf|tanh", value_parser = parse_gelu)]
     gelu: Option<Gelu>,
     /// Element type of the key-value cache
     #[arg(long, visible_alias = "cache-type-k", value_name = "f16|f32", value_parser = parse_kv, default_value = "f16")]
     kv: KvType,
-    /// As llama.cpp's; keys and values have one type here, so it must be that of --kv
+    /// For llama.cpp command lines: keys and values share one type here, so this must equal --kv
     #[arg(long, value_name = "f16|f32", value_parser = parse_kv)]
     cache_type_v: Option<KvType>,
-    /// Instruction set [default: the best of this CPU, or what PYTHIA_ISA names]; results do not depend on it
+    /// Instruction set [default: PYTHIA_ISA, or the best of this CPU]; does not change results
     #[arg(long, value_name = "NAME")]
     isa: Option<IsaLevel>,
     #[command(flatten)]
@@ -57,7 +58,7 @@ impl FileArgs {
         self.file.as_deref().or(self.model.as_deref()).unwrap_or(Path::new(""))
     }
 
-    /// The tokenizer alone: the weights need not be there, or be of types that can run.
+    /// The tokenizer alone. The weights may be missing or of types that cannot run.
     pub(super) fn tokenizer(&self) -> Result<Tokenizer, Failure> {
         let path = self.path();
         tokenizer(&input::gguf(path)?, path)
@@ -76,7 +77,7 @@ impl ModelArgs {
     }
 
     /// Opens it.
-    pub(super) fn open(&self) -> Result<(Model, Tokenizer), Failure> {
+    pub(super) fn open(&self) -> Result<(Arc<Model>, Tokenizer), Failure> {
         let options = Options {
             threads: self.threads,
             isa: self.isa,
@@ -85,7 +86,7 @@ impl ModelArgs {
             kv: self.kv,
         };
         if self.cache_type_v.is_some_and(|ty| ty != self.kv) {
-            return Err(Failure::usage("--cache-type-v: keys and values have one type here, that of --kv"));
+            return Err(Failure::usage("--cache-type-v: keys and values share one type here, that of --kv"));
         }
         input::check_gguf(self.path())?;
         let model = self.device.find()?.open(self.path(), &options)?;
@@ -98,7 +99,7 @@ fn tokenizer(gguf: &Gguf, path: &Path) -> Result<Tokenizer, Failure> {
     Tokenizer::from_gguf(&gguf.metadata).map_err(|e| Failure::data(format_args!("{}: {e}", path.display())))
 }
 
-/// What the results of a model depend on, and where it runs.
+/// The settings that results depend on, and where the model runs.
 pub(super) fn describe(model: &Model, path: &Path) -> Value {
     let arithmetic = Arithmetic::of(model.options());
     json!({

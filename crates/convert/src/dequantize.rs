@@ -1,8 +1,8 @@
 //! From GGUF back to a Hugging Face checkpoint.
 //!
-//! Every tensor is decoded to the values that the file stands for, rows of queries, keys and values go back to their
-//! heads, and the folder holds what Transformers, versions 4 and 5, needs to load it. Chunks are read, decoded and
-//! written by position on all threads: memory does not depend on the size of the model.
+//! Every tensor is decoded, rows of queries, keys and values are put back in the order of heads, and the folder
+//! contains what Transformers (4 and 5) needs to load it. All threads read, decode and write chunks by position, so
+//! memory does not depend on the size of the model.
 
 mod config;
 mod header;
@@ -13,13 +13,14 @@ use crate::output::{AtomicFile, AtomicFolder, check_folder, recover_folder};
 use crate::pass::{CHUNK_ELEMS, PassOptions, Span, Workers};
 use crate::qkv::QkvOrder;
 use header::Header;
-use pythia_gguf::schema::gptneox::{self, Hparams, TensorSpec, Transform};
-use pythia_gguf::{TensorInfo, Vocab, keys};
+use pythia_gguf::{TensorInfo, keys};
+use pythia_schema::{Hparams, TensorSpec, Transform};
 use pythia_tensor::TensorType;
+use pythia_tokenizer::Vocab;
 use std::ops::Range;
 use std::path::Path;
 
-/// The files that a folder may have in the end. Only a folder without any other is replaced.
+/// The files that the folder can have. A folder with any other file is not replaced.
 const FILES: &[&str] = &["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"];
 
 /// What to write.
@@ -27,9 +28,9 @@ const FILES: &[&str] = &["model.safetensors", "config.json", "tokenizer.json", "
 pub struct Settings {
     /// How all tensors are stored: F32, F16 or BF16.
     pub dtype: TensorType,
-    /// The text of `tokenizer.json`. The caller makes it: where the file does not embed one, that takes a tokenizer.
+    /// The text of `tokenizer.json`. The caller provides it, because rebuilding one needs the tokenizer.
     pub tokenizer_json: Option<String>,
-    /// Replace a checkpoint that exists.
+    /// Replace an existing checkpoint.
     pub force: bool,
 }
 
@@ -45,7 +46,7 @@ pub struct WrittenFile {
 /// Writes the model in `file` to the folder `target`, which appears whole or not at all.
 ///
 /// # Errors
-/// If the file holds no whole model of this architecture, a value does not fit the dtype, `target` holds something, the
+/// If the file is not a complete model of this architecture, a value does not fit the dtype, `target` is not empty, the
 /// system refuses a read or write, or it is cancelled.
 pub fn dequantize(
     file: &GgufFile,
@@ -55,7 +56,7 @@ pub fn dequantize(
 ) -> Result<Vec<WrittenFile>, Error> {
     let malformed = |source| Error::Input { path: file.path().to_owned(), source };
     let hparams = Hparams::from_metadata(&file.gguf().metadata).map_err(malformed)?;
-    let bound = gptneox::bind(&hparams, file.gguf()).map_err(malformed)?;
+    let bound = pythia_schema::bind(&hparams, file.gguf()).map_err(malformed)?;
     let has_vocab = file.gguf().metadata.get(keys::TOKENIZER_MODEL).is_some();
     let vocab = has_vocab.then(|| Vocab::from_metadata(&file.gguf().metadata).map_err(malformed)).transpose()?;
     if settings.dtype.is_quantized() {
@@ -103,7 +104,7 @@ fn write_weights(
     options: &PassOptions<'_>,
 ) -> Result<WrittenFile, Error> {
     const NAME: &str = "model.safetensors";
-    let specs = gptneox::tensors(hparams);
+    let specs = pythia_schema::tensors(hparams);
     let header = Header::new(&specs, settings.dtype);
     let out = folder.create_file(NAME, header.n_bytes)?;
     out.write_at(&header.bytes, 0)?;
@@ -120,12 +121,12 @@ fn write_weights(
     Ok(WrittenFile { name: NAME, n_bytes: header.n_bytes })
 }
 
-/// One tensor on its way back.
+/// A tensor to write.
 struct Restore<'a> {
     file: &'a GgufFile,
     tensor: &'a TensorInfo,
     out: &'a AtomicFile,
-    /// Where it goes in `out`.
+    /// Its position in `out`.
     offset: u64,
     dtype: TensorType,
     order: Option<QkvOrder>,
@@ -140,7 +141,7 @@ struct Scratch {
 
 impl Restore<'_> {
     fn run(&self, workers: &Workers<'_>, spec: &TensorSpec) -> Result<(), Error> {
-        // The elements of a vector are rows of one: those of a bias belong to the rows of its matrix.
+        // The elements of a vector count as rows, because those of a bias belong to the rows of its matrix.
         let (n_rows, row_elems) = match spec.shape[..] {
             [rows, cols] => (rows as u64, cols as u64),
             _ => (spec.n_elems() as u64, 1),
@@ -159,7 +160,7 @@ impl Restore<'_> {
         let ty = self.tensor.ty.known().ok_or_else(|| self.error("is of a type that cannot be decoded"))?;
         decoded.read(self.file, self.tensor, ty, &elems)?;
         if ty == self.dtype {
-            // Bit for bit, whatever the values are.
+            // Copied bit for bit.
             encoded.clear();
             encoded.extend_from_slice(&decoded.bytes);
         } else {
@@ -180,7 +181,7 @@ impl Restore<'_> {
         Ok(())
     }
 
-    /// Refuses finite values that have become infinite. Those that were not finite before are what the file holds.
+    /// Refuses finite values that have become infinite. Values that are infinite or NaN in the file are kept.
     fn check_overflow(&self, values: &[f32], encoded: &[u8]) -> Result<(), Error> {
         // The exponent of an infinity, in the upper byte of either half-width type.
         let infinity = match self.dtype {
@@ -191,9 +192,7 @@ impl Restore<'_> {
         let halves = encoded.as_chunks::<2>().0.iter().map(|bytes| u16::from_le_bytes(*bytes));
         match values.iter().zip(halves).find(|(value, half)| half & infinity == infinity && value.is_finite()) {
             None => Ok(()),
-            Some((value, _)) => {
-                Err(self.error(format!("holds {value:e}, too large for {} (F32 holds it)", self.dtype)))
-            }
+            Some((value, _)) => Err(self.error(format!("holds {value:e}, too large for {} (use F32)", self.dtype))),
         }
     }
 

@@ -46,5 +46,5 @@ pub use plan::{FilePlan, Plan, Request, plan};
 pub use provenance::Provenance;
 pub use recipe::{Level, Recipe, TypeRule};
 pub use run::{RunOptions, Written, WrittenFile, run};
-pub use source::{GgufSource, LoraFacts, LoraSource, Source, SourceTensor};
+pub use source::{CheckpointSource, GgufSource, LoraFacts, LoraSource, Source, SourceTensor, model_name};
 pub use verify::verify;

@@ -3,8 +3,8 @@
 use crate::metadata::{self, Facts};
 use crate::recipe::{self, Choice};
 use crate::{Error, ImatrixFile, Level, LoraFacts, Provenance, Recipe, Source, SourceTensor, imatrix};
-use pythia_gguf::schema::gptneox::{self, Hparams, TensorSpec};
 use pythia_gguf::{Layout, Limits, Metadata, TensorInfo, shard_name};
+use pythia_schema::{Hparams, TensorSpec};
 use pythia_tensor::TensorType;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -156,7 +156,7 @@ impl FilePlan {
 
     /// Bits per weight of the transformer blocks alone: without embedding, head and final norm.
     pub fn block_bits_per_weight(&self) -> f64 {
-        self.bits(|name| name.starts_with("blk."))
+        self.bits(|name| pythia_schema::block_part(name).is_some())
     }
 
     fn bits(&self, included: impl Fn(&str) -> bool) -> f64 {
@@ -201,7 +201,7 @@ pub fn plan(source: &dyn Source, request: &Request) -> Result<Plan, Error> {
     let hparams = source.hparams();
     // Before anything is sized by them: a config may say anything.
     hparams.check()?;
-    let specs = gptneox::tensors(&hparams);
+    let specs = pythia_schema::tensors(&hparams);
     let sources = source.resolve(&specs)?;
     let importance = match &request.imatrix {
         Some(imatrix) => imatrix.importance(&specs)?,
@@ -287,7 +287,7 @@ impl Draft<'_> {
         }
         let tensors = self.specs.iter().zip(choices).zip(self.importance);
         let mut lacking = tensors.filter(|((spec, choice), importance)| {
-            choice.ty == level.base() && !spec.kind.is_vocab_matrix() && importance.is_none()
+            choice.ty == level.base() && !spec.id.kind.is_vocab() && importance.is_none()
         });
         match lacking.next() {
             None => Ok(()),
@@ -372,7 +372,6 @@ fn encodings(files: &[FilePlan]) -> Vec<Vec<Encoding>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pythia_checkpoint::Checkpoint;
     use std::fs;
 
     /// What [`plan`] says of a checkpoint with nothing but embeddings whose config has `value` for `key`.
@@ -393,7 +392,7 @@ mod tests {
         let header = br#"{"gpt_neox.embed_in.weight": {"dtype": "F16", "shape": [40, 64], "data_offsets": [0, 5120]}}"#;
         let weights = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 5120]].concat();
         fs::write(dir.path().join("model.safetensors"), weights).unwrap();
-        let checkpoint = Checkpoint::open(dir.path()).unwrap();
+        let checkpoint = crate::CheckpointSource::open(dir.path()).unwrap();
         let request = Request { files: vec![(Level::F16, "out.gguf".into())], ..Request::default() };
         plan(&checkpoint, &request).unwrap_err().to_string()
     }

@@ -8,6 +8,7 @@
 
 use crate::error::Error;
 use pythia_kernels::{Epilogue, KvShape, Rotary};
+use pythia_schema::TensorId;
 use pythia_tensor::TensorType;
 use std::fmt;
 use std::ops::Range;
@@ -132,8 +133,8 @@ pub enum Head<'a> {
 /// A matrix with its bias.
 #[derive(Debug)]
 pub struct Linear<B: Backend> {
-    /// GGUF name of the weights.
-    pub name: String,
+    /// Which tensor the weights are.
+    pub id: TensorId,
     /// Weights, `[outputs, inputs]`.
     pub weight: B::Matrix,
     /// Bias, `[outputs]`.
@@ -263,6 +264,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
         out: &mut Self::Buffer,
         workspace: &mut Self::Workspace,
     );
+    /// Makes the first `positions` of sequence `to` in a cache those of sequence `from`.
+    fn copy_prefix(&self, cache: &mut Self::KvCache, from: usize, to: usize, positions: usize);
     /// Multiplies rows by the output matrix and brings what `head` asks for to the host.
     ///
     /// # Errors

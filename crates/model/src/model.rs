@@ -7,9 +7,9 @@ use crate::cpu::CpuBackend;
 use crate::error::Error;
 use crate::loaded::{Loaded, On};
 use crate::options::Options;
-use pythia_gguf::schema::gptneox::{self, Hparams};
 use pythia_gguf::{AnyType, Gguf, TensorInfo};
 use pythia_kernels::{Cpu, Gelu};
+use pythia_schema::{Hparams, TensorId};
 use pythia_tensor::FileMap;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ pub struct Model {
     options: Options,
     cpu: Arc<Cpu>,
     device: String,
-    pub(crate) loaded: Box<dyn Loaded>,
+    pub(crate) loaded: Arc<dyn Loaded>,
 }
 
 /// What a backend is made from.
@@ -45,7 +45,7 @@ impl Model {
     /// # Errors
     /// If it cannot be read, is malformed, or does not hold exactly the tensors that its metadata asks for; if it is one
     /// part of a split model and not the first, or another part is missing or does not fit.
-    pub fn open(path: &Path, options: &Options) -> Result<Self, Error> {
+    pub fn open(path: &Path, options: &Options) -> Result<Arc<Self>, Error> {
         let cpu = Arc::new(Cpu::new(options.threads, options.isa)?);
         let make = |source: Source| Ok(CpuBackend::new(Arc::clone(&cpu), source.files, options.activations));
         Self::with(path, options, Arc::clone(&cpu), make)
@@ -60,7 +60,7 @@ impl Model {
         path: &Path,
         options: &Options,
         make: impl FnOnce(Source) -> Result<B, Error>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Arc<Self>, Error> {
         Self::with(path, options, Arc::new(Cpu::new(options.threads, options.isa)?), make)
     }
 
@@ -69,34 +69,34 @@ impl Model {
         options: &Options,
         cpu: Arc<Cpu>,
         make: impl FnOnce(Source) -> Result<B, Error>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Arc<Self>, Error> {
         let (gguf, files) = pythia_gguf::open(path)?;
         let parse = |source| Error::Gguf { path: path.to_owned(), source };
         let hparams = Hparams::from_metadata(&gguf.metadata).map_err(parse)?;
-        let infos = gptneox::bind(&hparams, &gguf).map_err(parse)?;
+        let infos = pythia_schema::bind(&hparams, &gguf).map_err(parse)?;
         let mut tensors = HashMap::new();
-        for info in infos {
+        for (id, info) in TensorId::all(hparams.n_layer).zip(infos) {
             let tensor = prepared(info).map_err(|problem| Error::Tensor {
                 path: files[info.file].path.clone(),
                 name: info.name.clone(),
                 problem,
             })?;
-            tensors.insert(info.name.as_str(), tensor);
+            tensors.insert(id, tensor);
         }
         let (paths, files): (_, Vec<FileMap>) = files.into_iter().map(|file| (file.path, file.map)).unzip();
         let file_bytes = files.iter().map(|file| file.len() as u64).sum();
         let weight_bytes = gguf.tensors().iter().map(|tensor| tensor.n_bytes).sum();
         let backend = make(Source { files, weight_bytes, hparams: hparams.clone() })?;
-        let find = |name: &str| {
-            let unbound = || Error::Tensor { path: path.to_owned(), name: name.to_owned(), problem: "missing".into() };
-            tensors.get(name).cloned().ok_or_else(unbound)
+        let find = |id: TensorId| {
+            let unbound = || Error::Tensor { path: path.to_owned(), name: id.gguf(), problem: "missing".into() };
+            tensors.get(&id).cloned().ok_or_else(unbound)
         };
         let gelu = options.gelu.unwrap_or(if hparams.gelu_tanh { Gelu::Tanh } else { Gelu::Erf });
         let options = Options { gelu: Some(gelu), ..options.clone() };
         let weights = GptNeoX::load(&backend, &hparams, gelu, find)?;
         let device = backend.name();
-        let loaded = Box::new(On { backend, weights });
-        Ok(Self { hparams, gguf, paths, file_bytes, options, cpu, device, loaded })
+        let loaded = Arc::new(On { backend, weights });
+        Ok(Arc::new(Self { hparams, gguf, paths, file_bytes, options, cpu, device, loaded }))
     }
 
     /// Its dimensions.
@@ -154,8 +154,8 @@ impl Model {
     ///
     /// # Errors
     /// If a dimension is 0 or the cache's size cannot be counted.
-    pub fn context(&self, shape: ContextShape) -> Result<Context<'_>, Error> {
-        Context::new(self, shape)
+    pub fn context(self: &Arc<Self>, shape: ContextShape) -> Result<Context, Error> {
+        Context::new(Arc::clone(self), shape)
     }
 }
 

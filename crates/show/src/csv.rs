@@ -2,19 +2,19 @@
 
 use pythia_text::Line;
 
-/// Which cells are in quotes.
+/// Which cells are quoted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quotes {
-    /// All of them, as llama-bench writes them.
+    /// All, as in the output of llama-bench.
     Always,
     /// Those that hold a separator or a quote.
     WhereNeeded,
 }
 
-/// What is in a cell.
+/// The content of a cell.
 #[derive(Clone, Debug)]
 pub enum Cell<'a> {
-    /// Text that others may have written. A spreadsheet does not take it for a formula.
+    /// Foreign text. It is made safe: a spreadsheet does not treat it as a formula.
     Text(&'a str),
     /// A number or another value that this program wrote; may be empty.
     Value(String),
@@ -58,12 +58,12 @@ impl Csv {
     }
 }
 
-/// A text without the quotes around it. Spreadsheets take a text that begins like a formula for one, in quotes or not:
-/// such a text gets an apostrophe before it, which is their own mark of a text.
+/// A text without the quotes around it. Spreadsheets treat a text that begins like a formula as a formula, even in
+/// quotes. Such a text gets an apostrophe before it, which spreadsheets use to mark text.
 fn escape(text: &str) -> String {
-    // The wide forms too, which some input methods write and some programs read.
+    // Also the full-width forms, which some input methods write and some programs accept.
     const BEGINS_FORMULA: [char; 8] = ['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
-    // A tab or a line break at the start begins one too; escaped, they are a backslash and a letter.
+    // A tab or a line break can also start a formula. They are escaped here, so they are a backslash and a letter.
     let line = Line(text).to_string().replace('"', "\"\"");
     if line.trim_start().starts_with(BEGINS_FORMULA) { format!("'{line}") } else { line }
 }

@@ -1,8 +1,8 @@
 //! Results for people: tables, Markdown, HTML, CSV, numbers and times.
 //!
-//! - [`Table`]: laid out for a terminal of some [`Width`], or as Markdown. Cells are one line each, whatever is in them.
+//! - [`Table`]: laid out for a terminal of some [`Width`], or as Markdown. Every cell is one line.
 //! - [`Csv`]: RFC 4180, safe to open in a spreadsheet.
-//! - [`markdown()`] and [`html()`]: text that others wrote, escaped for such a file.
+//! - [`markdown()`] and [`html()`]: foreign text, escaped for such a file.
 //! - [`number`] and [`iso_time`]: numbers, sizes and times as people read them.
 
 #![forbid(unsafe_code)]

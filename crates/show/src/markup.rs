@@ -1,9 +1,9 @@
-//! Text that others wrote, in files of some markup. Hazards are escaped as everywhere ([`pythia_text`]); here follows what
-//! means something to the readers of such files.
+//! Foreign text in Markdown and HTML. Hazardous characters are escaped as everywhere ([`pythia_text`]), and then
+//! the characters that have a meaning in the format.
 
 use pythia_text::Line;
 
-/// Text that may stand in Markdown, in a cell of a table too: nothing in it is markup.
+/// Escapes text for Markdown, including table cells, so that nothing in it is markup.
 pub fn markdown(text: &str) -> String {
     let text = Line(text).to_string();
     let mut out = String::with_capacity(text.len());
@@ -11,7 +11,7 @@ pub fn markdown(text: &str) -> String {
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         let is_markup = match c {
-            // Inside of a word it is a letter, and names of levels are full of it.
+            // Inside a word it is not markup, and names of levels have many of them.
             '_' => !(before.is_some_and(char::is_alphanumeric) && chars.peek().is_some_and(|c| c.is_alphanumeric())),
             _ => r"\`*[]<>&|~$".contains(c),
         };
@@ -24,7 +24,7 @@ pub fn markdown(text: &str) -> String {
     out
 }
 
-/// Text that may stand in HTML and SVG, inside or outside quotes, on one line.
+/// Escapes text for HTML and SVG, inside or outside quotes, as one line.
 pub fn html(text: &str) -> String {
     let text = Line(text).to_string();
     let mut out = String::with_capacity(text.len());

@@ -22,7 +22,7 @@ pub fn plain(value: f64, decimals: usize) -> String {
     }
 }
 
-/// With a sign, so that a difference looks like one; zero after rounding has none.
+/// With a sign, for differences. A value that rounds to zero has no sign.
 pub fn signed(value: f64, decimals: usize) -> String {
     let text = plain(value, decimals);
     let is_zero = text.bytes().all(|b| matches!(b, b'-' | b'0' | b'.'));
@@ -33,7 +33,7 @@ pub fn signed(value: f64, decimals: usize) -> String {
     }
 }
 
-/// Tokens per second: enough digits to see a difference of a percent.
+/// Tokens per second, with enough digits to show a difference of one percent.
 pub fn rate(value: f64) -> String {
     plain(value, if value.abs() < 100.0 { 1 } else { 0 })
 }

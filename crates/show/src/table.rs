@@ -1,8 +1,7 @@
-//! Tables of text: laid out for a terminal, or as Markdown. Cells are one line whatever they are given.
+//! Tables of text, for a terminal or as Markdown. Every cell is one line.
 //!
-//! A line that wraps makes a table unreadable, so a table is fitted to a [`Width`]: columns are left out, the least
-//! important first, and long names lose their middle. [`Fitted::left_out`] says which, and a command tells where to
-//! find them.
+//! A table with wrapped lines is unreadable, so tables are fitted to a [`Width`]: the least important columns are left
+//! out, and long names are shortened in the middle. [`Fitted::left_out`] lists the missing columns.
 
 mod width;
 
@@ -11,7 +10,7 @@ pub use width::{Width, shorten, text_width, wrap};
 use crate::markdown;
 use pythia_text::Line;
 
-/// How a column is set.
+/// How a column is aligned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
     /// Words.
@@ -20,12 +19,12 @@ pub enum Align {
     Right,
 }
 
-/// A heading, how the cells under it are set, and how soon the column may be left out.
+/// A heading, the alignment of its cells, and the column's rank for leaving it out.
 #[derive(Clone, Debug)]
 pub struct Column {
     title: String,
     align: Align,
-    /// 0: never left out; of the others the highest goes first, and of equal ones the rightmost.
+    /// 0: never left out. Higher ranks are left out first; of equal ranks, the rightmost.
     rank: u8,
 }
 
@@ -35,7 +34,7 @@ impl Column {
         Self { title: Line(title.into()).to_string(), align, rank: 0 }
     }
 
-    /// The same, left out where the table is too wide; columns of a higher rank before those of a lower one.
+    /// The same column with a rank: left out if the table is too wide, higher ranks first.
     pub fn rank(self, rank: u8) -> Self {
         Self { rank, ..self }
     }
@@ -60,17 +59,17 @@ pub struct Table {
     rows: Vec<Vec<String>>,
 }
 
-/// A table as text, and what did not fit.
+/// A table as text, and the columns that did not fit.
 #[derive(Debug)]
 pub struct Fitted {
     /// The lines.
     pub text: String,
-    /// Titles of the columns that are not among them.
+    /// Titles of the missing columns.
     pub left_out: Vec<String>,
 }
 
 impl Fitted {
-    /// The lines, and one more that says which columns are missing and where `elsewhere` has them.
+    /// The lines, and a line that lists the missing columns and says where they are: `elsewhere`.
     pub fn with_remark(self, width: Width, elsewhere: &str) -> String {
         if self.left_out.is_empty() {
             return self.text;
@@ -80,20 +79,20 @@ impl Fitted {
     }
 }
 
-/// What a line has beside its cells.
+/// Widths in a line other than those of the cells.
 struct Layout {
     /// Between two columns.
     gap: usize,
-    /// At both ends together.
+    /// Both ends together.
     ends: usize,
-    /// The narrowest column.
+    /// Minimum width of a column.
     least: usize,
 }
 
 const TERMINAL: Layout = Layout { gap: 2, ends: 0, least: 0 };
-/// A rule of Markdown is at least three characters.
+/// A rule in Markdown has at least three characters.
 const MARKDOWN: Layout = Layout { gap: 3, ends: 4, least: 3 };
-/// Names are not cut shorter than this while there is a column that can be left out instead.
+/// Names are not made shorter than this as long as a column can be left out instead.
 const SHORTEST_NAME: usize = 32;
 
 impl Table {
@@ -113,7 +112,7 @@ impl Table {
         self.rows.is_empty()
     }
 
-    /// Columns two spaces apart, a rule under the heading, no space at the end of a line.
+    /// For a terminal: columns two spaces apart, a rule under the heading, no trailing spaces.
     pub fn to_terminal(&self, width: Width) -> Fitted {
         let (table, left_out) = self.fitted(width, &TERMINAL);
         let widths = table.widths(&TERMINAL);
@@ -143,15 +142,14 @@ impl Table {
         out
     }
 
-    /// The same for a terminal: what does not fit is left out.
+    /// The same for a terminal: columns that do not fit are left out.
     pub fn to_markdown_within(&self, width: Width) -> Fitted {
-        // Escaped afterwards: an escape must not be cut in two.
+        // Escaped after fitting, so that no escape is cut in two.
         let (table, left_out) = self.fitted(width, &MARKDOWN);
         Fitted { text: table.to_markdown(), left_out }
     }
 
-    /// The table with as many columns as fit, and names shortened where that is allowed, and the titles
-    /// of the others.
+    /// The table with as many columns as fit and names shortened where allowed, and the titles of the other columns.
     fn fitted(&self, width: Width, layout: &Layout) -> (Self, Vec<String>) {
         let natural = self.widths(layout);
         let between = |columns: usize| columns.saturating_sub(1) * layout.gap + layout.ends;
@@ -176,14 +174,14 @@ impl Table {
         (table, left_out)
     }
 
-    /// Some of the columns.
+    /// The table with only these columns.
     fn only(&self, kept: &[usize]) -> Self {
         let columns = kept.iter().map(|&i| self.columns[i].clone()).collect();
         let rows = self.rows.iter().map(|row| kept.iter().map(|&i| row[i].clone()).collect()).collect();
         Self { columns, rows }
     }
 
-    /// Cuts the longest words until all columns together take at most `total`. Numbers stay whole.
+    /// Shortens the longest names until all columns together take at most `total`. Numbers stay whole.
     fn shorten(&mut self, total: usize, layout: &Layout) {
         let natural = self.widths(layout);
         let is_words: Vec<bool> = self.columns.iter().map(|column| column.align == Align::Left).collect();
@@ -230,7 +228,7 @@ fn markdown_line(cells: impl Iterator<Item = String>) -> String {
     format!("| {} |\n", cells.join(" | "))
 }
 
-/// Rows of a name and a value, the values under each other; long ones go on in the next line.
+/// Rows of a name and a value, with the values aligned. Long values continue on the next line.
 pub fn facts<S: AsRef<str>>(rows: &[(&str, S)], name_columns: usize, width: Width) -> String {
     let indent = " ".repeat(name_columns);
     let row = |(name, value): &(&str, S)| wrap(&format!("{name:<name_columns$}{}", value.as_ref()), width, &indent);

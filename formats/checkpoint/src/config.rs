@@ -6,8 +6,8 @@ mod fields;
 pub(crate) use adapter::{AdapterConfig, Names};
 
 use crate::error::{Error, excerpt};
-use crate::files::read_text;
 use fields::Fields;
+use pythia_text::read_text;
 use std::path::Path;
 
 /// No real config comes near this.
@@ -110,7 +110,7 @@ impl Config {
     /// If the file cannot be read, is not a GPT-NeoX config, or asks for something no Pythia model has and this
     /// project does not implement.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Self::parse(path, &read_text(path, CONFIG_LIMIT_BYTES)?)
+        Self::parse(path, &read_text(path, CONFIG_LIMIT_BYTES).map_err(Error::read(path))?)
     }
 
     /// Checks the text of a config; `path` is for messages.

@@ -1,7 +1,7 @@
 //! What can be wrong with a checkpoint.
 
 use pythia_task::ErrorKind;
-use pythia_text::Escaper;
+use pythia_text::{Escaper, ReadError};
 use std::fmt::{self, Write};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -45,7 +45,7 @@ pub enum Error {
         /// What was found and what was wanted.
         reason: String,
     },
-    /// A JSON file cannot be used: a config, an index of shards, a tokenizer.
+    /// A JSON file cannot be used: a config, an index of shards.
     Json {
         /// The file.
         path: PathBuf,
@@ -86,6 +86,14 @@ impl Error {
 
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         Self::Io { path: path.to_owned(), source }
+    }
+
+    /// For `map_err`: the file that was read.
+    pub(crate) fn read(path: &Path) -> impl FnOnce(ReadError) -> Self {
+        |error| match error {
+            ReadError::Io(source) => Self::io(path, source),
+            ReadError::Refused(reason) => Self::layout(path, reason),
+        }
     }
 
     pub(crate) fn layout(path: &Path, reason: impl Into<String>) -> Self {

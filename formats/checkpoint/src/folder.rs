@@ -1,10 +1,10 @@
 //! Where the files of a checkpoint are.
 
 use crate::error::{Error, excerpt};
-use crate::files::read_text;
-use crate::json::{self, UniqueMap};
 use crate::other;
 use crate::weights::LIMIT_TENSORS;
+use pythia_json::UniqueMap;
+use pythia_text::read_text;
 use serde::Deserialize;
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
@@ -48,8 +48,6 @@ fn is_variant(variant: &str) -> bool {
 }
 
 const CONFIG: &str = "config.json";
-const TOKENIZER: &str = "tokenizer.json";
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 /// An index of 12b has 50 KB.
 const INDEX_LIMIT_BYTES: u64 = pythia_json::LIMIT_BYTES as u64;
@@ -63,8 +61,6 @@ pub(crate) struct Folder {
     /// Which file the index says holds a tensor, if there is an index.
     pub(crate) index: Option<Index>,
     pub(crate) config: PathBuf,
-    pub(crate) tokenizer: PathBuf,
-    pub(crate) tokenizer_config: PathBuf,
     /// Whether a LoRA adapter lies beside the weights.
     pub(crate) has_adapter: bool,
 }
@@ -132,8 +128,6 @@ impl Folder {
             weights,
             index,
             config: folder.join(CONFIG),
-            tokenizer: folder.join(TOKENIZER),
-            tokenizer_config: folder.join(TOKENIZER_CONFIG),
             has_adapter: folder.join(other::ADAPTER_CONFIG).exists(),
         }
     }
@@ -160,7 +154,7 @@ fn without_weights(folder: &Path, variant: Option<&str>) -> String {
 
 impl Index {
     fn open(path: &Path, format: &Format) -> Result<Self, Error> {
-        Self::parse(path, format, &read_text(path, INDEX_LIMIT_BYTES)?)
+        Self::parse(path, format, &read_text(path, INDEX_LIMIT_BYTES).map_err(Error::read(path))?)
     }
 
     fn parse(path: &Path, format: &Format, text: &str) -> Result<Self, Error> {
@@ -168,7 +162,8 @@ impl Index {
         struct Document {
             weight_map: UniqueMap<String>,
         }
-        let Document { weight_map: UniqueMap(weight_map) } = json::parse_of(path, text, LIMIT_TENSORS)?;
+        let parsed = pythia_json::parse_of(text, LIMIT_TENSORS).map_err(|reason| Error::json(path, "", reason))?;
+        let Document { weight_map: UniqueMap(weight_map) } = parsed;
         if weight_map.is_empty() {
             return Err(Error::json(path, "weight_map", "no entries"));
         }

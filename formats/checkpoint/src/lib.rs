@@ -1,5 +1,4 @@
-//! Hugging Face checkpoints of GPT-NeoX models: weights as safetensors or as PyTorch saves them, `config.json` and
-//! `tokenizer.json`.
+//! Hugging Face checkpoints of GPT-NeoX models: weights as safetensors or as PyTorch saves them, and `config.json`.
 //!
 //! Everything is checked on opening; only headers are read then. Tensor data is read by position afterwards, a few
 //! rows at a time, so that memory stays bounded however large the model is.
@@ -24,21 +23,18 @@ mod checkpoint;
 mod config;
 mod dtype;
 mod error;
-mod files;
 mod folder;
-mod json;
 mod names;
 mod other;
 mod positioned;
 mod safetensors_file;
-mod tokenizer;
 mod torch;
 mod weights;
 
 pub use adapter::{Adapter, Addend, Change};
-pub use checkpoint::{Checkpoint, SourceTensor, Wanted};
+pub use checkpoint::{Checkpoint, SourceTensor};
 pub use config::{Config, HiddenAct, MODEL_TYPE};
 pub use dtype::{Dtype, to_f32};
 pub use error::Error;
 pub use positioned::PositionedFile;
-pub use tokenizer::{Matching, TokenKind, TokenizerFile, byte_char};
+pub use weights::WeightFile;

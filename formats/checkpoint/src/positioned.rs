@@ -4,6 +4,19 @@ use std::fs::File;
 use std::io;
 
 /// An open file that several threads may read at once.
+///
+/// ```
+/// use pythia_checkpoint::PositionedFile;
+///
+/// let file = PositionedFile::new(std::fs::File::open(std::env::current_exe()?)?);
+/// let [mut first, mut second] = [[0; 4]; 2];
+/// std::thread::scope(|scope| {
+///     let reader = scope.spawn(|| file.read_exact_at(&mut first, 0));
+///     file.read_exact_at(&mut second, 0).and(reader.join().expect("no panic"))
+/// })?;
+/// assert_eq!(first, second);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[cfg(unix)]
 #[derive(Debug)]
 pub struct PositionedFile(File);

@@ -6,11 +6,12 @@ mod view;
 pub(crate) use checksum::Checksum;
 pub(crate) use view::View;
 
+use crate::checkpoint::{SourceTensor, source_tensor};
 use crate::dtype::Dtype;
 use crate::error::Error;
-use crate::files::{SNIFFED_BYTES, open_regular, placeholder};
 use crate::positioned::PositionedFile;
 use crate::{safetensors_file, torch};
+use pythia_text::{SNIFFED_BYTES, open_regular, placeholder};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -20,9 +21,28 @@ pub(crate) const LIMIT_TENSORS: usize = 1 << 16;
 /// The most dimensions of a tensor. The causal mask has four.
 pub(crate) const LIMIT_DIMS: usize = 8;
 
-/// An open weight file. Every view in `tensors` lies within it.
+/// One open weight file: safetensors, or what `torch.save` writes.
+///
+/// Opening it reads and checks all but the data of the tensors, which is then read by position, from any number of
+/// threads. A `.bin` file is a pickle with the storages of its tensors; the pickle is read by a small machine of its own,
+/// which builds nothing but a state dict and runs no code. What it does not know, it refuses.
+///
+/// ```no_run
+/// use pythia_checkpoint::{WeightFile, to_f32};
+///
+/// let file = WeightFile::open("pytorch_model.bin".as_ref())?;
+/// let (mut bytes, mut values) = (Vec::new(), Vec::new());
+/// for tensor in file.tensors() {
+///     let tensor = tensor?; // of a type that is read
+///     file.read_rows(&tensor, 0, tensor.n_rows(), &mut bytes)?;
+///     to_f32(tensor.dtype, &bytes, &mut values);
+///     println!("{} {:?}: {:?} ...", tensor.name, tensor.shape, values.first());
+/// }
+/// # Ok::<(), pythia_checkpoint::Error>(())
+/// ```
+// Every view in `tensors` lies within it.
 #[derive(Debug)]
-pub(crate) struct WeightFile {
+pub struct WeightFile {
     pub(crate) path: PathBuf,
     /// By ascending place of their data.
     pub(crate) tensors: Vec<ListedTensor>,
@@ -32,7 +52,7 @@ pub(crate) struct WeightFile {
 }
 
 /// A tensor as a weight file lists it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ListedTensor {
     pub(crate) name: String,
     pub(crate) shape: Vec<usize>,
@@ -64,8 +84,11 @@ impl Opened<'_> {
 
 impl WeightFile {
     /// Opens `path` and checks everything but the data: as safetensors if it is called so, else as PyTorch's.
-    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let (file, n_bytes) = open_regular(path)?;
+    ///
+    /// # Errors
+    /// If it cannot be read, is damaged, or holds something that is not supported.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let (file, n_bytes) = open_regular(path).map_err(Error::read(path))?;
         let mut opened = Opened { path, file: PositionedFile::new(file), n_bytes, start: Vec::new() };
         opened.start = opened.read(0..n_bytes.min(SNIFFED_BYTES))?;
         if let Some(reason) = placeholder(&opened.start) {
@@ -79,8 +102,38 @@ impl WeightFile {
         Ok(file)
     }
 
+    /// Where it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The tensors by ascending place of their data, under their names in the file. Elements of 64 bits are read as f32.
+    ///
+    /// # Errors
+    /// An item is an error where the elements are not floats, or lie in an order that is not read.
+    pub fn tensors(&self) -> impl ExactSizeIterator<Item = Result<SourceTensor, Error>> {
+        let bad = |(name, reason): (String, String)| Error::tensor(&self.path, &name, reason);
+        self.tensors.iter().map(move |tensor| source_tensor(tensor.clone(), 0).map_err(bad))
+    }
+
+    /// Replaces `out` by `n_rows` rows of `tensor`, one of [`tensors`](Self::tensors), from `first_row` on: little-endian
+    /// elements of its [`dtype`](SourceTensor::dtype).
+    ///
+    /// # Errors
+    /// If the rows are not all there, the file cannot be read, or the bytes do not fit its checksum. That is known once
+    /// all of a tensor has been read.
+    pub fn read_rows(
+        &self,
+        tensor: &SourceTensor,
+        first_row: usize,
+        n_rows: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        tensor.read_rows(self, first_row, n_rows, out)
+    }
+
     /// Fills `out` with the rows from `first_row` on of the tensor `name`, which lies at `view`.
-    pub(crate) fn read_rows(&self, name: &str, view: &View, first_row: usize, out: &mut [u8]) -> Result<(), Error> {
+    pub(crate) fn read_view(&self, name: &str, view: &View, first_row: usize, out: &mut [u8]) -> Result<(), Error> {
         let io = |e| Error::io(&self.path, e);
         let damaged = |reason| Error::tensor(&self.path, name, reason);
         let checksum = view.checksum.map(|number| &self.checksums[number]);

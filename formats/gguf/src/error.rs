@@ -36,15 +36,18 @@ impl Error {
         Self::new(Place::Header, found, wanted)
     }
 
-    pub(crate) fn key(key: &str, found: impl Into<String>, wanted: impl Into<String>) -> Self {
+    /// About the value of a metadata key.
+    pub fn key(key: &str, found: impl Into<String>, wanted: impl Into<String>) -> Self {
         Self::new(Place::Key(key.to_owned()), found, wanted)
     }
 
-    pub(crate) fn missing_key(key: &str, wanted: impl Into<String>) -> Self {
+    /// About a metadata key that is not there.
+    pub fn missing_key(key: &str, wanted: impl Into<String>) -> Self {
         Self::key(key, "no such key", wanted)
     }
 
-    pub(crate) fn tensor(name: &str, found: impl Into<String>, wanted: impl Into<String>) -> Self {
+    /// About a tensor.
+    pub fn tensor(name: &str, found: impl Into<String>, wanted: impl Into<String>) -> Self {
         Self::new(Place::Tensor(name.to_owned()), found, wanted)
     }
 

@@ -1,7 +1,7 @@
 //! `pythia-quant dequantize`: back to the checkpoint that a file was made from, or to one of what it stands for.
 
 use crate::common::{Outcome, checkpoint, gguf, names, quant};
-use pythia_checkpoint::Checkpoint;
+use pythia_convert::CheckpointSource;
 use pythia_convert::dequantize::{Settings, dequantize};
 use pythia_convert::{Error, GgufFile, PassOptions};
 use pythia_gguf::{Gguf, Metadata, keys};
@@ -31,7 +31,7 @@ fn f16_restores_the_checkpoint_bit_for_bit() {
     let dir = tempfile::tempdir().unwrap();
     convert(dir.path(), &checkpoint(), "F16", "x.gguf");
     let text = run(dir.path(), Path::new("x.gguf"), "out", &["--dtype", "f16"]).ok();
-    assert!(text.contains("76 tensors as F16") && text.contains("embeds"), "{text}");
+    assert!(text.contains("76 tensors as F16") && text.contains("as embedded"), "{text}");
     assert_eq!(names(dir.path()), ["out", "x.gguf"]);
     let out = dir.path().join("out");
     assert_eq!(names(&out), ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]);
@@ -63,8 +63,8 @@ fn f16_restores_the_checkpoint_bit_for_bit() {
             }
         }
     }
-    let [ours, theirs] = [&out, &checkpoint()].map(|folder| Checkpoint::open(folder).unwrap());
-    assert_eq!(ours.config(), theirs.config());
+    let [ours, theirs] = [&out, &checkpoint()].map(|folder| CheckpointSource::open(folder).unwrap());
+    assert_eq!(ours.checkpoint().config(), theirs.checkpoint().config());
     assert_eq!(ours.tokenizer(), theirs.tokenizer());
 }
 
@@ -126,7 +126,7 @@ fn tokenizers_are_rebuilt_or_said_to_be_missing() {
         (&"rebuilt".into(), &"F32".into(), &76.into())
     );
     let [ours, theirs] = [&dir.path().join("rebuilt"), &checkpoint()]
-        .map(|folder| Checkpoint::open(folder).unwrap().tokenizer().cloned().unwrap());
+        .map(|folder| CheckpointSource::open(folder).unwrap().tokenizer().cloned().unwrap().vocab);
     assert_eq!((&ours.tokens, &ours.kinds, &ours.merges), (&theirs.tokens, &theirs.kinds, &theirs.merges));
     assert_eq!((ours.bos, ours.eos, ours.unk), (theirs.bos, theirs.eos, theirs.unk));
 
@@ -135,7 +135,7 @@ fn tokenizers_are_rebuilt_or_said_to_be_missing() {
         keys.iter().filter(|key| key.starts_with("tokenizer.")).for_each(|key| drop(metadata.remove(key)));
     });
     let outcome = run(dir.path(), &none, "none", &[]);
-    assert!(outcome.stderr.contains("warning") && outcome.stderr.contains("holds no tokenizer"), "{outcome:?}");
+    assert!(outcome.stderr.contains("warning") && outcome.stderr.contains("no tokenizer in the file"), "{outcome:?}");
     assert!(outcome.ok().contains("no tokenizer"));
     assert_eq!(names(&dir.path().join("none")), ["config.json", "model.safetensors"]);
 }
@@ -149,7 +149,7 @@ fn folders_are_kept_unless_forced_and_inputs_always() {
     run(dir.path(), &gguf("Q4_0"), "mine", &["--force"]).fails(
         PROGRAM,
         2,
-        &["mine: holds ", "which is not written there"],
+        &["mine: contains ", "which this program does not write"],
     );
     assert_eq!(names(&dir.path().join("mine")), ["notes"]);
     run(dir.path(), &gguf("Q4_0"), "absent/out", &[]).fails(PROGRAM, 74, &["absent", "cannot create"]);
@@ -162,7 +162,7 @@ fn folders_are_kept_unless_forced_and_inputs_always() {
     run(dir.path(), &gguf("Q4_0"), "out", &["-q", "--force"]).ok();
     assert!(names(&dir.path().join("out")).contains(&"tokenizer.json".to_owned()), "replaced as a whole");
     fs::write(dir.path().join("out/other.json"), "{}").unwrap();
-    run(dir.path(), &gguf("Q4_0"), "out", &["--force"]).fails(PROGRAM, 2, &["out: holds other.json, which"]);
+    run(dir.path(), &gguf("Q4_0"), "out", &["--force"]).fails(PROGRAM, 2, &["out: contains other.json, which"]);
     fs::remove_file(dir.path().join("out/other.json")).unwrap();
     // The model lies in the folder that would be replaced.
     fs::copy(gguf("Q4_0"), dir.path().join("out/model.gguf")).unwrap();
@@ -248,7 +248,8 @@ fn transformers_loads_the_folder_and_computes_the_same() {
         let ids = Tokenizer::from_gguf(&model.gguf().metadata).unwrap().encode(TEXT).unwrap();
         assert_eq!(theirs["ids"], serde_json::json!(ids));
         let mut context = model.context(ContextShape { n_seq: 1, n_ctx: 64, n_batch: 64 }).unwrap();
-        context.forward(&[Span { sequence: 0, tokens: &ids }]).unwrap();
+        let mut sequence = context.sequence().unwrap();
+        context.forward(&mut [Span { sequence: &mut sequence, tokens: &ids }]).unwrap();
         let mut ours = vec![0.0; model.hparams().n_vocab];
         context.logits(ids.len() - 1..ids.len(), &mut ours).unwrap();
         let theirs: Vec<f64> = theirs["logits"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();

@@ -336,7 +336,7 @@ fn texts_come_from_pipes_too() {
     let prompt = with_input(&["generate", other, "-n", "3", "-f", "-", "--json"], b"The borrow checker\n");
     assert_eq!(json(prompt)["prompt_ids"].as_array().unwrap().len(), 4);
     let folder = dir.path().to_str().unwrap();
-    run_model(dir.path(), ["perplexity", other, "-f", folder]).fails(PROGRAM, 74, &[folder, "is a folder"]);
+    run_model(dir.path(), ["perplexity", other, "-f", folder]).fails(PROGRAM, 74, &[folder, ": a folder"]);
 }
 
 /// What an editor adds changes what the model reads: that is said, and undone where asked.
@@ -353,7 +353,7 @@ fn byte_order_marks_and_line_ends_are_named() {
     for (name, text) in &forms {
         fs::write(dir.path().join(name), text).unwrap();
         let (plain, unix) = (perplexity(name, &[]), perplexity(name, &["--unix-text"]));
-        let warned = plain.stderr.contains("--unix-text leaves that out");
+        let warned = plain.stderr.contains("--unix-text removes this");
         assert_eq!(warned, *name != "unix", "{plain:?}");
         assert_eq!(plain.stderr.contains("byte order mark"), *name == "mark");
         assert_eq!(plain.stderr.contains("CR LF"), *name == "crlf");

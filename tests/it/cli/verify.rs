@@ -146,7 +146,7 @@ fn sidecars_are_compared_and_tell_which_tensor_changed() {
 
     fs::write(dir.path().join("x.gguf.sha256"), "no digest\n").unwrap();
     let messages = problems(&verify(dir.path(), &file, &["--json"]));
-    assert!(messages[0].ends_with("x.gguf.sha256: holds no SHA-256 of the file"), "{messages:?}");
+    assert!(messages[0].ends_with("x.gguf.sha256: contains no SHA-256 of the file"), "{messages:?}");
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn no_format_is_suspect_of_being_what_it_is() {
     for name in ["Q4_0", "Q4_K_M", "IQ4_XS", "Q2_K", "IQ3_XXS", "IQ2_XXS"] {
         let file = format!("pythia-docs-6m-{name}.gguf");
         let text = verify(dir.path(), Path::new(&file), &["--against", source]).ok();
-        assert!(text.contains(" encoded otherwise, with errors that their types can make"), "{text}");
+        assert!(text.contains(" encoded differently, with errors that are normal for their types"), "{text}");
     }
     let types = ["Q5_1", "Q4_1", "Q6_K", "Q5_K_S", "Q3_K_S", "IQ4_NL", "IQ3_S"];
     quant(dir.path(), ["convert", source, "-t", &types.join(","), "-o", ".", "-q", "--force"]).ok();
@@ -268,7 +268,7 @@ fn a_file_of_known_origin_is_compared_to_the_byte() {
         }
     });
     let wanted = format!(
-        "tensor {name:?}: 4 of 8192 Q4_0 blocks are not what encoding the source gives, the first is block 77, at byte {at}"
+        "tensor {name:?}: 4 of 8192 Q4_0 blocks differ from those that encoding the source gives, the first is block 77, at byte {at}"
     );
     assert_eq!(report(&file), [wanted]);
     // The last bit of a code changes the error of one weight by less than the format makes.
@@ -305,7 +305,7 @@ fn in_files_of_others_blocks_that_are_far_off_are_wrong() {
         bytes[tensor(header, name).offset as usize + 18 * 5 + 3] ^= 1;
     });
     let text = verify(dir.path(), &file, &against[..2]).ok();
-    assert!(text.contains("re-encoded: 75 of 76 tensors equal to the byte, 1 encoded otherwise"), "{text}");
+    assert!(text.contains("re-encoded: 75 of 76 tensors byte-equal, 1 encoded differently"), "{text}");
 }
 
 #[test]
@@ -322,7 +322,7 @@ fn where_importances_are_not_at_hand_impossible_errors_are_wrong() {
     let wanted = "tensor \"blk.3.attn_output.weight\": 1 of 2048 Q4_0 blocks ";
     for (more, fault) in [
         (&[][..], "have errors of more than twice their largest weight"),
-        (&["--imatrix", imatrix], "are not what encoding the source gives"),
+        (&["--imatrix", imatrix], "differ from those that encoding the source gives"),
     ] {
         let args = [&["--against", source, "--json"], more].concat();
         let messages = problems(&verify(dir.path(), &file, &args));

@@ -127,7 +127,7 @@ fn paths_win_and_near_misses_are_explained() {
     };
     fails(&["pythia-70m@step3000"], 74, &["no such file or folder", "EleutherAI/pythia-70m@step3000"]);
     fails(&["./EleutherAI/pythia-70m"], 74, &["./EleutherAI/pythia-70m: No such file"]);
-    fails(&["https://example.org/a/b"], 2, &["not on the Hub"]);
+    fails(&["https://example.org/a/b"], 2, &["not an address of the Hub"]);
     fails(&["EleutherAI/pythia-70m@step3001"], 2, &["step3000 and step4000"]);
     fails(&["EleutherAI/pythia-70m", "--offline"], 74, &["offline, and not in the cache"]);
     fs::create_dir_all(dir.path().join("EleutherAI")).unwrap();
@@ -145,7 +145,7 @@ fn wrong_content_is_bad_data() {
     let hub = hub();
     hub.fault("/blob/", 1, super::server::Fault::Corrupt);
     let outcome = quant(&hub, dir.path(), &["convert", ID, "-t", "F16"]);
-    outcome.fails(PROGRAM, 65, &["EleutherAI/pythia-70m: model.safetensors: what was downloaded has SHA-256 "]);
+    outcome.fails(PROGRAM, 65, &["EleutherAI/pythia-70m: model.safetensors: the download has SHA-256 "]);
 }
 
 #[test]

@@ -2,8 +2,7 @@
 
 use super::converted;
 use crate::common::{self, data, names, quant};
-use pythia_checkpoint::Checkpoint;
-use pythia_convert::{Level, LoraSource, Provenance, Request, RunOptions, plan, run};
+use pythia_convert::{CheckpointSource, Level, LoraSource, Provenance, Request, RunOptions, plan, run};
 use pythia_gguf::{Gguf, keys};
 use pythia_task::Cancel;
 use safetensors::SafeTensors;
@@ -24,7 +23,7 @@ fn base() -> PathBuf {
 /// The base with an adapter, converted.
 fn merged(base: &Path, adapter: &Path, level: Level) -> Vec<u8> {
     let cancel = Cancel::new();
-    let source = LoraSource::open(Checkpoint::open(base).unwrap(), adapter, &cancel).unwrap();
+    let source = LoraSource::open(CheckpointSource::open(base).unwrap(), adapter, &cancel).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.gguf");
     let provenance = Provenance { name: "model".into(), ..Provenance::default() };
@@ -85,7 +84,7 @@ fn convert_and_verify_take_an_adapter() {
     assert_eq!(dry["lora"]["products"], 10);
     assert_eq!(dry["files"][0]["path"], "transformers-5.23.0-adapter-Q8_0.gguf");
     let text = quant(dir.path(), args(&["-t", "Q8_0,F32"])).ok();
-    assert!(text.contains("merged: LoRA adapter \"adapter\", products added to 10 matrices"), "{text}");
+    assert!(text.contains("merged LoRA adapter \"adapter\": products added to 10 matrices"), "{text}");
     let written = ["transformers-5.23.0-adapter-F32.gguf", "transformers-5.23.0-adapter-Q8_0.gguf"];
     assert_eq!(names(dir.path()), written);
 
@@ -107,7 +106,7 @@ fn convert_and_verify_take_an_adapter() {
     let plain = quant(dir.path(), ["verify", written[0], "--against", base]);
     assert_eq!(plain.code, Some(65), "without the adapter the weights are others: {plain:?}");
     let of_gguf = quant(dir.path(), ["verify", written[0], "--against", written[0], "--lora", adapter]);
-    of_gguf.fails(PROGRAM, 2, &["is a GGUF file; --lora needs the checkpoint"]);
+    of_gguf.fails(PROGRAM, 2, &["a GGUF file; --lora needs the checkpoint"]);
 }
 
 /// On the model that has a tokenizer. The adapter is made up.

@@ -1,4 +1,4 @@
-//! The bytes behind the header: every block, the padding between tensors, and what follows the last one.
+//! Checks the bytes after the header: every block, the padding between tensors, and the bytes after the last tensor.
 
 use super::{BytePlace, Problem, Report};
 use crate::Error;
@@ -43,7 +43,7 @@ pub(super) fn place(file: &GgufFile, number: usize, offset: u64) -> BytePlace {
     BytePlace { offset, part }
 }
 
-/// What a chunk of a tensor holds.
+/// Findings in a chunk of a tensor.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     /// Blocks with values that are not finite.
@@ -52,7 +52,7 @@ struct Seen {
     first_bad: Option<u64>,
     /// Whether any value is not zero.
     nonzero: bool,
-    /// Values below the smallest normal float, which some processors take a hundred times as long for.
+    /// Number of values below the smallest normal float. Some processors are a hundred times slower with them.
     n_subnormal: u64,
 }
 
@@ -80,20 +80,20 @@ fn values(
             place: place(file, tensor.file, byte_range(tensor, &(first * block..first * block)).start),
         });
     }
-    // A vector of zeros is a bias that nothing was learned for; a matrix of zeros was never written.
+    // A vector of zeros may be an untrained bias. A matrix of zeros was probably never written.
     if tensor.dims.len() > 1 && !parts.iter().any(|part| part.nonzero) {
         report.warnings.push(format!("tensor {:?}: all values are zero", tensor.name));
     }
     let n_subnormal: u64 = parts.iter().map(|part| part.n_subnormal).sum();
     if n_subnormal > tensor.n_elems() / 2 {
         let (name, n_elems) = (&tensor.name, tensor.n_elems());
-        let what = format!("{n_subnormal} of {n_elems} values are subnormal, which some processors are slow with");
+        let what = format!("{n_subnormal} of {n_elems} values are subnormal, which are slow on some processors");
         report.warnings.push(format!("tensor {name:?}: {what}"));
     }
     Ok(())
 }
 
-/// Looks at values that start with block `first_block` of their tensor.
+/// Checks values that start with block `first_block` of their tensor.
 fn look(values: &[f32], block_elems: usize, first_block: u64) -> Seen {
     let largest = largest_magnitude(values);
     let n_subnormal = values.iter().filter(|value| value.is_subnormal()).count() as u64;

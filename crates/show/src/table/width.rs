@@ -1,35 +1,34 @@
-//! How wide lines may be, and text cut or broken to that width.
+//! The width of output lines, and text shortened or wrapped to it.
 
 use pythia_text::Line;
 use std::io;
 use terminal_size::terminal_size_of;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// How wide the lines of a command may be.
+/// The maximum width of a command's output lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Width {
     /// Character cells of a line.
     pub columns: usize,
-    /// Whether a line that is longer does harm: at a terminal names are shortened and sentences broken. In a pipe or a
-    /// file columns are chosen as for a terminal of the usual width, but names and sentences stay whole, so that what
-    /// is searched for can be found.
+    /// Whether names are shortened and sentences wrapped, as for a terminal. A pipe or a file gets the columns of an
+    /// 80-character terminal, but whole names and sentences, so that they can be searched.
     pub shortens: bool,
 }
 
-/// Of a pipe or a file: output there does not depend on who looks at it.
+/// Columns for a pipe or a file, so that their contents do not depend on a terminal.
 const USUAL: usize = 80;
-/// Less is no terminal to lay out for.
+/// The smallest width that tables are laid out for.
 const LEAST: usize = 20;
 
 impl Width {
-    /// Of what stdout is: as `COLUMNS` says, else as the terminal is, else the usual.
+    /// The width of stdout: `COLUMNS`, or that of the terminal, or 80.
     pub fn of_stdout() -> Self {
         let asked = std::env::var("COLUMNS").ok().and_then(|text| text.trim().parse().ok()).filter(|&n| n > 0);
         let terminal = || terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0)).filter(|&n| n > 0);
         asked.or_else(terminal).map_or_else(Self::pipe, Self::screen)
     }
 
-    /// A terminal of so many columns.
+    /// A terminal with this many columns.
     pub fn screen(columns: usize) -> Self {
         Self { columns: columns.max(LEAST), shortens: true }
     }
@@ -40,12 +39,12 @@ impl Width {
     }
 }
 
-/// Character cells that a terminal takes for `text`: two for each ideograph, none for an accent.
+/// Character cells of `text` in a terminal: two for each ideograph, none for a combining accent.
 pub fn text_width(text: &str) -> usize {
     text.width()
 }
 
-/// `text` in at most `columns` cells: the middle of a longer one is left out, since both its ends tell names apart.
+/// `text` in at most `columns` cells. The middle of a longer text is left out, because names differ at both ends.
 pub fn shorten(text: &str, columns: usize) -> String {
     if text_width(text) <= columns {
         return text.to_owned();
@@ -66,8 +65,8 @@ fn prefix(chars: impl Iterator<Item = char>, columns: usize) -> String {
     chars.take_while(fits).collect()
 }
 
-/// `text`, which is one line whatever is in it, with a line break at its end, and at a terminal between words wherever a line would be too long; lines after
-/// the first begin with `indent`. A word that is too long by itself loses its middle.
+/// `text` as one escaped line with a newline at its end. At a terminal it is wrapped between words; lines after the
+/// first begin with `indent`, and a word that is too long is shortened in the middle.
 pub fn wrap(text: &str, width: Width, indent: &str) -> String {
     let text = &Line(text).to_string();
     if !width.shortens || text_width(text) <= width.columns {
@@ -75,7 +74,7 @@ pub fn wrap(text: &str, width: Width, indent: &str) -> String {
     }
     let mut out = String::new();
     let mut line = String::new();
-    // Spaces inside the first line may line columns up: only breaks take them away.
+    // Spaces may align columns, so they are kept except at line breaks.
     for word in text.split_inclusive(' ') {
         let used = text_width(&line);
         if used > text_width(indent) && used + text_width(word.trim_end()) > width.columns {

@@ -6,7 +6,8 @@
 use super::CONFIG_LIMIT_BYTES;
 use super::fields::Fields;
 use crate::error::{Error, excerpt};
-use crate::files::read_text;
+use pythia_schema::Kind;
+use pythia_text::read_text;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::fmt;
 use std::path::Path;
@@ -123,7 +124,7 @@ pub(crate) enum Names {
 impl AdapterConfig {
     /// Reads and checks `path`.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        Self::parse(path, &read_text(path, CONFIG_LIMIT_BYTES)?)
+        Self::parse(path, &read_text(path, CONFIG_LIMIT_BYTES).map_err(Error::read(path))?)
     }
 
     /// Checks the text of a config; `path` is for messages.
@@ -132,7 +133,8 @@ impl AdapterConfig {
         check_kind(&fields)?;
         check_start(&fields)?;
         // Once more, for the order of the patterns. That no key comes twice is known.
-        let Patterns { rank_pattern, alpha_pattern } = crate::json::parse(path, text)?;
+        let Patterns { rank_pattern, alpha_pattern } =
+            pythia_json::parse(text).map_err(|reason| Error::json(path, "", reason))?;
         let config = Self {
             rank: fields.required_count("r")?,
             alpha: fields.number("lora_alpha")?.ok_or_else(|| fields.error("lora_alpha", "missing"))?,
@@ -229,7 +231,7 @@ fn targets(fields: &Fields<'_>) -> Result<Names, Error> {
         Some(Names::Pattern(text)) if text.eq_ignore_ascii_case("all-linear") => Ok(Names::AllLinear),
         Some(names) => Ok(names),
         // What PEFT takes for GPT-NeoX where a config is silent.
-        None => Ok(Names::Ends(vec!["query_key_value".to_owned()])),
+        None => Ok(Names::Ends(vec![Kind::AttnQkv.hf_module().to_owned()])),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Typed access to the fields of a JSON object, with errors that name the key.
 
 use crate::error::{Error, excerpt};
-use crate::json::{self, UniqueMap, UniqueValue};
+use pythia_json::{UniqueMap, UniqueValue};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::Path;
@@ -17,7 +17,7 @@ pub(super) struct Fields<'p> {
 
 impl<'p> Fields<'p> {
     pub(super) fn parse(path: &'p Path, text: &str) -> Result<Self, Error> {
-        let UniqueMap(root) = json::parse(path, text)?;
+        let UniqueMap(root) = pythia_json::parse(text).map_err(|reason| Error::json(path, "", reason))?;
         Ok(Self { path, root })
     }
 

@@ -1,0 +1,492 @@
+//! Text to token ids and back.
+//!
+//! The work is done by Hugging Face's `tokenizers` crate, set up either from the `tokenizer.json` that travels in the
+//! file or, in files made by other tools, from the `tokenizer.ggml.*` keys. Both give the same ids: a file in which they
+//! differ is refused.
+
+mod agree;
+mod embedded;
+mod rebuild;
+mod segments;
+mod stream;
+
+pub use segments::{MAX_SEGMENT_BYTES, Segments};
+pub use stream::TextStream;
+
+use crate::added::AddedToken;
+use crate::error::one_line;
+use crate::{Error, TokenKind, Vocab, alphabet, keys};
+use pythia_gguf::Metadata;
+use tokenizers::models::bpe::BPE;
+use tokenizers::normalizers::NFC;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+
+/// A byte-level BPE tokenizer.
+#[derive(Debug)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    pieces: Vec<Piece>,
+    segments: Segments,
+    bos: Option<u32>,
+    eos: Option<u32>,
+}
+
+/// One entry of the vocabulary; a hole in the ids has no bytes.
+#[derive(Clone, Debug, Default)]
+struct Piece {
+    bytes: Box<[u8]>,
+    special: bool,
+}
+
+impl Tokenizer {
+    /// The tokenizer that a GGUF file holds: its `tokenizer.json` if there is one, else what the GGUF keys say.
+    ///
+    /// # Errors
+    /// If neither is there and sound, or if the two disagree.
+    pub fn from_gguf(metadata: &Metadata) -> Result<Self, Error> {
+        Self::from_vocab(&Vocab::from_metadata(metadata)?)
+    }
+
+    /// As [`Tokenizer::from_gguf`], from a vocabulary already read.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_vocab(vocab: &Vocab) -> Result<Self, Error> {
+        match &vocab.huggingface_json {
+            Some(json) => Self::new(embedded::tokenizer(json, vocab)?, vocab, keys::HUGGINGFACE_JSON),
+            None => Self::rebuilt(vocab),
+        }
+    }
+
+    /// From the GGUF keys alone, even where the file embeds a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// If the tokens and merges do not fit together, or the pre-tokenizer is not the one of GPT-2.
+    pub fn rebuilt(vocab: &Vocab) -> Result<Self, Error> {
+        Self::new(rebuild::tokenizer(vocab)?, vocab, keys::TOKENS)
+    }
+
+    /// The `tokenizer.json` of a vocabulary: the one that the file embeds, unchanged, else one that gives the same ids.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_vocab`], and if what was made is larger than a `tokenizer.json` may be.
+    pub fn json(vocab: &Vocab) -> Result<String, Error> {
+        Self::from_vocab(vocab)?;
+        match &vocab.huggingface_json {
+            Some(json) => Ok(json.clone()),
+            None => {
+                let json = rebuild::tokenizer(vocab)?.to_string(true);
+                let json = json.map_err(|e| Error::key(keys::TOKENS, one_line(&*e)))?;
+                Vocab::check_json(&json)?;
+                Ok(json)
+            }
+        }
+    }
+
+    fn new(inner: tokenizers::Tokenizer, vocab: &Vocab, key: &'static str) -> Result<Self, Error> {
+        let pieces = pieces(&inner, vocab, key)?;
+        let segments = Segments::of(&inner);
+        Ok(Self { inner, pieces, segments, bos: vocab.bos, eos: vocab.eos })
+    }
+
+    /// Token ids of `text`. No special token is added; those that stand in the text are recognised, as transformers
+    /// does. Time is linear in the length of the text, and so is memory.
+    ///
+    /// # Errors
+    /// If the text has a word of more than 16 MiB, and as the `tokenizers` crate gives them; none for other texts. In a
+    /// vocabulary that lacks some of the 256 bytes and a token for unknown ones, those bytes are dropped, as Hugging
+    /// Face does.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
+        let mut ids = Vec::with_capacity(text.len() / 3);
+        self.segments.split(text).try_for_each(|segment| self.encode_segment(segment?, &mut ids))?;
+        Ok(ids)
+    }
+
+    /// Appends the ids of what lies between two [cuts](Segments::cut) of a text.
+    ///
+    /// # Errors
+    /// As the `tokenizers` crate gives them.
+    pub fn encode_segment(&self, segment: &str, ids: &mut Vec<u32>) -> Result<(), Error> {
+        let encoding = self.inner.encode_fast(segment, false).map_err(|e| Error::key(keys::TOKENS, one_line(&*e)))?;
+        ids.extend_from_slice(encoding.get_ids());
+        Ok(())
+    }
+
+    /// Where its texts may be cut.
+    pub fn segments(&self) -> &Segments {
+        &self.segments
+    }
+
+    /// Text of `ids`. Bytes that are not UTF-8 become U+FFFD, ids outside the vocabulary nothing.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
+        let shown = ids.iter().filter(|&&id| !(skip_special && self.is_special(id)));
+        let bytes: Vec<u8> = shown.flat_map(|&id| self.token_bytes(id)).copied().collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Bytes that a token stands for; they need not be whole characters. Empty outside the vocabulary.
+    pub fn token_bytes(&self, id: u32) -> &[u8] {
+        self.pieces.get(id as usize).map_or(&[], |p| &p.bytes)
+    }
+
+    /// Whether this is a control token, such as the end of a text.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.pieces.get(id as usize).is_some_and(|p| p.special)
+    }
+
+    /// One more than the highest token id. A model can have more rows than that: padding.
+    pub fn n_tokens(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// The token that begins a text.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// The token that ends a text.
+    pub fn eos(&self) -> Option<u32> {
+        self.eos
+    }
+}
+
+/// The vocabulary of `inner` by id, checked against the token list of the file.
+fn pieces(inner: &tokenizers::Tokenizer, vocab: &Vocab, key: &'static str) -> Result<Vec<Piece>, Error> {
+    let added = inner.get_added_tokens_decoder();
+    let mut pieces = Vec::with_capacity(vocab.tokens.len());
+    let (mut found, mut misused) = (0, None);
+    for ((text, kind), id) in vocab.tokens.iter().zip(&vocab.kinds).zip(0..) {
+        let is_there = inner.token_to_id(text) == Some(id);
+        if is_there == (*kind == TokenKind::Unused) {
+            misused.get_or_insert((id, text, is_there));
+        }
+        if is_there {
+            found += 1;
+            pieces.resize(id as usize, Piece::default());
+            let special = added.get(&id).is_some_and(|token| token.special);
+            pieces.push(Piece { bytes: alphabet::decode(text), special });
+        }
+    }
+    if found != inner.get_vocab_size(true) {
+        let listed = |id: u32| vocab.tokens.get(id as usize);
+        let strays = inner.get_vocab(true).into_iter().filter(|(text, id)| listed(*id) != Some(text));
+        if let Some((text, id)) = strays.min_by_key(|(_, id)| *id) {
+            let listed = listed(id).map_or("nothing".to_owned(), |t| format!("{t:?}"));
+            return Err(Error::key(key, format!("token {id} is {text:?}, {} has {listed} there", keys::TOKENS)));
+        }
+    }
+    match misused {
+        None => Ok(pieces),
+        Some((id, text, true)) => {
+            Err(Error::key(key, format!("has token {id}, {text:?}, by {} it is unused", keys::TOKEN_TYPE)))
+        }
+        Some((id, text, false)) => {
+            Err(Error::key(key, format!("has no token {id}, {} has {text:?} there, in use", keys::TOKENS)))
+        }
+    }
+}
+
+/// The pipeline of the GPT-NeoX tokenizer around a model. `key` is the one at fault.
+fn assemble(
+    model: BPE,
+    normalizes: bool,
+    added: impl IntoIterator<Item = AddedToken>,
+    key: &'static str,
+) -> Result<tokenizers::Tokenizer, Error> {
+    let mut tokenizer = tokenizers::Tokenizer::new(model);
+    tokenizer.with_normalizer(normalizes.then_some(NFC)).map_err(|e| Error::key(key, one_line(&*e)))?;
+    tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+    tokenizer.with_decoder(Some(ByteLevel::default()));
+    // They take the ids of the entries with their texts.
+    let added = added.into_iter().map(Into::<tokenizers::AddedToken>::into);
+    tokenizer.add_tokens(added).map_err(|e| Error::key(key, one_line(&*e)))?;
+    Ok(tokenizer)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::{ForModel, TokenizerExtras, TokenizerFile};
+    use proptest::prelude::*;
+    use std::path::Path;
+    use std::sync::LazyLock;
+
+    impl Tokenizer {
+        /// Ids of a text that is not cut.
+        pub(crate) fn inner_ids(&self, text: &str) -> Vec<u32> {
+            self.inner.encode_fast(text, false).unwrap().get_ids().to_vec()
+        }
+    }
+
+    /// The vocabulary of the test model, as the converter writes it: 4,095 tokens and one row of padding.
+    fn vocab() -> Vocab {
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/pythia-docs-6m"));
+        let model = ForModel { n_vocab: 4096, bos: None, eos: None };
+        TokenizerFile::find(folder, &model).unwrap().expect("the test model is part of the repository").vocab
+    }
+
+    /// By the embedded JSON, and by the keys alone.
+    pub(crate) static BOTH: LazyLock<[Tokenizer; 2]> = LazyLock::new(|| {
+        let vocab = vocab();
+        [Tokenizer::from_vocab(&vocab).unwrap(), Tokenizer::rebuilt(&vocab).unwrap()]
+    });
+
+    #[test]
+    fn sizes_and_special_tokens() {
+        for t in BOTH.iter() {
+            assert_eq!((t.n_tokens(), t.eos()), (4095, Some(0)));
+            assert_eq!(t.encode("x<|endoftext|>y").unwrap(), [89, 0, 90]);
+            assert_eq!(t.decode(&[89, 0, 90], false), "x<|endoftext|>y");
+            assert_eq!(t.decode(&[89, 0, 90], true), "xy");
+            assert_eq!(t.decode(&[4095, 9999], false), "", "padding is no text");
+            assert!(t.is_special(0) && !t.is_special(4094) && !t.is_special(4095));
+        }
+    }
+
+    #[test]
+    fn a_rebuilt_json_makes_the_same_tokenizer() {
+        let vocab = vocab();
+        assert_eq!(Tokenizer::json(&vocab).ok(), vocab.huggingface_json);
+        let bare = Vocab { huggingface_json: None, ..vocab.clone() };
+        let json = Tokenizer::json(&bare).unwrap();
+        assert_ne!(Some(&json), vocab.huggingface_json.as_ref());
+        let again = Tokenizer::from_vocab(&Vocab { huggingface_json: Some(json), ..vocab }).unwrap();
+        let text = "caf\u{e9} e\u{301}   fn main() {\n        x<|endoftext|>y\u{a0}\t7's";
+        assert_eq!(again.encode(text).unwrap(), BOTH[0].encode(text).unwrap());
+        assert!(again.is_special(0) && again.n_tokens() == 4095);
+    }
+
+    /// What `dequantize` writes, `convert` reads.
+    #[test]
+    fn a_rebuilt_json_that_would_be_too_large_is_refused() {
+        let mut long = Vocab { huggingface_json: None, ..vocab() };
+        long.tokens.extend((0..150).map(|i| "x".repeat(60_000 + i)));
+        long.kinds.resize(long.tokens.len(), TokenKind::Normal);
+        let line = Tokenizer::json(&long).unwrap_err().to_string();
+        assert!(line.contains("tokenizer.huggingface.json") && line.contains("of JSON"), "{line}");
+    }
+
+    #[test]
+    fn what_a_file_says_cannot_reach_the_terminal() {
+        let line = |vocab: &Vocab| Tokenizer::rebuilt(vocab).unwrap_err().to_string();
+        let message = line(&Vocab { pre: "\u{1b}[31m\u{7f}".to_owned(), ..vocab() });
+        assert!(message.contains(r"'\u{1b}[31m\u{7f}'"), "{message}");
+        let message = line(&Vocab { pre: "x".repeat(9999), ..vocab() });
+        assert!(message.chars().count() < 500, "{message}");
+    }
+
+    #[test]
+    fn vocabularies_that_do_not_hold_together_are_refused() {
+        let error = |change: &dyn Fn(&mut Vocab)| {
+            let mut vocab = vocab();
+            change(&mut vocab);
+            let error = Tokenizer::from_vocab(&vocab).unwrap_err().to_string();
+            assert!(!error.contains('\n'), "{error}");
+            error
+        };
+        assert!(error(&|v| v.tokens[5] = "zz".to_owned()).contains("token 5 is"));
+        assert!(
+            error(&|v| v.tokens.truncate(4090)).contains("is an added token, by tokenizer.ggml.token_type it is none")
+        );
+        assert!(error(&|v| v.tokens.truncate(4000)).contains("tokenizer.ggml.tokens has 4000"));
+        assert!(error(&|v| v.merges.truncate(3000)).contains("tokenizer.ggml.merges has 3000"));
+        assert!(error(&|v| v.huggingface_json = Some("{".to_owned())).starts_with("tokenizer.huggingface.json: "));
+        let rebuilt = |change: &dyn Fn(&mut Vocab)| {
+            error(&|v| {
+                v.huggingface_json = None;
+                change(v);
+            })
+        };
+        assert!(rebuilt(&|v| v.pre = "llama-bpe".to_owned()).contains("llama-bpe"));
+        assert!(rebuilt(&|v| v.merges[7] = "ab".to_owned()).contains("merge 7"));
+        assert!(rebuilt(&|v| v.merges[7] = "a b c".to_owned()).contains("merge 7"));
+        assert!(rebuilt(&|v| v.merges[7] = "q\u{e9}q zzz".to_owned()).starts_with("tokenizer.ggml.merges: "));
+        // Both halves are tokens, what they make is longer than any: the crate would panic.
+        let longest = vocab().tokens.into_iter().filter(|t| t.is_ascii()).max_by_key(String::len).unwrap();
+        assert!(rebuilt(&|v| v.merges[7] = format!("{longest} {longest}")).contains("is no token"));
+    }
+
+    /// The embedded text with a piece of it replaced.
+    fn changed(found: &str, replacement: &str) -> Vocab {
+        let json = vocab().huggingface_json.unwrap();
+        let changed = json.replacen(found, replacement, 1);
+        assert_ne!(changed, json, "{found} is not in the file");
+        Vocab { huggingface_json: Some(changed), ..vocab() }
+    }
+
+    const DIFFERS: &str = "tokenizer.huggingface.json: ";
+
+    /// Two readers of such a file would have two answers.
+    #[test]
+    fn a_json_that_is_another_tokenizer_is_refused() {
+        let template = r#"{"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}},
+            {"Sequence": {"id": "A", "type_id": 0}}], "pair": [], "special_tokens": {}}"#;
+        let with_template = format!(r#""post_processor": {template}, "x": {{"#);
+        for (found, replacement, wanted) in [
+            ("\"NFC\"", "\"NFKC\"", "normalizer is NFKC, the GGUF keys mean NFC"),
+            ("\"normalizer\": {", "\"x\": {", "normalizer is none, the GGUF keys mean NFC"),
+            (
+                "\"pre_tokenizer\": {\n    \"type\": \"ByteLevel\",\n    \"add_prefix_space\": false",
+                "\"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true",
+                "pre_tokenizer.add_prefix_space is true, tokenizer.ggml.pre 'olmo' means false",
+            ),
+            ("\"use_regex\": true", "\"use_regex\": false", "pre_tokenizer.use_regex is false"),
+            (
+                "\"post_processor\": {",
+                &with_template,
+                "post_processor adds tokens to a text, tokenizer.ggml.add_bos_token",
+            ),
+            ("\"byte_fallback\": false", "\"byte_fallback\": true", "model.byte_fallback is true"),
+            ("\"ignore_merges\": false", "\"ignore_merges\": true", "model.ignore_merges is true"),
+            (
+                "\"lstrip\": false",
+                "\"lstrip\": true",
+                "\"<|endoftext|>\": lstrip is true, by pythia_quant.tokenizer.lstrip",
+            ),
+            ("\"rstrip\": false", "\"rstrip\": true", "rstrip is true, by pythia_quant.tokenizer.rstrip it is false"),
+            ("\"single_word\": false", "\"single_word\": true", "single_word is true"),
+            (
+                "\"normalized\": false",
+                "\"normalized\": true",
+                "normalized is true, by pythia_quant.tokenizer.other_text",
+            ),
+            ("\"special\": true", "\"special\": false", "special is false, by tokenizer.ggml.token_type it is true"),
+            ("<|padding|>", "<|other|>", "\"<|other|>\" is an added token, by tokenizer.ggml.token_type it is none"),
+        ] {
+            let line = Tokenizer::from_vocab(&changed(found, replacement)).unwrap_err().to_string();
+            assert!(line.starts_with(DIFFERS) && line.contains(wanted), "{replacement}: {line}");
+        }
+    }
+
+    #[test]
+    fn keys_that_are_another_tokenizer_are_refused() {
+        type Change = fn(&mut Vocab);
+        let cases: [(Change, &str); 8] = [
+            (|v| v.merges.swap(7, 9), "merge 7 is "),
+            (|v| drop(v.merges.pop()), " merges, tokenizer.ggml.merges has "),
+            (|v| v.merges.push("t h".to_owned()), " merges, tokenizer.ggml.merges has "),
+            (
+                |v| v.kinds[0] = TokenKind::Normal,
+                "\"<|endoftext|>\" is an added token, by tokenizer.ggml.token_type it is none",
+            ),
+            (|v| v.kinds[0] = TokenKind::UserDefined, "special is true, by tokenizer.ggml.token_type it is false"),
+            (
+                |v| v.kinds[89] = TokenKind::Control,
+                "has no added token \"x\", tokenizer.ggml.token_type has one with id 89",
+            ),
+            (|v| v.kinds[89] = TokenKind::Unused, "has token 89, \"x\", by tokenizer.ggml.token_type it is unused"),
+            (|v| v.kinds[4095] = TokenKind::Normal, "has no token 4095, tokenizer.ggml.tokens has \"[PAD4095]\" there"),
+        ];
+        for (change, wanted) in cases {
+            let mut vocab = vocab();
+            change(&mut vocab);
+            let line = Tokenizer::from_vocab(&vocab).unwrap_err().to_string();
+            assert!(line.starts_with(DIFFERS) && line.contains(wanted), "wanted {wanted}: {line}");
+        }
+    }
+
+    /// What llama.cpp's keys cannot say, our own do: both forms give the same ids.
+    #[test]
+    fn unusual_tokenizers_are_the_same_in_both_forms() {
+        let text = "x  <|endoftext|>  y<|padding|>z e\u{301} <|endoftext|>\u{338}";
+        let usual = BOTH[0].encode(text).unwrap();
+        type Change = fn(&mut TokenizerExtras);
+        let cases: [(&str, &str, Change); 5] = [
+            ("\"lstrip\": false", "\"lstrip\": true", |x| x.lstrip = vec![0]),
+            ("\"rstrip\": false", "\"rstrip\": true", |x| x.rstrip = vec![0]),
+            ("\"single_word\": false", "\"single_word\": true", |x| x.single_word = vec![0]),
+            ("\"normalized\": false", "\"normalized\": true", |x| x.other_text = vec![0]),
+            ("\"normalizer\": {", "\"normalizer\": null, \"x\": {", |x| x.unnormalized = true),
+        ];
+        for (found, replacement, change) in cases {
+            let mut vocab = changed(found, replacement);
+            change(&mut vocab.extras);
+            let ids = Tokenizer::from_vocab(&vocab).unwrap().encode(text).unwrap();
+            assert_ne!(ids, usual, "{replacement}");
+            assert_eq!(Tokenizer::rebuilt(&vocab).unwrap().encode(text).unwrap(), ids, "{replacement}");
+        }
+    }
+
+    /// Whatever the embedded text holds, the answer is a tokenizer or an error of one line.
+    fn survives(json: String) {
+        let vocab = Vocab { huggingface_json: Some(json), ..vocab() };
+        match Tokenizer::from_vocab(&vocab) {
+            Ok(tokenizer) => drop(tokenizer.encode("caf\u{e9}  x<|endoftext|>")),
+            Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
+        }
+    }
+
+    #[test]
+    fn strange_pipelines_are_survived() {
+        let json = vocab().huggingface_json.unwrap();
+        for (found, replacement) in [
+            ("\"NFC\"", "\"Precompiled\""),
+            ("\"type\": \"BPE\"", "\"type\": \"Unigram\""),
+            ("\"dropout\": null", "\"dropout\": 2.0"),
+            ("\"unk_token\": null", "\"unk_token\": \"nowhere\""),
+            ("\"id\": 0", "\"id\": 4294967295"),
+            ("\"id\": 4072", "\"id\": 1"),
+            ("<|padding|>", ""),
+            ("<|padding|>", "<|endoftext|>"),
+            (
+                "\"truncation\": null",
+                "\"truncation\": {\"max_length\": 0, \"strategy\": \"LongestFirst\", \"stride\": 9}",
+            ),
+            ("\"continuing_subword_prefix\": null", "\"continuing_subword_prefix\": \"####\""),
+            ("\"merges\": [", "\"merges\": [[\"the\", \"zzz\"], "),
+            ("\"merges\": [", "\"merges\": [7, "),
+            ("\"merges\": [", "\"merges\": [[], "),
+            ("\"merges\": [", "\"merges\": [[\"t\"], "),
+            ("\"merges\": [", "\"merges\": [[\"t\", \"h\", \"e\"], "),
+            ("\"truncation\": null", "\"model\": null"),
+            ("\"lstrip\": false", "\"lstrip\": true"),
+            ("\"single_word\": false", "\"single_word\": true"),
+        ] {
+            let changed = json.replacen(found, replacement, 1);
+            assert_ne!(changed, json, "{found} is not in the file");
+            survives(changed);
+        }
+        let array = format!("[\"1.0\", [], null, {json}, {json}, {json}]");
+        assert!(embedded::tokenizer(&array, &vocab()).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn damaged_json_is_survived(at in 0usize..6_000, from_end in any::<bool>(), byte in 0x20u8..0x7f, cut in any::<bool>()) {
+            let mut json = vocab().huggingface_json.unwrap().into_bytes();
+            let at = if from_end { json.len() - 1 - at } else { at };
+            json[at] = byte;
+            if cut {
+                json.truncate(at);
+            }
+            survives(String::from_utf8_lossy(&json).into_owned());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+        /// Texts full of what could matter: white space of all kinds, contractions, combining characters, special
+        /// tokens and their parts.
+        #[test]
+        fn cutting_and_rebuilding_change_no_id(parts in prop::collection::vec(prop::sample::select(vec![
+            " ", " ", " ", "  ", "\n", "\t", "\r\n", "\u{a0}", "\u{2003}", "a", "b", "the", "7", "'s", "'", "s", "!",
+            ".", "\u{301}", "e", "\u{e9}", "\u{1100}", "\u{1161}", "\u{212b}", "<|endoftext|>", "<|", "|>",
+            "<|padding|>", "_", "\0", "。", "，", "「", "春", "曉", "か", "\u{3099}", "カ", "\u{3000}", "글", "\u{11ab}",
+            "\u{2014}", "\u{2019}", "\u{338}", "<", "=", "\u{feff}", "\u{200b}", "\r", "\u{85}", "\u{b7}", "\u{e01}",
+            "\u{e34}", "0", "ll", "re", "'re",
+        ]), 0..30)) {
+            let text = parts.concat();
+            let whole = BOTH[0].inner_ids(&text);
+            prop_assert_eq!(&BOTH[1].encode(&text).unwrap(), &whole);
+            for tokenizer in BOTH.iter() {
+                let everywhere = tokenizer.segments.clone().of_at_least(1);
+                let mut cut = Vec::new();
+                everywhere.split(&text).try_for_each(|piece| tokenizer.encode_segment(piece?, &mut cut)).unwrap();
+                prop_assert_eq!(&cut, &whole);
+            }
+            // Our own decoder against the crate's.
+            prop_assert_eq!(BOTH[0].decode(&whole, false), BOTH[0].inner.decode(&whole, false).unwrap());
+        }
+    }
+}

@@ -2,7 +2,7 @@
 //! through the programs. Runs where there is a GPU, or the emulated driver of `tools/cuda_emulator.sh`; elsewhere it
 //! says SKIPPED, unless `PYTHIA_REQUIRE=cuda`.
 
-use crate::common::{Outcome, checkpoint, data, quant, run_model};
+use crate::common::{Outcome, PYTHIA_RUN, checkpoint, data, quant, run_model, scratch};
 use pythia_cuda::Device;
 use pythia_model::backend::Largest;
 use pythia_model::{Activations, Context, ContextShape, Gelu, KvType, Model, Options, Sequence, Span};
@@ -32,7 +32,7 @@ fn gpu() -> Option<Arc<Device>> {
 fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cuda");
+        let folder = scratch().join("cuda");
         std::fs::create_dir_all(&folder).unwrap();
         let (source, imatrix) = (checkpoint().display().to_string(), data("goldens/imatrix.gguf"));
         let output = folder.display().to_string();
@@ -207,10 +207,8 @@ fn the_programs_say_the_same() {
 
 /// `pythia-run` with a variable of the environment.
 fn run_with(variable: (&str, &str), args: &[&str]) -> Outcome {
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pythia-run"));
-    let output = command.args(args).env(variable.0, variable.1).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Outcome { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    let mut command = std::process::Command::new(PYTHIA_RUN);
+    command.args(args).env(variable.0, variable.1).output().unwrap().into()
 }
 
 /// Without a compiler for its kernels the GPU is no use: `auto` says so and does without, `cuda` is an error.

@@ -11,8 +11,9 @@ use pythia_task::Cancel;
 use pythia_tensor::TensorType;
 use safetensors::SafeTensors;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
-fn open(level: &str, options: &Options) -> Model {
+fn open(level: &str, options: &Options) -> Arc<Model> {
     Model::open(&common::gguf(level), options).unwrap()
 }
 
@@ -26,7 +27,7 @@ fn request(n_ctx: usize) -> Request {
     Request { n_ctx, n_batch: 512, max_chunks: None, dataset: "heldout.txt".to_owned(), cancel: Cancel::new() }
 }
 
-fn all(model: &Model, tokens: &[u32], request: &Request) -> Imatrix {
+fn all(model: &Arc<Model>, tokens: &[u32], request: &Request) -> Imatrix {
     collect(model, request, &mut TokenStream::of_ids(tokens), &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
@@ -78,11 +79,12 @@ fn observed_inputs_times_the_output_matrix_are_the_logits() {
     let n_vocab = model.hparams().n_vocab;
     let logits = |observe: Option<&mut Vec<f32>>| {
         let mut context = model.context(ContextShape { n_seq: 1, n_ctx: 40, n_batch: 40 }).unwrap();
-        let spans = [Span { sequence: 0, tokens }];
+        let mut sequence = context.sequence().unwrap();
+        let mut spans = [Span { sequence: &mut sequence, tokens }];
         match observe {
-            None => context.forward(&spans).unwrap(),
+            None => context.forward(&mut spans).unwrap(),
             Some(rows) => context
-                .forward_observed(&spans, &mut |input| {
+                .forward_observed(&mut spans, &mut |input| {
                     if input.tensor.gguf() == "output.weight" {
                         assert_eq!(input.rows.len(), 40 * input.cols);
                         rows.extend_from_slice(input.rows);

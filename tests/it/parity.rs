@@ -14,10 +14,11 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 struct Setup {
-    model: Model,
-    tokenizer: Tokenizer,
+    model: Arc<Model>,
+    tokenizer: Arc<Tokenizer>,
     goldens: Value,
 }
 
@@ -25,7 +26,7 @@ impl Setup {
     fn new() -> Self {
         let options = Options { activations: Activations::F32, kv: KvType::F32, ..Options::default() };
         let model = Model::open(&common::gguf("F32"), &options).unwrap();
-        let tokenizer = Tokenizer::from_gguf(&model.gguf().metadata).unwrap();
+        let tokenizer = Arc::new(Tokenizer::from_gguf(&model.gguf().metadata).unwrap());
         let goldens = serde_json::from_slice(&std::fs::read(common::data("goldens/hf_f32.json")).unwrap()).unwrap();
         Self { model, tokenizer, goldens }
     }
@@ -141,7 +142,8 @@ fn logits_are_equal() {
     let tokens: Vec<u32> = integers("input_ids").into_iter().map(|id| id as u32).collect();
     assert_eq!(tokens, setup.tokens()[..512]);
     let mut context = setup.model.context(ContextShape { n_seq: 1, n_ctx: 512, n_batch: 512 }).unwrap();
-    context.forward(&[Span { sequence: 0, tokens: &tokens }]).unwrap();
+    let mut sequence = context.sequence().unwrap();
+    context.forward(&mut [Span { sequence: &mut sequence, tokens: &tokens }]).unwrap();
     let (want, _) = goldens.tensor("logits").unwrap().data().as_chunks::<4>();
     let want: Vec<f32> = want.iter().map(|&b| f32::from_le_bytes(b)).collect();
     let mut got = vec![0.0; setup.model.hparams().n_vocab];
@@ -250,7 +252,7 @@ fn a_comparison_that_was_stopped_goes_on_to_the_same_bits() {
         let protocol = Protocol::Llama { n_ctx };
         let request =
             Request { tokenizer: &setup.tokenizer, protocol, max_windows: Some(n_windows), cancel: &Cancel::new() };
-        let run = |levels: &[&Model], store: &mut Memory, observer: &mut dyn Observer| {
+        let run = |levels: &[&Arc<Model>], store: &mut Memory, observer: &mut dyn Observer| {
             let mut text = TokenStream::of_ids(&tokens);
             compare(&base, levels, &request, &mut text, store, observer)
         };

@@ -313,7 +313,8 @@ fn logits(path: &Path) -> Vec<f32> {
     let options = Options { threads: 2, activations: Activations::F32, kv: KvType::F32, ..Options::default() };
     let model = Model::open(path, &options).unwrap();
     let mut context = model.context(ContextShape { n_seq: 1, n_ctx: 16, n_batch: 16 }).unwrap();
-    context.forward(&[Span { sequence: 0, tokens: &TOKENS }]).unwrap();
+    let mut sequence = context.sequence().unwrap();
+    context.forward(&mut [Span { sequence: &mut sequence, tokens: &TOKENS }]).unwrap();
     let mut logits = vec![0.0; TOKENS.len() * N_VOCAB];
     context.logits(0..TOKENS.len(), &mut logits).unwrap();
     logits

@@ -1,5 +1,5 @@
-//! `pythia-run bench`: prompt processing and generation by the clock, as llama-bench does it, and how far both are
-//! from what the machine can do.
+//! `pythia-run bench`: the speed of prompts and generation, as llama-bench measures it, as a share of the machine's
+//! limits.
 
 use crate::device::DeviceArgs;
 use crate::exit::{self, Failure};
@@ -14,39 +14,44 @@ use std::path::{Path, PathBuf};
 
 /// Measure speed as llama-bench does, and its share of this machine's limits
 ///
-/// ppN processes a prompt of N tokens, tgN generates N tokens one by one. Generation reads every weight once per token,
-/// so it is held against the read bandwidth of memory: `reached` is the bytes of all tensors but the embedding table,
-/// times tokens per second. A prompt is held against the int8 rate of the processor, or with float weights or
-/// `--activations f32` against its f32 rate: `reached` is 2 operations per weight of the blocks' matrices for each token,
-/// and per weight of the output matrix once. The limits are measured first, with the same threads; those of a GPU are the
-/// speed of copies in its memory and the rates of its tensor cores and float units. Above 100 % the weights fit in a
+/// ppN processes a prompt of N tokens, tgN generates N tokens one by one.
+///
+/// Generation reads every weight once per token, so its limit is the read bandwidth of memory. `reached` is the bytes
+/// of all tensors except the embedding table, times tokens per second. More than 100 % means that the weights fit in a
 /// cache.
+///
+/// The limit of a prompt is the int8 rate of the processor, or its f32 rate with float weights or `--activations f32`.
+/// `reached` counts 2 operations per token for each weight of the blocks' matrices, and 2 once for each weight of the
+/// output matrix.
+///
+/// The limits are measured first, with the same threads. Those of a GPU are the speed of copies in its memory and the
+/// rates of its tensor cores and float units.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// GGUF files; of a split model, the first
+    /// GGUF files; the first file of a split model
     #[arg(value_name = "FILE", required_unless_present = "model")]
     files: Vec<PathBuf>,
-    /// The same as an option, separated by commas
+    /// The files as an option, separated by commas
     #[arg(short, long, value_name = "FILE", value_delimiter = ',', conflicts_with = "files")]
     model: Vec<PathBuf>,
-    /// Lengths of prompts to process; 0 for none
+    /// Prompt lengths, separated by commas; 0 for no prompt test
     #[arg(short = 'p', long, value_name = "N", value_delimiter = ',', default_value = "512")]
     n_prompt: Vec<usize>,
-    /// Numbers of tokens to generate; 0 for none
+    /// Numbers of tokens to generate, separated by commas; 0 for no generation test
     #[arg(short = 'n', long, value_name = "N", value_delimiter = ',', default_value = "128")]
     n_gen: Vec<usize>,
-    /// Repetitions of each test, after one that does not count
+    /// Repetitions of each test, after a warm-up run
     #[arg(short, long, value_name = "N", default_value_t = 5)]
     repetitions: usize,
-    /// Numbers of threads; 0 for as many as there are
+    /// Numbers of threads, separated by commas; 0 for one per core
     #[arg(short, long, value_name = "N", value_parser = parse_threads, value_delimiter = ',', default_value = "0")]
     threads: Vec<usize>,
-    /// How activations enter a product
+    /// Activations in products with quantized weights
     #[arg(long, value_name = "int8|f32", value_parser = parse_activations, default_value = "int8")]
     activations: Activations,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Form of the output [default: md, without the columns that do not fit]
+    /// Format of the output [default: md, without the columns that do not fit]
     #[arg(short, long, value_enum)]
     output: Option<Format>,
     /// Print JSON: the same as -o json
@@ -59,13 +64,13 @@ impl Args {
         if self.model.is_empty() { &self.files } else { &self.model }
     }
 
-    /// `None` stands for a table that fits.
+    /// `None` for a table that fits the terminal.
     fn format(&self) -> Option<Format> {
         if self.json { Some(Format::Json) } else { self.output }
     }
 }
 
-/// What `-o` chooses.
+/// The formats of `-o`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
     /// A Markdown table with every column.

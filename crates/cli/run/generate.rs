@@ -9,6 +9,7 @@ use pythia_text::Prose;
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Continue a text
@@ -156,7 +157,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let written = output.write(text);
         if interrupted.is_raised() { ControlFlow::Break(()) } else { written }
     };
-    let generation = generate(&mut context, &tokenizer, &prompt, &options, &mut on_text).map_err(locate)?;
+    let generation = generate(&mut context, &Arc::new(tokenizer), &prompt, &options, &mut on_text).map_err(locate)?;
     output.finish()?;
     if args.json {
         exit::print_json_line(&json(args, &model, &prompt, &options, &generation))?;
@@ -233,6 +234,7 @@ fn timings(generation: &Generation, options: &GenerateOptions) -> String {
         Finish::Length => "length reached".to_owned(),
         Finish::ContextFull => "context full".to_owned(),
         Finish::Interrupted => "interrupted".to_owned(),
+        Finish::NotFinite { .. } => "the logits are not finite".to_owned(),
     };
     let seed =
         if options.sampling.temperature > 0.0 { format!("; seed {}", options.sampling.seed) } else { String::new() };

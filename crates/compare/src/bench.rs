@@ -1,5 +1,4 @@
-//! Speed of a model, as llama-bench measures it: how fast prompts are processed and tokens generated, and how far both
-//! are from what the machine can do.
+//! Measures the speed of prompts and of generation as llama-bench does, and its share of the machine's limits.
 
 mod output;
 mod result;
@@ -20,9 +19,10 @@ use pythia_runtime::machine::Machine;
 use pythia_show::iso_time;
 use pythia_task::{Cancel, Progress};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// One test of a model, before it is run.
+/// A test of a model.
 #[derive(Clone, Copy, Debug)]
 pub enum Test {
     /// A prompt of this many tokens.
@@ -48,19 +48,19 @@ impl Test {
     }
 }
 
-/// A model about to be measured.
+/// A model to measure.
 pub struct Bench<'a> {
     /// Its file, as results name it.
     pub path: &'a Path,
     /// The model.
-    pub model: &'a Model,
-    /// What its device can do at most.
+    pub model: &'a Arc<Model>,
+    /// The limits of its device.
     pub limits: Limits,
     /// Repetitions that count.
     pub repetitions: usize,
     /// Ends a test with an error when it is raised.
     pub cancel: &'a Cancel,
-    /// Hears of each repetition, the first among them; the item is the file and the test.
+    /// Receives each repetition, including the warm-up; the item is the file and the test.
     pub progress: &'a dyn Progress,
 }
 
@@ -74,7 +74,7 @@ impl Bench<'_> {
         let mut stopwatch = Stopwatch::new(self.model, test.tokens(), self.cancel)?;
         let mut samples = Vec::new();
         let item = format!("{} {}", self.path.display(), test.name());
-        // The first run brings weights into memory and does not count.
+        // The first run loads weights into memory and does not count.
         for _ in 0..=self.repetitions {
             if self.cancel.is_raised() {
                 return Err(Error::Cancelled);
@@ -103,7 +103,7 @@ impl Bench<'_> {
         Ok(result)
     }
 
-    /// How near a speed is to the limit that bounds such a test.
+    /// The share of a speed in the limit of such a test.
     fn share(&self, test: Test, tokens_per_second: f64) -> Share {
         let work = Work::of(self.model.gguf());
         match test {
@@ -153,7 +153,7 @@ fn in_millions(n_params: u64) -> String {
     }
 }
 
-/// What the file says its type is.
+/// The file type that the file states.
 fn file_type(model: &Model) -> &'static str {
     let id = model.gguf().metadata.u32(pythia_gguf::keys::FILE_TYPE).ok().flatten();
     id.and_then(FileType::from_id).map_or("unknown type", FileType::name)

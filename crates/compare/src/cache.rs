@@ -1,4 +1,4 @@
-//! What comparisons keep from one run to the next: a folder per model, with converted files and measurements.
+//! The cache of comparisons: a folder per model, with converted files and measurements.
 
 pub(crate) mod digests;
 pub(crate) mod folder;
@@ -14,17 +14,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use folder::root;
 
-/// Names of models that are told apart by this many digits of a digest.
+/// Digits of the digest in the name of a folder.
 pub(crate) const DIGEST_CHARS: usize = 16;
 
-/// What is kept of a model.
+/// The cache of a model.
 #[derive(Debug, Serialize)]
 pub struct CachedModel {
-    /// Name of the folder: the model's, and a digest of where it is and when it was written.
+    /// Name of the folder: the name of the model, and a digest of its path and time.
     pub name: String,
     /// The folder.
     pub path: PathBuf,
-    /// What it was made from.
+    /// The checkpoint or file that it belongs to.
     pub source: String,
     /// Files in it.
     pub files: usize,
@@ -34,16 +34,16 @@ pub struct CachedModel {
     pub unused_seconds: u64,
 }
 
-/// What was or would be removed of a model.
+/// What was removed, or would be removed, for a model.
 #[derive(Debug, Serialize)]
 pub struct Cleared {
     /// Name of the folder.
     pub name: String,
-    /// Files that went.
+    /// Number of removed files.
     pub files: usize,
     /// Their size.
     pub bytes: u64,
-    /// Why the rest is still there, if there is a rest.
+    /// Why the rest was kept, if there is a rest.
     pub kept: Option<String>,
 }
 
@@ -72,14 +72,14 @@ fn model(path: PathBuf) -> Option<CachedModel> {
 }
 
 impl CachedModel {
-    /// Whether a user means it: by the whole name of the folder, or by the model's.
+    /// Whether `name` is the name of the folder, or that of the model.
     pub fn is_called(&self, name: &str) -> bool {
         let without_digest = self.name.len().checked_sub(DIGEST_CHARS + 1).and_then(|end| self.name.get(..end));
         self.name == name || without_digest == Some(name)
     }
 
-    /// Removes the files that this program wrote, the mark of a cache last; of a dry run, says what that would be. Nothing
-    /// of a model that a run is using.
+    /// Removes the files that this program wrote, the marker last. A dry run only counts them. Removes nothing if a run
+    /// is using the model.
     pub fn clear(&self, dry_run: bool) -> Cleared {
         let mut cleared = Cleared { name: self.name.clone(), files: 0, bytes: 0, kept: None };
         let marker = self.path.join(MARKER);
@@ -97,7 +97,7 @@ impl CachedModel {
                 cleared.bytes += bytes;
             }
         }
-        // What a killed run was writing; told by its name and its lock.
+        // Leftovers of killed runs, recognised by name and lock.
         if !dry_run {
             others.retain(|path| target_of_temporary(path).is_none_or(|target| remove_leftovers(&target).is_empty()));
         }

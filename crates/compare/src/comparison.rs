@@ -11,23 +11,23 @@ use crate::{Error, Observer, Request};
 use pythia_runtime::Device;
 use std::path::{Path, PathBuf};
 
-/// A request that was checked, with what is known of its files.
+/// A checked request, with facts about its files.
 pub struct Comparison {
     pub(crate) request: Request,
-    /// The checkpoint or file that the base is or is made from.
+    /// The base, or the checkpoint that it is made from.
     pub(crate) path: PathBuf,
     /// Name of the model.
     pub(crate) source: String,
-    /// What its base was made from.
+    /// The origin of the base.
     pub(crate) origin: Origin,
     /// The base, then the others.
     pub(crate) candidates: Vec<Candidate>,
     /// Tokens in a chunk.
     pub(crate) n_ctx: usize,
     pub(crate) inputs: Vec<PathBuf>,
-    /// The cache folder of the model, if it can have one.
+    /// Path of the cache folder of the model, if there can be one.
     pub(crate) place: Option<PathBuf>,
-    /// Levels that may have to be made.
+    /// Levels that may have to be converted.
     pub(crate) made: Option<Levels>,
     /// The cache folder, once it is in use.
     pub(crate) folder: Option<Folder>,
@@ -39,7 +39,7 @@ pub struct Comparison {
 pub struct Candidate {
     /// Its name in the report.
     pub name: String,
-    /// Where it is, or will be once it is converted.
+    /// Its path, also if it is not converted yet.
     pub path: PathBuf,
 }
 
@@ -57,15 +57,15 @@ impl Comparison {
         &self.candidates
     }
 
-    /// The files that the base is made from: a report must not replace them.
+    /// The files of the source. A report must not replace them.
     pub fn inputs(&self) -> &[PathBuf] {
         &self.inputs
     }
 
-    /// Converts what the cache lacks. [`run`](Self::run) does that too, if it was not done before.
+    /// Converts the levels that the cache lacks. [`run`](Self::run) does this if it was not done before.
     ///
     /// # Errors
-    /// If a level cannot be made, or the cache cannot be used. Nothing is left behind.
+    /// If a level cannot be converted, or the cache cannot be used. Nothing is left behind.
     pub fn convert(&mut self, observer: &dyn Observer) -> Result<(), Error> {
         let Some(place) = self.place.clone().filter(|_| self.folder.is_none()) else { return Ok(()) };
         let folder = Folder::open(place, &self.path, observer);
@@ -75,19 +75,19 @@ impl Comparison {
                 made.fill(&folder, &self.request, observer)?;
                 Some(folder)
             }
-            // Nothing has to be kept.
+            // No cache is needed.
             None => folder.ok(),
         };
-        // Files that are mapped for it are no longer needed.
+        // Unmaps the files of the source.
         self.made = None;
         Ok(())
     }
 
-    /// Converts what the cache lacks, then measures and scores all files on `device`.
+    /// Converts the levels that the cache lacks, then measures and scores all files on `device`.
     ///
     /// # Errors
-    /// If a level cannot be made, a file cannot be run, the text cannot be read, or the comparison is cancelled. What was
-    /// made, measured and scored by then is kept for the next run.
+    /// If a level cannot be converted, a file cannot be run, the text cannot be read, or the comparison is cancelled.
+    /// Results so far are kept for the next run.
     pub fn run(&mut self, device: &Device, observer: &dyn Observer) -> Result<Report, Error> {
         self.convert(observer)?;
         let Self { request, candidates, folder, n_ctx, .. } = &*self;
@@ -121,8 +121,8 @@ impl Comparison {
         Ok(report)
     }
 
-    /// Ends it, once the report is where it should be. Speeds are kept until then, so that a run that was stopped goes on;
-    /// now they are forgotten, and the next run measures again.
+    /// Call this after the report was written. Kept speeds, which let a stopped run continue, are then deleted, so that
+    /// the next run measures them again.
     pub fn finish(self) {
         self.speeds.into_iter().for_each(KeptSpeeds::forget);
     }
@@ -147,7 +147,7 @@ fn entries(candidates: &[Candidate], facts: Vec<Facts>, qualities: Vec<Quality>,
         speed,
     });
     let mut rows: Vec<Entry> = rows.collect();
-    // Stable: among files of one size the base is first, then the order asked for counts.
+    // A stable sort: among files of equal size the base is first, then the requested order.
     rows.sort_by_key(|entry| std::cmp::Reverse(entry.file_bytes));
     rows
 }

@@ -1,4 +1,4 @@
-//! What can go wrong in a comparison.
+//! The error type.
 
 use pythia_task::ErrorKind;
 use pythia_text::{Escaper, path as shown};
@@ -10,16 +10,16 @@ use std::path::PathBuf;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The request cannot be carried out.
+    /// The request is invalid.
     Request(String),
-    /// A file cannot take part.
+    /// A file cannot be compared.
     File {
         /// Which.
         path: PathBuf,
         /// What was found and what was wanted.
         problem: String,
     },
-    /// What a file says of its model makes no sense.
+    /// The metadata of a file are invalid.
     Gguf {
         /// Which file.
         path: PathBuf,
@@ -50,7 +50,7 @@ pub enum Error {
     Score(pythia_runtime::Error),
     /// The process that measured a file reported this, or ended without a result.
     Worker {
-        /// Where the cause lies.
+        /// The kind of error.
         kind: ErrorKind,
         /// What it said.
         message: String,
@@ -60,7 +60,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Where its cause lies.
+    /// The kind of error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Request(_) => ErrorKind::Usage,

@@ -1,4 +1,4 @@
-//! What is in a file, apart from how it performs: sizes, digests, how it was quantized.
+//! Facts about a file: sizes, digests, how it was quantized.
 
 use crate::cache::digests::Digests;
 use crate::cache::folder::Folder;
@@ -9,7 +9,7 @@ use pythia_schema::block_part;
 use pythia_task::Cancel;
 use std::path::Path;
 
-/// What a model's files say of themselves.
+/// Facts about the files of a model.
 pub(crate) struct Facts {
     pub(crate) files: Vec<FileDigest>,
     /// Bits of all tensor data per parameter.
@@ -19,7 +19,7 @@ pub(crate) struct Facts {
     pub(crate) variant: Variant,
 }
 
-/// How a file was quantized, where that is not told by its level.
+/// How a file was quantized, in addition to its level.
 #[derive(Clone, Default)]
 pub(crate) struct Variant {
     pub(crate) imatrix: Option<ImatrixOrigin>,
@@ -30,7 +30,7 @@ pub(crate) struct Variant {
 }
 
 impl Facts {
-    /// Of the model whose first file is `path`. Every byte is read, unless the digest is known.
+    /// Reads the facts about the model whose first file is `path`. Reads every byte, unless the digest is known.
     fn of(path: &Path, digests: &mut Digests, cancel: &Cancel) -> Result<Self, Error> {
         let (gguf, files) = pythia_gguf::open(path)?;
         Ok(Self {
@@ -41,7 +41,7 @@ impl Facts {
         })
     }
 
-    /// The digests of its files, which say what it is.
+    /// The digests of its files, which identify it.
     pub(crate) fn id(&self) -> String {
         self.files.iter().map(|file| file.sha256.as_str()).collect::<Vec<_>>().join("+")
     }
@@ -52,7 +52,7 @@ impl Facts {
     }
 }
 
-/// The facts about all files.
+/// Reads the facts about all files.
 pub(crate) fn read(candidates: &[Candidate], folder: Option<&Folder>, cancel: &Cancel) -> Result<Vec<Facts>, Error> {
     let mut digests = Digests::open(folder);
     let facts = candidates.iter().map(|candidate| Facts::of(&candidate.path, &mut digests, cancel)).collect();
@@ -61,7 +61,7 @@ pub(crate) fn read(candidates: &[Candidate], folder: Option<&Folder>, cancel: &C
 }
 
 impl Variant {
-    /// What a file says.
+    /// Reads the metadata of a file.
     pub(crate) fn of(metadata: &Metadata) -> Self {
         let recipe = metadata.str("pythia_quant.recipe").ok().flatten().map(str::to_owned);
         let requantized = metadata.strings("pythia_quant.requantized").ok().flatten();
@@ -72,14 +72,14 @@ impl Variant {
         }
     }
 
-    /// The words that tell it from a plain file of its level, each with a space before it.
+    /// The words in which its name differs from that of a plain file of its level, each with a space before it.
     pub(crate) fn suffix(&self) -> String {
         let words = [(self.imatrix.is_some(), " imatrix"), (self.recipe.is_some(), " mixed")];
         words.into_iter().filter(|(applies, _)| *applies).map(|(_, word)| word).collect()
     }
 }
 
-/// Bits per weight of the tensors that `included` picks.
+/// Bits per weight of the tensors for which `included` is true.
 fn bits_per_weight(gguf: &Gguf, included: impl Fn(&TensorInfo) -> bool) -> f64 {
     let tensors = gguf.tensors().iter().filter(|tensor| included(tensor));
     let (bytes, elems) = tensors.fold((0, 0), |sum, tensor| (sum.0 + tensor.n_bytes, sum.1 + tensor.n_elems()));

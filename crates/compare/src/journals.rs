@@ -1,7 +1,7 @@
-//! What earlier runs have scored, and a place for the scores of this one.
+//! Journals with the scores of earlier runs and of this one.
 //!
-//! A journal holds what one file predicted, beside the base, of a text. Its key is a digest of all that the scores
-//! depend on; the number of chunks asked for and the number of threads are not among that.
+//! A journal holds the scores of one file, compared with the base, on a text. Its key is a digest of everything that
+//! the scores depend on. They do not depend on the requested number of chunks or the number of threads.
 
 use crate::Observer;
 use crate::cache::folder::{Folder, program_id};
@@ -9,15 +9,15 @@ use crate::cache::rows::{EXTENSION, Rows};
 use pythia_runtime::eval::{Store, TokenScore};
 use sha2::{Digest, Sha256};
 
-/// Digits of a key in the name of its file.
+/// Digits of a key in its file name.
 const NAME_CHARS: usize = 24;
 
-/// The journals of all files of a comparison, the base first; `None` where there is none.
+/// The journals of all files of a comparison, the base first. `None` for a file without one.
 pub(crate) struct Journals(Vec<Option<Rows>>);
 
 impl Journals {
-    /// Opens them in `folder`. `setting` is what the scores of all depend on, `ids` say what each file is. What is
-    /// there is forgotten if `afresh`.
+    /// Opens them in `folder`. All scores depend on `setting`, and `ids` identify the files. Existing scores are
+    /// discarded if `afresh`.
     pub(crate) fn open(folder: Option<&Folder>, setting: &str, ids: &[String], afresh: bool) -> Self {
         let base = ids.first().map_or("", String::as_str);
         let open = |(id, folder): (&String, &Folder)| {
@@ -28,12 +28,12 @@ impl Journals {
         Self(ids.iter().map(|id| open((id, folder?))).collect())
     }
 
-    /// Chunks, from the first on, that need not be run.
+    /// Number of first chunks that need not be run.
     pub(crate) fn known(&self) -> usize {
         self.0.iter().map(|rows| rows.as_ref().map_or(0, Rows::len)).min().unwrap_or(0)
     }
 
-    /// Those of the base and of the files from number `first` on.
+    /// The journals of the base and of the files from number `first` on.
     pub(crate) fn group<'j>(&'j mut self, first: usize, observer: &'j dyn Observer) -> Group<'j> {
         Group { journals: self, first, observer }
     }
@@ -73,7 +73,7 @@ impl Store for Group<'_> {
 fn key(parts: &[&str]) -> String {
     let mut hasher = Sha256::new();
     for part in parts {
-        // Their lengths tell where one ends.
+        // Lengths are included, so that the boundaries are unambiguous.
         hasher.update((part.len() as u64).to_le_bytes());
         hasher.update(part);
     }

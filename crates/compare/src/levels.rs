@@ -1,8 +1,8 @@
-//! The levels that are made for a comparison, and kept from one run to the next.
+//! The levels that are converted for a comparison and kept in the cache.
 //!
-//! A cache folder belongs to one checkpoint or GGUF file: its name ends in a digest of where the weights are, how large,
-//! and when they were written. A file in it is used again if it begins with exactly the header that a conversion would
-//! write now, so a change of the configuration, of the tokenizer, of a recipe or of the format makes a new one.
+//! A cache folder belongs to one checkpoint or GGUF file: its name ends in a digest of the paths, sizes and times of
+//! the weight files. A cached file is used if it begins with exactly the header that a conversion would write now. So a
+//! change of the configuration, the tokenizer, a recipe or the format leads to a new file.
 
 use crate::cache::DIGEST_CHARS;
 use crate::cache::folder::{self, Folder};
@@ -20,10 +20,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-/// Digits of an importance matrix's digest in the names of files.
+/// Digits of an importance matrix's digest in file names.
 const IMATRIX_CHARS: usize = 8;
 
-/// The files to make, those that are there and those that are not.
+/// The files of the levels, existing and missing ones.
 pub(crate) struct Levels {
     source: Box<dyn Source>,
     /// All files.
@@ -48,7 +48,7 @@ impl Levels {
             pythia_convert::Request { files, provenance, imatrix, allow_requantize, ..Default::default() };
         let plan = pythia_convert::plan(&*source, &request)?;
         let Some(imatrix) = &request.imatrix else { return Ok(Self { source, plan, request }) };
-        // Files of several importance matrices lie side by side; those that make no use of any are the same for all.
+        // Files of different importance matrices have different names. Levels that use none share a file.
         let digest = imatrix.sha256().get(..IMATRIX_CHARS).unwrap_or_default();
         for ((level, path), file) in request.files.iter_mut().zip(&plan.files) {
             if Variant::of(&file.metadata).imatrix.is_some() {
@@ -59,7 +59,7 @@ impl Levels {
         Ok(Self { source, plan, request })
     }
 
-    /// A file per level, in the order asked for.
+    /// A file per level, in the requested order.
     pub(crate) fn candidates(&self) -> Vec<Candidate> {
         let candidate = |file: &FilePlan| Candidate {
             name: file.level.name().to_owned() + &Variant::of(&file.metadata).suffix(),
@@ -68,17 +68,17 @@ impl Levels {
         self.plan.files.iter().map(candidate).collect()
     }
 
-    /// What the first file says about the model.
+    /// The metadata of the first file.
     pub(crate) fn first_metadata(&self) -> Result<&Metadata, Error> {
         let first = self.plan.files.first().ok_or_else(|| Error::Request("nothing to compare".to_owned()))?;
         Ok(&first.metadata)
     }
 
-    /// Converts what is missing, in one pass over the source. `request` names further files of the comparison, which may
-    /// lie in the cache too.
+    /// Converts the missing levels in one pass over the source. `request` names further files of the comparison, which
+    /// may be in the cache too.
     pub(crate) fn fill(&self, folder: &Folder, request: &Request, observer: &dyn Observer) -> Result<(), Error> {
         self.plan.warnings.iter().for_each(|warning| observer.warn(warning));
-        // Also of the files that are there: another run may have made them since.
+        // Checks existing files again, because another run may have written them since.
         let leftovers = self.plan.files.iter().flat_map(|file| remove_leftovers(file.path()));
         leftovers.for_each(|leftover| observer.note(&leftover.to_string()));
         let planned = self.plan.files.iter().zip(&self.request.files);
@@ -103,7 +103,7 @@ impl Levels {
         progress.expect(Some(plan.source_bytes()));
         let options = RunOptions {
             threads: request.options.threads,
-            // What is there is out of date.
+            // An existing file is out of date.
             force: true,
             allow_nonfinite: false,
             sha256: false,
@@ -115,14 +115,13 @@ impl Levels {
     }
 }
 
-/// The cache folder of a model called `name`, whose weights are in these files. `None` if there is nowhere to keep one.
+/// The cache folder of a model called `name` with these weight files. `None` if there is no place for a cache.
 pub(crate) fn place(request: &Request, name: &str, weights: &[PathBuf]) -> Result<Option<PathBuf>, Error> {
     let Some(root) = folder::root(request.cache.as_deref()) else { return Ok(None) };
     Ok(Some(root.join(format!("{name}-{}", digest(weights)?))))
 }
 
-/// Whether the planned file is there already. Files get their names when they are complete, so the size is a check
-/// against later damage only.
+/// Whether the planned file exists. Files are renamed when they are complete, so the size only detects later damage.
 fn is_current(plan: &FilePlan) -> bool {
     let begins_with_header = |shard: &Shard| -> io::Result<bool> {
         let header = shard.layout.header();
@@ -134,18 +133,19 @@ fn is_current(plan: &FilePlan) -> bool {
         File::open(&shard.path)?.take(header.len() as u64).read_to_end(&mut found)?;
         Ok(found == header)
     };
-    // A file that cannot be read is made anew.
+    // A file that cannot be read is converted again.
     plan.shards.iter().all(|shard| begins_with_header(shard).unwrap_or(false))
 }
 
-/// Sixteen hexadecimal digits that change with the weights. Reading them all would cost as much as converting.
+/// Sixteen hexadecimal digits that change with the weights, from file facts. Reading the weights would cost as much as
+/// converting them.
 fn digest(weights: &[PathBuf]) -> Result<String, Error> {
     let mut hasher = Sha256::new();
     // Another version may round differently.
     hasher.update(env!("CARGO_PKG_VERSION"));
     for path in weights {
         let (path, len, nanos) = identity(path).map_err(|source| Error::Io { path: path.clone(), source })?;
-        // Each field ends unmistakably: lengths are fixed, and no path holds a NUL.
+        // The fields are unambiguous: they have fixed lengths, or are paths that end with a NUL.
         hasher.update(path.as_os_str().as_encoded_bytes());
         hasher.update([0]);
         hasher.update(len.to_le_bytes());
@@ -156,7 +156,7 @@ fn digest(weights: &[PathBuf]) -> Result<String, Error> {
 
 fn identity(path: &Path) -> io::Result<(PathBuf, u64, u128)> {
     let metadata = fs::metadata(path)?;
-    // A clock before 1970 still differs from other times by the length of the file at least.
+    // For times before 1970, at least the file size still counts.
     let nanos = metadata.modified()?.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
     Ok((path.canonicalize()?, metadata.len(), nanos))
 }

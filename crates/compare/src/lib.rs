@@ -1,4 +1,4 @@
-//! What quantization costs: levels of a model compared on a text, in size, quality, speed and memory.
+//! Compares quantization levels of a model on a text: size, quality, speed and memory.
 //!
 //! [`Comparison::prepare`] checks a [`Request`]: files, context, text. Nothing is written. [`Comparison::run`]
 //!
@@ -8,8 +8,8 @@
 //! 4. scores all of them against the base, window by window, with the base's predictions computed once for as many
 //!    files as fit into memory;
 //!
-//! and returns a [`Report`], which [`report::Files`] writes as JSON, CSV, Markdown and HTML. What was converted and scored
-//! stays in the cache: a comparison that was stopped goes on where it was, and gives the same bits.
+//! and returns a [`Report`], which [`report::Files`] writes as JSON, CSV, Markdown and HTML. Converted files and scores
+//! stay in the cache, so a comparison that was stopped continues where it was, and gives the same bits.
 //!
 //! ```no_run
 //! use pythia_compare::{Base, CheckpointBase, Comparison, Request, report};
@@ -30,8 +30,8 @@
 //! # }
 //! ```
 //!
-//! A sweep prepares and runs one comparison after the other; they share what the cache holds. Comparisons can be moved to
-//! another thread, tell an [`Observer`] how they go, and stop when [`Request::cancel`] is raised.
+//! A sweep prepares and runs one comparison after the other; they share the cache. A comparison can be moved to another
+//! thread, reports its progress to an [`Observer`], and stops when [`Request::cancel`] is raised.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Speed and memory of one file, measured in this process.
+//! Measures speed and memory of one file in this process.
 
 use crate::Error;
 use crate::bench::Stopwatch;
@@ -13,16 +13,16 @@ use std::time::{Duration, Instant};
 
 /// Tokens of the prompt.
 const PREFILL_TOKENS: usize = 512;
-/// Repetitions of the prompt at least and at most, after one that does not count ...
+/// Least and most repetitions of the prompt, after a warm-up run ...
 const PREFILL_RUNS: std::ops::RangeInclusive<usize> = 2..=5;
-/// ... and no further ones after this time.
+/// ... and no new repetition after this time.
 const PREFILL_TIME: Duration = Duration::from_secs(4);
-/// Tokens generated, one after the other ...
+/// Number of generated tokens ...
 const DECODE_TOKENS: usize = 48;
-/// ... in as many parts, whose rates give the spread.
+/// ... in this many parts, whose rates give the spread.
 const DECODE_PARTS: usize = 4;
 
-/// What was measured; what a [`Worker`](crate::Worker) prints as JSON.
+/// The measurements. A [`Worker`](crate::Worker) prints them as JSON.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Measured {
     /// Prompt tokens per second, of each repetition.
@@ -64,7 +64,7 @@ pub fn measure(device: &Device, file: &Path, options: &Options, cancel: &Cancel)
 }
 
 impl Measured {
-    /// As a report has it.
+    /// The form for a report.
     pub(crate) fn speed(self) -> Speed {
         Speed {
             contention: self.contention,

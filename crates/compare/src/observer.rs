@@ -1,46 +1,46 @@
-//! How a comparison tells how it goes.
+//! Progress of a comparison.
 
 use pythia_task::Progress;
 
-/// Hears how a comparison goes, from any of its threads. Every method may be left out.
+/// Receives the progress of a comparison, from any of its threads. Every method has a default that does nothing.
 pub trait Observer: Send + Sync {
-    /// Something may make the result other than expected.
+    /// A warning: something may change the result.
     fn warn(&self, line: &str) {
         let _ = line;
     }
 
-    /// Something worth knowing.
+    /// A note for the user.
     fn note(&self, line: &str) {
         let _ = line;
     }
 
-    /// What begins now, in words.
+    /// A step begins, described in words.
     fn step(&self, line: &str) {
         let _ = line;
     }
 
-    /// A stage that takes long begins. What is returned hears how far it is, and is dropped at its end.
+    /// A long stage begins. The returned value receives its progress and is dropped at its end.
     fn begin(&self, stage: Stage) -> Box<dyn Progress + '_> {
         let _ = stage;
         Box::new(())
     }
 }
 
-/// Hears nothing.
+/// Ignores progress.
 impl Observer for () {}
 
-/// A stage of a comparison, and what its progress counts.
+/// A stage of a comparison, and the units of its progress.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Stage {
-    /// Levels are made. Units are bytes of the source, items are tensors.
+    /// Levels are converted. Units are bytes of the source, items are tensors.
     Convert,
     /// Speed and memory are measured. Units are files, items their names.
     Measure,
-    /// Files are scored, as many as fit into memory side by side. Units are chunks of the text; the item says what the
-    /// perplexity of the base is by now.
+    /// A group of files that fits into memory is scored. Units are chunks of the text; the item is the perplexity of
+    /// the base so far.
     Score {
-        /// Number of the group of files, from 0 on.
+        /// Index of the group, from 0.
         group: usize,
         /// How many groups there are.
         n_groups: usize,

@@ -147,7 +147,7 @@ fn add_files(request: &Request, source: &Path, base: &Metadata, candidates: &mut
 
 fn check_count(files: usize) -> Result<(), Error> {
     if files < 2 {
-        return Err(usage("nothing to compare with the base; use --type or name further GGUF files"));
+        return Err(usage("there is only the base; use --type or name further GGUF files to compare with it"));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Perplexity of every file and its distance from the base.
+//! Scores every file: perplexity, and divergence from the base.
 
 use crate::cache::folder::Folder;
 use crate::facts::Facts;
@@ -15,8 +15,9 @@ use pythia_schema::Hparams;
 use pythia_task::{Cancel, Progress};
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
-/// What the text told about all files.
+/// The results of all files.
 pub(crate) struct Qualities {
     /// What was scored.
     pub(crate) scored: Scored,
@@ -28,7 +29,7 @@ pub(crate) struct Qualities {
     pub(crate) files: Vec<Quality>,
 }
 
-/// What the text told about one file.
+/// The results of one file.
 pub(crate) struct Quality {
     pub(crate) memory: Memory,
     pub(crate) perplexity: Estimate,
@@ -41,7 +42,7 @@ fn protocol(n_ctx: usize) -> eval::Protocol {
     eval::Protocol::Llama { n_ctx }
 }
 
-/// A chunk that is too short is refused before anything is opened.
+/// Refuses a chunk length that is too small, before anything is opened.
 pub(crate) fn check_chunk(request: &Request) -> Result<(), Error> {
     if request.n_ctx > 0 {
         protocol(request.n_ctx).check()?;
@@ -54,8 +55,8 @@ fn n_ctx(request: &Request, base: &Hparams) -> usize {
     if request.n_ctx == 0 { base.n_ctx } else { request.n_ctx }
 }
 
-/// Whether the base, of which only the metadata is there as yet, can be scored on the text: then in chunks of so many
-/// tokens. `source` is what it is made from.
+/// Checks that the base can be scored on the text, from its metadata alone, and returns the tokens per chunk. `source`
+/// is its source.
 pub(crate) fn check(request: &Request, source: &Path, base: &Metadata) -> Result<usize, Error> {
     let text = &request.text;
     let model = hparams(source, base)?;
@@ -69,7 +70,7 @@ pub(crate) fn check(request: &Request, source: &Path, base: &Metadata) -> Result
     Ok(n_ctx)
 }
 
-/// The same for another file: it must have the base's vocabulary, and be able to hold a chunk.
+/// The same for another file, which must have the base's vocabulary and a context of at least a chunk.
 pub(crate) fn check_file(
     request: &Request,
     (source, base): (&Path, &Metadata),
@@ -96,7 +97,7 @@ fn hparams(path: &Path, metadata: &Metadata) -> Result<Hparams, Error> {
     Hparams::from_metadata(metadata).map_err(|source| Error::Gguf { path: path.to_owned(), source })
 }
 
-/// How a text is run through the files.
+/// How the files are scored on a text.
 pub(crate) struct Evaluation<'a> {
     pub(crate) request: &'a Request,
     pub(crate) device: &'a Device,
@@ -106,7 +107,7 @@ pub(crate) struct Evaluation<'a> {
 }
 
 impl Evaluation<'_> {
-    /// Runs the base (the first) and the others over the text, but for what `folder` has the scores of.
+    /// Runs the base (the first) and the others over the text, except for chunks whose scores are in `folder`.
     pub(crate) fn run(
         &self,
         candidates: &[Candidate],
@@ -135,7 +136,7 @@ impl Evaluation<'_> {
                 warn_of_other_names(&base_model, file, model, observer);
                 warn_of_other_gelu(&base_model, file, model, observer);
             }
-            let models: Vec<&Model> = models.iter().collect();
+            let models: Vec<&Arc<Model>> = models.iter().collect();
             let mut tokens = text.tokens(&tokenizer, cancel)?;
             let mut store = journals.group(1 + files.len(), observer);
             let progress = observer.begin(Stage::Score { group: i, n_groups: groups.len() });
@@ -165,8 +166,8 @@ impl Evaluation<'_> {
         Ok(Qualities { scored, machine: Machine::of(&base_model), arithmetic, files })
     }
 
-    /// What scores depend on beside the files. Device and instruction set are among it, though they should not matter:
-    /// a comparison is how one would find out.
+    /// Everything except the files that scores depend on. It includes the device and the instruction set, although they
+    /// should not matter, because a comparison could reveal that they do.
     fn setting(&self, model: &Model, text_sha256: &str) -> String {
         let Request { text, options, .. } = self.request;
         let Arithmetic { activations, kv_cache, .. } = Arithmetic::of(options);
@@ -193,13 +194,13 @@ fn nothing() -> Error {
     Error::Request("nothing to compare".to_owned())
 }
 
-/// Share of the memory the system calls available that mapped weights may take.
+/// Share of available memory that mapped weights may take.
 const MEMORY_SHARE: f64 = 0.75;
 
-/// Files that fit in memory together with the base, which runs once per group. A file's results do not depend on
-/// its group; weights that are read from disk again for every chunk would cost far more than running the base twice.
+/// Splits files into groups that fit in memory together with the base, which runs once per group. Results do not depend
+/// on the groups. Reading weights from disk again for every chunk would cost far more than running the base twice.
 fn groups<'c>(device: &Device, base: &Model, others: &'c [Candidate], facts: &[Facts]) -> Vec<&'c [Candidate]> {
-    // On a GPU the base is there already.
+    // On a GPU, the base is already loaded.
     let taken = if base.device() == CPU { 0 } else { base.file_bytes() };
     let budget = device.free_memory().map_or(u64::MAX, |bytes| ((bytes + taken) as f64 * MEMORY_SHARE) as u64);
     let sizes: Vec<u64> = facts.iter().map(Facts::file_bytes).collect();
@@ -212,7 +213,7 @@ fn groups<'c>(device: &Device, base: &Model, others: &'c [Candidate], facts: &[F
     groups.collect()
 }
 
-/// Lengths of the shortest list of runs whose sizes sum to at most `budget` each; a size above it is a run of its own.
+/// Lengths of the fewest runs whose sizes sum to at most `budget` each. A size above it is a separate run.
 fn split_by_size(sizes: &[u64], budget: u64) -> Vec<usize> {
     let mut runs: Vec<(usize, u64)> = Vec::new();
     for &size in sizes {
@@ -224,7 +225,7 @@ fn split_by_size(sizes: &[u64], budget: u64) -> Vec<usize> {
     runs.into_iter().map(|(n, _)| n).collect()
 }
 
-/// Other words for the same ids are no error: converters name padding differently.
+/// Different texts for the same ids are only a warning, because converters name padding differently.
 fn warn_of_other_names(base: &Model, file: &Candidate, model: &Model, observer: &dyn Observer) {
     let tokens = |model: &Model| model.gguf().metadata.strings(keys::TOKENS).ok().flatten().map(<[String]>::to_vec);
     if tokens(base) != tokens(model) {
@@ -244,7 +245,7 @@ fn warn_of_other_gelu(base: &Model, file: &Candidate, model: &Model, observer: &
     }
 }
 
-/// Hands on how far an evaluation is, and stops it when that is asked for.
+/// Reports the progress of an evaluation, and stops it if it is cancelled.
 struct Watch<'a> {
     base: &'a str,
     progress: &'a dyn Progress,

@@ -1,4 +1,4 @@
-//! What is compared, on which text, and how.
+//! The request for a comparison.
 
 use crate::Worker;
 use pythia_convert::Level;
@@ -9,43 +9,43 @@ use std::path::PathBuf;
 
 /// Which files are compared, on which text, and how.
 pub struct Request {
-    /// What the others are compared with, and levels are made from.
+    /// The base of the comparison, and the source of levels.
     pub base: Base,
-    /// Levels to make from the base; if there are neither levels nor files, those that people choose from.
+    /// Levels to convert from the base. If there are neither levels nor files, the usual ones.
     pub levels: Vec<Level>,
-    /// GGUF files to compare too; of a split model, the first.
+    /// Further GGUF files; the first file of a split model.
     pub files: Vec<PathBuf>,
-    /// Importance matrix for the levels that are made.
+    /// Importance matrix for converting levels.
     pub imatrix: Option<PathBuf>,
-    /// Also make levels from weights that are quantized already.
+    /// Accept source weights that are already quantized.
     pub allow_requantize: bool,
-    /// What the files are scored on. It is read several times, so no [stream](Text::stream).
+    /// The text to score. It is read several times, so it must not be a [stream](Text::stream).
     pub text: Text,
-    /// Tokens in a chunk of the text; 0 for the base's context.
+    /// Tokens per chunk; 0 for the base's context length.
     pub n_ctx: usize,
-    /// Score so many chunks only.
+    /// Score only this many chunks.
     pub max_chunks: Option<usize>,
-    /// Sizes of memory, in bytes, for each of which the best level that fits is named; if there are none, the usual ones.
+    /// Sizes of memory in bytes. The report names the best level that fits into each. If empty, common sizes.
     pub fit: Vec<u64>,
     /// How models run.
     pub options: Options,
-    /// What measures each file in a process of its own; `None` to measure in this process, where memory is less exact.
+    /// Measures each file in a separate process. `None` to measure in this process, where memory is less exact.
     pub worker: Option<Worker>,
-    /// Folder that made files and measurements are kept in; `None` for the user's.
+    /// Cache folder; `None` for the user's.
     pub cache: Option<PathBuf>,
-    /// Use no measurement of an earlier run.
+    /// Ignore results of earlier runs.
     pub fresh: bool,
-    /// The program that the report names, and the command, a word each.
+    /// The program and the words of the command line, for the report.
     pub program: (String, Vec<String>),
     /// Raised to stop.
     pub cancel: Cancel,
 }
 
-/// What the other files are compared with.
+/// The base of a comparison.
 pub enum Base {
     /// Made from a checkpoint.
     Checkpoint(CheckpointBase),
-    /// A GGUF file, or the first of those that a model is split over.
+    /// A GGUF file, or the first file of a split model.
     Gguf(PathBuf),
 }
 
@@ -54,13 +54,13 @@ pub enum Base {
 pub struct CheckpointBase {
     /// The folder, or one of its weight files.
     pub path: PathBuf,
-    /// Which variant of the weights to take, such as `fp16`.
+    /// Variant of the weights, such as `fp16`.
     pub variant: Option<String>,
     /// The base's level; `None` for the type of the weights.
     pub level: Option<Level>,
     /// Folder of a LoRA adapter to merge.
     pub lora: Option<PathBuf>,
-    /// What the model is called, if its folder does not tell.
+    /// Name of the model, if not that of its folder.
     pub name: Option<String>,
     /// Owner of its repository, if known.
     pub owner: Option<String>,

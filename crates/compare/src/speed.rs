@@ -1,4 +1,4 @@
-//! Speed and memory of each level, in a process of its own.
+//! Measures speed and memory of each level, in separate processes.
 
 use crate::cache::folder::{Folder, SPEEDS, program_id, read_json, write_json};
 use crate::facts::Facts;
@@ -15,20 +15,20 @@ use std::time::{Duration, SystemTime};
 
 const FORMAT: &str = "pythia-speeds/2";
 
-/// Measurements older than this are taken again: the machine may be in another state.
+/// Measurements older than this are repeated, because the machine may be in another state.
 const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The speeds of all files.
 pub(crate) struct Speeds {
     /// In the order of the files.
     pub(crate) files: Vec<Speed>,
-    /// Whether each was measured in a process of its own.
+    /// Whether each was measured in a separate process.
     pub(crate) process_per_level: bool,
 }
 
-/// What a run has measured before it was stopped.
+/// Measurements of a run that was stopped.
 pub(crate) struct KeptSpeeds {
-    /// Where it is kept, if anywhere.
+    /// The file that holds them, if there is a cache.
     path: Option<PathBuf>,
     kept: Kept,
 }
@@ -36,7 +36,7 @@ pub(crate) struct KeptSpeeds {
 #[derive(Deserialize, Serialize)]
 struct Kept {
     format: String,
-    /// What else the measurements depend on.
+    /// The setting that the measurements depend on.
     setting: String,
     levels: Vec<KeptLevel>,
 }
@@ -50,18 +50,18 @@ struct KeptLevel {
 }
 
 impl KeptLevel {
-    /// A date to come is as little use as an old one.
+    /// Whether it is recent. A date in the future does not count.
     fn is_recent(&self) -> bool {
         self.when.elapsed().is_ok_and(|age| age <= MAX_AGE)
     }
 }
 
 impl KeptSpeeds {
-    /// What `folder` has for this setting; nothing if `afresh`.
+    /// Reads the measurements in `folder` for this setting. Empty if `afresh`.
     pub(crate) fn open(folder: Option<&Folder>, device: &Device, options: &Options, afresh: bool) -> Self {
         let path = folder.map(|folder| folder.path().join(SPEEDS));
         let Arithmetic { activations, kv_cache, .. } = Arithmetic::of(options);
-        // Without one, each file has its own.
+        // `None` means that each file uses its own.
         let gelu = options.gelu;
         let (program, cpu, device, threads) = (program_id(), cpu_name(), device.argument(), options.threads);
         let setting = format!("{program}, {cpu}, {device}, {threads}, {activations}, {gelu:?}, {kv_cache}");
@@ -76,7 +76,7 @@ impl KeptSpeeds {
         self.kept.levels.iter().find(|level| level.id == id).map(|level| level.measured.clone())
     }
 
-    /// Keeps a measurement. That this fails is no reason to fail.
+    /// Keeps a measurement. Errors are ignored.
     fn put(&mut self, id: String, measured: Measured) {
         self.kept.levels.push(KeptLevel { id, when: SystemTime::now(), measured });
         if let Some(path) = &self.path {
@@ -84,7 +84,7 @@ impl KeptSpeeds {
         }
     }
 
-    /// Removes them all: they are of one run, which has ended.
+    /// Removes all, because they belong to one run, which has ended.
     pub(crate) fn forget(self) {
         if let Some(path) = self.path {
             let _ = std::fs::remove_file(path);
@@ -103,7 +103,7 @@ pub(crate) struct Measurement<'a> {
 }
 
 impl Measurement<'_> {
-    /// Measures one file after the other, but for those that `kept` has.
+    /// Measures one file after the other, except for those in `kept`.
     pub(crate) fn run(
         &self,
         candidates: &[Candidate],
@@ -140,7 +140,8 @@ impl Measurement<'_> {
         Ok(Speeds { files: speeds, process_per_level: worker.is_some() })
     }
 
-    /// Measures a file by the worker, and keeps that; without a worker, or if it cannot be started, in this process.
+    /// Measures a file with the worker and keeps the result. Without a worker, or if it cannot be started, measures in
+    /// this process.
     fn one(
         &self,
         worker: &mut Option<&Worker>,

@@ -1,7 +1,7 @@
-//! Speed and memory of a file, measured by a process of its own.
+//! Measures speed and memory of a file in a separate process.
 //!
-//! What a process has allocated before stays on its heap and counts as memory of whatever comes after. So a comparison
-//! starts a program again for each file.
+//! Earlier allocations of a process stay on its heap and would count as memory of later files. So a comparison starts a
+//! program for each file.
 
 use crate::Error;
 use crate::measure::Measured;
@@ -14,40 +14,39 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-/// How long a raised [`Cancel`] waits to be seen while a child measures.
+/// Time between two checks of [`Cancel`] while a child measures.
 const POLL: Duration = Duration::from_millis(20);
 
 /// The program that measures one file, and its first arguments.
 ///
 /// It is started with `args`, then `--threads N --activations int8|f32 --device DEVICE [--gelu erf|tanh] -- FILE`. It
-/// calls [`measure()`](crate::measure()) with that and prints the result to stdout as JSON. It should end when its
-/// stdin does: then it never outlives the process that started it. If it fails, its last line on stderr is
-/// `NAME: error: MESSAGE`, and its exit code 2 for a request that cannot be met, 65 for bad data, 74 for input and
-/// output, or 130 if it was cancelled.
+/// calls [`measure()`](crate::measure()) and prints the result to stdout as JSON. It should end when its stdin ends, so
+/// that it never outlives its parent. If it fails, its last line on stderr is `NAME: error: MESSAGE`, and its exit code
+/// is 2 for an invalid request, 65 for bad data, 74 for input and output, or 130 if it was cancelled.
 #[derive(Clone, Debug)]
 pub struct Worker {
     /// The program.
     pub program: PathBuf,
-    /// Its arguments before those that say what to measure.
+    /// Its first arguments.
     pub args: Vec<OsString>,
 }
 
-/// The program that is running. On Linux that name is right even when the file has been replaced since it was started.
+/// The path of the running program. On Linux it is right even if the file was replaced after the program started.
 pub(crate) fn own_program() -> io::Result<PathBuf> {
     let running = Path::new("/proc/self/exe");
     if running.exists() { Ok(running.to_owned()) } else { std::env::current_exe() }
 }
 
 impl Worker {
-    /// The program that is running, started with these arguments first.
+    /// The running program, with these first arguments.
     ///
     /// # Errors
-    /// If the system does not tell which that is.
+    /// If the system does not report its path.
     pub fn this_program<A: Into<OsString>>(args: impl IntoIterator<Item = A>) -> io::Result<Self> {
         Ok(Self { program: own_program()?, args: args.into_iter().map(Into::into).collect() })
     }
 
-    /// Has a new process measure `file`. `Ok(Err(_))` if none can be started.
+    /// Measures `file` in a new process. `Ok(Err(_))` if none can be started.
     pub(crate) fn measure(
         &self,
         device: &Device,
@@ -66,14 +65,14 @@ impl Worker {
             .and_then(|()| read(child.stderr.take(), &mut stderr))
             .map_err(|error| lost(file, &error))?;
         if !status.success() {
-            // Ctrl-C at a terminal ends the child too, maybe before it is seen here.
+            // Ctrl-C at a terminal also ends the child, possibly before this process notices it.
             return Err(if cancel.is_raised() { Error::Cancelled } else { failure(file, status, &stderr) });
         }
         serde_json::from_str(&stdout).map(Ok).map_err(|error| lost(file, &error.into()))
     }
 }
 
-/// What to measure, as the arguments of a worker.
+/// The arguments of a worker for these options.
 fn arguments(file: &Path, device: &Device, options: &Options) -> impl Iterator<Item = OsString> {
     let Arithmetic { activations, gelu, .. } = Arithmetic::of(options);
     let settings = [
@@ -81,21 +80,21 @@ fn arguments(file: &Path, device: &Device, options: &Options) -> impl Iterator<I
         ("--activations", activations.to_owned()),
         ("--device", device.argument()),
     ];
-    // Where none is asked for, each file has its own.
+    // `None` means that each file uses its own.
     let gelu = options.gelu.map(|_| ("--gelu", gelu.to_owned()));
     let settings = settings.into_iter().chain(gelu).flat_map(|(name, value)| [name.into(), value.into()]);
-    // The file comes last, after what ends the options: its name may begin with a dash.
+    // The file comes last, after `--`, because its name may begin with a dash.
     settings.chain(["--".into(), file.into()])
 }
 
-/// The pipes are large enough for what a child writes.
+/// Starts the child. Its output fits into the buffers of the pipes.
 fn spawn(program: &Path, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> io::Result<Child> {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn()
 }
 
-/// Waits for the child's end. It is killed, having nothing to clean up, when this program is to stop.
+/// Waits for the child. If this program must stop, the child is killed; it has nothing to clean up.
 fn wait(child: &mut Child, cancel: &Cancel) -> Result<ExitStatus, Error> {
     loop {
         if cancel.is_raised() {
@@ -123,7 +122,7 @@ fn lost(file: &Path, error: &io::Error) -> Error {
     io_failure(format!("{}: no result of its measurement: {error}", file.display()))
 }
 
-/// What a child says went wrong.
+/// The error that a child reports.
 fn failure(file: &Path, status: ExitStatus, stderr: &str) -> Error {
     let message = stderr.lines().rev().find_map(|line| Some(line.split_once(": error: ")?.1));
     let kind = match status.code() {

@@ -1,7 +1,7 @@
 //! Hugging Face checkpoints of GPT-NeoX models: weights as safetensors or as PyTorch saves them, and `config.json`.
 //!
-//! Everything is checked on opening; only headers are read then. Tensor data is read by position afterwards, a few
-//! rows at a time, so that memory stays bounded however large the model is.
+//! Opening a checkpoint reads and checks only headers. Tensor data is read later, by position and a few rows at a time,
+//! so memory does not depend on the size of the model.
 //!
 //! ```no_run
 //! use pythia_checkpoint::{Checkpoint, to_f32};

@@ -1,4 +1,4 @@
-//! Reads at a position, from any thread, without a map: what is read does not stay in memory.
+//! Reads a file by position, from any thread, without a memory map, so that pages do not stay in memory.
 
 use std::fs::File;
 use std::io;
@@ -23,7 +23,7 @@ pub struct PositionedFile(File);
 
 #[cfg(unix)]
 impl PositionedFile {
-    /// Takes over a file opened for reading.
+    /// Wraps a file opened for reading.
     pub fn new(file: File) -> Self {
         Self(file)
     }
@@ -44,7 +44,7 @@ pub struct PositionedFile(std::sync::Mutex<File>);
 
 #[cfg(not(unix))]
 impl PositionedFile {
-    /// Takes over a file opened for reading.
+    /// Wraps a file opened for reading.
     pub fn new(file: File) -> Self {
         Self(std::sync::Mutex::new(file))
     }

@@ -1,6 +1,6 @@
 //! `pythia-quant verify`: sound files pass, and each kind of damage is named.
 
-use crate::common::{self, Outcome, checkpoint, gguf, names, quant};
+use crate::common::{self, Outcome, checkpoint, file, gguf, names, quant};
 use pythia_convert::Level;
 use pythia_gguf::{Gguf, TensorInfo};
 use serde_json::Value;
@@ -231,15 +231,10 @@ fn of_another_program(folder: &Path, damage: impl FnOnce(&mut Vec<u8>, &Gguf)) -
     let path = folder.join("x.gguf");
     let bytes = fs::read(gguf("Q4_0")).unwrap();
     let header = Gguf::parse(&bytes).unwrap();
-    let mut metadata = header.metadata.clone();
     let ours: Vec<String> =
-        metadata.iter().map(|(key, _)| key.to_owned()).filter(|k| k.starts_with("pythia_")).collect();
+        header.metadata.iter().map(|(key, _)| key.to_owned()).filter(|k| k.starts_with("pythia_")).collect();
     assert!(ours.len() > 3);
-    ours.iter().for_each(|key| drop(metadata.remove(key)));
-    let entries = header.tensors().iter().map(|t| (t.name.clone(), t.ty.known().unwrap(), t.dims.clone()));
-    let layout = pythia_gguf::Layout::new(&metadata, entries.collect()).unwrap();
-    let mut file = layout.header().to_vec();
-    file.extend_from_slice(&bytes[header.tensors()[0].offset as usize..]);
+    let mut file = file::with_metadata(&bytes, |metadata| ours.iter().for_each(|key| drop(metadata.remove(key))));
     let header = Gguf::parse(&file).unwrap();
     damage(&mut file, &header);
     fs::write(&path, file).unwrap();

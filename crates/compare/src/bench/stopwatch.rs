@@ -1,28 +1,31 @@
 //! How long a model takes, by the clock.
 
 use pythia_model::backend::Largest;
-use pythia_model::{BATCH_TOKENS, Context, ContextShape, Error, Model, Span};
+use pythia_model::{BATCH_TOKENS, Context, ContextShape, Error, Model, Sequence, Span};
 use pythia_task::Cancel;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A model ready to be timed, with an empty context.
-pub struct Stopwatch<'m> {
-    context: Context<'m>,
+pub struct Stopwatch {
+    context: Context,
+    sequence: Sequence,
     n_vocab: usize,
     logits: Vec<f32>,
 }
 
-impl<'m> Stopwatch<'m> {
+impl Stopwatch {
     /// With a context of `n_ctx` positions. What it does ends with an error when `cancel` is raised.
     ///
     /// # Errors
     /// If the model cannot have such a context.
-    pub fn new(model: &'m Model, n_ctx: usize, cancel: &Cancel) -> Result<Self, Error> {
+    pub fn new(model: &Arc<Model>, n_ctx: usize, cancel: &Cancel) -> Result<Self, Error> {
         let n_ctx = n_ctx.max(1);
         let context = model.context(ContextShape { n_seq: 1, n_ctx, n_batch: n_ctx.min(BATCH_TOKENS) })?;
         let context = context.cancelled_by(cancel.clone());
         let n_vocab = model.hparams().n_vocab;
-        Ok(Self { context, n_vocab, logits: vec![0.0; n_vocab] })
+        let sequence = context.sequence()?;
+        Ok(Self { context, sequence, n_vocab, logits: vec![0.0; n_vocab] })
     }
 
     /// Processes a prompt of `n` tokens into an empty context, up to the choice of the next token.
@@ -31,11 +34,11 @@ impl<'m> Stopwatch<'m> {
     /// If the prompt does not fit.
     pub fn prefill(&mut self, n: usize) -> Result<Duration, Error> {
         let tokens: Vec<u32> = tokens(self.n_vocab).take(n).collect();
-        self.context.truncate(0, 0);
+        self.sequence.truncate(0);
         let start = Instant::now();
         let mut last = 0;
         for batch in tokens.chunks(self.context.n_batch()) {
-            self.context.forward(&[Span { sequence: 0, tokens: batch }])?;
+            self.context.forward(&mut [Span { sequence: &mut self.sequence, tokens: batch }])?;
             last = batch.len();
         }
         if last > 0 {
@@ -57,11 +60,11 @@ impl<'m> Stopwatch<'m> {
     /// # Errors
     /// If they do not fit.
     pub fn decode(&mut self, n: usize) -> Result<Vec<Duration>, Error> {
-        self.context.truncate(0, 0);
+        self.sequence.truncate(0);
         let tokens = tokens(self.n_vocab);
         let step = |token: u32| {
             let start = Instant::now();
-            self.context.forward(&[Span { sequence: 0, tokens: &[token] }])?;
+            self.context.forward(&mut [Span { sequence: &mut self.sequence, tokens: &[token] }])?;
             self.choose(0)?;
             Ok(start.elapsed())
         };

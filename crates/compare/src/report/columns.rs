@@ -4,23 +4,23 @@ use super::{AgainstBase, Entry, Estimate, Report};
 use pythia_show::number::{bytes, plain, rate, signed, significant};
 use pythia_show::{Align, Table, Width, wrap};
 
-/// A column: what stands above it, how it is set, and the text of a cell.
+/// A column: heading, alignment, and the text of a cell.
 pub(crate) struct Column {
     /// The heading, with the unit.
     pub(crate) title: &'static str,
-    /// The heading explained, for a page that can show it on demand.
+    /// Explanation of the heading, for a tooltip.
     pub(crate) about: &'static str,
-    /// How cells are set.
+    /// Alignment of the cells.
     align: Align,
-    /// How soon a terminal that is too narrow does without it; see [`pythia_show::Column`].
+    /// Rank for leaving it out in a narrow terminal; see [`pythia_show::Column`].
     rank: u8,
-    /// The cell of a level.
+    /// Text of the cell of a level.
     pub(crate) cell: fn(&Entry) -> String,
-    /// The same for a terminal, where errors that decide nothing take too much room.
+    /// The same for a terminal, without less important errors.
     short: Option<fn(&Entry) -> String>,
 }
 
-/// Every column, in order: the level, its size, quality by what tells levels apart best, speed, the rest.
+/// Every column, in order: level, size, quality (the most telling figures first), speed, the rest.
 pub(crate) const COLUMNS: &[Column] = &[
     column("level", "the file's main tensor type", name).left(),
     column("size", "size of the whole file, in decimal units", |l| bytes(l.file_bytes)),
@@ -84,7 +84,7 @@ fn name(level: &Entry) -> String {
     if level.against_base.is_none() { format!("{} (base)", level.name) } else { level.name.clone() }
 }
 
-/// A difference with its error, marked where chance alone may have made it.
+/// A difference with its error, marked if it may be chance.
 fn marked(percent: Estimate) -> String {
     let mark = if percent.may_be_chance() { "~" } else { "" };
     format!("{mark}{} +- {}", signed(percent.value, 2), plain(percent.se, 2))
@@ -98,7 +98,7 @@ fn percent(share: Estimate) -> Estimate {
     Estimate { value: share.value * 100.0, se: share.se * 100.0 }
 }
 
-/// The base has no distance to itself.
+/// Empty for the base.
 fn against(level: &Entry, cell: impl Fn(&AgainstBase) -> String) -> String {
     level.against_base.as_ref().map_or_else(|| "-".to_owned(), cell)
 }
@@ -108,7 +108,7 @@ pub(crate) fn full_table(report: &Report) -> Table {
     table(report, |column| column.cell)
 }
 
-/// What a terminal shows: the answers, the columns that fit, and what explains their marks.
+/// The output for a terminal: the answers, the columns that fit, and the footnotes.
 pub fn terminal(report: &Report, width: Width) -> String {
     let sentences = report.answer.sentences.iter().map(|sentence| wrap(sentence, width, "  "));
     let mut text: String = sentences.collect();

@@ -1,15 +1,15 @@
-//! How fast a level ran, in how much memory, and whether the machine was busy meanwhile.
+//! Speed and memory of a level, and whether the machine was busy meanwhile.
 
 use crate::bench::median;
 use pythia_show::number::plain;
 use serde::Serialize;
 
-/// Above this share of processor time that went to others, a speed is not the level's own.
+/// A speed is unsteady if other programs took more than this share of the processor time.
 const BUSY_SHARE: f64 = 0.05;
-/// Above this difference between the fastest and the slowest repetition, relative to the median, nor is it.
+/// A speed is also unsteady if the fastest and the slowest repetition differ by more than this, relative to the median.
 const WIDE_SPREAD: f64 = 0.25;
 
-/// What a level takes to run.
+/// Speed and memory of a level.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Speed {
     /// Prompt tokens processed per second: the median of the repetitions.
@@ -20,11 +20,11 @@ pub struct Speed {
     pub decode_tokens_per_second: f64,
     /// The slowest and fastest part of the tokens, by the median time of a token in each.
     pub decode_spread: Spread,
-    /// Share of the processor time wanted meanwhile that other programs had, 0 to 1, where the system tells it.
+    /// Share of the needed processor time that other programs took, 0 to 1, if the system reports it.
     pub contention: Option<f64>,
-    /// Peak resident memory, file pages included, where the system tells it.
+    /// Peak resident memory including file pages, if the system reports it.
     pub peak_rss_bytes: Option<u64>,
-    /// What the level takes of a GPU's memory, where it ran on one.
+    /// GPU memory of the level, if it ran on a GPU.
     pub gpu_bytes: Option<u64>,
 }
 
@@ -61,7 +61,7 @@ impl Speed {
     }
 }
 
-/// A sentence about the speeds that other programs may have changed, or that vary; `None` if there are none.
+/// A sentence about unsteady speeds, if there are any.
 pub(crate) fn busy<'a>(levels: impl Iterator<Item = (&'a str, &'a Speed)> + Clone) -> Option<String> {
     let largest = |share: fn(&Speed) -> f64| {
         let shares = levels.clone().map(|(name, speed)| (name, share(speed)));

@@ -19,7 +19,7 @@ impl Gpu {
         Ok(Self(Arc::new(device)))
     }
 
-    pub(super) fn open(&self, path: &Path, options: &Options) -> Result<Model, Error> {
+    pub(super) fn open(&self, path: &Path, options: &Options) -> Result<Arc<Model>, Error> {
         pythia_cuda::open(&self.0, path, options)
     }
 

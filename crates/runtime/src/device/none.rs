@@ -3,6 +3,7 @@
 use super::{Limits, Notify};
 use pythia_model::{Error, Model, Options};
 use std::path::Path;
+use std::sync::Arc;
 
 /// There is none.
 #[derive(Clone)]
@@ -14,7 +15,7 @@ impl Gpu {
         Err(Error::Device(problem.to_owned()))
     }
 
-    pub(super) fn open(&self, _: &Path, _: &Options) -> Result<Model, Error> {
+    pub(super) fn open(&self, _: &Path, _: &Options) -> Result<Arc<Model>, Error> {
         match *self {}
     }
 

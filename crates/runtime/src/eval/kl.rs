@@ -13,6 +13,7 @@ use super::{Observer, Request};
 use crate::{Error, TokenStream, Tokenizer};
 use pythia_model::Model;
 use serde::Serialize;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// How well a base and other files of the model predict a text.
@@ -78,8 +79,8 @@ pub struct AgainstBase {
 /// # Errors
 /// As [`super::perplexity()`], and if a model's vocabulary has another size than the base's.
 pub fn compare<'m>(
-    base: &'m Model,
-    others: &[&'m Model],
+    base: &'m Arc<Model>,
+    others: &[&'m Arc<Model>],
     request: &Request<'m>,
     tokens: &mut TokenStream<'_>,
     store: &mut dyn Store,

@@ -42,7 +42,7 @@ pub use q8_0::Q8_0;
 use crate::format::{BlockFormat, Codebook};
 use crate::scales::{Group, Levels, Scales};
 
-/// A block as it lies in a file.
+/// A block, with the layout of a file.
 ///
 /// # Safety
 /// The type must be `repr(C)` and made of bytes and byte arrays only: alignment 1, no padding, every bit pattern valid.

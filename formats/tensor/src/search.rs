@@ -262,8 +262,10 @@ impl Codes {
     /// Those of element `j`, which are integers below 256.
     #[inline(always)]
     pub(crate) fn set<V: Lanes>(&mut self, j: usize, codes: V) {
-        for (lane, code) in self.0.iter_mut().zip(&bytes(codes)[..V::N]) {
-            lane[j] = *code;
+        let lanes = (codes + V::splat(MAGIC)).to_array();
+        for (codes, lane) in self.0.iter_mut().zip(&lanes[..V::N]) {
+            // The lowest bits of the mantissa are the integer.
+            codes[j] = lane.to_bits() as u8;
         }
     }
 

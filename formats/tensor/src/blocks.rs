@@ -43,7 +43,7 @@ use crate::format::{BlockFormat, Codebook};
 use crate::scales::{Group, Levels, Scales};
 use crate::search::{self, Search};
 
-/// A block as it lies in a file.
+/// A block, with the layout of a file.
 ///
 /// # Safety
 /// The type must be `repr(C)` and made of bytes and byte arrays only: alignment 1, no padding, every bit pattern valid.

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 /// What a user asks for.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
-    /// A level, and the file to write it to. At least one. A model that is split is written to `NAME-00001-of-00003.gguf`
-    /// and so on in place of `NAME.gguf`.
+    /// A level, and the file to write it to. At least one. A model that is split is written to
+    /// `NAME-00001-of-00003.gguf` and so on in place of `NAME.gguf`.
     pub files: Vec<(Level, PathBuf)>,
     /// Changes to the levels' mixes, the same for all files.
     pub recipe: Recipe,
@@ -34,7 +34,8 @@ pub struct Request {
 pub struct Plan {
     /// The model.
     pub hparams: Hparams,
-    /// The tensors, in the order they are read and lie in the files; the shards of a file go on where the one before ends.
+    /// The tensors, in the order they are read and lie in the files; the shards of a file go on where the one before
+    /// ends.
     pub tensors: Vec<PlannedTensor>,
     /// The files.
     pub files: Vec<FilePlan>,
@@ -179,7 +180,7 @@ impl FilePlan {
     fn check_strict(&self) -> Result<(), Error> {
         let Some(first) = self.fallbacks().next() else { return Ok(()) };
         let (level, n) = (self.level, self.fallbacks().count());
-        Err(Error::Request(format!("{level}: {n} tensors cannot be stored as they should be, the first is {first}")))
+        Err(Error::Request(format!("{level}: {n} tensors cannot have their types, the first is {first}")))
     }
 }
 
@@ -231,7 +232,7 @@ fn check_distinct(files: &[FilePlan]) -> Result<(), Error> {
     for file in files {
         if let Some(shard) = file.shards.iter().find(|shard| !seen.insert(&shard.path)) {
             let (path, level) = (shard.path.display(), file.level);
-            return Err(Error::Request(format!("{path}: two files of this name were asked for ({level})")));
+            return Err(Error::Request(format!("{path}: two files of this name were requested ({level})")));
         }
     }
     Ok(())
@@ -270,7 +271,8 @@ impl Draft<'_> {
         if request.strict { file.check_strict().map(|()| file) } else { Ok(file) }
     }
 
-    /// Refuses levels so low that they are of no use without importance. The embedding and the output matrix do without.
+    /// Refuses levels so low that they are of no use without importance. The embedding and the output matrix do
+    /// without.
     fn check_importance(self, level: Level, choices: &[Choice]) -> Result<(), Error> {
         let Some(imatrix) = &self.request.imatrix else {
             // Options can ask for such types at any level.

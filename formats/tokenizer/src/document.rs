@@ -24,7 +24,8 @@ pub(crate) struct Document {
     pub(crate) normalizes: bool,
     /// Pieces of the vocabulary and their ids.
     pub(crate) pieces: Pieces,
-    pub(crate) merges: Merges,
+    /// Not checked yet: [`pairs`](Self::pairs).
+    merges: Vec<Merge>,
     pub(crate) unk_token: Option<String>,
     pub(crate) fuse_unk: bool,
 }
@@ -64,15 +65,40 @@ impl Document {
         }
         raw.check_steps()?;
         raw.model.check_options()?;
-        let merges = pairs(raw.model.merges, &raw.model.vocab.0)?;
         Ok(Self {
             added_tokens: raw.added_tokens,
             normalizes: raw.normalizer.is_some(),
             pieces: raw.model.vocab.0,
-            merges,
+            merges: raw.model.merges,
             unk_token: raw.model.unk_token,
             fuse_unk: raw.model.fuse_unk.unwrap_or_default(),
         })
+    }
+
+    /// Number of merges.
+    pub(crate) fn n_merges(&self) -> usize {
+        self.merges.len()
+    }
+
+    /// Takes the merges out as pairs, each checked to join two pieces to a third.
+    pub(crate) fn pairs(&mut self) -> Result<Merges, Fault> {
+        let found = std::mem::take(&mut self.merges);
+        let n_pairs = found.iter().filter(|merge| merge.is_pair).count();
+        if n_pairs != 0 && n_pairs != found.len() {
+            let reason = format!("{n_pairs} of {} are pairs and the others strings, wanted one form", found.len());
+            return Err(Fault::other("model.merges", reason));
+        }
+        let mut pairs = Vec::with_capacity(found.len());
+        for (rank, merge) in found.into_iter().enumerate() {
+            let refuse =
+                |text: &str, what| Fault::other(format!("model.merges[{rank}]"), format!("{} {what}", excerpt(text)));
+            let (left, right) = merge.halves.map_err(|text| refuse(&text, "is not two pieces"))?;
+            if merges::no_token(&left, &right, |piece| self.pieces.contains_key(piece)).is_some() {
+                return Err(refuse(&format!("{left} {right}"), "joins or makes a piece that is not in model.vocab"));
+            }
+            pairs.push((left, right));
+        }
+        Ok(pairs)
     }
 
     /// Refuses a vocabulary without a piece for each byte that UTF-8 uses.
@@ -233,26 +259,6 @@ impl Model {
     }
 }
 
-/// The merges as pairs, each checked to join two pieces to a third.
-fn pairs(found: Vec<Merge>, pieces: &Pieces) -> Result<Merges, Fault> {
-    let n_pairs = found.iter().filter(|merge| merge.is_pair).count();
-    if n_pairs != 0 && n_pairs != found.len() {
-        let reason = format!("{n_pairs} of {} are pairs and the others strings, wanted one form", found.len());
-        return Err(Fault::other("model.merges", reason));
-    }
-    let mut pairs = Vec::with_capacity(found.len());
-    for (rank, merge) in found.into_iter().enumerate() {
-        let refuse =
-            |text: &str, what| Fault::other(format!("model.merges[{rank}]"), format!("{} {what}", excerpt(text)));
-        let (left, right) = merge.halves.map_err(|text| refuse(&text, "is not two pieces"))?;
-        if merges::no_token(&left, &right, |piece| pieces.contains_key(piece)).is_some() {
-            return Err(refuse(&format!("{left} {right}"), "joins or makes a piece that is not in model.vocab"));
-        }
-        pairs.push((left, right));
-    }
-    Ok(pairs)
-}
-
 /// Pieces by text. `serde` would keep the last of two of one text in silence.
 struct UniquePieces(Pieces);
 
@@ -284,6 +290,7 @@ impl<'de> Deserialize<'de> for UniquePieces {
 }
 
 /// `tokenizers` wrote merges as strings, `"left right"`, up to 0.19 and as pairs since.
+#[derive(Debug)]
 struct Merge {
     /// The text where they are not two pieces.
     halves: Result<(String, String), String>,

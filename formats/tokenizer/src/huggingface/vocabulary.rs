@@ -19,21 +19,22 @@ impl TokenizerFile {
     /// The vocabulary and merges of the text of a `tokenizer.json`; `path` is for messages.
     pub(super) fn parse(path: &Path, text: String, n_vocab: usize) -> Result<Self, Error> {
         pythia_json::check(&text, pythia_json::LIMIT_VALUES).map_err(|reason| Error::file(path, "", reason))?;
-        let document = Document::parse(&text).map_err(in_file(path))?;
+        let mut document = Document::parse(&text).map_err(in_file(path))?;
         if n_vocab > LIMIT_TOKENS {
             let reason = format!("{n_vocab} rows for a tokenizer, at most {LIMIT_TOKENS}");
             return Err(Error::file(path, "", reason));
         }
         document.check_letters().map_err(in_file(path))?;
-        let Document { added_tokens, normalizes, pieces, merges, unk_token, .. } = document;
+        let pieces = &document.pieces;
         // An added token beyond the embedding can be left out, as nothing but its own text makes it. Not if it is a piece
         // of the vocabulary too: merges could make it.
         let is_beyond = |token: &AddedToken| token.id as usize >= n_vocab && !pieces.contains_key(&token.content);
-        let (beyond, added): (Vec<_>, Vec<_>) = added_tokens.into_iter().partition(is_beyond);
+        let (beyond, added): (Vec<_>, Vec<_>) = document.added_tokens.iter().cloned().partition(is_beyond);
         let left_out: Vec<(u32, String)> = beyond.into_iter().map(|token| (token.id, token.content)).collect();
-        let (tokens, kinds) = Slots::new(path, n_vocab).fill(&pieces, &added)?;
+        let (tokens, kinds) = Slots::new(path, n_vocab).fill(pieces, &added)?;
+        let merges = document.pairs().map_err(in_file(path))?;
         let no_token = |token: &str| Error::file(path, "model.unk_token", format!("{} is no token", excerpt(token)));
-        let unk = unk_token.map(|token| id_of(&tokens, &token).ok_or_else(|| no_token(&token))).transpose()?;
+        let unk = document.unk_token.map(|token| id_of(&tokens, &token).ok_or_else(|| no_token(&token))).transpose()?;
         let json = match left_out.is_empty() {
             true => text,
             false => beyond::without(path, &text, &left_out.iter().map(|(id, _)| *id).collect())?,
@@ -46,7 +47,7 @@ impl TokenizerFile {
             eos: None,
             unk,
             pre: PRE_TOKENIZER.to_owned(),
-            extras: TokenizerExtras::of_added(&added, !normalizes),
+            extras: TokenizerExtras::of_added(&added, !document.normalizes),
             huggingface_json: Some(json),
         };
         Ok(Self { vocab, left_out, is_built: false })

@@ -15,13 +15,13 @@ use crate::{Error, Vocab, alphabet, keys};
 use std::collections::HashMap;
 
 /// Checks all of it. The pieces themselves are compared when the tokenizer is made.
-pub(super) fn check(document: &Document, vocab: &Vocab) -> Result<(), Error> {
+pub(super) fn check(document: &Document, pairs: &[(String, String)], vocab: &Vocab) -> Result<(), Error> {
     if document.normalizes == vocab.extras.unnormalized {
         let name = |normalizes| if normalizes { "NFC" } else { "none" };
         let (found, wanted) = (name(document.normalizes), name(!vocab.extras.unnormalized));
         return Err(differs(format!("normalizer is {found}, the GGUF keys mean {wanted}")));
     }
-    merges(&document.merges, vocab)?;
+    merges(pairs, vocab)?;
     unknown(document)?;
     added_tokens(&document.added_tokens, vocab)
 }

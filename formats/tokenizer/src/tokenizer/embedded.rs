@@ -10,20 +10,21 @@ use tokenizers::models::bpe::BpeBuilder;
 /// Reads `tokenizer.json`: a byte-level BPE of no more tokens and merges than the file lists, and the same as its other
 /// keys mean. [`Vocab::check`] has seen that the text itself is not too large.
 pub(super) fn tokenizer(text: &str, listed: &Vocab) -> Result<Tokenizer, Error> {
-    let document = Document::parse(text).map_err(|fault| of_file(fault, listed))?;
+    let mut document = Document::parse(text).map_err(|fault| of_file(fault, listed))?;
     // The crate makes an automaton of them.
     let n_bytes = document.added_tokens.iter().map(|token| token.content.len()).sum();
     Vocab::check_added_bytes(keys::HUGGINGFACE_JSON, n_bytes)?;
     for (what, key, found, listed) in [
         ("tokens", keys::TOKENS, document.pieces.len(), listed.tokens.len()),
-        ("merges", keys::MERGES, document.merges.len(), listed.merges.len()),
+        ("merges", keys::MERGES, document.n_merges(), listed.merges.len()),
     ] {
         if found > listed {
             return Err(wrong(format!("model has {found} {what}, {key} has {listed}")));
         }
     }
-    agree::check(&document, listed)?;
-    let Document { added_tokens, normalizes, pieces, merges, unk_token, fuse_unk } = document;
+    let merges = document.pairs().map_err(|fault| of_file(fault, listed))?;
+    agree::check(&document, &merges, listed)?;
+    let Document { added_tokens, normalizes, pieces, unk_token, fuse_unk, .. } = document;
     let mut builder = BpeBuilder::new().fuse_unk(fuse_unk).vocab_and_merges(pieces, merges);
     if let Some(token) = unk_token {
         builder = builder.unk_token(token);

@@ -12,7 +12,7 @@ mod likelihood;
 mod tests;
 
 use crate::dot::Format;
-use crate::isa::{Isa, IsaLevel, Kernel};
+use crate::isa::{Isa, Supported};
 use crate::math;
 use crate::quantize::QuantizedRows;
 use crate::shared::SharedMut;
@@ -119,9 +119,9 @@ impl<'a> Weights<'a> {
         x.len() / self.cols
     }
 
-    /// Whether the product is one of integers.
-    fn is_integer(&self, activations: Activations) -> bool {
-        self.ty.is_quantized() && activations == Activations::Int8
+    /// The product of integers, if it is one.
+    fn integer_product(&self, activations: Activations) -> Option<integer::Product> {
+        integer_product(self.ty).filter(|_| activations == Activations::Int8)
     }
 
     /// Some of the rows.
@@ -133,7 +133,7 @@ impl<'a> Weights<'a> {
 }
 
 impl Matmul<'_> {
-    pub(crate) fn run(self, team: &Team, level: IsaLevel, workspace: &mut Workspace) {
+    pub(crate) fn run(self, team: &Team, level: Supported, workspace: &mut Workspace) {
         let w = &self.weights;
         let n = w.check(self.x);
         assert_eq!(self.out.len(), n * w.rows, "output matches x and weights");
@@ -142,60 +142,51 @@ impl Matmul<'_> {
             return;
         }
         let out = Output { out: SharedMut::new(self.out), rows: w.rows, bias: self.bias, epilogue: self.epilogue };
-        if w.is_integer(self.activations) {
+        if let Some(product) = w.integer_product(self.activations) {
             workspace.rows.fill(team, level, self.x, w.cols);
             let job = integer::Job { weights: *w, x: &workspace.rows, out };
-            job.run(&integer_product(w.ty), team, level, &mut workspace.corrections);
+            job.run(&product, team, level, &mut workspace.corrections);
         } else {
             float::Job { weights: *w, x: self.x, out }.run(team, level, &mut workspace.tiles);
         }
     }
 }
 
-/// Tile sizes that the kernels for many rows are compiled for.
-const TILE_SIZES: [usize; 5] = [6, 4, 3, 2, 1];
-
-/// Asks an ISA for its register tiles.
-struct RegisterTiles;
-
-/// The answer: [`Isa::GEMM_TILE`] and [`Isa::FLOAT_TILE`].
-struct TilesOfIsa {
-    integer: (usize, usize),
-    float: (usize, usize),
+/// Cuts `$n` rows of `x` into register tiles of at most `$largest`, large ones first. Runs `$body` for each, with its
+/// first row as `$first` and the number of its rows as the constant `$size`.
+macro_rules! for_each_tile {
+    ($n:expr, $largest:expr, |$first:pat_param, $size:ident| $body:expr) => {
+        for_each_tile! { @ [6 4 3 2 1] $n, $largest, $first, $size, $body }
+    };
+    (@ [$($rows:literal)*] $n:expr, $largest:expr, $first:pat_param, $size:ident, $body:expr) => {{
+        let (n, mut next): (usize, usize) = ($n, 0);
+        $(while $rows <= $largest && $rows <= n - next {
+            const $size: usize = $rows;
+            let $first = next;
+            $body;
+            next += $size;
+        })*
+    }};
 }
+pub(crate) use for_each_tile;
 
-impl Kernel for RegisterTiles {
-    type Output = TilesOfIsa;
-
-    #[inline(always)]
-    fn run<I: Isa>(self, _: I) -> TilesOfIsa {
-        TilesOfIsa { integer: I::GEMM_TILE, float: I::FLOAT_TILE }
-    }
-}
-
-/// Cuts `n` rows into tiles of at most `largest`: first row and number of rows of each.
+/// First row and number of rows of each tile of `n` rows.
 fn cut_into_tiles(n: usize, largest: usize, tiles: &mut Vec<(usize, usize)>) {
     tiles.clear();
-    let mut first = 0;
-    while first < n {
-        let fits = |&&size: &&usize| size <= largest && size <= n - first;
-        let size = *TILE_SIZES.iter().find(fits).unwrap_or(&1);
-        tiles.push((first, size));
-        first += size;
-    }
+    for_each_tile!(n, largest, |first, SIZE| tiles.push((first, SIZE)));
 }
 
 macro_rules! define_products {
     ($(($variant:ident, $block:ident, $id:literal, $name:literal, $note:literal),)*) => {
-        fn integer_product(ty: TensorType) -> integer::Product {
+        fn integer_product(ty: TensorType) -> Option<integer::Product> {
             match ty {
                 $(TensorType::$variant => <blocks::$block as Operand>::integer_product(),)*
             }
         }
 
-        fn decoder(ty: TensorType) -> Option<float::Decoder> {
+        fn storage(ty: TensorType) -> float::Storage {
             match ty {
-                $(TensorType::$variant => <blocks::$block as Operand>::decoder(),)*
+                $(TensorType::$variant => <blocks::$block as Operand>::storage(),)*
             }
         }
     };
@@ -204,32 +195,31 @@ for_each_tensor_type!(define_products);
 
 /// Takes a block type to its products.
 trait Operand {
-    fn integer_product() -> integer::Product;
+    /// `None` for floats, which take float activations.
+    fn integer_product() -> Option<integer::Product>;
 
-    /// `None` for floats, which are not decoded.
-    fn decoder() -> Option<float::Decoder>;
+    fn storage() -> float::Storage;
 }
 
 impl<T: Format> Operand for T {
-    fn integer_product() -> integer::Product {
-        integer::Product::of::<T>()
+    fn integer_product() -> Option<integer::Product> {
+        Some(integer::Product::of::<T>())
     }
 
-    fn decoder() -> Option<float::Decoder> {
-        Some(float::Decoder::of::<T>())
+    fn storage() -> float::Storage {
+        float::Storage::Blocks(float::Decoder::of::<T>())
     }
 }
 
-/// Floats have no integer product; nobody asks for it where [`Weights::is_integer`] says no.
 macro_rules! float_operand {
     ($($block:ident)*) => { $(
         impl Operand for blocks::$block {
-            fn integer_product() -> integer::Product {
-                unreachable!("float weights take float activations");
+            fn integer_product() -> Option<integer::Product> {
+                None
             }
 
-            fn decoder() -> Option<float::Decoder> {
-                None
+            fn storage() -> float::Storage {
+                float::Storage::$block
             }
         }
     )* };

@@ -6,7 +6,7 @@ struct AppendArgs {
     float* qkv;  // [n, 3 * heads * head_dim]: queries are rotated in place
     Rope rope;
     Rows rows;
-    KvCache cache;
+    KvCacheArgs cache;
     uint64_t n;
 };
 

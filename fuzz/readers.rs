@@ -6,9 +6,10 @@
 
 use pythia_checkpoint::{Checkpoint, Config, to_f32};
 use pythia_convert::{GgufSource, Level, Plan, Provenance, Request, Source, plan};
-use pythia_gguf::schema::gptneox::{self, Hparams};
-use pythia_gguf::{AnyType, FileType, Gguf, Imatrix, Layout, Merge, Metadata, Vocab, keys, shard_name};
+use pythia_gguf::{AnyType, FileType, Gguf, Imatrix, Layout, Merge, Metadata, keys, shard_name};
 use pythia_runtime::Tokenizer;
+use pythia_schema::Hparams;
+use pythia_tokenizer::Vocab;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -181,7 +182,7 @@ fn model(gguf: &Gguf) -> bool {
         assert!(FileType::from_id(id).is_none_or(|ty| ty.id() == id));
     }
     let tokenizes = vocabulary(metadata);
-    hyperparameters(metadata).is_some_and(|h| ok(gptneox::bind(&h, gguf)).is_some()) && tokenizes
+    hyperparameters(metadata).is_some_and(|h| ok(pythia_schema::bind(&h, gguf)).is_some()) && tokenizes
 }
 
 fn hyperparameters(metadata: &Metadata) -> Option<Hparams> {
@@ -269,7 +270,10 @@ fn tensors(checkpoint: &Checkpoint) -> (u64, bool) {
     for tensor in checkpoint.tensors() {
         let n_rows = tensor.n_rows();
         let read = checkpoint.read_rows(tensor, 0, n_rows, &mut all);
-        assert!(!read.as_ref().is_err_and(|error| error.is_io()), "{tensor:?} is not within its file");
+        assert!(
+            !read.as_ref().is_err_and(|error| error.kind() == pythia_task::ErrorKind::Io),
+            "{tensor:?} is not within its file"
+        );
         if ok(read).is_none() {
             continue;
         }

@@ -1,4 +1,4 @@
-//! How a program ends: exit codes, one-line errors, Ctrl-C.
+//! The end of a program: exit codes, one-line errors, Ctrl-C.
 
 mod failure;
 mod signal;
@@ -17,8 +17,11 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::process::{ExitCode, Termination};
 
-/// The code of `result`; its error goes to stderr as `PROGRAM: error: ...`, in one line. What succeeds has the code 0,
-/// or one of its own: `diff` found a difference.
+/// Where most commands show all columns.
+pub(crate) const IN_JSON: &str = "--json has them";
+
+/// The exit code of `result`. An error is printed to stderr as one line, `PROGRAM: error: ...`. Success has exit code
+/// 0, or one chosen by the command: `diff` returns 1 for a difference.
 pub fn report(program: &str, result: Result<impl Termination, Failure>) -> ExitCode {
     match result {
         Ok(done) => done.report(),
@@ -29,20 +32,19 @@ pub fn report(program: &str, result: Result<impl Termination, Failure>) -> ExitC
     }
 }
 
-/// A line on stderr, one whatever is in it. A stderr that nobody reads is no error, so this is not `eprintln!`, which
-/// panics there.
+/// Writes a single escaped line to stderr. Ignores a closed stderr, where `eprintln!` would panic.
 pub fn note(line: impl Display) {
-    // At once, so that lines of several threads do not mix.
+    // In one write, so that lines of several threads do not mix.
     let _ = io::stderr().write_all(format!("{}\n", Line(line)).as_bytes());
 }
 
-/// Parses the command line, flags of llama.cpp included. Before that, makes the faults of mapped files errors like all
-/// others, and Ctrl-C a request.
+/// Parses the command line, including flags of llama.cpp. Before that, installs the handlers for faults of mapped files
+/// and for Ctrl-C.
 ///
 /// # Errors
-/// The exit code, when there is nothing left to do: help was printed, or the error was reported.
+/// The exit code, if help was printed or an error was reported.
 pub fn parse<T: Parser>(program: &str) -> Result<T, ExitCode> {
-    pythia_tensor::exit_on_fault(program);
+    pythia_process::exit_on_fault(program);
     signal::install(program);
     let command = T::command();
     let translated = habits::translate(&command, std::env::args_os());
@@ -65,13 +67,13 @@ pub fn parse<T: Parser>(program: &str) -> Result<T, ExitCode> {
     })
 }
 
-/// What clap says when every argument is one line: it quotes them as they are, and so does what parses their values.
+/// The same error for escaped arguments, because clap and the value parsers quote arguments unchanged.
 fn on_one_line_each<T: Parser>(error: clap::Error, args: &[OsString]) -> clap::Error {
     let escaped = args.iter().map(|arg| Line(arg.display()).to_string());
     T::try_parse_from(escaped).err().unwrap_or(error)
 }
 
-/// A clap error as one line, with what was probably meant.
+/// A clap error as one line, with a suggestion.
 fn usage_line(error: &clap::Error) -> String {
     let kinds = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue];
     let suggested = kinds.into_iter().find_map(|kind| match error.get(kind)? {
@@ -87,11 +89,11 @@ fn usage_line(error: &clap::Error) -> String {
 fn one_line(text: &str, hint: &str) -> String {
     let paragraph = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);
     let line = paragraph.collect::<Vec<_>>().join(" ");
-    format!("{}{hint} (--help lists what is possible)", line.strip_prefix("error: ").unwrap_or(&line))
+    format!("{}{hint} (--help lists all options)", line.strip_prefix("error: ").unwrap_or(&line))
 }
 
-/// Writes to stdout what this program says. Fields that come from elsewhere are one line each by now
-/// ([`pythia_text::Line`]). A reader that has gone (`| head`) is no error: what it wanted it has.
+/// Writes text of this program to stdout. Foreign fields must already be escaped to one line ([`pythia_text::Line`]). A
+/// closed pipe (`| head`) is not an error.
 ///
 /// # Errors
 /// If stdout cannot be written for another reason.
@@ -99,11 +101,11 @@ pub fn print(text: &str) -> Result<(), Failure> {
     write(&Lines(text).to_string())
 }
 
-/// As [`print()`], for text that is the result itself, such as what a model wrote: as it is into a file or a pipe, without
-/// what could command the terminal on one.
+/// As [`print()`], for text that is the result itself, such as the output of a model. A file or a pipe gets it
+/// unchanged; a terminal gets it with control characters escaped.
 ///
 /// # Errors
-/// As there.
+/// As [`print()`].
 pub fn print_prose(text: &str) -> Result<(), Failure> {
     if io::stdout().is_terminal() { write(&Prose(text).to_string()) } else { write(text) }
 }
@@ -140,8 +142,7 @@ mod tests {
     #[test]
     fn clap_errors_become_one_line() {
         let text = "error: the following required arguments were not provided:\n  <SRC>\n  --type <T>\n\nUsage: x\n";
-        let line =
-            "the following required arguments were not provided: <SRC> --type <T> (--help lists what is possible)";
+        let line = "the following required arguments were not provided: <SRC> --type <T> (--help lists all options)";
         assert_eq!(one_line(text, ""), line);
     }
 

@@ -1,7 +1,7 @@
-//! Flags that users of llama.cpp type from habit. Each means an option of ours, has no effect here, or is explained:
-//! clap alone would read `-ngl` as `-n gl` and `-hf` as `-h -f`.
+//! Flags of llama.cpp's programs. Each one becomes an option of ours, is ignored with a note, or ends in an error that
+//! says what to do instead. Clap alone would read `-ngl` as `-n gl` and `-hf` as `-h -f`.
 //!
-//! An option that a command has itself is never looked up here.
+//! A command's own options are never looked up here.
 
 mod table;
 
@@ -10,17 +10,17 @@ use pythia_convert::Level;
 use std::ffi::{OsStr, OsString};
 use table::{Meaning, Values, find};
 
-/// A command line in our spelling, and what there is to say about the change.
+/// A command line with our options only, and notes for the user.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Translated {
     pub(crate) args: Vec<OsString>,
     pub(crate) notes: Vec<String>,
 }
 
-/// Translates `args`, the program's name first. `program` describes all commands and options.
+/// Translates `args`, which start with the program's name. `program` describes all commands and options.
 ///
 /// # Errors
-/// The sentence that explains a flag which cannot work here.
+/// The explanation of a flag that cannot work here.
 pub(crate) fn translate(program: &Command, args: impl IntoIterator<Item = OsString>) -> Result<Translated, String> {
     let mut state = Translation {
         program,
@@ -48,19 +48,19 @@ pub(crate) fn translate(program: &Command, args: impl IntoIterator<Item = OsStri
     Ok(state.out)
 }
 
-/// A command line, in part translated.
+/// A partly translated command line.
 struct Translation<'p, I: Iterator<Item = OsString>> {
     program: &'p Command,
-    /// The subcommand, once it is there.
+    /// The subcommand, once it has been read.
     command: Option<&'p Command>,
-    /// Arguments after it that are no options.
+    /// Number of positional arguments after it.
     positionals: usize,
     rest: std::iter::Peekable<I>,
     out: Translated,
 }
 
 impl<I: Iterator<Item = OsString>> Translation<'_, I> {
-    /// What is no option: the program's name, the subcommand, or an argument.
+    /// The program's name, the subcommand, or a positional argument.
     fn positional(&mut self, text: &str) {
         self.positionals += usize::from(self.command.is_some());
         if self.command.is_none() && !self.out.args.is_empty() {
@@ -79,7 +79,7 @@ impl<I: Iterator<Item = OsString>> Translation<'_, I> {
         let next = if attached.is_none() && own.get_action().takes_values() { self.rest.next() } else { None };
         let value = attached.or_else(|| next.as_deref().and_then(OsStr::to_str));
         match (own.get_id().as_str(), value) {
-            // llama.cpp's words for "all of them".
+            // In llama.cpp, -1 means "all".
             ("chunks", Some("-1")) => return,
             ("threads", Some("-1")) => return self.out.args.extend([OsString::from(name), "0".into()]),
             ("types", Some(number)) if name == "-t" => self.out.notes.extend(note_of_number(number)),
@@ -89,7 +89,7 @@ impl<I: Iterator<Item = OsString>> Translation<'_, I> {
         self.out.args.extend(next);
     }
 
-    /// An option that is none of the command's: llama.cpp's, or for clap to refuse.
+    /// An option that the command does not have: one of llama.cpp's, or one for clap to refuse.
     fn habit(&mut self, text: &str) -> Result<(), String> {
         let (name, attached) = split(text);
         match find(self.program.get_name(), name).map(|habit| &habit.meaning) {
@@ -118,11 +118,13 @@ fn split(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// What to say of `-t 8` where -t is the type: elsewhere that is a number of threads.
+/// The note for `-t 8` where -t is the type, because elsewhere it is a number of threads.
 fn note_of_number(value: &str) -> Option<String> {
     let number: u32 = value.parse().ok()?;
     let level: Level = value.parse().ok()?;
-    Some(format!("-t is the type here, and {number} is llama-quantize's number for {level}; --threads sets threads"))
+    Some(format!(
+        "-t is the type here, and {number} is llama-quantize's number for {level}; --threads sets the number of threads"
+    ))
 }
 
 /// Drops the value of an option that has no effect.
@@ -138,7 +140,7 @@ fn skip(values: Values, args: &mut std::iter::Peekable<impl Iterator<Item = OsSt
     }
 }
 
-/// The option of `command` that `text` names in whole: `--threads` or `-t`, not `-t4` or `--threads=4`.
+/// The option of `command` that is named exactly `text`: `--threads` or `-t`, not `-t4` or `--threads=4`.
 fn own_option<'c>(command: &'c Command, text: &str) -> Option<&'c clap::Arg> {
     let is_named = |arg: &&clap::Arg| match text.strip_prefix("--") {
         Some(long) => arg.get_long_and_visible_aliases().is_some_and(|names| names.contains(&long)),
@@ -151,13 +153,13 @@ fn own_option<'c>(command: &'c Command, text: &str) -> Option<&'c clap::Arg> {
     command.get_arguments().find(is_named)
 }
 
-/// A note where more threads are asked for than the machine has processors.
+/// A warning if more threads are requested than the machine has processors.
 pub(crate) fn too_many_threads(matches: &clap::ArgMatches) -> Option<String> {
     let (_, command) = matches.subcommand()?;
     let asked = command.try_get_many::<usize>("threads").ok()??.copied().max()?;
     let processors = std::thread::available_parallelism().ok()?.get();
     (asked > processors).then(|| {
-        format!("warning: {asked} threads on {processors} processors: they wait for each other, which is slower")
+        format!("warning: {asked} threads on {processors} processors are slower, because they wait for each other")
     })
 }
 
@@ -186,7 +188,7 @@ mod tests {
             ("p perplexity m -f t --chunks -1 -t -1", "p perplexity m -f t -t 0", 0),
             ("p perplexity m --chunks=-1 --threads=-1 --ctx-size=64", "p perplexity m --threads 0 --ctx-size=64", 0),
             ("p bench -m m -fa 0,1 -t 1,2", "p bench -m m -t 1,2", 1),
-            // What follows an option that takes a value is that value, whatever it looks like.
+            // An option that takes a value takes the next argument, even if that looks like an option.
             ("p generate m -p -fa", "p generate m -p -fa", 0),
             ("p generate m -r -ngl -n 3", "p generate m -r -ngl -n 3", 0),
             ("p generate -- -fa", "p generate -- -fa", 0),
@@ -219,7 +221,7 @@ mod tests {
         assert_eq!(translated(&quant, "p imatrix m -f t -b 64").unwrap().1, 0, "it has a -b of its own");
     }
 
-    /// A row that a command's own option hides everywhere, or that leads nowhere, would be dead.
+    /// A row would be dead if every command had an option of that name, or if its target did not exist.
     #[test]
     fn every_row_can_apply() {
         let programs = [crate::run::Args::command(), crate::quant::Args::command()];

@@ -1,4 +1,4 @@
-//! What a command line names: files, checkpoints, texts, numbers of threads.
+//! Inputs that a command line names: files, checkpoints, texts, numbers of threads.
 
 #[cfg(feature = "hub")]
 mod hub;
@@ -7,7 +7,7 @@ mod text;
 mod wanted;
 
 pub(crate) use source::{Located, SourceOptions};
-pub(crate) use text::{Text, TextOptions, files};
+pub(crate) use text::{TextOptions, files};
 pub(crate) use wanted::{check_checkpoint, check_gguf};
 
 use crate::exit::Failure;
@@ -16,7 +16,7 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
-/// Refuses what is no regular file before it is opened: a pipe would be waited for without end.
+/// Checks that `path` is a regular file before it is opened, because opening a pipe can block for ever.
 ///
 /// # Errors
 /// If there is no such file, or it is a folder, a pipe or a device.
@@ -28,17 +28,17 @@ pub(crate) fn check_file(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// A GGUF model without its weights: a file, or the first of those it is split over.
+/// Reads a GGUF model without its weights, from its only or its first file.
 ///
 /// # Errors
-/// If it cannot be read, or is none.
+/// If it cannot be read, or is not GGUF.
 pub(crate) fn gguf(path: &Path) -> Result<Gguf, Failure> {
     check_gguf(path)?;
     let (gguf, _) = pythia_gguf::open(path).map_err(pythia_convert::Error::from)?;
     Ok(gguf)
 }
 
-/// Whether `path` is a GGUF file: by its first bytes, so that a wrong name does not matter. A folder is none.
+/// Whether `path` is a GGUF file, by its first bytes and not by its name. False for a folder.
 ///
 /// # Errors
 /// If it cannot be read.
@@ -52,13 +52,13 @@ pub(crate) fn is_gguf(path: &Path) -> Result<bool, Failure> {
     Ok(magic == b"GGUF")
 }
 
-/// More threads than any machine has would only cost memory, or be refused by the system.
+/// An upper limit for threads. More than any machine has would waste memory or be refused by the system.
 const MAX_THREADS: usize = 1024;
 
 /// For clap: a number of threads; 0 stands for one per core.
 pub(crate) fn parse_threads(text: &str) -> Result<usize, String> {
     let threads = text.parse().ok().filter(|&threads| threads <= MAX_THREADS);
-    threads.ok_or_else(|| format!("found '{text}', wanted 0 to {MAX_THREADS}"))
+    threads.ok_or_else(|| format!("found '{text}', wanted a number from 0 to {MAX_THREADS}"))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Progress bars on stderr, only at a terminal; elsewhere [`Log`] writes a line per step of what takes long.
+//! Progress bars on stderr, only at a terminal. Elsewhere [`Log`] writes a line per step of long commands.
 
 mod log;
 
@@ -6,12 +6,12 @@ pub use log::Log;
 
 use crate::exit;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use pythia_convert::output::Leftover;
+use pythia_task::Progress;
 use pythia_text::Line;
 use std::fmt::Display;
 use std::io::{self, IsTerminal};
 
-/// A bar with an ETA, or nothing where nobody watches.
+/// A bar with an ETA. Hidden unless stderr is a terminal.
 #[derive(Debug)]
 pub struct Bar {
     bar: ProgressBar,
@@ -34,12 +34,12 @@ impl Bar {
         if !quiet && io::stderr().is_terminal() {
             bar.set_draw_target(ProgressDrawTarget::stderr());
         }
-        // The templates are ours: they are right, or a test says so.
+        // A test checks that our templates are valid.
         bar.set_style(ProgressStyle::with_template(&template(unit)).unwrap_or_else(|_| ProgressStyle::default_bar()));
         Self { bar, quiet }
     }
 
-    /// There are `total` in all: a better estimate. `None` if that is not known.
+    /// Sets the total, if it is known.
     pub fn expect(&self, total: Option<u64>) {
         match total {
             Some(total) => self.bar.set_length(total),
@@ -52,22 +52,17 @@ impl Bar {
         self.bar.inc(n);
     }
 
-    /// `n` are done by now. It may be less than before.
-    pub fn set(&self, n: u64) {
-        self.bar.set_position(n);
-    }
-
-    /// Takes the bar away while `write` writes lines to the terminal.
+    /// Hides the bar while `write` writes lines to the terminal.
     pub fn suspend(&self, write: impl FnOnce()) {
         self.bar.suspend(write);
     }
 
-    /// Says what is being done, after the bar.
+    /// Shows what is being done, after the bar.
     pub fn message(&self, text: impl Display) {
         self.bar.set_message(Line(text).to_string());
     }
 
-    /// Takes the bar away, so that results can be printed.
+    /// Removes the bar, so that results can be printed.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
@@ -82,21 +77,29 @@ fn template(unit: Unit) -> String {
 }
 
 impl Drop for Bar {
-    /// An error message should not be written into the middle of a bar.
+    /// Removes the bar, so that an error message is not written into it.
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
 }
 
-impl pythia_convert::Progress for Bar {
-    fn advance(&self, tensor: &str, source_bytes: u64) {
-        self.message(tensor);
-        self.bar.inc(source_bytes);
+impl Progress for Bar {
+    fn expect(&self, total: Option<u64>) {
+        Bar::expect(self, total);
     }
 
-    fn leftover(&self, leftover: &Leftover) {
+    fn advance(&self, item: &str, units: i64) {
+        self.message(item);
+        if units < 0 {
+            self.bar.dec(units.unsigned_abs());
+        } else {
+            self.bar.inc(units.unsigned_abs());
+        }
+    }
+
+    fn note(&self, line: &str) {
         if !self.quiet {
-            self.bar.suspend(|| exit::note(leftover));
+            self.bar.suspend(|| exit::note(line));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `pythia-quant`: from checkpoints to GGUF files, and what is in them.
+//! `pythia-quant`: converts checkpoints to GGUF files, and inspects, compares and checks such files.
 
 mod cache;
 mod compare;
@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 const PROGRAM: &str = "pythia-quant";
 
-/// Quantize EleutherAI's Pythia models (GPT-NeoX) to GGUF
+/// Quantize EleutherAI's Pythia models (GPT-NeoX) to GGUF, and compare the results
 #[derive(Debug, Parser)]
 #[command(name = PROGRAM, bin_name = PROGRAM, version, subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct Args {
@@ -27,7 +27,7 @@ pub(crate) struct Args {
     command: Command,
 }
 
-/// A row per subcommand; each has a file of its own in `quant/`.
+/// The subcommands. Each has its own file in `quant/`.
 #[derive(Debug, Subcommand)]
 enum Command {
     Convert(convert::Args),
@@ -59,18 +59,18 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Dequantize(args) => dequantize::run(&args),
-        // The one with an exit code of its own.
+        // It has an additional exit code.
         Command::Diff(args) => return exit::report(PROGRAM, diff::run(&args)),
     };
     exit::report(PROGRAM, result)
 }
 
-/// A remark on stderr that does not stop the program.
+/// A warning on stderr. The program continues.
 fn warn(message: &str) {
     exit::note(format_args!("{PROGRAM}: warning: {message}"));
 }
 
-/// This program. On Linux that name is right even when the file has been replaced since the program was started.
+/// The path of this program. On Linux it is right even if the file was replaced after the program started.
 fn own_program() -> io::Result<PathBuf> {
     let running = Path::new("/proc/self/exe");
     if running.exists() { Ok(running.to_owned()) } else { std::env::current_exe() }

@@ -4,14 +4,11 @@
 //! run but [`Provenance::date`], so two runs that measured the same quality differ only in that and in their speeds.
 
 mod answer;
-mod arithmetic;
 mod columns;
 mod csv;
 mod html;
-mod machine;
 mod markdown;
 mod memory;
-mod number;
 mod plot;
 mod provenance;
 #[cfg(test)]
@@ -19,17 +16,15 @@ mod sample;
 mod speed;
 
 pub(crate) use answer::Answer;
-pub(crate) use arithmetic::{Arithmetic, parse_activations, parse_gelu};
 pub(crate) use columns::terminal;
-pub(crate) use machine::{Machine, ProcessorTime, cpu_name, memory_available, peak_rss, reset_peak_rss};
 pub(crate) use memory::{Memory, parse_memory};
-pub(crate) use number::{bytes as format_bytes, significant};
 pub(crate) use provenance::{FileDigest, ImatrixOrigin, Origin, Provenance};
 pub(crate) use speed::{Speed, Spread, busy};
 
 use crate::exit::{self, Failure};
 use pythia_convert::output::{AtomicFile, MadeFolders, Naming, check_target};
-use pythia_runtime::TextForm;
+use pythia_runtime::machine::Machine;
+use pythia_runtime::{Arithmetic, TextForm};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! `pythia-run`: GGUF files at work.
+//! `pythia-run`: runs GGUF files.
 
 pub(crate) mod bench;
 mod generate;
@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 const PROGRAM: &str = "pythia-run";
 
-/// Run quantized Pythia models (GPT-NeoX in GGUF files)
+/// Run Pythia models (GPT-NeoX) from GGUF files
 #[derive(Debug, Parser)]
 #[command(name = PROGRAM, bin_name = PROGRAM, version, subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct Args {
@@ -22,7 +22,7 @@ pub(crate) struct Args {
     command: Command,
 }
 
-/// A row per subcommand; each has a file of its own in `run/`.
+/// The subcommands. Each has its own file in `run/`.
 #[derive(Debug, Subcommand)]
 enum Command {
     Generate(generate::Args),
@@ -48,7 +48,7 @@ pub fn main() -> ExitCode {
     exit::report(PROGRAM, result)
 }
 
-/// The shortest decimal that means `x`: 0.8, not the 0.800000011920929 that it is as f64.
+/// The shortest decimal that reads back as `x`: 0.8, not 0.800000011920929.
 fn decimal(x: f32) -> f64 {
     x.to_string().parse().unwrap_or(f64::from(x))
 }

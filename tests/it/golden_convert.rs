@@ -8,26 +8,27 @@ mod synth;
 use crate::common;
 use clap::Parser;
 use pythia_checkpoint::Checkpoint;
-use pythia_convert::{Error, ImatrixFile, Level, Progress, Provenance, Request, RunOptions, Written, plan, run};
-use pythia_gguf::schema::gptneox::{self, Hparams, Kind, TensorSpec};
-use pythia_gguf::{Gguf, Imatrix, ImatrixEntry, Vocab};
+use pythia_convert::{Error, ImatrixFile, Level, Provenance, Request, RunOptions, Written, plan, run};
+use pythia_gguf::{Gguf, Imatrix, ImatrixEntry};
+use pythia_schema::{Hparams, Kind, TensorSpec};
+use pythia_task::{Cancel, Progress};
+use pythia_tokenizer::Vocab;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Converts the fixture to `levels` in one pass; files are named after the levels.
 fn convert(folder: &Path, levels: &[Level], threads: usize) {
-    try_convert(folder, levels, threads, &AtomicBool::new(false), &()).unwrap();
+    try_convert(folder, levels, threads, &Cancel::new(), &()).unwrap();
 }
 
 fn try_convert(
     folder: &Path,
     levels: &[Level],
     threads: usize,
-    cancel: &AtomicBool,
+    cancel: &Cancel,
     progress: &dyn Progress,
 ) -> Result<Vec<Written>, Error> {
     let checkpoint = Checkpoint::open(&common::checkpoint()).unwrap();
@@ -43,7 +44,7 @@ fn request(folder: &Path, levels: &[Level]) -> Request {
 }
 
 fn write(checkpoint: &Checkpoint, request: &Request, threads: usize) -> Result<Vec<Written>, Error> {
-    let cancel = AtomicBool::new(false);
+    let cancel = Cancel::new();
     let options =
         RunOptions { threads, force: false, allow_nonfinite: false, sha256: false, cancel: &cancel, progress: &() };
     run(checkpoint, &plan(checkpoint, request).unwrap(), &options)
@@ -102,9 +103,10 @@ fn where_rows_are_not_whole_blocks_types_give_way_as_in_llama_cpp() {
     every_tensor_is_llama_cpps(&folder, "llama_cpp_320_sha256.json", None);
 
     // What `tools/goldens.py --imatrix ramp` gives the columns.
-    let specs =
-        gptneox::tensors(&plan(&Checkpoint::open(&folder).unwrap(), &request(&folder, &[Level::F16])).unwrap().hparams);
-    let matrices = specs.iter().filter(|spec| spec.kind.is_matrix() && spec.kind != Kind::TokenEmbd);
+    let specs = pythia_schema::tensors(
+        &plan(&Checkpoint::open(&folder).unwrap(), &request(&folder, &[Level::F16])).unwrap().hparams,
+    );
+    let matrices = specs.iter().filter(|spec| spec.id.is_matrix() && spec.id.kind != Kind::TokenEmbd);
     let ramp = |spec: &TensorSpec| {
         let sums = (0..spec.shape[1]).map(|column| (1 + column % 7) as f32).collect();
         ImatrixEntry::new(&spec.gguf, sums, vec![1.0]).unwrap()
@@ -162,7 +164,7 @@ fn metadata_says_what_the_model_is_and_where_it_came_from() {
     assert_eq!((hparams.n_layer, hparams.n_head, hparams.n_rot, hparams.n_ctx), (6, 8, 8, 512));
     assert!(hparams.parallel_residual);
     // Total, and without the two vocabulary matrices of 4096 x 256.
-    assert_eq!(gptneox::parameter_counts(&hparams), (6_836_224, 6_836_224 - 2 * 4096 * 256));
+    assert_eq!(pythia_schema::parameter_counts(&hparams), (6_836_224, 6_836_224 - 2 * 4096 * 256));
     let vocab = Vocab::from_metadata(&metadata).unwrap();
     assert_eq!((vocab.tokens.len(), vocab.pre.as_str(), vocab.eos), (4096, "olmo", Some(0)));
     let json = fs::read_to_string(common::checkpoint().join("tokenizer.json")).unwrap();
@@ -177,13 +179,13 @@ fn no_file_gets_its_name_unless_all_can() {
     /// Takes the name of the second file while the first is being written.
     struct Rival<'a>(&'a Path);
     impl Progress for Rival<'_> {
-        fn advance(&self, _tensor: &str, _source_bytes: u64) {
+        fn advance(&self, _tensor: &str, _source_bytes: i64) {
             fs::write(self.0, "theirs").unwrap();
         }
     }
     let dir = tempfile::tempdir().unwrap();
     let rival = dir.path().join("Q4_0");
-    let result = try_convert(dir.path(), &[Level::Q8_0, Level::Q4_0], 2, &AtomicBool::new(false), &Rival(&rival));
+    let result = try_convert(dir.path(), &[Level::Q8_0, Level::Q4_0], 2, &Cancel::new(), &Rival(&rival));
     assert!(matches!(&result, Err(Error::Request(m)) if m.contains("already exists")), "{result:?}");
     assert_eq!(common::names(dir.path()), ["Q4_0"]);
     assert_eq!(fs::read(&rival).unwrap(), b"theirs");
@@ -192,14 +194,14 @@ fn no_file_gets_its_name_unless_all_can() {
 #[test]
 fn a_run_that_is_cancelled_half_way_leaves_nothing() {
     /// Raises the flag as soon as anything is done.
-    struct Impatient<'a>(&'a AtomicBool);
+    struct Impatient<'a>(&'a Cancel);
     impl Progress for Impatient<'_> {
-        fn advance(&self, _tensor: &str, _source_bytes: u64) {
-            self.0.store(true, Ordering::Relaxed);
+        fn advance(&self, _tensor: &str, _source_bytes: i64) {
+            self.0.raise();
         }
     }
     let dir = tempfile::tempdir().unwrap();
-    let cancel = AtomicBool::new(false);
+    let cancel = Cancel::new();
     let result = try_convert(dir.path(), &Level::ALL[..8], 2, &cancel, &Impatient(&cancel));
     assert!(matches!(result, Err(Error::Cancelled)), "{result:?}");
     assert_eq!(common::names(dir.path()), [""; 0]);

@@ -9,11 +9,12 @@ mod python;
 mod server;
 
 use crate::common;
-use pythia_hub::{Error, ModelId, Progress, Settings, Snapshot};
+use pythia_hub::{Error, ModelId, Settings, Snapshot};
+use pythia_task::{Cancel, Progress};
 use server::{FakeHub, Files, Repo, git_sha1, sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// The repository that most tests ask for.
@@ -57,17 +58,17 @@ fn hub_with(files: Files) -> FakeHub {
 #[derive(Debug, Default)]
 struct Log {
     notes: Mutex<Vec<String>>,
-    total: AtomicU64,
-    done: AtomicU64,
+    total: AtomicI64,
+    done: AtomicI64,
 }
 
 impl Progress for Log {
-    fn begin(&self, total_bytes: u64) {
-        self.total.store(total_bytes, Ordering::Relaxed);
+    fn expect(&self, total_bytes: Option<u64>) {
+        self.total.store(total_bytes.unwrap() as i64, Ordering::Relaxed);
     }
 
-    fn at(&self, done_bytes: u64) {
-        self.done.fetch_max(done_bytes, Ordering::Relaxed);
+    fn advance(&self, _file: &str, bytes: i64) {
+        self.done.fetch_add(bytes, Ordering::Relaxed);
     }
 
     fn note(&self, line: &str) {
@@ -86,7 +87,7 @@ struct Client {
     dir: tempfile::TempDir,
     variables: Vec<(&'static str, String)>,
     log: Arc<Log>,
-    cancel: AtomicBool,
+    cancel: Cancel,
 }
 
 impl Client {
@@ -103,7 +104,7 @@ impl Client {
             ("PYTHIA_HUB_RETRY_MS", "5".to_owned()),
             ("HF_HUB_DOWNLOAD_TIMEOUT", "1".to_owned()),
         ];
-        Self { dir, variables, log: Arc::default(), cancel: AtomicBool::new(false) }
+        Self { dir, variables, log: Arc::default(), cancel: Cancel::new() }
     }
 
     fn with(mut self, name: &'static str, value: &str) -> Self {
@@ -122,7 +123,7 @@ impl Client {
     }
 
     /// Fetches `id` in vain; the message.
-    fn fails(&self, id: &str, kind: pythia_hub::ErrorKind) -> String {
+    fn fails(&self, id: &str, kind: pythia_task::ErrorKind) -> String {
         let error = self.fetch(id).unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         let message = error.to_string();

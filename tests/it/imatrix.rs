@@ -2,15 +2,15 @@
 //! however they are computed.
 
 use crate::common;
+use pythia_calibrate::imatrix::{Request, collect};
 use pythia_gguf::{Gguf, Imatrix};
 use pythia_kernels::IsaLevel;
 use pythia_model::{Activations, ContextShape, KvType, Model, Options, Span};
-use pythia_runtime::imatrix::{Request, collect};
 use pythia_runtime::{Error, TokenStream, Tokenizer};
+use pythia_task::Cancel;
 use pythia_tensor::TensorType;
 use safetensors::SafeTensors;
 use std::ops::ControlFlow;
-use std::sync::atomic::AtomicBool;
 
 fn open(level: &str, options: &Options) -> Model {
     Model::open(&common::gguf(level), options).unwrap()
@@ -22,11 +22,11 @@ fn tokens(model: &Model) -> Vec<u32> {
     Tokenizer::from_gguf(&model.gguf().metadata).unwrap().encode(text.trim_end_matches('\n')).unwrap()
 }
 
-fn request<'t>(n_ctx: usize) -> Request<'t> {
-    Request { n_ctx, n_batch: 512, max_chunks: None, dataset: "heldout.txt".to_owned(), cancel: None }
+fn request(n_ctx: usize) -> Request {
+    Request { n_ctx, n_batch: 512, max_chunks: None, dataset: "heldout.txt".to_owned(), cancel: Cancel::new() }
 }
 
-fn all(model: &Model, tokens: &[u32], request: &Request<'static>) -> Imatrix {
+fn all(model: &Model, tokens: &[u32], request: &Request) -> Imatrix {
     collect(model, request, &mut TokenStream::of_ids(tokens), &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
@@ -83,7 +83,7 @@ fn observed_inputs_times_the_output_matrix_are_the_logits() {
             None => context.forward(&spans).unwrap(),
             Some(rows) => context
                 .forward_observed(&spans, &mut |input| {
-                    if input.tensor == "output.weight" {
+                    if input.tensor.gguf() == "output.weight" {
                         assert_eq!(input.rows.len(), 40 * input.cols);
                         rows.extend_from_slice(input.rows);
                     }
@@ -171,7 +171,7 @@ fn bits_depend_on_neither_threads_nor_batches_nor_instructions() {
 fn impossible_requests_are_refused() {
     let model = open("Q8_0", &Options::default());
     let tokens = tokens(&model);
-    let error = |tokens: &[u32], request: Request<'static>| {
+    let error = |tokens: &[u32], request: Request| {
         let mut tokens = TokenStream::of_ids(tokens);
         collect(&model, &request, &mut tokens, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string()
     };
@@ -189,11 +189,12 @@ fn impossible_requests_are_refused() {
         assert_eq!((progress.chunks, progress.total_chunks), (calls, Some(tokens.len() / 32)));
         if calls == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
-    assert!(matches!(stopped, Err(Error::Interrupted)));
+    assert!(matches!(stopped, Err(Error::Cancelled)));
     assert_eq!(calls, 2);
-    let cancel = AtomicBool::new(true);
-    let cancelled = Request { cancel: Some(&cancel), ..request(32) };
+    let cancel = Cancel::new();
+    cancel.raise();
+    let cancelled = Request { cancel: cancel.clone(), ..request(32) };
     let stopped =
         collect(&model, &cancelled, &mut TokenStream::of_ids(&tokens), &mut |_| unreachable!("no chunk ends"));
-    assert!(matches!(stopped, Err(Error::Interrupted)));
+    assert!(matches!(stopped, Err(Error::Cancelled)));
 }

@@ -7,6 +7,7 @@ mod cli;
 mod common;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod docs;
 mod fuzz_replay;
 mod golden_convert;
 mod hostile;

@@ -9,6 +9,7 @@ use pythia_runtime::eval::{
     Comparison, Observer, Perplexity, Progress, Protocol, Request, Store, TokenScore, compare, perplexity,
 };
 use pythia_runtime::{Finish, GenerateOptions, TextReader, TokenStream, Tokenizer, generate};
+use pythia_task::Cancel;
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -36,7 +37,7 @@ impl Setup {
     }
 
     fn perplexity(&self, protocol: Protocol, tokens: &[u32], observer: &mut dyn Observer) -> Perplexity {
-        let request = Request { tokenizer: &self.tokenizer, protocol, max_windows: None, cancel: None };
+        let request = Request { tokenizer: &self.tokenizer, protocol, max_windows: None, cancel: &Cancel::new() };
         perplexity(&self.model, &request, &mut TokenStream::of_ids(tokens), observer).unwrap()
     }
 }
@@ -162,7 +163,7 @@ fn a_text_read_on_the_way_gives_the_same_bits() {
     let tokens = setup.tokenizer.encode(text).unwrap();
     for protocol in [Protocol::Llama { n_ctx: 64 }, Protocol::HfStride { window: 64, stride: 48 }] {
         for max_windows in [None, Some(3)] {
-            let request = Request { tokenizer: &setup.tokenizer, protocol, max_windows, cancel: None };
+            let request = Request { tokenizer: &setup.tokenizer, protocol, max_windows, cancel: &Cancel::new() };
             let score = |mut tokens: TokenStream<'_>| {
                 let p = perplexity(&setup.model, &request, &mut tokens, &mut ()).unwrap();
                 (p.nll, p.perplexity, p.bytes, p.scored, p.windows)
@@ -179,7 +180,7 @@ fn a_comparison_agrees_with_its_parts() {
     let setup = Setup::new();
     let tokens = setup.tokens();
     let protocol = Protocol::Llama { n_ctx: 128 };
-    let request = Request { tokenizer: &setup.tokenizer, protocol, max_windows: Some(6), cancel: None };
+    let request = Request { tokenizer: &setup.tokenizer, protocol, max_windows: Some(6), cancel: &Cancel::new() };
     let text = || TokenStream::of_ids(&tokens);
     let open = |level| Model::open(&common::gguf(level), &Options::default()).unwrap();
     let (base, q8, q4) = (open("F32"), open("Q8_0"), open("Q4_0"));
@@ -247,7 +248,8 @@ fn a_comparison_that_was_stopped_goes_on_to_the_same_bits() {
     // Windows of 128 tokens share batches, those of 512 do not.
     for (n_ctx, n_windows, stop) in [(128, 10, 5), (512, 3, 2)] {
         let protocol = Protocol::Llama { n_ctx };
-        let request = Request { tokenizer: &setup.tokenizer, protocol, max_windows: Some(n_windows), cancel: None };
+        let request =
+            Request { tokenizer: &setup.tokenizer, protocol, max_windows: Some(n_windows), cancel: &Cancel::new() };
         let run = |levels: &[&Model], store: &mut Memory, observer: &mut dyn Observer| {
             let mut text = TokenStream::of_ids(&tokens);
             compare(&base, levels, &request, &mut text, store, observer)

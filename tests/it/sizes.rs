@@ -2,8 +2,8 @@
 //! vocabularies that differ. The files have whole headers and no weights: holes, which take no room on disk.
 
 use crate::common::{gguf, quant, run_model};
-use pythia_gguf::schema::gptneox::{Hparams, tensors};
 use pythia_gguf::{Gguf, Layout, keys};
+use pythia_schema::{Hparams, tensors};
 use pythia_tensor::TensorType;
 use serde_json::Value;
 use std::fs::{self, File};
@@ -36,7 +36,7 @@ fn write_hollow(path: &Path, hparams: &Hparams) {
     metadata.insert(keys::TOKENS, tokens);
     metadata.insert(keys::TOKEN_TYPE, types);
     let entries = tensors(hparams).into_iter().map(|spec| {
-        let ty = if spec.kind.is_matrix() { TensorType::Q4_0 } else { TensorType::F32 };
+        let ty = if spec.id.is_matrix() { TensorType::Q4_0 } else { TensorType::F32 };
         let dims = spec.dims();
         (spec.gguf, ty, dims)
     });

@@ -2,8 +2,9 @@
 
 use crate::common;
 use pythia_checkpoint::{Checkpoint, TokenizerFile};
-use pythia_gguf::{Gguf, TokenKind, TokenizerExtras, Vocab, keys};
+use pythia_gguf::{Gguf, keys};
 use pythia_runtime::{TextStream, Tokenizer};
+use pythia_tokenizer::{TokenKind, TokenizerExtras, Vocab};
 use serde_json::Value;
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -7,9 +7,9 @@ use crate::common::torch::{self, Container, Pickle, Tensor};
 use crate::common::{checkpoint, data, names, quant};
 use pythia_checkpoint::Checkpoint;
 use pythia_convert::{Level, Provenance, Request, RunOptions, plan, run};
+use pythia_task::Cancel;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use tempfile::TempDir;
 
 /// What `checkpoint` converts to, given that provenance is the same: names of weight files are a part of it.
@@ -25,7 +25,7 @@ fn converted(checkpoint: &Path, level: Level) -> Vec<u8> {
         force: false,
         allow_nonfinite: false,
         sha256: false,
-        cancel: &AtomicBool::new(false),
+        cancel: &Cancel::new(),
         progress: &(),
     };
     run(&checkpoint, &plan, &options).expect("a conversion");

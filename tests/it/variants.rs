@@ -9,12 +9,12 @@ use pythia_checkpoint::Checkpoint;
 use pythia_convert::{Level, Provenance, Request, RunOptions, plan, run};
 use pythia_gguf::Gguf;
 use pythia_model::{Activations, ContextShape, KvType, Model, Options, Span};
+use pythia_task::Cancel;
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 
 const N_LAYER: usize = 2;
 const N_EMBD: usize = 96;
@@ -303,7 +303,7 @@ fn convert(folder: &Path) -> PathBuf {
     let provenance = Provenance { name: "tiny".to_owned(), ..Provenance::default() };
     let request = Request { files: vec![(Level::F32, path.clone())], provenance, ..Request::default() };
     let plan = plan(&checkpoint, &request).unwrap();
-    let cancel = AtomicBool::new(false);
+    let cancel = Cancel::new();
     let options =
         RunOptions { threads: 2, force: false, allow_nonfinite: false, sha256: false, cancel: &cancel, progress: &() };
     run(&checkpoint, &plan, &options).unwrap();

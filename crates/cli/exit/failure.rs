@@ -1,10 +1,11 @@
-//! Why a program fails: an exit code and one line. Every library's errors become this here.
+//! The error of a program: an exit code and one line. The errors of all libraries are converted to it here.
 
+use pythia_task::ErrorKind;
 use std::fmt::{self, Display};
 use std::io;
 use std::path::Path;
 
-/// Why a program could not do what it was asked, and the exit code that says so to scripts (`sysexits.h`).
+/// Why a program failed, and its exit code (`sysexits.h`).
 #[derive(Debug)]
 pub struct Failure {
     code: u8,
@@ -12,12 +13,12 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The command line asks for something that cannot be: exit code 2.
+    /// The command line is wrong: exit code 2.
     pub fn usage(message: impl Display) -> Self {
         Self::new(2, message)
     }
 
-    /// A file holds something it should not: exit code 65.
+    /// A file has wrong contents: exit code 65.
     pub fn data(message: impl Display) -> Self {
         Self::new(65, message)
     }
@@ -37,12 +38,21 @@ impl Failure {
         Self::interrupted_with("interrupted")
     }
 
-    /// Ctrl-C or SIGTERM, and `message` says what that means for what was done: exit code 130.
+    /// Ctrl-C or SIGTERM, with a `message` about the state of the work: exit code 130.
     pub(crate) fn interrupted_with(message: impl Display) -> Self {
         Self::new(super::signal::INTERRUPTED_CODE, message)
     }
 
-    /// What a process started by this one reported, and its exit code.
+    fn of_kind(kind: ErrorKind, message: impl Display) -> Self {
+        match kind {
+            ErrorKind::Usage => Self::usage(message),
+            ErrorKind::Data => Self::data(message),
+            ErrorKind::Io => Self::io(message),
+            ErrorKind::Cancelled => Self::interrupted_with(message),
+        }
+    }
+
+    /// The message and exit code of a child process.
     pub(crate) fn of_child(code: u8, message: impl Display) -> Self {
         Self::new(code, message)
     }
@@ -63,73 +73,23 @@ impl Display for Failure {
     }
 }
 
-impl From<pythia_convert::Error> for Failure {
-    fn from(error: pythia_convert::Error) -> Self {
-        match error.kind() {
-            pythia_convert::ErrorKind::Usage => Self::usage(error),
-            pythia_convert::ErrorKind::Data => Self::data(error),
-            pythia_convert::ErrorKind::Io => Self::io(error),
-            pythia_convert::ErrorKind::Cancelled => Self::interrupted(),
-        }
-    }
+macro_rules! from_libraries {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::of_kind(error.kind(), error)
+            }
+        })*
+    };
 }
 
-impl From<pythia_checkpoint::Error> for Failure {
-    fn from(error: pythia_checkpoint::Error) -> Self {
-        pythia_convert::Error::from(error).into()
-    }
-}
+from_libraries!(pythia_checkpoint::Error, pythia_convert::Error, pythia_model::Error, pythia_runtime::Error);
+#[cfg(feature = "hub")]
+from_libraries!(pythia_hub::Error);
 
-impl From<pythia_model::Error> for Failure {
-    fn from(error: pythia_model::Error) -> Self {
-        use pythia_model::Error;
-        match error {
-            Error::Io { .. } | Error::Device(_) => Self::io(error),
-            Error::Isa(_) | Error::Request(_) => Self::usage(error),
-            Error::Cancelled => Self::interrupted(),
-            // What else there is concerns the file.
-            _ => Self::data(error),
-        }
-    }
-}
-
-impl From<pythia_runtime::Error> for Failure {
-    fn from(error: pythia_runtime::Error) -> Self {
-        use pythia_runtime::Error;
-        match error {
-            Error::Model(error) => error.into(),
-            Error::Setting { .. } | Error::EmptyPrompt => Self::usage(error),
-            Error::Read(_) => Self::io(error),
-            Error::Interrupted => Self::interrupted(),
-            Error::Gguf(_)
-            | Error::Tokenizer { .. }
-            | Error::PromptTooLong { .. }
-            | Error::TextTooShort { .. }
-            | Error::TextTooLong { .. }
-            | Error::NotUtf8 { .. }
-            | Error::NoCut { .. }
-            | Error::TokenOutOfRange { .. }
-            | Error::VocabularyMismatch { .. }
-            | Error::NotFinite { .. } => Self::data(error),
-        }
-    }
-}
-
-/// As [`Failure::from`], with the file or text at fault before the message.
+/// As [`Failure::from`], with the name of the file or text at fault before the message.
 pub(crate) fn locate(error: pythia_runtime::Error, model: &Path, text: impl Display) -> Failure {
-    use pythia_runtime::Error;
-    match error {
-        Error::Gguf(_) | Error::Tokenizer { .. } | Error::TokenOutOfRange { .. } | Error::NotFinite { .. } => {
-            Failure::data(format_args!("{}: {error}", pythia_text::path(model)))
-        }
-        Error::PromptTooLong { .. }
-        | Error::TextTooShort { .. }
-        | Error::TextTooLong { .. }
-        | Error::NotUtf8 { .. }
-        | Error::NoCut { .. } => Failure::data(format_args!("{text}: {error}")),
-        Error::Read(_) => Failure::io(format_args!("{text}: {error}")),
-        _ => error.into(),
-    }
+    error.located(model, text).into()
 }
 
 #[cfg(test)]

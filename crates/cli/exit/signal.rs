@@ -1,53 +1,55 @@
-//! Ctrl-C, SIGTERM and SIGHUP: the program ends within a second, whatever it is doing, and leaves nothing unfinished.
+//! Ctrl-C, SIGTERM and SIGHUP end the program within a second, whatever it is doing, and leave nothing unfinished.
 //!
-//! The first one raises a flag, which long work looks at: it then removes what it has begun and returns. Not everything can
-//! look at a flag, such as a read from a pipe or the parser of another crate. So after [`GRACE`] a thread does what is
-//! necessary: it [removes](pythia_convert::output::give_up) everything that is under construction and ends the process. A
-//! second signal does the same at once.
+//! The first signal raises a flag. Long work checks the flag, removes its unfinished files and returns. Some work
+//! cannot check it, such as a read from a pipe or the parser of another crate. So after [`GRACE`] a thread
+//! [removes](pythia_convert::output::give_up) all unfinished files and ends the process. A second signal does the same
+//! at once.
 
 use super::note;
+use pythia_task::Cancel;
 use std::io::{self, IsTerminal, Write};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{LazyLock, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-/// What the program has to end by itself. A second in all is promised, and a busy machine takes its share.
+/// Time for the program to end by itself. Less than the promised second, because a busy machine is slow.
 const GRACE: Duration = Duration::from_millis(700);
 
-/// How long outputs may take that are getting their names when the time is over: they are complete, and belong together.
+/// Additional time for outputs that are being renamed when [`GRACE`] ends. They are complete and belong together.
 const NAMING: Duration = Duration::from_secs(2);
 
 /// The exit code after all these signals.
 pub(super) const INTERRUPTED_CODE: u8 = 130;
 
 /// Raised by the first signal.
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static INTERRUPTED: LazyLock<Cancel> = LazyLock::new(Cancel::new);
 
-/// Raised while the program only waits for somebody else.
+/// Raised while the program only waits for input.
 static WAITING: AtomicBool = AtomicBool::new(false);
 
 /// The program's name, for messages.
 static PROGRAM: OnceLock<String> = OnceLock::new();
 
-/// From now on the signals are requests to stop.
+/// Installs the signal handler.
 pub(super) fn install(program: &str) {
     let _ = PROGRAM.set(program.to_owned());
-    // `nohup` is for work that goes on when the terminal is closed.
-    let is_nohup = pythia_tensor::ignores_hangup();
-    // Fails only if there is a handler already, which is then this one; without one, Ctrl-C just ends the program.
+    // Under `nohup` the program must continue when the terminal is closed.
+    let is_nohup = pythia_process::ignores_hangup();
+    // Fails only if a handler is installed, which is then this one. Without a handler, Ctrl-C just ends the program.
     let _ = ctrlc::set_handler(on_signal);
     if is_nohup {
-        pythia_tensor::ignore_hangup();
+        pythia_process::ignore_hangup();
     }
 }
 
-/// The flag that Ctrl-C and SIGTERM raise. Work that looks at it often ends cleanly; other work is ended.
-pub fn catch_interrupts() -> &'static AtomicBool {
+/// The flag that Ctrl-C and SIGTERM raise. Work that checks it often ends cleanly; other work is ended.
+pub fn catch_interrupts() -> &'static Cancel {
     &INTERRUPTED
 }
 
-/// Runs `wait`, which may take for ever: reading from a pipe or a terminal. Meanwhile a signal ends the program at once.
+/// Runs `wait`, which may block for ever, such as a read from a pipe or a terminal. Meanwhile a signal ends the program
+/// at once.
 pub(crate) fn waiting<T>(wait: impl FnOnce() -> T) -> T {
     WAITING.store(true, Ordering::Relaxed);
     let result = wait();
@@ -55,7 +57,7 @@ pub(crate) fn waiting<T>(wait: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Runs in a thread of its own for each signal, one after the other.
+/// The handler. It runs in a separate thread, once per signal.
 fn on_signal() {
     static SEEN: AtomicBool = AtomicBool::new(false);
     if SEEN.swap(true, Ordering::Relaxed) {
@@ -65,10 +67,10 @@ fn on_signal() {
         thread::sleep(GRACE);
         leave();
     });
-    // Not before there is a watchdog, since a pipe that nobody reads could keep this waiting; and before the flag is
-    // raised, since the program may end right then.
+    // After the watchdog has started, because a pipe that nobody reads could block this. Before the flag is raised,
+    // because the program may end right then.
     say_stopping();
-    INTERRUPTED.store(true, Ordering::Relaxed);
+    INTERRUPTED.raise();
     if watchdog.is_err() || WAITING.load(Ordering::Relaxed) {
         leave();
     }
@@ -76,16 +78,16 @@ fn on_signal() {
 
 fn say_stopping() {
     let program = PROGRAM.get().map_or("", String::as_str);
-    // Over a progress bar rather than behind it.
+    // Overwrites a progress bar.
     if io::stderr().is_terminal() {
         let _ = write!(io::stderr(), "\r\x1b[K");
     }
     note(format_args!("{program}: stopping"));
 }
 
-/// Ends the process from any thread: what is under construction goes, what is being named is completed.
+/// Ends the process from any thread. Unfinished files are removed; renames in progress are completed.
 fn leave() -> ! {
     pythia_convert::output::give_up(NAMING);
-    // Without the handlers that libraries have registered for the end: some wait for work that goes on.
-    pythia_tensor::exit_now(INTERRUPTED_CODE.into())
+    // Without the exit handlers of libraries, because some wait for running work.
+    pythia_process::exit_now(INTERRUPTED_CODE.into())
 }

@@ -1,33 +1,33 @@
-//! The flags, by program, and what becomes of each. Names and meanings are those of llama.cpp's tools.
+//! The table of llama.cpp's flags, by program, and their meaning here.
 
-/// Flags of one meaning.
+/// Flags with the same meaning.
 pub(super) struct Habit {
     pub(super) names: &'static [&'static str],
-    /// The program that they are looked up for; both if empty.
+    /// The program that they apply to; both programs if empty.
     program: &'static str,
     pub(super) meaning: Meaning,
 }
 
-/// What becomes of a flag.
+/// What a flag means here.
 pub(super) enum Meaning {
-    /// It is this option of ours, with the same value.
+    /// This option of ours, with the same value.
     Means(&'static str),
-    /// It changes nothing here, and why; nothing is said where the flag asks for what happens anyway.
+    /// Nothing, and why. The reason is empty if the flag asks for our default, which needs no note.
     NoEffect(Values, &'static str),
-    /// There is no such thing here, and what to do instead.
+    /// Not available, and what to do instead.
     Missing(&'static str),
 }
 
-/// What follows a flag.
+/// The value after a flag.
 #[derive(Clone, Copy)]
 pub(super) enum Values {
     None,
     One,
-    /// on, off, auto, 0 or 1, or nothing.
+    /// Optional: on, off, auto, 0 or 1.
     Switch,
 }
 
-/// The row that `name` stands in, for this program.
+/// The row of `name` for this program.
 pub(super) fn find(program: &str, name: &str) -> Option<&'static Habit> {
     let applies = |habit: &&Habit| habit.program.is_empty() || habit.program == program;
     HABITS.iter().filter(applies).find(|habit| habit.names.contains(&name))
@@ -53,27 +53,28 @@ habits! {
     RUN, ["-ctv"] => Means("--cache-type-v");
 
     "", ["-fa", "--flash-attn"] =>
-        NoEffect(Switch, "there is one kind of attention, exact and in memory that grows with the context only");
+        NoEffect(Switch, "there is one kind of attention; it is exact, and its memory is linear in the context");
     "", ["-b", "--batch-size", "-ub", "--ubatch-size"] =>
-        NoEffect(One, "the program chooses its batches, and results do not depend on them");
-    RUN, ["-tb", "--threads-batch"] => NoEffect(One, "prompts and generation use the same threads, those of -t");
+        NoEffect(One, "the program chooses batch sizes itself, and they do not change results");
+    RUN, ["-tb", "--threads-batch"] => NoEffect(One, "prompts and generation both use the threads of -t");
     RUN, ["--mlock", "--mmap", "--no-mmap", "-nr", "--no-repack", "--direct-io", "-dio"] =>
-        NoEffect(None, "weights are always used as they lie in the mapped file");
-    RUN, ["-mmp"] => NoEffect(One, "weights are always used as they lie in the mapped file");
-    RUN, ["-nkvo", "--no-kv-offload"] => NoEffect(None, "the key-value cache is where the model is");
+        NoEffect(None, "weights are always used directly from the mapped file");
+    RUN, ["-mmp"] => NoEffect(One, "weights are always used directly from the mapped file");
+    RUN, ["-nkvo", "--no-kv-offload"] => NoEffect(None, "the key-value cache is on the same device as the model");
     RUN, ["--numa", "-C", "--cpu-mask", "-Cr", "--cpu-range", "--cpu-strict", "--prio", "--poll"] =>
-        NoEffect(One, "threads run where the system puts them; taskset and numactl choose processors");
-    RUN, ["--keep"] => NoEffect(One, "the context never shifts: a text ends where it is full");
+        NoEffect(One, "the system places threads; choose processors with taskset or numactl");
+    RUN, ["--keep"] => NoEffect(One, "the context never shifts: generation ends when it is full");
     RUN, ["--ctx-shift", "--context-shift", "--no-context-shift"] =>
-        NoEffect(None, "the context never shifts: a text ends where it is full");
-    RUN, ["-np", "--parallel", "-ns", "--sequences"] => NoEffect(One, "there is one sequence");
-    RUN, ["-cb", "--cont-batching", "-nocb", "--no-cont-batching"] => NoEffect(None, "there is one sequence");
+        NoEffect(None, "the context never shifts: generation ends when it is full");
+    RUN, ["-np", "--parallel", "-ns", "--sequences"] => NoEffect(One, "this command runs a single sequence");
+    RUN, ["-cb", "--cont-batching", "-nocb", "--no-cont-batching"] =>
+        NoEffect(None, "this command runs a single sequence");
     RUN, ["--color"] => NoEffect(Switch, "output has no colours");
-    RUN, ["-lv", "--log-verbosity", "--verbosity"] => NoEffect(One, "there is no log; -q leaves out the timings");
-    RUN, ["--log-disable", "--perf", "--no-perf"] => NoEffect(None, "there is no log; -q leaves out the timings");
-    RUN, ["-oe", "--output-err"] => NoEffect(One, "stderr has notes only; -o is the form of what is printed");
+    RUN, ["-lv", "--log-verbosity", "--verbosity"] => NoEffect(One, "there is no log; -q turns the timings off");
+    RUN, ["--log-disable", "--perf", "--no-perf"] => NoEffect(None, "there is no log; -q turns the timings off");
+    RUN, ["-oe", "--output-err"] => NoEffect(One, "stderr gets only notes; -o chooses the format of the output");
 
-    // What happens anyway.
+    // Our defaults.
     RUN, ["--no-display-prompt", "-no-cnv", "--no-conversation", "-st", "--single-turn", "--simple-io", "--warmup",
           "--no-warmup", "--no-escape"] => NoEffect(None, "");
     QUANT, ["--no-ppl"] => NoEffect(None, "");
@@ -84,34 +85,34 @@ habits! {
     RUN, ["-cnv", "--conversation", "-sys", "--system-prompt", "-sysf", "--system-prompt-file", "--chat-template",
           "--chat-template-file", "--jinja", "-i", "--interactive", "-if", "--interactive-first", "-mli",
           "--multiline-input"] =>
-        Missing("these are base models, which continue a text and hold no conversation; -p gives the text");
+        Missing("these are base models without a chat mode; they continue the text given with -p");
     RUN, ["--rope-scaling", "--rope-scale", "--rope-freq-base", "--rope-freq-scale", "--yarn-orig-ctx",
           "--yarn-ext-factor", "--yarn-attn-factor", "--yarn-beta-slow", "--yarn-beta-fast", "-gan", "-gaw",
           "--override-kv"] =>
-        Missing("what the model is comes from its file and cannot be changed when it runs");
+        Missing("the file defines the model; it cannot be changed at run time");
     RUN, ["--lora", "--lora-scaled"] =>
-        Missing("adapters are merged when a checkpoint is converted: `pythia-quant convert BASE --lora ADAPTER`");
+        Missing("merge the adapter when converting the checkpoint: `pythia-quant convert BASE --lora ADAPTER`");
     RUN, ["--control-vector", "--control-vector-scaled", "--control-vector-layer-range"] =>
-        Missing("there are no control vectors yet");
+        Missing("control vectors are not supported yet");
     RUN, ["--grammar", "--grammar-file", "-j", "--json-schema", "-jf", "--json-schema-file", "-l", "--logit-bias",
           "--mirostat", "--typical", "--xtc-probability", "--xtc-threshold", "--dynatemp-range", "--dry-multiplier",
           "--presence-penalty", "--frequency-penalty", "--samplers", "--sampler-seq", "--top-n-sigma"] =>
-        Missing("no such way of sampling here; there are --temp, --top-k, --top-p, --min-p and --repeat-penalty");
+        Missing("not supported; sampling has --temp, --top-k, --top-p, --min-p and --repeat-penalty");
     RUN, ["-md", "--model-draft", "-ngld", "--draft", "--draft-max", "--draft-min"] =>
-        Missing("there are no draft models here");
+        Missing("draft models are not supported");
     RUN, ["-sm", "--split-mode", "-ts", "--tensor-split", "-mg", "--main-gpu", "-ot", "--override-tensor"] =>
-        Missing("a model is on one device as a whole; --device chooses it");
+        Missing("a model cannot be split between devices; --device chooses one");
     RUN, ["--kl-divergence", "--kl-divergence-base", "--save-all-logits"] =>
-        Missing("`pythia-quant compare BASE.gguf OTHER.gguf -f TEXT` measures divergence, with no file of logits between");
+        Missing("use `pythia-quant compare BASE.gguf OTHER.gguf -f TEXT`, which needs no file of logits");
     RUN, ["--hellaswag", "--hellaswag-tasks", "--winogrande", "--winogrande-tasks", "--multiple-choice",
-          "--multiple-choice-tasks"] => Missing("there are no tasks yet, only perplexity");
-    RUN, ["-pg", "-d", "--n-depth", "-embd", "--embeddings"] => Missing("no such test; there are -p and -n");
+          "--multiple-choice-tasks"] => Missing("tasks are not supported yet, only perplexity");
+    RUN, ["-pg", "-d", "--n-depth", "-embd", "--embeddings"] => Missing("not supported; the tests are -p and -n");
     QUANT, ["--leave-output-tensor"] =>
-        Missing("--output-tensor-type F16 keeps the output matrix as precise as the checkpoint's");
-    QUANT, ["--include-weights", "--exclude-weights"] => Missing("an importance matrix is used as a whole");
-    QUANT, ["--keep-split"] => Missing("--split-max-size and --split-max-tensors split what is written");
-    QUANT, ["--tensor-type-file"] => Missing("--tensor-type REGEX=TYPE may be given several times");
+        Missing("use --output-tensor-type F16, which keeps the precision of an f16 checkpoint");
+    QUANT, ["--include-weights", "--exclude-weights"] => Missing("an importance matrix is always used as a whole");
+    QUANT, ["--keep-split"] => Missing("use --split-max-size or --split-max-tensors to split the output");
+    QUANT, ["--tensor-type-file"] => Missing("use --tensor-type REGEX=TYPE, which may be repeated");
     QUANT, ["-ofreq", "--output-frequency", "--save-frequency"] =>
-        Missing("the matrix is written once, at the end; --chunks makes the run shorter");
-    QUANT, ["--prune-layers"] => Missing("layers cannot be left out");
+        Missing("the matrix is written once, at the end; --chunks shortens the run");
+    QUANT, ["--prune-layers"] => Missing("layers cannot be removed");
 }

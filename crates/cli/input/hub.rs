@@ -1,26 +1,27 @@
-//! Ids of the Hugging Face Hub: from the command line to a folder, with a progress bar.
+//! Turns an id of the Hugging Face Hub into a local folder, with a progress bar.
 
 use super::source::Located;
 use crate::exit::{self, Failure};
 use crate::progress::{Bar, Unit};
-use pythia_hub::{ModelId, Progress, Settings, fetch};
+use pythia_hub::{ModelId, Settings, fetch};
+use pythia_task::Progress;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-/// Finds or downloads what `text`, which is no path that exists, names.
+/// Finds or downloads the model `text`, which does not exist as a path.
 pub(super) fn locate(text: &str, offline: bool, variant: Option<&str>, quiet: bool) -> Result<Located, Failure> {
     let Some(id) = ModelId::parse(text)? else {
         return match ModelId::suggestion(text) {
-            // Not taken for the id: a folder that is not where it was thought to be should not become a download.
+            // Only suggested: a mistyped folder should not become a download.
             Some(id) => Err(Failure::io(format_args!("{text}: no such file or folder; on the Hub it may be {id}"))),
-            // Whoever opens it says what is wrong with it.
+            // Opening it will give the error message.
             None => Ok(Located { path: text.into(), ..Located::default() }),
         };
     };
     if !text.contains("://") && Path::new(id.owner()).is_dir() {
         let owner = id.owner();
         return Err(Failure::io(format_args!(
-            "{text}: no such file or folder in {owner}/, which is here; hf://{text} names a model of the Hub"
+            "{text}: no such file or folder in {owner}/, which exists here; use hf://{text} for a model of the Hub"
         )));
     }
     let mut settings = Settings::from_env(|name| std::env::var_os(name))?;
@@ -41,24 +42,24 @@ pub(super) fn locate(text: &str, offline: bool, variant: Option<&str>, quiet: bo
     })
 }
 
-/// One bar for all files.
+/// Shows one bar for all files.
 struct Watcher {
     bar: OnceLock<Bar>,
-    /// Whether there is no bar.
+    /// No bar.
     hides_bar: bool,
-    /// Whether there are no notes either.
+    /// No notes.
     quiet: bool,
 }
 
 impl Progress for Watcher {
-    fn begin(&self, total_bytes: u64) {
-        let bar = self.bar.get_or_init(|| Bar::new(total_bytes, Unit::Bytes, self.hides_bar));
-        bar.message("downloading");
+    fn expect(&self, total_bytes: Option<u64>) {
+        let bar = self.bar.get_or_init(|| Bar::new(total_bytes.unwrap_or(0), Unit::Bytes, self.hides_bar));
+        Progress::advance(bar, "downloading", 0);
     }
 
-    fn at(&self, done_bytes: u64) {
+    fn advance(&self, _file: &str, bytes: i64) {
         if let Some(bar) = self.bar.get() {
-            bar.set(done_bytes);
+            Progress::advance(bar, "downloading", bytes);
         }
     }
 
@@ -70,18 +71,6 @@ impl Progress for Watcher {
         match self.bar.get() {
             Some(bar) => bar.suspend(write),
             None => write(),
-        }
-    }
-}
-
-impl From<pythia_hub::Error> for Failure {
-    fn from(error: pythia_hub::Error) -> Self {
-        use pythia_hub::ErrorKind;
-        match error.kind() {
-            ErrorKind::Usage => Self::usage(error),
-            ErrorKind::Data => Self::data(error),
-            ErrorKind::Io => Self::io(error),
-            ErrorKind::Cancelled => Self::interrupted_with(error),
         }
     }
 }

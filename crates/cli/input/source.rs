@@ -1,4 +1,4 @@
-//! What a command line names as a checkpoint: a path, or an id of the Hugging Face Hub.
+//! The checkpoint that a command line names: a path, or an id of the Hugging Face Hub.
 
 use super::check_checkpoint;
 use crate::exit::Failure;
@@ -9,33 +9,33 @@ use std::path::{Path, PathBuf};
 /// Options of commands that take a checkpoint.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct SourceOptions {
-    /// Open no connection: take a checkpoint of the Hub from the cache or not at all (also HF_HUB_OFFLINE=1)
+    /// Open no connection: use only cached checkpoints of the Hub (same as HF_HUB_OFFLINE=1)
     #[arg(long)]
     offline: bool,
-    /// Take the weights of this variant, such as fp16: model.fp16.safetensors instead of model.safetensors
+    /// Use this variant of the weights, such as fp16 for model.fp16.safetensors
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
 }
 
-/// A checkpoint or file that is on this machine by now.
+/// A checkpoint or file that is now on this machine.
 #[derive(Debug, Default)]
 pub(crate) struct Located {
     /// Where it is.
     pub(crate) path: PathBuf,
-    /// What files made from it are called, if the path does not tell: `pythia-70m-step3000`.
+    /// Stem for the names of files made from it, if not that of the path: `pythia-70m-step3000`.
     pub(crate) stem: Option<String>,
-    /// Owner of the Hub's repository.
+    /// Owner of the repository on the Hub.
     pub(crate) owner: Option<String>,
-    /// The branch, tag or commit of it.
+    /// Its branch, tag or commit.
     pub(crate) revision: Option<String>,
 }
 
 impl SourceOptions {
-    /// Finds what `named` names. What exists as a path is that path; else it may be an id of the Hub, whose files are
-    /// then looked for in the cache and downloaded if they are not there.
+    /// Finds `named`. A path that exists is used as it is. Otherwise `named` may be an id of the Hub: its files are
+    /// looked for in the cache, and downloaded if they are missing.
     ///
     /// # Errors
-    /// If there is no such thing, or it could not be downloaded.
+    /// If it exists neither here nor on the Hub, or could not be downloaded.
     pub(crate) fn locate(&self, named: &Path, quiet: bool) -> Result<Located, Failure> {
         match named.to_str().filter(|_| fs::symlink_metadata(named).is_err()) {
             Some(text) => self.locate_text(text, quiet),
@@ -46,7 +46,7 @@ impl SourceOptions {
     /// Opens the checkpoint at `path`.
     ///
     /// # Errors
-    /// If it is none, or damaged.
+    /// If it is not a checkpoint, or is damaged.
     pub(crate) fn open(&self, path: &Path) -> Result<Checkpoint, Failure> {
         check_checkpoint(path)?;
         Ok(Checkpoint::open_variant(path, self.variant.as_deref())?)
@@ -65,8 +65,8 @@ impl SourceOptions {
             return Ok(Located { path: text.into(), ..Located::default() });
         }
         Err(Failure::usage(format_args!(
-            "{text}: no such file or folder; this program was built without the feature `hub`, which ids of the Hugging \
-             Face Hub need"
+            "{text}: no such file or folder; to use ids of the Hugging Face Hub, build the program with the feature \
+             `hub`"
         )))
     }
 }

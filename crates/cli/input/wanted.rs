@@ -1,5 +1,5 @@
-//! Which of the two kinds of model a command wants, and where one that is given the other kind is sent: every command's
-//! GGUF files and checkpoints pass here before they are opened.
+//! Checks before a model is opened. A command that needs a GGUF file and gets a checkpoint, or the other way round,
+//! ends with an error that names the right command.
 
 use super::{check_file, is_gguf};
 use crate::exit::Failure;
@@ -7,17 +7,17 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
-/// Names of a folder that are looked at.
+/// Maximum number of names in a folder that are checked.
 const LIMIT_NAMES: usize = 10_000;
 
-/// Bytes of a file that are looked at.
+/// Bytes at the start of a file that are checked.
 const START_BYTES: u64 = 1024;
 
-/// End of the name of an archive's first entry where PyTorch has written it.
+/// End of the name of the first entry in an archive written by PyTorch.
 const PICKLE: &[u8] = b"data.pkl";
 
-/// Refuses what is no regular file before it is opened as GGUF, and sends a checkpoint to `convert`. Other files are for
-/// the reader to refuse.
+/// Checks a path that should be a GGUF file. For a checkpoint, the error points to `convert`. Other files that are not
+/// GGUF are left for the reader to refuse.
 ///
 /// # Errors
 /// If there is no such file, or it is a folder, a pipe, a device, or a checkpoint.
@@ -25,7 +25,7 @@ pub(crate) fn check_gguf(path: &Path) -> Result<(), Failure> {
     let shown = path.display();
     let advice = |source: &Path| {
         let source = source.display();
-        format!("wanted a GGUF file, which pythia-quant convert {source} -t Q8_0 makes")
+        format!("wanted a GGUF file; pythia-quant convert {source} -t Q8_0 makes one")
     };
     if path.is_dir() {
         let names = names(path);
@@ -40,7 +40,7 @@ pub(crate) fn check_gguf(path: &Path) -> Result<(), Failure> {
     } else if fs::symlink_metadata(path).is_err() && is_hub_name(path) {
         return Err(Failure::io(format_args!(
             "{shown}: no such file; if it is a model of the Hub, pythia-quant convert {shown} -t Q8_0 makes a GGUF \
-             file of it"
+             file from it"
         )));
     }
     check_file(path)?;
@@ -48,23 +48,23 @@ pub(crate) fn check_gguf(path: &Path) -> Result<(), Failure> {
     if is_gguf(path)? || !(is_checkpoint_file(&name) || holds_weights(path)) {
         return Ok(());
     }
-    // A file of weights can be converted by itself; what describes them stands for its folder.
+    // A file of weights can be converted by itself. For a JSON file, the folder is the checkpoint.
     let folder = path.parent().filter(|_| name.ends_with(".json"));
     let source = folder.map_or(path, |folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
     Err(Failure::data(format_args!("{shown}: a file of a checkpoint, {}", advice(source))))
 }
 
-/// Refuses what is neither a file nor a folder as a checkpoint, and sends a GGUF file to `quantize`.
+/// Checks a path that should be a checkpoint: a file or a folder. For a GGUF file, the error points to `quantize`.
 ///
 /// # Errors
-/// If it is neither, or a GGUF file.
+/// If it is neither a file nor a folder, or is a GGUF file.
 pub(crate) fn check_checkpoint(path: &Path) -> Result<(), Failure> {
     if !is_gguf(path)? {
         return Ok(());
     }
     let shown = path.display();
     Err(Failure::data(format_args!(
-        "{shown}: a GGUF file, wanted a checkpoint: pythia-quant quantize {shown} OUT.gguf TYPE stores it as another type"
+        "{shown}: a GGUF file, wanted a checkpoint; pythia-quant quantize {shown} OUT.gguf TYPE changes its type"
     )))
 }
 
@@ -75,7 +75,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Whether files of this name are parts of checkpoints and of nothing else.
+/// Whether only checkpoints have files of this name.
 fn is_checkpoint_file(name: &str) -> bool {
     let names = ["config.json", "adapter_config.json", "model.safetensors.index.json", "pytorch_model.bin.index.json"];
     names.contains(&name)
@@ -83,7 +83,7 @@ fn is_checkpoint_file(name: &str) -> bool {
         || (name.starts_with("pytorch_model") && name.ends_with(".bin"))
 }
 
-/// Whether a regular file starts as safetensors do, or as a zip file whose first entries are PyTorch's.
+/// Whether a regular file starts like safetensors, or like a zip file written by PyTorch.
 fn holds_weights(path: &Path) -> bool {
     let mut start = Vec::new();
     let read = File::open(path).and_then(|file| file.take(START_BYTES).read_to_end(&mut start));
@@ -92,7 +92,7 @@ fn holds_weights(path: &Path) -> bool {
     read.is_ok() && (start.starts_with(b"PK\x03\x04") && has_pickle() || start.first_chunk().is_some_and(is_header))
 }
 
-/// Whether what is no path could be a model of the Hub.
+/// Whether a path that does not exist could be a model of the Hub.
 fn is_hub_name(path: &Path) -> bool {
     let Some(text) = path.to_str() else { return false };
     if text.contains("://") {
@@ -131,7 +131,7 @@ mod tests {
             fs::write(at(name), bytes).unwrap();
         }
         for (name, code, wanted) in [
-            ("checkpoint", 65, "a folder with a checkpoint, wanted a GGUF file, which pythia-quant convert"),
+            ("checkpoint", 65, "a folder with a checkpoint, wanted a GGUF file; pythia-quant convert"),
             ("models", 65, "a.gguf"),
             ("empty", 74, "not a regular file"),
             ("model.safetensors", 65, "a file of a checkpoint, wanted a GGUF file"),

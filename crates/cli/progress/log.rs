@@ -1,4 +1,4 @@
-//! What a long command is doing, for a log: lines on stderr where no bar can be shown.
+//! Log lines on stderr for long commands, where no bar can be shown.
 
 use crate::exit;
 use std::fmt::Display;
@@ -6,10 +6,10 @@ use std::io::{self, IsTerminal};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// Time between two lines about the same thing.
+/// Least time between two lines about the same step.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Writes lines that begin with the time since it was made. Nothing at a terminal, which shows a bar.
+/// Writes lines that begin with the time since the start. Writes nothing at a terminal, which shows a bar.
 #[derive(Debug)]
 pub struct Log {
     start: Instant,
@@ -18,13 +18,13 @@ pub struct Log {
 }
 
 impl Log {
-    /// A log that begins now; it says nothing if `quiet`.
+    /// A log that starts now. It is silent if `quiet`.
     pub fn new(quiet: bool) -> Self {
         let start = Instant::now();
         Self { start, is_shown: !quiet && !io::stderr().is_terminal(), last: Mutex::new(start) }
     }
 
-    /// A line about something new.
+    /// Writes a line about a new step.
     pub fn line(&self, text: impl Display) {
         if self.is_shown {
             if let Ok(mut last) = self.last.lock() {
@@ -34,7 +34,7 @@ impl Log {
         }
     }
 
-    /// A line about how far something is, if the last line is some time ago.
+    /// Writes a line about the progress of a step, if the last line is at least [`INTERVAL`] ago.
     pub fn tick(&self, text: impl FnOnce() -> String) {
         let is_due = self.is_shown && self.last.lock().is_ok_and(|last| last.elapsed() >= INTERVAL);
         if is_due {
@@ -43,7 +43,7 @@ impl Log {
     }
 }
 
-/// Minutes and seconds, and hours where there are any.
+/// Minutes and seconds, with hours if there are any.
 fn elapsed(time: Duration) -> String {
     let seconds = time.as_secs();
     let (minutes, hours) = (seconds / 60, seconds / 3600);

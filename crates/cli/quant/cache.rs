@@ -4,12 +4,11 @@ pub(super) mod digests;
 pub(super) mod folder;
 pub(super) mod rows;
 
-use crate::exit::{self, Failure};
-use crate::report::format_bytes;
-use crate::table::{Align, IN_JSON, Table, Width, wrap};
+use crate::exit::{self, Failure, IN_JSON};
 use clap::Subcommand;
 use folder::{MARKER, claim, files, is_ours, read_marker};
 use pythia_convert::output::remove_leftovers;
+use pythia_show::{Align, Table, Width, number, wrap};
 use pythia_text::path;
 use serde::Serialize;
 use std::fs;
@@ -149,14 +148,14 @@ fn print_list(args: &List) -> Result<(), Failure> {
         table.push(vec![
             model.name.clone(),
             model.files.to_string(),
-            format_bytes(model.bytes),
+            number::bytes(model.bytes),
             unused,
             model.source.clone(),
         ]);
     }
     let width = Width::of_stdout();
     let n_models = if models.len() == 1 { "1 model".to_owned() } else { format!("{} models", models.len()) };
-    let total = wrap(&format!("{}: {n_models}, {}", path(&root), format_bytes(bytes)), width, "  ");
+    let total = wrap(&format!("{}: {n_models}, {}", path(&root), number::bytes(bytes)), width, "  ");
     let table = (!table.is_empty()).then(|| table.to_terminal(width).with_remark(width, IN_JSON) + "\n");
     exit::print(&(table.unwrap_or_default() + &total))
 }
@@ -187,13 +186,13 @@ fn print_cleared(args: &Clear) -> Result<(), Failure> {
     let verb = if args.dry_run { "would remove" } else { "removed" };
     let mut out = String::new();
     for model in &cleared {
-        out += &format!("{}: {verb} {} files, {}\n", model.name, model.files, format_bytes(model.bytes));
+        out += &format!("{}: {verb} {} files, {}\n", model.name, model.files, number::bytes(model.bytes));
         if let Some(kept) = &model.kept {
             out += &format!("{}: kept: {kept}\n", model.name);
         }
     }
     let bytes = cleared.iter().map(|model| model.bytes).sum();
-    exit::print(&format!("{out}{verb} {} in all\n", format_bytes(bytes)))
+    exit::print(&format!("{out}{verb} {} in all\n", number::bytes(bytes)))
 }
 
 impl Model {

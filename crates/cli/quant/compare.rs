@@ -19,14 +19,15 @@ pub(super) use probe::{Args as ProbeArgs, run as run_probe};
 
 use crate::device::DeviceArgs;
 use crate::exit::{self, Failure};
-use crate::input::{self, SourceOptions, Text, TextOptions, parse_threads};
+use crate::input::{self, SourceOptions, TextOptions, parse_threads};
 use crate::progress::Log;
-use crate::report::{self, Answer, Provenance, Report, parse_activations, parse_gelu, parse_memory};
-use crate::table::Width;
+use crate::report::{self, Answer, Provenance, Report, parse_memory};
 use facts::Facts;
 use prepare::{Prepared, prepare};
 use pythia_convert::Level;
 use pythia_model::{Activations, Gelu, Options};
+use pythia_runtime::{parse_activations, parse_gelu};
+use pythia_show::Width;
 use quality::Evaluation;
 use speed::KeptSpeeds;
 use std::fmt::Display;
@@ -124,7 +125,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let named = [&args.text, &args.source].into_iter().chain(&args.imatrix).chain(&args.files);
     Report::check_targets(&args.output, &input::files(named.map(PathBuf::as_path)), args.force)?;
     // The base runs over it once for each group of levels.
-    let text = Text::open(&args.text, args.text_options)?.rereadable()?;
+    let text = args.text_options.open(&args.text)?.rereadable()?;
     // Before the report's folder is made, which could be taken for a checkpoint called by an id of the Hub.
     let located = args.source_options.locate(&args.source, args.quiet)?;
     let files = report::Files::create(&args.output)?;

@@ -1,4 +1,4 @@
-//! `pythia-quant convert`: a checkpoint to GGUF files, several levels in one pass.
+//! `pythia-quant convert`: from a checkpoint to GGUF files, several levels in one pass.
 
 mod options;
 mod report;
@@ -14,28 +14,28 @@ use std::path::{Path, PathBuf};
 
 /// Convert a Hugging Face checkpoint to GGUF
 ///
-/// Every TYPE becomes a file of its own; all are made in one pass over the checkpoint. Types follow
-/// llama.cpp's mixes: most matrices use the named type; a few, such as the output matrix, use a larger one.
+/// Writes one file per TYPE, all in a single pass over the checkpoint. Types follow llama.cpp's mixes: most matrices
+/// use the named type; a few, such as the output matrix, use a larger one.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Checkpoint: a Hugging Face folder, one .safetensors or .bin file in it, or a model of the Hub, OWNER/NAME[@REVISION]
+    /// Checkpoint: a Hugging Face folder, a .safetensors or .bin file in one, or OWNER/NAME[@REVISION] on the Hub
     ///
-    /// A path that exists is that path. EleutherAI/pythia-70m@step3000 is looked for in the cache of the Hub
-    /// (HF_HUB_CACHE, by default ~/.cache/huggingface/hub) and downloaded into it if it is not there.
+    /// If no such path exists, a name such as EleutherAI/pythia-70m@step3000 is looked for in the cache of the Hub
+    /// (HF_HUB_CACHE, by default ~/.cache/huggingface/hub), and downloaded into it if it is missing.
     source: PathBuf,
-    /// File to write; a folder if there are several types, if it is one already, or if it ends in /
-    /// [default: SOURCE-TYPE.gguf here]
+    /// File to write, or folder if there are several types, if it exists as a folder, or if it ends in /
+    /// [default: SOURCE-TYPE.gguf in the current folder]
     #[arg(short, long)]
     output: Option<PathBuf>,
     #[arg(short = 't', long = "type", required = true, value_delimiter = ',', value_name = "TYPE", help = types_help())]
     types: Vec<Level>,
-    /// Merge a LoRA adapter into the weights: a folder as PEFT saves it, with adapter_config.json
+    /// Merge a LoRA adapter into the weights: a folder saved by PEFT, with adapter_config.json
     ///
-    /// W + scale B A is computed in f32 and encoded from there. Files are called SOURCE-ADAPTER-TYPE.gguf, and their metadata
-    /// names the adapter with its digests.
+    /// Computes W + scale B A in f32 and encodes the result. Files are named SOURCE-ADAPTER-TYPE.gguf. Their metadata
+    /// records the adapter's name and digests.
     #[arg(long, value_name = "ADAPTER")]
     lora: Option<PathBuf>,
-    /// Record the SHA-256 of the weight files in the metadata (reads them once more)
+    /// Record the SHA-256 of the weight files in the metadata (reads the files a second time)
     #[arg(long)]
     provenance_sha: bool,
     #[command(flatten)]
@@ -73,13 +73,13 @@ pub(super) fn open_lora(base: Checkpoint, adapter: &Path) -> Result<LoraSource, 
     if !adapter.exists() {
         let path = pythia_text::path(adapter);
         return Err(Failure::io(format_args!(
-            "{path}: no such folder; an adapter of the Hub has to be downloaded first (hf download ID --local-dir FOLDER)"
+            "{path}: no such folder; download an adapter of the Hub first (hf download ID --local-dir FOLDER)"
         )));
     }
     Ok(LoraSource::open(base, adapter, exit::catch_interrupts())?)
 }
 
-/// Whether what will be in the files makes a tokenizer, by the rules of the programs that will read them.
+/// Checks that a reader can build a tokenizer from the metadata that will be written.
 fn check_tokenizer(checkpoint: &Checkpoint, provenance: &Provenance) -> Result<(), Failure> {
     let metadata = checkpoint.metadata(provenance)?;
     if metadata.get(keys::TOKENS).is_some() {

@@ -1,40 +1,40 @@
-//! `pythia-quant dequantize`: a GGUF file back to a Hugging Face folder.
+//! `pythia-quant dequantize`: from a GGUF file back to a Hugging Face folder.
 
 use crate::exit::{self, Failure};
 use crate::input::{check_gguf, parse_threads};
 use crate::progress::{Bar, Unit};
-use crate::report::format_bytes;
-use crate::table::{Width, wrap};
 use pythia_convert::dequantize::{Settings, WrittenFile, dequantize};
 use pythia_convert::{GgufFile, PassOptions};
-use pythia_gguf::{Vocab, keys};
+use pythia_gguf::keys;
 use pythia_runtime::Tokenizer;
+use pythia_show::{Width, number, wrap};
 use pythia_tensor::TensorType;
+use pythia_tokenizer::Vocab;
 use serde::Serialize;
 use std::path::PathBuf;
 
 /// Turn a GGUF file back into a Hugging Face checkpoint
 ///
 /// Writes a folder that Transformers (4 or 5) loads with AutoModelForCausalLM and AutoTokenizer: config.json,
-/// model.safetensors, and the tokenizer if the file has one. The weights are the values that the quantized ones stand
-/// for, so the checkpoint behaves as the file does under exact arithmetic. The activation is "gelu", which all Pythia
-/// models were trained with, unless the file names the tanh form (pythia_quant.gelu; files of llama.cpp do not say).
+/// model.safetensors, and the tokenizer if the file has one. The weights are the decoded values, so the checkpoint
+/// computes what the file would compute in exact arithmetic. The activation is "gelu", as in all Pythia models, unless
+/// the file names the tanh form (key pythia_quant.gelu; files of llama.cpp do not have it).
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// GGUF file, or the first of those a model is split over
+    /// GGUF file, or the first file of a split model
     #[arg(value_name = "FILE.gguf")]
     file: PathBuf,
-    /// Folder to make: one that does not exist, or is empty
+    /// Folder to write; must not exist or be empty
     folder: PathBuf,
-    /// Type of all weights: f32 holds every value of the file exactly; f16 and bf16 are half the size and round
+    /// Type of all weights: f32 is exact; f16 and bf16 round, at half the size
     ///
-    /// f16 is exact too for a file of type F16 made from an f16 checkpoint, which it restores bit for bit.
+    /// f16 is exact as well for an F16 file made from an f16 checkpoint: it restores that checkpoint bit for bit.
     #[arg(long, value_name = "f32|f16|bf16", value_parser = parse_dtype, default_value = "f32")]
     dtype: TensorType,
-    /// Replace the folder if it holds a checkpoint
+    /// Replace the folder if it contains only a checkpoint
     #[arg(long)]
     force: bool,
-    /// Worker threads [default: one per core]; the bytes written do not depend on it
+    /// Worker threads [default: one per core]; does not change the files
     #[arg(long, value_name = "N", value_parser = parse_threads, default_value = "0", hide_default_value = true)]
     threads: usize,
     /// Print JSON
@@ -55,7 +55,7 @@ fn parse_dtype(text: &str) -> Result<TensorType, String> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum TokenizerOrigin {
-    /// The `tokenizer.json` that travels in the file.
+    /// The `tokenizer.json` embedded in the file.
     Embedded,
     /// Made from the GGUF vocabulary.
     Rebuilt,
@@ -67,7 +67,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let file = GgufFile::open(&args.file)?;
     let (tokenizer_json, origin) = tokenizer(&file)?.unzip();
     if origin.is_none() && !args.quiet {
-        super::warn(&format!("{}: holds no tokenizer, so the folder will have none", args.file.display()));
+        super::warn(&format!("{}: no tokenizer in the file, so the folder will have none", args.file.display()));
     }
     let bar = Bar::new(file.tensor_bytes(), Unit::Bytes, args.quiet);
     let settings = Settings { dtype: args.dtype, tokenizer_json, force: args.force };
@@ -97,8 +97,8 @@ fn tokenizer(file: &GgufFile) -> Result<Option<(String, TokenizerOrigin)>, Failu
 
 fn text(args: &Args, file: &GgufFile, origin: Option<TokenizerOrigin>, written: &[WrittenFile]) -> String {
     let tokenizer = match origin {
-        Some(TokenizerOrigin::Embedded) => "the tokenizer.json that the file embeds",
-        Some(TokenizerOrigin::Rebuilt) => "a tokenizer.json rebuilt from the vocabulary of the file",
+        Some(TokenizerOrigin::Embedded) => "tokenizer.json as embedded in the file",
+        Some(TokenizerOrigin::Rebuilt) => "tokenizer.json rebuilt from the vocabulary of the file",
         None => "no tokenizer",
     };
     let n_bytes = written.iter().map(|file| file.n_bytes).sum();
@@ -107,7 +107,7 @@ fn text(args: &Args, file: &GgufFile, origin: Option<TokenizerOrigin>, written: 
         pythia_text::path(&args.folder),
         file.gguf().tensors().len(),
         args.dtype,
-        format_bytes(n_bytes),
+        number::bytes(n_bytes),
         written.len(),
     );
     wrap(&line, Width::of_stdout(), "  ")

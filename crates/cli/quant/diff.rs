@@ -1,35 +1,35 @@
-//! `pythia-quant diff`: what two GGUF files hold differently.
+//! `pythia-quant diff`: the differences between two GGUF files.
 
 mod report;
 
 use crate::exit::{self, Failure};
 use crate::input::{check_gguf, parse_threads};
 use crate::progress::{Bar, Unit};
-use crate::table::Width;
 use pythia_convert::diff::{diff, progress_bytes};
 use pythia_convert::{GgufFile, PassOptions};
+use pythia_show::Width;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Show what two GGUF files hold differently
+/// Show the differences between two GGUF files
 ///
-/// Compares metadata by key and tensors by name, of files of any architecture. Tensors whose types or bytes differ are
-/// decoded and their values compared. The order of keys and tensors, the version of the container and how a model is
-/// split over files do not count: of a split model, name the first file.
+/// Compares metadata by key and tensors by name, for any architecture. Tensors whose types or bytes differ are decoded,
+/// and their values are compared. The order of keys and tensors, the version of the container and a split into several
+/// files do not count. For a split model, name the first file.
 ///
-/// The exit code is 0 if the files hold the same, 1 if they differ, as that of diff(1); other codes are errors.
+/// The exit code is 0 if the contents are equal and 1 if they differ, as for diff(1). Other codes are errors.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// GGUF file that differences are measured from
+    /// GGUF file to start from; differences are B - A
     #[arg(value_name = "A.gguf")]
     a: PathBuf,
     /// GGUF file to compare with it
     #[arg(value_name = "B.gguf")]
     b: PathBuf,
-    /// Show what is the same, too
+    /// Also show what is equal
     #[arg(long)]
     all: bool,
-    /// Compare the tensors only
+    /// Compare only the tensors
     #[arg(long)]
     no_metadata: bool,
     /// Worker threads [default: one per core]

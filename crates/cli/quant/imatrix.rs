@@ -1,32 +1,30 @@
-//! `pythia-quant imatrix`: an importance matrix from a model and a text.
+//! `pythia-quant imatrix`: collects an importance matrix from a model and a text.
 
 mod report;
 
 use crate::device::DeviceArgs;
 use crate::exit::{self, Failure};
-use crate::input::{self, Text, TextOptions, parse_threads};
+use crate::input::{self, TextOptions, parse_threads};
 use crate::progress::{Bar, Unit};
-use crate::report::parse_gelu;
-use crate::table::Width;
+use pythia_calibrate::imatrix::{Request, collect};
 use pythia_convert::output::{AtomicFile, check_target};
 use pythia_gguf::Imatrix;
 use pythia_model::{Gelu, Options};
-use pythia_runtime::Tokenizer;
-use pythia_runtime::imatrix::{Request, collect};
+use pythia_runtime::{Tokenizer, parse_gelu};
+use pythia_show::Width;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-/// Collect an importance matrix: how strongly a text drives each column of the weight matrices
+/// Collect an importance matrix: the mean squared input of each column of the weight matrices
 ///
-/// Quantizers weight the error of a column by it. The text should be like what the model will read; some ten thousand
-/// tokens are enough. Best collected from an unquantized file. The output can be used by llama-quantize too.
+/// Quantizers weight the errors of a column by it. Use an unquantized model, and a text like those that the model will
+/// read; about ten thousand tokens are enough. llama-quantize can use the output too.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Model: a GGUF file, or the first of those it is split over
+    /// Model: a GGUF file, or the first file of a split model
     model: PathBuf,
-    /// Text to run through the model, UTF-8; - for standard input
+    /// Text for the model to read, UTF-8; - for standard input
     #[arg(short = 'f', long = "file", value_name = "TEXT")]
     text: PathBuf,
     #[command(flatten)]
@@ -34,24 +32,24 @@ pub(super) struct Args {
     /// File to write
     #[arg(short, long, value_name = "FILE", default_value = "imatrix.gguf")]
     output: PathBuf,
-    /// Tokens in a chunk; 0 for the model's context
+    /// Tokens per chunk; 0 for the model's context length
     #[arg(short = 'c', long = "ctx", visible_alias = "ctx-size", value_name = "N", default_value_t = 512)]
     n_ctx: usize,
-    /// Use the first N chunks only
+    /// Use only the first N chunks
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     chunks: Option<u64>,
-    /// Tokens that go through the model at once, at most; the result does not depend on it
+    /// Maximum number of tokens per batch; does not change the result
     #[arg(short, long, visible_alias = "batch-size", value_name = "N", default_value_t = 512)]
     batch: usize,
-    /// Threads [default: one per core]; the result does not depend on it
+    /// Threads [default: one per core]; does not change the result
     #[arg(short, long, value_name = "N", value_parser = parse_threads, default_value = "0", hide_default_value = true)]
     threads: usize,
-    /// Which GELU [default: the file's own, which is erf unless it says tanh]; llama.cpp always computes tanh
+    /// Form of GELU [default: what the file says, or erf]; llama.cpp always computes tanh
     #[arg(long, value_name = "erf|tanh", value_parser = parse_gelu)]
     gelu: Option<Gelu>,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Replace a file that exists
+    /// Replace an existing file
     #[arg(long)]
     force: bool,
     /// Print JSON
@@ -65,12 +63,13 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let interrupted = exit::catch_interrupts();
     check_target(&args.output, &input::files([args.model.as_path(), &args.text]), args.force)?;
-    let text = Text::open(&args.text, args.text_options)?.quiet(args.quiet);
+    let text = args.text_options.open(&args.text)?;
+    let text = if args.quiet { text.watched(|_| ()) } else { text };
     input::check_gguf(&args.model)?;
     let options = Options { threads: args.threads, gelu: args.gelu, ..Options::default() };
     let model = args.device.find()?.open(&args.model, &options)?;
     check_target(&args.output, model.paths(), args.force)?;
-    // Finds out before the work, not after, whether there can be such a file.
+    // Created before the work, so that a folder that cannot be written is noticed early.
     let file = AtomicFile::create(&args.output, 0)?;
     if !args.quiet {
         file.removed().iter().for_each(exit::note);
@@ -78,13 +77,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 
     let locate = |error| exit::locate(error, &args.model, &text);
     let tokenizer = Tokenizer::from_gguf(&model.gguf().metadata).map_err(locate)?;
-    let mut tokens = text.tokens(&tokenizer)?;
+    let mut tokens = text.tokens(&tokenizer, interrupted)?;
     let request = Request {
         n_ctx: if args.n_ctx == 0 { model.hparams().n_ctx } else { args.n_ctx },
         n_batch: args.batch,
         max_chunks: args.chunks.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
         dataset: text.name(),
-        cancel: Some(interrupted),
+        cancel: interrupted.clone(),
     };
     let start = Instant::now();
     let mut bar = None;
@@ -92,7 +91,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let bar = bar.get_or_insert_with(|| Bar::new(0, Unit::Items("chunks"), args.quiet));
         bar.expect(progress.total_chunks.map(|total| total as u64));
         bar.advance(1);
-        if interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if interrupted.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     drop(bar);
     let imatrix = collected.map_err(locate)?;
@@ -111,7 +110,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-/// Fills the file, gives it its name and returns its size.
+/// Writes the file, renames it to its target and returns its size.
 fn write(imatrix: &Imatrix, file: AtomicFile, force: bool) -> Result<usize, Failure> {
     let bytes = imatrix.to_gguf().map_err(|e| Failure::data(format_args!("{}: {e}", file.target().display())))?;
     file.write_at(&bytes, 0)?;

@@ -1,12 +1,12 @@
-//! `pythia-quant inspect`: what a GGUF file holds.
+//! `pythia-quant inspect`: the contents of a GGUF file.
 
 use super::value;
-use crate::exit::{self, Failure};
+use crate::exit::{self, Failure, IN_JSON};
 use crate::input::check_gguf;
-use crate::report::format_bytes;
-use crate::table::{Align, IN_JSON, Table, Width, facts};
 use pythia_convert::{GgufFile, Part};
 use pythia_gguf::{FileType, Gguf, TensorInfo, keys};
+use pythia_schema::{TensorId, block_part};
+use pythia_show::{Align, Table, Width, facts, number};
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 /// Show the metadata, tensors and sizes of a GGUF file
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// GGUF file, of any architecture and with tensors of any type, or the first of those a model is split over
+    /// GGUF file of any architecture and any tensor types, or the first file of a split model
     file: PathBuf,
     /// List every tensor (JSON always does)
     #[arg(long)]
@@ -35,7 +35,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-/// Sizes of a model and what they mean per weight.
+/// Sizes of a model, in all and per weight.
 #[derive(Debug, Serialize)]
 struct Sizes {
     /// Of all its files.
@@ -60,14 +60,14 @@ impl Sizes {
         };
         let bits = |(elems, bytes): (u64, u64)| (elems > 0).then(|| 8.0 * bytes as f64 / elems as f64);
         let all = sum(|_| true);
-        let vocabulary = sum(|tensor| matches!(tensor.name.as_str(), "token_embd.weight" | "output.weight"));
+        let vocabulary = sum(|tensor| TensorId::from_gguf(&tensor.name).is_some_and(|id| id.kind.is_vocab()));
         Self {
             file_bytes: file.n_bytes(),
             tensor_bytes: all.1,
             parameters: all.0,
             parameters_non_embedding: all.0 - vocabulary.0,
             bits_per_weight: bits(all),
-            bits_per_weight_blocks: bits(sum(|tensor| tensor.name.starts_with("blk."))),
+            bits_per_weight_blocks: bits(sum(|tensor| block_part(&tensor.name).is_some())),
         }
     }
 }
@@ -114,7 +114,7 @@ fn text(file: &GgufFile, sizes: &Sizes, with_tensors: bool, width: Width) -> Str
     let rows = [
         ("container", format!("GGUF version {}, alignment {}", gguf.version, gguf.alignment)),
         ("file type", file_type(gguf).unwrap_or_else(|| "not stated".to_owned())),
-        ("file size", format!("{} ({} bytes)", format_bytes(sizes.file_bytes), sizes.file_bytes)),
+        ("file size", format!("{} ({} bytes)", number::bytes(sizes.file_bytes), sizes.file_bytes)),
         ("parameters", sizes.parameters.to_string()),
         ("without vocabulary", sizes.parameters_non_embedding.to_string()),
         ("bits per weight", bits(sizes.bits_per_weight)),

@@ -1,4 +1,4 @@
-//! `pythia-quant quantize`: a GGUF file to GGUF files of other types.
+//! `pythia-quant quantize`: from a GGUF file to GGUF files of other types.
 
 use super::convert::{Options, Targets, types_help};
 use crate::exit::Failure;
@@ -9,22 +9,22 @@ use std::path::{Path, PathBuf};
 
 /// Quantize a GGUF file
 ///
-/// Takes files of this program and of llama.cpp, best with weights in F32, F16 or BF16. Metadata is carried over. With
-/// several TYPEs all files are made in one pass.
+/// Reads files of this program and of llama.cpp, best with weights in F32, F16 or BF16. Metadata is kept. Several TYPEs
+/// are written in one pass.
 ///
-/// Of a model that is split over several files, IN is the first. What is written is one file, unless a --split option
-/// asks for several; so with the type that the model has already, this merges it.
+/// For a model that is split over several files, IN is the first. The output is one file, unless a --split option asks
+/// for several. So with the type that the model has already, this command merges it.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// GGUF file to read, or the first of those a model is split over
+    /// GGUF file to read, or the first file of a split model
     #[arg(value_name = "IN")]
     source: PathBuf,
-    /// File to write; a folder if there are several types, if it is one already, or if it ends in /
+    /// File to write, or folder if there are several types, if it exists as a folder, or if it ends in /
     #[arg(value_name = "OUT")]
     output: PathBuf,
     #[arg(required = true, value_delimiter = ',', num_args = 1, value_name = "TYPE", help = types_help())]
     types: Vec<Level>,
-    /// Also take weights that are quantized already: they are rounded a second time
+    /// Accept weights that are already quantized; they are rounded a second time
     #[arg(long)]
     allow_requantize: bool,
     #[command(flatten)]
@@ -39,8 +39,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     args.options.run(&source, &request, &targets)
 }
 
-/// The name of a file without its ending and its type: `pythia-70m` of `pythia-70m-F16.gguf`; and without its number, if
-/// it is one of several.
+/// The name of a file without extension, type and shard number: `pythia-70m` for `pythia-70m-F16.gguf`.
 pub(super) fn model_name(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let stem = match shard_prefix(&name) {

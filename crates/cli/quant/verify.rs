@@ -1,4 +1,4 @@
-//! `pythia-quant verify`: whether a GGUF file is sound, and what it lost against its source.
+//! `pythia-quant verify`: whether a GGUF file is sound, and its errors against its source.
 
 mod report;
 
@@ -6,37 +6,38 @@ use super::convert::open_lora;
 use crate::exit::{self, Failure};
 use crate::input::{self, SourceOptions, check_gguf, parse_threads};
 use crate::progress::{Bar, Unit};
-use crate::table::Width;
 use pythia_convert::verify::{Against, Problem, Report, against, progress_bytes, verify};
 use pythia_convert::{GgufFile, GgufSource, ImatrixFile, PassOptions, Source};
-use pythia_gguf::Vocab;
 use pythia_runtime::Tokenizer;
+use pythia_show::Width;
+use pythia_tokenizer::Vocab;
 use std::path::{Path, PathBuf};
 
 /// Check that a GGUF file is sound
 ///
-/// Checks the structure, that metadata and tensors are those of a model of this architecture, that the embedded
-/// tokenizer.json and the tokenizer keys are one tokenizer, that every block decodes to finite values, and the digests in FILE.sha256 if it is there. With --against, encodes the source anew and
-/// compares the bytes: most files are equal to the last one, and a block that is not is named. Where the file was made with
-/// an importance matrix, that takes --imatrix; without, or of quantized weights, a block is wrong if its error is one that
-/// no encoder makes. It also measures the error of every tensor and marks as SUSPECT what rounding to its type does not explain: more than three times the error that the
-/// format is known to make on heavy-tailed weights. Of a model that is split over several files, each is checked, also
-/// with the .sha256 file beside it.
+/// Checks the structure; that metadata and tensors are those of the architecture; that the embedded tokenizer.json and
+/// the tokenizer keys describe the same tokenizer; that every block decodes to finite values; and the digests in
+/// FILE.sha256, if that file exists. All files of a split model are checked.
+///
+/// With --against, encodes the source again and compares every byte. Most files are equal; blocks that differ wrongly
+/// are named. If the file was made with an importance matrix, pass it with --imatrix. Without it, or if the weights
+/// were quantized before, a block is wrong only if no encoder makes such an error. The error of every tensor is
+/// measured too. A tensor is marked SUSPECT if its error is more than three times what its type causes on heavy-tailed
+/// weights.
 ///
 /// The exit code is 65 if anything is wrong.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// GGUF file, or the first of those a model is split over
+    /// GGUF file, or the first file of a split model
     #[arg(value_name = "FILE.gguf")]
     file: PathBuf,
-    /// What the file was made from: a Hugging Face folder, a model of the Hub (OWNER/NAME[@REVISION]), or a GGUF file
-    /// with weights in F32, F16 or BF16
+    /// Source of the file: a Hugging Face folder, OWNER/NAME[@REVISION] on the Hub, or an F32, F16 or BF16 GGUF file
     #[arg(long, value_name = "SOURCE")]
     against: Option<PathBuf>,
-    /// The importance matrix that the file was made with; without it, its tensors cannot be encoded anew
+    /// Importance matrix that the file was made with; without it, its tensors cannot be encoded again
     #[arg(long, value_name = "FILE", requires = "against")]
     imatrix: Option<PathBuf>,
-    /// The LoRA adapter that was merged into SOURCE, as for convert
+    /// LoRA adapter that was merged into SOURCE, as for convert
     #[arg(long, value_name = "ADAPTER", requires = "against")]
     lora: Option<PathBuf>,
     #[command(flatten)]
@@ -44,10 +45,10 @@ pub(super) struct Args {
     /// Print the SHA-256 of the file and of every tensor
     #[arg(long)]
     sha256: bool,
-    /// List the error of every tensor, the worst first (JSON always does)
+    /// List the error of every tensor, worst first (JSON always does)
     #[arg(long, requires = "against")]
     tensors: bool,
-    /// Worker threads [default: one per core]; results do not depend on it
+    /// Worker threads [default: one per core]; does not change results
     #[arg(long, value_name = "N", value_parser = parse_threads, default_value = "0", hide_default_value = true)]
     threads: usize,
     /// Print JSON
@@ -102,8 +103,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     Err(Failure::data(format_args!("{}: {first}{more}", args.file.display())))
 }
 
-/// Where the file has a tokenizer that no text can be encoded with, or two that differ. What is wrong with the keys alone
-/// has been found already.
+/// A problem if the file's tokenizer cannot encode text, or if its two descriptions differ. Errors in the keys alone
+/// have already been found.
 fn tokenizer_problem(file: &GgufFile) -> Option<Problem> {
     let vocab = Vocab::from_metadata(&file.gguf().metadata).ok()?;
     Tokenizer::from_vocab(&vocab).err().map(|error| Problem::Tokenizer(error.to_string()))
@@ -114,7 +115,7 @@ fn open_source(named: &Path, args: &Args) -> Result<Box<dyn Source>, Failure> {
     if input::is_gguf(path)? {
         if args.lora.is_some() {
             let path = path.display();
-            return Err(Failure::usage(format_args!("{path}: is a GGUF file; --lora needs the checkpoint")));
+            return Err(Failure::usage(format_args!("{path}: a GGUF file; --lora needs the checkpoint")));
         }
         return Ok(Box::new(GgufSource::open(path)?));
     }

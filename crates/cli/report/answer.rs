@@ -9,8 +9,8 @@
 //!   and a curve that is nearly straight has no knee.
 //! - **What fits** is the level nearest to the base among those whose [`Memory`] is at most the size asked for.
 
-use super::number::{bytes, plain, signed};
 use super::{Estimate, Level};
+use pythia_show::number::{bytes, plain, signed};
 use serde::Serialize;
 
 /// Perplexity may be this much above the base's.

@@ -1,8 +1,8 @@
 //! The columns of the tables for people: one list, shown in a terminal, in Markdown and in HTML.
 
-use super::number::{bytes, plain, rate, signed, significant};
 use super::{AgainstBase, Estimate, Level, Report};
-use crate::table::{Align, Table, Width, wrap};
+use pythia_show::number::{bytes, plain, rate, signed, significant};
+use pythia_show::{Align, Table, Width, wrap};
 
 /// A column: what stands above it, how it is set, and the text of a cell.
 pub(crate) struct Column {
@@ -12,7 +12,7 @@ pub(crate) struct Column {
     pub(crate) about: &'static str,
     /// How cells are set.
     align: Align,
-    /// How soon a terminal that is too narrow does without it; see [`crate::table::Column`].
+    /// How soon a terminal that is too narrow does without it; see [`pythia_show::Column`].
     rank: u8,
     /// The cell of a level.
     pub(crate) cell: fn(&Level) -> String,
@@ -136,7 +136,7 @@ fn table(report: &Report, cell: impl Fn(&Column) -> fn(&Level) -> String) -> Tab
 mod tests {
     use super::*;
     use crate::report::sample;
-    use crate::table::text_width;
+    use pythia_show::text_width;
 
     #[test]
     fn the_table_of_a_terminal_fits_it() {

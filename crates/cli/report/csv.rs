@@ -1,7 +1,7 @@
 //! `report.csv`: a line per level, numbers in full, empty where the base has no distance to itself.
 
 use super::{AgainstBase, Level, Report};
-use crate::markup::csv_text;
+use pythia_show::{Cell, Csv, Quotes};
 
 /// A field of text or of a number that may be missing.
 enum Field {
@@ -40,28 +40,18 @@ const FIELDS: &[(&str, Field)] = &[
 
 /// The file's content.
 pub(crate) fn render(report: &Report) -> String {
-    let names: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
-    let mut out = names.join(",") + "\n";
-    for level in &report.levels {
-        let cells: Vec<String> = FIELDS.iter().map(|(_, field)| cell(level, field)).collect();
-        out += &(cells.join(",") + "\n");
-    }
-    out
+    let mut csv = Csv::new(FIELDS.iter().map(|(name, _)| *name), Quotes::WhereNeeded);
+    report.levels.iter().for_each(|level| csv.push(FIELDS.iter().map(|(_, field)| cell(level, field))));
+    csv.finish()
 }
 
-fn cell(level: &Level, field: &Field) -> String {
+fn cell<'l>(level: &'l Level, field: &Field) -> Cell<'l> {
     let number = match field {
-        Field::Text(text) => return quoted(text(level)),
+        Field::Text(text) => return Cell::Text(text(level)),
         Field::Number(number) => number(level),
         Field::Distance(number) => level.against_base.as_ref().map(number),
     };
-    number.map_or_else(String::new, |n| n.to_string())
-}
-
-/// In quotes where the text holds a separator.
-fn quoted(text: &str) -> String {
-    let text = csv_text(text);
-    if text.contains([',', '"']) { format!("\"{text}\"") } else { text }
+    Cell::Value(number.map_or_else(String::new, |n| n.to_string()))
 }
 
 #[cfg(test)]

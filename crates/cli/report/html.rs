@@ -3,7 +3,7 @@
 use super::columns::{COLUMNS, Column};
 use super::plot::{self, Figure};
 use super::{Level, Report};
-use crate::markup::html as escape;
+use pythia_show::html as escape;
 
 /// Colours and spacing; the figures take theirs from here too.
 const STYLE: &str = include_str!("style.css");

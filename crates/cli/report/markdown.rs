@@ -1,7 +1,7 @@
 //! `report.md`: the answers, the whole table and the notes.
 
 use super::{Report, columns};
-use crate::markup::markdown;
+use pythia_show::markdown;
 
 /// The file's content.
 pub(crate) fn render(report: &Report) -> String {

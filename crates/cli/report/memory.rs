@@ -1,6 +1,6 @@
 //! What a level takes to run, computed from its file and its dimensions.
 
-use pythia_model::{ContextShape, Model};
+use pythia_model::{BATCH_TOKENS, ContextShape, Model};
 use serde::Serialize;
 
 /// Memory for generation with a context of [`TOKENS`](Self::TOKENS), or the model's if that is smaller. What is the
@@ -16,15 +16,13 @@ pub(crate) struct Memory {
 impl Memory {
     /// Tokens of context that are asked for.
     const TOKENS: usize = 2048;
-    /// Tokens that go through the model at once, as `generate` and `bench` do it.
-    const BATCH: usize = 512;
     /// The program itself, its libraries and the tokenizer.
     pub(crate) const PROGRAM_BYTES: u64 = 20_000_000;
 
     /// Of an opened model.
     pub(crate) fn of(model: &Model) -> Self {
         let context_tokens = Self::TOKENS.min(model.hparams().n_ctx);
-        let shape = ContextShape { n_seq: 1, n_ctx: context_tokens, n_batch: Self::BATCH.min(context_tokens) };
+        let shape = ContextShape { n_seq: 1, n_ctx: context_tokens, n_batch: BATCH_TOKENS.min(context_tokens) };
         let context = model.context_bytes(shape).unwrap_or(usize::MAX) as u64;
         let logits = 4 * model.hparams().n_vocab as u64;
         Self { context_tokens, context_bytes: context.saturating_add(logits) }

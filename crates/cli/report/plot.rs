@@ -7,9 +7,9 @@ mod scatter;
 mod svg;
 
 use super::answer::{LIMIT_PERCENT, percent};
-use super::number::{bytes, plain, rate, signed, significant};
 use super::{Level, Report, Speed, Spread};
 use bars::{Bar, Panel};
+use pythia_show::number::{bytes, plain, rate, signed, significant};
 use scale::Kind;
 use scatter::{At, Better, Point, Reference, Scatter};
 use svg::{Canvas, Words};

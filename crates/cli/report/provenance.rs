@@ -1,7 +1,7 @@
 //! What made a report, when, and from what.
 
-use crate::run::bench::iso_time;
 use pythia_gguf::Metadata;
+use pythia_show::iso_time;
 use serde::Serialize;
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};

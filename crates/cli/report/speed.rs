@@ -1,7 +1,7 @@
 //! How fast a level ran, in how much memory, and whether the machine was busy meanwhile.
 
-use super::number::plain;
 use crate::run::bench::measure::median;
+use pythia_show::number::plain;
 use serde::Serialize;
 
 /// Above this share of processor time that went to others, a speed is not the level's own.

@@ -6,25 +6,23 @@ mod output;
 mod result;
 mod work;
 
-use crate::device::{CPU, Device, DeviceArgs};
+use crate::device::DeviceArgs;
 use crate::exit::{self, Failure};
 use crate::input::{check_gguf, parse_threads};
 use crate::progress::{Bar, Unit};
-use crate::report::{Arithmetic, Machine, parse_activations};
-use crate::table::Width;
-use measure::{BATCH_TOKENS, Stopwatch, median};
+use measure::{Stopwatch, median};
 use output::Format;
 use pythia_gguf::FileType;
-use pythia_kernels::limits;
-use pythia_model::{Activations, Model, Options};
-pub(crate) use result::iso_time;
+use pythia_model::{Activations, BATCH_TOKENS, Model, Options};
+use pythia_runtime::device::{CPU, Limits};
+use pythia_runtime::machine::Machine;
+use pythia_runtime::{Arithmetic, parse_activations};
+use pythia_show::{Width, iso_time};
+use pythia_task::Cancel;
 use result::{Setup, Share, TestResult, rate};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use work::Work;
-
-pub(crate) use work::Limits;
 
 /// Measure speed as llama-bench does, and its share of this machine's limits
 ///
@@ -113,7 +111,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
                 Some(known) => known.1,
                 None => {
                     bar.message("the machine's limits");
-                    let measured = machine_limits(&device, &model)?;
+                    let measured = device.limits(&model)?;
                     limits_of.push((place, measured));
                     measured
                 }
@@ -165,16 +163,6 @@ fn check_room(tests: &[Test], model: &Model, path: &Path) -> Result<(), Failure>
     }
 }
 
-/// Of the GPU if the model runs on one, else of the processor with the model's threads.
-fn machine_limits(device: &Device, model: &Model) -> Result<Limits, Failure> {
-    let of_gpu = if model.device() == CPU { None } else { device.limits()? };
-    Ok(of_gpu.unwrap_or_else(|| Limits {
-        gigabytes_per_second: limits::read_bandwidth(model.cpu()) / 1e9,
-        int8_gigaops_per_second: limits::int8_rate(model.cpu()) / 1e9,
-        f32_gigaops_per_second: limits::f32_rate(model.cpu()) / 1e9,
-    }))
-}
-
 /// What the limits of a model's machine depend on.
 fn place(model: &Model) -> String {
     if model.device() == CPU { format!("threads {}", model.threads()) } else { model.device().to_owned() }
@@ -193,7 +181,7 @@ struct Bench<'a> {
     limits: Limits,
     repetitions: usize,
     bar: &'a Bar,
-    cancel: &'a AtomicBool,
+    cancel: &'a Cancel,
 }
 
 impl Bench<'_> {
@@ -203,7 +191,7 @@ impl Bench<'_> {
         let mut samples = Vec::new();
         // The first run brings weights into memory and does not count.
         for _ in 0..=self.repetitions {
-            if self.cancel.load(Ordering::Relaxed) {
+            if self.cancel.is_raised() {
                 return Err(Failure::interrupted());
             }
             let time: Duration = match test {

@@ -3,27 +3,26 @@
 use super::model::{ModelArgs, describe};
 use super::text::TextArgs;
 use crate::exit::{self, Failure};
-use pythia_model::{ContextShape, Model};
+use pythia_model::{BATCH_TOKENS, ContextShape, Model};
 use pythia_runtime::{Finish, GenerateOptions, Generation, Sampling, Tokenizer, generate};
 use pythia_text::Prose;
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
-use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Continue a text
 ///
-/// The continuation goes to standard output as it appears, timings to standard error. Without an option of sampling the
-/// most likely token is taken at every step. At a terminal, characters that could command it are shown escaped, as `\u{1b}`;
-/// a file or a pipe gets the text as it is.
+/// Writes the continuation to standard output as it appears, and timings to standard error. Without a sampling option
+/// it takes the most likely token at every step. A terminal gets control characters escaped, such as `\u{1b}`; a file
+/// or a pipe gets the text unchanged.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     text: TextArgs,
-    /// Tokens to generate at most; -1 or -2 goes on to the end of the context
+    /// Maximum number of tokens to generate; -1 or -2 for as many as the context holds
     #[arg(
         short,
         long,
@@ -34,10 +33,10 @@ pub(super) struct Args {
         value_parser = clap::value_parser!(i64).range(-2..)
     )]
     n_predict: i64,
-    /// Tokens of prompt and continuation together at most; 0 for the model's context
+    /// Maximum length of prompt and continuation together, in tokens; 0 for the model's context length
     #[arg(short, long, value_name = "N", default_value_t = 0)]
     ctx_size: usize,
-    /// Text that ends the continuation, and is not shown; may be repeated
+    /// End the continuation before this text; may be repeated
     #[arg(
         short = 'r',
         long,
@@ -46,18 +45,18 @@ pub(super) struct Args {
         allow_hyphen_values = true
     )]
     stop: Vec<String>,
-    /// Go on after the end-of-text token
+    /// Continue after the end-of-text token
     #[arg(long)]
     ignore_eos: bool,
     #[command(flatten)]
     sampling: SamplingArgs,
-    /// Show the prompt before its continuation
+    /// Print the prompt before the continuation
     #[arg(long, conflicts_with = "json")]
     echo: bool,
     /// Print one JSON object at the end
     #[arg(long)]
     json: bool,
-    /// No timings
+    /// Print no timings
     #[arg(short, long)]
     quiet: bool,
 }
@@ -65,28 +64,28 @@ pub(super) struct Args {
 /// How tokens are chosen.
 #[derive(Debug, clap::Args)]
 struct SamplingArgs {
-    /// Take the most likely token at every step; this is the default
+    /// Take the most likely token at every step (the default)
     #[arg(long, conflicts_with_all = ["do_sample", "temp", "top_k", "top_p", "min_p"])]
     greedy: bool,
-    /// Sample; implied by the options below
+    /// Sample tokens; implied by the options below
     #[arg(long)]
     do_sample: bool,
-    /// Temperature: below 1 favours likely tokens, 0 is greedy [default when sampling: 1]
+    /// Temperature: values below 1 favour likely tokens, 0 is greedy [default when sampling: 1]
     #[arg(long, visible_alias = "temperature", value_name = "T")]
     temp: Option<f32>,
     /// Sample from the K most likely tokens; 0 for all
     #[arg(long, value_name = "K")]
     top_k: Option<usize>,
-    /// Sample from the fewest tokens whose probabilities reach P
+    /// Sample from the smallest set of tokens whose probabilities add up to P
     #[arg(long, value_name = "P")]
     top_p: Option<f32>,
-    /// Sample from tokens at least P times as likely as the likeliest
+    /// Sample from the tokens at least P times as likely as the most likely one
     #[arg(long, value_name = "P")]
     min_p: Option<f32>,
-    /// Make tokens that occurred less likely: more than 1
+    /// Penalty for tokens that already occurred; above 1 makes them less likely
     #[arg(long, visible_alias = "repetition-penalty", value_name = "R", default_value_t = 1.0)]
     repeat_penalty: f32,
-    /// Tokens that --repeat-penalty looks back on; -1 for the whole text, 0 for none
+    /// Number of last tokens that --repeat-penalty considers; -1 for the whole text, 0 for none
     #[arg(
         long,
         value_name = "N",
@@ -95,7 +94,7 @@ struct SamplingArgs {
         value_parser = clap::value_parser!(i64).range(-1..)
     )]
     repeat_last_n: i64,
-    /// Seed of sampling; -1 for a random one
+    /// Random seed for sampling; -1 for a different one each time
     #[arg(
         short,
         long,
@@ -132,9 +131,6 @@ fn random_seed() -> u64 {
 /// No context holds a prompt that is longer.
 const MAX_PROMPT_BYTES: usize = 16 << 20;
 
-/// Prompt tokens that go through the model in one call.
-const BATCH_TOKENS: usize = 512;
-
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let options = GenerateOptions {
         max_new_tokens: usize::try_from(args.n_predict).ok(),
@@ -150,7 +146,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let prompt = prompt(&tokenizer, tokenizer.encode(&text).map_err(locate)?)?;
     let n_ctx = n_ctx(args, &model, prompt.len(), &options)?;
     let shape = ContextShape { n_seq: 1, n_ctx, n_batch: prompt.len().clamp(1, BATCH_TOKENS) };
-    let mut context = model.context(shape)?.cancelled_by(Some(interrupted));
+    let mut context = model.context(shape)?.cancelled_by(interrupted.clone());
     let mut output =
         Output { silent: args.json, is_terminal: io::stdout().is_terminal(), failure: None, ends_line: true };
     if args.echo {
@@ -158,7 +154,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
     let mut on_text = |text: &str| {
         let written = output.write(text);
-        if interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { written }
+        if interrupted.is_raised() { ControlFlow::Break(()) } else { written }
     };
     let generation = generate(&mut context, &tokenizer, &prompt, &options, &mut on_text).map_err(locate)?;
     output.finish()?;
@@ -167,7 +163,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     } else if !args.quiet {
         exit::note(timings(&generation, &options));
     }
-    if interrupted.load(Ordering::Relaxed) { Err(Failure::interrupted()) } else { Ok(()) }
+    if interrupted.is_raised() { Err(Failure::interrupted()) } else { Ok(()) }
 }
 
 /// The prompt's tokens; for an empty text the token that texts begin with, as transformers does.

@@ -1,15 +1,14 @@
-//! `pythia-run info`: what a model is and how it would run here.
+//! `pythia-run info`: describes a model and how it would run here.
 
 use super::model::{ModelArgs, describe};
 use crate::exit::{self, Failure};
-use crate::report::format_bytes;
-use crate::table::{Width, facts};
-use pythia_gguf::schema::gptneox::{Hparams, parameter_counts};
 use pythia_gguf::{FileType, keys};
 use pythia_model::Model;
+use pythia_schema::{Hparams, parameter_counts};
+use pythia_show::{Width, facts, number};
 use serde_json::{Value, json};
 
-/// Show what a model is and how it would run on this machine
+/// Describe a model and how it would run on this machine
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -62,7 +61,7 @@ fn text(model: &Model, key: &str) -> Option<String> {
     model.gguf().metadata.str(key).ok().flatten().map(str::to_owned)
 }
 
-/// What the file says it is, if it does.
+/// The file type, if the file states it.
 fn file_type(model: &Model) -> Option<&'static str> {
     let id = model.gguf().metadata.u32(keys::FILE_TYPE).ok().flatten()?;
     FileType::from_id(id).map(FileType::name)
@@ -84,7 +83,7 @@ fn table(model: &Model, info: &Value) -> String {
     let rows = [
         ("model", plain("model")),
         ("name", plain("name")),
-        ("type", format!("{}, {}", plain("file_type"), format_bytes(model.file_bytes()))),
+        ("type", format!("{}, {}", plain("file_type"), number::bytes(model.file_bytes()))),
         ("parameters", format!("{}, {} without embeddings", plain("parameters"), plain("parameters_non_embedding"))),
         ("shape", format!("{} layers, {} wide, {} heads, feed-forward {}", h.n_layer, h.n_embd, h.n_head, h.n_ff)),
         ("residual", if h.parallel_residual { "parallel" } else { "sequential" }.to_owned()),
@@ -96,7 +95,7 @@ fn table(model: &Model, info: &Value) -> String {
             format!(
                 "{}, {cache} bytes per token, {} for a full context",
                 plain("kv_cache"),
-                format_bytes((cache * h.n_ctx) as u64)
+                number::bytes((cache * h.n_ctx) as u64)
             ),
         ),
         (
@@ -111,7 +110,7 @@ fn table(model: &Model, info: &Value) -> String {
     facts(&rows, 12, Width::of_stdout())
 }
 
-/// What turns in a head, and how fast.
+/// The rotary embedding in words.
 fn rotary(h: &Hparams) -> String {
     let scaling = if h.rope_factor == 1.0 { String::new() } else { format!(", linear scaling by {}", h.rope_factor) };
     format!("{} of {} elements of a head, base {}{scaling}", h.n_rot, h.n_embd / h.n_head, h.rope_base)

@@ -1,23 +1,23 @@
-//! The options of every command that runs a model.
+//! Options that every command which runs a model has.
 
-use crate::device::{CPU, DeviceArgs};
+use crate::device::DeviceArgs;
 use crate::exit::Failure;
 use crate::input::{self, parse_threads};
-use crate::report::{Arithmetic, parse_activations, parse_gelu};
 use pythia_gguf::Gguf;
 use pythia_kernels::IsaLevel;
 use pythia_model::{Activations, Gelu, KvType, Model, Options};
-use pythia_runtime::Tokenizer;
+use pythia_runtime::device::CPU;
+use pythia_runtime::{Arithmetic, Tokenizer, parse_activations, parse_gelu, parse_kv};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// Which file.
 #[derive(Debug, clap::Args)]
 pub(super) struct FileArgs {
-    /// Model: a GGUF file, or the first of those it is split over
+    /// Model: a GGUF file, or the first file of a split model
     #[arg(value_name = "MODEL", required_unless_present = "model")]
     file: Option<PathBuf>,
-    /// The same, as an option
+    /// The model, as an option
     #[arg(short, long, value_name = "MODEL", conflicts_with = "file")]
     model: Option<PathBuf>,
 }
@@ -27,23 +27,23 @@ pub(super) struct FileArgs {
 pub(super) struct ModelArgs {
     #[command(flatten)]
     file: FileArgs,
-    /// Threads [default: one per core]; results do not depend on it
+    /// Threads [default: one per core]; does not change results
     #[arg(short, long, value_name = "N", value_parser = parse_threads, default_value = "0", hide_default_value = true)]
     threads: usize,
-    /// How activations enter products with quantized weights: rounded to int8, or as f32, so that the weights' error is the
-    /// only one; that takes about three times as long
+    /// Activations in products with quantized weights: int8 (rounded), or f32, which leaves only the error of the
+    /// weights but takes about three times as long
     #[arg(long, value_name = "int8|f32", value_parser = parse_activations, default_value = "int8")]
     activations: Activations,
-    /// Which GELU [default: the file's own, which is erf unless it says tanh]; llama.cpp always computes tanh
+    /// Form of GELU [default: what the file says, or erf]; llama.cpp always computes tanh
     #[arg(long, value_name = "erf|tanh", value_parser = parse_gelu)]
     gelu: Option<Gelu>,
     /// Element type of the key-value cache
     #[arg(long, visible_alias = "cache-type-k", value_name = "f16|f32", value_parser = parse_kv, default_value = "f16")]
     kv: KvType,
-    /// As llama.cpp's; keys and values have one type here, so it must be that of --kv
+    /// For llama.cpp command lines: keys and values share one type here, so this must equal --kv
     #[arg(long, value_name = "f16|f32", value_parser = parse_kv)]
     cache_type_v: Option<KvType>,
-    /// Instruction set [default: the best of this CPU, or what PYTHIA_ISA names]; results do not depend on it
+    /// Instruction set [default: PYTHIA_ISA, or the best of this CPU]; does not change results
     #[arg(long, value_name = "NAME")]
     isa: Option<IsaLevel>,
     #[command(flatten)]
@@ -57,7 +57,7 @@ impl FileArgs {
         self.file.as_deref().or(self.model.as_deref()).unwrap_or(Path::new(""))
     }
 
-    /// The tokenizer alone: the weights need not be there, or be of types that can run.
+    /// The tokenizer alone. The weights may be missing or of types that cannot run.
     pub(super) fn tokenizer(&self) -> Result<Tokenizer, Failure> {
         let path = self.path();
         tokenizer(&input::gguf(path)?, path)
@@ -72,7 +72,7 @@ impl ModelArgs {
 
     /// The GPU that a model of this device runs on, in words.
     pub(super) fn describe_gpu(&self, model: &Model) -> Result<Option<String>, Failure> {
-        if model.device() == CPU { Ok(None) } else { self.device.find()?.describe() }
+        if model.device() == CPU { Ok(None) } else { Ok(self.device.find()?.describe()?) }
     }
 
     /// Opens it.
@@ -85,7 +85,7 @@ impl ModelArgs {
             kv: self.kv,
         };
         if self.cache_type_v.is_some_and(|ty| ty != self.kv) {
-            return Err(Failure::usage("--cache-type-v: keys and values have one type here, that of --kv"));
+            return Err(Failure::usage("--cache-type-v: keys and values share one type here, that of --kv"));
         }
         input::check_gguf(self.path())?;
         let model = self.device.find()?.open(self.path(), &options)?;
@@ -98,7 +98,7 @@ fn tokenizer(gguf: &Gguf, path: &Path) -> Result<Tokenizer, Failure> {
     Tokenizer::from_gguf(&gguf.metadata).map_err(|e| Failure::data(format_args!("{}: {e}", path.display())))
 }
 
-/// What the results of a model depend on, and where it runs.
+/// The settings that results depend on, and where the model runs.
 pub(super) fn describe(model: &Model, path: &Path) -> Value {
     let arithmetic = Arithmetic::of(model.options());
     json!({
@@ -110,11 +110,4 @@ pub(super) fn describe(model: &Model, path: &Path) -> Value {
         "gelu": arithmetic.gelu,
         "kv_cache": arithmetic.kv_cache,
     })
-}
-
-/// For clap: the type of the key-value cache, by the names that reports use.
-fn parse_kv(text: &str) -> Result<KvType, String> {
-    let name = |kv| Arithmetic::of(&Options { kv, ..Options::default() }).kv_cache;
-    let known = [KvType::F16, KvType::F32].into_iter().find(|&kv| name(kv).eq_ignore_ascii_case(text));
-    known.ok_or_else(|| format!("found '{text}', wanted f16 or f32"))
 }

@@ -3,44 +3,46 @@
 use super::model::{ModelArgs, describe};
 use super::text::TextArgs;
 use crate::exit::{self, Failure};
-use crate::input::{self, Text};
+use crate::input;
 use crate::progress::{Bar, Unit};
-use crate::table::{Width, facts};
 use pythia_convert::output::{AtomicFile, check_target};
 use pythia_model::Model;
+use pythia_runtime::Text;
 use pythia_runtime::eval::{self, Observer, Perplexity, Progress, Protocol, Request};
+use pythia_show::{Width, facts};
+use pythia_task::Cancel;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Measure the perplexity of a text
 ///
-/// Perplexities under different protocols, window lengths or texts cannot be compared.
+/// Compare perplexities only if protocol, window length and text are the same.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     text: TextArgs,
-    /// Which tokens are scored: as llama-perplexity does, or as the Hugging Face guide does
+    /// Which tokens are scored: those of llama-perplexity, or those of the Hugging Face guide
     #[arg(long, value_enum, default_value = "llama")]
     protocol: ProtocolName,
-    /// Tokens in a window; 0 for the model's context [default: 512 for llama; for hf-stride the model's, 2048 at most]
+    /// Tokens per window; 0 for the model's context length [default: 512 for llama; for hf-stride the model's, at most
+    /// 2048]
     #[arg(short, long, value_name = "N")]
     ctx_size: Option<usize>,
-    /// Tokens from one window to the next, for hf-stride [default: 512, at most a window]
+    /// Tokens from the start of one window to the next, for hf-stride [default: 512, at most a window]
     #[arg(long, visible_alias = "ppl-stride", value_name = "N")]
     stride: Option<usize>,
-    /// Evaluate the first N windows only
+    /// Evaluate only the first N windows
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     chunks: Option<u64>,
-    /// Write the negative log-likelihood of every scored token to FILE: a JSON object per line
+    /// Write the negative log-likelihood of every scored token to FILE, one JSON object per line
     #[arg(long, value_name = "FILE")]
     nll_out: Option<PathBuf>,
-    /// Replace the file of --nll-out if it exists
+    /// Replace an existing file of --nll-out
     #[arg(long)]
     force: bool,
     /// Print JSON
@@ -65,12 +67,12 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let protocol = protocol(args, &model)?;
     let locate = |e| exit::locate(e, args.model.path(), &text);
     let max_windows = args.chunks.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
-    let request = Request { tokenizer: &tokenizer, protocol, max_windows, cancel: Some(interrupted) };
+    let request = Request { tokenizer: &tokenizer, protocol, max_windows, cancel: interrupted };
     let mut watch = Watch { nll_file, bar: None, quiet: args.quiet, interrupted, failure: None };
-    let result = eval::perplexity(&model, &request, &mut text.tokens(&tokenizer)?, &mut watch);
+    let result = eval::perplexity(&model, &request, &mut text.tokens(&tokenizer, interrupted)?, &mut watch);
     let Watch { nll_file, failure, bar, .. } = watch;
     drop(bar);
-    // The observer can only stop the run; why it did is the error to report.
+    // The observer can only stop the run. If it did, its reason is the error to report.
     if let Some(failure) = failure {
         return Err(failure);
     }
@@ -93,7 +95,7 @@ fn protocol(args: &Args, model: &Model) -> Result<Protocol, Failure> {
     };
     match (args.protocol, args.stride) {
         (ProtocolName::Llama, None) => Ok(Protocol::Llama { n_ctx: window(512) }),
-        (ProtocolName::Llama, Some(_)) => Err(Failure::usage("--stride: protocol llama has none, wanted hf-stride")),
+        (ProtocolName::Llama, Some(_)) => Err(Failure::usage("--stride: needs --protocol hf-stride")),
         (ProtocolName::HfStride, stride) => {
             let window = window(n_ctx.min(2048));
             Ok(Protocol::HfStride { window, stride: stride.unwrap_or(window.min(512)) })
@@ -120,7 +122,7 @@ fn table(text: &Text, p: &Perplexity) -> String {
         ("speed", format!("{:.1} tokens/s", p.tokens_per_second)),
     ];
     let rows = facts(&rows, 10, Width::of_stdout());
-    // The words of llama-perplexity, which scripts look for.
+    // The line that llama-perplexity prints; scripts look for it.
     format!("{rows}Final estimate: PPL = {:.4} +/- {:.5}\n", p.perplexity.value, p.perplexity.se)
 }
 
@@ -140,12 +142,12 @@ fn json(model: &Model, args: &Args, text: &Text, p: &Perplexity) -> Value {
     })
 }
 
-/// Shows and records an evaluation, and stops it on Ctrl-C or when the record cannot be written.
+/// Shows and records an evaluation. Stops it on Ctrl-C, or if the record cannot be written.
 struct Watch {
     nll_file: Option<NllFile>,
     bar: Option<Bar>,
     quiet: bool,
-    interrupted: &'static AtomicBool,
+    interrupted: &'static Cancel,
     failure: Option<Failure>,
 }
 
@@ -161,12 +163,12 @@ impl Observer for Watch {
         bar.expect(progress.total_windows.map(|total| total as u64));
         bar.advance(1);
         bar.message(format!("PPL {:.4}", progress.perplexity));
-        let stop = self.failure.is_some() || self.interrupted.load(Ordering::Relaxed);
+        let stop = self.failure.is_some() || self.interrupted.is_raised();
         if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
 
-/// The record of every token, which appears under its name when it is complete.
+/// The record of every token. It gets its name when it is complete.
 struct NllFile {
     file: AtomicFile,
     writer: BufWriter<File>,
@@ -174,7 +176,7 @@ struct NllFile {
 }
 
 impl NllFile {
-    /// Finds out before the work, not after, whether there can be such a file.
+    /// Called before the work, so that a folder that cannot be written is noticed early.
     fn create(path: &Path, model: &Model, args: &Args) -> Result<Self, Failure> {
         let inputs = input::files(model.paths().iter().map(PathBuf::as_path).chain(args.text.path()));
         check_target(path, &inputs, args.force)?;

@@ -1,16 +1,17 @@
 //! The text of a command line.
 
 use crate::exit::Failure;
-use crate::input::{Text, TextOptions};
+use crate::input::TextOptions;
+use pythia_runtime::Text;
 use std::path::{Path, PathBuf};
 
-/// A text. Standard input if neither option is given.
+/// Where the text comes from: an option, a file, or standard input if neither option is given.
 #[derive(Debug, clap::Args)]
 pub(super) struct TextArgs {
     /// Text [default: standard input]
     #[arg(short, long, value_name = "TEXT", conflicts_with = "file_of_text", allow_hyphen_values = true)]
     prompt: Option<String>,
-    /// Read \n, \r, \t, \\, \', \" and \xHH in the text of --prompt as the characters they name
+    /// Process the escapes \n, \r, \t, \\, \', \" and \xHH in --prompt
     #[arg(short, long, requires = "prompt")]
     escape: bool,
     /// File with the text, UTF-8; - for standard input
@@ -34,13 +35,13 @@ impl TextArgs {
         match (&self.prompt, &self.file) {
             (Some(text), _) if self.escape => Ok(Text::literal(&unescape(text).map_err(Failure::usage)?, "--prompt")),
             (Some(text), _) => Ok(Text::literal(text, "--prompt")),
-            (None, Some(path)) => Text::open(path, self.options),
-            (None, None) => Ok(Text::stdin(self.options)),
+            (None, Some(path)) => self.options.open(path),
+            (None, None) => Ok(self.options.stdin()),
         }
     }
 }
 
-/// `text` with its escapes replaced, as llama.cpp reads them; an escape that it does not know stays as it is.
+/// `text` with its escapes replaced as in llama.cpp. Unknown escapes stay as they are.
 fn unescape(text: &str) -> Result<String, String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -61,7 +62,7 @@ fn unescape(text: &str) -> Result<String, String> {
     }
     bytes.extend_from_slice(rest.as_bytes());
     String::from_utf8(bytes)
-        .map_err(|e| format!("--prompt: its escapes are not UTF-8 at byte {}", e.utf8_error().valid_up_to()))
+        .map_err(|e| format!("--prompt: escapes give invalid UTF-8 at byte {}", e.utf8_error().valid_up_to()))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::io::{self, BufWriter, StdoutLock, Write};
 
 /// Show the token ids of a text, or the text of token ids
 ///
-/// No special tokens are added; those in the text are recognised, as transformers does.
+/// No special tokens are added. Special tokens in the text are recognised, as in transformers.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -20,7 +20,7 @@ pub(super) struct Args {
     /// Ids to decode, separated by spaces or commas
     #[arg(short, long, value_name = "IDS", conflicts_with_all = ["prompt", "file_of_text"])]
     decode: Option<String>,
-    /// Only the ids, on one line
+    /// Print only the ids, on one line
     #[arg(long, conflicts_with_all = ["decode", "json"])]
     ids: bool,
     /// Print JSON
@@ -37,10 +37,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             false => exit::print_prose(&(tokenizer.decode(&ids, false) + "\n")),
         };
     }
-    // What the file holds, its last newline included.
+    // All of the file, including its last newline.
     let text = args.text.open()?.with_last_newline();
     let locate = |e| exit::locate(e, args.model.path(), &text);
-    let mut tokens = text.tokens(&tokenizer)?;
+    let mut tokens = text.tokens(&tokenizer, exit::catch_interrupts())?;
     if args.json {
         tokens.reach(usize::MAX).map_err(locate)?;
         return print_json(&tokenizer, tokens.at_hand());
@@ -65,7 +65,7 @@ fn print_json(tokenizer: &Tokenizer, ids: &[u32]) -> Result<(), Failure> {
     exit::print_json_line(&json!({ "ids": ids, "pieces": pieces, "text": tokenizer.decode(ids, false) }))
 }
 
-/// Standard output, as long as somebody reads it: the answers are whether to go on.
+/// Standard output. Each method returns whether the reader is still there.
 struct Output {
     stdout: BufWriter<StdoutLock<'static>>,
     separator: &'static str,
@@ -92,7 +92,7 @@ impl Output {
     }
 }
 
-/// False if the reader has gone, which is no error.
+/// False if the reader has closed the pipe, which is not an error.
 fn is_read(written: io::Result<()>) -> Result<bool, Failure> {
     match written {
         Ok(()) => Ok(true),
@@ -101,7 +101,7 @@ fn is_read(written: io::Result<()>) -> Result<bool, Failure> {
     }
 }
 
-/// Text of one token; parts of characters show as U+FFFD.
+/// Text of one token. Incomplete characters become U+FFFD.
 fn piece(tokenizer: &Tokenizer, id: u32) -> String {
     tokenizer.decode(&[id], false)
 }

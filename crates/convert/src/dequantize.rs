@@ -13,12 +13,12 @@ use crate::output::{AtomicFile, AtomicFolder, check_folder, recover_folder};
 use crate::pass::{CHUNK_ELEMS, PassOptions, Span, Workers};
 use crate::qkv::QkvOrder;
 use header::Header;
-use pythia_gguf::schema::gptneox::{self, Hparams, TensorSpec, Transform};
-use pythia_gguf::{TensorInfo, Vocab, keys};
+use pythia_gguf::{TensorInfo, keys};
+use pythia_schema::{Hparams, TensorSpec, Transform};
 use pythia_tensor::TensorType;
+use pythia_tokenizer::Vocab;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 /// The files that a folder may have in the end. Only a folder without any other is replaced.
 const FILES: &[&str] = &["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"];
@@ -56,14 +56,16 @@ pub fn dequantize(
 ) -> Result<Vec<WrittenFile>, Error> {
     let malformed = |source| Error::Input { path: file.path().to_owned(), source };
     let hparams = Hparams::from_metadata(&file.gguf().metadata).map_err(malformed)?;
-    let bound = gptneox::bind(&hparams, file.gguf()).map_err(malformed)?;
+    let bound = pythia_schema::bind(&hparams, file.gguf()).map_err(malformed)?;
     let has_vocab = file.gguf().metadata.get(keys::TOKENIZER_MODEL).is_some();
     let vocab = has_vocab.then(|| Vocab::from_metadata(&file.gguf().metadata).map_err(malformed)).transpose()?;
     if settings.dtype.is_quantized() {
         return Err(Error::Request(format!("a checkpoint cannot hold {}, wanted F32, F16 or BF16", settings.dtype)));
     }
     let inputs = file.paths();
-    recover_folder(target, FILES, settings.force)?.iter().for_each(|leftover| options.progress.leftover(leftover));
+    recover_folder(target, FILES, settings.force)?
+        .iter()
+        .for_each(|leftover| options.progress.note(&leftover.to_string()));
     check_folder(target, FILES, &inputs, settings.force)?;
 
     let folder = AtomicFolder::create(target, FILES)?;
@@ -78,7 +80,7 @@ pub fn dequantize(
             written.push(write_text(&folder, name, &text)?);
         }
     }
-    if options.cancel.load(Ordering::Relaxed) {
+    if options.cancel.is_raised() {
         return Err(Error::Cancelled);
     }
     check_folder(target, FILES, &inputs, settings.force)?;
@@ -102,7 +104,7 @@ fn write_weights(
     options: &PassOptions<'_>,
 ) -> Result<WrittenFile, Error> {
     const NAME: &str = "model.safetensors";
-    let specs = gptneox::tensors(hparams);
+    let specs = pythia_schema::tensors(hparams);
     let header = Header::new(&specs, settings.dtype);
     let out = folder.create_file(NAME, header.n_bytes)?;
     out.write_at(&header.bytes, 0)?;

@@ -5,14 +5,14 @@ mod sidecar;
 pub(crate) use sidecar::Sidecar;
 
 use crate::output::AtomicFile;
-use crate::provenance::hex;
-use crate::{Error, PassOptions, Progress};
+use crate::{Error, PassOptions};
 use pythia_gguf::{Layout, TensorInfo};
+use pythia_task::{Cancel, Progress};
+use pythia_text::hex;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Digests of one GGUF file, hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct Digests {
 }
 
 /// Reads the file at `path`, laid out as `layout` says, once.
-pub(crate) fn of_file(path: &Path, layout: &Layout, cancel: &AtomicBool) -> Result<Digests, Error> {
+pub(crate) fn of_file(path: &Path, layout: &Layout, cancel: &Cancel) -> Result<Digests, Error> {
     let options = PassOptions { threads: 1, cancel, progress: &() };
     of_tensors(path, layout.tensors().iter(), layout.total_bytes(), &options)
 }
@@ -55,7 +55,7 @@ pub(crate) fn of_tensors<'a>(
 struct Hashing<'a> {
     path: &'a Path,
     file: File,
-    cancel: &'a AtomicBool,
+    cancel: &'a Cancel,
     progress: &'a dyn Progress,
     whole: Sha256,
     offset: u64,
@@ -66,7 +66,7 @@ impl Hashing<'_> {
     fn read_to(&mut self, end: u64, mut part: Option<&mut Sha256>) -> Result<(), Error> {
         let mut buffer = [0; 1 << 15];
         while self.offset < end {
-            if self.cancel.load(Ordering::Relaxed) {
+            if self.cancel.is_raised() {
                 return Err(Error::Cancelled);
             }
             let wanted = (end - self.offset).min(buffer.len() as u64) as usize;
@@ -77,7 +77,7 @@ impl Hashing<'_> {
                 part.update(&*bytes);
             }
             self.offset += wanted as u64;
-            self.progress.advance("SHA-256", wanted as u64);
+            self.progress.advance("SHA-256", wanted as i64);
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! What can go wrong between a source and a GGUF file.
 
+use pythia_task::ErrorKind;
 use pythia_text::{Escaper, path as shown, quoted};
 use std::fmt::{self, Write};
 use std::io;
@@ -43,26 +44,13 @@ pub enum Error {
     Cancelled,
 }
 
-/// Whose fault an [`Error`] is; the command line maps it to an exit code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// The request.
-    Usage,
-    /// The source, or what it is to be converted with.
-    Data,
-    /// The operating system.
-    Io,
-    /// Nobody's: it was cancelled.
-    Cancelled,
-}
-
 impl Error {
-    /// Whose fault it is.
+    /// Where its cause lies.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Request(_) => ErrorKind::Usage,
-            Self::Checkpoint(e) if e.is_io() => ErrorKind::Io,
-            Self::Checkpoint(_) | Self::Input { .. } | Self::Gguf(_) | Self::Tensor { .. } => ErrorKind::Data,
+            Self::Checkpoint(e) => e.kind(),
+            Self::Input { .. } | Self::Gguf(_) | Self::Tensor { .. } => ErrorKind::Data,
             Self::Io { .. } => ErrorKind::Io,
             Self::Cancelled => ErrorKind::Cancelled,
         }
@@ -89,7 +77,7 @@ impl fmt::Display for Error {
             Self::Gguf(e) => write!(f, "{e}"),
             Self::Tensor { name, reason } => write!(f, "tensor {}: {reason}", quoted(name, '"', 80)),
             Self::Io { path, action, source } => write!(f, "{}: cannot {action}: {source}", shown(path)),
-            Self::Cancelled => f.write_str("interrupted, nothing was written"),
+            Self::Cancelled => f.write_str("interrupted"),
         }
     }
 }

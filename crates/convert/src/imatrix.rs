@@ -1,10 +1,11 @@
 //! An importance matrix file, and what it says of the tensors of a model.
 
 use crate::Error;
-use crate::provenance::{base_name, hex};
+use crate::provenance::base_name;
 use pythia_gguf::Imatrix;
-use pythia_gguf::schema::gptneox::{Kind, TensorSpec};
+use pythia_schema::{Kind, TensorSpec};
 use pythia_tensor::{FileMap, TensorType};
+use pythia_text::hex;
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -77,12 +78,12 @@ impl ImatrixFile {
         let has_entry = |spec: &TensorSpec| self.imatrix.entry(&spec.gguf).is_some();
         // The embedding is looked up, not multiplied: no input meets its columns, and no file has an entry for it.
         let without = specs.iter().zip(needed).filter(|(spec, needed)| {
-            **needed && spec.kind != Kind::TokenEmbd && spec.kind.is_matrix() && !has_entry(spec)
+            **needed && spec.id.kind != Kind::TokenEmbd && spec.id.is_matrix() && !has_entry(spec)
         });
         let without: Vec<&str> = without.map(|(spec, _)| spec.gguf.as_str()).collect();
         let names = self.imatrix.entries.iter().map(|entry| entry.name());
         // A file may have any number of entries.
-        let matrices = specs.iter().filter(|spec| spec.kind.is_matrix());
+        let matrices = specs.iter().filter(|spec| spec.id.is_matrix());
         let known: HashSet<&str> = matrices.map(|spec| spec.gguf.as_str()).collect();
         let unknown: Vec<&str> = names.filter(|name| !known.contains(name)).collect();
 

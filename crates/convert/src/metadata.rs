@@ -20,9 +20,10 @@
 
 use crate::{ImatrixFile, Level, LoraFacts, Provenance, Recipe};
 use pythia_checkpoint::{Checkpoint, TokenKind as SourceKind, TokenizerFile};
-use pythia_gguf::schema::gptneox::{self, Hparams};
-use pythia_gguf::{Metadata, TokenKind, TokenizerExtras, Vocab, keys};
+use pythia_gguf::{Metadata, keys};
+use pythia_schema::Hparams;
 use pythia_tensor::TensorType;
+use pythia_tokenizer::{TokenKind, TokenizerExtras, Vocab};
 use std::ops::Range;
 
 /// The pre-tokenizer of Pythia as llama.cpp's converter names it. Its regex is GPT-2's, and it adds no BOS.
@@ -137,7 +138,7 @@ fn of_model(
     name: &str,
 ) -> Result<Metadata, pythia_gguf::Error> {
     let mut metadata = Metadata::new();
-    metadata.insert(keys::ARCHITECTURE, gptneox::ARCH);
+    metadata.insert(keys::ARCHITECTURE, pythia_schema::ARCH);
     metadata.insert(keys::TYPE, "model");
     metadata.insert(keys::NAME, name);
     let name = ModelName::parse(name);
@@ -145,7 +146,7 @@ fn of_model(
     if let Some(finetune) = name.finetune {
         metadata.insert("general.finetune", finetune);
     }
-    let computed_size = || size_label(gptneox::parameter_counts(hparams).0);
+    let computed_size = || size_label(pythia_schema::parameter_counts(hparams).0);
     metadata.insert(keys::SIZE_LABEL, name.size_label.unwrap_or_else(computed_size));
     if let Some(license) = &provenance.license {
         metadata.insert(keys::LICENSE, license.as_str());

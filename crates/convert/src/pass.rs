@@ -3,11 +3,11 @@
 //! Memory is a few chunks per thread, whatever the size of the file. Chunks have the same bounds and results the same
 //! order at any number of threads, so that sums of floats do not depend on it.
 
-use crate::{Error, Progress};
+use crate::Error;
+use pythia_task::{Cancel, Progress};
 use rayon::ThreadPool;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Elements of a chunk: 256 KiB as f32, and a multiple of every block.
 pub(crate) const CHUNK_ELEMS: u64 = 1 << 16;
@@ -18,7 +18,7 @@ pub struct PassOptions<'a> {
     /// Worker threads; 0 for one per core.
     pub threads: usize,
     /// Raised by the caller to stop.
-    pub cancel: &'a AtomicBool,
+    pub cancel: &'a Cancel,
     /// Hears how far it is.
     pub progress: &'a dyn Progress,
 }
@@ -26,7 +26,7 @@ pub struct PassOptions<'a> {
 /// Threads that work on one tensor after the other.
 pub(crate) struct Workers<'a> {
     pool: ThreadPool,
-    cancel: &'a AtomicBool,
+    cancel: &'a Cancel,
     progress: &'a dyn Progress,
 }
 
@@ -61,12 +61,12 @@ impl<'a> Workers<'a> {
         self.pool.install(|| {
             let chunks = (0..span.len.div_ceil(step)).into_par_iter();
             let results = chunks.map_init(S::default, |scratch, index| {
-                if self.cancel.load(Ordering::Relaxed) {
+                if self.cancel.is_raised() {
                     return Err(Error::Cancelled);
                 }
                 let chunk = index * step..span.len.min((index + 1) * step);
                 let result = work(chunk.clone(), scratch)?;
-                self.progress.advance(span.name, share(chunk.end) - share(chunk.start));
+                self.progress.advance(span.name, (share(chunk.end) - share(chunk.start)) as i64);
                 Ok(result)
             });
             results.collect()
@@ -75,26 +75,26 @@ impl<'a> Workers<'a> {
 
     /// Reports progress that was made outside of [`map`](Self::map).
     pub(crate) fn advance(&self, name: &str, bytes: u64) {
-        self.progress.advance(name, bytes);
+        self.progress.advance(name, bytes as i64);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::{AtomicI64, Ordering};
 
     #[test]
     fn chunks_cover_the_span_in_order_and_progress_adds_up() {
-        struct Sum(AtomicU64);
+        struct Sum(AtomicI64);
         impl Progress for Sum {
-            fn advance(&self, _tensor: &str, bytes: u64) {
+            fn advance(&self, _tensor: &str, bytes: i64) {
                 self.0.fetch_add(bytes, Ordering::Relaxed);
             }
         }
-        let cancel = AtomicBool::new(false);
+        let cancel = Cancel::new();
         for threads in [1, 3] {
-            let progress = Sum(AtomicU64::new(0));
+            let progress = Sum(AtomicI64::new(0));
             let workers = Workers::new(&PassOptions { threads, cancel: &cancel, progress: &progress }).unwrap();
             let span = Span { name: "t", len: 1003, step: 10, progress_bytes: 777 };
             let chunks = workers.map(span, |chunk, (): &mut ()| Ok(chunk)).unwrap();
@@ -106,7 +106,8 @@ mod tests {
 
     #[test]
     fn a_raised_flag_ends_it() {
-        let cancel = AtomicBool::new(true);
+        let cancel = Cancel::new();
+        cancel.raise();
         let workers = Workers::new(&PassOptions { threads: 1, cancel: &cancel, progress: &() }).unwrap();
         let span = Span { name: "t", len: 1, step: 1, progress_bytes: 0 };
         assert!(matches!(workers.map(span, |_, (): &mut ()| Ok(())), Err(Error::Cancelled)));

@@ -3,8 +3,8 @@
 use crate::metadata::{self, Facts};
 use crate::recipe::{self, Choice};
 use crate::{Error, ImatrixFile, Level, LoraFacts, Provenance, Recipe, Source, SourceTensor, imatrix};
-use pythia_gguf::schema::gptneox::{self, Hparams, TensorSpec};
 use pythia_gguf::{Layout, Limits, Metadata, TensorInfo, shard_name};
+use pythia_schema::{Hparams, TensorSpec};
 use pythia_tensor::TensorType;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -156,7 +156,7 @@ impl FilePlan {
 
     /// Bits per weight of the transformer blocks alone: without embedding, head and final norm.
     pub fn block_bits_per_weight(&self) -> f64 {
-        self.bits(|name| name.starts_with("blk."))
+        self.bits(|name| pythia_schema::block_part(name).is_some())
     }
 
     fn bits(&self, included: impl Fn(&str) -> bool) -> f64 {
@@ -201,7 +201,7 @@ pub fn plan(source: &dyn Source, request: &Request) -> Result<Plan, Error> {
     let hparams = source.hparams();
     // Before anything is sized by them: a config may say anything.
     hparams.check()?;
-    let specs = gptneox::tensors(&hparams);
+    let specs = pythia_schema::tensors(&hparams);
     let sources = source.resolve(&specs)?;
     let importance = match &request.imatrix {
         Some(imatrix) => imatrix.importance(&specs)?,
@@ -287,7 +287,7 @@ impl Draft<'_> {
         }
         let tensors = self.specs.iter().zip(choices).zip(self.importance);
         let mut lacking = tensors.filter(|((spec, choice), importance)| {
-            choice.ty == level.base() && !spec.kind.is_vocab_matrix() && importance.is_none()
+            choice.ty == level.base() && !spec.id.kind.is_vocab() && importance.is_none()
         });
         match lacking.next() {
             None => Ok(()),

@@ -2,11 +2,12 @@
 
 use crate::Error;
 use pythia_checkpoint::Checkpoint;
+use pythia_task::Cancel;
+use pythia_text::hex;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What is known about a checkpoint besides its contents.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,7 +34,7 @@ impl Provenance {
     ///
     /// # Errors
     /// If a file cannot be read, or `cancel` is raised.
-    pub fn gather(checkpoint: &Checkpoint, hash_weights: bool, cancel: &AtomicBool) -> Result<Self, Error> {
+    pub fn gather(checkpoint: &Checkpoint, hash_weights: bool, cancel: &Cancel) -> Result<Self, Error> {
         let folder = folder_of(checkpoint);
         let Named { name, owner, revision } = Named::of(&folder);
         let mut weights_sha256 = Vec::new();
@@ -69,12 +70,12 @@ pub(crate) fn inputs(checkpoint: &Checkpoint) -> Vec<PathBuf> {
 ///
 /// # Errors
 /// If it cannot be read, or `cancel` is raised.
-pub fn sha256_file(path: &Path, cancel: &AtomicBool) -> Result<String, Error> {
+pub fn sha256_file(path: &Path, cancel: &Cancel) -> Result<String, Error> {
     let mut file = File::open(path).map_err(Error::io(path, "open"))?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 18];
     loop {
-        if cancel.load(Ordering::Relaxed) {
+        if cancel.is_raised() {
             return Err(Error::Cancelled);
         }
         match file.read(&mut buffer).map_err(Error::io(path, "read"))? {
@@ -82,10 +83,6 @@ pub fn sha256_file(path: &Path, cancel: &AtomicBool) -> Result<String, Error> {
             n => hasher.update(&buffer[..n]),
         }
     }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The folder that holds the checkpoint's files.

@@ -6,8 +6,9 @@
 
 use crate::Error;
 use pythia_gguf::FileType;
-use pythia_gguf::schema::gptneox::{Kind, TensorSpec};
-use pythia_tensor::{TensorType, nearest_name};
+use pythia_schema::{Kind, TensorSpec};
+use pythia_tensor::TensorType;
+use pythia_text::nearest_name;
 use regex::Regex;
 use std::fmt;
 use std::str::FromStr;
@@ -299,19 +300,19 @@ impl Recipe {
     /// # Errors
     /// If a rule matches no weight matrix: it is a misspelling, and ignoring it would give a file nobody asked for.
     pub fn types(&self, level: Level, specs: &[TensorSpec], weighted: bool) -> Result<Vec<Choice>, Error> {
-        let is_matrix = |spec: &&TensorSpec| spec.kind.is_matrix();
+        let is_matrix = |spec: &&TensorSpec| spec.id.is_matrix();
         for rule in &self.rules {
             if !specs.iter().filter(is_matrix).any(|spec| rule.pattern.is_match(&spec.gguf)) {
                 return Err(Error::Request(format!("rule '{rule}' matches no weight matrix of this model")));
             }
         }
-        let layers = specs.iter().filter_map(|spec| spec.layer).max().map_or(0, |last| last + 1);
+        let layers = specs.iter().filter_map(|spec| spec.id.layer).max().map_or(0, |last| last + 1);
         let mix = Mix { layers, weighted };
         Ok(specs.iter().map(|spec| self.choose(level, spec, &mix)).collect())
     }
 
     fn choose(&self, level: Level, spec: &TensorSpec, mix: &Mix) -> Choice {
-        if !spec.kind.is_matrix() {
+        if !spec.id.is_matrix() {
             return Choice { ty: TensorType::F32, wanted: None };
         }
         let row_elems = spec.shape.last().copied().unwrap_or(1);
@@ -320,7 +321,7 @@ impl Recipe {
         while ty.row_bytes(row_elems).is_none() {
             ty = match FALLBACKS.iter().find(|(from, _)| *from == ty) {
                 // Whatever it should be, the reference stores the output matrix in Q8_0 then.
-                Some(_) if spec.kind == Kind::Output => TensorType::Q8_0,
+                Some(_) if spec.id.kind == Kind::Output => TensorType::Q8_0,
                 Some(&(_, to)) => to,
                 None => TensorType::F16,
             };
@@ -332,12 +333,12 @@ impl Recipe {
         if let Some(rule) = self.rules.iter().rev().find(|rule| rule.pattern.is_match(&spec.gguf)) {
             return rule.ty;
         }
-        let named = match spec.kind {
+        let named = match spec.id.kind {
             Kind::Output => self.output,
             Kind::TokenEmbd => self.token_embd,
             _ => None,
         };
-        let applies = |(kind, at, _): &&Exception| *kind == spec.kind && at.holds(mix, spec.layer);
+        let applies = |(kind, at, _): &&Exception| *kind == spec.id.kind && at.holds(mix, spec.id.layer);
         let exception = || level.exceptions().iter().filter(|_| !self.pure).find(applies);
         named.or_else(|| exception().map(|&(.., ty)| ty)).unwrap_or(level.base())
     }
@@ -346,27 +347,33 @@ impl Recipe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pythia_gguf::schema::gptneox::Transform;
+    use pythia_schema::{Hparams, TensorId};
 
-    fn spec(gguf: &str, kind: Kind, shape: &[usize]) -> TensorSpec {
-        TensorSpec {
-            gguf: gguf.into(),
-            hf: vec![],
-            shape: shape.to_vec(),
-            transform: Transform::None,
-            kind,
-            layer: None,
-        }
-    }
-
+    /// Some of the tensors of a model with one block.
     fn model(n_embd: usize) -> Vec<TensorSpec> {
-        vec![
-            spec("token_embd.weight", Kind::TokenEmbd, &[64, n_embd]),
-            spec("blk.0.attn_norm.weight", Kind::Norm, &[n_embd]),
-            spec("blk.0.ffn_up.weight", Kind::FfnUp, &[4 * n_embd, n_embd]),
-            spec("blk.0.ffn_up.bias", Kind::Bias, &[4 * n_embd]),
-            spec("output.weight", Kind::Output, &[64, n_embd]),
-        ]
+        let h = Hparams {
+            n_layer: 1,
+            n_embd,
+            n_head: 1,
+            n_ff: 4 * n_embd,
+            n_vocab: 64,
+            n_ctx: 32,
+            n_rot: 4,
+            rope_base: 10000.0,
+            rope_factor: 1.0,
+            norm_eps: 1e-5,
+            parallel_residual: true,
+            gelu_tanh: false,
+        };
+        let up = TensorId::weight(Kind::FfnUp, Some(0));
+        let ids = [
+            TensorId::weight(Kind::TokenEmbd, None),
+            TensorId::weight(Kind::AttnNorm, Some(0)),
+            up,
+            up.bias(),
+            TensorId::weight(Kind::Output, None),
+        ];
+        ids.map(|id| TensorSpec::new(id, &h)).to_vec()
     }
 
     fn names(recipe: &Recipe, level: Level, n_embd: usize) -> Vec<&'static str> {

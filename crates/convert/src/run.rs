@@ -5,16 +5,17 @@
 //! memory is a few chunks, whatever the size of the model. Every byte's place is planned and depends on no thread.
 
 use crate::file::largest_magnitude;
-use crate::output::{AtomicFile, Leftover, Naming, check_target};
+use crate::output::{AtomicFile, Naming, check_target};
 use crate::plan::{Encoding, Plan, PlannedTensor};
 use crate::{Error, FilePlan, Level, Source, digest};
 use pythia_checkpoint::{Dtype, to_f32};
+use pythia_task::{Cancel, Progress};
 use pythia_tensor::TensorType;
 use rayon::ThreadPool;
 use rayon::iter::{ParallelBridge, ParallelIterator};
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::Instant;
@@ -33,22 +34,6 @@ const PIECE_ELEMS: usize = 1 << 15;
 /// From here on a value rounds to infinity in f16. The scale and the minimum of a block are stored in f16 too.
 const F16_OVERFLOW: f32 = 65520.0;
 
-/// Hears how far a run is, from any thread.
-pub trait Progress: Sync {
-    /// `source_bytes` more of the GGUF tensor `tensor` are done.
-    fn advance(&self, tensor: &str, source_bytes: u64);
-
-    /// The remains of a run that was killed were cleared up.
-    fn leftover(&self, leftover: &Leftover) {
-        let _ = leftover;
-    }
-}
-
-/// Hears nothing.
-impl Progress for () {
-    fn advance(&self, _tensor: &str, _source_bytes: u64) {}
-}
-
 /// How to run a plan. None of it changes a byte of the result.
 #[derive(Clone, Copy)]
 pub struct RunOptions<'a> {
@@ -61,7 +46,7 @@ pub struct RunOptions<'a> {
     /// Write `FILE.sha256` beside each file.
     pub sha256: bool,
     /// Raised by the caller to stop: the run then removes what it has begun.
-    pub cancel: &'a AtomicBool,
+    pub cancel: &'a Cancel,
     /// Hears how far it is.
     pub progress: &'a dyn Progress,
 }
@@ -111,7 +96,7 @@ pub fn run(source: &dyn Source, plan: &Plan, options: &RunOptions<'_>) -> Result
     Pass { source, plan, options, sinks: &sinks }.run(&pool)?;
     let complete = sinks.into_iter().zip(&plan.files).map(|(sink, file)| Complete::new(sink, file, options));
     let complete = complete.collect::<Result<Vec<_>, _>>()?;
-    if options.cancel.load(Ordering::Relaxed) {
+    if options.cancel.is_raised() {
         return Err(Error::Cancelled);
     }
     let _naming = Naming::begin();
@@ -199,7 +184,7 @@ impl Sink {
         let mut files = Vec::new();
         for shard in &plan.shards {
             let file = AtomicFile::create(&shard.path, shard.layout.total_bytes())?;
-            file.removed().iter().for_each(|leftover| progress.leftover(leftover));
+            file.removed().iter().for_each(|leftover| progress.note(&leftover.to_string()));
             file.write_at(shard.layout.header(), 0)?;
             files.push(file);
         }
@@ -255,7 +240,7 @@ impl<'a> Pass<'a> {
             let step = (CHUNK_ELEMS / source.row_elems().max(1)).max(1);
             for first_row in (0..source.n_rows()).step_by(step) {
                 let rows = first_row..source.n_rows().min(first_row + step);
-                let chunk = match self.options.cancel.load(Ordering::Relaxed) {
+                let chunk = match self.options.cancel.is_raised() {
                     true => Err(Error::Cancelled),
                     false => self.read(tensor, rows),
                 };
@@ -283,7 +268,7 @@ impl<'a> Pass<'a> {
         let piece_rows = (PIECE_ELEMS / source.row_elems()).max(1);
         for piece in chunk.bytes.chunks(piece_rows * source.row_bytes()) {
             // Some types take a second for a chunk.
-            if self.options.cancel.load(Ordering::Relaxed) {
+            if self.options.cancel.is_raised() {
                 return Err(Error::Cancelled);
             }
             decode(source.ty, piece, values);
@@ -303,7 +288,7 @@ impl<'a> Pass<'a> {
         for (encoding, bytes) in tensor.encodings.iter().zip(encoded.iter()) {
             self.write(chunk, encoding, bytes)?;
         }
-        self.options.progress.advance(&tensor.name, chunk.bytes.len() as u64);
+        self.options.progress.advance(&tensor.name, chunk.bytes.len() as i64);
         Ok(())
     }
 

@@ -10,7 +10,7 @@ pub use lora::{LoraFacts, LoraSource};
 use crate::qkv::QkvOrder;
 use crate::{Error, Provenance};
 use pythia_gguf::Metadata;
-use pythia_gguf::schema::gptneox::{Hparams, TensorSpec};
+use pythia_schema::{Hparams, TensorSpec};
 use pythia_tensor::TensorType;
 use std::ops::Range;
 use std::path::PathBuf;

@@ -16,10 +16,11 @@ use crate::digest::{self, Digests, Sidecar};
 use crate::file::GgufFile;
 use crate::pass::{PassOptions, Workers};
 use crate::provenance::base_name;
-use pythia_gguf::schema::gptneox::{self, Hparams};
-use pythia_gguf::{Vocab, keys};
+use pythia_gguf::keys;
+use pythia_schema::Hparams;
 use pythia_tensor::TensorType;
 use pythia_text::Escaper;
+use pythia_tokenizer::Vocab;
 use std::collections::HashMap;
 use std::fmt::{self, Write};
 use std::path::PathBuf;
@@ -96,8 +97,8 @@ pub enum Problem {
         /// What is wrong with it.
         reason: String,
     },
-    /// The tokenizer does not hold together, or is two: the embedded `tokenizer.json` and the other keys differ. Not found
-    /// by [`verify`], which knows no tokenizers; for callers that do.
+    /// The tokenizer does not hold together, or is two: the embedded `tokenizer.json` and the other keys differ. Not
+    /// found by [`verify`], which knows no tokenizers; for callers that do.
     Tokenizer(String),
     /// File and source are not the same model.
     OtherModel {
@@ -206,7 +207,7 @@ pub fn verify(file: &GgufFile, digests: bool, options: &PassOptions<'_>) -> Resu
         Err(e) => report.problems.push(Problem::Model(e)),
     }
     if file.gguf().metadata.get(keys::TOKENIZER_MODEL).is_none() {
-        report.warnings.push("holds no tokenizer".to_owned());
+        report.warnings.push("no tokenizer in the file".to_owned());
     }
     let workers = Workers::new(options)?;
     contents::check(file, &workers, &mut report)?;
@@ -230,7 +231,7 @@ pub fn verify(file: &GgufFile, digests: bool, options: &PassOptions<'_>) -> Resu
 fn model(file: &GgufFile) -> Result<Hparams, pythia_gguf::Error> {
     let metadata = &file.gguf().metadata;
     let hparams = Hparams::from_metadata(metadata)?;
-    gptneox::bind(&hparams, file.gguf())?;
+    pythia_schema::bind(&hparams, file.gguf())?;
     if metadata.get(keys::TOKENIZER_MODEL).is_some() {
         Vocab::from_metadata(metadata)?;
     }

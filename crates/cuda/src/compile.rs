@@ -88,8 +88,7 @@ fn key(text: &str, nvrtc: &Nvrtc, target: nvrtc::Target) -> String {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    let name = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    format!("{name}.{}", target.extension())
+    format!("{}.{}", pythia_text::hex(&hash.finalize()), target.extension())
 }
 
 /// Every unit of kernels, by name, with the text that is compiled: for checks with other compilers.

@@ -1,5 +1,6 @@
 //! What a file is called by its content: the SHA-256 of a large file, Git's SHA-1 of a small one.
 
+use pythia_text::hex;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -77,10 +78,6 @@ impl Hasher {
             Self::GitSha1(hasher) => BlobId::GitSha1(hex(&hasher.finalize())),
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn is_hex(text: &str, len: usize) -> bool {

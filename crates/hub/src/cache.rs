@@ -21,6 +21,7 @@ use crate::blob::BlobId;
 use crate::id::{ModelId, is_commit};
 use crate::lock::Lock;
 use crate::own;
+use pythia_text::hex;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use sha2::{Digest, Sha256};
@@ -285,7 +286,7 @@ impl Lookup {
 /// Eight hexadecimal digits for a file of a revision.
 fn origin(revision: &str, name: &str) -> String {
     let digest = Sha256::digest(format!("{revision}\0{name}"));
-    digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    hex(&digest[..4])
 }
 
 #[cfg(unix)]

@@ -5,12 +5,12 @@ use crate::error::excerpt;
 use crate::pace::Pace;
 use crate::retry::{Backoff, Fault};
 use crate::url::{self, Origin};
-use crate::{Error, Progress, Settings};
+use crate::{Error, Settings};
+use pythia_task::{Cancel, Progress};
 use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use ureq::http::{HeaderMap, Response, header};
@@ -35,7 +35,7 @@ pub(crate) struct Client {
     stall_timeout: Duration,
     min_rate: u64,
     first_pause: Duration,
-    stop: Arc<AtomicBool>,
+    stop: Cancel,
     progress: Arc<dyn Progress>,
 }
 
@@ -58,7 +58,7 @@ enum Purpose {
 
 impl Client {
     /// `stop` ends every wait and every request that begins after it was raised; [`Self::agent`] ends those that run.
-    pub(crate) fn new(settings: &Settings, stop: Arc<AtomicBool>, progress: Arc<dyn Progress>) -> Result<Self, Error> {
+    pub(crate) fn new(settings: &Settings, stop: Cancel, progress: Arc<dyn Progress>) -> Result<Self, Error> {
         let endpoint = settings.endpoint.clone();
         let wrong = || Error::Request(format!("{}: not the address of a server", excerpt(&endpoint)));
         let origin = Origin::of(&endpoint).ok_or_else(wrong)?;
@@ -133,13 +133,13 @@ impl Client {
 
     /// Ends all waits and requests that may end.
     pub(crate) fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop.raise();
     }
 
     /// # Errors
     /// If the download was cancelled, or another file has failed.
     pub(crate) fn check_stop(&self) -> Result<(), Error> {
-        if self.stop.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) }
+        if self.stop.is_raised() { Err(Error::Cancelled) } else { Ok(()) }
     }
 
     /// Asks for `path`, which begins with a slash, or for a whole address on the same server; reads the answer of at

@@ -8,11 +8,11 @@ use crate::id::ModelId;
 use crate::lock::Lock;
 use crate::own;
 use crate::retry::Fault;
-use crate::{Error, Progress, url};
+use crate::{Error, url};
+use pythia_task::Progress;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use ureq::http::header;
 
@@ -29,8 +29,6 @@ pub(crate) struct Job<'a> {
     pub(crate) id: &'a ModelId,
     pub(crate) commit: &'a str,
     pub(crate) progress: &'a dyn Progress,
-    /// Bytes of all files that are there.
-    pub(crate) done_bytes: AtomicU64,
 }
 
 impl Job<'_> {
@@ -47,7 +45,7 @@ impl Job<'_> {
             self.client.check_stop()
         })?;
         if self.cache.has_blob(file) {
-            self.advance(file.size_bytes);
+            self.progress.advance(&file.name, file.size_bytes as i64);
             return Ok(());
         }
         let mut partial = if lock.is_held() {
@@ -56,7 +54,7 @@ impl Job<'_> {
             let (new, path) = self.cache.unshared()?;
             Partial::unshared(new, path, file)
         };
-        self.advance(partial.done);
+        self.progress.advance(&file.name, partial.done as i64);
         let mut was_resumed = partial.done > 0;
         let mut backoff = self.client.backoff();
         // Most bytes reached by any attempt. Only going well beyond it resets the retry limit, so endless restarts
@@ -89,14 +87,10 @@ impl Job<'_> {
         }
     }
 
-    fn advance(&self, n_bytes: u64) {
-        self.progress.at(self.done_bytes.fetch_add(n_bytes, Ordering::Relaxed) + n_bytes);
-    }
-
     fn restart(&self, partial: &mut Partial, file: &RemoteFile) -> Result<(), Error> {
         let lost = partial.done;
         partial.restart(file)?;
-        self.progress.at(self.done_bytes.fetch_sub(lost, Ordering::Relaxed) - lost);
+        self.progress.advance(&file.name, -(lost as i64));
         Ok(())
     }
 
@@ -143,7 +137,7 @@ impl Job<'_> {
                 return Err(self.client.broken(what, &cut(partial.done, file.size_bytes, "the connection ended")));
             }
             partial.write(&buffer[..n])?;
-            self.advance(n as u64);
+            self.progress.advance(&file.name, n as i64);
             if let Err(reason) = pace.advance(n as u64) {
                 return Err(self.client.broken(what, &cut(partial.done, file.size_bytes, &reason)));
             }

@@ -1,6 +1,7 @@
 //! Why a checkpoint could not be had.
 
 use crate::secret;
+use pythia_task::ErrorKind;
 use pythia_text::Escaper;
 use std::fmt::{self, Write};
 use std::io;
@@ -51,21 +52,8 @@ pub enum Error {
     Cancelled,
 }
 
-/// Whose fault an [`Error`] is; the command line maps it to an exit code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// The request.
-    Usage,
-    /// What the server sent.
-    Data,
-    /// The network, the server's refusal, or the operating system.
-    Io,
-    /// Nobody's: it was cancelled.
-    Cancelled,
-}
-
 impl Error {
-    /// Whose fault it is.
+    /// Where its cause lies.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Request(_) => ErrorKind::Usage,

@@ -7,10 +7,10 @@ use crate::download::Job;
 use crate::error::excerpt;
 use crate::id::{ModelId, is_commit};
 use crate::select::{self, Cached};
-use crate::{Error, Progress, Settings, secret, space};
+use crate::{Error, Settings, secret, space};
+use pythia_task::{Cancel, Progress};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -28,12 +28,12 @@ const GRACE: Duration = Duration::from_millis(500);
 struct WithoutToken(Arc<dyn Progress>);
 
 impl Progress for WithoutToken {
-    fn begin(&self, total_bytes: u64) {
-        self.0.begin(total_bytes);
+    fn expect(&self, total_bytes: Option<u64>) {
+        self.0.expect(total_bytes);
     }
 
-    fn at(&self, done_bytes: u64) {
-        self.0.at(done_bytes);
+    fn advance(&self, file: &str, bytes: i64) {
+        self.0.advance(file, bytes);
     }
 
     fn note(&self, line: &str) {
@@ -64,7 +64,7 @@ pub struct Snapshot {
 pub fn fetch(
     settings: &Settings,
     id: &ModelId,
-    cancel: &AtomicBool,
+    cancel: &Cancel,
     progress: Arc<dyn Progress>,
 ) -> Result<Snapshot, Error> {
     if let Some(variant) = settings.variant.as_deref().filter(|variant| !select::is_variant(variant)) {
@@ -84,8 +84,8 @@ pub fn fetch(
     if let Some(snapshot) = without_network(settings, &cache, &id)? {
         return Ok(snapshot);
     }
-    let stop = Arc::new(AtomicBool::new(false));
-    let client = Client::new(settings, Arc::clone(&stop), Arc::clone(&progress))?;
+    let stop = Cancel::new();
+    let client = Client::new(settings, stop.clone(), Arc::clone(&progress))?;
     let agent = client.agent();
     // A thread of its own, because a name that is being looked up or a connection that is being made cannot be
     // interrupted, only left.
@@ -102,8 +102,8 @@ pub fn fetch(
             Err(RecvTimeoutError::Disconnected) => return Err(lost()),
             Err(RecvTimeoutError::Timeout) => {}
         }
-        if cancel.load(Ordering::Relaxed) {
-            stop.store(true, Ordering::Relaxed);
+        if cancel.is_raised() {
+            stop.raise();
             agent.shutdown();
             // A download that was complete at the last moment is as good as any.
             return receiver.recv_timeout(GRACE).unwrap_or(Err(Error::Cancelled));
@@ -230,18 +230,16 @@ impl Online {
         self.check_space(&missing)?;
         if with_progress {
             let total = missing.iter().map(|file| file.size_bytes).fold(0, u64::saturating_add);
-            self.progress.begin(total);
+            self.progress.expect(Some(total));
         }
         // The largest first: no thread is left with it at the end.
         missing.sort_by_key(|file| std::cmp::Reverse(file.size_bytes));
-        let silent = crate::Silent;
         let job = Job {
             client: &self.client,
             cache: &self.cache,
             id: &self.id,
             commit,
-            progress: if with_progress { &*self.progress } else { &silent },
-            done_bytes: AtomicU64::new(0),
+            progress: if with_progress { &*self.progress } else { &() },
         };
         let queue = Mutex::new(VecDeque::from(missing));
         let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();

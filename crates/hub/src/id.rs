@@ -223,7 +223,7 @@ mod tests {
         ] {
             let error = ModelId::parse(text).unwrap_err();
             assert!(error.to_string().starts_with(&format!("{text:?}: ")), "{error}");
-            assert_eq!(error.kind(), crate::ErrorKind::Usage);
+            assert_eq!(error.kind(), pythia_task::ErrorKind::Usage);
         }
     }
 

@@ -11,12 +11,13 @@
 //! each resumed where an earlier run stopped and checked against its SHA-256 (`download`).
 //!
 //! ```no_run
-//! use pythia_hub::{ModelId, Settings, Silent, fetch};
-//! use std::sync::{Arc, atomic::AtomicBool};
+//! use pythia_hub::{ModelId, Settings, fetch};
+//! use pythia_task::Cancel;
+//! use std::sync::Arc;
 //!
 //! let id = ModelId::parse("EleutherAI/pythia-70m@step3000")?.expect("an id");
 //! let settings = Settings::from_env(|name| std::env::var_os(name))?;
-//! let snapshot = fetch(&settings, &id, &AtomicBool::new(false), Arc::new(Silent))?;
+//! let snapshot = fetch(&settings, &id, &Cancel::new(), Arc::new(()))?;
 //! println!("{}", snapshot.path.display());
 //! # Ok::<(), pythia_hub::Error>(())
 //! ```
@@ -35,7 +36,6 @@ mod list;
 mod lock;
 mod own;
 mod pace;
-mod progress;
 mod retry;
 mod secret;
 mod select;
@@ -44,8 +44,7 @@ mod space;
 mod suite;
 mod url;
 
-pub use error::{Error, ErrorKind};
+pub use error::Error;
 pub use fetch::{Snapshot, fetch};
 pub use id::ModelId;
-pub use progress::{Progress, Silent};
 pub use settings::{Settings, Token};

@@ -8,6 +8,7 @@
 
 use crate::error::Error;
 use pythia_kernels::{Epilogue, KvShape, Rotary};
+use pythia_schema::TensorId;
 use pythia_tensor::TensorType;
 use std::fmt;
 use std::ops::Range;
@@ -132,8 +133,8 @@ pub enum Head<'a> {
 /// A matrix with its bias.
 #[derive(Debug)]
 pub struct Linear<B: Backend> {
-    /// GGUF name of the weights.
-    pub name: String,
+    /// Which tensor the weights are.
+    pub id: TensorId,
     /// Weights, `[outputs, inputs]`.
     pub weight: B::Matrix,
     /// Bias, `[outputs]`.

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::loaded::Running;
 use crate::model::Model;
 use crate::observer::MatrixInput;
-use std::sync::atomic::AtomicBool;
+use pythia_task::Cancel;
 
 /// How much a context can hold.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,7 @@ pub struct Context<'m> {
     /// Rows of the last batch.
     rows: usize,
     running: Box<dyn Running + 'm>,
-    cancel: Option<&'m AtomicBool>,
+    cancel: Cancel,
 }
 
 impl<'m> Context<'m> {
@@ -47,13 +47,13 @@ impl<'m> Context<'m> {
             )));
         }
         let running = model.loaded.run(model.options().kv, shape)?;
-        Ok(Self { model, shape, lengths: vec![0; n_seq], rows: 0, running, cancel: None })
+        Ok(Self { model, shape, lengths: vec![0; n_seq], rows: 0, running, cancel: Cancel::new() })
     }
 
     /// From now on a forward pass ends with [`Error::Cancelled`] between two layers once `cancel` is raised. On a device
     /// that is asked for a whole pass at once, it ends after the pass.
     #[must_use]
-    pub fn cancelled_by(mut self, cancel: Option<&'m AtomicBool>) -> Self {
+    pub fn cancelled_by(mut self, cancel: Cancel) -> Self {
         self.cancel = cancel;
         self
     }
@@ -65,8 +65,8 @@ impl<'m> Context<'m> {
     /// named twice, or there are more tokens than a batch holds. Nothing is changed then. Or if the device failed, or
     /// the pass was [cancelled](Self::cancelled_by).
     pub fn forward(&mut self, spans: &[Span<'_>]) -> Result<(), Error> {
-        let cancel = self.cancel;
-        self.run(spans, |running, batch| running.forward(batch, cancel))
+        let cancel = self.cancel.clone();
+        self.run(spans, |running, batch| running.forward(batch, &cancel))
     }
 
     /// As [`forward`](Self::forward), and shows `observe` what enters each matrix: those of the blocks in the order in
@@ -79,8 +79,8 @@ impl<'m> Context<'m> {
         spans: &[Span<'_>],
         observe: &mut dyn FnMut(MatrixInput<'_>),
     ) -> Result<(), Error> {
-        let cancel = self.cancel;
-        self.run(spans, |running, batch| running.forward_observed(batch, cancel, observe))
+        let cancel = self.cancel.clone();
+        self.run(spans, |running, batch| running.forward_observed(batch, &cancel, observe))
     }
 
     fn run(

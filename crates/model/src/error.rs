@@ -2,6 +2,7 @@
 
 use pythia_gguf::OpenError;
 use pythia_kernels::IsaError;
+use pythia_task::ErrorKind;
 use pythia_text::{Escaper, path as shown, quoted};
 use std::fmt::{self, Write};
 use std::io;
@@ -42,6 +43,18 @@ pub enum Error {
     Request(String),
     /// The caller asked to stop.
     Cancelled,
+}
+
+impl Error {
+    /// Where its cause lies.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io { .. } | Self::Device(_) => ErrorKind::Io,
+            Self::Gguf { .. } | Self::Tensor { .. } => ErrorKind::Data,
+            Self::Isa(_) | Self::Request(_) => ErrorKind::Usage,
+            Self::Cancelled => ErrorKind::Cancelled,
+        }
+    }
 }
 
 impl fmt::Display for Error {

@@ -29,5 +29,5 @@ pub use cpu::CpuBackend;
 pub use error::Error;
 pub use model::{Model, Source};
 pub use observer::MatrixInput;
-pub use options::Options;
+pub use options::{BATCH_TOKENS, Options};
 pub use pythia_kernels::{Activations, Gelu, KvType};

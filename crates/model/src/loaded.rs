@@ -6,7 +6,7 @@ use crate::context::ContextShape;
 use crate::error::Error;
 use crate::observer::{HostObserver, MatrixInput};
 use pythia_kernels::KvType;
-use std::sync::atomic::AtomicBool;
+use pythia_task::Cancel;
 
 /// Weights, ready on a device.
 pub(crate) trait Loaded: Send + Sync {
@@ -18,11 +18,11 @@ pub(crate) trait Loaded: Send + Sync {
 
 /// Weights with the state of a context. The methods are those of the architecture.
 pub(crate) trait Running: Send + Sync {
-    fn forward(&mut self, batch: Batch<'_>, cancel: Option<&AtomicBool>) -> Result<(), Error>;
+    fn forward(&mut self, batch: Batch<'_>, cancel: &Cancel) -> Result<(), Error>;
     fn forward_observed(
         &mut self,
         batch: Batch<'_>,
-        cancel: Option<&AtomicBool>,
+        cancel: &Cancel,
         observe: &mut dyn FnMut(MatrixInput<'_>),
     ) -> Result<(), Error>;
     fn finish(&self) -> Result<(), Error>;
@@ -55,14 +55,14 @@ impl<B: Backend> Loaded for On<B> {
 }
 
 impl<B: Backend> Running for RunningOn<'_, B> {
-    fn forward(&mut self, batch: Batch<'_>, cancel: Option<&AtomicBool>) -> Result<(), Error> {
+    fn forward(&mut self, batch: Batch<'_>, cancel: &Cancel) -> Result<(), Error> {
         self.on.weights.forward(&self.on.backend, &mut self.state, batch, cancel, &mut ())
     }
 
     fn forward_observed(
         &mut self,
         batch: Batch<'_>,
-        cancel: Option<&AtomicBool>,
+        cancel: &Cancel,
         observe: &mut dyn FnMut(MatrixInput<'_>),
     ) -> Result<(), Error> {
         self.on.weights.forward(&self.on.backend, &mut self.state, batch, cancel, &mut HostObserver::new(observe))

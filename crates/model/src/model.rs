@@ -7,9 +7,9 @@ use crate::cpu::CpuBackend;
 use crate::error::Error;
 use crate::loaded::{Loaded, On};
 use crate::options::Options;
-use pythia_gguf::schema::gptneox::{self, Hparams};
 use pythia_gguf::{AnyType, Gguf, TensorInfo};
 use pythia_kernels::{Cpu, Gelu};
+use pythia_schema::{Hparams, TensorId};
 use pythia_tensor::FileMap;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -73,23 +73,23 @@ impl Model {
         let (gguf, files) = pythia_gguf::open(path)?;
         let parse = |source| Error::Gguf { path: path.to_owned(), source };
         let hparams = Hparams::from_metadata(&gguf.metadata).map_err(parse)?;
-        let infos = gptneox::bind(&hparams, &gguf).map_err(parse)?;
+        let infos = pythia_schema::bind(&hparams, &gguf).map_err(parse)?;
         let mut tensors = HashMap::new();
-        for info in infos {
+        for (id, info) in TensorId::all(hparams.n_layer).zip(infos) {
             let tensor = prepared(info).map_err(|problem| Error::Tensor {
                 path: files[info.file].path.clone(),
                 name: info.name.clone(),
                 problem,
             })?;
-            tensors.insert(info.name.as_str(), tensor);
+            tensors.insert(id, tensor);
         }
         let (paths, files): (_, Vec<FileMap>) = files.into_iter().map(|file| (file.path, file.map)).unzip();
         let file_bytes = files.iter().map(|file| file.len() as u64).sum();
         let weight_bytes = gguf.tensors().iter().map(|tensor| tensor.n_bytes).sum();
         let backend = make(Source { files, weight_bytes, hparams: hparams.clone() })?;
-        let find = |name: &str| {
-            let unbound = || Error::Tensor { path: path.to_owned(), name: name.to_owned(), problem: "missing".into() };
-            tensors.get(name).cloned().ok_or_else(unbound)
+        let find = |id: TensorId| {
+            let unbound = || Error::Tensor { path: path.to_owned(), name: id.gguf(), problem: "missing".into() };
+            tensors.get(&id).cloned().ok_or_else(unbound)
         };
         let gelu = options.gelu.unwrap_or(if hparams.gelu_tanh { Gelu::Tanh } else { Gelu::Erf });
         let options = Options { gelu: Some(gelu), ..options.clone() };

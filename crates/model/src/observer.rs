@@ -1,12 +1,13 @@
 //! Observing what enters the matrices while a model runs.
 
 use crate::backend::Backend;
+use pythia_schema::TensorId;
 
 /// Rows that are about to be multiplied by a matrix: the f32 activations, before a product rounds them to int8.
 #[derive(Clone, Copy, Debug)]
 pub struct MatrixInput<'a> {
-    /// GGUF name of the matrix: `blk.0.attn_qkv.weight`.
-    pub tensor: &'a str,
+    /// Which matrix.
+    pub tensor: TensorId,
     /// A row per token of the batch: `[rows, cols]`.
     pub rows: &'a [f32],
     /// Inputs of the matrix.
@@ -19,14 +20,14 @@ pub trait Observer<B: Backend> {
     const OBSERVES: bool = true;
 
     /// The first `n` rows of `x` are about to enter the matrix `tensor`.
-    fn input(&mut self, backend: &B, tensor: &str, x: &B::Buffer, n: usize);
+    fn input(&mut self, backend: &B, tensor: TensorId, x: &B::Buffer, n: usize);
 }
 
 impl<B: Backend> Observer<B> for () {
     const OBSERVES: bool = false;
 
     #[inline(always)]
-    fn input(&mut self, _: &B, _: &str, _: &B::Buffer, _: usize) {}
+    fn input(&mut self, _: &B, _: TensorId, _: &B::Buffer, _: usize) {}
 }
 
 /// Shows rows to a function on the host.
@@ -43,7 +44,7 @@ impl<'f> HostObserver<'f> {
 }
 
 impl<B: Backend> Observer<B> for HostObserver<'_> {
-    fn input(&mut self, backend: &B, tensor: &str, x: &B::Buffer, n: usize) {
+    fn input(&mut self, backend: &B, tensor: TensorId, x: &B::Buffer, n: usize) {
         let rows = backend.rows(x, n, &mut self.staging);
         (self.observe)(MatrixInput { tensor, rows, cols: rows.len() / n });
     }

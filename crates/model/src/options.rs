@@ -2,6 +2,10 @@
 
 use pythia_kernels::{Activations, Gelu, IsaLevel, KvType};
 
+/// Tokens that go through a model in one call at most, unless a caller has a reason for another number: what
+/// llama.cpp's tools do. More would hardly be faster, and activations grow with it.
+pub const BATCH_TOKENS: usize = 512;
+
 /// Choices made when a model is opened. The default is what gives Hugging Face's function fastest: int8 activations,
 /// the file's GELU, an f16 cache, all processors and the best ISA.
 #[derive(Clone, Debug, Default)]

@@ -7,10 +7,10 @@ use pythia_checkpoint::Checkpoint;
 use pythia_convert::{ImatrixFile, Level, Request, RunOptions, plan, run};
 use pythia_kernels::{Activations, Gelu, IsaLevel, KvType};
 use pythia_model::{ContextShape, Model, Options, Span};
+use pythia_task::Cancel;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
 
 /// Positions of the longest runs.
 const TOKENS: usize = 512;
@@ -57,7 +57,7 @@ fn convert(folder: &Path) -> Vec<PathBuf> {
     names.dedup();
     let files = names.iter().map(|name| (name.parse::<Level>().unwrap(), path(name)));
     let (weighted, plain): (Vec<_>, Vec<_>) = files.partition(|(level, _)| level.needs_importance());
-    let cancel = AtomicBool::new(false);
+    let cancel = Cancel::new();
     let options =
         RunOptions { threads: 2, force: true, allow_nonfinite: false, sha256: false, cancel: &cancel, progress: &() };
     for (files, imatrix) in [(plain, None), (weighted, Some(imatrix))] {

@@ -1,9 +1,11 @@
 //! What can go wrong between a text and its continuation.
 
 use crate::tokenizer::segments::MAX_SEGMENT_BYTES;
+use pythia_task::ErrorKind;
 use pythia_text::Escaper;
-use std::fmt::{self, Write};
+use std::fmt::{self, Display, Write};
 use std::io;
+use std::path::Path;
 
 /// Why a text could not be tokenized, continued or scored. One line each.
 #[derive(Debug)]
@@ -81,7 +83,60 @@ pub enum Error {
         position: usize,
     },
     /// The caller asked to stop.
-    Interrupted,
+    Cancelled,
+    /// An error of a file or text with a name.
+    At {
+        /// The name.
+        place: String,
+        /// What is wrong there.
+        source: Box<Error>,
+    },
+}
+
+impl Error {
+    /// Where its cause lies.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Model(error) => error.kind(),
+            Self::At { source, .. } => source.kind(),
+            Self::Setting { .. } | Self::EmptyPrompt => ErrorKind::Usage,
+            Self::Read(_) => ErrorKind::Io,
+            Self::Cancelled => ErrorKind::Cancelled,
+            Self::Gguf(_)
+            | Self::Tokenizer { .. }
+            | Self::PromptTooLong { .. }
+            | Self::TextTooShort { .. }
+            | Self::TextTooLong { .. }
+            | Self::NotUtf8 { .. }
+            | Self::NoCut { .. }
+            | Self::TokenOutOfRange { .. }
+            | Self::VocabularyMismatch { .. }
+            | Self::NotFinite { .. } => ErrorKind::Data,
+        }
+    }
+
+    /// The error with the name of what is at fault before it.
+    #[must_use]
+    pub fn at(self, place: impl Display) -> Self {
+        Self::At { place: place.to_string(), source: Box::new(self) }
+    }
+
+    /// The error with the name of the model or the text before it, where it is one's fault.
+    #[must_use]
+    pub fn located(self, model: &Path, text: impl Display) -> Self {
+        match self {
+            Self::Gguf(_) | Self::Tokenizer { .. } | Self::TokenOutOfRange { .. } | Self::NotFinite { .. } => {
+                self.at(pythia_text::path(model))
+            }
+            Self::PromptTooLong { .. }
+            | Self::TextTooShort { .. }
+            | Self::TextTooLong { .. }
+            | Self::NotUtf8 { .. }
+            | Self::NoCut { .. }
+            | Self::Read(_) => self.at(text),
+            _ => self,
+        }
+    }
 }
 
 impl fmt::Display for Error {
@@ -115,7 +170,8 @@ impl fmt::Display for Error {
             Self::NotFinite { position } => {
                 write!(f, "logits for token {position} of the text are not finite: the weights are damaged or overflow")
             }
-            Self::Interrupted => f.write_str("interrupted"),
+            Self::Cancelled => f.write_str("interrupted"),
+            Self::At { place, source } => write!(f, "{place}: {source}"),
         }
     }
 }
@@ -126,6 +182,7 @@ impl std::error::Error for Error {
             Self::Gguf(e) => Some(e),
             Self::Model(e) => Some(e),
             Self::Read(e) => Some(e),
+            Self::At { source, .. } => Some(source),
             _ => None,
         }
     }
@@ -140,7 +197,7 @@ impl From<pythia_gguf::Error> for Error {
 impl From<pythia_model::Error> for Error {
     fn from(e: pythia_model::Error) -> Self {
         match e {
-            pythia_model::Error::Cancelled => Self::Interrupted,
+            pythia_model::Error::Cancelled => Self::Cancelled,
             e => Self::Model(e),
         }
     }

@@ -17,8 +17,8 @@ pub use protocol::{Protocol, Window};
 pub use statistics::Estimate;
 
 use crate::Tokenizer;
+use pythia_task::Cancel;
 use std::ops::ControlFlow;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// What is evaluated, apart from the models and the text. Of a file's text, leave out the
@@ -32,7 +32,7 @@ pub struct Request<'t> {
     /// Stop after so many windows.
     pub max_windows: Option<usize>,
     /// Raised by the caller to stop, within a window too.
-    pub cancel: Option<&'t AtomicBool>,
+    pub cancel: &'t Cancel,
 }
 
 /// State of an evaluation after a window.

@@ -1,5 +1,9 @@
 //! A text read piece by piece: UTF-8 checked, byte order mark and line ends found.
 
+mod source;
+
+pub use source::Text;
+
 use crate::Error;
 use serde::Serialize;
 use std::io::{self, Read};

@@ -15,7 +15,8 @@ mod stream;
 pub use stream::TextStream;
 
 use crate::Error;
-use pythia_gguf::{Metadata, TokenKind, Vocab, keys};
+use pythia_gguf::{Metadata, keys};
+use pythia_tokenizer::{TokenKind, Vocab};
 use segments::Segments;
 
 /// A byte-level BPE tokenizer.
@@ -195,7 +196,7 @@ fn one_line(e: &dyn std::error::Error) -> String {
 pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
-    use pythia_gguf::TokenizerExtras;
+    use pythia_tokenizer::TokenizerExtras;
     use std::sync::LazyLock;
 
     impl Tokenizer {

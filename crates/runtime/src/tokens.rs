@@ -2,9 +2,9 @@
 
 use crate::tokenizer::segments::{MAX_SEGMENT_BYTES, Segments};
 use crate::{Error, TextReader, Tokenizer};
+use pythia_task::Cancel;
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Texts up to this size are tokenized at once, so that totals are known from the start. That takes about a second.
 const SHORT_TEXT_BYTES: u64 = 4 << 20;
@@ -20,7 +20,7 @@ pub struct TokenStream<'t> {
     unread: Option<Unread<'t>>,
     /// Ids must be below, once somebody has said so.
     n_vocab: usize,
-    cancel: Option<&'t AtomicBool>,
+    cancel: Cancel,
 }
 
 /// The part of a text that is not tokenized yet.
@@ -39,20 +39,20 @@ struct Unread<'t> {
 impl<'t> TokenStream<'t> {
     /// A text that is tokenized already.
     pub fn of_ids(ids: &'t [u32]) -> Self {
-        Self { ids: Cow::Borrowed(ids), first: 0, unread: None, n_vocab: usize::MAX, cancel: None }
+        Self { ids: Cow::Borrowed(ids), first: 0, unread: None, n_vocab: usize::MAX, cancel: Cancel::new() }
     }
 
     /// The text that `reader` reads.
     pub fn new(tokenizer: &'t Tokenizer, reader: TextReader<'t>) -> Self {
         let segments = Cow::Borrowed(tokenizer.segments());
         let unread = Unread { tokenizer, segments, reader, text: String::new(), searched: 0, ended: false };
-        Self { ids: Cow::Owned(Vec::new()), first: 0, unread: Some(unread), n_vocab: usize::MAX, cancel: None }
+        Self { ids: Cow::Owned(Vec::new()), first: 0, unread: Some(unread), n_vocab: usize::MAX, cancel: Cancel::new() }
     }
 
-    /// Ends with [`Error::Interrupted`] soon after `cancel` was raised.
+    /// Ends with [`Error::Cancelled`] soon after `cancel` was raised.
     #[must_use]
-    pub fn cancelled_by(mut self, cancel: &'t AtomicBool) -> Self {
-        self.cancel = Some(cancel);
+    pub fn cancelled_by(mut self, cancel: Cancel) -> Self {
+        self.cancel = cancel;
         self
     }
 
@@ -65,8 +65,8 @@ impl<'t> TokenStream<'t> {
     pub fn reach(&mut self, end: usize) -> Result<usize, Error> {
         while self.first + self.ids.len() < end {
             let Some(unread) = &mut self.unread else { break };
-            if self.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
-                return Err(Error::Interrupted);
+            if self.cancel.is_raised() {
+                return Err(Error::Cancelled);
             }
             let ids = self.ids.to_mut();
             let before = ids.len();
@@ -254,9 +254,10 @@ mod tests {
         let exact = BOTH[0].encode(&"word ".repeat(1000)).unwrap().len() as f64 / 5000.0 * bytes;
         assert!((tokens / exact - 1.0).abs() < 1e-3, "{tokens}, wanted {exact}");
 
-        let cancel = AtomicBool::new(true);
-        let mut stream = TokenStream::new(&BOTH[0], reader()).cancelled_by(&cancel);
-        assert!(matches!(stream.reach(1), Err(Error::Interrupted)));
+        let cancel = Cancel::new();
+        cancel.raise();
+        let mut stream = TokenStream::new(&BOTH[0], reader()).cancelled_by(cancel);
+        assert!(matches!(stream.reach(1), Err(Error::Cancelled)));
     }
 
     #[test]

@@ -6,12 +6,13 @@
 mod name;
 mod pattern;
 
-use crate::checkpoint::{BUFFERS, EMBEDDING, HEADS, SourceTensor, Wanted, source_tensor};
+use crate::checkpoint::{SourceTensor, source_tensor};
 use crate::config::AdapterConfig;
 use crate::error::{Error, Shown, excerpt};
 use crate::weights::WeightFile;
 use name::{Named, Role};
 use pattern::Modules;
+use pythia_schema::{Kind, TensorSpec, hf};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -115,7 +116,7 @@ impl Adapter {
             Self { path: path.to_owned(), config_path, config, file, pairs: BTreeMap::new(), whole: BTreeMap::new() };
         let mut name_of_adapter: Option<String> = None;
         let mut leftovers = Vec::new();
-        for tensor in listed.into_iter().filter(|tensor| !is_buffer(&tensor.name)) {
+        for tensor in listed.into_iter().filter(|tensor| !hf::is_buffer(&tensor.name)) {
             let bad = |reason: &str| Error::tensor(&weights, &tensor.name, reason);
             let named = Named::parse(&tensor.name).map_err(bad)?;
             if let Some(adapter) = &named.adapter {
@@ -205,20 +206,19 @@ impl Adapter {
     /// # Errors
     /// If a tensor of the adapter has no place in the model, or another shape than its place; if its config names a module
     /// that it has no matrices for, or has matrices of a module that its config does not name.
-    pub fn changes<'w>(&self, model: impl IntoIterator<Item = Wanted<'w>>) -> Result<Vec<Change>, Error> {
-        let model: Vec<Wanted<'w>> = model.into_iter().collect();
+    pub fn changes(&self, model: &[TensorSpec]) -> Result<Vec<Change>, Error> {
         let mut at: HashMap<&str, usize> = HashMap::new();
         for (index, wanted) in model.iter().enumerate() {
-            at.extend(wanted.names.iter().map(|name| (name.as_str(), index)));
+            at.extend(wanted.hf.iter().map(|name| (name.as_str(), index)));
         }
         let mut changes = vec![Change::default(); model.len()];
-        self.replace(&model, &at, &mut changes)?;
-        self.add(&model, &at, &mut changes)?;
-        self.check_complete(&model, &changes)?;
+        self.replace(model, &at, &mut changes)?;
+        self.add(model, &at, &mut changes)?;
+        self.check_complete(model, &changes)?;
         Ok(changes)
     }
 
-    fn replace(&self, model: &[Wanted<'_>], at: &HashMap<&str, usize>, changes: &mut [Change]) -> Result<(), Error> {
+    fn replace(&self, model: &[TensorSpec], at: &HashMap<&str, usize>, changes: &mut [Change]) -> Result<(), Error> {
         for (name, Whole { tensor, wrapped }) in &self.whole {
             let Some(&index) = at.get(name.as_str()) else {
                 return Err(self.bad(&tensor.name, "no such tensor in the base model"));
@@ -232,8 +232,8 @@ impl Adapter {
                 };
                 return Err(self.bad(&tensor.name, reason));
             }
-            check_shape(tensor, model[index].shape, "as the base").map_err(|reason| {
-                let resized = matches!(tensor.shape.as_slice(), [_, _]) && is_vocab(model[index]);
+            check_shape(tensor, &model[index].shape, "as the base").map_err(|reason| {
+                let resized = matches!(tensor.shape.as_slice(), [_, _]) && model[index].id.kind.is_vocab();
                 let hint = if resized { ": a vocabulary of another size is not merged" } else { "" };
                 self.bad(&tensor.name, format!("{reason}{hint}"))
             })?;
@@ -244,7 +244,7 @@ impl Adapter {
         Ok(())
     }
 
-    fn add(&self, model: &[Wanted<'_>], at: &HashMap<&str, usize>, changes: &mut [Change]) -> Result<(), Error> {
+    fn add(&self, model: &[TensorSpec], at: &HashMap<&str, usize>, changes: &mut [Change]) -> Result<(), Error> {
         let modules = Modules::new(&self.config, &self.config_path)?;
         let mut found = Vec::new();
         for (module, pair) in &self.pairs {
@@ -252,7 +252,7 @@ impl Adapter {
             let first = first.map_or(module.as_str(), |tensor| tensor.name.as_str());
             let index = at.get(format!("{module}.weight").as_str()).filter(|&&index| model[index].shape.len() == 2);
             let Some(&index) = index else { return Err(self.bad(first, "no such matrix in the base model")) };
-            if !modules.is_target(module, is_vocab(model[index])) {
+            if !modules.is_target(module, model[index].id.kind.is_vocab()) {
                 let reason = format!("not a module that {CONFIG} names (target_modules)");
                 return Err(self.bad(first, reason));
             }
@@ -265,7 +265,7 @@ impl Adapter {
                 let reason = format!("{alpha} at rank {rank} makes no finite factor");
                 return Err(Error::json(&self.config_path, "lora_alpha", reason));
             }
-            let product = self.product(module, pair, model[index], rank, scale)?;
+            let product = self.product(module, pair, &model[index], rank, scale)?;
             if changes[index].added.replace(product).is_some() {
                 return Err(Error::layout(&self.path, format!("{} has matrices under two names", excerpt(module))));
             }
@@ -273,7 +273,7 @@ impl Adapter {
                 let Some(&index) = at.get(format!("{module}.bias").as_str()) else {
                     return Err(self.bad(&bias.name, "the base has no bias that it could be added to"));
                 };
-                check_shape(bias, model[index].shape, "as the base").map_err(|reason| self.bad(&bias.name, reason))?;
+                check_shape(bias, &model[index].shape, "as the base").map_err(|reason| self.bad(&bias.name, reason))?;
                 changes[index].added = Some(Addend::Bias { bias: bias.clone(), scale });
             }
         }
@@ -281,9 +281,16 @@ impl Adapter {
     }
 
     /// The pair as an addend of a tensor, its shapes checked.
-    fn product(&self, module: &str, pair: &Pair, wanted: Wanted<'_>, rank: usize, scale: f64) -> Result<Addend, Error> {
+    fn product(
+        &self,
+        module: &str,
+        pair: &Pair,
+        wanted: &TensorSpec,
+        rank: usize,
+        scale: f64,
+    ) -> Result<Addend, Error> {
         let missing = |what: &str| Error::layout(&self.file.path, format!("{} has no {what}", excerpt(module)));
-        let is_embedding = wanted.names.iter().any(|name| name == EMBEDDING);
+        let is_embedding = wanted.id.kind == Kind::TokenEmbd;
         let (names, kind) = match is_embedding {
             true => (["lora_embedding_A", "lora_embedding_B"], "an embedding"),
             false => (["lora_A", "lora_B"], "a linear layer"),
@@ -321,17 +328,17 @@ impl Adapter {
     }
 
     /// Refuses an adapter that lacks what its config announces.
-    fn check_complete(&self, model: &[Wanted<'_>], changes: &[Change]) -> Result<(), Error> {
+    fn check_complete(&self, model: &[TensorSpec], changes: &[Change]) -> Result<(), Error> {
         let modules = Modules::new(&self.config, &self.config_path)?;
-        for (&wanted, change) in model.iter().zip(changes) {
-            let names = || wanted.names.iter().filter_map(|name| module_of(name));
+        for (wanted, change) in model.iter().zip(changes) {
+            let names = || wanted.hf.iter().filter_map(|name| module_of(name));
             let lacks = |key: &str, what: &str| {
                 let module = names().next().unwrap_or_default();
                 Error::json(&self.config_path, key, format!("names {}, of which there is no {what}", excerpt(module)))
             };
             if wanted.shape.len() == 2
                 && change.added.is_none()
-                && names().any(|module| modules.is_target(module, is_vocab(wanted)))
+                && names().any(|module| modules.is_target(module, wanted.id.kind.is_vocab()))
             {
                 return Err(lacks("target_modules", "lora_A"));
             }
@@ -362,18 +369,6 @@ impl Adapter {
 /// The module of `MODULE.weight` or `MODULE.bias`.
 fn module_of(name: &str) -> Option<&str> {
     name.rsplit_once('.').map(|(module, _)| module)
-}
-
-fn is_buffer(name: &str) -> bool {
-    BUFFERS.iter().any(|end| name.ends_with(end))
-}
-
-fn is_head(wanted: Wanted<'_>) -> bool {
-    wanted.names.iter().any(|name| HEADS.contains(&name.as_str()))
-}
-
-fn is_vocab(wanted: Wanted<'_>) -> bool {
-    is_head(wanted) || wanted.names.iter().any(|name| name == EMBEDDING)
 }
 
 fn check_shape(tensor: &SourceTensor, wanted: &[usize], why: &str) -> Result<(), String> {

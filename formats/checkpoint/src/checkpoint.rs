@@ -8,16 +8,12 @@ use crate::names::Renaming;
 use crate::other;
 use crate::tokenizer::TokenizerFile;
 use crate::weights::{LIMIT_TENSORS, ListedTensor, View, WeightFile, too_many_tensors};
+use pythia_schema::{Kind, TensorId, TensorSpec, hf};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// The embedding: `[n_vocab, n_embd]`.
-pub(crate) const EMBEDDING: &str = "gpt_neox.embed_in.weight";
-/// The output matrix, as Transformers 4 and 5 name it.
-pub(crate) const HEADS: [&str; 2] = ["embed_out.weight", "lm_head.weight"];
-/// Ends of the names of constant buffers that older versions of Transformers saved along: the causal mask, its fill
-/// value, the rotary frequencies. All follow from the config.
-pub(crate) const BUFFERS: [&str; 3] = [".attention.bias", ".attention.masked_bias", "rotary_emb.inv_freq"];
+const EMBEDDING: TensorId = TensorId::weight(Kind::TokenEmbd, None);
+const HEAD: TensorId = TensorId::weight(Kind::Output, None);
 
 /// An opened Hugging Face checkpoint: a folder, or a single weight file beside its `config.json`.
 ///
@@ -103,15 +99,6 @@ impl SourceTensor {
     }
 }
 
-/// A tensor that a model needs, for [`Checkpoint::resolve`].
-#[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
-    /// The names it may have, the usual one first. Only one of them may be present.
-    pub names: &'a [String],
-    /// The shape the config gives it: `[rows, cols]` or `[n]`.
-    pub shape: &'a [usize],
-}
-
 impl Checkpoint {
     /// Opens the checkpoint at `path`, a folder or one `.safetensors` or `.bin` file. Reads and checks everything but the
     /// tensor data; [`resolve`](Self::resolve) then compares the tensors with what the model needs.
@@ -191,6 +178,11 @@ impl Checkpoint {
         self.by_name.get(name).map(|&index| &self.tensors[index])
     }
 
+    /// The tensor of the model, under whichever of its names is here.
+    pub fn find(&self, id: TensorId) -> Option<&SourceTensor> {
+        id.hf().iter().find_map(|name| self.tensor(name))
+    }
+
     /// Names of the mask and rotary buffers that were left out.
     pub fn dropped(&self) -> &[String] {
         &self.dropped
@@ -213,20 +205,21 @@ impl Checkpoint {
 
     /// Whether the output matrix is the embedding: the config allows it and there is no matrix of its own.
     pub fn tied_head(&self) -> bool {
-        self.config.tie_word_embeddings && HEADS.iter().all(|name| self.tensor(name).is_none())
+        self.config.tie_word_embeddings && self.find(HEAD).is_none()
     }
 
-    /// Finds every wanted tensor, in the order wanted. A tied output matrix resolves to the embedding.
+    /// Finds every tensor that a model needs, in the order of `wanted`. Of the names that one may have, only one may be
+    /// present. A tied output matrix resolves to the embedding.
     ///
     /// # Errors
     /// [`Error::Mismatch`] that names each tensor which is missing, has another shape, is there under two names, or
     /// is not wanted at all.
-    pub fn resolve<'a>(&self, wanted: impl IntoIterator<Item = Wanted<'a>>) -> Result<Vec<&SourceTensor>, Error> {
+    pub fn resolve(&self, wanted: &[TensorSpec]) -> Result<Vec<&SourceTensor>, Error> {
         let mut found = Vec::new();
         let mut problems = Vec::new();
         let mut used = vec![false; self.tensors.len()];
         for wanted in wanted {
-            for name in wanted.names {
+            for name in &wanted.hf {
                 if let Some(&index) = self.by_name.get(name) {
                     used[index] = true;
                 }
@@ -241,15 +234,14 @@ impl Checkpoint {
         if problems.is_empty() { Ok(found) } else { Err(Error::Mismatch { path: self.path.clone(), problems }) }
     }
 
-    fn resolve_one(&self, wanted: Wanted<'_>) -> Result<&SourceTensor, String> {
-        let mut present = wanted.names.iter().filter_map(|name| self.tensor(name));
+    fn resolve_one(&self, wanted: &TensorSpec) -> Result<&SourceTensor, String> {
+        let mut present = wanted.hf.iter().filter_map(|name| self.tensor(name));
         let tensor = match (present.next(), present.next()) {
             (Some(tensor), None) => tensor,
             (Some(first), Some(second)) => return Err(format!("{} and {} are both present", first.name, second.name)),
             (None, _) => {
-                let is_head = wanted.names.iter().any(|name| HEADS.contains(&name.as_str()));
-                let tied = (is_head && self.tied_head()).then(|| self.tensor(EMBEDDING)).flatten();
-                tied.ok_or_else(|| format!("{} is missing", wanted.names.join(" or ")))?
+                let tied = (wanted.id == HEAD && self.tied_head()).then(|| self.find(EMBEDDING)).flatten();
+                tied.ok_or_else(|| format!("{} is missing", wanted.hf.join(" or ")))?
             }
         };
         if tensor.shape != wanted.shape {
@@ -299,7 +291,7 @@ impl Checkpoint {
                 if let Some(index) = index {
                     index.check_place(&tensor.name, &file.path)?;
                 }
-                if BUFFERS.iter().any(|end| name.ends_with(end)) {
+                if hf::is_buffer(&name) {
                     self.dropped.push(name);
                     continue;
                 }
@@ -316,8 +308,7 @@ impl Checkpoint {
                 if n_rounded == 1 { "1 tensor of f64 is" } else { &*format!("{n_rounded} tensors of f64 are") };
             self.notes.push(format!("{tensors} rounded to f32"));
         }
-        if renaming.is_bare && !self.config.tie_word_embeddings && HEADS.iter().all(|name| self.tensor(name).is_none())
-        {
+        if renaming.is_bare && !self.config.tie_word_embeddings && self.find(HEAD).is_none() {
             return Err(Error::layout(
                 &self.path,
                 "the weights of a bare GPTNeoXModel, without an output matrix, which Transformers would fill at random: \
@@ -340,18 +331,18 @@ impl Checkpoint {
             return Ok(());
         }
         // Of the matrices that are there: the config alone could ask for any number.
-        let is_matrix = |tensor: &&SourceTensor| {
-            let ends = [".attention.query_key_value.weight", ".attention.dense.weight"];
-            ends.iter().any(|end| tensor.name.ends_with(end))
+        let zeros = |matrix: &SourceTensor| {
+            let id = TensorId::from_hf(&matrix.name)?;
+            let is_attention = matches!(id.kind, Kind::AttnQkv | Kind::AttnOutput) && id.is_matrix();
+            is_attention.then(|| SourceTensor {
+                name: id.bias().hf().swap_remove(0),
+                dtype: Dtype::F32,
+                shape: vec![matrix.n_rows()],
+                file: matrix.file,
+                view: None,
+            })
         };
-        let zeros = |matrix: &SourceTensor| SourceTensor {
-            name: matrix.name.replace(".weight", ".bias"),
-            dtype: Dtype::F32,
-            shape: vec![matrix.n_rows()],
-            file: matrix.file,
-            view: None,
-        };
-        let biases: Vec<SourceTensor> = self.tensors.iter().filter(is_matrix).map(zeros).collect();
+        let biases: Vec<SourceTensor> = self.tensors.iter().filter_map(zeros).collect();
         for bias in biases {
             if let Some(stored) = self.tensor(&bias.name) {
                 let reason = "is there, but attention_bias is false in config.json";
@@ -383,18 +374,16 @@ impl Checkpoint {
     }
 
     fn check_vocab(&self, config_path: &Path) -> Result<(), Error> {
-        let n_vocab = self.config.n_vocab;
-        match self.tensor(EMBEDDING) {
+        let (n_vocab, name) = (self.config.n_vocab, EMBEDDING.hf().swap_remove(0));
+        match self.tensor(&name) {
             Some(embedding) if embedding.shape == [n_vocab, self.config.n_embd] => Ok(()),
             Some(embedding) => {
                 let shape = Shown(&embedding.shape);
-                let reason = format!(
-                    "{n_vocab}, but {EMBEDDING} has shape {shape:?}, wanted {:?}",
-                    [n_vocab, self.config.n_embd]
-                );
+                let reason =
+                    format!("{n_vocab}, but {name} has shape {shape:?}, wanted {:?}", [n_vocab, self.config.n_embd]);
                 Err(Error::json(config_path, "vocab_size", reason))
             }
-            None => Err(Error::Mismatch { path: self.path.clone(), problems: vec![format!("{EMBEDDING} is missing")] }),
+            None => Err(Error::Mismatch { path: self.path.clone(), problems: vec![format!("{name} is missing")] }),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What can be wrong with a checkpoint.
 
+use pythia_task::ErrorKind;
 use pythia_text::Escaper;
 use std::fmt::{self, Write};
 use std::io;
@@ -63,9 +64,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the operating system failed, rather than the data being wrong.
-    pub fn is_io(&self) -> bool {
-        matches!(self, Self::Io { .. })
+    /// Where its cause lies.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io { .. } => ErrorKind::Io,
+            _ => ErrorKind::Data,
+        }
     }
 
     /// The file or folder this is about.

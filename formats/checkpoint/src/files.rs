@@ -80,6 +80,6 @@ mod tests {
         std::fs::write(&path, b"ab\xffc").unwrap();
         assert!(read_text(&path, 9).unwrap_err().to_string().ends_with("not UTF-8 at byte 2"));
         assert!(read_text(dir.path(), 9).unwrap_err().to_string().ends_with("not a regular file"));
-        assert!(read_text(&dir.path().join("absent"), 9).unwrap_err().is_io());
+        assert_eq!(read_text(&dir.path().join("absent"), 9).unwrap_err().kind(), pythia_task::ErrorKind::Io);
     }
 }

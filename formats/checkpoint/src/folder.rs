@@ -317,6 +317,6 @@ mod tests {
         fs::write(&shard, b"").unwrap();
         let message = Folder::find(&shard, None).unwrap_err().to_string();
         assert!(message.ends_with("one of several files of a checkpoint: wanted the folder they are in"), "{message}");
-        assert!(Folder::find(&dir.path().join("absent"), None).unwrap_err().is_io());
+        assert_eq!(Folder::find(&dir.path().join("absent"), None).unwrap_err().kind(), pythia_task::ErrorKind::Io);
     }
 }

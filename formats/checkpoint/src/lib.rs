@@ -36,7 +36,7 @@ mod torch;
 mod weights;
 
 pub use adapter::{Adapter, Addend, Change};
-pub use checkpoint::{Checkpoint, SourceTensor, Wanted};
+pub use checkpoint::{Checkpoint, SourceTensor};
 pub use config::{Config, HiddenAct, MODEL_TYPE};
 pub use dtype::{Dtype, to_f32};
 pub use error::Error;

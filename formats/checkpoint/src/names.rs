@@ -4,6 +4,7 @@
 //! have is refused: it could be two models in one folder.
 
 use crate::error::excerpt;
+use pythia_schema::hf::{BASE, BASE_PARTS};
 
 /// What stands before every name where a wrapped model was saved: by data-parallel training, by `torch.compile`, by PEFT
 /// and by PyTorch Lightning.
@@ -11,12 +12,6 @@ const WRAPPERS: [&str; 4] = ["module.", "_orig_mod.", "base_model.model.", "mode
 
 /// More wrappers than anyone has around a model.
 const LIMIT_WRAPPERS: usize = 8;
-
-/// Where a model with a head keeps the model without one.
-const BASE: &str = "gpt_neox.";
-
-/// What the names of `GPTNeoXModel`, the model without a head, start with.
-const BASE_PARTS: [&str; 4] = ["embed_in.", "layers.", "final_layer_norm.", "rotary_emb."];
 
 /// How the names of a checkpoint become canonical.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! The real checkpoint in the repository.
 
-use pythia_checkpoint::{Checkpoint, Dtype, Error, HiddenAct, TokenKind, Wanted, to_f32};
+use pythia_checkpoint::{Checkpoint, Dtype, Error, HiddenAct, TokenKind, to_f32};
+use pythia_schema::{Kind, TensorId, TensorSpec, Transform};
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
 
@@ -70,11 +71,13 @@ fn the_tokenizer_is_read() {
 #[test]
 fn resolving_against_another_size_names_the_tensors() {
     let checkpoint = Checkpoint::open(&fixture()).unwrap();
-    let names = |name: &str| vec![name.to_owned()];
-    let (embedding, absent) = (names("gpt_neox.embed_in.weight"), names("gpt_neox.layers.6.mlp.dense_h_to_4h.bias"));
-    let error = checkpoint
-        .resolve([Wanted { names: &embedding, shape: &[4096, 512] }, Wanted { names: &absent, shape: &[2048] }])
-        .unwrap_err();
+    let spec = |id: TensorId, shape: &[usize]| {
+        let transform = Transform::None;
+        TensorSpec { id, gguf: id.gguf(), hf: id.hf(), shape: shape.to_vec(), transform }
+    };
+    let embedding = spec(TensorId::weight(Kind::TokenEmbd, None), &[4096, 512]);
+    let absent = spec(TensorId::weight(Kind::FfnUp, Some(6)).bias(), &[2048]);
+    let error = checkpoint.resolve(&[embedding, absent]).unwrap_err();
     let Error::Mismatch { problems, .. } = &error else { panic!("{error}") };
     assert_eq!(problems[0], "gpt_neox.embed_in.weight has shape [4096, 256], wanted [4096, 512]");
     assert_eq!(problems[1], "gpt_neox.layers.6.mlp.dense_h_to_4h.bias is missing");

@@ -1,5 +1,6 @@
 //! What can be wrong with a GGUF file.
 
+use pythia_task::ErrorKind;
 use pythia_text::Escaper;
 use std::fmt::{self, Write};
 
@@ -35,15 +36,18 @@ impl Error {
         Self::new(Place::Header, found, wanted)
     }
 
-    pub(crate) fn key(key: &str, found: impl Into<String>, wanted: impl Into<String>) -> Self {
+    /// About the value of a metadata key.
+    pub fn key(key: &str, found: impl Into<String>, wanted: impl Into<String>) -> Self {
         Self::new(Place::Key(key.to_owned()), found, wanted)
     }
 
-    pub(crate) fn missing_key(key: &str, wanted: impl Into<String>) -> Self {
+    /// About a metadata key that is not there.
+    pub fn missing_key(key: &str, wanted: impl Into<String>) -> Self {
         Self::key(key, "no such key", wanted)
     }
 
-    pub(crate) fn tensor(name: &str, found: impl Into<String>, wanted: impl Into<String>) -> Self {
+    /// About a tensor.
+    pub fn tensor(name: &str, found: impl Into<String>, wanted: impl Into<String>) -> Self {
         Self::new(Place::Tensor(name.to_owned()), found, wanted)
     }
 
@@ -61,6 +65,11 @@ impl Error {
     /// Names the tensor whose entry was being read.
     pub(crate) fn in_tensor(self, name: &str) -> Self {
         Self { place: Place::Tensor(name.to_owned()), ..self }
+    }
+
+    /// Where its cause lies: always in the file.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Data
     }
 
     /// What the error is about.

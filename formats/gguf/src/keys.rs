@@ -53,20 +53,3 @@ pub const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
 pub const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
 /// The whole `tokenizer.json` of the Hugging Face tokenizer.
 pub const HUGGINGFACE_JSON: &str = "tokenizer.huggingface.json";
-
-/// Which GELU the model was trained with, string: `erf` (exact, and meant where there is no such key) or `tanh`. Of this
-/// project: llama.cpp has no key for it and computes tanh.
-pub const GELU: &str = "pythia_quant.gelu";
-
-/// `none` where text is not normalized before it is tokenized, string; absent, it is put in NFC. This key and the four
-/// below are of this project: llama.cpp's keys cannot say it.
-pub const NORMALIZER: &str = "pythia_quant.tokenizer.normalizer";
-/// Ids of the added tokens that swallow white space on their left, i32s; absent, there are none.
-pub const LSTRIP: &str = "pythia_quant.tokenizer.lstrip";
-/// Ids of the added tokens that swallow white space on their right, i32s.
-pub const RSTRIP: &str = "pythia_quant.tokenizer.rstrip";
-/// Ids of the added tokens that are recognised only as whole words, i32s.
-pub const SINGLE_WORD: &str = "pythia_quant.tokenizer.single_word";
-/// Ids of the added tokens that are looked for in the other text than their kind implies, i32s: control tokens in the
-/// normalized text, tokens of the user in the text as it is.
-pub const OTHER_TEXT: &str = "pythia_quant.tokenizer.other_text";

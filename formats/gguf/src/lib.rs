@@ -1,4 +1,4 @@
-//! GGUF files: reader, writer, metadata, vocabulary keys and per-architecture schemas.
+//! GGUF files: reader, writer, metadata, and the containers that llama.cpp makes of them (split models, importance matrices).
 //!
 //! A GGUF file is a header (metadata as typed key-value pairs, then a table of tensors) and the tensors' bytes, each
 //! aligned. Reading works on the bytes of a whole file, usually a map of it; writing produces the header and the
@@ -10,7 +10,7 @@
 //! use pythia_tensor::TensorType;
 //!
 //! let mut metadata = Metadata::new();
-//! metadata.insert("general.architecture", "gptneox");
+//! metadata.insert("general.architecture", "llama");
 //! let layout = Layout::new(&metadata, vec![("scale".to_owned(), TensorType::F32, vec![2])])?;
 //! let mut file = layout.header().to_vec();
 //! file.extend(1.5f32.to_le_bytes());
@@ -34,11 +34,9 @@ pub mod keys;
 mod metadata;
 mod read;
 mod rules;
-pub mod schema;
 mod split;
 mod tensor;
 mod value;
-mod vocab;
 mod write;
 
 pub use error::{Error, Place};
@@ -50,5 +48,4 @@ pub use read::Gguf;
 pub use split::{Limits, Merge, Split, shard_name, shard_prefix};
 pub use tensor::{AnyType, TensorInfo};
 pub use value::{Array, Value};
-pub use vocab::{GPT2_PRE_TOKENIZERS, TokenKind, TokenizerExtras, Vocab};
 pub use write::Layout;

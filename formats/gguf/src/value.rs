@@ -129,7 +129,7 @@ for_each_number!(define_values);
 
 impl Value {
     /// The value, if it is an integer of any width.
-    pub(crate) fn integer(&self) -> Option<i128> {
+    pub fn integer(&self) -> Option<i128> {
         Some(match *self {
             Self::U8(v) => v.into(),
             Self::I8(v) => v.into(),
@@ -144,7 +144,7 @@ impl Value {
     }
 
     /// The value for a message: its type, and what it is where that is short.
-    pub(crate) fn describe(&self) -> String {
+    pub fn describe(&self) -> String {
         match self {
             Self::String(v) => format!("string {}", quoted(v)),
             Self::Array(v) => format!("array of {} {}", v.len(), v.element_name()),

@@ -1,5 +1,4 @@
-//! Tensor types as bytes on disk: one registry of block formats, their scalar codecs, the one memory map, and
-//! the rule where programs keep what they can make again.
+//! Tensor types as bytes on disk: one registry of block formats, their codecs, and the one memory map.
 //!
 //! A *block* is the unit a format quantizes: 32 (or 256) consecutive elements of one row, stored as one or two f16
 //! scales and packed integers. Decoders are scalar and portable: the oracle the vector kernels are tested against.
@@ -18,16 +17,12 @@
 //! ```
 
 pub mod blocks;
-mod cache;
 mod fit;
 pub mod grid;
 mod lanes;
 mod map;
-mod process;
 mod registry;
 mod search;
 
-pub use cache::user_cache;
-pub use map::{FileMap, exit_on_fault};
-pub use process::{exit_now, ignore_hangup, ignores_hangup};
-pub use registry::{ForeignType, ParseTypeError, TensorType, nearest_name};
+pub use map::{FileMap, MapWatcher, watch_maps};
+pub use registry::{ForeignType, ParseTypeError, TensorType};

@@ -1,6 +1,7 @@
 //! The one list of tensor types. A new format is one row here and one file in `blocks/`.
 
 use crate::blocks::{self, Block, Codec};
+use pythia_text::nearest_name;
 use std::fmt;
 use std::str::FromStr;
 
@@ -194,17 +195,6 @@ impl fmt::Display for TensorType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }
-}
-
-/// Which of `names` is probably meant by `text`, whatever its case; `None` if nothing is near.
-pub fn nearest_name<'n>(text: &str, names: &[&'n str]) -> Option<&'n str> {
-    /// Below it, what is nearest has little in common with what was written.
-    const LEAST_SIMILARITY: f64 = 0.8;
-    // No name is long, and the comparison takes the square of the length.
-    let text = text.chars().take(32).collect::<String>().to_ascii_uppercase();
-    let similarity = |name: &&str| strsim::jaro_winkler(&text, &name.to_ascii_uppercase());
-    let best = names.iter().copied().max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;
-    (similarity(&best) >= LEAST_SIMILARITY).then_some(best)
 }
 
 /// A name that is no tensor type.

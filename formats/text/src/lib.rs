@@ -18,8 +18,10 @@
 
 mod escape;
 mod hazard;
+mod hex;
 mod names;
 
 pub use escape::{Escaper, Line, Lines, Prose, json};
 pub use hazard::{Hazard, hazard};
-pub use names::{cut_middle, path, quoted};
+pub use hex::hex;
+pub use names::{cut_middle, nearest_name, path, quoted};

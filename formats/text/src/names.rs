@@ -51,6 +51,17 @@ pub fn cut_middle(text: &str, start_chars: usize, end_chars: usize) -> String {
     format!("{}…{}", Line(&text[..byte(start_chars)]), Line(&text[byte(n_chars - end_chars)..]))
 }
 
+/// The one of `names` that `text` probably means, upper or lower case; `None` if none is similar.
+pub fn nearest_name<'n>(text: &str, names: &[&'n str]) -> Option<&'n str> {
+    /// A name that is less similar has little in common with the text.
+    const LEAST_SIMILARITY: f64 = 0.8;
+    // No name is long, and the comparison takes the square of the length.
+    let text = text.chars().take(32).collect::<String>().to_ascii_uppercase();
+    let similarity = |name: &&str| strsim::jaro_winkler(&text, &name.to_ascii_uppercase());
+    let best = names.iter().copied().max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;
+    (similarity(&best) >= LEAST_SIMILARITY).then_some(best)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

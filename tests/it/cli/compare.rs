@@ -466,7 +466,7 @@ fn unsuitable_inputs_are_found_first() {
     std::fs::write(run.path("short.txt"), "too short\n").unwrap();
     compare(source, "short.txt", &[]).fails("pythia-quant", 65, &["short.txt", "needs at least 1024"]);
     compare(source, "short.txt", &["short.txt"]).fails("pythia-quant", 65, &["short.txt", "GGUF"]);
-    compare(source, ".", &[]).fails("pythia-quant", 74, &["is a folder, wanted a text file"]);
+    compare(source, ".", &[]).fails("pythia-quant", 74, &["a folder, wanted a text file"]);
 
     std::fs::create_dir(run.path("mute")).unwrap();
     for file in common::names(source.as_ref()) {

@@ -71,7 +71,7 @@ fn a_dry_run_is_exact_and_writes_nothing() {
         assert_eq!(file[key], dry["files"][0][key], "{key}");
     }
     let text = convert(dir.path(), &checkpoint(), &["-t", "Q5_0", "--dry-run"]).ok();
-    assert!(text.contains("blk.5.attn_qkv.weight") && text.ends_with("dry run, nothing was written\n"), "{text}");
+    assert!(text.contains("blk.5.attn_qkv.weight") && text.ends_with("dry run: nothing was written\n"), "{text}");
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //! codes.
 
 use crate::common::{self, checkpoint, names, quant};
-use pythia_gguf::schema::gptneox::{self, Hparams};
 use pythia_gguf::{Gguf, Imatrix, ImatrixEntry, Layout, Metadata, Value, keys};
+use pythia_schema::Hparams;
 use pythia_tensor::TensorType;
 use serde_json::Value as Json;
 use std::fs;
@@ -79,7 +79,7 @@ fn narrow_model(path: &Path) {
     };
     let mut metadata = Metadata::new();
     hparams.to_metadata(&mut metadata);
-    let tensors = gptneox::tensors(&hparams);
+    let tensors = pythia_schema::tensors(&hparams);
     let tensors =
         tensors.iter().map(|spec| (spec.gguf.clone(), TensorType::F32, spec.dims(), vec![0; 4 * spec.n_elems()]));
     write_gguf(path, &metadata, &tensors.collect::<Vec<_>>());
@@ -318,7 +318,7 @@ fn json_and_dry_runs() {
         assert_eq!(file["tensors"][0]["importance"], false);
     }
     let text = quantize(dir.path(), &source, &["out.gguf", "Q8_0", "--dry-run"]).ok();
-    assert!(text.contains("blk.5.attn_qkv.weight") && text.ends_with("dry run, nothing was written\n"), "{text}");
+    assert!(text.contains("blk.5.attn_qkv.weight") && text.ends_with("dry run: nothing was written\n"), "{text}");
 }
 
 #[test]
@@ -327,7 +327,7 @@ fn substitutions_are_counted_and_strict_refuses_them() {
     let source = dir.path().join("narrow.gguf");
     narrow_model(&source);
     let outcome = quantize(dir.path(), &source, &["out.gguf", "Q6_K"]);
-    assert!(outcome.stderr.contains("holds no tokenizer"), "{outcome:?}");
+    assert!(outcome.stderr.contains("no tokenizer in the file"), "{outcome:?}");
     let text = outcome.ok();
     let row = |tensors: &str| {
         let line = text.lines().find(|line| line.contains(tensors)).unwrap_or_else(|| panic!("no {tensors} in {text}"));

@@ -353,7 +353,7 @@ fn byte_order_marks_and_line_ends_are_named() {
     for (name, text) in &forms {
         fs::write(dir.path().join(name), text).unwrap();
         let (plain, unix) = (perplexity(name, &[]), perplexity(name, &["--unix-text"]));
-        let warned = plain.stderr.contains("--unix-text leaves that out");
+        let warned = plain.stderr.contains("--unix-text removes this");
         assert_eq!(warned, *name != "unix", "{plain:?}");
         assert_eq!(plain.stderr.contains("byte order mark"), *name == "mark");
         assert_eq!(plain.stderr.contains("CR LF"), *name == "crlf");

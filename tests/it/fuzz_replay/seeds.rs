@@ -2,9 +2,10 @@
 
 use crate::common::torch::{self, Container, Pickle, Tensor, archive, legacy, members};
 use pythia_checkpoint::byte_char;
-use pythia_gguf::schema::gptneox::{self, Hparams, TensorSpec};
-use pythia_gguf::{Imatrix, ImatrixEntry, Layout, Metadata, TokenKind, TokenizerExtras, Value, Vocab, keys};
+use pythia_gguf::{Imatrix, ImatrixEntry, Layout, Metadata, Value, keys};
+use pythia_schema::{Hparams, TensorSpec};
 use pythia_tensor::TensorType;
+use pythia_tokenizer::{TokenKind, TokenizerExtras, Vocab};
 use serde_json::{Map, json};
 
 /// An input of a target.
@@ -91,7 +92,7 @@ fn hparams() -> Hparams {
 }
 
 fn specs() -> Vec<TensorSpec> {
-    gptneox::tensors(&hparams())
+    pythia_schema::tensors(&hparams())
 }
 
 /// `a`, `b`, `ab`, an end of text. Too few to encode any text by, so a `tokenizer.json` says what else counts.

@@ -2,7 +2,6 @@
 
 use super::model;
 use super::write;
-use pythia_gguf::schema::gptneox;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
@@ -23,7 +22,7 @@ impl Weights {
     pub(crate) fn of_vocab(n_vocab: usize) -> Self {
         let mut header = Map::new();
         let mut end = 0;
-        for spec in gptneox::tensors(&gptneox::Hparams { n_vocab, ..model::hparams(32) }) {
+        for spec in pythia_schema::tensors(&pythia_schema::Hparams { n_vocab, ..model::hparams(32) }) {
             let start = end;
             end += 2 * spec.n_elems();
             let entry = json!({"dtype": "F16", "shape": spec.shape, "data_offsets": [start, end]});

@@ -5,7 +5,8 @@ use super::checkpoint::{Weights, file, tokenizer, valid};
 use super::model::{changed, vocab};
 use super::raw::{Raw, array, pair, string, tensor};
 use super::{Case, case, write};
-use pythia_gguf::{Metadata, TokenKind, keys};
+use pythia_gguf::{Metadata, keys};
+use pythia_tokenizer::TokenKind;
 use serde_json::json;
 use std::path::Path;
 

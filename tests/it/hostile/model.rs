@@ -1,9 +1,10 @@
 //! A tiny valid model as a GGUF file, to be broken: one block, a tokenizer of single bytes.
 
 use super::write;
-use pythia_gguf::schema::gptneox::{self, Hparams, Kind};
-use pythia_gguf::{Layout, Metadata, TokenKind, TokenizerExtras, Vocab};
+use pythia_gguf::{Layout, Metadata};
+use pythia_schema::{Hparams, TensorId};
 use pythia_tensor::TensorType;
+use pythia_tokenizer::{TokenKind, TokenizerExtras, Vocab};
 use std::path::Path;
 
 /// Name, type and dimensions of a tensor, the row length first.
@@ -67,8 +68,8 @@ impl Model {
         let mut metadata = Metadata::new();
         h.to_metadata(&mut metadata);
         vocab().to_metadata(&mut metadata).expect("a sound vocabulary");
-        let ty = |kind: Kind| if kind.is_matrix() { matrices } else { TensorType::F32 };
-        let tensors = gptneox::tensors(&h).iter().map(|s| (s.gguf.clone(), ty(s.kind), s.dims())).collect();
+        let ty = |id: TensorId| if id.is_matrix() { matrices } else { TensorType::F32 };
+        let tensors = pythia_schema::tensors(&h).iter().map(|s| (s.gguf.clone(), ty(s.id), s.dims())).collect();
         Self { metadata, tensors }
     }
 

@@ -1,8 +1,8 @@
 //! GGUF models split over several files, of which some are missing, numbered wrongly or of another model.
 
 use super::Case;
-use pythia_gguf::schema::gptneox::{self, Hparams};
 use pythia_gguf::{Layout, Metadata, Value, keys};
+use pythia_schema::Hparams;
 use pythia_tensor::TensorType;
 use std::fs;
 use std::path::Path;
@@ -51,7 +51,7 @@ fn parts(n_embd: usize) -> [Part; 2] {
     let hparams = hparams(n_embd);
     let mut metadata = Metadata::new();
     hparams.to_metadata(&mut metadata);
-    let tensors = gptneox::tensors(&hparams);
+    let tensors = pythia_schema::tensors(&hparams);
     let tensors: Vec<_> = tensors.iter().map(|spec| (spec.gguf.clone(), TensorType::F32, spec.dims())).collect();
     let (first, second) = tensors.split_at(11);
     let mut parts = [(metadata, first), (Metadata::new(), second)]

@@ -2,7 +2,7 @@
 
 use super::server::{Fault, Request, sha256};
 use super::{Client, ID, WEIGHTS_BYTES, files, hub_with, noise, tiny};
-use pythia_hub::ErrorKind;
+use pythia_task::{Cancel, ErrorKind};
 use std::fs;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -293,21 +293,21 @@ fn redirects_lead_somewhere_or_end() {
 fn cancelling_ends_it_within_a_second_and_keeps_what_is_there() {
     let hub = hub_with(tiny());
     hub.fault("/blob/", 1, Fault::Stall(200_000, Duration::from_secs(20)));
-    let client = Client::new(&hub).with("HF_HUB_DOWNLOAD_TIMEOUT", "30");
+    let mut client = Client::new(&hub).with("HF_HUB_DOWNLOAD_TIMEOUT", "30");
     let error = thread::scope(|scope| {
         let fetch = scope.spawn(|| client.fetch(ID).unwrap_err());
         // Only when the bytes have arrived is there something to keep.
         while client.log.done.load(Ordering::Relaxed) < 200_000 {
             thread::sleep(Duration::from_millis(5));
         }
-        client.cancel.store(true, Ordering::Relaxed);
+        client.cancel.raise();
         let start = Instant::now();
         let error = fetch.join().unwrap();
         assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
         error
     });
     assert_eq!(error.kind(), ErrorKind::Cancelled);
-    client.cancel.store(false, Ordering::Relaxed);
+    client.cancel = Cancel::new();
     hub.take_requests();
     let start = Instant::now();
     client.fetch(ID).unwrap();

@@ -4,7 +4,7 @@ use super::server::{FakeHub, Files, Repo, TOKEN, commit, git_sha1, sha256};
 use super::{Client, ID, WEIGHTS_BYTES, files, hub_with, noise, tiny};
 use crate::common;
 use pythia_checkpoint::Checkpoint;
-use pythia_hub::ErrorKind;
+use pythia_task::ErrorKind;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -271,7 +271,7 @@ fn a_variant_is_downloaded_by_its_name() {
     let fetch = |variant: &str| {
         let settings = pythia_hub::Settings { variant: Some(variant.to_owned()), ..client.settings() };
         let id = pythia_hub::ModelId::parse(ID).unwrap().unwrap();
-        pythia_hub::fetch(&settings, &id, &std::sync::atomic::AtomicBool::new(false), client.log.clone())
+        pythia_hub::fetch(&settings, &id, &pythia_task::Cancel::new(), client.log.clone())
     };
     let snapshot = fetch("fp16").unwrap();
     let wanted = ["config.json", "model.fp16.safetensors", "tokenizer.json", "tokenizer_config.json"];

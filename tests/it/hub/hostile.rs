@@ -3,7 +3,7 @@
 
 use super::server::{FakeHub, Fault, Repo, TOKEN};
 use super::{Client, ID, files, hub_with, tiny};
-use pythia_hub::ErrorKind;
+use pythia_task::ErrorKind;
 use std::fs;
 use std::time::{Duration, Instant};
 

@@ -5,6 +5,7 @@ use crate::common::{self, data, names, quant};
 use pythia_checkpoint::Checkpoint;
 use pythia_convert::{Level, LoraSource, Provenance, Request, RunOptions, plan, run};
 use pythia_gguf::{Gguf, keys};
+use pythia_task::Cancel;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use serde_json::{Value, json};
@@ -12,7 +13,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::AtomicBool;
 
 const PROGRAM: &str = "pythia-quant";
 
@@ -23,7 +23,7 @@ fn base() -> PathBuf {
 
 /// The base with an adapter, converted.
 fn merged(base: &Path, adapter: &Path, level: Level) -> Vec<u8> {
-    let cancel = AtomicBool::new(false);
+    let cancel = Cancel::new();
     let source = LoraSource::open(Checkpoint::open(base).unwrap(), adapter, &cancel).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.gguf");
@@ -85,7 +85,7 @@ fn convert_and_verify_take_an_adapter() {
     assert_eq!(dry["lora"]["products"], 10);
     assert_eq!(dry["files"][0]["path"], "transformers-5.23.0-adapter-Q8_0.gguf");
     let text = quant(dir.path(), args(&["-t", "Q8_0,F32"])).ok();
-    assert!(text.contains("merged: LoRA adapter \"adapter\", products added to 10 matrices"), "{text}");
+    assert!(text.contains("merged LoRA adapter \"adapter\": products added to 10 matrices"), "{text}");
     let written = ["transformers-5.23.0-adapter-F32.gguf", "transformers-5.23.0-adapter-Q8_0.gguf"];
     assert_eq!(names(dir.path()), written);
 
@@ -95,7 +95,7 @@ fn convert_and_verify_take_an_adapter() {
     assert_eq!(metadata.str("pythia_quant.source.name").unwrap(), Some("transformers-5.23.0"));
     assert_eq!(metadata.str("pythia_quant.lora.name").unwrap(), Some("adapter"));
     for (key, file) in [("config", "adapter_config.json"), ("weights", "adapter_model.safetensors")] {
-        let digest = pythia_convert::provenance::sha256_file(&adapter.join(file), &AtomicBool::new(false)).unwrap();
+        let digest = pythia_convert::provenance::sha256_file(&adapter.join(file), &Cancel::new()).unwrap();
         assert_eq!(metadata.str(&format!("pythia_quant.lora.{key}_sha256")).unwrap(), Some(digest.as_str()));
     }
 
@@ -107,7 +107,7 @@ fn convert_and_verify_take_an_adapter() {
     let plain = quant(dir.path(), ["verify", written[0], "--against", base]);
     assert_eq!(plain.code, Some(65), "without the adapter the weights are others: {plain:?}");
     let of_gguf = quant(dir.path(), ["verify", written[0], "--against", written[0], "--lora", adapter]);
-    of_gguf.fails(PROGRAM, 2, &["is a GGUF file; --lora needs the checkpoint"]);
+    of_gguf.fails(PROGRAM, 2, &["a GGUF file; --lora needs the checkpoint"]);
 }
 
 /// On the model that has a tokenizer. The adapter is made up.

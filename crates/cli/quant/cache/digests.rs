@@ -4,10 +4,10 @@ use super::folder::{DIGESTS, Folder, read_json, write_json};
 use crate::exit::Failure;
 use crate::report::FileDigest;
 use pythia_convert::provenance::sha256_file;
+use pythia_task::Cancel;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::time::UNIX_EPOCH;
 
 const FORMAT: &str = "pythia-digests/1";
@@ -57,7 +57,7 @@ impl Digests {
     ///
     /// # Errors
     /// If it cannot be read, or `cancel` is raised.
-    pub(in crate::quant) fn of(&mut self, path: &Path, cancel: &AtomicBool) -> Result<FileDigest, Failure> {
+    pub(in crate::quant) fn of(&mut self, path: &Path, cancel: &Cancel) -> Result<FileDigest, Failure> {
         let identity = Identity::of(path)?;
         let known = self.kept.files.iter().find(|entry| entry.identity == identity);
         let sha256 = match known {
@@ -119,7 +119,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(dir.path().join("model-1"), dir.path()).unwrap();
         let file = dir.path().join("x");
-        let never = AtomicBool::new(false);
+        let never = Cancel::new();
         fs::write(&file, "abc").unwrap();
         let digest = |sha256: &str| {
             let mut digests = Digests::open(Some(&folder));

@@ -7,7 +7,7 @@
 use crate::exit::{self, Failure};
 use crate::input;
 use pythia_convert::output::{AtomicFile, MadeFolders, remove_leftovers};
-use pythia_tensor::user_cache;
+use pythia_process::user_cache;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};

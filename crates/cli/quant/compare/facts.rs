@@ -7,6 +7,7 @@ use crate::exit::{self, Failure};
 use crate::input::check_file;
 use crate::report::{FileDigest, ImatrixOrigin};
 use pythia_gguf::{Gguf, Metadata, TensorInfo};
+use pythia_schema::block_part;
 use std::path::Path;
 
 /// What the files of a level say of themselves.
@@ -38,7 +39,7 @@ impl Facts {
         Ok(Self {
             files: files.iter().map(|file| digests.of(&file.path, cancel)).collect::<Result<_, _>>()?,
             bits_per_weight: bits_per_weight(&gguf, |_| true),
-            bits_per_weight_blocks: bits_per_weight(&gguf, |tensor| tensor.name.starts_with("blk.")),
+            bits_per_weight_blocks: bits_per_weight(&gguf, |tensor| block_part(&tensor.name).is_some()),
             variant: Variant::of(&gguf.metadata),
         })
     }

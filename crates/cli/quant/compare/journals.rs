@@ -75,7 +75,7 @@ fn key(parts: &[&str]) -> String {
         hasher.update((part.len() as u64).to_le_bytes());
         hasher.update(part);
     }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    pythia_text::hex(&hasher.finalize())
 }
 
 #[cfg(test)]

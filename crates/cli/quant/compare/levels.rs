@@ -10,11 +10,12 @@ use super::facts::Variant;
 use super::{Args, Contestant};
 use crate::exit::{self, Failure};
 use crate::progress::{Bar, Log, Unit};
-use crate::report::format_bytes;
-use pythia_convert::output::{Leftover, check_target, remove_leftovers};
+use pythia_convert::output::{check_target, remove_leftovers};
 use pythia_convert::plan::Shard;
-use pythia_convert::{FilePlan, ImatrixFile, Level, Plan, Progress, Provenance, Request, RunOptions, Source};
+use pythia_convert::{FilePlan, ImatrixFile, Level, Plan, Provenance, Request, RunOptions, Source};
 use pythia_gguf::Metadata;
+use pythia_show::number;
+use pythia_task::Progress;
 use pythia_text::path;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -100,7 +101,7 @@ impl Levels {
             self.make(source, missing, others, args, log)?;
         }
         let (n, bytes) = folder.size();
-        args.note(format_args!("cache: {}: {n} files, {}", path(folder.path()), format_bytes(bytes)));
+        args.note(format_args!("cache: {}: {n} files, {}", path(folder.path()), number::bytes(bytes)));
         Ok(())
     }
 
@@ -145,14 +146,16 @@ struct Watch<'a> {
 }
 
 impl Progress for Watch<'_> {
-    fn advance(&self, tensor: &str, source_bytes: u64) {
+    fn advance(&self, tensor: &str, source_bytes: i64) {
         Progress::advance(&self.bar, tensor, source_bytes);
+        // It only grows: nothing is converted twice.
+        let source_bytes = source_bytes.unsigned_abs();
         let done = self.done.fetch_add(source_bytes, Ordering::Relaxed) + source_bytes;
-        self.log.tick(|| format!("made from {} of {}", format_bytes(done), format_bytes(self.total)));
+        self.log.tick(|| format!("made from {} of {}", number::bytes(done), number::bytes(self.total)));
     }
 
-    fn leftover(&self, leftover: &Leftover) {
-        self.bar.leftover(leftover);
+    fn note(&self, line: &str) {
+        Progress::note(&self.bar, line);
     }
 }
 
@@ -193,7 +196,7 @@ fn digest(weights: &[PathBuf]) -> io::Result<String> {
         hasher.update(len.to_le_bytes());
         hasher.update(nanos.to_le_bytes());
     }
-    Ok(hasher.finalize().iter().take(DIGEST_CHARS / 2).map(|byte| format!("{byte:02x}")).collect())
+    Ok(pythia_text::hex(&hasher.finalize()[..DIGEST_CHARS / 2]))
 }
 
 fn identity(path: &Path) -> io::Result<(PathBuf, u64, u128)> {

@@ -7,12 +7,13 @@ use super::facts::Variant;
 use super::levels::{self, Levels};
 use super::{Args, Contestant, quality};
 use crate::exit::{self, Failure};
-use crate::input::{self, Located, Text};
+use crate::input::{self, Located};
 use crate::progress::Log;
 use crate::report::{Origin, Report};
 use pythia_checkpoint::{Checkpoint, Dtype};
 use pythia_convert::{GgufSource, Level, Provenance, Source};
 use pythia_gguf::{FileType, Metadata, keys, shard_prefix};
+use pythia_runtime::Text;
 use std::path::{Path, PathBuf};
 
 /// Levels of a comparison that asks for none: the block formats of 4 to 8 bits.

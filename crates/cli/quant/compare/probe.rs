@@ -3,12 +3,14 @@
 //! What a process has allocated before stays on its heap and counts as memory of whatever comes after. So `compare`
 //! starts its own program again for each level. The child opens the file, measures and prints a line of JSON.
 
-use crate::device::{Device, DeviceArgs};
+use crate::device::DeviceArgs;
 use crate::exit::{self, Failure};
 use crate::input::parse_threads;
-use crate::report::{Arithmetic, ProcessorTime, Speed, parse_activations, parse_gelu, peak_rss, reset_peak_rss};
+use crate::report::Speed;
 use crate::run::bench::measure::Stopwatch;
 use pythia_model::{Activations, Gelu, Options};
+use pythia_runtime::machine::{ProcessorTime, peak_rss, reset_peak_rss};
+use pythia_runtime::{Arithmetic, Device, parse_activations, parse_gelu};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::io::Read;

@@ -4,19 +4,19 @@ use super::super::cache::folder::Folder;
 use super::facts::Facts;
 use super::journals::Journals;
 use super::{Args, Contestant};
-use crate::device::{CPU, Device};
 use crate::exit::{self, Failure};
-use crate::input::Text;
 use crate::progress::{Bar, Log, Unit};
-use crate::report::{AgainstBase, Arithmetic, Estimate, Machine, Memory, Protocol};
-use pythia_gguf::schema::gptneox::Hparams;
+use crate::report::{AgainstBase, Estimate, Memory, Protocol};
 use pythia_gguf::{Metadata, keys};
 use pythia_model::{Model, Options};
-use pythia_runtime::Tokenizer;
+use pythia_runtime::device::CPU;
 use pythia_runtime::eval::{self, Observer, Progress, Request};
+use pythia_runtime::machine::Machine;
+use pythia_runtime::{Arithmetic, Device, Text, Tokenizer};
+use pythia_schema::Hparams;
+use pythia_task::Cancel;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What the text told about all files.
 pub(super) struct Qualities {
@@ -66,7 +66,7 @@ pub(super) fn check(args: &Args, base: &Metadata, text: &Text) -> Result<usize, 
     let protocol = protocol(n_ctx);
     protocol.check()?;
     let tokenizer = Tokenizer::from_gguf(base).map_err(locate)?;
-    let mut tokens = text.tokens(&tokenizer)?;
+    let mut tokens = text.tokens(&tokenizer, exit::catch_interrupts())?;
     protocol.check_length(&mut tokens).map_err(locate)?;
     Ok(n_ctx)
 }
@@ -122,10 +122,10 @@ impl Evaluation<'_> {
         let locate = |error| exit::locate(error, &base.path, text);
         let tokenizer = Tokenizer::from_gguf(&base_model.gguf().metadata).map_err(locate)?;
         let max_windows = args.chunks.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
-        let cancel = Some(exit::catch_interrupts());
+        let cancel = exit::catch_interrupts();
         let request = Request { tokenizer: &tokenizer, protocol, max_windows, cancel };
         let groups = groups(device, &base_model, levels, facts.get(1..).unwrap_or_default());
-        let text_sha256 = text.sha256()?;
+        let text_sha256 = text.sha256(exit::catch_interrupts())?;
         let ids: Vec<String> = facts.iter().map(Facts::id).collect();
         let mut journals = Journals::open(folder, &self.setting(&base_model, &text_sha256), &ids, args.fresh);
         self.say_what_is_known(journals.known().min(max_windows.unwrap_or(usize::MAX)), contestants.len());
@@ -139,7 +139,7 @@ impl Evaluation<'_> {
                 warn_of_other_gelu(&base_model, level, model);
             }
             let models: Vec<&Model> = models.iter().collect();
-            let mut tokens = text.tokens(&tokenizer)?;
+            let mut tokens = text.tokens(&tokenizer, exit::catch_interrupts())?;
             let mut store = journals.group(1 + rows.len());
             let comparison = eval::compare(&base_model, &models, &request, &mut tokens, &mut store, &mut watch);
             let comparison = comparison.map_err(locate)?;
@@ -264,7 +264,7 @@ struct Watch<'a> {
     bar: Option<Bar>,
     quiet: bool,
     log: &'a Log,
-    cancel: &'static AtomicBool,
+    cancel: &'static Cancel,
 }
 
 impl<'a> Watch<'a> {
@@ -286,7 +286,7 @@ impl Observer for Watch<'_> {
             let total = progress.total_windows.map_or(String::new(), |total| format!(" of {total}"));
             format!("{groups}chunk {}{total}: {}", progress.windows, state())
         });
-        if self.cancel.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if self.cancel.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
 

@@ -4,17 +4,18 @@ use super::super::cache::folder::{Folder, SPEEDS, program_id, read_json, write_j
 use super::Contestant;
 use super::facts::Facts;
 use super::probe::{self, Measured};
-use crate::device::Device;
 use crate::exit::{self, Failure};
 use crate::progress::{Bar, Log, Unit};
-use crate::report::{Arithmetic, Speed, cpu_name};
+use crate::report::Speed;
 use pythia_model::Options;
+use pythia_runtime::machine::cpu_name;
+use pythia_runtime::{Arithmetic, Device};
+use pythia_task::Cancel;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 const FORMAT: &str = "pythia-speeds/2";
@@ -121,7 +122,7 @@ pub(super) fn measure(
     }
     let mut speeds = Speeds { levels: Vec::new(), process_per_level: true };
     for (i, (contestant, facts)) in contestants.iter().zip(facts).enumerate() {
-        if cancel.load(Ordering::Relaxed) {
+        if cancel.is_raised() {
             return Err(Failure::interrupted());
         }
         let Contestant { name, path } = contestant;
@@ -152,7 +153,7 @@ pub(super) fn measure(
 }
 
 /// Has a new process of this program measure `file`. `None` if none can be started.
-fn in_child(device: &Device, file: &Path, options: &Options, cancel: &AtomicBool) -> Result<Option<Measured>, Failure> {
+fn in_child(device: &Device, file: &Path, options: &Options, cancel: &Cancel) -> Result<Option<Measured>, Failure> {
     let mut child = match super::super::own_program()
         .and_then(|program| spawn(&program, probe::arguments(file, device, options)))
     {
@@ -167,7 +168,7 @@ fn in_child(device: &Device, file: &Path, options: &Options, cancel: &AtomicBool
     read(child.stdout.take(), &mut stdout).and_then(|()| read(child.stderr.take(), &mut stderr)).map_err(lost(file))?;
     if !status.success() {
         // Ctrl-C at a terminal ends the child too, maybe before it is seen here.
-        if cancel.load(Ordering::Relaxed) {
+        if cancel.is_raised() {
             return Err(Failure::interrupted());
         }
         return Err(failure(file, status, &stderr));
@@ -183,9 +184,9 @@ fn spawn(program: &Path, args: Vec<impl AsRef<OsStr>>) -> io::Result<Child> {
 }
 
 /// Waits for the child's end. It is killed, having nothing to clean up, when this program is to stop.
-fn wait(child: &mut Child, cancel: &AtomicBool) -> Result<ExitStatus, Failure> {
+fn wait(child: &mut Child, cancel: &Cancel) -> Result<ExitStatus, Failure> {
     loop {
-        if cancel.load(Ordering::Relaxed) {
+        if cancel.is_raised() {
             let _ = child.kill();
             let _ = child.wait();
             return Err(Failure::interrupted());
@@ -229,9 +230,11 @@ mod tests {
     fn a_child_is_killed_when_the_program_is_to_stop() {
         let start = std::time::Instant::now();
         let mut child = shell("sleep 60");
-        assert_eq!(wait(&mut child, &AtomicBool::new(true)).unwrap_err().code(), 130);
+        let raised = Cancel::new();
+        raised.raise();
+        assert_eq!(wait(&mut child, &raised).unwrap_err().code(), 130);
         assert!(start.elapsed() < Duration::from_secs(10));
-        let status = wait(&mut shell("exit 3"), &AtomicBool::new(false)).unwrap();
+        let status = wait(&mut shell("exit 3"), &Cancel::new()).unwrap();
         assert_eq!(status.code(), Some(3));
     }
 

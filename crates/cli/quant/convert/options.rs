@@ -1,13 +1,13 @@
-//! What `convert` and `quantize` have in common: options, and the way from a request to files and a report.
+//! What `convert` and `quantize` share: their options, and the steps from a request to files and a report.
 
 use super::report::{self, Outcome};
 use crate::exit::{self, Failure};
 use crate::input::{check_file, parse_threads};
 use crate::progress::{Bar, Unit};
-use crate::table::Width;
 use pythia_convert::output::MadeFolders;
 use pythia_convert::{ImatrixFile, Level, Plan, Recipe, Request, RunOptions, Source, TypeRule};
 use pythia_gguf::Limits;
+use pythia_show::Width;
 use pythia_tensor::TensorType;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -15,10 +15,10 @@ use std::time::Instant;
 /// How tensors are encoded, and how files are written.
 #[derive(Debug, clap::Args)]
 pub(in crate::quant) struct Options {
-    /// Importance matrix (.gguf, or the older .dat): encode what matters most with the smallest error
+    /// Importance matrix (.gguf, or the older .dat): gives important columns the smallest errors
     #[arg(long, value_name = "FILE")]
     imatrix: Option<PathBuf>,
-    /// Store the weight matrices whose GGUF name REGEX matches as TYPE; may be repeated, the last match wins
+    /// Store the weight matrices whose GGUF name matches REGEX as TYPE; may be repeated, the last match wins
     #[arg(long, value_name = "REGEX=TYPE")]
     tensor_type: Vec<TypeRule>,
     /// Type of the output matrix
@@ -27,31 +27,31 @@ pub(in crate::quant) struct Options {
     /// Type of the token embedding
     #[arg(long, value_name = "TYPE")]
     token_embedding_type: Option<TensorType>,
-    /// Every matrix in the file's type, no mix
+    /// Store every matrix in the named type, without the mix
     #[arg(long)]
     pure: bool,
-    /// Refuse to store a matrix in another type because its rows are not whole blocks of the one it should have
+    /// Fail if a matrix cannot have its type because its rows are not whole blocks, instead of using another type
     #[arg(long)]
     strict: bool,
-    /// Convert weights that are not finite or too large for f16, instead of refusing them
+    /// Accept weights that are NaN, infinite or too large for f16
     #[arg(long)]
     allow_nonfinite: bool,
-    /// Write OUT.sha256 beside each file: digests of the file and of every tensor
+    /// Write OUT.sha256 beside each file, with digests of the file and of every tensor
     #[arg(long)]
     sha256: bool,
-    /// Split what is larger than SIZE, as 500M or 2G (powers of ten), over OUT-00001-of-0000N.gguf and so on
+    /// Split a model larger than SIZE, such as 500M or 2G (powers of ten), into OUT-00001-of-0000N.gguf and so on
     ///
-    /// No file is larger, its header included, but one that holds a single larger tensor. The first file has all
-    /// metadata and is the one to open. A model that fits in one file is written as OUT.gguf, as always.
+    /// The limit covers the whole file, header included. Only a file with a single tensor that is larger exceeds it.
+    /// The first file has all metadata and is the one to open. A model that fits in one file is written as OUT.gguf.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     split_max_size: Option<u64>,
-    /// Split a model of more than N tensors in the same way, N to a file; both limits can be set
+    /// Split a model of more than N tensors in the same way, N per file; both limits can be combined
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     split_max_tensors: Option<u32>,
-    /// Worker threads [default: one per core]; the bytes written do not depend on it
+    /// Worker threads [default: one per core]; does not change the files
     #[arg(long, value_name = "N", value_parser = parse_threads, default_value = "0", hide_default_value = true)]
     threads: usize,
-    /// Say what would be written, write nothing; a checkpoint of the Hub is downloaded all the same
+    /// Show what would be written, but write nothing; a checkpoint of the Hub is still downloaded
     #[arg(long)]
     pub(in crate::quant) dry_run: bool,
     /// Replace files that exist
@@ -69,7 +69,7 @@ pub(in crate::quant) struct Options {
 }
 
 impl Options {
-    /// A request for `targets`, as far as it is made of options.
+    /// The request that these options make for `targets`.
     pub(in crate::quant) fn request(&self, targets: &Targets) -> Result<Request, Failure> {
         let imatrix = self.imatrix.as_deref().map(|path| {
             check_file(path)?;
@@ -132,33 +132,33 @@ impl Options {
     }
 }
 
-/// For clap: a size in bytes, or in thousands, millions or thousand millions of them, as llama.cpp's `gguf-split` counts.
+/// For clap: a size in bytes, or with K, M or G in powers of ten, as in llama.cpp's `gguf-split`.
 fn parse_size(text: &str) -> Result<u64, String> {
     const UNITS: [(char, u64); 3] = [('K', 1000), ('M', 1_000_000), ('G', 1_000_000_000)];
     let unit = UNITS.into_iter().find(|(unit, _)| text.ends_with([*unit, unit.to_ascii_lowercase()]));
     let (number, factor) = unit.map_or((text, 1), |(_, factor)| (&text[..text.len() - 1], factor));
     let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
     let size = number.parse::<u64>().ok().filter(|_| is_number).and_then(|n| n.checked_mul(factor));
-    size.filter(|&n| n > 0).ok_or_else(|| format!("found '{text}', wanted a size as 500M or 2G"))
+    size.filter(|&n| n > 0).ok_or_else(|| format!("found '{text}', wanted a size such as 500M or 2G"))
 }
 
-/// The types asked for, for help texts.
+/// The help text of TYPE.
 pub(in crate::quant) fn types_help() -> String {
     let names: Vec<_> = Level::ALL.iter().map(|level| level.name()).collect();
-    format!("Types of the files, separated by commas: {}", names.join(", "))
+    format!("One type per file to write, separated by commas: {}", names.join(", "))
 }
 
 /// The file of each type.
 #[derive(Debug)]
 pub(in crate::quant) struct Targets {
     files: Vec<(Level, PathBuf)>,
-    /// To be made if it is not there.
+    /// Created if it does not exist.
     folder: Option<PathBuf>,
 }
 
 impl Targets {
-    /// `output` names a file or a folder: it is a folder if it is one already, is written like one, or has to hold
-    /// several files. In a folder, and without `output` in the current one, files are called `NAME-TYPE.gguf`.
+    /// `output` is a folder if it exists as one, ends in a separator, or has to hold several files; otherwise a file.
+    /// In a folder, files are named `NAME-TYPE.gguf`. Without `output` it is the current folder.
     pub(in crate::quant) fn new(output: Option<&Path>, name: &str, levels: &[Level]) -> Result<Self, Failure> {
         let is_folder = |output: &Path| {
             let written_as_folder = output.as_os_str().to_string_lossy().ends_with(std::path::is_separator);
@@ -174,7 +174,7 @@ impl Targets {
         match &folder {
             Some(path) if !path.is_dir() && (path.exists() || path.extension().is_some_and(|e| e == "gguf")) => {
                 let path = path.display();
-                Err(Failure::usage(format_args!("{path}: is not a folder, which several types need")))
+                Err(Failure::usage(format_args!("{path}: not a folder; several types need a folder")))
             }
             _ => Ok(Self { files, folder }),
         }

@@ -1,9 +1,9 @@
 //! What `convert` and `quantize` print: tables of tensors, files and substitutions, or JSON.
 
-use crate::report::format_bytes;
-use crate::table::{Align, Column, IN_JSON, Table, Width};
+use crate::exit::IN_JSON;
 use pythia_convert::plan::Fallback;
 use pythia_convert::{FilePlan, LoraFacts, Plan, Written};
+use pythia_show::{Align, Column, Table, Width, number};
 use pythia_tensor::TensorType;
 use serde::Serialize;
 
@@ -24,14 +24,14 @@ pub(super) fn text(plan: &Plan, outcome: Option<Outcome<'_>>, with_tensors: bool
     }
     text += &show(files(plan, outcome));
     if let Some(table) = substitutions(plan) {
-        text += &format!("\nnot stored as they should be, because rows are not whole blocks:\n{}\n", show(table));
+        text += &format!("\nstored in another type, because rows are not whole blocks:\n{}\n", show(table));
     }
     if let Some(lora) = &plan.lora {
         text += &merged(lora);
     }
     match outcome {
         Some(outcome) => text += &summary(plan, outcome),
-        None => text += "dry run, nothing was written\n",
+        None => text += "dry run: nothing was written\n",
     }
     text
 }
@@ -40,18 +40,18 @@ fn merged(lora: &LoraFacts) -> String {
     let LoraFacts { name, n_products, n_biases, n_replaced, .. } = lora;
     let name = pythia_text::quoted(name, '"', 100);
     format!(
-        "merged: LoRA adapter {name}, products added to {n_products} matrices, {n_biases} biases added to, \
+        "merged LoRA adapter {name}: products added to {n_products} matrices, {n_biases} biases changed, \
          {n_replaced} tensors replaced\n"
     )
 }
 
 fn summary(plan: &Plan, outcome: Outcome<'_>) -> String {
-    let read = format_bytes(plan.source_bytes());
-    let n_bytes = format_bytes(outcome.written.iter().map(Written::n_bytes).sum());
+    let read = number::bytes(plan.source_bytes());
+    let n_bytes = number::bytes(outcome.written.iter().map(Written::n_bytes).sum());
     format!("{read} read, {n_bytes} written in {:.1} s\n", outcome.seconds)
 }
 
-/// A row per tensor: where it comes from, and what it becomes in each file.
+/// A row per tensor: its source, and its type in each file.
 fn tensors(plan: &Plan) -> Table {
     let mut columns: Vec<Column> =
         [("tensor", 0), ("shape", 2), ("source", 3)].map(|(title, rank)| (title, Align::Left, rank).into()).to_vec();
@@ -116,7 +116,8 @@ fn files(plan: &Plan, outcome: Option<Outcome<'_>>) -> Table {
     table
 }
 
-/// A row per file, kind of tensor and type: a model of 24 blocks has 24 tensors of a kind. `None` without any.
+/// A row per file, kind of tensor and type, because a model of 24 blocks has 24 tensors of a kind. `None` without
+/// substitutions.
 fn substitutions(plan: &Plan) -> Option<Table> {
     /// What is the same for tensors in one row: file, kind, wanted type, elements of a row, used type.
     type Key = (usize, String, TensorType, u64, TensorType);

@@ -1,10 +1,11 @@
 //! What `diff` prints: a table of keys, a table of tensors, a summary; or JSON.
 
 use super::super::value;
-use crate::report::significant;
-use crate::table::{Align, IN_JSON, Table, Width, wrap};
+use crate::exit::IN_JSON;
 use pythia_convert::diff::{Content, Diff, KeyDiff, TensorDiff};
 use pythia_gguf::{TensorInfo, Value};
+use pythia_show::number::significant;
+use pythia_show::{Align, Table, Width, wrap};
 use serde::Serialize;
 use serde_json::Value as Json;
 

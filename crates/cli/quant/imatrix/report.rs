@@ -1,11 +1,13 @@
 //! What `imatrix` prints: a row per kind of matrix, or JSON with every matrix.
 
 use super::Args;
-use crate::report::{Arithmetic, format_bytes, significant};
-use crate::table::{Align, IN_JSON, Table, Width, wrap};
-use pythia_gguf::{Imatrix, ImatrixEntry};
+use crate::exit::IN_JSON;
+use pythia_calibrate::ColumnSummary;
+use pythia_gguf::Imatrix;
 use pythia_model::Model;
+use pythia_runtime::Arithmetic;
 use pythia_runtime::TextForm;
+use pythia_show::{Align, Table, Width, number, wrap};
 use serde::Serialize;
 
 /// What a run came to.
@@ -26,51 +28,14 @@ impl Outcome {
     }
 }
 
-/// Mean squares of the columns of a matrix, in numbers.
-#[derive(Debug, Serialize)]
-struct Summary {
-    tensor: String,
-    cols: usize,
-    /// Mean over the columns.
-    mean: f64,
-    max: f64,
-    /// The column that has it.
-    max_column: usize,
-    /// Share of the sum that is in the largest hundredth of the columns: 0.01 if all are alike. What an importance
-    /// matrix can do grows with it.
-    top_percent_share: f64,
+/// What matrices at the same place of every block have in common: `attn_qkv`.
+fn kind_of(summary: &ColumnSummary) -> &str {
+    let name = summary.tensor.strip_suffix(".weight").unwrap_or(&summary.tensor);
+    name.rsplit('.').next().unwrap_or(name)
 }
 
-impl Summary {
-    fn of(entry: &ImatrixEntry) -> Self {
-        let count = f64::from(entry.counts()[0]);
-        let mut columns: Vec<(usize, f64)> =
-            entry.sums().iter().map(|&sum| f64::from(sum) / count).enumerate().collect();
-        columns.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let sum_of = |columns: &[(usize, f64)]| columns.iter().map(|column| column.1).sum::<f64>();
-        let total = sum_of(&columns);
-        let top = sum_of(&columns[..columns.len().div_ceil(100)]);
-        let (max_column, max) = columns[0];
-        Self {
-            tensor: entry.name().to_owned(),
-            cols: columns.len(),
-            mean: total / columns.len() as f64,
-            max,
-            max_column,
-            // A matrix whose inputs were all zero has no share to speak of.
-            top_percent_share: if total > 0.0 { top / total } else { 0.0 },
-        }
-    }
-
-    /// What matrices at the same place of every block have in common: `attn_qkv`.
-    fn kind(&self) -> &str {
-        let name = self.tensor.strip_suffix(".weight").unwrap_or(&self.tensor);
-        name.rsplit('.').next().unwrap_or(name)
-    }
-}
-
-fn summaries(outcome: &Outcome) -> Vec<Summary> {
-    outcome.imatrix.entries.iter().map(Summary::of).collect()
+fn summaries(outcome: &Outcome) -> Vec<ColumnSummary> {
+    outcome.imatrix.entries.iter().map(ColumnSummary::of).collect()
 }
 
 /// The report for people.
@@ -80,17 +45,17 @@ pub(super) fn text(args: &Args, outcome: &Outcome, width: Width) -> String {
     let (text, output) = (pythia_text::Line(&outcome.text), pythia_text::path(&args.output));
     let all = outcome.text_tokens.map_or(String::new(), |all| format!(" of {all}"));
     let read = format!("{text}: {}{all} tokens, {chunk_count} chunks of {chunk_size}", outcome.tokens());
-    let n_bytes = format_bytes(outcome.file_bytes as u64);
+    let n_bytes = number::bytes(outcome.file_bytes as u64);
     let written = format!("{output}: {} tensors, {n_bytes}, {:.1} s", summaries.len(), outcome.seconds);
     let table = table(&summaries).to_terminal(width).with_remark(width, IN_JSON);
     format!("{table}\n{}{}", wrap(&read, width, "  "), wrap(&written, width, "  "))
 }
 
 /// A row per kind of matrix, in the order of a forward pass.
-fn table(summaries: &[Summary]) -> Table {
-    let mut kinds: Vec<Vec<&Summary>> = Vec::new();
+fn table(summaries: &[ColumnSummary]) -> Table {
+    let mut kinds: Vec<Vec<&ColumnSummary>> = Vec::new();
     for summary in summaries {
-        match kinds.iter_mut().find(|kind| kind[0].kind() == summary.kind()) {
+        match kinds.iter_mut().find(|kind| kind_of(kind[0]) == kind_of(summary)) {
             Some(kind) => kind.push(summary),
             None => kinds.push(vec![summary]),
         }
@@ -105,13 +70,14 @@ fn table(summaries: &[Summary]) -> Table {
         ("top 1 % hold", Align::Right, 0),
     ]);
     for kind in kinds {
-        let mean = |f: fn(&Summary) -> f64| kind.iter().map(|summary| f(summary)).sum::<f64>() / kind.len() as f64;
+        let mean =
+            |f: fn(&ColumnSummary) -> f64| kind.iter().map(|summary| f(summary)).sum::<f64>() / kind.len() as f64;
         let largest = kind.iter().max_by(|a, b| a.max.total_cmp(&b.max)).unwrap_or(&kind[0]);
         table.push(vec![
-            kind[0].kind().to_owned(),
+            kind_of(kind[0]).to_owned(),
             kind.len().to_string(),
-            significant(mean(|summary| summary.mean), 3),
-            significant(largest.max, 3),
+            number::significant(mean(|summary| summary.mean), 3),
+            number::significant(largest.max, 3),
             largest.max_column.to_string(),
             largest.tensor.clone(),
             format!("{:.1} %", 100.0 * mean(|summary| summary.top_percent_share)),
@@ -135,7 +101,7 @@ pub(super) struct Json {
     arithmetic: Arithmetic,
     threads: usize,
     seconds: f64,
-    tensors: Vec<Summary>,
+    tensors: Vec<ColumnSummary>,
 }
 
 pub(super) fn json(args: &Args, model: &Model, outcome: &Outcome) -> Json {

@@ -2,10 +2,12 @@
 
 use super::super::value;
 use super::{Args, Findings};
-use crate::report::significant;
-use crate::table::{Align, IN_JSON, Table, Width, wrap};
+use crate::exit::IN_JSON;
 use pythia_convert::Deviation;
 use pythia_convert::verify::{Encoded, TensorError};
+use pythia_schema::block_part;
+use pythia_show::number::significant;
+use pythia_show::{Align, Table, Width, wrap};
 use serde::Serialize;
 
 /// The report for people.
@@ -59,7 +61,7 @@ fn summary(findings: &Findings<'_>) -> String {
     format!("{}: {verdict}; {}", pythia_text::path(findings.file.path()), parts.join("; "))
 }
 
-/// What encoding the source anew showed.
+/// The result of encoding the source again.
 fn encoding(tensors: &[TensorError]) -> Option<String> {
     let n = tensors.len();
     let count = |wanted: fn(&Encoded) -> bool| tensors.iter().filter(|tensor| wanted(&tensor.encoded)).count();
@@ -70,10 +72,10 @@ fn encoding(tensors: &[TensorError]) -> Option<String> {
     }
     let mut text = match equal {
         _ if equal == n => "re-encoded: every byte equal".to_owned(),
-        _ => format!("re-encoded: {equal} of {n} tensors equal to the byte"),
+        _ => format!("re-encoded: {equal} of {n} tensors byte-equal"),
     };
     if otherwise > 0 {
-        text += &format!(", {otherwise} encoded otherwise, with errors that their types can make");
+        text += &format!(", {otherwise} encoded differently, with errors that are normal for their types");
     }
     Some(text)
 }
@@ -82,7 +84,7 @@ fn ratio(value: Option<f64>) -> String {
     value.map_or("-".to_owned(), |value| significant(value, 3))
 }
 
-/// `max` has the word for tensors without any error, so it stays.
+/// `max` says "identical" for tensors without errors, so it is never left out.
 const FIGURES: [(&str, Align, u8); 4] =
     [("max", Align::Right, 0), ("RMS", Align::Right, 4), ("relative", Align::Right, 0), ("cosine", Align::Right, 4)];
 
@@ -90,7 +92,7 @@ fn figures(deviation: &Deviation) -> [String; 4] {
     if deviation.is_zero() {
         return ["identical", "", "", ""].map(str::to_owned);
     }
-    // Cosines are told apart by how far they are from 1.
+    // Six digits, because cosines differ only in their distance from 1.
     let cosine = deviation.cosine().map_or("-".to_owned(), |cosine| format!("{cosine:.6}"));
     [significant(deviation.max_abs, 3), significant(deviation.rms(), 3), ratio(deviation.relative_rms()), cosine]
 }
@@ -118,7 +120,7 @@ fn tensors_table(tensors: &[TensorError]) -> Table {
     table
 }
 
-/// The tensors that play one part in every block, stored as one type.
+/// The tensors of the same name in all blocks that are stored as the same type.
 struct Part<'a> {
     name: &'a str,
     ty: &'static str,
@@ -129,17 +131,11 @@ struct Part<'a> {
     n_suspect: usize,
 }
 
-/// What is left of a name without the number of its block: `attn_qkv.weight`.
-fn part_of(name: &str) -> &str {
-    let rest = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
-    rest.map_or(name, |(_, part)| part)
-}
-
-/// Tensors, the worst first, by part; so the first of a part is its worst.
+/// Groups tensors by part. Tensors come worst first, so the first of a part is its worst.
 fn parts(tensors: &[TensorError]) -> Vec<Part<'_>> {
     let mut parts: Vec<Part<'_>> = Vec::new();
     for tensor in tensors {
-        let (name, ty) = (part_of(&tensor.name), tensor.ty.name());
+        let (name, ty) = (block_part(&tensor.name).unwrap_or(&tensor.name), tensor.ty.name());
         let index = parts.iter().position(|part| part.name == name && part.ty == ty).unwrap_or_else(|| {
             parts.push(Part { name, ty, n: 0, deviation: Deviation::default(), worst: tensor, n_suspect: 0 });
             parts.len() - 1
@@ -152,7 +148,7 @@ fn parts(tensors: &[TensorError]) -> Vec<Part<'_>> {
     parts
 }
 
-/// A row per part that is not the source's, the one with the worst tensor first.
+/// A row per part that differs from the source, the one with the worst tensor first.
 fn parts_table(tensors: &[TensorError]) -> Table {
     let words = [("part", Align::Left, 0), ("type", Align::Left, 0), ("tensors", Align::Right, 1)];
     let rest = [("worst relative", Align::Right, 2), ("in", Align::Left, 3), ("", Align::Left, 0)];
@@ -193,7 +189,7 @@ struct JsonFile<'a> {
 
 #[derive(Debug, Serialize)]
 struct JsonProblem {
-    /// The tensor at fault; `null` where it is none.
+    /// The tensor at fault, if it is a tensor.
     tensor: Option<String>,
     message: String,
 }
@@ -220,7 +216,7 @@ struct JsonError {
     not_finite: u64,
     /// The largest relative RMS that is not suspect.
     limit: Option<f64>,
-    /// How the bytes compare with the source encoded anew: `equal`, `otherwise` or `wrong`.
+    /// How the bytes compare with a new encoding of the source: `equal`, `otherwise` or `wrong`.
     encoded: &'static str,
 }
 
@@ -230,7 +226,7 @@ pub(super) fn json<'a>(findings: &'a Findings<'_>) -> Json<'a> {
         .problems()
         .map(|problem| JsonProblem { tensor: problem.tensor().map(str::to_owned), message: problem.to_string() });
     let problems: Vec<JsonProblem> = problems.collect();
-    // Tensors lie in the order of the files.
+    // Tensors are in the order of the files.
     let mut digests = report.digests.iter().flat_map(|digests| &digests.tensors).map(|(_, digest)| digest.as_str());
     let files = findings.file.parts().iter().enumerate().map(|(index, part)| JsonFile {
         path: part.path().display().to_string(),

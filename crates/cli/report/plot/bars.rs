@@ -2,7 +2,7 @@
 
 use super::scale::Scale;
 use super::svg::{Anchor, Canvas, Svg, Words, label_width};
-use crate::table::shorten;
+use pythia_show::shorten;
 
 /// One bar.
 pub(super) struct Bar {

@@ -1,6 +1,6 @@
 //! Axes: from values to pixels, and where the ticks go.
 
-use crate::report::number::{plain, significant};
+use pythia_show::number::{plain, significant};
 
 /// How values are spread over an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The few SVG elements the figures are made of.
 
-use crate::markup::html as escape;
+use pythia_show::html as escape;
 use std::fmt::{Display, Write};
 
 /// Where a text stands relative to its position.
@@ -121,7 +121,7 @@ impl Svg {
 
 /// Width of a label of 12 pixels, on the generous side: fonts differ from reader to reader.
 pub(super) fn label_width(text: &str) -> f64 {
-    crate::table::text_width(text) as f64 * 7.6
+    pythia_show::text_width(text) as f64 * 7.6
 }
 
 #[cfg(test)]

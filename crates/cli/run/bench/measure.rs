@@ -2,11 +2,8 @@
 
 use crate::exit;
 use pythia_model::backend::Largest;
-use pythia_model::{Context, ContextShape, Error, Model, Span};
+use pythia_model::{BATCH_TOKENS, Context, ContextShape, Error, Model, Span};
 use std::time::{Duration, Instant};
-
-/// Tokens that go through the model in one call at most, as in llama-bench's default micro-batch.
-pub(crate) const BATCH_TOKENS: usize = 512;
 
 /// A model ready to be timed, with an empty context.
 pub(crate) struct Stopwatch<'m> {
@@ -23,7 +20,7 @@ impl<'m> Stopwatch<'m> {
     pub(crate) fn new(model: &'m Model, n_ctx: usize) -> Result<Self, Error> {
         let n_ctx = n_ctx.max(1);
         let context = model.context(ContextShape { n_seq: 1, n_ctx, n_batch: n_ctx.min(BATCH_TOKENS) })?;
-        let context = context.cancelled_by(Some(exit::catch_interrupts()));
+        let context = context.cancelled_by(exit::catch_interrupts().clone());
         let n_vocab = model.hparams().n_vocab;
         Ok(Self { context, n_vocab, logits: vec![0.0; n_vocab] })
     }

@@ -2,9 +2,7 @@
 
 use super::measure::{mean_and_sd, median};
 use super::result::{TestResult, rate};
-use crate::markup::csv_text;
-use crate::report::format_bytes;
-use crate::table::{Align, Table, Width};
+use pythia_show::{Align, Cell, Csv, Quotes, Table, Width, number};
 use serde_json::Value;
 
 /// What `-o` chooses.
@@ -57,7 +55,7 @@ fn table(results: &[TestResult]) -> Table {
         let (mean, sd) = mean_and_sd(&samples);
         table.push(vec![
             s.model_type.clone(),
-            format_bytes(s.model_size),
+            number::bytes(s.model_size),
             format!("{:.2} M", s.model_n_params as f64 / 1e6),
             s.gpu().map_or_else(|| format!("CPU {}", s.isa), str::to_owned),
             s.threads.to_string(),
@@ -73,27 +71,17 @@ fn table(results: &[TestResult]) -> Table {
 
 /// Like llama-bench's: without the samples, every value in quotes.
 fn csv(results: &[TestResult]) -> String {
-    let mut out = String::new();
-    for result in results {
-        let fields = result.fields();
-        if out.is_empty() {
-            out += &fields.iter().map(|(key, _)| *key).collect::<Vec<_>>().join(",");
-            out.push('\n');
-        }
-        let cells: Vec<String> = fields.iter().map(|(_, value)| quoted(value)).collect();
-        out += &cells.join(",");
-        out.push('\n');
-    }
-    out
+    let Some(first) = results.first() else { return String::new() };
+    let mut csv = Csv::new(first.fields().into_iter().map(|(name, _)| name), Quotes::Always);
+    results.iter().for_each(|result| csv.push(result.fields().iter().map(|(_, value)| cell(value))));
+    csv.finish()
 }
 
-fn quoted(value: &Value) -> String {
-    let text = match value {
-        Value::String(text) => csv_text(text),
-        Value::Null => String::new(),
-        other => other.to_string(),
-    };
-    format!("\"{text}\"")
+fn cell(value: &Value) -> Cell<'_> {
+    match value {
+        Value::String(text) => Cell::Text(text),
+        other => Cell::Value(other.to_string()),
+    }
 }
 
 #[cfg(test)]

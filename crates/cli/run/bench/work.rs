@@ -1,6 +1,7 @@
 //! What a model makes the machine do per token, and what share of the machine's limit a speed is.
 
 use pythia_gguf::{Gguf, TensorInfo};
+use pythia_schema::{Kind, TensorId, block_part};
 use pythia_tensor::TensorType;
 
 /// Bytes read and operations done. Attention over earlier tokens is not counted: at the lengths measured here it is a
@@ -22,9 +23,11 @@ impl Work {
     pub(crate) fn of(gguf: &Gguf) -> Self {
         let tensors = gguf.tensors();
         // A tied model has no output matrix: the embedding table is read in its place.
-        let head = tensors.iter().find(|t| t.name == "output.weight").or_else(|| gguf.tensor("token_embd.weight"));
-        let is_read = |t: &&TensorInfo| t.name != "token_embd.weight" || head.is_some_and(|head| head.name == t.name);
-        let is_block_matrix = |t: &&TensorInfo| t.name.starts_with("blk.") && t.dims.len() > 1;
+        let [embedding, head] =
+            [Kind::TokenEmbd, Kind::Output].map(|kind| gguf.tensor(&TensorId::weight(kind, None).gguf()));
+        let head = head.or(embedding);
+        let is_read = |t: &&TensorInfo| Some(*t) == head || Some(*t) != embedding;
+        let is_block_matrix = |t: &&TensorInfo| block_part(&t.name).is_some() && t.dims.len() > 1;
         let ops = |t: &TensorInfo| 2.0 * t.n_elems() as f64;
         Self {
             decode_bytes: tensors.iter().filter(is_read).map(|t| t.n_bytes as f64).sum(),
@@ -41,17 +44,6 @@ impl Work {
     pub(crate) fn prefill_ops(&self, n: usize) -> f64 {
         self.block_ops * n as f64 + self.head_ops
     }
-}
-
-/// What the machine can do at most, as measured just before.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Limits {
-    /// Read from memory.
-    pub(crate) gigabytes_per_second: f64,
-    /// Int8 operations, a multiply and an add counted as two.
-    pub(crate) int8_gigaops_per_second: f64,
-    /// Float operations, a fused multiply-add counted as two.
-    pub(crate) f32_gigaops_per_second: f64,
 }
 
 #[cfg(test)]

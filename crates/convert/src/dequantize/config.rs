@@ -1,9 +1,9 @@
 //! `config.json` and `tokenizer_config.json`, for Transformers 4 and 5 alike.
 
 use pythia_checkpoint::MODEL_TYPE;
-use pythia_gguf::Vocab;
-use pythia_gguf::schema::gptneox::Hparams;
+use pythia_schema::Hparams;
 use pythia_tensor::TensorType;
+use pythia_tokenizer::Vocab;
 use serde_json::{Value, json};
 
 /// The config of a model.

@@ -5,7 +5,7 @@
 //! ```
 //! Offsets count from the start of the data, and the tensors follow one another without a gap.
 
-use pythia_gguf::schema::gptneox::TensorSpec;
+use pythia_schema::TensorSpec;
 use pythia_tensor::TensorType;
 use serde_json::{Map, json};
 

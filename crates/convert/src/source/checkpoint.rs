@@ -3,9 +3,9 @@
 use super::{Source, SourceTensor};
 use crate::qkv::QkvOrder;
 use crate::{Error, Provenance, metadata, provenance};
-use pythia_checkpoint::{Checkpoint, Dtype, HiddenAct, Wanted};
+use pythia_checkpoint::{Checkpoint, Dtype, HiddenAct};
 use pythia_gguf::Metadata;
-use pythia_gguf::schema::gptneox::{Hparams, TensorSpec, Transform};
+use pythia_schema::{Hparams, TensorSpec, Transform};
 use pythia_tensor::TensorType;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -32,8 +32,7 @@ impl Source for Checkpoint {
     fn resolve(&self, specs: &[TensorSpec]) -> Result<Vec<SourceTensor>, Error> {
         let config = self.config();
         let order = QkvOrder { n_head: config.n_head, head_dim: config.n_embd / config.n_head };
-        let wanted = specs.iter().map(|spec| Wanted { names: &spec.hf, shape: &spec.shape });
-        let found = self.resolve(wanted)?;
+        let found = self.resolve(specs)?;
         let tensors = specs.iter().zip(found).map(|(spec, found)| SourceTensor {
             name: found.name.clone(),
             ty: tensor_type(found.dtype),

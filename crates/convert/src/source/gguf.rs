@@ -2,8 +2,8 @@
 
 use super::{Source, SourceTensor};
 use crate::{Error, GgufFile, Provenance};
-use pythia_gguf::schema::gptneox::{self, Hparams, TensorSpec};
 use pythia_gguf::{Metadata, keys};
+use pythia_schema::{Hparams, TensorSpec};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ impl GgufSource {
         let file = GgufFile::open(path)?;
         let malformed = |source| Error::Input { path: path.to_owned(), source };
         let hparams = Hparams::from_metadata(&file.gguf().metadata).map_err(malformed)?;
-        gptneox::bind(&hparams, file.gguf()).map_err(malformed)?;
+        pythia_schema::bind(&hparams, file.gguf()).map_err(malformed)?;
         Ok(Self { file, hparams })
     }
 }
@@ -55,7 +55,7 @@ impl Source for GgufSource {
     fn warnings(&self) -> Vec<String> {
         let no_tokenizer = self.file.gguf().metadata.get(keys::TOKENS).is_none();
         let path = self.file.path().display();
-        let warning = || format!("{path}: holds no tokenizer, so llama.cpp will not load what is made from it");
+        let warning = || format!("{path}: no tokenizer in the file, so llama.cpp cannot load files made from it");
         no_tokenizer.then(warning).into_iter().collect()
     }
 

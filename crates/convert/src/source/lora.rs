@@ -10,14 +10,14 @@ use super::{Source, SourceTensor};
 use crate::provenance::{base_name, folder_of, name_of, sha256_file};
 use crate::{Error, Provenance, metadata};
 use product::add_product;
-use pythia_checkpoint::{Adapter, Addend, Change, Checkpoint, Wanted, to_f32};
+use pythia_checkpoint::{Adapter, Addend, Change, Checkpoint, to_f32};
 use pythia_gguf::Metadata;
-use pythia_gguf::schema::gptneox::{self, Hparams, TensorSpec};
+use pythia_schema::{Hparams, TensorSpec};
+use pythia_task::Cancel;
 use pythia_tensor::TensorType;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A checkpoint and an adapter that fits it.
@@ -54,18 +54,17 @@ impl LoraSource {
     ///
     /// # Errors
     /// If it cannot be read, is no LoRA adapter or does not fit the base, or `cancel` is raised.
-    pub fn open(base: Checkpoint, path: &Path, cancel: &AtomicBool) -> Result<Self, Error> {
+    pub fn open(base: Checkpoint, path: &Path, cancel: &Cancel) -> Result<Self, Error> {
         let adapter = Adapter::open(path)?;
         let hparams = Source::hparams(&base);
         // Before anything is sized by them: a config may say anything.
         hparams.check()?;
-        let specs = gptneox::tensors(&hparams);
+        let specs = pythia_schema::tensors(&hparams);
         let sources = Source::resolve(&base, &specs)?;
-        let wanted = specs.iter().map(|spec| Wanted { names: &spec.hf, shape: &spec.shape });
         let mut changes = HashMap::new();
-        for ((spec, source), change) in specs.iter().zip(sources).zip(adapter.changes(wanted)?) {
+        for ((spec, source), change) in specs.iter().zip(sources).zip(adapter.changes(&specs)?) {
             if !change.is_none() {
-                if base.tied_head() && spec.kind.is_vocab_matrix() {
+                if base.tied_head() && spec.id.kind.is_vocab() {
                     let reason = "changed by the adapter, but embedding and output matrix are one in the base: train \
                                   and save them untied";
                     return Err(Error::tensor(&source.name, reason));

@@ -7,8 +7,8 @@ use crate::deviation::Deviation;
 use crate::file::{Elems, GgufFile, byte_range};
 use crate::pass::{CHUNK_ELEMS, PassOptions, Span, Workers};
 use crate::{Error, ImatrixFile, Provenance, Source, SourceTensor};
-use pythia_gguf::schema::gptneox::{self, Hparams};
 use pythia_gguf::{Metadata, TensorInfo, Value, keys};
+use pythia_schema::Hparams;
 use pythia_tensor::TensorType;
 use std::fmt;
 
@@ -90,11 +90,11 @@ pub fn against(
     let (file_says, source_says) = (&file.gguf().metadata, &source.metadata(&Provenance::default())?);
     problems.extend(different_text(file_says, source_says, keys::TOKENS, "token"));
     problems.extend(different_text(file_says, source_says, keys::MERGES, "merge"));
-    let specs = gptneox::tensors(hparams);
-    if specs != gptneox::tensors(&source_hparams) {
+    let specs = pythia_schema::tensors(hparams);
+    if specs != pythia_schema::tensors(&source_hparams) {
         return Ok(Against { problems, tensors: Vec::new() });
     }
-    let bound = gptneox::bind(hparams, file.gguf());
+    let bound = pythia_schema::bind(hparams, file.gguf());
     let bound = bound.map_err(|source| Error::Input { path: file.path().to_owned(), source })?;
     let sources = source.resolve(&specs)?;
     if let Some(quantized) = sources.iter().find(|tensor| tensor.ty.is_quantized()) {

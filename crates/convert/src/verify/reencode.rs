@@ -11,7 +11,7 @@ use crate::file::Elems;
 use crate::metadata::{IMATRIX_SHA256, REQUANTIZED, VERSION};
 use crate::{Error, ImatrixFile};
 use pythia_gguf::Metadata;
-use pythia_gguf::schema::gptneox::TensorSpec;
+use pythia_schema::TensorSpec;
 use pythia_tensor::TensorType;
 
 /// How sure it is that encoding the source anew gives the bytes of the file.

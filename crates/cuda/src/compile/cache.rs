@@ -7,7 +7,7 @@
 //! An image is run, so the checksum is not enough: folder and file must be this user's, and nobody else may write to
 //! them. No link is followed in the place of either.
 
-use pythia_tensor::user_cache;
+use pythia_process::user_cache;
 use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions};

@@ -9,12 +9,9 @@
 use crate::backend::{Backend, Batch, ContextSpec, Head, Linear, Norm, Tensor};
 use crate::error::Error;
 use crate::observer::Observer;
-use pythia_gguf::schema::gptneox::Hparams;
 use pythia_kernels::{Epilogue, Gelu, KvShape, KvType, Rotary};
-use std::sync::atomic::{AtomicBool, Ordering};
-
-/// GGUF name of the output matrix.
-const OUTPUT: &str = "output.weight";
+use pythia_schema::{Hparams, Kind, TensorId};
+use pythia_task::Cancel;
 
 /// One transformer block.
 struct Layer<B: Backend> {
@@ -50,7 +47,7 @@ pub struct State<B: Backend> {
 }
 
 impl<B: Backend> GptNeoX<B> {
-    /// Takes every tensor by its GGUF name; `find` has checked shapes and types.
+    /// Takes every tensor by what it is; `find` has checked shapes and types.
     ///
     /// # Errors
     /// Whatever `find` or the backend returns.
@@ -58,39 +55,37 @@ impl<B: Backend> GptNeoX<B> {
         backend: &B,
         hparams: &Hparams,
         gelu: Gelu,
-        mut find: impl FnMut(&str) -> Result<Tensor, Error>,
+        find: impl Fn(TensorId) -> Result<Tensor, Error>,
     ) -> Result<Self, Error> {
-        let mut matrix = |name: &str| backend.matrix(&find(name)?);
-        let token_embd = matrix("token_embd.weight")?;
-        let output = matrix(OUTPUT)?;
-        let mut norm = |name: &str| -> Result<Norm<B>, Error> {
-            let gamma = backend.vector(&find(&format!("{name}.weight"))?)?;
-            let beta = backend.vector(&find(&format!("{name}.bias"))?)?;
+        let matrix = |kind| backend.matrix(&find(TensorId::weight(kind, None))?);
+        let norm = |kind, layer| -> Result<Norm<B>, Error> {
+            let id = TensorId::weight(kind, layer);
+            let (gamma, beta) = (backend.vector(&find(id)?)?, backend.vector(&find(id.bias())?)?);
             Ok(Norm { gamma, beta, eps: hparams.norm_eps })
         };
-        let output_norm = norm("output_norm")?;
-        let mut norms = Vec::with_capacity(hparams.n_layer);
-        for i in 0..hparams.n_layer {
-            norms.push((norm(&format!("blk.{i}.attn_norm"))?, norm(&format!("blk.{i}.ffn_norm"))?));
-        }
-        let mut linear = |matrix: String| -> Result<Linear<B>, Error> {
-            let name = format!("{matrix}.weight");
-            let weight = backend.matrix(&find(&name)?)?;
-            let bias = backend.vector(&find(&format!("{matrix}.bias"))?)?;
-            Ok(Linear { name, weight, bias })
+        let linear = |kind, layer| -> Result<Linear<B>, Error> {
+            let id = TensorId::weight(kind, layer);
+            let (weight, bias) = (backend.matrix(&find(id)?)?, backend.vector(&find(id.bias())?)?);
+            Ok(Linear { id, weight, bias })
         };
-        let mut layers = Vec::with_capacity(hparams.n_layer);
-        for (i, (attn_norm, ffn_norm)) in norms.into_iter().enumerate() {
-            layers.push(Layer {
-                attn_norm,
-                attn_qkv: linear(format!("blk.{i}.attn_qkv"))?,
-                attn_output: linear(format!("blk.{i}.attn_output"))?,
-                ffn_norm,
-                ffn_up: linear(format!("blk.{i}.ffn_up"))?,
-                ffn_down: linear(format!("blk.{i}.ffn_down"))?,
-            });
-        }
-        Ok(Self { hparams: hparams.clone(), gelu, token_embd, layers, output_norm, output })
+        let layer = |layer| -> Result<Layer<B>, Error> {
+            Ok(Layer {
+                attn_norm: norm(Kind::AttnNorm, layer)?,
+                attn_qkv: linear(Kind::AttnQkv, layer)?,
+                attn_output: linear(Kind::AttnOutput, layer)?,
+                ffn_norm: norm(Kind::FfnNorm, layer)?,
+                ffn_up: linear(Kind::FfnUp, layer)?,
+                ffn_down: linear(Kind::FfnDown, layer)?,
+            })
+        };
+        Ok(Self {
+            hparams: hparams.clone(),
+            gelu,
+            token_embd: matrix(Kind::TokenEmbd)?,
+            layers: (0..hparams.n_layer).map(|index| layer(Some(index))).collect::<Result<_, _>>()?,
+            output_norm: norm(Kind::OutputNorm, None)?,
+            output: matrix(Kind::Output)?,
+        })
     }
 
     /// The sizes of a context that runs `n_batch` tokens at a time, in `n_seq` sequences of up to `n_ctx` positions.
@@ -140,10 +135,10 @@ impl<B: Backend> GptNeoX<B> {
         backend: &B,
         state: &mut State<B>,
         batch: Batch<'_>,
-        cancel: Option<&AtomicBool>,
+        cancel: &Cancel,
         observer: &mut O,
     ) -> Result<(), Error> {
-        let is_cancelled = || cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed));
+        let is_cancelled = || cancel.is_raised();
         if is_cancelled() {
             return Err(Error::Cancelled);
         }
@@ -152,7 +147,7 @@ impl<B: Backend> GptNeoX<B> {
         backend.pass(batch, O::OBSERVES, workspace, |work| {
             let mut product =
                 |linear: &Linear<B>, x: &B::Buffer, epilogue, out: &mut B::Buffer, work: &mut B::Workspace| {
-                    observer.input(backend, &linear.name, x, n);
+                    observer.input(backend, linear.id, x, n);
                     backend.product(linear, x, n, epilogue, out, work);
                 };
             backend.embed(&self.token_embd, batch, hidden, work);
@@ -176,7 +171,7 @@ impl<B: Backend> GptNeoX<B> {
                 product(&layer.ffn_down, ffn, Epilogue::Add, hidden, work);
             }
             backend.layer_norm(&self.output_norm, hidden, n, attn_in);
-            observer.input(backend, OUTPUT, attn_in, n);
+            observer.input(backend, TensorId::weight(Kind::Output, None), attn_in, n);
         })?;
         if is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }

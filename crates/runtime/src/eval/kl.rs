@@ -101,7 +101,7 @@ pub fn compare<'m>(
             }
             done += 1;
             if observer.window(&scores.base.progress(done, windows.total(tokens), start)).is_break() {
-                return Err(Error::Interrupted);
+                return Err(Error::Cancelled);
             }
         }
     }

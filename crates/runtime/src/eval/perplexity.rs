@@ -67,7 +67,7 @@ pub fn perplexity<'m>(
                 if part.ends {
                     done += 1;
                     if observer.window(&score.progress(done, windows.total(tokens), start)).is_break() {
-                        return Err(Error::Interrupted);
+                        return Err(Error::Cancelled);
                     }
                 }
             }

@@ -2,13 +2,10 @@
 
 use super::protocol::Window;
 use crate::{Error, TokenStream};
-use pythia_model::{Context, ContextShape, Model, Span};
+use pythia_model::{BATCH_TOKENS, Context, ContextShape, Model, Span};
+use pythia_task::Cancel;
 use std::ops::Range;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
-
-/// Tokens that go through a model in one call at most. More would not be faster, and activations grow with it.
-const BATCH_TOKENS: usize = 512;
 
 /// Windows that share a batch at most. Attention takes each on its own, in a cache of whole tiles: many tiny windows
 /// would cost more time and memory than they save.
@@ -121,10 +118,11 @@ impl<'m> Runner<'m> {
         model: &'m Model,
         batching: Batching,
         window_tokens: usize,
-        cancel: Option<&'m AtomicBool>,
+        cancel: &'m Cancel,
     ) -> Result<Self, Error> {
         let Batching { n_seq, n_batch } = batching;
-        let context = model.context(ContextShape { n_seq, n_ctx: window_tokens, n_batch })?.cancelled_by(cancel);
+        let context =
+            model.context(ContextShape { n_seq, n_ctx: window_tokens, n_batch })?.cancelled_by(cancel.clone());
         Ok(Self { model, context, logits: Vec::new(), tokens: 0, time: Duration::ZERO })
     }
 

@@ -3,7 +3,7 @@
 //! Other programs go by the keys, this one by the `tokenizer.json`; where the two differ, the same file gives two
 //! answers. So everything that decides about ids must be the same in both: the vocabulary, the merges and their order,
 //! the normalizer, the split before BPE, and which tokens are matched in the text before all that, and how. What
-//! llama.cpp's keys cannot say is under keys of this project ([`pythia_gguf::TokenizerExtras`]); where there are none,
+//! llama.cpp's keys cannot say is under keys of this project ([`pythia_tokenizer::TokenizerExtras`]); where there are none,
 //! NFC and plain matching is what they mean.
 //!
 //! Not compared, because no id depends on it: `trim_offsets`, `truncation`, `padding`, the decoder's settings, and an
@@ -12,7 +12,7 @@
 use super::rebuild;
 use super::{byte_level, fault};
 use crate::Error;
-use pythia_gguf::{Vocab, keys};
+use pythia_tokenizer::{Vocab, keys};
 use serde_json::Value;
 use std::collections::HashMap;
 use tokenizers::AddedToken;

@@ -3,7 +3,8 @@
 use super::merges::check_merge;
 use super::{fault, one_line};
 use crate::Error;
-use pythia_gguf::{GPT2_PRE_TOKENIZERS, TokenKind, Vocab, keys};
+use pythia_gguf::keys;
+use pythia_tokenizer::{GPT2_PRE_TOKENIZERS, TokenKind, Vocab};
 use tokenizers::models::bpe::{BPE, Vocab as BpeVocab};
 use tokenizers::normalizers::NFC;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;

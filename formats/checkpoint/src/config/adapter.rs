@@ -7,6 +7,7 @@ use super::CONFIG_LIMIT_BYTES;
 use super::fields::Fields;
 use crate::error::{Error, excerpt};
 use crate::files::read_text;
+use pythia_schema::Kind;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::fmt;
 use std::path::Path;
@@ -229,7 +230,7 @@ fn targets(fields: &Fields<'_>) -> Result<Names, Error> {
         Some(Names::Pattern(text)) if text.eq_ignore_ascii_case("all-linear") => Ok(Names::AllLinear),
         Some(names) => Ok(names),
         // What PEFT takes for GPT-NeoX where a config is silent.
-        None => Ok(Names::Ends(vec!["query_key_value".to_owned()])),
+        None => Ok(Names::Ends(vec![Kind::AttnQkv.hf_module().to_owned()])),
     }
 }
 

@@ -4,7 +4,7 @@ use super::super::labels::{self, Rect, Scene, Segment, Target};
 use super::super::scale::{Kind, Scale};
 use super::super::svg::{Anchor, Canvas, Svg, Words, label_width};
 use super::{At, Drawn, Frame, Reference, Scatter};
-use crate::table::shorten;
+use pythia_show::shorten;
 
 /// Numbers at a linear left axis, about.
 pub(super) const Y_TICKS: usize = 6;

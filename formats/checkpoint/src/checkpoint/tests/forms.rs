@@ -40,7 +40,7 @@ fn wrapped_names_are_those_of_the_model_in_every_container() {
         ("b.safetensors", weights(&[("module.embed_out.weight", &[6, 4])])),
         ("model.safetensors.index.json", index.to_string().into_bytes()),
     ]);
-    assert!(Checkpoint::open(dir.path()).unwrap().tensor(EMBEDDING).is_some());
+    assert!(Checkpoint::open(dir.path()).unwrap().find(EMBEDDING).is_some());
     // Shards of which one is wrapped.
     fs::write(dir.path().join("b.safetensors"), weights(&[("embed_out.weight", &[6, 4])])).unwrap();
     let message = refusal(dir.path());
@@ -61,7 +61,7 @@ fn a_bare_model_needs_a_head_or_a_tied_one() {
     let message = refusal(dir.path());
     assert!(message.contains("a bare GPTNeoXModel, without an output matrix"), "{message}");
     set_config(dir.path(), "tie_word_embeddings", json!(true));
-    assert_eq!(resolve(&Checkpoint::open(dir.path()).unwrap()).unwrap()[3].name, EMBEDDING);
+    assert_eq!(resolve(&Checkpoint::open(dir.path()).unwrap()).unwrap()[3].name, TENSORS[0].0);
 }
 
 #[test]
@@ -87,11 +87,11 @@ fn biases_that_attention_does_not_have_are_zeros() {
 #[test]
 fn f64_is_rounded_to_f32() {
     let values: Vec<f64> = (0..24).map(|i| 1.0 / f64::from(i + 1) + 1e-9).collect();
-    let header = json!({EMBEDDING: {"dtype": "F64", "shape": [6, 4], "data_offsets": [0, 192]}}).to_string();
+    let header = json!({TENSORS[0].0: {"dtype": "F64", "shape": [6, 4], "data_offsets": [0, 192]}}).to_string();
     let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
     let file = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat();
     let checkpoint = Checkpoint::open(folder(&[("model.safetensors", file)]).path()).unwrap();
-    let tensor = checkpoint.tensor(EMBEDDING).unwrap();
+    let tensor = checkpoint.find(EMBEDDING).unwrap();
     assert_eq!((tensor.dtype, tensor.row_bytes(), tensor.n_bytes()), (Dtype::F32, 16, 96));
     let mut bytes = vec![1; 7];
     checkpoint.read_rows(tensor, 2, 3, &mut bytes).unwrap();
@@ -126,7 +126,7 @@ fn shards_may_lie_in_folders_but_not_behind_links() {
 #[test]
 fn a_variant_is_taken_by_its_name() {
     let head: &[(&str, &[usize])] = &[TENSORS[0]];
-    let index = json!({"weight_map": {EMBEDDING: "x.safetensors"}}).to_string().into_bytes();
+    let index = json!({"weight_map": {TENSORS[0].0: "x.safetensors"}}).to_string().into_bytes();
     let dir = folder(&[
         ("model.fp16.safetensors", weights(TENSORS)),
         ("model.safetensors.index.bf16.json", index),

@@ -1,0 +1,150 @@
+//! Importance matrices: what a text makes of the inputs of every weight matrix.
+
+use pythia_gguf::{Imatrix, ImatrixEntry};
+use pythia_model::{ContextShape, MatrixInput, Model, Span};
+use pythia_runtime::{Error, TokenStream};
+use pythia_schema::TensorId;
+use pythia_task::Cancel;
+use std::ops::ControlFlow;
+use std::sync::{Mutex, PoisonError};
+
+/// How an importance matrix is collected, the text apart. Of a file's text, leave out the
+/// [last line end](pythia_runtime::TextReader::without_last_newline).
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Tokens in a chunk. Chunks are disjoint, each with an empty context; what does not fill one is dropped.
+    pub n_ctx: usize,
+    /// Tokens that go through the model in one call at most; the result does not depend on it.
+    pub n_batch: usize,
+    /// Stop after so many chunks.
+    pub max_chunks: Option<usize>,
+    /// Name of the text, for the file.
+    pub dataset: String,
+    /// Raised by the caller to stop, within a chunk too.
+    pub cancel: Cancel,
+}
+
+/// How far a collection is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Chunks done.
+    pub chunks: usize,
+    /// Chunks in all: an estimate until the end of a long text has been read. `None` if it is not known how long that is.
+    pub total_chunks: Option<usize>,
+}
+
+/// Runs a text through a model and sums, over all its tokens, the squares of what enters each matrix: those of the
+/// blocks and the output matrix. `progress` is called after every chunk; its answer is whether to go on.
+///
+/// The sums have the same bits on every ISA, with any number of threads and any `n_batch`.
+///
+/// # Errors
+/// If the text cannot be read or tokenized, has less than a chunk of tokens or ids that are not in the model's
+/// vocabulary, if a chunk does not fit the model's context or has no tokens, if activations are not finite, if it is
+/// cancelled, or if `progress` asks to stop.
+pub fn collect(
+    model: &Model,
+    request: &Request,
+    tokens: &mut TokenStream<'_>,
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Imatrix, Error> {
+    check(model, request)?;
+    let n_ctx = request.n_ctx;
+    tokens.require_below(model.hparams().n_vocab)?;
+    tokens.reach_end_if_short()?;
+    let found = tokens.reach(n_ctx)?;
+    if found < n_ctx {
+        return Err(Error::TextTooShort { tokens: found, wanted: n_ctx, protocol: "imatrix" });
+    }
+    let max_chunks = request.max_chunks.unwrap_or(usize::MAX).max(1);
+    let n_batch = request.n_batch.min(n_ctx);
+    let mut context = model.context(ContextShape { n_seq: 1, n_ctx, n_batch })?.cancelled_by(request.cancel.clone());
+    let mut sums = Sums { model, matrices: Vec::new() };
+    let mut entries = Vec::new();
+    let mut chunks = 0;
+    while chunks < max_chunks {
+        let (start, end) = (chunks * n_ctx, (chunks + 1) * n_ctx);
+        if tokens.reach(end)? < end {
+            break;
+        }
+        context.truncate(0, 0);
+        for tokens in tokens.slice(start..end).chunks(n_batch) {
+            context.forward_observed(&[Span { sequence: 0, tokens }], &mut |input| sums.add(input))?;
+        }
+        tokens.forget(end);
+        chunks += 1;
+        // After every chunk, so that activations that are not finite end the run when they appear.
+        entries = sums.entries(end)?;
+        let estimate = tokens.estimated_total().map(|total| (total / n_ctx).max(chunks));
+        let total_chunks = estimate.or(request.max_chunks).map(|total| total.min(max_chunks));
+        if progress(Progress { chunks, total_chunks }).is_break() {
+            return Err(Error::Cancelled);
+        }
+    }
+    let too_many = |_| Error::Setting { name: "chunks", problem: format!("found {chunks}, wanted fewer") };
+    Ok(Imatrix {
+        entries,
+        datasets: vec![request.dataset.clone()],
+        chunk_count: chunks.try_into().map_err(too_many)?,
+        chunk_size: n_ctx.try_into().map_err(too_many)?,
+    })
+}
+
+fn check(model: &Model, request: &Request) -> Result<(), Error> {
+    let Request { n_ctx, n_batch, .. } = *request;
+    let wrong = |name, found: usize, wanted: String| {
+        Err(Error::Setting { name, problem: format!("found {found}, wanted {wanted}") })
+    };
+    let max_ctx = model.hparams().n_ctx;
+    if !(1..=max_ctx).contains(&n_ctx) {
+        return wrong("ctx", n_ctx, format!("1 to {max_ctx}, the model's context"));
+    }
+    if n_batch == 0 {
+        return wrong("batch", n_batch, "at least 1 token".to_owned());
+    }
+    Ok(())
+}
+
+/// The sums of all matrices, in the order in which a forward pass uses them.
+struct Sums<'m> {
+    model: &'m Model,
+    matrices: Vec<Matrix>,
+}
+
+struct Matrix {
+    tensor: TensorId,
+    /// A sum per column.
+    sums: Vec<f64>,
+}
+
+/// Columns that a thread sums at a time: their sums stay in its first-level cache.
+const TASK_COLS: usize = 256;
+
+impl Sums<'_> {
+    fn add(&mut self, input: MatrixInput<'_>) {
+        let at = self.matrices.iter().position(|matrix| matrix.tensor == input.tensor).unwrap_or_else(|| {
+            self.matrices.push(Matrix { tensor: input.tensor, sums: vec![0.0; input.cols] });
+            self.matrices.len() - 1
+        });
+        let tasks: Vec<_> = self.matrices[at].sums.chunks_mut(TASK_COLS).map(Mutex::new).collect();
+        // A column is summed by one thread, token after token, and the square of an f32 is exact in f64: neither
+        // threads nor batches nor a fused multiply-add could change a bit.
+        self.model.cpu().team().run(tasks.len(), &|task| {
+            let mut sums = tasks[task].lock().unwrap_or_else(PoisonError::into_inner);
+            for row in input.rows.chunks_exact(input.cols) {
+                for (sum, &x) in sums.iter_mut().zip(&row[task * TASK_COLS..]) {
+                    *sum += f64::from(x) * f64::from(x);
+                }
+            }
+        });
+    }
+
+    /// As they are after so many tokens.
+    fn entries(&self, tokens: usize) -> Result<Vec<ImatrixEntry>, Error> {
+        let entry = |matrix: &Matrix| {
+            let sums = matrix.sums.iter().map(|&sum| sum as f32).collect();
+            Ok(ImatrixEntry::new(matrix.tensor.gguf(), sums, vec![tokens as f32])?)
+        };
+        self.matrices.iter().map(entry).collect()
+    }
+}

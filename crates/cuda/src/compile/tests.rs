@@ -61,18 +61,19 @@ fn nvrtc_compiles() {
 #[test]
 fn layouts_are_checked() {
     let Some(nvrtc) = testing::nvrtc() else { return };
-    let refusal = |asserts: &str| match nvrtc.compile(&(small("") + asserts), Target::Native(80), &OPTIONS) {
+    let pair = small("") + "struct Pair { int* a; int b, c; };\n";
+    let refusal = |asserts: &str| match nvrtc.compile(&(pair.clone() + asserts), Target::Native(80), &OPTIONS) {
         Err(Refusal::Log(log)) => log,
         other => other.map(|_| String::new()).unwrap(),
     };
-    let layout = |bytes, fields| Layout { name: "DoubleArgs", bytes, fields }.asserts();
-    assert_eq!(refusal(&layout(8, &[("x", 0, 8)])), "");
+    let layout = |bytes, fields| Layout { name: "Pair", bytes, fields }.asserts();
+    assert_eq!(refusal(&layout(16, &[("a", 8), ("b", 4), ("c", 4)])), "");
     let constant = Shared { file: "double.cu", structs: &[], constants: &[("sizeof(int)", 5)] }.asserts();
     for (asserts, what) in [
-        (layout(16, &[("x", 0, 8)]), "DoubleArgs: 16 bytes in Rust"),
-        (layout(8, &[("x", 8, 8)]), "DoubleArgs::x: at 8, 8 bytes in Rust"),
-        (layout(8, &[("x", 0, 4)]), "DoubleArgs::x: at 0, 4 bytes in Rust"),
-        (layout(8, &[("y", 0, 8)]), "y"),
+        (layout(24, &[("a", 8), ("b", 4), ("c", 4)]), "Pair: 24 bytes in Rust"),
+        (layout(16, &[("a", 8), ("b", 8)]), "Pair::b: 8 bytes in Rust"),
+        (layout(16, &[("a", 8), ("c", 4), ("b", 4)]), "Pair: c before b in Rust"),
+        (layout(16, &[("a", 8), ("d", 4), ("c", 4)]), "d"),
         (constant, "sizeof(int): 5 in Rust"),
     ] {
         let log = refusal(&asserts);

@@ -221,8 +221,22 @@ pub(crate) struct Tuning {
 pub(crate) struct Tile {
     /// Rows of `W`, or panels of them.
     pub(crate) w: usize,
-    /// Rows of `x`, at most: one of the sizes of `for_each_tile!`.
-    pub(crate) x: usize,
+    /// Rows of `x`, at most.
+    pub(crate) x: TileSize,
+}
+
+/// Rows of `x` that tiles are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum TileSize {
+    One = 1,
+    Two = 2,
+    Three = 3,
+    Four = 4,
+    Six = 6,
+}
+
+impl TileSize {
+    pub(crate) const DESCENDING: [Self; 5] = [Self::Six, Self::Four, Self::Three, Self::Two, Self::One];
 }
 
 /// A computation that is generic over the ISA: a struct of its arguments.

@@ -2,7 +2,7 @@
 
 use crate::cpu::Cpu;
 use crate::isa::{Isa, Kernel};
-use crate::matmul::{LANES, for_each_tile};
+use crate::matmul::{LANES, for_size};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -92,8 +92,8 @@ impl Kernel for FmaRounds {
         // As many chains as the products have accumulators: that is what the ISA's registers are known to hold.
         let tile = I::TUNING.float_tile;
         let mut vectors = 0;
-        for_each_tile!(tile.x, tile.x, |_, N| {
-            vectors += if tile.w == 4 { chains::<I, 4, N>(isa, self.0) } else { chains::<I, 2, N>(isa, self.0) };
+        for_size!(tile.x, tile.x, N => {
+            vectors = if tile.w == 4 { chains::<I, 4, N>(isa, self.0) } else { chains::<I, 2, N>(isa, self.0) };
         });
         vectors
     }
@@ -133,8 +133,8 @@ impl Kernel for DotRounds {
     fn run<I: Isa>(self, isa: I) -> usize {
         let tile = I::TUNING.integer_tile;
         let mut vectors = 0;
-        for_each_tile!(tile.x, tile.x, |_, M| {
-            vectors += if tile.w == 2 { dots::<I, 2, M>(isa, self.0) } else { dots::<I, 1, M>(isa, self.0) };
+        for_size!(tile.x, tile.x, M => {
+            vectors = if tile.w == 2 { dots::<I, 2, M>(isa, self.0) } else { dots::<I, 1, M>(isa, self.0) };
         });
         vectors
     }

@@ -12,7 +12,7 @@ mod likelihood;
 mod tests;
 
 use crate::dot::Format;
-use crate::isa::{Isa, Supported};
+use crate::isa::{Isa, Supported, TileSize};
 use crate::math;
 use crate::quantize::QuantizedRows;
 use crate::shared::SharedMut;
@@ -152,28 +152,35 @@ impl Matmul<'_> {
     }
 }
 
-/// Cuts `$n` rows of `x` into register tiles of at most `$largest`, large ones first. Runs `$body` for each, with its
-/// first row as `$first` and the number of its rows as the constant `$size`.
-macro_rules! for_each_tile {
-    ($n:expr, $largest:expr, |$first:pat_param, $size:ident| $body:expr) => {
-        for_each_tile! { @ [6 4 3 2 1] $n, $largest, $first, $size, $body }
+/// Runs `$body` with the rows of a tile as the constant `$rows`. Larger sizes than `$largest` are not compiled: no tile
+/// is cut so.
+macro_rules! for_size {
+    ($size:expr, $largest:expr, $rows:ident => $body:expr) => {
+        for_size! { @ [One Two Three Four Six] $size, $largest, $rows => $body }
     };
-    (@ [$($rows:literal)*] $n:expr, $largest:expr, $first:pat_param, $size:ident, $body:expr) => {{
-        let (n, mut next): (usize, usize) = ($n, 0);
-        $(while $rows <= $largest && $rows <= n - next {
-            const $size: usize = $rows;
-            let $first = next;
-            $body;
-            next += $size;
-        })*
-    }};
+    (@ [$($name:ident)*] $size:expr, $largest:expr, $rows:ident => $body:expr) => {
+        match $size {
+            $($crate::isa::TileSize::$name => {
+                const $rows: usize = $crate::isa::TileSize::$name as usize;
+                if $rows <= $largest as usize {
+                    $body;
+                }
+            })*
+        }
+    };
 }
-pub(crate) use for_each_tile;
+pub(crate) use for_size;
 
-/// First row and number of rows of each tile of `n` rows.
-fn cut_into_tiles(n: usize, largest: usize, tiles: &mut Vec<(usize, usize)>) {
+/// Cuts `n` rows into tiles of at most `largest`: the first row and the size of each.
+fn cut_into_tiles(n: usize, largest: TileSize, tiles: &mut Vec<(usize, TileSize)>) {
     tiles.clear();
-    for_each_tile!(n, largest, |first, SIZE| tiles.push((first, SIZE)));
+    let mut first = 0;
+    while first < n {
+        let fits = |&&size: &&TileSize| size <= largest && size as usize <= n - first;
+        let size = *TileSize::DESCENDING.iter().find(fits).unwrap_or(&TileSize::One);
+        tiles.push((first, size));
+        first += size as usize;
+    }
 }
 
 macro_rules! define_products {

@@ -1,6 +1,6 @@
 //! The operations on AVX2 with FMA and F16C: two registers per float vector. `VNNI` adds the dot instruction.
 
-use super::{Isa, Tile, Tuning};
+use super::{Isa, Tile, TileSize, Tuning};
 use std::arch::asm;
 use std::arch::x86_64::*;
 
@@ -29,9 +29,9 @@ unsafe impl<const VNNI: bool> Isa for Avx2<VNNI> {
     const TUNING: Tuning = Tuning {
         unroll: true,
         // 8 sums in 16 bits of the 16 registers
-        integer_tile: Tile { w: 1, x: 4 },
+        integer_tile: Tile { w: 1, x: TileSize::Four },
         // 12 registers of accumulators of the 16
-        float_tile: Tile { w: 2, x: 3 },
+        float_tile: Tile { w: 2, x: TileSize::Three },
         attend_queries: 4,
     };
 

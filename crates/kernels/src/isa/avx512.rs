@@ -1,6 +1,6 @@
 //! The operations on AVX-512 with VNNI: one register per float vector.
 
-use super::{Isa, Tile, Tuning};
+use super::{Isa, Tile, TileSize, Tuning};
 use std::arch::asm;
 use std::arch::x86_64::*;
 
@@ -29,9 +29,9 @@ unsafe impl Isa for Avx512 {
     const TUNING: Tuning = Tuning {
         unroll: true,
         // 12 integer and 12 float accumulators of the 32 registers
-        integer_tile: Tile { w: 2, x: 6 },
+        integer_tile: Tile { w: 2, x: TileSize::Six },
         // 24 accumulators of the 32 registers
-        float_tile: Tile { w: 4, x: 6 },
+        float_tile: Tile { w: 4, x: TileSize::Six },
         attend_queries: 8,
     };
 

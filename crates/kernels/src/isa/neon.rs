@@ -1,6 +1,6 @@
 //! The operations on AArch64 NEON: four registers per float vector. `DOT` adds the SDOT instruction, `MATRIX` SMMLA.
 
-use super::{Isa, Tile, Tuning};
+use super::{Isa, Tile, TileSize, Tuning};
 use std::arch::aarch64::*;
 use std::arch::asm;
 
@@ -123,8 +123,8 @@ unsafe impl<const DOT: bool, const MATRIX: bool> Isa for Neon<DOT, MATRIX> {
     const TUNING: Tuning = Tuning {
         unroll: true,
         // 12 integer and 12 float accumulators of the 32 registers; SMMLA works on pairs of rows
-        integer_tile: Tile { w: 1, x: if MATRIX { 4 } else { 3 } },
-        float_tile: Tile { w: 2, x: 2 },
+        integer_tile: Tile { w: 1, x: if MATRIX { TileSize::Four } else { TileSize::Three } },
+        float_tile: Tile { w: 2, x: TileSize::Two },
         attend_queries: 4,
     };
 

@@ -1,6 +1,6 @@
 //! The operations in portable Rust: what each of them means.
 
-use super::{Isa, Tile, Tuning};
+use super::{Isa, Tile, TileSize, Tuning};
 use half::f16;
 use std::array::from_fn;
 
@@ -34,8 +34,12 @@ unsafe impl Isa for Scalar {
 
     const PARTS: usize = 16;
     const I8_BIAS: i32 = 0;
-    const TUNING: Tuning =
-        Tuning { unroll: false, integer_tile: Tile { w: 1, x: 4 }, float_tile: Tile { w: 2, x: 2 }, attend_queries: 4 };
+    const TUNING: Tuning = Tuning {
+        unroll: false,
+        integer_tile: Tile { w: 1, x: TileSize::Four },
+        float_tile: Tile { w: 2, x: TileSize::Two },
+        attend_queries: 4,
+    };
 
     #[inline(always)]
     fn splat(self, x: f32) -> [f32; 16] {

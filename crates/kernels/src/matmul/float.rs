@@ -14,9 +14,9 @@ mod many;
 
 pub(super) use decode::Decoder;
 
-use super::{CACHE_LINE_BYTES, LANES, Lanes, Output, Weights, cut_into_tiles, for_each_tile, storage};
+use super::{CACHE_LINE_BYTES, LANES, Lanes, Output, Weights, cut_into_tiles, for_size, storage};
 use crate::element::Element;
-use crate::isa::Supported;
+use crate::isa::{Supported, TileSize};
 use crate::shared::SharedMut;
 use crate::team::Team;
 use std::ops::Range;
@@ -47,22 +47,19 @@ impl Job<'_> {
     pub(super) fn rows(&self, level: Supported, tiles: &Tiles, range: Range<usize>) {
         match storage(self.weights.ty) {
             Storage::Blocks(decoder) if self.x.len() == self.weights.cols => (decoder.one)(self, level, range),
-            storage if tiles.are_few() => level.dispatch(few::Few { job: self, storage, range, level }),
+            storage if tiles.are_few() => {
+                level.dispatch(few::Few { job: self, storage, tiles: &tiles.tiles, range, level })
+            }
             storage => level.dispatch(many::Many { job: self, storage, tiles, range, level }),
         }
-    }
-
-    /// Rows of `x`.
-    fn n(&self) -> usize {
-        self.x.len() / self.weights.cols
     }
 }
 
 /// Rows of `x` in the order `many` reads them.
 #[derive(Debug, Default)]
 pub(super) struct Tiles {
-    /// First row and number of rows of each tile.
-    tiles: Vec<(usize, usize)>,
+    /// First row and size of each tile.
+    tiles: Vec<(usize, TileSize)>,
     /// `[tile][cols / 16][rows of the tile]`.
     x: Vec<Lanes>,
 }
@@ -86,6 +83,7 @@ impl Tiles {
         let (tiles, packed) = (&self.tiles, SharedMut::new(&mut self.x));
         team.run_ranges(tiles.len(), 1, &|range| {
             for &(first, size) in &tiles[range] {
+                let size = size as usize;
                 // SAFETY: tiles do not overlap, and each is written by one task.
                 let tile = unsafe { packed.slice(first * cols / LANES, size * cols / LANES) };
                 for (m, row) in x[first * cols..][..size * cols].chunks_exact(cols).enumerate() {

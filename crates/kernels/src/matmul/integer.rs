@@ -8,7 +8,7 @@ mod one;
 
 use super::{CACHE_LINE_BYTES, LANES, Lanes, Output, Weights, cut_into_tiles};
 use crate::dot::{Format, UNIT};
-use crate::isa::{Isa, Kernel, Supported};
+use crate::isa::{Isa, Kernel, Supported, TileSize};
 use crate::quantize::QuantizedRows;
 use crate::shared::SharedMut;
 use crate::team::Team;
@@ -61,8 +61,8 @@ impl Job<'_> {
 /// A minimum adds `min * scale * sum of activations` per group.
 #[derive(Debug, Default)]
 pub(super) struct Corrections {
-    /// Tiles of rows: first row and number of rows.
-    tiles: Vec<(usize, usize)>,
+    /// Tiles of rows: first row and size.
+    tiles: Vec<(usize, TileSize)>,
     /// Codes, four at a time: `[tile][cols / 4][rows of the tile]`.
     codes: Vec<i32>,
     /// Scales: `[tile][units][rows of the tile]`.
@@ -90,6 +90,7 @@ impl Corrections {
         let tiles = &self.tiles;
         team.run_ranges(tiles.len(), 1, &|range| {
             for &(first, size) in &tiles[range] {
+                let size = size as usize;
                 let (at, len) = (first * units_per_row, size * units_per_row);
                 let per_unit = groups_per_unit::<T>();
                 // SAFETY: tiles do not overlap, and each is written by one task.

@@ -1,8 +1,8 @@
 //! One row of `x`, or as few as two register tiles take: rows of `W` are read as they lie in the file, several at a
 //! time, and widened on their way into the multiplication.
 
-use super::{CACHE_LINE_BYTES, Element, Job, LANES, Lanes, Storage, for_each_tile};
-use crate::isa::{Isa, Kernel, Supported};
+use super::{CACHE_LINE_BYTES, Element, Job, LANES, Lanes, Storage, for_size};
+use crate::isa::{Isa, Kernel, Supported, TileSize};
 use pythia_tensor::blocks;
 use std::cell::Cell;
 use std::ops::Range;
@@ -10,6 +10,8 @@ use std::ops::Range;
 pub(super) struct Few<'a> {
     pub(super) job: &'a Job<'a>,
     pub(super) storage: Storage,
+    /// First row of `x` and size of each tile.
+    pub(super) tiles: &'a [(usize, TileSize)],
     pub(super) range: Range<usize>,
     /// What decoders run on.
     pub(super) level: Supported,
@@ -60,13 +62,13 @@ impl Few<'_> {
     /// `R` rows at a time, or `ONE` times a single row of `x`: more, so that there are enough independent sums.
     #[inline(always)]
     fn tiles<I: Isa, E: Element, const R: usize, const ONE: usize>(&self, isa: I, rows: &[E], column: usize) {
-        for_each_tile!(self.job.n(), I::TUNING.float_tile.x, |first, T| {
-            if T == 1 {
+        for &(first, size) in self.tiles {
+            for_size!(size, I::TUNING.float_tile.x, T => if T == 1 {
                 self.tile::<I, E, ONE, 1>(isa, rows, first, column);
             } else {
                 self.tile::<I, E, R, T>(isa, rows, first, column);
-            }
-        });
+            });
+        }
     }
 
     /// `R` rows at a time times `T` rows of `x` from `first` on; lanes without a row repeat the last.

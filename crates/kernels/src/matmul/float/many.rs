@@ -3,7 +3,7 @@
 //! A tile of `x` stays in the first cache while the panel comes by from the second. Rows too long for that are cut into
 //! stretches, between which the accumulators rest in memory: a register stored and loaded again is the same bits.
 
-use super::{Element, Job, LANES, Lanes, Storage, Tiles, for_each_tile};
+use super::{Element, Job, LANES, Lanes, Storage, Tiles, for_size};
 use crate::isa::{Isa, Kernel, Supported};
 use pythia_tensor::blocks;
 use std::cell::Cell;
@@ -56,12 +56,12 @@ impl Many<'_> {
     fn multiply<I: Isa, const R: usize>(&self, isa: I, buffers: &mut Buffers) {
         let Buffers { panel, sums } = buffers;
         panel.resize(self.job.weights.cols, Lanes::default());
-        sums.resize(LANES * I::TUNING.float_tile.x, Lanes::default());
+        sums.resize(LANES * I::TUNING.float_tile.x as usize, Lanes::default());
         for first in self.range.clone().step_by(LANES) {
             self.decode::<I, R>(isa, first, panel);
-            for_each_tile!(self.job.n(), I::TUNING.float_tile.x, |t, T| {
-                self.tile::<I, R, T>(isa, panel, t, first, sums);
-            });
+            for &(t, size) in &self.tiles.tiles {
+                for_size!(size, I::TUNING.float_tile.x, T => self.tile::<I, R, T>(isa, panel, t, first, sums));
+            }
         }
     }
 

@@ -8,7 +8,7 @@
 use super::{Corrections, Job, LANES, Lanes, groups_per_unit, sixteen_rows};
 use crate::dot::{Column, Format, UNIT, for_each_unit};
 use crate::isa::{Isa, Kernel};
-use crate::matmul::for_each_tile;
+use crate::matmul::for_size;
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -116,9 +116,9 @@ impl Panel {
 impl<T: Format> Many<'_, T> {
     #[inline(always)]
     fn multiply<I: Isa, const P: usize>(&self, isa: I, panels: [&Panel; P], column: usize) {
-        for_each_tile!(self.job.x.len(), I::TUNING.integer_tile.x, |first, M| {
-            self.tile::<I, P, M>(isa, panels, first, column);
-        });
+        for &(first, size) in &self.corrections.tiles {
+            for_size!(size, I::TUNING.integer_tile.x, M => self.tile::<I, P, M>(isa, panels, first, column));
+        }
     }
 
     /// `M` rows of `x` from `first` on times `P` panels. The loop order is the numeric contract: groups ascending.

@@ -4,8 +4,8 @@
 //!
 //! The ordinary tests replay inputs through the same functions, so nothing here needs libFuzzer.
 
-use pythia_checkpoint::{Checkpoint, Config, to_f32};
-use pythia_convert::{GgufSource, Level, Plan, Provenance, Request, Source, plan};
+use pythia_checkpoint::{Config, to_f32};
+use pythia_convert::{CheckpointSource, GgufSource, Level, Plan, Provenance, Request, Source, plan};
 use pythia_gguf::{AnyType, FileType, Gguf, Imatrix, Layout, Merge, Metadata, keys, shard_name};
 use pythia_runtime::Tokenizer;
 use pythia_schema::Hparams;
@@ -90,19 +90,19 @@ pub fn config(bytes: &[u8]) -> bool {
         if !embedding(scratch, "config/model.safetensors", config.n_vocab, config.n_embd) {
             return false;
         }
-        let Some(checkpoint) = ok(Checkpoint::open(&folder)) else { return false };
-        assert_eq!(checkpoint.config(), &config);
-        if ok(Source::hparams(&checkpoint).check()).is_none() {
+        let Some(source) = ok(CheckpointSource::open(&folder)) else { return false };
+        assert_eq!(source.checkpoint().config(), &config);
+        if ok(source.hparams().check()).is_none() {
             return false;
         }
-        let Some(metadata) = ok(Source::metadata(&checkpoint, &Provenance::default())) else { return false };
+        let Some(metadata) = ok(source.metadata(&Provenance::default())) else { return false };
         if let Some(layout) = ok(Layout::new(&metadata, Vec::new())) {
             let read = Gguf::parse(layout.header()).expect("what was written is read");
             assert_eq!(read.metadata, metadata);
         }
         let sound = hyperparameters(&metadata).is_some();
-        let Some(tokenizer) = checkpoint.tokenizer() else { return sound };
-        assert_eq!(tokenizer.tokens.len(), config.n_vocab);
+        let Some(tokenizer) = source.tokenizer() else { return sound };
+        assert_eq!(tokenizer.vocab.tokens.len(), config.n_vocab);
         vocabulary(&metadata) && sound
     })
 }
@@ -261,11 +261,12 @@ fn weights(format: &str, [single, index, first, second]: [&str; 4], bytes: &[u8]
             }
         }
         let folder = scratch.path(name(""));
-        ok(Checkpoint::open(&folder)).map_or((0, false), |checkpoint| tensors(&checkpoint))
+        ok(CheckpointSource::open(&folder)).map_or((0, false), |source| tensors(&source))
     })
 }
 
-fn tensors(checkpoint: &Checkpoint) -> (u64, bool) {
+fn tensors(source: &CheckpointSource) -> (u64, bool) {
+    let checkpoint = source.checkpoint();
     let (mut all, mut last, mut values) = (Vec::new(), Vec::new(), Vec::new());
     for tensor in checkpoint.tensors() {
         let n_rows = tensor.n_rows();
@@ -285,7 +286,7 @@ fn tensors(checkpoint: &Checkpoint) -> (u64, bool) {
         }
         assert!(checkpoint.read_rows(tensor, n_rows, 1, &mut last).is_err());
     }
-    (checkpoint.tensors().map(|tensor| tensor.n_bytes()).sum(), planned(checkpoint, false))
+    (checkpoint.tensors().map(|tensor| tensor.n_bytes()).sum(), planned(source, false))
 }
 
 /// Writes weights without which no checkpoint opens: an embedding that takes no room. Not if it were too large to try.

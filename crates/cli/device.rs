@@ -1,4 +1,4 @@
-//! Where models run: `--device`.
+//! The option `--device`.
 
 use crate::exit;
 use pythia_model::Error;
@@ -6,18 +6,18 @@ use pythia_runtime::device::{Choice, Device};
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// The option.
+/// The options that choose a device.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct DeviceArgs {
-    /// Where to compute: cpu, cuda, cuda:N, or auto (a GPU if the model fits in one); results do not depend on it
+    /// Device: cpu, cuda, cuda:N, or auto (the first GPU if the model fits there); does not change results
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: Choice,
-    /// As llama.cpp's -ngl: 0 computes on the CPU, any other number is --device auto, since a model is on one device
+    /// For llama.cpp command lines: 0 means --device cpu, any other number --device auto (a model is on one device)
     #[arg(long, visible_alias = "n-gpu-layers", value_name = "N", conflicts_with = "device")]
     gpu_layers: Option<GpuLayers>,
 }
 
-/// A number of layers, or `all` or `auto`; only whether there are any counts.
+/// A number of layers, or `all` or `auto`. Only zero and non-zero differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct GpuLayers {
     any: bool,
@@ -38,7 +38,7 @@ impl FromStr for GpuLayers {
 }
 
 impl DeviceArgs {
-    /// What is asked for.
+    /// The requested device.
     pub(crate) fn choice(self) -> Choice {
         match self.gpu_layers {
             Some(GpuLayers { any: true }) => Choice::Auto,
@@ -47,10 +47,10 @@ impl DeviceArgs {
         }
     }
 
-    /// Finds it. What was chosen is said on stderr.
+    /// Finds the device. A note on stderr says which one `auto` has chosen.
     ///
     /// # Errors
-    /// If it is not there; `auto` always finds one.
+    /// If it does not exist. `auto` always finds one.
     pub(crate) fn find(self) -> Result<Device, Error> {
         Device::find(self.choice(), Arc::new(|line: &str| exit::note(line)))
     }

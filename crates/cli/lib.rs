@@ -8,5 +8,4 @@ mod habits;
 mod input;
 pub mod progress;
 pub mod quant;
-mod report;
 pub mod run;

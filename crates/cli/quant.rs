@@ -7,14 +7,13 @@ mod dequantize;
 mod diff;
 mod imatrix;
 mod inspect;
+mod measure_level;
 mod quantize;
 mod value;
 mod verify;
 
 use crate::exit;
 use clap::{Parser, Subcommand};
-use std::io;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const PROGRAM: &str = "pythia-quant";
@@ -34,7 +33,7 @@ enum Command {
     Quantize(quantize::Args),
     Compare(compare::Args),
     #[command(hide = true)]
-    MeasureLevel(compare::ProbeArgs),
+    MeasureLevel(measure_level::Args),
     Cache(cache::Args),
     Imatrix(imatrix::Args),
     Inspect(inspect::Args),
@@ -54,7 +53,7 @@ pub fn main() -> ExitCode {
         Command::Quantize(args) => quantize::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Cache(args) => cache::run(&args),
-        Command::MeasureLevel(args) => compare::run_probe(&args),
+        Command::MeasureLevel(args) => measure_level::run(&args),
         Command::Imatrix(args) => imatrix::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),
@@ -68,10 +67,4 @@ pub fn main() -> ExitCode {
 /// A warning on stderr. The program continues.
 fn warn(message: &str) {
     exit::note(format_args!("{PROGRAM}: warning: {message}"));
-}
-
-/// The path of this program. On Linux it is right even if the file was replaced after the program started.
-fn own_program() -> io::Result<PathBuf> {
-    let running = Path::new("/proc/self/exe");
-    if running.exists() { Ok(running.to_owned()) } else { std::env::current_exe() }
 }

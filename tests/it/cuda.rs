@@ -2,10 +2,10 @@
 //! through the programs. Runs where there is a GPU, or the emulated driver of `tools/cuda_emulator.sh`; elsewhere it
 //! says SKIPPED, unless `PYTHIA_REQUIRE=cuda`.
 
-use crate::common::{Outcome, checkpoint, data, quant, run_model};
+use crate::common::{Outcome, PYTHIA_RUN, checkpoint, data, quant, run_model, scratch};
 use pythia_cuda::Device;
 use pythia_model::backend::Largest;
-use pythia_model::{Activations, Context, ContextShape, Gelu, KvType, Model, Options, Span};
+use pythia_model::{Activations, Context, ContextShape, Gelu, KvType, Model, Options, Sequence, Span};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -32,7 +32,7 @@ fn gpu() -> Option<Arc<Device>> {
 fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cuda");
+        let folder = scratch().join("cuda");
         std::fs::create_dir_all(&folder).unwrap();
         let (source, imatrix) = (checkpoint().display().to_string(), data("goldens/imatrix.gguf"));
         let output = folder.display().to_string();
@@ -47,7 +47,7 @@ fn file(level: &str) -> PathBuf {
     folder().join(format!("pythia-docs-6m-{level}.gguf"))
 }
 
-fn open(gpu: &Arc<Device>, path: &Path, options: &Options) -> (Model, Model) {
+fn open(gpu: &Arc<Device>, path: &Path, options: &Options) -> (Arc<Model>, Arc<Model>) {
     let cpu = Model::open(path, options).unwrap();
     (cpu, pythia_cuda::open(gpu, path, options).unwrap())
 }
@@ -58,7 +58,7 @@ fn tokens(n: usize) -> Vec<u32> {
 }
 
 /// Logits and log-likelihoods of the rows of the last batch, as bits.
-fn answers(context: &mut Context<'_>, n: usize) -> (Vec<u32>, Vec<u64>) {
+fn answers(context: &mut Context, n: usize) -> (Vec<u32>, Vec<u64>) {
     let n_vocab = context.model().hparams().n_vocab;
     let mut logits = vec![0.0; n * n_vocab];
     context.logits(0..n, &mut logits).unwrap();
@@ -68,19 +68,25 @@ fn answers(context: &mut Context<'_>, n: usize) -> (Vec<u32>, Vec<u64>) {
 }
 
 /// Runs the same spans on both and compares all that can be asked.
-fn agree(on: &mut [Context<'_>; 2], spans: &[(usize, &[u32])], what: &str) {
-    let spans: Vec<Span<'_>> = spans.iter().map(|&(sequence, tokens)| Span { sequence, tokens }).collect();
-    let n = spans.iter().map(|span| span.tokens.len()).sum();
-    let [cpu, gpu] = on.each_mut().map(|context| {
-        context.forward(&spans).unwrap();
+fn agree(on: &mut [(Context, Vec<Sequence>); 2], tokens: &[(usize, &[u32])], what: &str) {
+    let n = tokens.iter().map(|(_, tokens)| tokens.len()).sum();
+    let [cpu, gpu] = on.each_mut().map(|(context, sequences)| {
+        let mut sequences: Vec<_> = sequences.iter_mut().map(Some).collect();
+        let span = |&(i, tokens): &(usize, _)| Span { sequence: sequences[i].take().unwrap(), tokens };
+        context.forward(&mut tokens.iter().map(span).collect::<Vec<_>>()).unwrap();
         answers(context, n)
     });
     assert!(cpu.0 == gpu.0, "{what}: logits differ");
     assert!(cpu.1 == gpu.1, "{what}: log-likelihoods differ");
 }
 
-fn contexts<'m>(models: &'m (Model, Model), shape: ContextShape) -> [Context<'m>; 2] {
-    [models.0.context(shape).unwrap(), models.1.context(shape).unwrap()]
+/// A context on both, with all its sequences.
+fn contexts(models: &(Arc<Model>, Arc<Model>), shape: ContextShape) -> [(Context, Vec<Sequence>); 2] {
+    [&models.0, &models.1].map(|model| {
+        let context = model.context(shape).unwrap();
+        let sequences = (0..shape.n_seq).map(|_| context.sequence().unwrap()).collect();
+        (context, sequences)
+    })
 }
 
 #[test]
@@ -127,10 +133,15 @@ fn many_sequences_share_batches() {
         agree(&mut both, &[(3, &text[i..i + 1]), (0, &text[9..10]), (2, &text[20..21])], "one token of each");
     }
     agree(&mut both, &[(1, &text[..60]), (0, &text[..2])], "a new one beside an old one");
-    for context in &mut both {
-        context.truncate(1, 30);
+    for (_, sequences) in &mut both {
+        sequences[1].truncate(30);
     }
     agree(&mut both, &[(1, &text[40..41]), (2, &text[1..2])], "after a truncation");
+    for (context, sequences) in &mut both {
+        sequences.pop();
+        sequences.push(context.fork(&sequences[2], 35).unwrap());
+    }
+    agree(&mut both, &[(3, &text[70..90]), (2, &text[1..2])], "after a fork");
 }
 
 #[test]
@@ -138,7 +149,8 @@ fn candidates_are_the_largest_logits() {
     let Some(gpu) = gpu() else { return };
     let (_, model) = open(&gpu, &file("Q4_0"), &Options::default());
     let mut context = model.context(ContextShape { n_seq: 1, n_ctx: 16, n_batch: 8 }).unwrap();
-    context.forward(&[Span { sequence: 0, tokens: &tokens(5) }]).unwrap();
+    let mut sequence = context.sequence().unwrap();
+    context.forward(&mut [Span { sequence: &mut sequence, tokens: &tokens(5) }]).unwrap();
     let mut logits = vec![0.0; model.hparams().n_vocab];
     context.logits(4..5, &mut logits).unwrap();
     for (n, k) in [(logits.len(), 1), (logits.len(), 40), (1000, 7), (3, 10)] {
@@ -195,10 +207,8 @@ fn the_programs_say_the_same() {
 
 /// `pythia-run` with a variable of the environment.
 fn run_with(variable: (&str, &str), args: &[&str]) -> Outcome {
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pythia-run"));
-    let output = command.args(args).env(variable.0, variable.1).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Outcome { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    let mut command = std::process::Command::new(PYTHIA_RUN);
+    command.args(args).env(variable.0, variable.1).output().unwrap().into()
 }
 
 /// Without a compiler for its kernels the GPU is no use: `auto` says so and does without, `cuda` is an error.

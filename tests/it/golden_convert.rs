@@ -7,8 +7,9 @@ mod synth;
 
 use crate::common;
 use clap::Parser;
-use pythia_checkpoint::Checkpoint;
-use pythia_convert::{Error, ImatrixFile, Level, Provenance, Request, RunOptions, Written, plan, run};
+use pythia_convert::{
+    CheckpointSource, Error, ImatrixFile, Level, Provenance, Request, RunOptions, Written, plan, run,
+};
 use pythia_gguf::{Gguf, Imatrix, ImatrixEntry};
 use pythia_schema::{Hparams, Kind, TensorSpec};
 use pythia_task::{Cancel, Progress};
@@ -31,8 +32,8 @@ fn try_convert(
     cancel: &Cancel,
     progress: &dyn Progress,
 ) -> Result<Vec<Written>, Error> {
-    let checkpoint = Checkpoint::open(&common::checkpoint()).unwrap();
-    let provenance = Provenance::gather(&checkpoint, true, cancel).unwrap();
+    let checkpoint = CheckpointSource::open(&common::checkpoint()).unwrap();
+    let provenance = Provenance::gather(checkpoint.checkpoint(), true, cancel).unwrap();
     let plan = plan(&checkpoint, &Request { provenance, ..request(folder, levels) }).unwrap();
     let options = RunOptions { threads, force: false, allow_nonfinite: false, sha256: false, cancel, progress };
     run(&checkpoint, &plan, &options)
@@ -43,7 +44,7 @@ fn request(folder: &Path, levels: &[Level]) -> Request {
     Request { files: levels.iter().map(|level| (*level, folder.join(level.name()))).collect(), ..Request::default() }
 }
 
-fn write(checkpoint: &Checkpoint, request: &Request, threads: usize) -> Result<Vec<Written>, Error> {
+fn write(checkpoint: &CheckpointSource, request: &Request, threads: usize) -> Result<Vec<Written>, Error> {
     let cancel = Cancel::new();
     let options =
         RunOptions { threads, force: false, allow_nonfinite: false, sha256: false, cancel: &cancel, progress: &() };
@@ -61,7 +62,7 @@ fn every_tensor_is_llama_cpps(source: &Path, goldens: &str, imatrix: Option<Imat
     let makeable = |level: &&Level| imatrix.is_some() || !level.needs_importance();
     let levels: Vec<Level> = Level::ALL.iter().filter(makeable).copied().collect();
     let request = Request { imatrix, ..request(dir.path(), &levels) };
-    write(&Checkpoint::open(source).unwrap(), &request, 0).unwrap();
+    write(&CheckpointSource::open(source).unwrap(), &request, 0).unwrap();
     for level in levels {
         let bytes = fs::read(dir.path().join(level.name())).unwrap();
         let gguf = Gguf::parse(&bytes).unwrap();
@@ -104,7 +105,7 @@ fn where_rows_are_not_whole_blocks_types_give_way_as_in_llama_cpp() {
 
     // What `tools/goldens.py --imatrix ramp` gives the columns.
     let specs = pythia_schema::tensors(
-        &plan(&Checkpoint::open(&folder).unwrap(), &request(&folder, &[Level::F16])).unwrap().hparams,
+        &plan(&CheckpointSource::open(&folder).unwrap(), &request(&folder, &[Level::F16])).unwrap().hparams,
     );
     let matrices = specs.iter().filter(|spec| spec.id.is_matrix() && spec.id.kind != Kind::TokenEmbd);
     let ramp = |spec: &TensorSpec| {

@@ -25,6 +25,7 @@ mod safetensors;
 mod split;
 mod vocab;
 
+use crate::common::{PYTHIA_QUANT, PYTHIA_RUN};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
@@ -85,8 +86,8 @@ pub(crate) fn fault_of(
     let before = names(dir.path());
     let (program, args) = command.split_once(' ').expect("a program and arguments");
     let program = match program {
-        "pythia-quant" => env!("CARGO_BIN_EXE_pythia-quant"),
-        "pythia-run" => env!("CARGO_BIN_EXE_pythia-run"),
+        "pythia-quant" => PYTHIA_QUANT,
+        "pythia-run" => PYTHIA_RUN,
         other => panic!("{id} {name}: no program {other}"),
     };
     let script = format!(r#"ulimit -v {LIMIT_KIB} && exec timeout {LIMIT_SECONDS} "$@""#);

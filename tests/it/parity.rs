@@ -6,7 +6,7 @@ mod variants;
 use crate::common;
 use pythia_model::{Activations, ContextShape, KvType, Model, Options, Span};
 use pythia_runtime::eval::{
-    Comparison, Observer, Perplexity, Progress, Protocol, Request, Store, TokenScore, compare, perplexity,
+    Observer, Perplexity, Progress, Protocol, Qualities, Request, Store, TokenScore, compare, perplexity,
 };
 use pythia_runtime::{Finish, GenerateOptions, TextReader, TokenStream, Tokenizer, generate};
 use pythia_task::Cancel;
@@ -14,10 +14,11 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 struct Setup {
-    model: Model,
-    tokenizer: Tokenizer,
+    model: Arc<Model>,
+    tokenizer: Arc<Tokenizer>,
     goldens: Value,
 }
 
@@ -25,7 +26,7 @@ impl Setup {
     fn new() -> Self {
         let options = Options { activations: Activations::F32, kv: KvType::F32, ..Options::default() };
         let model = Model::open(&common::gguf("F32"), &options).unwrap();
-        let tokenizer = Tokenizer::from_gguf(&model.gguf().metadata).unwrap();
+        let tokenizer = Arc::new(Tokenizer::from_gguf(&model.gguf().metadata).unwrap());
         let goldens = serde_json::from_slice(&std::fs::read(common::data("goldens/hf_f32.json")).unwrap()).unwrap();
         Self { model, tokenizer, goldens }
     }
@@ -141,7 +142,8 @@ fn logits_are_equal() {
     let tokens: Vec<u32> = integers("input_ids").into_iter().map(|id| id as u32).collect();
     assert_eq!(tokens, setup.tokens()[..512]);
     let mut context = setup.model.context(ContextShape { n_seq: 1, n_ctx: 512, n_batch: 512 }).unwrap();
-    context.forward(&[Span { sequence: 0, tokens: &tokens }]).unwrap();
+    let mut sequence = context.sequence().unwrap();
+    context.forward(&mut [Span { sequence: &mut sequence, tokens: &tokens }]).unwrap();
     let (want, _) = goldens.tensor("logits").unwrap().data().as_chunks::<4>();
     let want: Vec<f32> = want.iter().map(|&b| f32::from_le_bytes(b)).collect();
     let mut got = vec![0.0; setup.model.hparams().n_vocab];
@@ -185,29 +187,29 @@ fn a_comparison_agrees_with_its_parts() {
     let open = |level| Model::open(&common::gguf(level), &Options::default()).unwrap();
     let (base, q8, q4) = (open("F32"), open("Q8_0"), open("Q4_0"));
     let all = compare(&base, &[&q4, &base, &q8], &request, &mut text(), &mut (), &mut ()).unwrap();
-    let [q4_level, same, q8_level] = all.levels[..] else { panic!("three levels") };
+    let [q4_level, same, q8_level] = all.others[..] else { panic!("three levels") };
     for (model, part) in [(&base, all.base), (&q4, q4_level.perplexity), (&q8, q8_level.perplexity)] {
         let alone = perplexity(model, &request, &mut text(), &mut ()).unwrap();
         assert_eq!((alone.nll, alone.perplexity, alone.bytes), (part.nll, part.perplexity, part.bytes));
         assert_eq!(part.scored, 6 * 63);
     }
     let same = same.against_base;
-    assert_eq!((same.kld.value, same.kld_max, same.same_top.value), (0.0, 0.0, 1.0));
+    assert_eq!((same.kld_mean.value, same.kld_max, same.same_top.value), (0.0, 0.0, 1.0));
     let (q4_far, q8_far) = (q4_level.against_base, q8_level.against_base);
     assert!(
-        q4_far.kld.value > 10.0 * q8_far.kld.value && q8_far.kld.value > 1e-5,
+        q4_far.kld_mean.value > 10.0 * q8_far.kld_mean.value && q8_far.kld_mean.value > 1e-5,
         "{} {}",
-        q4_far.kld.value,
-        q8_far.kld.value
+        q4_far.kld_mean.value,
+        q8_far.kld_mean.value
     );
     assert!(q4_far.same_top.value < q8_far.same_top.value && q8_far.same_top.value > 0.97);
     let percentiles =
         [0.0, q4_far.kld_median, q4_far.kld_p90, q4_far.kld_p95, q4_far.kld_p99, q4_far.kld_p999, q4_far.kld_max];
     assert!(percentiles.is_sorted(), "{percentiles:?}");
-    let alone = compare(&base, &[&q8], &request, &mut text(), &mut (), &mut ()).unwrap().levels[0].against_base;
+    let alone = compare(&base, &[&q8], &request, &mut text(), &mut (), &mut ()).unwrap().others[0].against_base;
     assert_eq!(
-        (alone.kld, alone.log_perplexity_ratio),
-        (q8_far.kld, q8_far.log_perplexity_ratio),
+        (alone.kld_mean, alone.log_perplexity_ratio),
+        (q8_far.kld_mean, q8_far.log_perplexity_ratio),
         "whatever runs beside it"
     );
 }
@@ -250,13 +252,13 @@ fn a_comparison_that_was_stopped_goes_on_to_the_same_bits() {
         let protocol = Protocol::Llama { n_ctx };
         let request =
             Request { tokenizer: &setup.tokenizer, protocol, max_windows: Some(n_windows), cancel: &Cancel::new() };
-        let run = |levels: &[&Model], store: &mut Memory, observer: &mut dyn Observer| {
+        let run = |levels: &[&Arc<Model>], store: &mut Memory, observer: &mut dyn Observer| {
             let mut text = TokenStream::of_ids(&tokens);
             compare(&base, levels, &request, &mut text, store, observer)
         };
-        let numbers = |comparison: &Comparison| {
-            let levels = comparison.levels.iter().map(|level| (level.perplexity.nll, level.against_base.kld));
-            let far = comparison.levels.iter().map(|level| (level.against_base.kld_p99, level.against_base.same_top));
+        let numbers = |comparison: &Qualities| {
+            let levels = comparison.others.iter().map(|level| (level.perplexity.nll, level.against_base.kld_mean));
+            let far = comparison.others.iter().map(|level| (level.against_base.kld_p99, level.against_base.same_top));
             (comparison.base.nll, levels.collect::<Vec<_>>(), far.collect::<Vec<_>>())
         };
         let whole = run(&[&q8, &q4], &mut Memory::default(), &mut ()).unwrap();

@@ -1,7 +1,7 @@
 //! Every size of the suite, as `pythia-run info` and `pythia-quant inspect` see it: parameters to the last one, and the
 //! vocabularies that differ. The files have whole headers and no weights: holes, which take no room on disk.
 
-use crate::common::{gguf, quant, run_model};
+use crate::common::{gguf, quant, run_model, scratch};
 use pythia_gguf::{Gguf, Layout, keys};
 use pythia_schema::{Hparams, tensors};
 use pythia_tensor::TensorType;
@@ -48,7 +48,7 @@ fn write_hollow(path: &Path, hparams: &Hparams) {
 
 #[test]
 fn every_size_has_the_parameters_of_its_model_card() {
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let dir = tempfile::tempdir_in(scratch()).unwrap();
     let model = Gguf::parse(&fs::read(gguf("Q4_0")).unwrap()).unwrap().metadata;
     let model = Hparams::from_metadata(&model).unwrap();
     for (name, n_layer, n_embd, n_head, n_vocab, total, inner) in SUITE {

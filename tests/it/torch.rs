@@ -6,7 +6,7 @@ mod two_readers;
 use crate::common::torch::{self, Container, Pickle, Tensor};
 use crate::common::{checkpoint, data, names, quant};
 use pythia_checkpoint::Checkpoint;
-use pythia_convert::{Level, Provenance, Request, RunOptions, plan, run};
+use pythia_convert::{CheckpointSource, Level, Provenance, Request, RunOptions, plan, run};
 use pythia_task::Cancel;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 /// What `checkpoint` converts to, given that provenance is the same: names of weight files are a part of it.
 fn converted(checkpoint: &Path, level: Level) -> Vec<u8> {
-    let checkpoint = Checkpoint::open(checkpoint).expect("a checkpoint");
+    let checkpoint = CheckpointSource::open(checkpoint).expect("a checkpoint");
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("out.gguf");
     let provenance = Provenance { name: "model".into(), ..Provenance::default() };

@@ -5,8 +5,7 @@ mod people;
 mod same;
 
 use half::{bf16, f16};
-use pythia_checkpoint::Checkpoint;
-use pythia_convert::{Level, Provenance, Request, RunOptions, plan, run};
+use pythia_convert::{CheckpointSource, Level, Provenance, Request, RunOptions, plan, run};
 use pythia_gguf::Gguf;
 use pythia_model::{Activations, ContextShape, KvType, Model, Options, Span};
 use pythia_task::Cancel;
@@ -299,7 +298,7 @@ fn write_checkpoint(folder: &Path, weights: &Weights, architecture: Architecture
 /// The checkpoint in `folder` as an F32 file beside it.
 fn convert(folder: &Path) -> PathBuf {
     let path = folder.join("out.gguf");
-    let checkpoint = Checkpoint::open(folder).unwrap();
+    let checkpoint = CheckpointSource::open(folder).unwrap();
     let provenance = Provenance { name: "tiny".to_owned(), ..Provenance::default() };
     let request = Request { files: vec![(Level::F32, path.clone())], provenance, ..Request::default() };
     let plan = plan(&checkpoint, &request).unwrap();
@@ -314,7 +313,8 @@ fn logits(path: &Path) -> Vec<f32> {
     let options = Options { threads: 2, activations: Activations::F32, kv: KvType::F32, ..Options::default() };
     let model = Model::open(path, &options).unwrap();
     let mut context = model.context(ContextShape { n_seq: 1, n_ctx: 16, n_batch: 16 }).unwrap();
-    context.forward(&[Span { sequence: 0, tokens: &TOKENS }]).unwrap();
+    let mut sequence = context.sequence().unwrap();
+    context.forward(&mut [Span { sequence: &mut sequence, tokens: &TOKENS }]).unwrap();
     let mut logits = vec![0.0; TOKENS.len() * N_VOCAB];
     context.logits(0..TOKENS.len(), &mut logits).unwrap();
     logits

@@ -1,6 +1,6 @@
 //! A tokenizer with Pythia's pipeline and next to no merges: every text can be encoded, mostly byte by byte.
 
-use pythia_checkpoint::byte_char;
+use pythia_tokenizer::byte_char;
 use serde_json::{Map, Value, json};
 
 /// Token 0, which Pythia uses for everything special.

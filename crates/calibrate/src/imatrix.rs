@@ -1,52 +1,42 @@
-//! Importance matrices: what a text makes of the inputs of every weight matrix.
+//! Collects importance matrices: the mean squared inputs of every weight matrix while the model reads a text.
 
 use pythia_gguf::{Imatrix, ImatrixEntry};
 use pythia_model::{ContextShape, MatrixInput, Model, Span};
 use pythia_runtime::{Error, TokenStream};
 use pythia_schema::TensorId;
-use pythia_task::Cancel;
-use std::ops::ControlFlow;
-use std::sync::{Mutex, PoisonError};
+use pythia_task::{Cancel, Progress};
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// How an importance matrix is collected, the text apart. Of a file's text, leave out the
+/// How an importance matrix is collected. The text of a file should be read without its
 /// [last line end](pythia_runtime::TextReader::without_last_newline).
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Tokens in a chunk. Chunks are disjoint, each with an empty context; what does not fill one is dropped.
+    /// Tokens per chunk. Chunks are disjoint and start with an empty context. An incomplete last chunk is dropped.
     pub n_ctx: usize,
-    /// Tokens that go through the model in one call at most; the result does not depend on it.
+    /// Maximum number of tokens per call of the model. Does not change the result.
     pub n_batch: usize,
-    /// Stop after so many chunks.
+    /// Stop after this many chunks.
     pub max_chunks: Option<usize>,
     /// Name of the text, for the file.
     pub dataset: String,
-    /// Raised by the caller to stop, within a chunk too.
+    /// Raised by the caller to stop, also within a chunk.
     pub cancel: Cancel,
 }
 
-/// How far a collection is.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    /// Chunks done.
-    pub chunks: usize,
-    /// Chunks in all: an estimate until the end of a long text has been read. `None` if it is not known how long that is.
-    pub total_chunks: Option<usize>,
-}
-
-/// Runs a text through a model and sums, over all its tokens, the squares of what enters each matrix: those of the
-/// blocks and the output matrix. `progress` is called after every chunk; its answer is whether to go on.
+/// Runs a text through a model and sums, over all tokens, the squares of the inputs of each matrix of the blocks and of
+/// the output matrix. `progress` counts chunks; their total is an estimate until the end of the text has been read.
 ///
 /// The sums have the same bits on every ISA, with any number of threads and any `n_batch`.
 ///
 /// # Errors
 /// If the text cannot be read or tokenized, has less than a chunk of tokens or ids that are not in the model's
-/// vocabulary, if a chunk does not fit the model's context or has no tokens, if activations are not finite, if it is
-/// cancelled, or if `progress` asks to stop.
+/// vocabulary, if a chunk does not fit the model's context or has no tokens, if activations are not finite, or if it is
+/// cancelled.
 pub fn collect(
-    model: &Model,
+    model: &Arc<Model>,
     request: &Request,
     tokens: &mut TokenStream<'_>,
-    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    progress: &dyn Progress,
 ) -> Result<Imatrix, Error> {
     check(model, request)?;
     let n_ctx = request.n_ctx;
@@ -59,6 +49,7 @@ pub fn collect(
     let max_chunks = request.max_chunks.unwrap_or(usize::MAX).max(1);
     let n_batch = request.n_batch.min(n_ctx);
     let mut context = model.context(ContextShape { n_seq: 1, n_ctx, n_batch })?.cancelled_by(request.cancel.clone());
+    let mut sequence = context.sequence()?;
     let mut sums = Sums { model, matrices: Vec::new() };
     let mut entries = Vec::new();
     let mut chunks = 0;
@@ -67,17 +58,20 @@ pub fn collect(
         if tokens.reach(end)? < end {
             break;
         }
-        context.truncate(0, 0);
+        sequence.truncate(0);
         for tokens in tokens.slice(start..end).chunks(n_batch) {
-            context.forward_observed(&[Span { sequence: 0, tokens }], &mut |input| sums.add(input))?;
+            let mut spans = [Span { sequence: &mut sequence, tokens }];
+            context.forward_observed(&mut spans, &mut |input| sums.add(input))?;
         }
         tokens.forget(end);
         chunks += 1;
-        // After every chunk, so that activations that are not finite end the run when they appear.
+        // Checked after every chunk, so that infinite activations or NaN end the run when they appear.
         entries = sums.entries(end)?;
         let estimate = tokens.estimated_total().map(|total| (total / n_ctx).max(chunks));
-        let total_chunks = estimate.or(request.max_chunks).map(|total| total.min(max_chunks));
-        if progress(Progress { chunks, total_chunks }).is_break() {
+        let total = estimate.or(request.max_chunks).map(|total| total.min(max_chunks));
+        progress.expect(total.map(|total| total as u64));
+        progress.advance("", 1);
+        if request.cancel.is_raised() {
             return Err(Error::Cancelled);
         }
     }
@@ -117,7 +111,7 @@ struct Matrix {
     sums: Vec<f64>,
 }
 
-/// Columns that a thread sums at a time: their sums stay in its first-level cache.
+/// Columns that a thread sums at a time. Their sums stay in its L1 cache.
 const TASK_COLS: usize = 256;
 
 impl Sums<'_> {
@@ -127,8 +121,8 @@ impl Sums<'_> {
             self.matrices.len() - 1
         });
         let tasks: Vec<_> = self.matrices[at].sums.chunks_mut(TASK_COLS).map(Mutex::new).collect();
-        // A column is summed by one thread, token after token, and the square of an f32 is exact in f64: neither
-        // threads nor batches nor a fused multiply-add could change a bit.
+        // One thread sums a column, token by token, and the square of an f32 is exact in f64. So threads, batches and
+        // fused multiply-adds cannot change a bit.
         self.model.cpu().team().run(tasks.len(), &|task| {
             let mut sums = tasks[task].lock().unwrap_or_else(PoisonError::into_inner);
             for row in input.rows.chunks_exact(input.cols) {
@@ -139,7 +133,7 @@ impl Sums<'_> {
         });
     }
 
-    /// As they are after so many tokens.
+    /// The sums after this many tokens.
     fn entries(&self, tokens: usize) -> Result<Vec<ImatrixEntry>, Error> {
         let entry = |matrix: &Matrix| {
             let sums = matrix.sums.iter().map(|&sum| sum as f32).collect();

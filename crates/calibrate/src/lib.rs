@@ -1,10 +1,10 @@
-//! What a text says about the weights of a model, for quantizers that weigh errors by it.
+//! Runs a model over a text and collects statistics with which quantizers weight errors.
 //!
 //! - [`imatrix`]: the importance of every column of every weight matrix.
 //! - [`ColumnSummary`]: how uneven those importances are.
 //!
-//! A calibration runs the model over a text, so it stands above `model` and `runtime`. What it finds is a file, which
-//! conversion reads: the two need not know each other.
+//! A calibration runs the model, so this crate depends on `model` and `runtime`. Its result is a file that the
+//! conversion reads, so neither depends on the other.
 
 #![forbid(unsafe_code)]
 

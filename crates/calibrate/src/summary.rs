@@ -16,8 +16,8 @@ pub struct ColumnSummary {
     pub max: f64,
     /// The column that has it.
     pub max_column: usize,
-    /// Share of the sum that is in the largest hundredth of the columns: 0.01 if all are alike. What an importance
-    /// matrix can do grows with it. 0 if all inputs were zero.
+    /// Share of the sum in the largest hundredth of the columns: 0.01 if all columns are equal, 0 if all inputs were
+    /// zero. The larger it is, the more an importance matrix can gain.
     pub top_percent_share: f64,
 }
 

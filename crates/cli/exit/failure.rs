@@ -52,11 +52,6 @@ impl Failure {
         }
     }
 
-    /// The message and exit code of a child process.
-    pub(crate) fn of_child(code: u8, message: impl Display) -> Self {
-        Self::new(code, message)
-    }
-
     fn new(code: u8, message: impl Display) -> Self {
         Self { code, message: message.to_string() }
     }
@@ -83,7 +78,13 @@ macro_rules! from_libraries {
     };
 }
 
-from_libraries!(pythia_checkpoint::Error, pythia_convert::Error, pythia_model::Error, pythia_runtime::Error);
+from_libraries!(
+    pythia_checkpoint::Error,
+    pythia_compare::Error,
+    pythia_convert::Error,
+    pythia_model::Error,
+    pythia_runtime::Error
+);
 #[cfg(feature = "hub")]
 from_libraries!(pythia_hub::Error);
 

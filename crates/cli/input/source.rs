@@ -2,7 +2,7 @@
 
 use super::check_checkpoint;
 use crate::exit::Failure;
-use pythia_checkpoint::Checkpoint;
+use pythia_convert::CheckpointSource;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -43,18 +43,23 @@ impl SourceOptions {
         }
     }
 
+    /// Which variant of the weights.
+    pub(crate) fn variant(&self) -> Option<&str> {
+        self.variant.as_deref()
+    }
+
     /// Opens the checkpoint at `path`.
     ///
     /// # Errors
     /// If it is not a checkpoint, or is damaged.
-    pub(crate) fn open(&self, path: &Path) -> Result<Checkpoint, Failure> {
+    pub(crate) fn open(&self, path: &Path) -> Result<CheckpointSource, Failure> {
         check_checkpoint(path)?;
-        Ok(Checkpoint::open_variant(path, self.variant.as_deref())?)
+        Ok(CheckpointSource::open_variant(path, self.variant())?)
     }
 
     #[cfg(feature = "hub")]
     fn locate_text(&self, text: &str, quiet: bool) -> Result<Located, Failure> {
-        super::hub::locate(text, self.offline, self.variant.as_deref(), quiet)
+        super::hub::locate(text, self.offline, self.variant(), quiet)
     }
 
     #[cfg(not(feature = "hub"))]

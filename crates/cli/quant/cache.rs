@@ -1,26 +1,16 @@
 //! `pythia-quant cache`: what `compare` keeps from one run to the next.
 
-pub(super) mod digests;
-pub(super) mod folder;
-pub(super) mod rows;
-
 use crate::exit::{self, Failure, IN_JSON};
 use clap::Subcommand;
-use folder::{MARKER, claim, files, is_ours, read_marker};
-use pythia_convert::output::remove_leftovers;
+use pythia_compare::cache::{self, Cleared, models};
 use pythia_show::{Align, Table, Width, number, wrap};
 use pythia_text::path;
-use serde::Serialize;
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-/// Names of models that are told apart by this many digits of a digest.
-pub(super) const DIGEST_CHARS: usize = 16;
-
-/// List or clear what `compare` keeps: converted files and measurements
+/// List or clear the cache of `compare`: converted files and measurements
 ///
-/// Everything in it can be made again. The folder is `compare` in PYTHIA_CACHE, or in `pythia` in XDG_CACHE_HOME or
+/// Everything in it can be created again. The folder is PYTHIA_CACHE/compare, or pythia/compare in XDG_CACHE_HOME or
 /// ~/.cache.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -34,7 +24,7 @@ enum Action {
     Clear(Clear),
 }
 
-/// Show what is kept, by model
+/// Show the contents of the cache, by model
 #[derive(Debug, clap::Args)]
 struct List {
     /// Folder of the cache [default: one in ~/.cache]
@@ -45,18 +35,18 @@ struct List {
     json: bool,
 }
 
-/// Remove what is kept
+/// Remove the contents of the cache
 ///
-/// Only files that this program has written are removed, which is told from their content, and only of models that no
-/// run is using. Links are not followed.
+/// Removes only files whose content shows that this program wrote them, and only for models that no run is using. Links
+/// are not followed.
 #[derive(Debug, clap::Args)]
 struct Clear {
     /// Models, by their names in `cache list` [default: all]
     models: Vec<String>,
-    /// Only models last used more than DAYS days ago
+    /// Only models that were last used more than DAYS days ago
     #[arg(long, value_name = "DAYS")]
     older_than: Option<u32>,
-    /// Say what would be removed, remove nothing
+    /// Show what would be removed, but remove nothing
     #[arg(long)]
     dry_run: bool,
     /// Folder of the cache [default: one in ~/.cache]
@@ -65,31 +55,6 @@ struct Clear {
     /// Print JSON
     #[arg(long)]
     json: bool,
-}
-
-/// A cache folder.
-#[derive(Debug, Serialize)]
-struct Model {
-    /// Name of the folder: the model's, and a digest of where it is and when it was written.
-    name: String,
-    path: PathBuf,
-    /// What it was made from.
-    source: String,
-    files: usize,
-    bytes: u64,
-    /// Seconds since a run used it last.
-    unused_seconds: u64,
-}
-
-/// What was or would be done about a cache folder.
-#[derive(Debug, Serialize)]
-struct Cleared {
-    name: String,
-    /// Files that went, and their size.
-    files: usize,
-    bytes: u64,
-    /// Why the rest is still there, if there is a rest.
-    kept: Option<String>,
 }
 
 /// The subcommand.
@@ -101,31 +66,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn root(named: Option<&Path>) -> Result<PathBuf, Failure> {
-    folder::root(named).ok_or_else(|| Failure::usage("there is no home folder to keep a cache in; --cache names one"))
-}
-
-/// The cache folders in `root`, by name.
-fn models(root: &Path) -> Vec<Model> {
-    let entries = fs::read_dir(root).into_iter().flatten().flatten();
-    let mut models: Vec<Model> = entries.filter_map(|entry| model(entry.path())).collect();
-    models.sort_by(|a, b| a.name.cmp(&b.name));
-    models
-}
-
-fn model(path: PathBuf) -> Option<Model> {
-    path.symlink_metadata().ok().filter(fs::Metadata::is_dir)?;
-    let marker = path.join(MARKER);
-    let source = read_marker(&marker)?.source;
-    let used = marker.metadata().and_then(|metadata| metadata.modified()).unwrap_or(UNIX_EPOCH);
-    let files = files(&path);
-    Some(Model {
-        name: path.file_name()?.to_string_lossy().into_owned(),
-        source,
-        files: files.len(),
-        bytes: files.iter().map(|(_, bytes)| bytes).sum(),
-        unused_seconds: SystemTime::now().duration_since(used).map_or(0, |time| time.as_secs()),
-        path,
-    })
+    cache::root(named).ok_or_else(|| Failure::usage("there is no home folder to keep a cache in; --cache names one"))
 }
 
 fn print_list(args: &List) -> Result<(), Failure> {
@@ -179,7 +120,7 @@ fn print_cleared(args: &Clear) -> Result<(), Failure> {
         let is_named = args.models.is_empty() || args.models.iter().any(|name| model.is_called(name));
         is_named && model.unused_seconds >= oldest
     });
-    let cleared: Vec<Cleared> = chosen.map(|model| clear(model, args.dry_run)).collect();
+    let cleared: Vec<Cleared> = chosen.map(|model| model.clear(args.dry_run)).collect();
     if args.json {
         return exit::print_json(&serde_json::json!({ "dry_run": args.dry_run, "models": cleared }));
     }
@@ -195,116 +136,9 @@ fn print_cleared(args: &Clear) -> Result<(), Failure> {
     exit::print(&format!("{out}{verb} {} in all\n", number::bytes(bytes)))
 }
 
-impl Model {
-    /// Whether a user means it: by the whole name of the folder, or by the model's.
-    fn is_called(&self, name: &str) -> bool {
-        let without_digest = self.name.len().checked_sub(DIGEST_CHARS + 1).and_then(|end| self.name.get(..end));
-        self.name == name || without_digest == Some(name)
-    }
-}
-
-/// Removes what is ours of a cache folder that nobody uses, the mark of a cache last.
-fn clear(model: &Model, dry_run: bool) -> Cleared {
-    let mut cleared = Cleared { name: model.name.clone(), files: 0, bytes: 0, kept: None };
-    let marker = model.path.join(MARKER);
-    let Some(lock) = claim(&marker) else {
-        cleared.kept = Some("a run is using it, or it cannot be locked".to_owned());
-        return cleared;
-    };
-    let mut others = Vec::new();
-    let all = files(&model.path);
-    for (path, bytes) in all.iter().filter(|(path, _)| *path != marker) {
-        if !is_ours(path) {
-            others.push(path);
-        } else if dry_run || fs::remove_file(path).is_ok() {
-            cleared.files += 1;
-            cleared.bytes += bytes;
-        }
-    }
-    // What a killed run was writing; told by its name and its lock.
-    if !dry_run {
-        others.retain(|path| target_of_temporary(path).is_none_or(|target| remove_leftovers(&target).is_empty()));
-    }
-    match others.first() {
-        Some(first) => cleared.kept = Some(format!("{} and {} more", path(first), others.len() - 1)),
-        None => {
-            let bytes = all.iter().find(|(path, _)| *path == marker).map_or(0, |(_, bytes)| *bytes);
-            if dry_run || fs::remove_file(&marker).is_ok() {
-                cleared.files += 1;
-                cleared.bytes += bytes;
-            }
-        }
-    }
-    drop(lock);
-    if !dry_run && others.is_empty() && fs::remove_dir(&model.path).is_err() {
-        cleared.kept = Some(format!("{} holds folders or links", path(&model.path)));
-    }
-    cleared
-}
-
-/// `x` of `.x.pythia-aB3xYz.tmp`.
-fn target_of_temporary(path: &Path) -> Option<PathBuf> {
-    let name = path.file_name()?.to_str()?.strip_prefix('.')?.strip_suffix(".tmp")?;
-    let (target, _) = name.rsplit_once(".pythia-")?;
-    Some(path.with_file_name(target))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use folder::Folder;
-
-    fn only(root: &Path) -> Model {
-        let mut models = models(root);
-        assert_eq!(models.len(), 1, "{models:?}");
-        models.remove(0)
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn only_what_is_ours_goes_and_links_are_not_followed() {
-        let dir = tempfile::tempdir().unwrap();
-        let (root, outside) = (dir.path().join("root"), dir.path().join("outside"));
-        let path = root.join("model-0123456789abcdef");
-        let folder = Folder::open(path.clone(), dir.path()).unwrap();
-        fs::create_dir(&outside).unwrap();
-        for file in [outside.join("precious.gguf"), path.join("precious.gguf"), path.join("notes.txt")] {
-            fs::write(file, "precious").unwrap();
-        }
-        folder::write_json(&path.join("digests.json"), &serde_json::json!({ "format": "pythia-digests/1" })).unwrap();
-        std::os::unix::fs::symlink(&outside, path.join("link")).unwrap();
-        std::os::unix::fs::symlink(&path, root.join("linked-model")).unwrap();
-        let other = root.join("other-0123456789abcdef");
-        fs::create_dir(&other).unwrap();
-        fs::write(other.join("digests.json"), "{\"format\": \"pythia-digests/1\"}").unwrap();
-
-        assert!(clear(&only(&root), false).kept.unwrap().contains("using"));
-        drop(folder);
-        let dry = clear(&only(&root), true);
-        assert_eq!((dry.files, only(&root).files), (1, 4), "{dry:?}");
-        let cleared = clear(&only(&root), false);
-        assert_eq!(cleared.files, 1, "{cleared:?}");
-        assert!(cleared.kept.is_some());
-        let left: Vec<_> = files(&path).into_iter().map(|(path, _)| path).collect();
-        assert_eq!(left, ["notes.txt", "precious.gguf", MARKER].map(|name| path.join(name)));
-        assert!(outside.join("precious.gguf").exists() && other.join("digests.json").exists());
-
-        for name in ["notes.txt", "precious.gguf", "link"] {
-            fs::remove_file(path.join(name)).unwrap();
-        }
-        assert_eq!(clear(&only(&root), false).files, 1);
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn models_are_called_by_folder_or_name() {
-        let dir = tempfile::tempdir().unwrap();
-        Folder::open(dir.path().join("pythia-70m-0123456789abcdef"), dir.path()).unwrap();
-        let model = only(dir.path());
-        assert!(model.is_called("pythia-70m") && model.is_called("pythia-70m-0123456789abcdef"));
-        assert!(!model.is_called("pythia") && !model.is_called(""));
-        assert!(model.unused_seconds < 60);
-    }
 
     #[test]
     fn ages_are_in_their_largest_unit() {

@@ -1,51 +1,32 @@
-//! `pythia-quant compare`: what quantization costs, level by level.
-//!
-//! 1. `prepare`: the request is checked: files, context, text.
-//! 2. `levels`: what an earlier run has not left in the cache is made from the checkpoint or file, in one pass.
-//! 3. `facts`: what the files are, with their digests.
-//! 4. `speed`: each level in a process of its own (`probe`): prefill, decode, memory.
-//! 5. `quality`: all levels against the base, window by window, in one process.
-//! 6. [`crate::report`]: the table on stdout, four files in a folder.
+//! `pythia-quant compare`: what each quantization level costs. [`pythia_compare`] does the work.
 
-mod facts;
-mod journals;
-mod levels;
-mod prepare;
-mod probe;
-mod quality;
-mod speed;
+mod watch;
 
-pub(super) use probe::{Args as ProbeArgs, run as run_probe};
-
+use super::convert::check_adapter;
+use super::measure_level;
 use crate::device::DeviceArgs;
 use crate::exit::{self, Failure};
-use crate::input::{self, SourceOptions, TextOptions, parse_threads};
-use crate::progress::Log;
-use crate::report::{self, Answer, Provenance, Report, parse_memory};
-use facts::Facts;
-use prepare::{Prepared, prepare};
+use crate::input::{self, Located, SourceOptions, TextOptions, check_gguf, parse_size, parse_threads};
+use pythia_compare::{Base, CheckpointBase, Comparison, Request, Worker, report};
 use pythia_convert::Level;
 use pythia_model::{Activations, Gelu, Options};
-use pythia_runtime::{parse_activations, parse_gelu};
+use pythia_runtime::{Text, parse_activations, parse_gelu};
 use pythia_show::Width;
-use quality::Evaluation;
-use speed::KeptSpeeds;
-use std::fmt::Display;
 use std::path::PathBuf;
+use watch::Watch;
 
-/// Compare the quantization levels of a model on a text: size, perplexity, divergence, speed
+/// Compare quantization levels of a model on a text: size, perplexity, divergence, speed, memory
 ///
-/// Converts what is missing into a cache folder, runs every level against the base, prints a table and writes
+/// Converts missing levels into a cache folder, compares every level with the base, prints a table, and writes
 /// report.html, report.md, report.csv and report.json.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Checkpoint (a Hugging Face folder, or a model of the Hub: OWNER/NAME[@REVISION]), or a GGUF file, which is then
-    /// the base
+    /// Checkpoint (a Hugging Face folder, or OWNER/NAME[@REVISION] on the Hub), or a GGUF file, which becomes the base
     source: PathBuf,
-    /// GGUF files to compare too; of a split model, the first
+    /// Further GGUF files to compare; the first file of a split model
     #[arg(value_name = "GGUF")]
     files: Vec<PathBuf>,
-    /// Levels to make from the source [default: F16,Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q4_0,Q3_K_M,Q2_K]
+    /// Levels to convert from the source [default: F16,Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q4_0,Q3_K_M,Q2_K]
     #[arg(short = 't', long = "type", value_delimiter = ',', value_name = "TYPE")]
     types: Vec<Level>,
     /// Text to evaluate, UTF-8; - for standard input
@@ -53,47 +34,48 @@ pub(super) struct Args {
     text: PathBuf,
     #[command(flatten)]
     text_options: TextOptions,
-    /// Merge this LoRA adapter into the checkpoint first, as convert does; the base level has it too
+    /// Merge a LoRA adapter into the checkpoint first, as convert does; this includes the base
     #[arg(long, value_name = "ADAPTER")]
     lora: Option<PathBuf>,
     /// Level that the others are compared with [default: the type of the checkpoint]
     #[arg(long, value_name = "TYPE")]
     base: Option<Level>,
-    /// Importance matrix for the levels that are made: which columns matter how much, from `pythia-quant imatrix`
+    /// Importance matrix for converting levels, from `pythia-quant imatrix`
     #[arg(long, value_name = "FILE")]
     imatrix: Option<PathBuf>,
-    /// Also make levels from weights that are quantized already: they are rounded a second time
+    /// Accept source weights that are already quantized; they are rounded a second time
     #[arg(long)]
     allow_requantize: bool,
-    /// Tokens in a chunk; 0 for the base's context
+    /// Tokens per chunk; 0 for the base's context length
     #[arg(short = 'c', long = "ctx", visible_alias = "ctx-size", value_name = "N", default_value_t = 512)]
     n_ctx: usize,
-    /// Evaluate the first N chunks only
+    /// Evaluate only the first N chunks
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     chunks: Option<u64>,
-    /// Say which level is the best that runs in SIZE of memory, such as 4G, 4GiB or 512M; several are separated by commas
+    /// Name the best level that runs in SIZE of memory, such as 4G, 4GiB or 512M; separate several by commas
     ///
-    /// Counted are the file, the key-value cache of 2048 tokens (or of the model's context if that is smaller), the
-    /// buffers of a batch, and the program. Without it, the usual sizes that some levels fit into and others do not.
-    #[arg(long, value_name = "SIZE", value_delimiter = ',', value_parser = parse_memory)]
+    /// The file, the key-value cache for 2048 tokens (or for the model's context if that is smaller), the buffers of a
+    /// batch and the program are counted. Without this option, common memory sizes are reported that only some levels
+    /// fit into.
+    #[arg(long, value_name = "SIZE", value_delimiter = ',', value_parser = parse_size)]
     fit: Vec<u64>,
     /// Folder for the report
     #[arg(short, long, value_name = "DIR", default_value = "pythia-compare")]
     output: PathBuf,
-    /// Folder that made files and measurements are kept in [default: one in ~/.cache, see `pythia-quant cache`]
+    /// Folder for converted files and measurements [default: in ~/.cache, see `pythia-quant cache`]
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
-    /// Measure everything anew: what an earlier run has measured is not used
+    /// Measure everything again, without results of earlier runs
     #[arg(long)]
     fresh: bool,
-    /// Threads [default: one per core]; results but for speeds do not depend on it
+    /// Threads [default: one per core]; changes only speeds
     #[arg(long, value_name = "N", value_parser = parse_threads, default_value = "0", hide_default_value = true)]
     threads: usize,
-    /// How activations enter products with quantized weights: rounded to int8, or as f32, so that the weights' error is the
-    /// only one; that takes about three times as long
+    /// Activations in products with quantized weights: int8 (rounded), or f32, which leaves only the error of the
+    /// weights but takes about three times as long
     #[arg(long, value_name = "int8|f32", value_parser = parse_activations, default_value = "int8")]
     activations: Activations,
-    /// Which GELU [default: the file's own, which is erf unless it says tanh]; llama.cpp always computes tanh
+    /// Form of GELU [default: what the file says, or erf]; llama.cpp always computes tanh
     #[arg(long, value_name = "erf|tanh", value_parser = parse_gelu)]
     gelu: Option<Gelu>,
     #[command(flatten)]
@@ -101,108 +83,86 @@ pub(super) struct Args {
     /// Print the report as JSON instead of the table
     #[arg(long)]
     json: bool,
-    /// Replace a report that exists
+    /// Replace an existing report
     #[arg(long)]
     force: bool,
-    /// Print nothing but the table, warnings and errors
+    /// Print only the table, warnings and errors
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
     source_options: SourceOptions,
 }
 
-/// A file of the comparison.
-struct Contestant {
-    /// Its name in the report.
-    name: String,
-    /// Where it is.
-    path: PathBuf,
-}
-
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let log = Log::new(args.quiet);
-    quality::check_chunk(args)?;
+    let watch = Watch::new(args.quiet);
     let named = [&args.text, &args.source].into_iter().chain(&args.imatrix).chain(&args.files);
-    Report::check_targets(&args.output, &input::files(named.map(PathBuf::as_path)), args.force)?;
-    // The base runs over it once for each group of levels.
+    report::Files::check(&args.output, &input::files(named.map(PathBuf::as_path)), args.force)?;
     let text = args.text_options.open(&args.text)?.rereadable()?;
-    // Before the report's folder is made, which could be taken for a checkpoint called by an id of the Hub.
+    // Before the folder of the report is created, because it could be mistaken for a checkpoint with an id of the Hub.
     let located = args.source_options.locate(&args.source, args.quiet)?;
     let files = report::Files::create(&args.output)?;
-    let Prepared { source, origin, contestants, n_ctx, folder } = prepare(args, located, &text, &log)?;
-    let options = options(args);
-    let device = args.device.find()?;
-    let facts = facts::read(&contestants, folder.as_ref())?;
-    let sizes =
-        contestants.iter().zip(&facts).map(|(contestant, facts)| (contestant.path.as_path(), facts.file_bytes()));
-    let device = device.settle(sizes, &options)?;
-    let mut kept = KeptSpeeds::open(folder.as_ref(), &device, &options, args.fresh);
-    let speeds = speed::measure(&device, &contestants, &facts, &options, &mut kept, args.quiet, &log)?;
-    let evaluation = Evaluation { args, device: &device, n_ctx, options: &options, text: &text, log: &log };
-    let quality = evaluation.run(&contestants, &facts, folder.as_ref())?;
-    let base = contestants[0].name.clone();
-    let names = contestants.iter().map(|contestant| contestant.name.as_str());
-    let busy = report::busy(names.zip(&speeds.levels));
-    let levels = levels(&contestants, facts, quality.levels, speeds.levels);
-    let report = Report {
-        format: report::FORMAT,
-        source,
-        provenance: Provenance::of(super::PROGRAM, origin),
-        machine: quality.machine,
-        protocol: quality.protocol,
-        arithmetic: quality.arithmetic,
-        base,
-        process_per_level: speeds.process_per_level,
-        busy,
-        answer: Answer::of(&levels, &args.fit),
-        levels,
-    };
+    files.removed().for_each(exit::note);
+    let mut comparison = Comparison::prepare(args.request(located, text)?)?;
+    report::Files::check(&args.output, comparison.inputs(), args.force)?;
+    comparison.convert(&watch)?;
+    let report = comparison.run(&args.device.find()?, &watch)?;
     let paths = files.write(&report, args.force)?;
-    // Those of a finished run are in its report; the next run measures again.
-    kept.forget();
+    comparison.finish();
     let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-    args.note(format_args!("report: {}", paths.join(", ")));
+    if !args.quiet {
+        exit::note(format_args!("report: {}", paths.join(", ")));
+    }
     if args.json { exit::print_json(&report) } else { exit::print(&report::terminal(&report, Width::of_stdout())) }
 }
 
 impl Args {
-    /// A remark on stderr.
-    fn note(&self, line: impl Display) {
-        if !self.quiet {
-            exit::note(line);
+    fn request(&self, source: Located, text: Text) -> Result<Request, Failure> {
+        let base = self.base(source)?;
+        self.files.iter().try_for_each(|path| check_gguf(path))?;
+        self.imatrix.iter().try_for_each(|path| input::check_file(path))?;
+        Ok(Request {
+            levels: self.types.clone(),
+            files: self.files.clone(),
+            imatrix: self.imatrix.clone(),
+            allow_requantize: self.allow_requantize,
+            n_ctx: self.n_ctx,
+            max_chunks: self.chunks.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+            fit: self.fit.clone(),
+            options: Options {
+                threads: self.threads,
+                activations: self.activations,
+                gelu: self.gelu,
+                ..Options::default()
+            },
+            worker: Worker::this_program([measure_level::COMMAND]).ok(),
+            cache: self.cache.clone(),
+            fresh: self.fresh,
+            program: (super::PROGRAM.to_owned(), command_line()),
+            cancel: exit::catch_interrupts().clone(),
+            ..Request::new(base, text)
+        })
+    }
+
+    fn base(&self, source: Located) -> Result<Base, Failure> {
+        let Located { path, stem: name, owner, revision } = source;
+        if input::is_gguf(&path)? {
+            let shown = path.display();
+            return match (&self.base, &self.lora) {
+                (Some(_), _) => Err(Failure::usage(format_args!(
+                    "{shown}: is a GGUF file, so it is the base; --base needs a checkpoint"
+                ))),
+                (_, Some(_)) => Err(Failure::usage(format_args!("{shown}: is a GGUF file; --lora needs a checkpoint"))),
+                (None, None) => Ok(Base::Gguf(path)),
+            };
         }
+        self.lora.iter().try_for_each(|adapter| check_adapter(adapter))?;
+        let (variant, level, lora) = (self.source_options.variant().map(str::to_owned), self.base, self.lora.clone());
+        Ok(Base::Checkpoint(CheckpointBase { path, variant, level, lora, name, owner, revision }))
     }
 }
 
-fn options(args: &Args) -> Options {
-    Options { threads: args.threads, activations: args.activations, gelu: args.gelu, ..Options::default() }
-}
-
-/// The rows of the report, the largest file first.
-fn levels(
-    contestants: &[Contestant],
-    facts: Vec<Facts>,
-    qualities: Vec<quality::Quality>,
-    speeds: Vec<report::Speed>,
-) -> Vec<report::Level> {
-    let rows = contestants.iter().zip(facts).zip(qualities).zip(speeds);
-    let rows = rows.map(|(((contestant, facts), quality), speed)| report::Level {
-        name: contestant.name.clone(),
-        file: contestant.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        file_bytes: facts.file_bytes(),
-        files: facts.files,
-        bits_per_weight: facts.bits_per_weight,
-        bits_per_weight_blocks: facts.bits_per_weight_blocks,
-        imatrix: facts.variant.imatrix,
-        recipe: facts.variant.recipe,
-        requantized: facts.variant.requantized,
-        memory: quality.memory,
-        perplexity: quality.perplexity,
-        against_base: quality.against_base,
-        speed,
-    });
-    let mut rows: Vec<report::Level> = rows.collect();
-    // Stable: among files of one size the base is first, then the order asked for counts.
-    rows.sort_by_key(|level| std::cmp::Reverse(level.file_bytes));
-    rows
+/// As it was typed, but for where the program lies on this machine.
+fn command_line() -> Vec<String> {
+    let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    std::iter::once(super::PROGRAM.to_owned()).chain(words).collect()
 }

@@ -6,8 +6,7 @@ mod report;
 use crate::exit::{self, Failure};
 use crate::input::SourceOptions;
 pub(super) use options::{Options, Targets, types_help};
-use pythia_checkpoint::Checkpoint;
-use pythia_convert::{Level, LoraSource, Provenance, Request, Source};
+use pythia_convert::{CheckpointSource, Level, LoraSource, Provenance, Request, Source};
 use pythia_gguf::keys;
 use pythia_runtime::Tokenizer;
 use std::path::{Path, PathBuf};
@@ -48,7 +47,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let cancel = exit::catch_interrupts();
     let source = args.source_options.locate(&args.source, args.options.quiet)?;
     let checkpoint = args.source_options.open(&source.path)?;
-    let provenance = Provenance::gather(&checkpoint, args.provenance_sha && !args.options.dry_run, cancel)?;
+    let provenance = Provenance::gather(checkpoint.checkpoint(), args.provenance_sha && !args.options.dry_run, cancel)?;
     check_tokenizer(&checkpoint, &provenance)?;
     let stem = source.stem.as_ref().unwrap_or(&provenance.name).clone();
     match &args.lora {
@@ -69,21 +68,27 @@ impl Args {
 }
 
 /// `base` with the adapter that `--lora` names.
-pub(super) fn open_lora(base: Checkpoint, adapter: &Path) -> Result<LoraSource, Failure> {
-    if !adapter.exists() {
-        let path = pythia_text::path(adapter);
-        return Err(Failure::io(format_args!(
-            "{path}: no such folder; download an adapter of the Hub first (hf download ID --local-dir FOLDER)"
-        )));
-    }
+pub(super) fn open_lora(base: CheckpointSource, adapter: &Path) -> Result<LoraSource, Failure> {
+    check_adapter(adapter)?;
     Ok(LoraSource::open(base, adapter, exit::catch_interrupts())?)
 }
 
+/// Whether what `--lora` names is there.
+pub(super) fn check_adapter(adapter: &Path) -> Result<(), Failure> {
+    if adapter.exists() {
+        return Ok(());
+    }
+    let path = pythia_text::path(adapter);
+    Err(Failure::io(format_args!(
+        "{path}: no such folder; download an adapter of the Hub first (hf download ID --local-dir FOLDER)"
+    )))
+}
+
 /// Checks that a reader can build a tokenizer from the metadata that will be written.
-fn check_tokenizer(checkpoint: &Checkpoint, provenance: &Provenance) -> Result<(), Failure> {
-    let metadata = checkpoint.metadata(provenance)?;
+fn check_tokenizer(source: &CheckpointSource, provenance: &Provenance) -> Result<(), Failure> {
+    let metadata = source.metadata(provenance)?;
     if metadata.get(keys::TOKENS).is_some() {
-        let path = checkpoint.path().display();
+        let path = source.checkpoint().path().display();
         Tokenizer::from_gguf(&metadata).map_err(|e| Failure::data(format_args!("{path}: {e}")))?;
     }
     Ok(())

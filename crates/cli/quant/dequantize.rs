@@ -86,7 +86,7 @@ fn tokenizer(file: &GgufFile) -> Result<Option<(String, TokenizerOrigin)>, Failu
     if metadata.get(keys::TOKENIZER_MODEL).is_none() {
         return Ok(None);
     }
-    let at_file = |e: pythia_runtime::Error| Failure::data(format_args!("{}: {e}", file.path().display()));
+    let at_file = |e: pythia_tokenizer::Error| Failure::data(format_args!("{}: {e}", file.path().display()));
     let vocab = Vocab::from_metadata(metadata).map_err(|e| at_file(e.into()))?;
     let origin = match vocab.huggingface_json {
         Some(_) => TokenizerOrigin::Embedded,

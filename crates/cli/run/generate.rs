@@ -9,6 +9,7 @@ use pythia_text::Prose;
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Continue a text
@@ -143,7 +144,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let source = args.text.open()?;
     let locate = |e| exit::locate(e, args.model.path(), &source);
     let text = source.reader()?.read_all(MAX_PROMPT_BYTES).map_err(locate)?;
-    let prompt = prompt(&tokenizer, tokenizer.encode(&text).map_err(locate)?)?;
+    let prompt = prompt(&tokenizer, tokenizer.encode(&text).map_err(|e| locate(e.into()))?)?;
     let n_ctx = n_ctx(args, &model, prompt.len(), &options)?;
     let shape = ContextShape { n_seq: 1, n_ctx, n_batch: prompt.len().clamp(1, BATCH_TOKENS) };
     let mut context = model.context(shape)?.cancelled_by(interrupted.clone());
@@ -156,7 +157,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let written = output.write(text);
         if interrupted.is_raised() { ControlFlow::Break(()) } else { written }
     };
-    let generation = generate(&mut context, &tokenizer, &prompt, &options, &mut on_text).map_err(locate)?;
+    let generation = generate(&mut context, &Arc::new(tokenizer), &prompt, &options, &mut on_text).map_err(locate)?;
     output.finish()?;
     if args.json {
         exit::print_json_line(&json(args, &model, &prompt, &options, &generation))?;
@@ -186,7 +187,7 @@ fn n_ctx(args: &Args, model: &Model, prompt: usize, options: &GenerateOptions) -
     Ok(options.max_new_tokens.map_or(limit, |new| limit.min(prompt.saturating_add(new))).max(1))
 }
 
-/// Standard output, as long as somebody reads it.
+/// Standard output, until its reader closes it.
 struct Output {
     silent: bool,
     /// What the model writes could command it.
@@ -233,6 +234,7 @@ fn timings(generation: &Generation, options: &GenerateOptions) -> String {
         Finish::Length => "length reached".to_owned(),
         Finish::ContextFull => "context full".to_owned(),
         Finish::Interrupted => "interrupted".to_owned(),
+        Finish::NotFinite { .. } => "the logits are not finite".to_owned(),
     };
     let seed =
         if options.sampling.temperature > 0.0 { format!("; seed {}", options.sampling.seed) } else { String::new() };

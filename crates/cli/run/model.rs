@@ -10,6 +10,7 @@ use pythia_runtime::device::CPU;
 use pythia_runtime::{Arithmetic, Tokenizer, parse_activations, parse_gelu, parse_kv};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Which file.
 #[derive(Debug, clap::Args)]
@@ -76,7 +77,7 @@ impl ModelArgs {
     }
 
     /// Opens it.
-    pub(super) fn open(&self) -> Result<(Model, Tokenizer), Failure> {
+    pub(super) fn open(&self) -> Result<(Arc<Model>, Tokenizer), Failure> {
         let options = Options {
             threads: self.threads,
             isa: self.isa,

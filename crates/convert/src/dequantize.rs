@@ -1,8 +1,8 @@
 //! From GGUF back to a Hugging Face checkpoint.
 //!
-//! Every tensor is decoded to the values that the file stands for, rows of queries, keys and values go back to their
-//! heads, and the folder holds what Transformers, versions 4 and 5, needs to load it. Chunks are read, decoded and
-//! written by position on all threads: memory does not depend on the size of the model.
+//! Every tensor is decoded, rows of queries, keys and values are put back in the order of heads, and the folder
+//! contains what Transformers (4 and 5) needs to load it. All threads read, decode and write chunks by position, so
+//! memory does not depend on the size of the model.
 
 mod config;
 mod header;
@@ -10,7 +10,7 @@ mod header;
 use crate::Error;
 use crate::file::{Elems, GgufFile};
 use crate::output::{AtomicFile, AtomicFolder, check_folder, recover_folder};
-use crate::pass::{CHUNK_ELEMS, PassOptions, Span, Workers};
+use crate::pipeline::{CHUNK_ELEMS, PassOptions, Pipeline, Span};
 use crate::qkv::QkvOrder;
 use header::Header;
 use pythia_gguf::{TensorInfo, keys};
@@ -20,7 +20,7 @@ use pythia_tokenizer::Vocab;
 use std::ops::Range;
 use std::path::Path;
 
-/// The files that a folder may have in the end. Only a folder without any other is replaced.
+/// The files that the folder can have. A folder with any other file is not replaced.
 const FILES: &[&str] = &["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"];
 
 /// What to write.
@@ -28,9 +28,9 @@ const FILES: &[&str] = &["model.safetensors", "config.json", "tokenizer.json", "
 pub struct Settings {
     /// How all tensors are stored: F32, F16 or BF16.
     pub dtype: TensorType,
-    /// The text of `tokenizer.json`. The caller makes it: where the file does not embed one, that takes a tokenizer.
+    /// The text of `tokenizer.json`. The caller provides it, because rebuilding one needs the tokenizer.
     pub tokenizer_json: Option<String>,
-    /// Replace a checkpoint that exists.
+    /// Replace an existing checkpoint.
     pub force: bool,
 }
 
@@ -46,7 +46,7 @@ pub struct WrittenFile {
 /// Writes the model in `file` to the folder `target`, which appears whole or not at all.
 ///
 /// # Errors
-/// If the file holds no whole model of this architecture, a value does not fit the dtype, `target` holds something, the
+/// If the file is not a complete model of this architecture, a value does not fit the dtype, `target` is not empty, the
 /// system refuses a read or write, or it is cancelled.
 pub fn dequantize(
     file: &GgufFile,
@@ -108,25 +108,25 @@ fn write_weights(
     let header = Header::new(&specs, settings.dtype);
     let out = folder.create_file(NAME, header.n_bytes)?;
     out.write_at(&header.bytes, 0)?;
-    let workers = Workers::new(options)?;
+    let pipeline = Pipeline::new(options)?;
     let order = QkvOrder { n_head: hparams.n_head, head_dim: hparams.head_dim() };
     for ((spec, tensor), &offset) in specs.iter().zip(bound).zip(&header.offsets) {
         let order = match spec.transform {
             Transform::None => None,
             Transform::RegroupQkv => Some(order),
         };
-        Restore { file, tensor, out: &out, offset, dtype: settings.dtype, order }.run(&workers, spec)?;
+        Restore { file, tensor, out: &out, offset, dtype: settings.dtype, order }.run(&pipeline, spec)?;
     }
     out.commit(false)?;
     Ok(WrittenFile { name: NAME, n_bytes: header.n_bytes })
 }
 
-/// One tensor on its way back.
+/// A tensor to write.
 struct Restore<'a> {
     file: &'a GgufFile,
     tensor: &'a TensorInfo,
     out: &'a AtomicFile,
-    /// Where it goes in `out`.
+    /// Its position in `out`.
     offset: u64,
     dtype: TensorType,
     order: Option<QkvOrder>,
@@ -140,15 +140,15 @@ struct Scratch {
 }
 
 impl Restore<'_> {
-    fn run(&self, workers: &Workers<'_>, spec: &TensorSpec) -> Result<(), Error> {
-        // The elements of a vector are rows of one: those of a bias belong to the rows of its matrix.
+    fn run(&self, pipeline: &Pipeline<'_>, spec: &TensorSpec) -> Result<(), Error> {
+        // The elements of a vector count as rows, because those of a bias belong to the rows of its matrix.
         let (n_rows, row_elems) = match spec.shape[..] {
             [rows, cols] => (rows as u64, cols as u64),
             _ => (spec.n_elems() as u64, 1),
         };
         let step = (CHUNK_ELEMS / row_elems).max(1);
         let span = Span { name: &spec.gguf, len: n_rows, step, progress_bytes: self.tensor.n_bytes };
-        workers.map(span, |rows, scratch| self.rows(rows, row_elems, scratch))?;
+        pipeline.map(span, |rows, scratch| self.rows(rows, row_elems, scratch))?;
         Ok(())
     }
 
@@ -160,7 +160,7 @@ impl Restore<'_> {
         let ty = self.tensor.ty.known().ok_or_else(|| self.error("is of a type that cannot be decoded"))?;
         decoded.read(self.file, self.tensor, ty, &elems)?;
         if ty == self.dtype {
-            // Bit for bit, whatever the values are.
+            // Copied bit for bit.
             encoded.clear();
             encoded.extend_from_slice(&decoded.bytes);
         } else {
@@ -181,7 +181,7 @@ impl Restore<'_> {
         Ok(())
     }
 
-    /// Refuses finite values that have become infinite. Those that were not finite before are what the file holds.
+    /// Refuses finite values that have become infinite. Values that are infinite or NaN in the file are kept.
     fn check_overflow(&self, values: &[f32], encoded: &[u8]) -> Result<(), Error> {
         // The exponent of an infinity, in the upper byte of either half-width type.
         let infinity = match self.dtype {
@@ -192,9 +192,7 @@ impl Restore<'_> {
         let halves = encoded.as_chunks::<2>().0.iter().map(|bytes| u16::from_le_bytes(*bytes));
         match values.iter().zip(halves).find(|(value, half)| half & infinity == infinity && value.is_finite()) {
             None => Ok(()),
-            Some((value, _)) => {
-                Err(self.error(format!("holds {value:e}, too large for {} (F32 holds it)", self.dtype)))
-            }
+            Some((value, _)) => Err(self.error(format!("holds {value:e}, too large for {} (use F32)", self.dtype))),
         }
     }
 

@@ -1,13 +1,13 @@
-//! How far values are from those they should equal.
+//! Measures the deviation of values from reference values.
 
-/// Differences of `b` from `a`, over the pairs in which both are finite.
+/// Deviation of `b` from `a`, over the pairs in which both are finite.
 ///
 /// Sums are f64 and depend on the order in which parts are [merged](Self::merge).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Deviation {
     /// Pairs measured.
     pub n: u64,
-    /// Pairs left out because one of the two is infinite or not a number.
+    /// Pairs left out because one of the two is infinite or NaN.
     pub n_not_finite: u64,
     /// The largest |b - a|.
     pub max_abs: f64,
@@ -18,11 +18,12 @@ pub struct Deviation {
 }
 
 impl Deviation {
-    /// Adds the pairs of two slices of one length.
+    /// Adds the pairs of two slices of the same length.
     pub(crate) fn add(&mut self, a: &[f32], b: &[f32]) {
         for (&a, &b) in a.iter().zip(b) {
             let (a, b) = (f64::from(a), f64::from(b));
-            // One test for both: what is not finite makes the product so, and no product of singles overflows.
+            // One test for both: the product is finite only if both are, and a product of f32 values cannot overflow
+            // f64.
             let product = a * b;
             if !product.is_finite() {
                 self.n_not_finite += 1;
@@ -38,7 +39,7 @@ impl Deviation {
         }
     }
 
-    /// Adds the pairs that `other` has seen.
+    /// Adds the pairs of `other`.
     #[must_use]
     pub fn merge(mut self, other: &Self) -> Self {
         self.n += other.n;
@@ -61,8 +62,8 @@ impl Deviation {
         if self.n == 0 { 0.0 } else { (self.square_error / self.n as f64).sqrt() }
     }
 
-    /// [`rms`](Self::rms) in units of the root mean square of a: 0 if all are equal, about 1 if b is nothing but
-    /// zeros, about 1.4 if the two have nothing to do with one another. `None` where a is zero and b is not.
+    /// [`rms`](Self::rms) in units of the root mean square of a: 0 if all are equal, about 1 if b is all zeros, about
+    /// 1.4 if the two are unrelated. `None` if a is zero and b is not.
     pub fn relative_rms(&self) -> Option<f64> {
         if self.square_error == 0.0 {
             return Some(0.0);
@@ -70,10 +71,10 @@ impl Deviation {
         (self.square_a > 0.0).then(|| (self.square_error / self.square_a).sqrt())
     }
 
-    /// Cosine of the angle between a and b as vectors. `None` where one of them is zero.
+    /// Cosine of the angle between the vectors a and b. `None` if one of them is zero.
     pub fn cosine(&self) -> Option<f64> {
         let norms = self.square_a.sqrt() * self.square_b.sqrt();
-        // Rounding must not lead beyond what a cosine can be.
+        // Rounding must not lead beyond -1..1.
         (norms > 0.0).then(|| (self.product / norms).clamp(-1.0, 1.0))
     }
 }
@@ -105,7 +106,7 @@ mod tests {
         deviation.add(&[1.0, inf, 0.0, nan, 0.0], &[1.0, 2.0, -inf, 0.0, nan]);
         assert_eq!((deviation.n, deviation.n_not_finite, deviation.max_abs), (1, 4, 0.0));
         assert!(!deviation.is_zero());
-        // The largest singles multiply to 1.2e77, which a double holds.
+        // The product of the largest f32 values is 1.2e77, which f64 holds.
         deviation.add(&[f32::MAX], &[f32::MIN]);
         assert_eq!((deviation.n, deviation.n_not_finite), (2, 4));
     }

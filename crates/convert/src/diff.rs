@@ -1,12 +1,12 @@
-//! What two GGUF files hold differently.
+//! The differences between two GGUF files.
 //!
-//! Two files are the same if they have the same metadata and the same tensors of the same types, shapes and bytes. The
-//! order of either, the version of the container and how a model is split over files do not count.
+//! Two files are equal if they have the same metadata and the same tensors, with the same types, shapes and bytes. The
+//! order of keys and tensors, the version of the container and a split into several files do not count.
 
 use crate::Error;
 use crate::deviation::Deviation;
 use crate::file::{Elems, GgufFile};
-use crate::pass::{CHUNK_ELEMS, PassOptions, Span, Workers};
+use crate::pipeline::{CHUNK_ELEMS, PassOptions, Pipeline, Span};
 use pythia_gguf::{Array, Metadata, TensorInfo, Value};
 use std::collections::HashMap;
 
@@ -39,7 +39,7 @@ pub struct TensorDiff<'a> {
     pub a: Option<&'a TensorInfo>,
     /// Its entry in `b`.
     pub b: Option<&'a TensorInfo>,
-    /// How the two compare.
+    /// The result of the comparison.
     pub content: Content,
 }
 
@@ -48,13 +48,13 @@ pub struct TensorDiff<'a> {
 pub enum Content {
     /// Type, shape and bytes are the same.
     Same,
-    /// Only one file has it.
+    /// Only one file has the tensor.
     OneSided,
-    /// The shapes differ, so elements have no counterparts.
+    /// The shapes differ, so values cannot be compared.
     Shapes,
     /// The bytes differ, and at least one of the types cannot be decoded.
     Bytes,
-    /// The types or the bytes differ; the values differ by this much, which may be nothing.
+    /// The types or the bytes differ. The values differ by this much, possibly not at all.
     Values(Deviation),
 }
 
@@ -78,8 +78,8 @@ impl KeyDiff<'_> {
         matches!((self.a, self.b), (Some(a), Some(b)) if same_value(a, b))
     }
 
-    /// Where two texts or two arrays of one type first differ: the index of a character or an element. It may be the
-    /// end of the shorter one.
+    /// The first difference of two strings, or of two arrays of one type: the index of a character or an element, which
+    /// may be the end of the shorter one.
     pub fn first_difference(&self) -> Option<usize> {
         match (self.a?, self.b?) {
             (Value::String(a), Value::String(b)) if a != b => {
@@ -98,7 +98,7 @@ impl KeyDiff<'_> {
     }
 }
 
-/// Equality of bits: a NaN is itself.
+/// Equality of bits, so that a NaN equals itself.
 fn same_value(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::F32(a), Value::F32(b)) => a.to_bits() == b.to_bits(),
@@ -116,7 +116,7 @@ fn same_array(a: &Array, b: &Array) -> bool {
     }
 }
 
-/// What [`diff`] reports as progress in all: the bytes of the tensors that both files have.
+/// The total of the progress that [`diff`] reports: the bytes of the tensors that both files have.
 pub fn progress_bytes(a: &GgufFile, b: &GgufFile) -> u64 {
     let both = a.gguf().tensors().iter().filter_map(|tensor| Some((tensor, b.gguf().tensor(&tensor.name)?)));
     both.map(|(a, b)| a.n_bytes + b.n_bytes).sum()
@@ -125,16 +125,16 @@ pub fn progress_bytes(a: &GgufFile, b: &GgufFile) -> u64 {
 /// Compares two files of any architecture.
 ///
 /// # Errors
-/// If a file cannot be read (any more), the threads cannot be started, or it is cancelled.
+/// If a file cannot be read, the threads cannot be started, or it is cancelled.
 pub fn diff<'a>(a: &'a GgufFile, b: &'a GgufFile, options: &PassOptions<'_>) -> Result<Diff<'a>, Error> {
-    let workers = Workers::new(options)?;
+    let pipeline = Pipeline::new(options)?;
     let in_a = a.gguf().tensors().iter();
     let only_b = b.gguf().tensors().iter().filter(|tensor| a.gguf().tensor(&tensor.name).is_none());
     let tensors = in_a.chain(only_b).map(|tensor| {
         let name = tensor.name.as_str();
         let (info_a, info_b) = (a.gguf().tensor(name), b.gguf().tensor(name));
         let content = match (info_a, info_b) {
-            (Some(info_a), Some(info_b)) => content(&workers, (a, info_a), (b, info_b))?,
+            (Some(info_a), Some(info_b)) => content(&pipeline, (a, info_a), (b, info_b))?,
             _ => Content::OneSided,
         };
         Ok(TensorDiff { name, a: info_a, b: info_b, content })
@@ -144,7 +144,7 @@ pub fn diff<'a>(a: &'a GgufFile, b: &'a GgufFile, options: &PassOptions<'_>) -> 
 }
 
 fn keys<'a>(a: &'a Metadata, b: &'a Metadata) -> Vec<KeyDiff<'a>> {
-    // A header may hold millions of keys, and `Metadata::get` scans.
+    // A map, because a header may have many keys and `Metadata::get` scans them.
     let [by_key_a, by_key_b]: [HashMap<_, _>; 2] = [a.iter().collect(), b.iter().collect()];
     let in_a = a.iter().map(|(key, value)| KeyDiff { key, a: Some(value), b: by_key_b.get(key).copied() });
     let only_b = b.iter().filter(|(key, _)| !by_key_a.contains_key(key));
@@ -152,24 +152,24 @@ fn keys<'a>(a: &'a Metadata, b: &'a Metadata) -> Vec<KeyDiff<'a>> {
 }
 
 fn content(
-    workers: &Workers<'_>,
+    pipeline: &Pipeline<'_>,
     (file_a, a): (&GgufFile, &TensorInfo),
     (file_b, b): (&GgufFile, &TensorInfo),
 ) -> Result<Content, Error> {
     let progress_bytes = a.n_bytes + b.n_bytes;
     let decided = if a.dims != b.dims {
         Some(Content::Shapes)
-    } else if a.ty == b.ty && same_bytes(workers, (file_a, a), (file_b, b))? {
+    } else if a.ty == b.ty && same_bytes(pipeline, (file_a, a), (file_b, b))? {
         Some(Content::Same)
     } else {
         None
     };
     let (Some(ty_a), Some(ty_b), None) = (a.ty.known(), b.ty.known(), decided) else {
-        workers.advance(&a.name, progress_bytes);
+        pipeline.advance(&a.name, progress_bytes);
         return Ok(decided.unwrap_or(Content::Bytes));
     };
     let span = Span { name: &a.name, len: a.n_elems(), step: CHUNK_ELEMS, progress_bytes };
-    let parts = workers.map(span, |elems, (in_a, in_b): &mut (Elems, Elems)| {
+    let parts = pipeline.map(span, |elems, (in_a, in_b): &mut (Elems, Elems)| {
         in_a.read(file_a, a, ty_a, &elems)?;
         in_b.read(file_b, b, ty_b, &elems)?;
         let mut deviation = Deviation::default();
@@ -179,15 +179,15 @@ fn content(
     Ok(Content::Values(parts.iter().fold(Deviation::default(), Deviation::merge)))
 }
 
-/// Whether two tensors of one size have the same bytes.
+/// Whether two tensors of the same size have the same bytes.
 fn same_bytes(
-    workers: &Workers<'_>,
+    pipeline: &Pipeline<'_>,
     (file_a, a): (&GgufFile, &TensorInfo),
     (file_b, b): (&GgufFile, &TensorInfo),
 ) -> Result<bool, Error> {
     const CHUNK_BYTES: u64 = 1 << 19;
     let span = Span { name: &a.name, len: a.n_bytes, step: CHUNK_BYTES, progress_bytes: 0 };
-    let same = workers.map(span, |bytes, (in_a, in_b): &mut (Vec<u8>, Vec<u8>)| {
+    let same = pipeline.map(span, |bytes, (in_a, in_b): &mut (Vec<u8>, Vec<u8>)| {
         file_a.read(a, a.offset + bytes.start..a.offset + bytes.end, in_a)?;
         file_b.read(b, b.offset + bytes.start..b.offset + bytes.end, in_b)?;
         Ok(in_a == in_b)

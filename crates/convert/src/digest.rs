@@ -1,4 +1,4 @@
-//! SHA-256 of a file and of each tensor in it, and the sidecar that holds them.
+//! SHA-256 of a file and of each tensor in it, and the sidecar file with these digests.
 
 mod sidecar;
 
@@ -23,13 +23,13 @@ pub struct Digests {
     pub tensors: Vec<(String, String)>,
 }
 
-/// Reads the file at `path`, laid out as `layout` says, once.
+/// Computes the digests of the file at `path`, with the layout `layout`. Reads it once.
 pub(crate) fn of_file(path: &Path, layout: &Layout, cancel: &Cancel) -> Result<Digests, Error> {
     let options = PassOptions { threads: 1, cancel, progress: &() };
     of_tensors(path, layout.tensors().iter(), layout.total_bytes(), &options)
 }
 
-/// Reads the `n_bytes` of the file at `path` once, in order and on this thread: one digest is of all of them.
+/// Reads the `n_bytes` of the file at `path` once, in order and on this thread, because one digest covers all of them.
 /// `tensors` are in the order of the file.
 pub(crate) fn of_tensors<'a>(
     path: &Path,
@@ -51,7 +51,7 @@ pub(crate) fn of_tensors<'a>(
     Ok(Digests { whole: hex(&reader.whole.finalize()), tensors: digests })
 }
 
-/// A file read in order, everything going into one digest.
+/// A file that is read in order, with a digest of everything read.
 struct Hashing<'a> {
     path: &'a Path,
     file: File,
@@ -62,7 +62,7 @@ struct Hashing<'a> {
 }
 
 impl Hashing<'_> {
-    /// Reads on to `end`, also into `part` if there is one.
+    /// Reads up to `end`, and updates `part` too if there is one.
     fn read_to(&mut self, end: u64, mut part: Option<&mut Sha256>) -> Result<(), Error> {
         let mut buffer = [0; 1 << 15];
         while self.offset < end {
@@ -90,7 +90,8 @@ pub(crate) fn sidecar(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// A line of a sidecar as `sha256sum` writes it: one line also for a name of several, with a backslash before it then.
+/// A line of a sidecar in the form of `sha256sum`. A name with line breaks is escaped, with a backslash before the
+/// line.
 fn line(digest: &str, name: &str) -> String {
     if !name.contains(['\\', '\n', '\r']) {
         return format!("{digest}  {name}\n");
@@ -99,8 +100,8 @@ fn line(digest: &str, name: &str) -> String {
     format!("\\{digest}  {name}\n")
 }
 
-/// Removes the sidecar of a file that is about to be replaced: its digests are the old file's. What only has the name of a
-/// sidecar and holds no digest stays.
+/// Removes the sidecar of a file that is about to be replaced, because its digests are those of the old file. A file
+/// with the name of a sidecar but without digests stays.
 pub(crate) fn remove_sidecar(path: &Path) -> Result<(), Error> {
     match Sidecar::read(path) {
         Ok(Some(Sidecar { path, whole: Some(_), .. })) => {
@@ -111,7 +112,7 @@ pub(crate) fn remove_sidecar(path: &Path) -> Result<(), Error> {
 }
 
 impl Digests {
-    /// The sidecar of `path`, still without its name: what `sha256sum -c` reads, with the tensors' digests as comments.
+    /// Writes the sidecar of `path`, not yet renamed. `sha256sum -c` reads it; digests of tensors are comments.
     pub(crate) fn sidecar_of(&self, path: &Path) -> Result<AtomicFile, Error> {
         let target = sidecar(path);
         let name = path.file_name().unwrap_or_default().to_string_lossy();

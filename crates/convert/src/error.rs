@@ -1,4 +1,4 @@
-//! What can go wrong between a source and a GGUF file.
+//! The error type.
 
 use pythia_task::ErrorKind;
 use pythia_text::{Escaper, path as shown, quoted};
@@ -10,16 +10,17 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The request cannot be carried out on any source, or not on this one: a rule that matches nothing, an output that
-    /// exists.
+    /// The request is invalid, for any source or for this one: a rule that matches nothing, an output that exists.
     Request(String),
     /// The checkpoint cannot be read.
     Checkpoint(pythia_checkpoint::Error),
+    /// The tokenizer beside a checkpoint cannot be used.
+    Tokenizer(pythia_tokenizer::Error),
     /// A GGUF file to read, a model or an importance matrix, is damaged or does not fit.
     Input {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Its fault.
         source: pythia_gguf::Error,
     },
     /// The result cannot be expressed as GGUF.
@@ -28,16 +29,16 @@ pub enum Error {
     Tensor {
         /// Its name in the source.
         name: String,
-        /// What was found and what was wanted.
+        /// What was found and what was expected.
         reason: String,
     },
     /// The operating system refused a file.
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What was being done: `open`, `write`, `rename to`.
+        /// The operation: `open`, `write`, `rename to`.
         action: &'static str,
-        /// What it said.
+        /// Its error.
         source: io::Error,
     },
     /// The caller raised the cancel flag. Nothing was left behind.
@@ -45,11 +46,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// Where its cause lies.
+    /// The kind of error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Request(_) => ErrorKind::Usage,
             Self::Checkpoint(e) => e.kind(),
+            Self::Tokenizer(e) => e.kind(),
             Self::Input { .. } | Self::Gguf(_) | Self::Tensor { .. } => ErrorKind::Data,
             Self::Io { .. } => ErrorKind::Io,
             Self::Cancelled => ErrorKind::Cancelled,
@@ -60,7 +62,7 @@ impl Error {
         Self::Tensor { name: name.to_owned(), reason: reason.into() }
     }
 
-    /// For `map_err`: what was being done to which path.
+    /// For `map_err`: adds the operation and the path.
     pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { path, action, source }
@@ -73,6 +75,7 @@ impl fmt::Display for Error {
         match self {
             Self::Request(message) => f.write_str(message),
             Self::Checkpoint(e) => write!(f, "{e}"),
+            Self::Tokenizer(e) => write!(f, "{e}"),
             Self::Input { path, source } => write!(f, "{}: {source}", shown(path)),
             Self::Gguf(e) => write!(f, "{e}"),
             Self::Tensor { name, reason } => write!(f, "tensor {}: {reason}", quoted(name, '"', 80)),
@@ -86,6 +89,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Checkpoint(e) => Some(e),
+            Self::Tokenizer(e) => Some(e),
             Self::Input { source, .. } => Some(source),
             Self::Gguf(e) => Some(e),
             Self::Io { source, .. } => Some(source),
@@ -97,6 +101,12 @@ impl std::error::Error for Error {
 impl From<pythia_checkpoint::Error> for Error {
     fn from(e: pythia_checkpoint::Error) -> Self {
         Self::Checkpoint(e)
+    }
+}
+
+impl From<pythia_tokenizer::Error> for Error {
+    fn from(e: pythia_tokenizer::Error) -> Self {
+        Self::Tokenizer(e)
     }
 }
 

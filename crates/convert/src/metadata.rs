@@ -18,16 +18,11 @@
 //!
 //! A GGUF file as a source keeps its metadata, but for what says how its tensors are stored.
 
-use crate::{ImatrixFile, Level, LoraFacts, Provenance, Recipe};
-use pythia_checkpoint::{Checkpoint, TokenKind as SourceKind, TokenizerFile};
+use crate::source::CheckpointSource;
+use crate::{ImatrixFile, Level, LoraFacts, Provenance, Recipe, Source};
 use pythia_gguf::{Metadata, keys};
-use pythia_schema::Hparams;
 use pythia_tensor::TensorType;
-use pythia_tokenizer::{TokenKind, TokenizerExtras, Vocab};
 use std::ops::Range;
-
-/// The pre-tokenizer of Pythia as llama.cpp's converter names it. Its regex is GPT-2's, and it adds no BOS.
-const PRE_TOKENIZER: &str = "olmo";
 
 pub(crate) const VERSION: &str = "pythia_quant.version";
 const RECIPE: &str = "pythia_quant.recipe";
@@ -36,7 +31,7 @@ pub(crate) const IMATRIX_SHA256: &str = "pythia_quant.imatrix.sha256";
 /// Keys that llama.cpp writes after quantizing with an importance matrix.
 const QUANTIZE_IMATRIX: &str = "quantize.imatrix.";
 
-/// What a file says besides what its source does: how its tensors are stored.
+/// Metadata that a file has in addition to its source's: how its tensors are stored.
 pub(crate) struct Facts<'a> {
     pub(crate) level: Level,
     pub(crate) recipe: &'a Recipe,
@@ -76,7 +71,7 @@ pub(crate) fn of_file(model: &Metadata, facts: &Facts<'_>) -> Metadata {
     metadata
 }
 
-/// Whether a key says how tensors are stored, which is over once they are stored anew.
+/// Whether a key describes how tensors are stored, and is dropped when they are encoded again.
 fn is_about_types(key: &str) -> bool {
     let keys = [keys::FILE_TYPE, keys::QUANTIZATION_VERSION, RECIPE, IMATRIX_SHA256];
     keys.contains(&key) || key.starts_with(QUANTIZE_IMATRIX)
@@ -109,34 +104,28 @@ fn insert_imatrix(metadata: &mut Metadata, file: &ImatrixFile) {
 
 /// What a checkpoint says about the model, and `provenance` about the checkpoint.
 pub(crate) fn of_checkpoint(
-    checkpoint: &Checkpoint,
-    hparams: &Hparams,
+    source: &CheckpointSource,
     provenance: &Provenance,
 ) -> Result<Metadata, pythia_gguf::Error> {
-    of_model(checkpoint, hparams, provenance, &provenance.name)
+    of_model(source, provenance, &provenance.name)
 }
 
 /// The same of a checkpoint that an adapter was merged into, which makes it a model called `name`.
 pub(crate) fn of_merged(
-    base: &Checkpoint,
-    hparams: &Hparams,
+    base: &CheckpointSource,
     provenance: &Provenance,
     name: &str,
     lora: &LoraFacts,
 ) -> Result<Metadata, pythia_gguf::Error> {
-    let mut metadata = of_model(base, hparams, provenance, name)?;
+    let mut metadata = of_model(base, provenance, name)?;
     metadata.insert("pythia_quant.lora.name", lora.name.as_str());
     metadata.insert("pythia_quant.lora.config_sha256", lora.config_sha256.as_str());
     metadata.insert("pythia_quant.lora.weights_sha256", lora.weights_sha256.as_str());
     Ok(metadata)
 }
 
-fn of_model(
-    checkpoint: &Checkpoint,
-    hparams: &Hparams,
-    provenance: &Provenance,
-    name: &str,
-) -> Result<Metadata, pythia_gguf::Error> {
+fn of_model(source: &CheckpointSource, provenance: &Provenance, name: &str) -> Result<Metadata, pythia_gguf::Error> {
+    let hparams = source.hparams();
     let mut metadata = Metadata::new();
     metadata.insert(keys::ARCHITECTURE, pythia_schema::ARCH);
     metadata.insert(keys::TYPE, "model");
@@ -146,14 +135,14 @@ fn of_model(
     if let Some(finetune) = name.finetune {
         metadata.insert("general.finetune", finetune);
     }
-    let computed_size = || size_label(pythia_schema::parameter_counts(hparams).0);
+    let computed_size = || size_label(pythia_schema::parameter_counts(&hparams).0);
     metadata.insert(keys::SIZE_LABEL, name.size_label.unwrap_or_else(computed_size));
     if let Some(license) = &provenance.license {
         metadata.insert(keys::LICENSE, license.as_str());
     }
     hparams.to_metadata(&mut metadata);
-    if let Some(tokenizer) = checkpoint.tokenizer() {
-        vocab(tokenizer).to_metadata(&mut metadata)?;
+    if let Some(tokenizer) = source.tokenizer() {
+        tokenizer.vocab.to_metadata(&mut metadata)?;
     }
     metadata.insert("pythia_quant.source.name", provenance.name.as_str());
     let optional = [("revision", &provenance.revision), ("config_sha256", &provenance.config_sha256)];
@@ -167,36 +156,6 @@ fn of_model(
         metadata.insert(format!("pythia_quant.source.{key}"), values.clone());
     }
     Ok(metadata)
-}
-
-fn vocab(tokenizer: &TokenizerFile) -> Vocab {
-    let matching = &tokenizer.matching;
-    Vocab {
-        tokens: tokenizer.tokens.clone(),
-        kinds: tokenizer.kinds.iter().map(|&kind| token_kind(kind)).collect(),
-        merges: tokenizer.merges.clone(),
-        bos: tokenizer.bos,
-        eos: tokenizer.eos,
-        unk: tokenizer.unk,
-        pre: PRE_TOKENIZER.to_owned(),
-        extras: TokenizerExtras {
-            unnormalized: !tokenizer.normalizes,
-            lstrip: matching.lstrip.clone(),
-            rstrip: matching.rstrip.clone(),
-            single_word: matching.single_word.clone(),
-            other_text: matching.other_text.clone(),
-        },
-        huggingface_json: Some(tokenizer.json.clone()),
-    }
-}
-
-fn token_kind(kind: SourceKind) -> TokenKind {
-    match kind {
-        SourceKind::Normal => TokenKind::Normal,
-        SourceKind::Control => TokenKind::Control,
-        SourceKind::UserDefined => TokenKind::UserDefined,
-        SourceKind::Unused => TokenKind::Unused,
-    }
 }
 
 /// `pythia-70m-deduped` taken apart as the GGUF naming convention has it.

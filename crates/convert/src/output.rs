@@ -18,36 +18,36 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
-/// A file under construction: a temporary one in the target's folder, which replaces the target by one rename when it
-/// is complete, and is removed when this is dropped before.
+/// An unfinished file: a temporary file in the target's folder. It is renamed to the target when it is complete, and
+/// removed if this value is dropped before that.
 ///
-/// (A process killed outright cannot remove it: what then stays is `.NAME.pythia-*.tmp`, never a partial NAME, until
-/// the next file for the same target is created.)
+/// (A killed process cannot remove it. It then leaves `.NAME.pythia-*.tmp`, never a partial NAME, and the next file for
+/// the same target removes that.)
 #[derive(Debug)]
 pub struct AtomicFile {
     temp: NamedTempFile,
-    /// After the file, which is removed first.
+    /// Declared after the file, so that the file is dropped first.
     unfinished: Unfinished,
     target: PathBuf,
-    /// The target by the name that errors call it.
+    /// The target's name in errors.
     shown: PathBuf,
     removed: Vec<Leftover>,
 }
 
 impl AtomicFile {
-    /// Starts a file that will be `target`, of `bytes` zeros, with room set aside for them. What killed runs have left
-    /// for the same target is [removed](Self::removed) first.
+    /// Starts a file that will become `target`, with `bytes` zeros and the disk space for them reserved. Leftovers of
+    /// killed runs for the same target are [removed](Self::removed) first.
     ///
     /// # Errors
-    /// If the folder does not exist or cannot be written, or lacks the room.
+    /// If the folder does not exist or cannot be written, or has too little free space.
     pub fn create(target: &Path, bytes: u64) -> Result<Self, Error> {
         Self::create_shown(target, target.to_owned(), bytes)
     }
 
-    /// As [`create`](Self::create), for a target that is `shown` in errors.
+    /// As [`create`](Self::create), with `shown` as the target's name in errors.
     fn create_shown(target: &Path, shown: PathBuf, bytes: u64) -> Result<Self, Error> {
-        /// Another process may take the file for a leftover before it can be locked, but not for ever. A folder that has
-        /// been removed, or that is no place for files, fails in the same way each time.
+        /// Attempts. Another process may remove the file as a leftover before it is locked, but not every time. If the
+        /// folder is gone or cannot hold files, every attempt fails.
         const TRIES: usize = 8;
         let removed = remove_leftovers(target);
         let mut tries = 0;
@@ -66,7 +66,7 @@ impl AtomicFile {
         Ok(Self { temp, unfinished, target: target.to_owned(), shown, removed })
     }
 
-    /// What was removed before this file was created.
+    /// The leftovers that were removed before this file was created.
     pub fn removed(&self) -> &[Leftover] {
         &self.removed
     }
@@ -76,7 +76,7 @@ impl AtomicFile {
         self.temp.as_file()
     }
 
-    /// Writes all of `bytes` from `offset` on. Safe to call from many threads.
+    /// Writes `bytes` at `offset`. Can be called from several threads.
     ///
     /// # Errors
     /// If the system refuses.
@@ -84,17 +84,17 @@ impl AtomicFile {
         write_all_at(self.file(), bytes, offset).map_err(Error::io(&self.shown, "write"))
     }
 
-    /// Where it lies until it is committed.
+    /// Its path until it is committed.
     pub fn temp_path(&self) -> &Path {
         self.temp.path()
     }
 
-    /// What it will be called.
+    /// Its path afterwards.
     pub fn target(&self) -> &Path {
         &self.target
     }
 
-    /// Makes the file durable and gives it its name. Without `force` a target that exists by now stays as it is.
+    /// Syncs the file and renames it to the target. Without `force`, a target that exists by now is not replaced.
     ///
     /// # Errors
     /// If the data cannot be flushed, or the target exists and `force` is off. The temporary file is then removed.
@@ -130,22 +130,23 @@ fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> std::io::Resu
     Ok(())
 }
 
-/// The error for a target that is already there.
+/// The error for a target that exists.
 pub(crate) fn exists(target: &Path) -> Error {
     Error::Request(format!("{}: already exists (--force replaces it)", target.display()))
 }
 
-/// Refuses `-`, which elsewhere means standard output: what is written here appears whole or not at all.
+/// Refuses `-`, which means standard output elsewhere. Outputs here appear whole or not at all, so they must be files.
 fn check_is_path(target: &Path) -> Result<(), Error> {
     match target.as_os_str() == "-" {
-        true => {
-            Err(Error::Request("-: cannot write to standard output, wanted a path (./- is a file of that name)".into()))
-        }
+        true => Err(Error::Request(
+            "-: cannot write to standard output, wanted a path (./- for a file of that name)".into(),
+        )),
         false => Ok(()),
     }
 }
 
-/// Refuses a `target` that is `-`, or one of `inputs`, by whatever name or link, or that exists while `force` is off.
+/// Refuses a `target` that is `-`, that is one of `inputs` (also by another path or a link), or that exists without
+/// `force`.
 ///
 /// # Errors
 /// [`Error::Request`] in every case.
@@ -155,7 +156,7 @@ pub fn check_target(target: &Path, inputs: &[PathBuf], force: bool) -> Result<()
         let (target, input) = (target.display(), input.display());
         return Err(Error::Request(format!("{target}: the output would replace the input {input}")));
     }
-    // A rename would put a file in the place of `/dev/null`, too.
+    // A rename would even replace `/dev/null`.
     if target.metadata().is_ok_and(|metadata| !metadata.is_file()) {
         return Err(Error::Request(format!("{}: exists and is not a regular file", target.display())));
     }
@@ -165,23 +166,23 @@ pub fn check_target(target: &Path, inputs: &[PathBuf], force: bool) -> Result<()
     Ok(())
 }
 
-/// The folder a path lies in; the current one for a bare name.
+/// The folder of a path; the current one for a bare name.
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// The last part of a path; empty for one that ends in `..`.
+/// The last component of a path; empty if that is `..`.
 fn file_name(path: &Path) -> &OsStr {
     path.file_name().unwrap_or_default()
 }
 
-/// A rename is durable once its folder is.
+/// Syncs a folder, which makes a rename in it durable.
 #[cfg(unix)]
 fn sync_folder(folder: &Path) -> Result<(), Error> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io(folder, "flush"))
 }
 
-/// Only unix can open a folder to flush it.
+/// Only Unix can open a folder to sync it.
 #[cfg(not(unix))]
 fn sync_folder(_folder: &Path) -> Result<(), Error> {
     Ok(())

@@ -1,7 +1,7 @@
 //! The row order of the fused query-key-value projection.
 //!
-//! Hugging Face stores the rows of each head together, `[head][q, k, v][head_dim]`; GGUF wants all queries, then all
-//! keys, then all values, `[q, k, v][head][head_dim]`. Both are made of runs of `head_dim` rows, so regrouping is
+//! Hugging Face stores the rows of each head together, `[head][q, k, v][head_dim]`. GGUF has all queries, then all
+//! keys, then all values, `[q, k, v][head][head_dim]`. Both consist of runs of `head_dim` rows, so regrouping means
 //! reading the runs in another order.
 
 use std::ops::Range;
@@ -14,7 +14,7 @@ pub(crate) struct QkvOrder {
 }
 
 impl QkvOrder {
-    /// The source rows of the GGUF rows `rows`, in order, as runs without a break.
+    /// The source rows of the GGUF rows `rows`, in order, as contiguous runs.
     pub(crate) fn source_runs(self, rows: Range<usize>) -> impl Iterator<Item = Range<usize>> {
         let Self { n_head, head_dim } = self;
         let mut next = rows.start;

@@ -1,10 +1,11 @@
-//! What a plan is made from and a run reads: a checkpoint, with an adapter or without, or a GGUF file.
+//! The sources of a conversion: a checkpoint, with or without an adapter, or a GGUF file.
 
 mod checkpoint;
 mod gguf;
 mod lora;
 
-pub use gguf::GgufSource;
+pub use checkpoint::CheckpointSource;
+pub use gguf::{GgufSource, model_name};
 pub use lora::{LoraFacts, LoraSource};
 
 use crate::qkv::QkvOrder;
@@ -16,26 +17,26 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 /// A model on disk. Opening one reads headers only; weights are read a few rows at a time.
-pub trait Source: Sync {
-    /// Its dimensions. Whether a model can have them is for the caller to check.
+pub trait Source: Send + Sync {
+    /// Its hyperparameters. The caller must check them.
     fn hparams(&self) -> Hparams;
 
     /// The tensor behind each of `specs`, in their order.
     ///
     /// # Errors
-    /// If one is missing or has another shape, or there are tensors that no spec asks for.
+    /// If one is missing or has another shape, or there are additional tensors.
     fn resolve(&self, specs: &[TensorSpec]) -> Result<Vec<SourceTensor>, Error>;
 
-    /// What every file made from it says about the model and its origin. How its tensors are stored is not part of it.
+    /// Metadata about the model and its origin, for every file made from it. Tensor types are not part of it.
     ///
     /// # Errors
-    /// If it is something that a reader would refuse.
+    /// If a reader would refuse it.
     fn metadata(&self, provenance: &Provenance) -> Result<Metadata, Error>;
 
     /// The files it consists of. None of them is ever overwritten.
     fn inputs(&self) -> Vec<PathBuf>;
 
-    /// What a user should know about it; one line each.
+    /// Warnings for the user, one line each.
     fn warnings(&self) -> Vec<String>;
 
     /// The adapter that is merged into it, if there is one.
@@ -43,23 +44,23 @@ pub trait Source: Sync {
         None
     }
 
-    /// Replaces `out` by the rows `rows` of a tensor, in the order of GGUF. Safe to call from many threads.
+    /// Replaces `out` by the rows `rows` of a tensor, in the order of GGUF. Can be called from several threads.
     ///
     /// # Errors
-    /// If the rows are not all there, or the system refuses to read them.
+    /// If rows are missing, or the system refuses to read them.
     fn read_rows(&self, tensor: &SourceTensor, rows: Range<usize>, out: &mut Vec<u8>) -> Result<(), Error>;
 }
 
 /// A tensor of a [`Source`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceTensor {
-    /// Its name there.
+    /// Its name in the source.
     pub name: String,
     /// How its elements are stored.
     pub ty: TensorType,
     /// `[rows, cols]` or `[n]`. Rows are whole blocks of the type.
     pub shape: Vec<usize>,
-    /// Where its rows lie, if not in the order of GGUF.
+    /// The order of its rows, if not that of GGUF.
     pub(crate) order: Option<QkvOrder>,
 }
 

@@ -1,7 +1,7 @@
-//! Whether a GGUF file is sound: by itself, by its digests, and against what it was made from.
+//! Checks a GGUF file: by itself, by its digests, and against its source.
 //!
-//! [`GgufFile::open`] has already refused what the container's rules forbid: tensors that lie outside the file, are not
-//! aligned, overlap or leave holes. What is left is found here, all of it rather than the first.
+//! [`GgufFile::open`] has already refused what the container's rules forbid: tensors that are outside the file, are not
+//! aligned, overlap or leave holes. This module finds the other problems, all of them and not only the first.
 
 mod against;
 mod contents;
@@ -14,7 +14,7 @@ pub use reencode::{Encoded, Fault, WrongBlocks};
 use crate::Error;
 use crate::digest::{self, Digests, Sidecar};
 use crate::file::GgufFile;
-use crate::pass::{PassOptions, Workers};
+use crate::pipeline::{PassOptions, Pipeline};
 use crate::provenance::base_name;
 use pythia_gguf::keys;
 use pythia_schema::Hparams;
@@ -44,7 +44,7 @@ impl fmt::Display for BytePlace {
     }
 }
 
-/// What is wrong with a model. Displays as one line, without the name of its file, or of its first one.
+/// A problem of a model. Displayed as one line, without the name of the file.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Problem {
@@ -57,14 +57,14 @@ pub enum Problem {
         /// How many there are.
         n_bytes: u64,
     },
-    /// Padding is not all zeros: something was written over the end of a tensor.
+    /// Padding is not all zeros, so something was written beyond the end of a tensor.
     Padding {
         /// The tensor before it.
         tensor: String,
         /// Where the first byte is that is not zero.
         place: BytePlace,
     },
-    /// Blocks decode to values that are infinite or not a number.
+    /// Blocks decode to infinite values or NaN.
     NotFinite {
         /// The tensor.
         tensor: String,
@@ -79,39 +79,39 @@ pub enum Problem {
         /// Where that block starts.
         place: BytePlace,
     },
-    /// Bytes have another SHA-256 than the sidecar says.
+    /// The SHA-256 differs from that in the sidecar.
     Digest {
         /// The tensor; `None` for the whole file.
         tensor: Option<String>,
         /// Base name of the file, where the model is split over several.
         part: Option<String>,
-        /// The digest of what is there.
+        /// The computed digest.
         found: String,
-        /// What the sidecar says.
+        /// The digest in the sidecar.
         wanted: String,
     },
-    /// The sidecar is of no use.
+    /// The sidecar cannot be used.
     Sidecar {
         /// The sidecar.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
-    /// The tokenizer does not hold together, or is two: the embedded `tokenizer.json` and the other keys differ. Not
-    /// found by [`verify`], which knows no tokenizers; for callers that do.
+    /// The tokenizer is inconsistent, or the embedded `tokenizer.json` and the other keys differ. [`verify`] does not
+    /// find this, because it knows nothing of tokenizers; callers can add it.
     Tokenizer(String),
     /// File and source are not the same model.
     OtherModel {
-        /// The key or the token that says so.
+        /// The key or the token that differs.
         what: String,
         /// What the file has.
         found: String,
         /// What the source has.
         wanted: String,
     },
-    /// A tensor is further from the source than rounding to its type makes it.
+    /// The error of a tensor is larger than rounding to its type causes.
     Suspect(TensorError),
-    /// Blocks of a tensor are not what any encoder makes of the source.
+    /// Blocks of a tensor that no encoder makes from the source.
     Blocks {
         /// The tensor.
         tensor: String,
@@ -123,7 +123,7 @@ pub enum Problem {
 }
 
 impl Problem {
-    /// The tensor it is about, if it is about one.
+    /// The tensor concerned, if there is one.
     pub fn tensor(&self) -> Option<&str> {
         match self {
             Self::Model(e) => match e.place() {
@@ -173,33 +173,33 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What [`verify`] found.
+/// The result of [`verify`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
-    /// What is wrong, in the order of the file.
+    /// Problems, in the order of the file.
     pub problems: Vec<Problem>,
-    /// What is allowed but strange; one line each.
+    /// Remarks about unusual but valid contents, one line each.
     pub warnings: Vec<String>,
     /// The model, if metadata and tensors are those of one.
     pub hparams: Option<Hparams>,
-    /// The digests of each file, if they were wanted or any of the files has a sidecar; else none.
+    /// The digests of each file, if they were requested or any of the files has a sidecar; otherwise empty.
     pub digests: Vec<Digests>,
-    /// The sidecars that there are.
+    /// The existing sidecars.
     pub sidecars: Vec<PathBuf>,
 }
 
-/// What [`verify`] reports as progress in all.
+/// The total of the progress that [`verify`] reports.
 pub fn progress_bytes(file: &GgufFile, digests: bool) -> u64 {
     let hashed = digests || file.parts().iter().any(|part| digest::sidecar(part.path()).exists());
     file.tensor_bytes() + if hashed { file.n_bytes() } else { 0 }
 }
 
-/// Checks a model by itself: structure, metadata, every value; and the digests of its files, if `digests` are wanted or
-/// any `FILE.sha256` is there to compare them with.
+/// Checks a model by itself: structure, metadata and every value. Also computes the digests of its files, if `digests`
+/// is set or any `FILE.sha256` exists to compare them with.
 ///
 /// # Errors
-/// If a file cannot be read, the threads cannot be started, or it is cancelled. What is wrong with the model is no
-/// error but a [`Problem`].
+/// If a file cannot be read, the threads cannot be started, or it is cancelled. A fault of the model is not an error
+/// but a [`Problem`].
 pub fn verify(file: &GgufFile, digests: bool, options: &PassOptions<'_>) -> Result<Report, Error> {
     let mut report = Report::default();
     match model(file) {
@@ -209,8 +209,8 @@ pub fn verify(file: &GgufFile, digests: bool, options: &PassOptions<'_>) -> Resu
     if file.gguf().metadata.get(keys::TOKENIZER_MODEL).is_none() {
         report.warnings.push("no tokenizer in the file".to_owned());
     }
-    let workers = Workers::new(options)?;
-    contents::check(file, &workers, &mut report)?;
+    let pipeline = Pipeline::new(options)?;
+    contents::check(file, &pipeline, &mut report)?;
     let sidecars = file.parts().iter().map(|part| Sidecar::read(part.path())).collect::<Result<Vec<_>, _>>()?;
     if digests || sidecars.iter().any(Option::is_some) {
         for (number, (part, sidecar)) in file.parts().iter().zip(sidecars).enumerate() {
@@ -227,7 +227,7 @@ pub fn verify(file: &GgufFile, digests: bool, options: &PassOptions<'_>) -> Resu
     Ok(report)
 }
 
-/// The model, if all that is in the header fits together.
+/// The hyperparameters, if the header is consistent.
 fn model(file: &GgufFile) -> Result<Hparams, pythia_gguf::Error> {
     let metadata = &file.gguf().metadata;
     let hparams = Hparams::from_metadata(metadata)?;
@@ -238,7 +238,7 @@ fn model(file: &GgufFile) -> Result<Hparams, pythia_gguf::Error> {
     Ok(hparams)
 }
 
-/// Where the digests of a file are not those of its sidecar. `part` is its name if it is one of several.
+/// The differences between the digests of a file and its sidecar. `part` is its name if it is one of several files.
 fn compare(sidecar: &Sidecar, part: Option<String>, found: &Digests) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut check = |tensor: Option<&str>, found: &str, wanted: &str| {
@@ -256,7 +256,7 @@ fn compare(sidecar: &Sidecar, part: Option<String>, found: &Digests) -> Vec<Prob
         check(Some(tensor), by_name.get(tensor).map_or("of nothing", |digest| digest), wanted);
     }
     if sidecar.whole.is_none() {
-        let reason = "holds no SHA-256 of the file".to_owned();
+        let reason = "contains no SHA-256 of the file".to_owned();
         problems.push(Problem::Sidecar { path: sidecar.path.clone(), reason });
     }
     problems

@@ -1,4 +1,4 @@
-// New positions of a prompt: queries rotated, keys and values appended to the cache. A warp does a head of a row.
+// Writing the cache. New positions of a prompt: queries rotated, keys and values appended. A warp does a head of a row.
 
 constexpr int APPEND_THREADS = 128;
 
@@ -31,3 +31,25 @@ __device__ __forceinline__ void append(const AppendArgs& args) {
 
 KERNEL(append_f16, AppendArgs, APPEND_THREADS) { append<Halves>(args); }
 KERNEL(append_f32, AppendArgs, APPEND_THREADS) { append<Floats>(args); }
+
+// The first positions of a sequence, for another: blocks along y have a head, threads a piece of its keys and one of
+// its values. Keys come in whole tiles.
+struct CopyArgs {
+    KvCache cache;
+    uint32_t from, to;  // sequences
+    uint64_t positions;
+};
+
+template <class E>
+__device__ __forceinline__ void copy_prefix(const CopyArgs& args) {
+    const uint64_t i = (uint64_t)blockIdx.x * APPEND_THREADS + threadIdx.x, pieces = args.cache.head_dim / E::PIECE;
+    if (i < (args.positions + TILE - 1) / TILE * TILE * pieces)
+        ((uint4*)keys_of<E>(args.cache, args.to, blockIdx.y))[i] =
+            ((const uint4*)keys_of<E>(args.cache, args.from, blockIdx.y))[i];
+    if (i < args.positions * pieces)
+        ((uint4*)values_of<E>(args.cache, args.to, blockIdx.y))[i] =
+            ((const uint4*)values_of<E>(args.cache, args.from, blockIdx.y))[i];
+}
+
+KERNEL(copy_f16, CopyArgs, APPEND_THREADS) { copy_prefix<Halves>(args); }
+KERNEL(copy_f32, CopyArgs, APPEND_THREADS) { copy_prefix<Floats>(args); }

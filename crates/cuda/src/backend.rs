@@ -370,6 +370,11 @@ impl Backend for CudaBackend {
         }
     }
 
+    fn copy_prefix(&self, cache: &mut KvCache, from: usize, to: usize, positions: usize) {
+        // SAFETY: sequences and positions that the cache was made for.
+        unsafe { append::copy_prefix(&self.device, cache.ptrs(), from, to, positions) }
+    }
+
     fn head(&self, output: &Matrix, x: &Buffer, head: Head<'_>, workspace: &mut Workspace) -> Result<(), Error> {
         match head {
             Head::Logits { rows, out } => self.download_logits(output, x, rows, out, workspace),

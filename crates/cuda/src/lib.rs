@@ -34,6 +34,6 @@ use std::sync::Arc;
 /// # Errors
 /// As [`Model::open`]; and if the GPU cannot run it: no compiler, too little memory, heads of a size that the kernels
 /// do not know.
-pub fn open(device: &Arc<Device>, path: &Path, options: &Options) -> Result<Model, pythia_model::Error> {
+pub fn open(device: &Arc<Device>, path: &Path, options: &Options) -> Result<Arc<Model>, pythia_model::Error> {
     Model::open_on(path, options, |source| backend::CudaBackend::new(Arc::clone(device), source, options.activations))
 }

@@ -1,4 +1,4 @@
-//! What is asked about a repository: which commit a revision is, and which files it has.
+//! Requests about a repository: the commit of a revision, and the list of its files.
 
 use crate::Error;
 use crate::blob::BlobId;
@@ -12,10 +12,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 
-/// Pages of one list that are read. A page of the Hub has 1000 files.
+/// Maximum number of pages of a list. A page of the Hub has 1000 files.
 const MAX_PAGES: usize = 20;
-/// Entries of one list, over all of its pages: with 20 of the Hub's there are no more. What is kept of one is less than
-/// a kilobyte.
+/// Maximum number of entries of a list, over all pages: 20 pages of the Hub. Less than a kilobyte is kept of each.
 const MAX_ENTRIES: usize = MAX_PAGES * 1000;
 /// Branches that a message names.
 const LISTED_BRANCHES: usize = 6;
@@ -29,11 +28,10 @@ pub(crate) struct RemoteFile {
     pub(crate) blob: BlobId,
 }
 
-/// The files in the root of a repository at one commit, by name. `None` where what the server says of a file cannot
-/// be right.
+/// The files in the root of a repository at one commit, by name. `None` if the server's answer about a file is invalid.
 pub(crate) type Tree = BTreeMap<String, Option<RemoteFile>>;
 
-/// The commit that the revision of `id` is now. With `patience` a server that does not answer is asked again.
+/// The present commit of the revision of `id`. With `patience`, a server that does not answer is asked again.
 pub(crate) fn commit(client: &Client, id: &ModelId, patience: bool) -> Result<String, Error> {
     #[derive(Deserialize)]
     struct Info {
@@ -114,7 +112,7 @@ fn not_expected(id: &ModelId, error: &serde_json::Error) -> Error {
     Error::data(id.to_string(), format!("the server's answer is not the JSON expected: {error}"))
 }
 
-/// Whether a file of this name stays in its folder on every system, and is not called as the user's token.
+/// Whether a file of this name stays in its folder on every system, and is not the user's token.
 pub(crate) fn is_plain_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_graphic() && !"/\\:*?\"<>|".contains(c);
     (1..=200).contains(&name.len())
@@ -124,7 +122,7 @@ pub(crate) fn is_plain_name(name: &str) -> bool {
         && secret::redact(name) == name
 }
 
-/// Explains a status that is not success: `file` is what was asked for, if it was not the repository itself.
+/// Explains a status other than success. `file` is the requested file; `None` for a request about the repository.
 pub(crate) fn check(client: &Client, id: &ModelId, file: Option<&str>, answer: &Answer) -> Result<(), Error> {
     if matches!(answer.status, 200 | 206) {
         return Ok(());
@@ -138,7 +136,7 @@ pub(crate) fn check(client: &Client, id: &ModelId, file: Option<&str>, answer: &
         None => id.to_string(),
     };
     let reason = match (answer.status, code) {
-        (_, "GatedRepo") => format!("gated: its conditions have to be accepted at {page}, {sign_in}"),
+        (_, "GatedRepo") => format!("gated: accept its conditions at {page}, {sign_in}"),
         (_, "RevisionNotFound") => return Err(Error::refused(id.repo(), unknown_revision(client, id))),
         (_, "EntryNotFound") => "the server has no such file at this revision".to_owned(),
         (401, _) if client.has_token() && code.is_empty() && server_says.starts_with("Invalid") => {
@@ -157,7 +155,7 @@ pub(crate) fn check(client: &Client, id: &ModelId, file: Option<&str>, answer: &
     Err(Error::refused(what, reason))
 }
 
-/// That there is no such revision, and some that there are.
+/// A message that there is no such revision, with some that exist.
 fn unknown_revision(client: &Client, id: &ModelId) -> String {
     #[derive(Deserialize)]
     struct Refs {
@@ -168,12 +166,12 @@ fn unknown_revision(client: &Client, id: &ModelId) -> String {
         name: String,
     }
     let missing = format!("no revision {}", excerpt(id.revision()));
-    // A courtesy: without it the message is still right.
+    // Optional: without the list the message is still right.
     let refs = client.json(&id.repo(), &format!("/api/models/{}/refs", id.repo()), false).ok();
     let refs = refs.filter(|(answer, _)| answer.status == 200).and_then(|(_, bytes)| parse::<Refs>(id, &bytes).ok());
     let Some(Refs { branches }) = refs.filter(|refs| !refs.branches.is_empty()) else { return missing };
     let mut names: Vec<&str> = branches.iter().map(|branch| branch.name.as_str()).collect();
-    // The most alike first.
+    // Most similar first.
     let likeness = |name: &str| name.bytes().zip(id.revision().bytes()).take_while(|(a, b)| a == b).count();
     names.sort_by_key(|name| std::cmp::Reverse(likeness(name)));
     let shown: Vec<String> = names.iter().take(LISTED_BRANCHES).map(|name| excerpt(name).replace('"', "")).collect();

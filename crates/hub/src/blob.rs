@@ -1,12 +1,12 @@
-//! What a file is called by its content: the SHA-256 of a large file, Git's SHA-1 of a small one.
+//! The digest that identifies a file: SHA-256 for large files, Git's SHA-1 for small ones.
 
 use pythia_text::hex;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use std::fmt;
 
-/// The digest that the Hub uses as the entity tag of a file, and the cache as its name. Hexadecimal, of the right
-/// length, so always safe as a file name.
+/// The digest of a file, which the Hub uses as entity tag and the cache as file name. It is hexadecimal and of the
+/// right length, so it is always safe as a file name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum BlobId {
     /// Files in large file storage: the SHA-256 of the content.
@@ -24,7 +24,7 @@ impl BlobId {
         is_hex(text, 40).then(|| Self::GitSha1(text.to_owned()))
     }
 
-    /// Reads an entity tag: quoted, maybe marked as weak. `None` if it is not a digest of either kind.
+    /// Parses an entity tag, quoted and possibly marked as weak. `None` if it is neither kind of digest.
     pub(crate) fn from_etag(etag: &str) -> Option<Self> {
         let text = etag.trim().trim_start_matches("W/").trim_matches('"');
         Self::sha256(text).or_else(|| Self::git_sha1(text))
@@ -36,7 +36,7 @@ impl BlobId {
         }
     }
 
-    /// A digest to be fed with the `size_bytes` bytes of a file.
+    /// A hasher for a file of `size_bytes` bytes.
     pub(crate) fn hasher(&self, size_bytes: u64) -> Hasher {
         match self {
             Self::Sha256(_) => Hasher::Sha256(Sha256::new()),

@@ -1,5 +1,5 @@
-//! The cache, laid out as `huggingface_hub` and every tool beside it does (huggingface.co/docs/huggingface_hub/guides/
-//! manage-cache, and version 2 for `trees`):
+//! The cache, in the layout of `huggingface_hub` (huggingface.co/docs/huggingface_hub/guides/manage-cache, and version
+//! 2 for `trees`):
 //!
 //! ```text
 //! models--OWNER--NAME/
@@ -11,9 +11,9 @@
 //! .locks/models--OWNER--NAME/ETAG.lock
 //! ```
 //!
-//! Here a blob also has `blobs/ETAG.SIZE.ORIGIN.incomplete` while it is downloaded: it says all that resuming needs.
-//! Whatever else has no name yet is `.pythia-*` in the repository's folder. Every file and link gets its final name by
-//! one operation when it is complete, so a program that is killed leaves nothing wrong.
+//! While a blob is downloaded it is `blobs/ETAG.SIZE.ORIGIN.incomplete`; that name is all that resuming needs. Other
+//! unfinished files are `.pythia-*` in the repository's folder. Every file and link gets its final name in one
+//! operation when it is complete, so a killed program leaves nothing wrong.
 
 use crate::Error;
 use crate::api::RemoteFile;
@@ -30,15 +30,15 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// A list of files by another program may be this long.
+/// Maximum size of a list of files written by another program.
 const TREE_LIMIT_BYTES: u64 = 8 << 20;
 
 const INCOMPLETE: &str = ".incomplete";
 
-/// Begins the names of what has no name yet.
+/// Prefix of unfinished files and folders.
 const BESIDE: &str = ".pythia-";
 
-/// As huggingface_hub writes it, but for the name of the program (bford.info/cachedir).
+/// As in huggingface_hub, except for the name of the program (bford.info/cachedir).
 const CACHEDIR_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
     # This file is a cache directory tag: what is in this folder can be downloaded again.\n\
     # See https://bford.info/cachedir/\n";
@@ -69,7 +69,7 @@ impl RepoCache {
         Self { root: root.to_owned(), folder: root.join(&name), name }
     }
 
-    /// The folder that holds it all.
+    /// The folder of all repositories.
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
@@ -87,7 +87,7 @@ impl RepoCache {
         self.root.join(".locks").join(&self.name).join(format!("{}.lock", blob.as_str()))
     }
 
-    /// The commit that `revision` was when it was last asked for; a commit is itself.
+    /// The commit of `revision` when the server was last asked. A commit is returned as it is.
     pub(crate) fn commit(&self, revision: &str) -> Option<String> {
         if is_commit(revision) {
             return Some(revision.to_owned());
@@ -98,7 +98,7 @@ impl RepoCache {
         is_commit(commit).then(|| commit.to_owned())
     }
 
-    /// Notes what `revision` is now. A commit needs no note.
+    /// Records the commit of `revision`. Nothing to do if `revision` is a commit.
     pub(crate) fn set_commit(&self, revision: &str, commit: &str) -> Result<(), Error> {
         if self.commit(revision).as_deref() == Some(commit) {
             return Ok(());
@@ -115,15 +115,14 @@ impl RepoCache {
         write().map_err(Error::io(&path))
     }
 
-    /// Lets one program at a time make what gets its name by being renamed, and removes what killed ones have left.
+    /// Locks the creation of `.pythia-*` files to one program at a time, and removes those of killed programs.
     ///
-    /// All of that is beside `refs` and `snapshots`: within, `huggingface_hub` would take it for a part of the cache
-    /// and call the whole repository corrupted.
+    /// They are beside `refs` and `snapshots`, not inside: there `huggingface_hub` would call the repository corrupted.
     fn lock_beside(&self) -> Result<Lock, Error> {
         let path = self.root.join(".locks").join(&self.name).join("beside.lock");
         let lock = Lock::acquire(&path, || Ok(()))?;
         if !lock.is_held() {
-            // What is there may be another program's.
+            // The files may belong to another running program.
             return Ok(lock);
         }
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
@@ -135,11 +134,11 @@ impl RepoCache {
     }
 
     fn reference(&self, revision: &str) -> PathBuf {
-        // What a revision may be has been checked when it was parsed: the path stays below `refs`.
+        // The revision was checked when it was parsed, so the path stays below `refs`.
         self.folder.join("refs").join(revision)
     }
 
-    /// What is known about files of `commit`.
+    /// What the cache knows about the files of `commit`.
     pub(crate) fn lookup(&self, commit: &str) -> Lookup {
         let listed = self.listed(commit).unwrap_or_default();
         Lookup { snapshot: self.snapshot(commit), no_exist: self.folder.join(".no_exist").join(commit), listed }
@@ -159,7 +158,7 @@ impl RepoCache {
         (listing.format_version == 1).then_some(listing.files)
     }
 
-    /// Notes that `commit` has no file `name`.
+    /// Records that `commit` has no file `name`.
     pub(crate) fn set_absent(&self, commit: &str, name: &str) -> Result<(), Error> {
         let folder = self.folder.join(".no_exist").join(commit);
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
@@ -167,23 +166,23 @@ impl RepoCache {
         own::options().open(&path).map(drop).map_err(Error::io(&path))
     }
 
-    /// Makes the folder that a download needs, and marks the cache as one for programs that make backups.
+    /// Creates the folder for downloads, and marks the cache as a cache for backup programs.
     pub(crate) fn prepare(&self) -> Result<(), Error> {
         let folder = self.folder.join("blobs");
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-        // A courtesy to others.
+        // Optional, so errors are ignored.
         if let Ok(mut tag) = File::create_new(self.root.join("CACHEDIR.TAG")) {
             let _ = tag.write_all(CACHEDIR_TAG.as_bytes());
         }
         Ok(())
     }
 
-    /// Whether the content is there, as far as its size tells: names are given to checked content only.
+    /// Whether the content is there, by its size. Only checked content gets such a name.
     pub(crate) fn has_blob(&self, file: &RemoteFile) -> bool {
         fs::metadata(self.blob(&file.blob)).is_ok_and(|found| found.is_file() && found.len() == file.size_bytes)
     }
 
-    /// Lets `name` of `commit` be the content of `blob`, which has to be there.
+    /// Links `name` of `commit` to the content of `blob`, which must be there.
     pub(crate) fn link(&self, commit: &str, name: &str, blob: &BlobId) -> Result<(), Error> {
         let path = self.snapshot(commit).join(name);
         let target = Path::new("../../blobs").join(blob.as_str());
@@ -197,7 +196,7 @@ impl RepoCache {
         }
         let _lock = self.lock_beside()?;
         let link = || {
-            // Made elsewhere and renamed: what had the name before is replaced at once.
+            // Created elsewhere and renamed, which replaces an older link in one step.
             let beside = tempfile::Builder::new().prefix(BESIDE).tempdir_in(&self.folder)?;
             let made = beside.path().join(name);
             if symlink(&target, &made).is_err() {
@@ -208,9 +207,9 @@ impl RepoCache {
         link().map_err(Error::io(&path))
     }
 
-    /// Where `file` is downloaded to: what an earlier run has left, or a name for a new file.
+    /// Path to download `file` to: the file that an earlier run left, or a new one.
     ///
-    /// `revision` is what the user asked for: with the file's name it says whom the download was for.
+    /// `revision` is the one that the user asked for. Its digest with the file's name is part of the path.
     pub(crate) fn incomplete(&self, file: &RemoteFile, revision: &str) -> PathBuf {
         let begin = format!("{}.{}.", file.blob.as_str(), file.size_bytes);
         let left = self.blob_names().into_iter().find(|name| name.starts_with(&begin) && name.ends_with(INCOMPLETE));
@@ -218,7 +217,7 @@ impl RepoCache {
         self.folder.join("blobs").join(name)
     }
 
-    /// A new file to download to that no other program looks for, and its path: for where there are no locks.
+    /// A new file to download to, and its path, for file systems without locks. No other program looks for it.
     pub(crate) fn unshared(&self) -> Result<(File, PathBuf), Error> {
         let make = || {
             let (file, path) = beside().tempfile_in(&self.folder)?.keep()?;
@@ -227,13 +226,13 @@ impl RepoCache {
         make().map_err(Error::io(&self.folder))
     }
 
-    /// Bytes of `file` that an earlier run has left.
+    /// Bytes of `file` that an earlier run downloaded.
     pub(crate) fn incomplete_bytes(&self, file: &RemoteFile, revision: &str) -> u64 {
         let found = fs::metadata(self.incomplete(file, revision)).map_or(0, |found| found.len());
         if found <= file.size_bytes { found } else { 0 }
     }
 
-    /// Removes what was left of this file of this revision when it was another one: nobody would go on with it.
+    /// Removes unfinished downloads of older contents of this file in this revision. No run would resume them.
     pub(crate) fn remove_outdated(&self, file: &RemoteFile, revision: &str) {
         let end = format!(".{}{INCOMPLETE}", origin(revision, &file.name));
         for name in self.blob_names() {
@@ -241,7 +240,7 @@ impl RepoCache {
             if !name.ends_with(&end) || blob == file.blob {
                 continue;
             }
-            // Another program may be at it.
+            // Another program may be downloading it.
             if let Ok(Some(lock)) = Lock::try_acquire(&self.lock(&blob))
                 && lock.is_held()
             {
@@ -267,7 +266,7 @@ pub(crate) struct Lookup {
 
 impl Lookup {
     pub(crate) fn known(&self, name: &str) -> Known {
-        // A link to a blob that was removed is nothing.
+        // False for a link to a removed blob.
         if self.snapshot.join(name).is_file() {
             Known::Present
         } else if self.no_exist.join(name).is_file() || (!self.listed.is_empty() && !self.listed.contains_key(name)) {
@@ -299,8 +298,7 @@ fn symlink(target: &Path, link: &Path) -> io::Result<()> {
     std::os::windows::fs::symlink_file(target, link)
 }
 
-/// Makes files with the rights of any other: temporary ones would be for their owner alone, and a cache may be shared.
-/// What the user's umask takes away is not given.
+/// Builds temporary files with ordinary permissions (minus the umask), because a cache may be shared.
 fn beside() -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(BESIDE);
@@ -309,8 +307,8 @@ fn beside() -> tempfile::Builder<'static, 'static> {
     builder
 }
 
-/// Removes what [`beside`] made and a killed run left, as far as its content says that it is that: the digits of a commit
-/// or the beginning of them, a folder of nothing but links to blobs. Anything else with such a name is somebody's.
+/// Removes a leftover of [`beside`] from a killed run, if its content shows that it is one: a commit or the start of
+/// one, or a folder with only links to blobs. Anything else with such a name is not ours.
 fn remove_leftover(path: &Path) {
     let Ok(metadata) = fs::symlink_metadata(path) else { return };
     if metadata.is_file() {
@@ -324,7 +322,7 @@ fn remove_leftover(path: &Path) {
         let leads_to_blob = |link: &PathBuf| fs::read_link(link).is_ok_and(|to| to.starts_with("../../blobs"));
         if links.iter().all(leads_to_blob) {
             links.iter().for_each(|link| drop(fs::remove_file(link)));
-            // Not what appeared meanwhile.
+            // Fails if something appeared meanwhile.
             let _ = fs::remove_dir(path);
         }
     }

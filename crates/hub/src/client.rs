@@ -1,4 +1,4 @@
-//! One request at a time: redirects, the token, what an answer means for another try.
+//! Sends single requests. Handles redirects and the token, and decides which failures are worth another attempt.
 
 use crate::blob::BlobId;
 use crate::error::excerpt;
@@ -17,19 +17,19 @@ use ureq::http::{HeaderMap, Response, header};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
 
-/// Redirects that are followed for one request.
+/// Maximum number of redirects per request.
 const MAX_REDIRECTS: usize = 5;
 /// The longest answer about a repository. A page of a list has some 200 bytes per file and at most 1000 files.
 const MAX_JSON_BYTES: u64 = 8 << 20;
-/// How often a wait looks whether it should end.
+/// Time between two checks whether a wait should end.
 const POLL: Duration = Duration::from_millis(20);
 
-/// Asks one server, and whom it redirects to.
+/// Sends requests to one server, and to the servers that it redirects to.
 pub(crate) struct Client {
     agent: Agent,
     endpoint: String,
     origin: Origin,
-    /// `Authorization`, if there is a token that may be sent.
+    /// The `Authorization` header, if there is a token that may be sent.
     authorization: Option<String>,
     answer_timeout: Duration,
     stall_timeout: Duration,
@@ -39,16 +39,16 @@ pub(crate) struct Client {
     progress: Arc<dyn Progress>,
 }
 
-/// An answer whose body has not been read.
+/// A response whose body has not been read.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
-    /// Which content the server, not whom it redirects to, says this is. `None` if it does not say.
+    /// The digest that the first server states, before redirects. `None` if it does not state one.
     pub(crate) blob: Option<BlobId>,
     pub(crate) body: Body,
 }
 
-/// What an answer is wanted for, which decides how long it may take.
+/// The purpose of a request, which decides how long it may take.
 #[derive(Clone, Copy)]
 enum Purpose {
     Metadata,
@@ -57,7 +57,8 @@ enum Purpose {
 }
 
 impl Client {
-    /// `stop` ends every wait and every request that begins after it was raised; [`Self::agent`] ends those that run.
+    /// `stop` ends every wait, and every request that begins after it was raised. [`Self::agent`] ends running
+    /// requests.
     pub(crate) fn new(settings: &Settings, stop: Cancel, progress: Arc<dyn Progress>) -> Result<Self, Error> {
         let endpoint = settings.endpoint.clone();
         let wrong = || Error::Request(format!("{}: not the address of a server", excerpt(&endpoint)));
@@ -68,14 +69,14 @@ impl Client {
         }
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
-            // Followed here, so that the token goes to one server only.
+            // Redirects are followed here, so that the token goes to one server only.
             .max_redirects(0)
             .max_redirects_will_error(false)
             .timeout_connect(Some(settings.answer_timeout))
             .user_agent(concat!("pythia-hub/", env!("CARGO_PKG_VERSION")))
             .accept_encoding("identity");
         if !origin.is_https() {
-            // A proxy would read the token that is sent to a server on this machine, and might not reach that.
+            // No proxy for a server on this machine: it could read the token, and it might not reach the server.
             config = config.proxy(None);
         }
         if let Some(path) = &settings.certificates {
@@ -95,7 +96,7 @@ impl Client {
         })
     }
 
-    /// For [`Agent::shutdown`], which ends the requests that run.
+    /// For [`Agent::shutdown`], which ends running requests.
     pub(crate) fn agent(&self) -> Agent {
         self.agent.clone()
     }
@@ -104,12 +105,12 @@ impl Client {
         self.authorization.is_some()
     }
 
-    /// The server, as the user named it.
+    /// The server's address, as the user wrote it.
     pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// Watches the rate of a body that begins now.
+    /// Starts to measure the rate of a body.
     pub(crate) fn pace(&self) -> Pace {
         Pace::new(self.min_rate, 2 * self.stall_timeout)
     }
@@ -118,7 +119,7 @@ impl Client {
         Backoff::new(self.first_pause)
     }
 
-    /// Waits as `backoff` says, or gives up.
+    /// Waits as long as `backoff` says, or gives up.
     pub(crate) fn pause(&self, backoff: &mut Backoff, fault: Fault) -> Result<(), Error> {
         self.check_stop()?;
         let (pause, line) = backoff.after(fault)?;
@@ -131,7 +132,7 @@ impl Client {
         Ok(())
     }
 
-    /// Ends all waits and requests that may end.
+    /// Returns an error if waits and requests should end.
     pub(crate) fn stop(&self) {
         self.stop.raise();
     }
@@ -142,8 +143,8 @@ impl Client {
         if self.stop.is_raised() { Err(Error::Cancelled) } else { Ok(()) }
     }
 
-    /// Asks for `path`, which begins with a slash, or for a whole address on the same server; reads the answer of at
-    /// most [`MAX_JSON_BYTES`]. `what` names it in messages. A status that is not 200 is no error here.
+    /// Requests `path`, which begins with a slash, or a whole address on the same server, and reads a response of at
+    /// most [`MAX_JSON_BYTES`]. Messages call it `what`. A status other than 200 is not an error here.
     pub(crate) fn json(&self, what: &str, path: &str, patience: bool) -> Result<(Answer, Vec<u8>), Error> {
         let url = if path.starts_with('/') { format!("{}{path}", self.endpoint) } else { path.to_owned() };
         if Origin::of(&url).as_ref() != Some(&self.origin) {
@@ -177,12 +178,12 @@ impl Client {
         Ok((answer, bytes))
     }
 
-    /// Asks for a file from byte `from` on. The answer may be the whole file.
+    /// Requests a file from byte `from` on. The response may be the whole file.
     pub(crate) fn file(&self, what: &str, path: &str, from: u64) -> Result<Answer, Fault> {
         self.send(what, &format!("{}{path}", self.endpoint), Purpose::File(from))
     }
 
-    /// Sends a request and follows redirects. Statuses that another try may change are faults.
+    /// Sends a request and follows redirects. Statuses that may be temporary are faults.
     fn send(&self, what: &str, url: &str, purpose: Purpose) -> Result<Answer, Fault> {
         let mut url = url.to_owned();
         let mut blob = None;
@@ -241,7 +242,7 @@ impl Client {
         request.call().map_err(|error| {
             let place = url::shown(url);
             match error {
-                // So rustls reports a certificate that it does not trust, or a peer that speaks no TLS.
+                // rustls reports an untrusted certificate, or a peer without TLS, in this way.
                 ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
                     let reason = format!("{place}: {error} (SSL_CERT_FILE can name the authorities to trust)");
                     Error::network(what, reason).into()
@@ -256,7 +257,7 @@ impl Client {
         })
     }
 
-    /// A connection that broke, or was broken by [`Agent::shutdown`].
+    /// The fault for a connection that broke, possibly by [`Agent::shutdown`].
     pub(crate) fn broken(&self, what: &str, reason: &str) -> Fault {
         match self.check_stop() {
             Ok(()) => Fault::passing(Error::network(what, reason.replace(['\n', '\r'], " "))),

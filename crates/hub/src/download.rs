@@ -1,4 +1,4 @@
-//! One file: from the server, or from where an earlier run stopped, to a checked blob.
+//! Downloads a file to a checked blob, from the start or from where an earlier run stopped.
 
 use crate::api::{self, RemoteFile};
 use crate::blob::Hasher;
@@ -17,12 +17,12 @@ use std::time::{Duration, Instant};
 use ureq::http::header;
 
 const BUFFER_BYTES: usize = 1 << 18;
-/// After so many bytes a connection that breaks was not in vain.
+/// A connection that delivered this many bytes before it broke counts as progress.
 const PROGRESS_BYTES: u64 = 8 << 20;
-/// How long another program may hold a lock before the user is told what is waited for.
+/// Time to wait for another program's lock before the user is told.
 const SILENT_WAIT: Duration = Duration::from_secs(5);
 
-/// What the downloads of one checkpoint share.
+/// The shared state of the downloads of one checkpoint.
 pub(crate) struct Job<'a> {
     pub(crate) client: &'a Client,
     pub(crate) cache: &'a RepoCache,
@@ -32,7 +32,7 @@ pub(crate) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Makes `file` a blob of the cache, if it is none yet.
+    /// Downloads `file` to a blob of the cache, if it is not there yet.
     pub(crate) fn download(&self, file: &RemoteFile) -> Result<(), Error> {
         let what = format!("{}: {}", self.id, file.name);
         let start = Instant::now();
@@ -78,10 +78,12 @@ impl Job<'_> {
             }
             self.restart(&mut partial, file)?;
             if !was_resumed {
-                return Err(Error::data(what, format!("what was downloaded has {found}, wanted {}", file.blob)));
+                return Err(Error::data(what, format!("the download has {found}, wanted {}", file.blob)));
             }
-            // What the earlier run left may be to blame: a machine that lost power keeps sizes but not always contents.
-            self.progress.note(&format!("{what}: what an earlier run left was damaged; downloading from the start"));
+            // The part of the earlier run may be damaged: after a power failure, sizes are right but not always
+            // contents.
+            self.progress
+                .note(&format!("{what}: the part from an earlier run was damaged; downloading from the start"));
             was_resumed = false;
             mark = 0;
         }
@@ -94,7 +96,7 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Asks for what is missing and writes it as it arrives.
+    /// Requests the missing bytes and writes them as they arrive.
     fn receive(&self, what: &str, file: &RemoteFile, partial: &mut Partial) -> Result<(), Fault> {
         if partial.done == file.size_bytes {
             return Ok(());
@@ -102,7 +104,7 @@ impl Job<'_> {
         let path = format!("/{}/resolve/{}/{}", self.id.repo(), self.commit, url::segment(&file.name));
         let mut answer = self.client.file(what, &path, partial.done)?;
         if answer.status == 416 {
-            // What is there is not a beginning of what the server has.
+            // The bytes on disk are not the start of the server's file.
             self.restart(partial, file)?;
             return Err(Fault::passing(Error::network(what, "the server cannot resume")));
         }
@@ -124,7 +126,7 @@ impl Job<'_> {
         let mut buffer = vec![0; BUFFER_BYTES];
         while partial.done < file.size_bytes {
             self.client.check_stop()?;
-            // A body longer than it said is cut here and found out by its digest.
+            // A body that is too long is cut here. Its digest will not match.
             let room = (file.size_bytes - partial.done).min(BUFFER_BYTES as u64) as usize;
             let n = match body.read(&mut buffer[..room]) {
                 Ok(n) => n,
@@ -150,7 +152,7 @@ fn cut(done: u64, size: u64, reason: &str) -> String {
     format!("{reason} after {done} of {size} bytes")
 }
 
-/// Whether an answer is what was asked for: the file of `size` bytes from byte `from` on.
+/// Checks that a response contains the file of `size` bytes, starting at byte `from`.
 fn check_extent(answer: &Answer, from: u64, size: u64) -> Result<(), String> {
     let text = |name| answer.headers.get(name).and_then(|value| value.to_str().ok());
     if answer.status == 206 {
@@ -168,7 +170,7 @@ fn check_extent(answer: &Answer, from: u64, size: u64) -> Result<(), String> {
     }
 }
 
-/// A file that is not complete. What is on disk is always a beginning of it, so it can be left at any time.
+/// An incomplete file. The bytes on disk are always its start, so a download can stop at any time.
 struct Partial {
     path: PathBuf,
     file: File,
@@ -179,7 +181,7 @@ struct Partial {
 }
 
 impl Partial {
-    /// Opens what an earlier run left, or a new file. A lock has to keep others away from it.
+    /// Opens the file of an earlier run, or a new file. The caller must hold the lock.
     fn open(path: PathBuf, wanted: &RemoteFile) -> Result<Self, Error> {
         let open = || {
             let mut hasher = wanted.blob.hasher(wanted.size_bytes);
@@ -204,7 +206,7 @@ impl Partial {
         Ok(Self { path, file, hasher, done, is_resumable: true })
     }
 
-    /// Begins with a new file that goes when it is not completed.
+    /// Creates a new file, which is removed if it is not completed.
     fn unshared(file: File, path: PathBuf, wanted: &RemoteFile) -> Self {
         Self { path, file, hasher: wanted.blob.hasher(wanted.size_bytes), done: 0, is_resumable: false }
     }
@@ -227,11 +229,11 @@ impl Partial {
         std::mem::replace(&mut self.hasher, wanted.blob.hasher(wanted.size_bytes))
     }
 
-    /// Gives the complete and checked file its name, when it is on the disk.
+    /// Syncs the complete and checked file, and renames it to its blob.
     fn keep_as(self, blob: &Path) -> Result<(), Error> {
         self.file.sync_all().map_err(Error::io(&self.path))?;
         fs::rename(&self.path, blob).map_err(Error::io(blob))?;
-        // The name too. Not every system can.
+        // Sync the name too. Not every system can.
         if let Some(Ok(folder)) = blob.parent().map(File::open) {
             let _ = folder.sync_all();
         }
@@ -240,7 +242,7 @@ impl Partial {
 }
 
 impl Drop for Partial {
-    /// An empty file is nothing to go on with, nor is one that nobody finds. The lock, if any, is still held.
+    /// Removes the file if it is empty or cannot be found again. The lock, if any, is still held.
     fn drop(&mut self) {
         if self.done == 0 || !self.is_resumable {
             let _ = fs::remove_file(&self.path);
@@ -248,8 +250,8 @@ impl Drop for Partial {
     }
 }
 
-/// An empty file in the place of the one at `path`. That is not truncated: a program that heeds no lock may have given
-/// it a blob's name.
+/// Replaces the file at `path` by an empty one. It is not truncated, because a program that ignores locks may have
+/// renamed it to a blob.
 fn replace(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -1,4 +1,4 @@
-//! Why a checkpoint could not be had.
+//! The error type.
 
 use crate::secret;
 use pythia_task::ErrorKind;
@@ -7,36 +7,36 @@ use std::fmt::{self, Write};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a checkpoint could not be had from the Hub. Every message is one line.
+/// Why no checkpoint could be taken from the Hub or its cache. Every message is one line.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// What was asked for cannot be: a malformed id, a step that Pythia does not have, a malformed setting.
+    /// An invalid request: a malformed id, a step that Pythia does not have, a malformed setting.
     Request(String),
-    /// The server answered that there is no such thing, or not for this user.
+    /// The server answered that it does not exist, or is not available to this user.
     Refused {
         /// Repository, revision or file.
         what: String,
         /// Why, and what can be done.
         reason: String,
     },
-    /// What is not in the cache cannot be had, because of `--offline` or the environment.
+    /// It is not in the cache, and `--offline` or the environment forbids a connection.
     Offline {
         /// Repository and revision.
         what: String,
         /// What is missing.
         reason: String,
     },
-    /// The server could not be reached, or did not answer to the end, also when asked again.
+    /// The server could not be reached or did not complete its answer, in several attempts.
     Network {
-        /// What was asked for.
+        /// Repository, revision or file.
         what: String,
         /// The last failure.
         reason: String,
     },
-    /// The server sent what cannot be right: another digest, another size, a list that is none.
+    /// The server's answer is wrong: a different digest or size, or an invalid list.
     Data {
-        /// What was asked for.
+        /// Repository, revision or file.
         what: String,
         /// What was found and what was wanted.
         reason: String,
@@ -45,7 +45,7 @@ pub enum Error {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What it said.
+        /// Its error.
         source: io::Error,
     },
     /// The caller raised the cancel flag. Unfinished downloads are kept for the next run.
@@ -53,7 +53,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Where its cause lies.
+    /// The kind of error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Request(_) => ErrorKind::Usage,
@@ -79,7 +79,7 @@ impl Error {
         Self::Data { what: what.into(), reason: reason.into() }
     }
 
-    /// For `map_err`: which path it was.
+    /// For `map_err`: adds the path.
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { path, source }
@@ -89,7 +89,7 @@ impl Error {
 /// One line, escaped, without the token.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // First as a whole, as the user is to read it: any part of it may hold the token.
+        // The whole message is built first, because any part of it may contain the token.
         let mut message = String::new();
         self.write(&mut message)?;
         Escaper::line(f).write_str(&secret::redact(&message))

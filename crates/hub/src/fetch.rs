@@ -1,4 +1,4 @@
-//! The whole way from an id to a folder.
+//! From an id to a folder.
 
 use crate::api::{self, RemoteFile, Tree};
 use crate::cache::RepoCache;
@@ -18,13 +18,13 @@ use std::time::Duration;
 
 /// Files that are downloaded at the same time.
 const MAX_CONNECTIONS: usize = 4;
-/// How often the caller's flag is looked at.
+/// Time between two checks of the caller's flag.
 const POLL: Duration = Duration::from_millis(50);
-/// How long a cancelled download has to end. What then still waits, a connection being made, ends by itself later and
-/// touches no file.
+/// Time for a cancelled download to end. A connection that is still being made then ends by itself later and touches no
+/// file.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// Passes everything on, notes without the token.
+/// Passes everything on, and removes the token from notes.
 struct WithoutToken(Arc<dyn Progress>);
 
 impl Progress for WithoutToken {
@@ -48,19 +48,20 @@ pub struct Snapshot {
     pub path: PathBuf,
     /// The commit, 40 hexadecimal digits.
     pub commit: String,
-    /// What was asked for, with the present name of a model that was renamed.
+    /// The requested id, with the present name if the model was renamed.
     pub id: ModelId,
 }
 
 /// Finds the checkpoint `id` in the cache, or downloads what the cache lacks.
 ///
-/// A full commit hash that the cache has is not asked for. Any other revision is, once, unless `settings` say to stay
-/// offline; if the server does not answer and the cache has a checkpoint for the revision, that is taken, and said.
+/// Nothing is requested for a full commit hash that the cache has. For any other revision the server is asked once,
+/// unless `settings` say to stay offline. If it does not answer and the cache has a checkpoint for the revision, that
+/// one is used, with a note.
 ///
 /// Returns within a second after `cancel` was raised.
 ///
 /// # Errors
-/// See [`Error`]. What was downloaded is kept, and the next call goes on from there, except where it was wrong.
+/// See [`Error`]. Downloaded bytes are kept, and the next call resumes there, unless they were wrong.
 pub fn fetch(
     settings: &Settings,
     id: &ModelId,
@@ -87,12 +88,11 @@ pub fn fetch(
     let stop = Cancel::new();
     let client = Client::new(settings, stop.clone(), Arc::clone(&progress))?;
     let agent = client.agent();
-    // A thread of its own, because a name that is being looked up or a connection that is being made cannot be
-    // interrupted, only left.
+    // A separate thread, because a name lookup or a connection attempt cannot be interrupted, only abandoned.
     let (sender, receiver) = mpsc::channel();
     let online = Online { client, cache, id, variant: settings.variant.clone(), progress };
     thread::spawn(move || {
-        // Nobody listens any more if the caller has cancelled.
+        // The receiver is gone if the caller has cancelled.
         let _ = sender.send(online.fetch());
     });
     let lost = || Error::network("download", "ended without a result");
@@ -105,13 +105,13 @@ pub fn fetch(
         if cancel.is_raised() {
             stop.raise();
             agent.shutdown();
-            // A download that was complete at the last moment is as good as any.
+            // The download may have completed at the last moment.
             return receiver.recv_timeout(GRACE).unwrap_or(Err(Error::Cancelled));
         }
     }
 }
 
-/// The checkpoint, if it can be had without a question: it is offline, or a commit that is there.
+/// The checkpoint, if no request is needed: offline, or for a commit that the cache has.
 fn without_network(settings: &Settings, cache: &RepoCache, id: &ModelId) -> Result<Option<Snapshot>, Error> {
     let commit = cache.commit(id.revision());
     let state = commit.as_deref().map(|commit| select::cached(&cache.lookup(commit), settings.variant.as_deref()));
@@ -147,7 +147,7 @@ impl Online {
             };
             self.complete(&commit, &tree)?;
         }
-        // At last, so that what it says is always there.
+        // Last, so that it never names an incomplete snapshot.
         let _ = self.cache.set_commit(self.id.revision(), &commit);
         Ok(self.snapshot(commit))
     }
@@ -156,7 +156,7 @@ impl Online {
         Snapshot { path: self.cache.snapshot(&commit), commit, id: self.id.clone() }
     }
 
-    /// The commit that the revision is now; what it was at the last time if the server does not answer.
+    /// The present commit of the revision, or the last known one if the server does not answer.
     fn commit(&self) -> Result<String, Error> {
         let revision = self.id.revision();
         if is_commit(revision) {
@@ -166,7 +166,7 @@ impl Online {
         let cached = cached.filter(|commit| self.is_usable(commit));
         match (api::commit(&self.client, &self.id, cached.is_none()), cached) {
             (Err(error @ Error::Network { .. }), Some(commit)) => {
-                self.progress.note(&format!("{error}; going on with commit {commit} from the cache"));
+                self.progress.note(&format!("{error}; using commit {commit} from the cache"));
                 Ok(commit)
             }
             (result, _) => result,
@@ -177,22 +177,22 @@ impl Online {
         !matches!(select::cached(&self.cache.lookup(commit), self.variant.as_deref()), Cached::Lacks(_))
     }
 
-    /// The cached files of `commit`, if they will do without what `error` keeps away.
+    /// The cached files of `commit`, if `error` is one of the network and they are enough.
     fn without_server(&self, commit: &str, error: Error) -> Result<Snapshot, Error> {
         if !matches!(error, Error::Network { .. }) || !self.is_usable(commit) {
             return Err(error);
         }
-        self.progress.note(&format!("{error}; going on with what the cache has"));
+        self.progress.note(&format!("{error}; using the cached files"));
         Ok(self.snapshot(commit.to_owned()))
     }
 
-    /// Downloads what the snapshot of `commit` lacks.
+    /// Downloads the missing files of the snapshot of `commit`.
     fn complete(&self, commit: &str, tree: &Tree) -> Result<(), Error> {
         let selection = select::select(&self.id, tree, self.variant.as_deref())?;
         self.cache.prepare()?;
         let is_index = selection.weights.shards.is_some();
         if is_index {
-            // It says which files to count.
+            // The index names the files to count.
             self.download(commit, &[selection.first], false)?;
         }
         let mut files = selection.companions.clone();
@@ -208,16 +208,16 @@ impl Online {
             }
         }
         self.download(commit, &files, true)?;
-        // Now that all are there: a folder that other programs find is a checkpoint.
+        // Linked when all are there, so that other programs never find an incomplete checkpoint.
         for file in &files {
             self.cache.link(commit, &file.name, &file.blob)?;
         }
         selection.absent.iter().try_for_each(|name| self.cache.set_absent(commit, name))
     }
 
-    /// Makes blobs of `files`, a few at a time.
+    /// Downloads `files` to blobs, a few at a time.
     fn download(&self, commit: &str, files: &[&RemoteFile], with_progress: bool) -> Result<(), Error> {
-        // Two names may have one content.
+        // Two names may have the same content.
         let missing: BTreeMap<_, _> =
             files.iter().filter(|file| !self.cache.has_blob(file)).map(|file| (&file.blob, *file)).collect();
         let mut missing: Vec<&RemoteFile> = missing.into_values().collect();
@@ -232,7 +232,7 @@ impl Online {
             let total = missing.iter().map(|file| file.size_bytes).fold(0, u64::saturating_add);
             self.progress.expect(Some(total));
         }
-        // The largest first: no thread is left with it at the end.
+        // Largest first, so that no thread is left with it at the end.
         missing.sort_by_key(|file| std::cmp::Reverse(file.size_bytes));
         let job = Job {
             client: &self.client,
@@ -246,7 +246,7 @@ impl Online {
         let work = || {
             while let Some(file) = next() {
                 if let Err(error) = job.download(file) {
-                    // The others leave what they have for the next run.
+                    // The others stop and keep their parts for the next run.
                     self.client.stop();
                     return Err(error);
                 }
@@ -257,7 +257,7 @@ impl Online {
             let threads: Vec<_> = (0..MAX_CONNECTIONS.min(files.len())).map(|_| scope.spawn(work)).collect();
             let lost = || Err(Error::network("download", "a thread ended without a result"));
             let results = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| lost()));
-            // Whoever failed has cancelled the others.
+            // A thread that fails cancels the others.
             let worst = |first: Result<(), Error>, next| match (first, next) {
                 (Ok(()) | Err(Error::Cancelled), next @ Err(_)) => next,
                 (first, _) => first,
@@ -266,14 +266,14 @@ impl Online {
         })
     }
 
-    /// Refuses to begin what the file system has no room for.
+    /// Fails if the file system has too little free space.
     fn check_space(&self, missing: &[&RemoteFile]) -> Result<(), Error> {
         let lacks = |file: &&RemoteFile| file.size_bytes - self.cache.incomplete_bytes(file, self.id.revision());
         let wanted = missing.iter().map(lacks).fold(0, u64::saturating_add);
         match space::available_bytes(self.cache.root()) {
             Some(available) if available < wanted => {
                 let reason =
-                    format!("{wanted} bytes to download, {available} free there: HF_HUB_CACHE can name another place");
+                    format!("{wanted} bytes to download, {available} free; HF_HUB_CACHE can name another folder");
                 Err(Error::Io { path: self.cache.root().to_owned(), source: std::io::Error::other(reason) })
             }
             _ => Ok(()),

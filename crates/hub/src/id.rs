@@ -1,11 +1,11 @@
-//! What a user types to name a checkpoint of the Hub.
+//! Ids of checkpoints on the Hub, as users type them.
 
 use crate::Error;
 use crate::error::excerpt;
 use crate::suite;
 use std::fmt;
 
-/// The branch of a repository that is meant where none is named.
+/// The default branch.
 const DEFAULT_REVISION: &str = "main";
 
 /// A model repository and one of its revisions.
@@ -20,10 +20,10 @@ impl ModelId {
     /// Reads `OWNER/NAME[@REVISION]`, also behind `hf://`, or the address of its page,
     /// `https://huggingface.co/OWNER/NAME[/tree/REVISION]`. A revision is a branch, a tag or a commit.
     ///
-    /// `None` if `text` can only be a path. What exists as a path should not be asked about here at all.
+    /// `None` if `text` can only be a path. The caller checks first that it does not exist as a path.
     ///
     /// # Errors
-    /// If it is clearly meant as an id but is none.
+    /// If it is clearly meant as an id, but is malformed.
     pub fn parse(text: &str) -> Result<Option<Self>, Error> {
         let malformed = |what: &str| {
             let shown = excerpt(text);
@@ -33,7 +33,7 @@ impl ModelId {
         let (id, is_explicit) = match (text.strip_prefix("hf://"), page) {
             (Some(id), _) => (id.to_owned(), true),
             (_, Some(page)) => (page.trim_end_matches('/').replacen("/tree/", "@", 1), true),
-            _ if text.contains("://") => return malformed("an address that is not on the Hub"),
+            _ if text.contains("://") => return malformed("not an address of the Hub"),
             _ => (text.to_owned(), false),
         };
         let (repo, revision) = match id.split_once('@') {
@@ -50,15 +50,15 @@ impl ModelId {
         Ok(Some(Self { owner: owner.to_owned(), name: name.to_owned(), revision: revision.map(str::to_owned) }))
     }
 
-    /// The id that is probably meant by a model of the Pythia suite without its owner: `pythia-70m@step3000`.
+    /// A suggestion for a model of the Pythia suite without its owner: `pythia-70m@step3000`.
     ///
-    /// It is not taken for an id: the same words may be a folder that is not where it was thought to be.
+    /// It is only suggested, because `text` may also be a mistyped folder.
     pub fn suggestion(text: &str) -> Option<String> {
         let id = Self::parse(&format!("{}/{text}", suite::OWNER)).ok().flatten()?;
         id.name.starts_with("pythia").then(|| id.to_string())
     }
 
-    /// Who owns the repository.
+    /// The owner of the repository.
     pub fn owner(&self) -> &str {
         &self.owner
     }
@@ -78,8 +78,8 @@ impl ModelId {
         format!("{}/{}", self.owner, self.name)
     }
 
-    /// A name for files made from it, which tells revisions apart: `pythia-70m-step3000`; `pythia-70m` for the default
-    /// one.
+    /// Stem for names of files made from it, with the revision: `pythia-70m-step3000`, or `pythia-70m` for the default
+    /// branch.
     pub fn file_stem(&self) -> String {
         match self.revision() {
             DEFAULT_REVISION => self.name.clone(),
@@ -88,7 +88,7 @@ impl ModelId {
         }
     }
 
-    /// Puts the present name of a renamed model of the suite in place of its old one, and says so.
+    /// Replaces the old name of a renamed model of the suite, and returns a note about it.
     pub(crate) fn rename(&mut self) -> Option<String> {
         let new = (self.owner == suite::OWNER).then(|| suite::renamed(&self.name)).flatten()?;
         let note = format!(
@@ -100,7 +100,7 @@ impl ModelId {
         Some(note)
     }
 
-    /// What is known to be wrong with the weights of this revision.
+    /// The known fault of the weights of this revision, if there is one.
     pub(crate) fn known_fault(&self) -> Option<String> {
         let fault = (self.owner == suite::OWNER).then(|| suite::known_fault(&self.name, self.revision())).flatten()?;
         Some(format!("{self}: {fault}"))
@@ -125,13 +125,13 @@ impl fmt::Display for ModelId {
     }
 }
 
-/// Whether this is a full commit hash, which never stands for anything else.
+/// Whether this is a full commit hash.
 pub(crate) fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Whether the Hub allows this as the name of an owner or of a repository. It is also the name of a folder in the
-/// cache, in which `--` separates the two.
+/// Whether the Hub allows this as the name of an owner or a repository. `--` is not allowed, because it separates the
+/// two in names of cache folders.
 fn is_name(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     (1..=96).contains(&text.len())
@@ -143,7 +143,7 @@ fn is_name(text: &str) -> bool {
         && !text.ends_with(".git")
 }
 
-/// Whether this can be a branch, a tag or a commit, and is a path inside `refs/` on every system.
+/// Whether this can be a branch, a tag or a commit, and is a path below `refs/` on every system.
 fn is_revision(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte);
     let component = |part: &str| {
@@ -152,7 +152,7 @@ fn is_revision(text: &str) -> bool {
     text.len() <= 200 && text.split('/').all(component) && !text.contains("..") && !text.ends_with(".lock")
 }
 
-/// Whether this is clearly a file that is not there, rather than a repository.
+/// Whether this is clearly the name of a missing file and not a repository.
 fn is_file_name(text: &str) -> bool {
     [".gguf", ".safetensors", ".bin", ".json", ".txt"].iter().any(|end| text.ends_with(end))
 }

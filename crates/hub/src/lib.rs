@@ -1,14 +1,14 @@
 //! Checkpoints from the Hugging Face Hub: found in its cache, or downloaded into it.
 //!
-//! 1. [`ModelId`] is what a user types: `EleutherAI/pythia-70m@step3000`.
-//! 2. [`Settings`] are what the environment says: where the cache is, which server, which token, whether to stay
-//!    offline. The names of the variables are those of the Python library `huggingface_hub`.
-//! 3. [`fetch()`] asks the server which commit the revision stands for, looks whether the cache has it, downloads what
-//!    it lacks, and returns the folder.
+//! 1. [`ModelId`] parses what a user types: `EleutherAI/pythia-70m@step3000`.
+//! 2. [`Settings`] come from the environment: the cache, the server, the token, whether to stay offline. The names of
+//!    the variables are those of the Python library `huggingface_hub`.
+//! 3. [`fetch()`] asks the server for the commit of the revision, downloads the files that the cache lacks, and returns
+//!    the folder.
 //!
-//! The cache is shared with every other program that uses the Hub, so its layout is theirs (`cache`). What is
-//! downloaded is the config, the tokenizer, the model card and one set of weights (`select`), a file per thread,
-//! each resumed where an earlier run stopped and checked against its SHA-256 (`download`).
+//! The cache is shared with all programs that use the Hub, so its layout is theirs (`cache`). A download consists of
+//! the config, the tokenizer, the model card and one set of weights (`select`). Each file has its own thread, resumes
+//! where an earlier run stopped, and is checked against its SHA-256 (`download`).
 //!
 //! ```no_run
 //! use pythia_hub::{ModelId, Settings, fetch};

@@ -1,19 +1,18 @@
-//! JSON of servers, read item by item: what is kept is counted while it is read, so no answer becomes more memory than
-//! it is allowed.
+//! Reads JSON of servers item by item. The items are counted while they are read, so memory is bounded.
 
 use serde::Deserializer;
 use serde::de::{DeserializeOwned, DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 use std::marker::PhantomData;
 
-/// Gives each element of an array to `take`, whose error ends it.
+/// Passes each element of an array to `take`. An error of `take` ends the read.
 pub(crate) struct Elements<T, F>(F, PhantomData<T>);
 
 impl<T: DeserializeOwned, F: FnMut(T) -> Result<(), String>> Elements<T, F> {
     /// Reads `bytes`.
     ///
     /// # Errors
-    /// If they are no array of such elements, or `take` refuses one.
+    /// If they are not an array of such elements, or `take` refuses one.
     pub(crate) fn read(bytes: &[u8], take: F) -> Result<(), serde_json::Error> {
         let mut json = serde_json::Deserializer::from_slice(bytes);
         Self(take, PhantomData).deserialize(&mut json)?;
@@ -44,7 +43,7 @@ impl<'de, T: DeserializeOwned, F: FnMut(T) -> Result<(), String>> Visitor<'de> f
     }
 }
 
-/// Gives the values of the object under `key` to `take`.
+/// Passes the values of the object under `key` to `take`.
 pub(crate) struct ValuesOf<F> {
     key: &'static str,
     take: F,
@@ -54,7 +53,7 @@ impl<F: FnMut(String) -> Result<(), String>> ValuesOf<F> {
     /// Reads `bytes`.
     ///
     /// # Errors
-    /// If they are no object with an object of texts under `key`, or `take` refuses one.
+    /// If they are not an object with an object of strings under `key`, or `take` refuses one.
     pub(crate) fn read(bytes: &[u8], key: &'static str, take: F) -> Result<(), serde_json::Error> {
         let mut json = serde_json::Deserializer::from_slice(bytes);
         json.deserialize_map(Self { key, take })?;

@@ -1,9 +1,9 @@
 //! Locks that keep two programs from downloading one file at the same time.
 //!
-//! They are in the place and of the kind that `huggingface_hub` uses: `flock` on
-//! `.locks/models--OWNER--NAME/ETAG.lock`. They guard `blobs/*.incomplete`: two programs that
-//! write one such file would spoil each other's download, and one might go on to write what the other has checked and
-//! given its name. Where a file system has no locks, see [`Lock::is_held`], every program has to write files of its own.
+//! They are those of `huggingface_hub`: `flock` on `.locks/models--OWNER--NAME/ETAG.lock`. They guard
+//! `blobs/*.incomplete`. Two programs that write the same file would damage each other's download, and one could write
+//! to a file that the other has already checked and renamed. On a file system without locks (see [`Lock::is_held`]),
+//! every program must write its own files.
 
 use crate::{Error, own};
 use std::fs::{self, File, TryLockError};
@@ -14,15 +14,15 @@ use std::time::Duration;
 
 const POLL: Duration = Duration::from_millis(50);
 
-/// Held until it is dropped.
+/// A lock, held until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    /// `None` on a file system that has no locks.
+    /// `None` on a file system without locks.
     file: Option<File>,
 }
 
 impl Lock {
-    /// Waits for the lock at `path`; `waiting` is called after each try that failed, and stops the wait by an error.
+    /// Waits for the lock at `path`. Calls `waiting` after each failed attempt; its error ends the wait.
     pub(crate) fn acquire(path: &Path, mut waiting: impl FnMut() -> Result<(), Error>) -> Result<Self, Error> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(Error::io(folder))?;
@@ -36,7 +36,7 @@ impl Lock {
         }
     }
 
-    /// Whether others are kept away: not on a file system that has no locks.
+    /// Whether the lock excludes other programs. False on a file system without locks.
     pub(crate) fn is_held(&self) -> bool {
         self.file.is_some()
     }
@@ -44,12 +44,12 @@ impl Lock {
     /// The lock at `path`, or `None` if another holds it.
     pub(crate) fn try_acquire(path: &Path) -> Result<Option<Self>, Error> {
         let mut options = own::options();
-        // As Python's are: a cache may belong to a group.
+        // The permissions that Python uses, because a cache may belong to a group.
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o664);
         let file = options.open(path).map_err(Error::io(path))?;
         match file.try_lock() {
-            // Another program may have removed the file between the two calls; the lock would then be nobody else's.
+            // Another program may have removed the file between the two calls. Then the lock would exclude nobody.
             Ok(()) => Ok(is_at(&file, path).then_some(Self { file: Some(file) })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => Ok(Some(Self { file: None })),

@@ -1,11 +1,10 @@
-//! Files of the cache that are written to: never through a link, which may lead anywhere.
+//! Opens files of the cache for writing, but never through a link, which could lead anywhere.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 
-/// Options to open a file of the cache for reading and writing, which is made if it is not there; not through a symbolic
-/// link in its place.
+/// Options to open or create a file of the cache for reading and writing. They refuse a symbolic link.
 pub(crate) fn options() -> OpenOptions {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false);
@@ -13,18 +12,18 @@ pub(crate) fn options() -> OpenOptions {
     {
         use rustix::fs::OFlags;
         use std::os::unix::fs::OpenOptionsExt;
-        // Nor does it wait for the other end of a pipe.
+        // Do not wait for the other end of a pipe.
         options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
     }
     options
 }
 
-/// Opens the file at `path`, or makes it. `None` if something is there that must not be written to: a link, a pipe, a
-/// file that has a second name elsewhere.
+/// Opens or creates the file at `path`. `None` if it must not be written to: a link, a pipe, or a file with a second
+/// hard link.
 pub(crate) fn open(path: &Path) -> io::Result<Option<File>> {
     let file = match options().open(path) {
         Ok(file) => file,
-        // What a link is opened with depends on the system.
+        // The error for a link depends on the system.
         Err(_) if path.is_symlink() => return Ok(None),
         Err(error) => return Err(error),
     };

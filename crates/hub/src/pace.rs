@@ -1,5 +1,5 @@
-//! Whether a body arrives fast enough to be waited for. A limit for the time between two reads does not tell: a byte now
-//! and then keeps within it for years.
+//! Checks that a body arrives fast enough. A limit for the time between two reads is not enough, because a server could
+//! send single bytes for years.
 
 use std::time::{Duration, Instant};
 
@@ -13,15 +13,15 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// From now on; `min_rate` is in bytes per second.
+    /// Starts now. `min_rate` is in bytes per second.
     pub(crate) fn new(min_rate: u64, window: Duration) -> Self {
         Self { min_rate, window, start: Instant::now(), n_bytes: 0 }
     }
 
-    /// `n` more bytes are there.
+    /// Counts `n` more bytes.
     ///
     /// # Errors
-    /// What to say if the window that has just ended had too few.
+    /// A message, if a window ended with too few bytes.
     pub(crate) fn advance(&mut self, n: u64) -> Result<(), String> {
         self.advance_at(n, self.start.elapsed())
     }

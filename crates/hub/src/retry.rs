@@ -1,21 +1,21 @@
-//! What is tried again, when, and how often.
+//! Retries: which errors, when, and how often.
 
 use crate::Error;
 use std::time::Duration;
 
-/// Failures in a row before it is given up.
+/// Failures in a row before giving up.
 const MAX_FAILURES: u32 = 5;
-/// No pause that this crate chooses is longer.
+/// The longest pause that this crate chooses.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
-/// The longest pause that a server may ask for: the Hub counts requests over five minutes.
+/// The longest pause that is accepted from a server. The Hub counts requests over five minutes.
 const MAX_ASKED: Duration = Duration::from_secs(300);
 
-/// A try that failed.
+/// A failed attempt.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    /// Another try may succeed, after the pause that the server asks for if it does.
+    /// Another attempt may succeed, after the pause that the server asks for, if any.
     Passing { error: Error, pause: Option<Duration> },
-    /// Nothing will change.
+    /// Another attempt would fail in the same way.
     Lasting(Error),
 }
 
@@ -49,15 +49,15 @@ impl Backoff {
         Self { first, failures: 0 }
     }
 
-    /// Something went on: the next failure counts as the first.
+    /// There was progress: the next failure counts as the first.
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// How long to wait after `fault`, and a line that says so.
+    /// How long to wait after `fault`, and a message about it.
     ///
     /// # Errors
-    /// If it is time to give up.
+    /// If there were too many failures.
     pub(crate) fn after(&mut self, fault: Fault) -> Result<(Duration, String), Error> {
         let Fault::Passing { error, pause } = fault else { return Err(fault.into_error()) };
         self.failures += 1;

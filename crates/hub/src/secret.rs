@@ -1,16 +1,15 @@
-//! The user's token is in no message, also where a server sends it back: in an address to go to, in an error it explains,
-//! in a name of a file.
+//! Keeps the user's token out of all messages, even if a server sends it back in an address, an error or a file name.
 
 use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 
-/// Tokens of the Hub are longer; a shorter one would be found in ordinary words.
+/// Tokens of the Hub are longer. A shorter one could occur in ordinary words.
 const MIN_BYTES: usize = 8;
 
-/// Tokens that this process has read. A process has one; a test has several.
+/// The tokens that this process has read. Only tests have several.
 static KNOWN: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Keeps `token` out of all messages from now on.
+/// Removes `token` from all later messages.
 pub(crate) fn remember(token: &str) {
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     if token.len() >= MIN_BYTES && !known.iter().any(|other| other == token) {
@@ -18,7 +17,7 @@ pub(crate) fn remember(token: &str) {
     }
 }
 
-/// `text` without tokens. To be called before a text is cut or quoted: a part of a token is not recognised.
+/// `text` without tokens. Call it before text is cut or quoted, because a part of a token is not recognised.
 pub(crate) fn redact(text: &str) -> Cow<'_, str> {
     let known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut text = Cow::Borrowed(text);

@@ -1,4 +1,4 @@
-//! Which files of a repository are a checkpoint.
+//! Selects the files of a repository that make up a checkpoint.
 
 use crate::Error;
 use crate::api::{RemoteFile, Tree, is_plain_name};
@@ -11,16 +11,16 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
-/// Without it nothing else means anything.
+/// The config, which every checkpoint has.
 const CONFIG: &str = "config.json";
 
-/// What belongs to a checkpoint besides weights, where the repository has it.
+/// Files of a checkpoint other than weights, if the repository has them.
 const COMPANIONS: [&str; 4] = [CONFIG, TOKENIZER, "tokenizer_config.json", "README.md"];
 const TOKENIZER: &str = "tokenizer.json";
-/// What a tokenizer is made from that is not in one file.
+/// Files of a tokenizer that is not a single file.
 const OLDER_TOKENIZER: [&str; 4] = ["vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json"];
 
-/// Weights in the order in which they are looked for: the reader's. The name, and how the names of shards end.
+/// Files of weights, in the order of the reader: the name, and the extension of shards.
 const WEIGHTS: [(&str, Option<&str>); 4] = [
     ("model.safetensors", None),
     ("model.safetensors.index.json", Some(".safetensors")),
@@ -28,7 +28,8 @@ const WEIGHTS: [(&str, Option<&str>); 4] = [
     ("pytorch_model.bin.index.json", Some(".bin")),
 ];
 
-/// The weights of a variant, or the plain ones: `model.fp16.safetensors`, `model.safetensors.index.fp16.json`.
+/// Names of the weights, with the variant if there is one: `model.fp16.safetensors`,
+/// `model.safetensors.index.fp16.json`.
 fn weights_of(variant: Option<&str>) -> impl Iterator<Item = Weights> {
     WEIGHTS.into_iter().map(move |(name, shards)| {
         let name = match (variant, name.rsplit_once('.')) {
@@ -39,12 +40,12 @@ fn weights_of(variant: Option<&str>) -> impl Iterator<Item = Weights> {
     })
 }
 
-/// Whether `variant` can be a part of a file's name.
+/// Whether `variant` is allowed in the name of a file.
 pub(crate) fn is_variant(variant: &str) -> bool {
     (1..=100).contains(&variant.len()) && variant.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
 }
 
-/// The variants of weights that are among `names`.
+/// The variants of weights in `names`.
 fn variants<'n>(names: impl Iterator<Item = &'n String>) -> BTreeSet<&'n str> {
     let variant = |found: &'n String| {
         WEIGHTS.iter().find_map(|(name, _)| {
@@ -56,21 +57,21 @@ fn variants<'n>(names: impl Iterator<Item = &'n String>) -> BTreeSet<&'n str> {
     names.filter_map(variant).collect()
 }
 
-/// An index of 12b has 50 KB. The reader's limit.
+/// The reader's limit. The index of 12b has 50 KB.
 const INDEX_LIMIT_BYTES: u64 = 8 << 20;
 const MAX_SHARDS: usize = 1000;
 
 /// One way to store weights.
 #[derive(Clone, Debug)]
 pub(crate) struct Weights {
-    /// The file that tells that they are stored this way.
+    /// The file of weights or the index.
     pub(crate) name: String,
-    /// If that is an index of other files, how their names end.
+    /// If it is an index, the extension of its files.
     pub(crate) shards: Option<&'static str>,
 }
 
 impl Weights {
-    /// The files that the index at `path` names; `what` is how messages call it.
+    /// The files that the index at `path` names. Messages call it `what`.
     pub(crate) fn shards(&self, what: &str, path: &Path) -> Result<BTreeSet<String>, Error> {
         let wrong = |reason: String| Error::data(what, reason);
         let Some(end) = self.shards else { return Ok(BTreeSet::new()) };
@@ -90,7 +91,7 @@ impl Weights {
             } else {
                 refused = Some(format!("names more than {MAX_SHARDS} files"));
             }
-            // The text is not shown: the reason is told without the parser's words around it.
+            // The parser's own message is not shown, only this reason.
             refused.clone().map_or(Ok(()), Err)
         };
         let read = ValuesOf::read(&bytes, "weight_map", take);
@@ -102,7 +103,7 @@ impl Weights {
     }
 }
 
-/// What of a checkpoint the cache lacks.
+/// What the cache lacks of a checkpoint.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Cached {
     /// Nothing.
@@ -130,7 +131,7 @@ pub(crate) fn cached(lookup: &Lookup, variant: Option<&str>) -> Cached {
             }
             Known::Present => {}
         }
-        // An index that cannot be read lacks what it should say.
+        // If the index cannot be read, it is missing.
         let Ok(shards) = weights.shards(&weights.name, &lookup.path(&weights.name)) else {
             return Cached::Lacks(weights.name);
         };
@@ -142,7 +143,7 @@ pub(crate) fn cached(lookup: &Lookup, variant: Option<&str>) -> Cached {
     Cached::Lacks("the weights".to_owned())
 }
 
-/// The companions that the repository has, those that it has not, and its weights.
+/// The companion files that the repository has, those that it lacks, and its weights.
 pub(crate) struct Selection<'t> {
     pub(crate) companions: Vec<&'t RemoteFile>,
     pub(crate) absent: Vec<String>,
@@ -154,7 +155,7 @@ pub(crate) struct Selection<'t> {
 /// Picks a checkpoint with the weights of `variant` from the files of a repository.
 pub(crate) fn select<'t>(id: &ModelId, tree: &'t Tree, variant: Option<&str>) -> Result<Selection<'t>, Error> {
     if !tree.contains_key(CONFIG) {
-        return Err(Error::refused(id.to_string(), format!("has no {CONFIG}, so it is no checkpoint of a model")));
+        return Err(Error::refused(id.to_string(), format!("has no {CONFIG}, so it is not a checkpoint")));
     }
     let mut companions = Vec::new();
     let mut absent = Vec::new();
@@ -173,7 +174,7 @@ pub(crate) fn select<'t>(id: &ModelId, tree: &'t Tree, variant: Option<&str>) ->
     }
     let variants: Vec<&str> = variants(tree.keys()).into_iter().collect();
     if let ([first, ..], None) = (variants.as_slice(), variant) {
-        let reason = format!("has variants of weights only, {}: --variant {first} takes one", variants.join(", "));
+        let reason = format!("has only variants of weights ({}); use --variant {first}", variants.join(", "));
         return Err(Error::refused(id.to_string(), reason));
     }
     let names: Vec<String> = weights_of(variant).map(|weights| weights.name).collect();

@@ -1,4 +1,4 @@
-//! What the environment says, in the variables that `huggingface_hub` reads.
+//! Settings from the environment, in the variables that `huggingface_hub` reads.
 
 use crate::url::Origin;
 use crate::{Error, secret};
@@ -11,10 +11,10 @@ use std::time::Duration;
 /// The Hub itself.
 const ENDPOINT: &str = "https://huggingface.co";
 
-/// A modem has some 5000 bytes per second. A server that sends less than this only keeps a program waiting.
+/// A server that sends less only stalls the program. (A modem has some 5000 bytes per second.)
 const MIN_RATE: u64 = 1000;
 
-/// A token is some 40 bytes; a file of more than this is none.
+/// Maximum size of a token file. A token has some 40 bytes.
 const TOKEN_LIMIT_BYTES: usize = 4096;
 
 /// Where the cache is, which server to ask, and how.
@@ -30,12 +30,12 @@ pub struct Settings {
     pub offline: bool,
     /// How long an answer about a repository may take: `HF_HUB_ETAG_TIMEOUT`, in seconds.
     pub answer_timeout: Duration,
-    /// How long a download may stand still: `HF_HUB_DOWNLOAD_TIMEOUT`, in seconds.
+    /// How long a download may receive nothing: `HF_HUB_DOWNLOAD_TIMEOUT`, in seconds.
     pub stall_timeout: Duration,
-    /// The slowest that a download may be, in bytes per second over two times [`Self::stall_timeout`]; what is slower is
-    /// given up and tried again: `PYTHIA_HUB_MIN_RATE`.
+    /// Lowest rate of a download, in bytes per second over two times [`Self::stall_timeout`]. A slower one is ended and
+    /// tried again: `PYTHIA_HUB_MIN_RATE`.
     pub min_rate: u64,
-    /// The variant of the weights to take, as `fp16`: not from the environment.
+    /// Variant of the weights, such as `fp16`. Not from the environment.
     pub variant: Option<String>,
     /// Show no progress bar: `HF_HUB_DISABLE_PROGRESS_BARS`.
     pub hide_progress: bool,
@@ -45,15 +45,15 @@ pub struct Settings {
     pub first_pause: Duration,
 }
 
-/// A secret, which no message shows.
+/// A secret. No message shows it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
 impl Token {
-    /// The token in `text`, which may have space around it; `None` if there is none.
+    /// The token in `text`, without surrounding space. `None` if it is empty.
     ///
     /// # Errors
-    /// If it holds what a header cannot.
+    /// If it has a character that a header cannot have.
     fn new(text: &str, place: &str) -> Result<Option<Self>, Error> {
         let text = text.trim();
         if text.is_empty() {
@@ -78,7 +78,7 @@ impl fmt::Debug for Token {
 }
 
 impl Settings {
-    /// Reads the environment through `variable`. An empty variable counts as none.
+    /// Reads the environment through `variable`. An empty variable counts as unset.
     ///
     /// # Errors
     /// If a variable has a value that cannot be used.
@@ -121,7 +121,7 @@ impl Env<'_> {
         }
     }
 
-    /// A path in which `~` may stand for the home folder.
+    /// A path in which `~` means the home folder.
     fn path(&self, name: &str) -> Option<PathBuf> {
         let path = PathBuf::from((self.0)(name)?);
         match (path.strip_prefix("~"), self.home()) {
@@ -134,7 +134,7 @@ impl Env<'_> {
         (self.0)("HOME").or_else(|| (self.0)("USERPROFILE")).map(PathBuf::from)
     }
 
-    /// `HF_HOME`, or where it is by default.
+    /// `HF_HOME`, or its default.
     fn hf_home(&self) -> Option<PathBuf> {
         let default =
             || Some(self.path("XDG_CACHE_HOME").or_else(|| Some(self.home()?.join(".cache")))?.join("huggingface"));
@@ -144,14 +144,14 @@ impl Env<'_> {
     fn cache(&self) -> Result<PathBuf, Error> {
         let named = self.path("HF_HUB_CACHE").or_else(|| self.path("HUGGINGFACE_HUB_CACHE"));
         let cache = named.or_else(|| Some(self.hf_home()?.join("hub")));
-        cache.ok_or_else(|| Error::Request("no home folder for the Hub's cache: HF_HUB_CACHE can name one".to_owned()))
+        cache.ok_or_else(|| Error::Request("no home folder for the cache of the Hub; set HF_HUB_CACHE".to_owned()))
     }
 
     fn endpoint(&self) -> Result<String, Error> {
         let Some(text) = self.text("HF_ENDPOINT")? else { return Ok(ENDPOINT.to_owned()) };
         let text = text.trim().trim_end_matches('/');
-        // Not shown: there may be a password in it.
-        let wrong = || Error::Request("HF_ENDPOINT: wanted an address as https://huggingface.co".to_owned());
+        // The value is not shown, because it may contain a password.
+        let wrong = || Error::Request("HF_ENDPOINT: wanted an address such as https://huggingface.co".to_owned());
         Origin::of(text).filter(|_| !text.contains(['?', '#'])).ok_or_else(wrong)?;
         Ok(text.to_owned())
     }
@@ -179,7 +179,7 @@ fn token_file(path: &Path) -> Result<Option<Token>, Error> {
     Token::new(&text, &path.display().to_string())
 }
 
-/// What counts as yes in a variable of the Hub.
+/// Whether a variable of the Hub means yes.
 fn is_true(value: &str) -> bool {
     ["1", "ON", "YES", "TRUE"].iter().any(|yes| value.trim().eq_ignore_ascii_case(yes))
 }

@@ -1,8 +1,8 @@
-//! Room on a file system.
+//! Free space of a file system.
 
 use std::path::Path;
 
-/// Bytes that may still be written below `path`; `None` if the system does not say.
+/// Bytes that can still be written below `path`. `None` if the system does not say.
 #[cfg(unix)]
 pub(crate) fn available_bytes(path: &Path) -> Option<u64> {
     let found = path.ancestors().find_map(|path| rustix::fs::statvfs(path).ok())?;

@@ -1,5 +1,5 @@
-//! What is known about EleutherAI's Pythia suite without asking anybody: old names, the steps that were published, and
-//! which of those are reported to hold other weights than they should.
+//! Facts about EleutherAI's Pythia suite that need no server: old names, published steps, and the steps that are
+//! reported to have wrong weights.
 
 /// Who published the suite.
 pub(crate) const OWNER: &str = "EleutherAI";
@@ -7,8 +7,8 @@ pub(crate) const OWNER: &str = "EleutherAI";
 /// Sizes, as in the names of the models.
 const SIZES: [&str; 10] = ["14m", "31m", "70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12b"];
 
-/// Sizes until and since 20 January 2023, when the count began to include both embedding matrices (the README of
-/// github.com/EleutherAI/pythia has the same table).
+/// Sizes before and after 20 January 2023, when the count began to include both embedding matrices (same table in the
+/// README of github.com/EleutherAI/pythia).
 const RENAMED: [(&str, &str); 8] = [
     ("19m", "70m"),
     ("125m", "160m"),
@@ -20,13 +20,12 @@ const RENAMED: [(&str, &str); 8] = [
     ("13b", "12b"),
 ];
 
-/// Steps after which every model was saved: 0, powers of two, then every thousandth.
+/// Steps at which every model was saved: 0, powers of two, then every thousandth.
 const LAST_POWER: u32 = 512;
 const STRIDE: u32 = 1000;
 const LAST_STEP: u32 = 143_000;
 
-/// The name since 2023 of a model that is called by its name before: `pythia-125m-deduped` was renamed
-/// `pythia-160m-deduped`.
+/// The present name for an old one: `pythia-125m-deduped` was renamed to `pythia-160m-deduped` in 2023.
 pub(crate) fn renamed(name: &str) -> Option<String> {
     let rest = name.strip_prefix("pythia-")?;
     let size = rest.split('-').next()?;
@@ -34,8 +33,8 @@ pub(crate) fn renamed(name: &str) -> Option<String> {
     Some(format!("pythia-{new}{}", &rest[size.len()..]))
 }
 
-/// Whether `name` is a model whose published steps are known: not the first version (`-v0`), nor the experiments that
-/// share its owner.
+/// Whether `name` is a model whose published steps are known. False for the first version (`-v0`) and for other models
+/// of the same owner.
 fn has_known_steps(name: &str) -> bool {
     let Some(rest) = name.strip_prefix("pythia-") else { return false };
     let (size, variant) = rest.split_once('-').unwrap_or((rest, ""));
@@ -55,7 +54,7 @@ fn is_published(step: u32) -> bool {
     early || (step.is_multiple_of(STRIDE) && step <= LAST_STEP)
 }
 
-/// Why `revision` cannot be a branch of the model `name` of the suite, if it is a step that was never saved.
+/// An explanation, if `revision` is a step of the model `name` that was never saved.
 pub(crate) fn missing_step(name: &str, revision: &str) -> Option<String> {
     if !has_known_steps(name) {
         return None;
@@ -69,7 +68,7 @@ pub(crate) fn missing_step(name: &str, revision: &str) -> Option<String> {
     Some(format!("no checkpoint was saved at {revision}: {nearest}"))
 }
 
-/// What is reported to be wrong with the published weights of this revision.
+/// The reported fault of the published weights of this revision, if there is one.
 pub(crate) fn known_fault(name: &str, revision: &str) -> Option<&'static str> {
     if !has_known_steps(name) {
         return None;

@@ -1,8 +1,8 @@
-//! Addresses: where they lead, and what of them may be shown.
+//! Addresses: their origin, redirects, and the part that may be shown.
 
 use ureq::http::Uri;
 
-/// Scheme, host and port: what a token belongs to.
+/// Scheme, host and port. A token belongs to an origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
     is_https: bool,
@@ -26,19 +26,19 @@ impl Origin {
         Some(Self { is_https, host, port: uri.port_u16().unwrap_or(if is_https { 443 } else { 80 }) })
     }
 
-    /// Whether the connection is encrypted, so that a proxy on the way learns no more than the host.
+    /// Whether the connection is encrypted, so that a proxy learns only the host.
     pub(crate) fn is_https(&self) -> bool {
         self.is_https
     }
 
-    /// Whether nobody on the way can read or change what is sent, if no proxy is asked.
+    /// Whether nobody can read or change what is sent, if no proxy is used.
     pub(crate) fn is_private(&self) -> bool {
         let address = self.host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
         self.is_https || self.host == "localhost" || address.is_ok_and(|address| address.is_loopback())
     }
 }
 
-/// Where a redirect from `from` to `location` leads, if that is an address this crate follows: never from an encrypted
+/// The target of a redirect from `from` to `location`. `None` if it must not be followed, such as one from an encrypted
 /// connection to an open one.
 pub(crate) fn join(from: &str, location: &str) -> Option<String> {
     let origin = Origin::of(from)?;
@@ -55,7 +55,7 @@ pub(crate) fn join(from: &str, location: &str) -> Option<String> {
     (target.is_https || !origin.is_https).then_some(joined)
 }
 
-/// An address for messages: without its query, which may hold a signature.
+/// An address for messages, without its query, which may contain a signature.
 pub(crate) fn shown(url: &str) -> &str {
     url.split(['?', '#']).next().unwrap_or(url)
 }

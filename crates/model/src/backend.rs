@@ -264,6 +264,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
         out: &mut Self::Buffer,
         workspace: &mut Self::Workspace,
     );
+    /// Makes the first `positions` of sequence `to` in a cache those of sequence `from`.
+    fn copy_prefix(&self, cache: &mut Self::KvCache, from: usize, to: usize, positions: usize);
     /// Multiplies rows by the output matrix and brings what `head` asks for to the host.
     ///
     /// # Errors

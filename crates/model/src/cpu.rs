@@ -177,6 +177,10 @@ impl Backend for CpuBackend {
         }
     }
 
+    fn copy_prefix(&self, cache: &mut KvCache, from: usize, to: usize, positions: usize) {
+        cache.copy_prefix(from, to, positions);
+    }
+
     fn head(&self, output: &Tensor, x: &Buffer, head: Head<'_>, workspace: &mut Workspace) -> Result<(), Error> {
         let (weights, activations) = (self.weights(output), self.activations);
         match head {

@@ -5,7 +5,8 @@
 //!
 //! let model = Model::open("pythia-70m-Q8_0.gguf".as_ref(), &Options::default())?;
 //! let mut context = model.context(ContextShape { n_seq: 1, n_ctx: 512, n_batch: 64 })?;
-//! context.forward(&[Span { sequence: 0, tokens: &[450, 1169, 996] }])?;
+//! let mut sequence = context.sequence()?;
+//! context.forward(&mut [Span { sequence: &mut sequence, tokens: &[450, 1169, 996] }])?;
 //! let mut logits = vec![0.0; model.hparams().n_vocab];
 //! context.logits(2..3, &mut logits)?; // of the last token
 //! # Ok::<(), pythia_model::Error>(())
@@ -23,6 +24,7 @@ mod loaded;
 mod model;
 pub mod observer;
 mod options;
+mod sequence;
 
 pub use context::{Context, ContextShape, Span};
 pub use cpu::CpuBackend;
@@ -31,3 +33,4 @@ pub use model::{Model, Source};
 pub use observer::MatrixInput;
 pub use options::{BATCH_TOKENS, Options};
 pub use pythia_kernels::{Activations, Gelu, KvType};
+pub use sequence::Sequence;

@@ -7,13 +7,14 @@ use crate::error::Error;
 use crate::observer::{HostObserver, MatrixInput};
 use pythia_kernels::KvType;
 use pythia_task::Cancel;
+use std::sync::Arc;
 
 /// Weights, ready on a device.
 pub(crate) trait Loaded: Send + Sync {
     /// The sizes of such a context.
     fn spec(&self, kv: KvType, shape: ContextShape) -> ContextSpec;
     /// Allocates the state of such a context, if it fits in memory.
-    fn run(&self, kv: KvType, shape: ContextShape) -> Result<Box<dyn Running + '_>, Error>;
+    fn run(self: Arc<Self>, kv: KvType, shape: ContextShape) -> Result<Box<dyn Running>, Error>;
 }
 
 /// Weights with the state of a context. The methods are those of the architecture.
@@ -25,6 +26,7 @@ pub(crate) trait Running: Send + Sync {
         cancel: &Cancel,
         observe: &mut dyn FnMut(MatrixInput<'_>),
     ) -> Result<(), Error>;
+    fn copy_prefix(&mut self, from: usize, to: usize, positions: usize);
     fn finish(&self) -> Result<(), Error>;
     fn head(&mut self, head: Head<'_>) -> Result<(), Error>;
 }
@@ -35,9 +37,10 @@ pub(crate) struct On<B: Backend> {
     pub(crate) weights: GptNeoX<B>,
 }
 
-struct RunningOn<'m, B: Backend> {
-    on: &'m On<B>,
+struct RunningOn<B: Backend> {
+    /// Dropped first: what a device recorded for it refers to the weights.
     state: State<B>,
+    on: Arc<On<B>>,
 }
 
 impl<B: Backend> Loaded for On<B> {
@@ -46,7 +49,7 @@ impl<B: Backend> Loaded for On<B> {
         self.weights.spec(kv, n_seq, n_ctx, n_batch)
     }
 
-    fn run(&self, kv: KvType, shape: ContextShape) -> Result<Box<dyn Running + '_>, Error> {
+    fn run(self: Arc<Self>, kv: KvType, shape: ContextShape) -> Result<Box<dyn Running>, Error> {
         let spec = self.spec(kv, shape);
         self.backend.check_fits(&spec)?;
         let state = self.weights.state(&self.backend, &spec)?;
@@ -54,7 +57,7 @@ impl<B: Backend> Loaded for On<B> {
     }
 }
 
-impl<B: Backend> Running for RunningOn<'_, B> {
+impl<B: Backend> Running for RunningOn<B> {
     fn forward(&mut self, batch: Batch<'_>, cancel: &Cancel) -> Result<(), Error> {
         self.on.weights.forward(&self.on.backend, &mut self.state, batch, cancel, &mut ())
     }
@@ -66,6 +69,10 @@ impl<B: Backend> Running for RunningOn<'_, B> {
         observe: &mut dyn FnMut(MatrixInput<'_>),
     ) -> Result<(), Error> {
         self.on.weights.forward(&self.on.backend, &mut self.state, batch, cancel, &mut HostObserver::new(observe))
+    }
+
+    fn copy_prefix(&mut self, from: usize, to: usize, positions: usize) {
+        self.on.weights.copy_prefix(&self.on.backend, &mut self.state, from, to, positions);
     }
 
     fn finish(&self) -> Result<(), Error> {

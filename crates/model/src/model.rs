@@ -25,7 +25,7 @@ pub struct Model {
     options: Options,
     cpu: Arc<Cpu>,
     device: String,
-    pub(crate) loaded: Box<dyn Loaded>,
+    pub(crate) loaded: Arc<dyn Loaded>,
 }
 
 /// What a backend is made from.
@@ -45,7 +45,7 @@ impl Model {
     /// # Errors
     /// If it cannot be read, is malformed, or does not hold exactly the tensors that its metadata asks for; if it is one
     /// part of a split model and not the first, or another part is missing or does not fit.
-    pub fn open(path: &Path, options: &Options) -> Result<Self, Error> {
+    pub fn open(path: &Path, options: &Options) -> Result<Arc<Self>, Error> {
         let cpu = Arc::new(Cpu::new(options.threads, options.isa)?);
         let make = |source: Source| Ok(CpuBackend::new(Arc::clone(&cpu), source.files, options.activations));
         Self::with(path, options, Arc::clone(&cpu), make)
@@ -60,7 +60,7 @@ impl Model {
         path: &Path,
         options: &Options,
         make: impl FnOnce(Source) -> Result<B, Error>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Arc<Self>, Error> {
         Self::with(path, options, Arc::new(Cpu::new(options.threads, options.isa)?), make)
     }
 
@@ -69,7 +69,7 @@ impl Model {
         options: &Options,
         cpu: Arc<Cpu>,
         make: impl FnOnce(Source) -> Result<B, Error>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Arc<Self>, Error> {
         let (gguf, files) = pythia_gguf::open(path)?;
         let parse = |source| Error::Gguf { path: path.to_owned(), source };
         let hparams = Hparams::from_metadata(&gguf.metadata).map_err(parse)?;
@@ -95,8 +95,8 @@ impl Model {
         let options = Options { gelu: Some(gelu), ..options.clone() };
         let weights = GptNeoX::load(&backend, &hparams, gelu, find)?;
         let device = backend.name();
-        let loaded = Box::new(On { backend, weights });
-        Ok(Self { hparams, gguf, paths, file_bytes, options, cpu, device, loaded })
+        let loaded = Arc::new(On { backend, weights });
+        Ok(Arc::new(Self { hparams, gguf, paths, file_bytes, options, cpu, device, loaded }))
     }
 
     /// Its dimensions.
@@ -154,8 +154,8 @@ impl Model {
     ///
     /// # Errors
     /// If a dimension is 0 or the cache's size cannot be counted.
-    pub fn context(&self, shape: ContextShape) -> Result<Context<'_>, Error> {
-        Context::new(self, shape)
+    pub fn context(self: &Arc<Self>, shape: ContextShape) -> Result<Context, Error> {
+        Context::new(Arc::clone(self), shape)
     }
 }
 

@@ -3,10 +3,9 @@
 //!
 //! The digests in the table are the contract across machines: x86-64 and AArch64 must both give them.
 
-use pythia_checkpoint::Checkpoint;
 use pythia_convert::{ImatrixFile, Level, Request, RunOptions, plan, run};
 use pythia_kernels::{Activations, Gelu, IsaLevel, KvType};
-use pythia_model::{ContextShape, Model, Options, Span};
+use pythia_model::{Context, ContextShape, Model, Options, Sequence, Span};
 use pythia_task::Cancel;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -50,7 +49,7 @@ fn files() -> &'static [PathBuf] {
 
 fn convert(folder: &Path) -> Vec<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/pythia-docs-6m");
-    let checkpoint = Checkpoint::open(&source).unwrap();
+    let checkpoint = pythia_convert::CheckpointSource::open(&source).unwrap();
     let imatrix = ImatrixFile::open(&source.with_file_name("goldens").join("imatrix.gguf")).unwrap();
     let path = |name: &str| folder.join(format!("{name}.gguf"));
     let mut names: Vec<_> = DIGESTS.iter().map(|(name, ..)| *name).collect();
@@ -76,9 +75,11 @@ fn digest(path: &Path, options: &Options, n_tokens: usize, batch: usize) -> Stri
     let model = Model::open(path, options).unwrap();
     let n_vocab = model.hparams().n_vocab;
     let mut context = model.context(ContextShape { n_seq: 2, n_ctx: TOKENS, n_batch: batch }).unwrap();
+    let _first = context.sequence().unwrap();
+    let mut sequence = context.sequence().unwrap();
     let mut sha = Sha256::new();
     for span in tokens(n_vocab)[..n_tokens].chunks(batch) {
-        context.forward(&[Span { sequence: 1, tokens: span }]).unwrap();
+        context.forward(&mut [Span { sequence: &mut sequence, tokens: span }]).unwrap();
         let mut logits = vec![f32::NAN; span.len() * n_vocab];
         context.logits(0..span.len(), &mut logits).unwrap();
         logits.iter().for_each(|x| sha.update(x.to_bits().to_le_bytes()));
@@ -138,43 +139,108 @@ fn the_other_modes_are_one_answer_too() {
     }
 }
 
+fn context(options: &Options, n_seq: usize) -> Context {
+    let model = Model::open(&files()[3], options).unwrap();
+    model.context(ContextShape { n_seq, n_ctx: 64, n_batch: 64 }).unwrap()
+}
+
+/// Bits of the logits of a row of the last batch.
+fn bits(context: &mut Context, row: usize) -> Vec<u32> {
+    let mut logits = vec![0.0; context.model().hparams().n_vocab];
+    context.logits([row], &mut logits).unwrap();
+    logits.into_iter().map(f32::to_bits).collect()
+}
+
+/// Appends tokens to a sequence; bits of the logits that follow the last of them.
+fn append(context: &mut Context, sequence: &mut Sequence, tokens: &[u32]) -> Vec<u32> {
+    context.forward(&mut [Span { sequence, tokens }]).unwrap();
+    bits(context, tokens.len() - 1)
+}
+
+/// Bits of the logits that follow these tokens in a context of their own.
+fn alone(options: &Options, tokens: &[u32]) -> Vec<u32> {
+    let mut context = context(options, 1);
+    let mut sequence = context.sequence().unwrap();
+    append(&mut context, &mut sequence, tokens)
+}
+
 /// Two sequences in one batch give what each gives alone.
 #[test]
 fn sequences_do_not_see_each_other() {
-    let path = &files()[3];
-    let model = Model::open(path, &Options::default()).unwrap();
-    let n_vocab = model.hparams().n_vocab;
-    let ids = tokens(n_vocab);
-    let last_logits = |spans: &[Span<'_>], row: usize| {
-        let mut context = model.context(ContextShape { n_seq: 2, n_ctx: 64, n_batch: 64 }).unwrap();
-        context.forward(spans).unwrap();
-        let mut logits = vec![0.0; n_vocab];
-        context.logits(row..row + 1, &mut logits).unwrap();
-        logits
-    };
+    let options = Options::default();
+    let mut context = context(&options, 2);
+    let ids = tokens(context.model().hparams().n_vocab);
     let (a, b) = (&ids[..20], &ids[100..131]);
-    let together = [Span { sequence: 1, tokens: a }, Span { sequence: 0, tokens: b }];
-    assert_eq!(last_logits(&together, 19), last_logits(&[Span { sequence: 0, tokens: a }], 19));
-    assert_eq!(last_logits(&together, 50), last_logits(&[Span { sequence: 1, tokens: b }], 30));
+    let [mut first, mut second] = [(); 2].map(|()| context.sequence().unwrap());
+    let a_span = Span { sequence: &mut second, tokens: a };
+    context.forward(&mut [a_span, Span { sequence: &mut first, tokens: b }]).unwrap();
+    assert!(bits(&mut context, 19) == alone(&options, a));
+    assert!(bits(&mut context, 50) == alone(&options, b));
+}
+
+#[test]
+fn forked_and_truncated_sequences_are_what_computing_them_again_gives() {
+    for kv in [KvType::F16, KvType::F32] {
+        let options = Options { kv, ..Options::default() };
+        let mut context = context(&options, 3);
+        let ids = tokens(context.model().hparams().n_vocab);
+        let (prefix, a, b) = (&ids[..37], &ids[40..45], &ids[200..207]);
+        let (with_a, with_b) = ([prefix, a].concat(), [prefix, b].concat());
+        let mut first = context.sequence().unwrap();
+        append(&mut context, &mut first, &with_a);
+
+        let mut fork = context.fork(&first, prefix.len()).unwrap();
+        assert_eq!((fork.len(), first.len()), (37, 42));
+        assert!(append(&mut context, &mut fork, b) == alone(&options, &with_b), "{kv:?}: after the fork");
+        // A fork in the middle of a tile, of a fork that has gone on, and the original goes on as well.
+        let mut second = context.fork(&fork, 3).unwrap();
+        assert!(append(&mut context, &mut second, a) == alone(&options, &[&ids[..3], a].concat()), "{kv:?}");
+        assert!(append(&mut context, &mut first, b) == alone(&options, &[&*with_a, b].concat()), "{kv:?}");
+
+        first.truncate(prefix.len());
+        assert!(append(&mut context, &mut first, b) == alone(&options, &with_b), "{kv:?}: after the truncation");
+
+        // A freed slot is as good as a new one.
+        assert!(context.fork(&first, 1).is_err(), "three sequences are all there are");
+        drop(fork);
+        let mut again = context.fork(&first, 0).unwrap();
+        assert!(append(&mut context, &mut again, a) == alone(&options, a), "{kv:?}: in a slot that was in use");
+    }
+}
+
+#[test]
+fn a_context_moves_to_another_thread() {
+    let options = Options::default();
+    let mut context = context(&options, 1);
+    let ids = tokens(context.model().hparams().n_vocab);
+    let mut sequence = context.sequence().unwrap();
+    append(&mut context, &mut sequence, &ids[..10]);
+    let rest = ids[10..15].to_vec();
+    let there = std::thread::spawn(move || append(&mut context, &mut sequence, &rest));
+    assert!(there.join().unwrap() == alone(&options, &ids[..15]));
 }
 
 #[test]
 fn requests_beyond_the_context_are_refused_and_change_nothing() {
     let model = Model::open(&files()[3], &Options::default()).unwrap();
-    let mut context = model.context(ContextShape { n_seq: 1, n_ctx: 8, n_batch: 6 }).unwrap();
-    context.forward(&[Span { sequence: 0, tokens: &[1, 2, 3] }]).unwrap();
-    let refused: &[&[Span<'_>]] = &[
-        &[Span { sequence: 1, tokens: &[1] }],
-        &[Span { sequence: 0, tokens: &[1, 2, 3, 4, 5, 6] }],
-        &[Span { sequence: 0, tokens: &[4096] }],
-        &[Span { sequence: 0, tokens: &[1] }, Span { sequence: 0, tokens: &[1] }],
-    ];
-    for spans in refused {
-        assert!(context.forward(spans).is_err());
-        assert_eq!(context.len(0), 3);
+    let shape = ContextShape { n_seq: 1, n_ctx: 8, n_batch: 6 };
+    let (mut context, other) = (model.context(shape).unwrap(), model.context(shape).unwrap());
+    let (mut sequence, mut foreign) = (context.sequence().unwrap(), other.sequence().unwrap());
+    context.forward(&mut [Span { sequence: &mut sequence, tokens: &[1, 2, 3] }]).unwrap();
+    for tokens in [&[1, 2, 3, 4, 5, 6][..], &[4096]] {
+        assert!(context.forward(&mut [Span { sequence: &mut sequence, tokens }]).is_err());
+        assert_eq!(sequence.len(), 3);
     }
-    context.truncate(0, 1);
-    assert_eq!(context.len(0), 1);
+    let spans = &mut [Span { sequence: &mut sequence, tokens: &[1] }, Span { sequence: &mut foreign, tokens: &[1] }];
+    assert!(context.forward(spans).is_err(), "a sequence of another context");
+    assert_eq!((sequence.len(), foreign.len()), (3, 0));
+    assert!(context.fork(&foreign, 0).is_err());
+    assert!(context.sequence().is_err(), "one sequence is all there is");
+    sequence.truncate(1);
+    assert_eq!(sequence.len(), 1);
+    assert!(context.fork(&sequence, 2).is_err(), "longer than the sequence");
+    drop(sequence);
+    assert!(context.sequence().unwrap().is_empty());
     assert!(model.context(ContextShape { n_seq: 0, n_ctx: 8, n_batch: 6 }).is_err());
     assert!(model.context(ContextShape { n_seq: usize::MAX, n_ctx: 8, n_batch: 6 }).is_err());
 }

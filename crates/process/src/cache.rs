@@ -1,18 +1,18 @@
-//! Where programs keep what they can make again.
+//! The cache folder of the user.
 
 use std::path::PathBuf;
 
-/// The folder for what this project's programs can make again: what `PYTHIA_CACHE` names, else `pythia` in the user's
-/// folder for caches (`XDG_CACHE_HOME`, or `.cache` in the home folder). `None` if no variable names any. It need not
-/// be there. `variable` is asked for the environment's variables.
+/// The cache folder of this project's programs: `PYTHIA_CACHE`, or `pythia` in the user's cache folder
+/// (`XDG_CACHE_HOME`, or `.cache` in the home folder). `None` if no variable is set. The folder may not exist.
+/// `variable` reads variables of the environment.
 pub fn user_cache(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     let variable = |name: &str| variable(name).filter(|path| !path.as_os_str().is_empty());
     if let Some(folder) = variable("PYTHIA_CACHE") {
         return Some(folder);
     }
-    // The specification says that a relative one is to be ignored.
+    // The XDG specification says that a relative path must be ignored.
     let caches = variable("XDG_CACHE_HOME").filter(|path| path.is_absolute());
-    // A relative home would be another in every folder.
+    // A relative home would depend on the current folder.
     let home = || variable("HOME").or_else(|| variable("USERPROFILE")).filter(|path| path.is_absolute());
     Some(caches.or_else(|| Some(home()?.join(".cache")))?.join("pythia"))
 }

@@ -1,6 +1,6 @@
-//! Calls of the system that end this process, or say what may.
+//! System calls that end this process, or control which signals do.
 
-/// Ends the process at once, from any thread, and without the handlers that were registered for its end.
+/// Ends the process at once, from any thread, without running exit handlers.
 pub fn exit_now(code: i32) -> ! {
     #[cfg(unix)]
     // SAFETY: `_exit` may be called at any time; it does not return.
@@ -11,7 +11,7 @@ pub fn exit_now(code: i32) -> ! {
     std::process::exit(code)
 }
 
-/// Whether this process was started to ignore SIGHUP, as `nohup` does it.
+/// Whether this process was started with SIGHUP ignored, as under `nohup`.
 pub fn ignores_hangup() -> bool {
     #[cfg(unix)]
     {

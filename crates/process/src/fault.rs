@@ -1,13 +1,14 @@
-//! A mapped file that can no longer be read: another process has truncated it, or the disk has failed.
+//! Handles mapped files that can no longer be read, because another process has truncated them or the disk has failed.
 //!
-//! Touching such a page raises SIGBUS. The default ends the program without a word; the handler here ends it with a
-//! line that names the file. Everything it does is allowed in a signal handler: atomics, `write`, `pause`, `_exit`.
+//! Access to such a page raises SIGBUS. By default that ends the program without a message. The handler here ends it
+//! with a line that names the file. It uses only what is allowed in a signal handler: atomics, `write`, `pause`,
+//! `_exit`.
 
 #[cfg(unix)]
 mod table;
 
-/// From now on, a mapped file that can no longer be read ends the program with exit code 74 and the line
-/// `PROGRAM: error: FILE: ...`. Without this, and on systems without signals, the system ends it in silence. Call it
+/// Installs the handler: a mapped file that can no longer be read ends the program with exit code 74 and the line
+/// `PROGRAM: error: FILE: ...`. Without it, and on systems without signals, the program ends without a message. Call it
 /// before the first file is mapped.
 pub fn exit_on_fault(program: &str) {
     #[cfg(unix)]
@@ -45,10 +46,11 @@ mod handler {
     }
 
     extern "C" fn on_fault(_signal: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
-        // SAFETY: the system passes a valid siginfo to a handler installed with SA_SIGINFO; for SIGBUS it has an address.
+        // SAFETY: the system passes a valid siginfo to a handler installed with SA_SIGINFO; for SIGBUS it has an
+        // address.
         let address = unsafe { (*info).si_addr() } as usize;
         let Some(name) = table::name_at(address) else {
-            // No page of ours, or no fault at all but a signal somebody sent: the default action is next.
+            // Not a page of ours, or a signal sent by another process: continue with the default action.
             // SAFETY: resets the action of one signal and raises it, which takes effect on return. No handler is
             // installed.
             unsafe {

@@ -1,6 +1,6 @@
-//! The program as a process of the system: how it ends, which signals it ignores, where it may keep a cache.
+//! The program as a process: how it ends, which signals it ignores, and its cache folder.
 //!
-//! Programs call this; libraries do not end the process that they are part of. [`user_cache`] is for both.
+//! Only programs call this, except for [`user_cache`]: a library must not end its process.
 
 mod cache;
 mod end;

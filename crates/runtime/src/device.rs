@@ -1,4 +1,4 @@
-//! Where models run: the processor, or a GPU where this build knows them.
+//! Devices: the processor, or a GPU if this build supports GPUs.
 
 #[cfg_attr(feature = "cuda", path = "device/cuda.rs")]
 #[cfg_attr(not(feature = "cuda"), path = "device/none.rs")]
@@ -12,13 +12,13 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// What [`Model::device`] says of the processor.
+/// [`Model::device`] of the processor.
 pub const CPU: &str = "cpu";
 
-/// Hears remarks: which device was chosen and why, and that kernels are being compiled.
+/// Receives notes: which device was chosen and why, and that kernels are being compiled.
 pub type Notify = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// What is asked for, by the names of PyTorch: `cpu`, `cuda`, `cuda:N` or `auto`.
+/// A requested device, named as in PyTorch: `cpu`, `cuda`, `cuda:N`; or `auto`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Choice {
     /// The processor.
@@ -46,7 +46,7 @@ impl FromStr for Choice {
     }
 }
 
-/// What a device can do at most, as measured just before. A multiply and an add count as two operations.
+/// Measured limits of a device. A multiply and an add count as two operations.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
     /// Read from memory.
@@ -58,21 +58,27 @@ pub struct Limits {
 }
 
 /// A device that was found.
+#[derive(Clone)]
 pub struct Device {
-    /// The processor if there is none.
+    /// `None` for the processor.
     gpu: Option<Gpu>,
     /// The driver's number of the GPU.
     number: usize,
-    /// Whether the processor takes what does not fit the GPU.
+    /// Whether the processor is used for a model that does not fit the GPU.
     is_auto: bool,
     notify: Notify,
 }
 
 impl Device {
-    /// Finds what was chosen.
+    /// The processor.
+    pub fn cpu() -> Self {
+        Self { gpu: None, number: 0, is_auto: false, notify: Arc::new(|_: &str| ()) }
+    }
+
+    /// Finds the requested device.
     ///
     /// # Errors
-    /// If it is not there; `auto` always finds one.
+    /// If it does not exist. `auto` always finds one.
     pub fn find(choice: Choice, notify: Notify) -> Result<Self, Error> {
         let gpu = |number| Gpu::find(number, Arc::clone(&notify));
         let (number, gpu) = match choice {
@@ -83,12 +89,12 @@ impl Device {
         Ok(Self { gpu, number, is_auto: choice == Choice::Auto, notify })
     }
 
-    /// Opens a model on it. Under `auto`, where the GPU cannot run it with its whole context, that is the processor; what
-    /// was chosen is said once per model.
+    /// Opens a model on it. `auto` uses the processor if the GPU cannot run the model with its whole context. The
+    /// choice is notified once per model.
     ///
     /// # Errors
-    /// If the file is no model, or does not fit.
-    pub fn open(&self, path: &Path, options: &Options) -> Result<Model, Error> {
+    /// If the file is not a model, or does not fit.
+    pub fn open(&self, path: &Path, options: &Options) -> Result<Arc<Model>, Error> {
         let Some(gpu) = &self.gpu else { return Model::open(path, options) };
         let opened = gpu.open(path, options);
         if !self.is_auto {
@@ -107,8 +113,8 @@ impl Device {
         }
     }
 
-    /// Decides for all of these models what `auto` would for each: results that stand side by side come from one device.
-    /// Each is given by its first file and the size of all its files.
+    /// Makes the choice of `auto` once for all of these models, so that comparable results come from one device. Each
+    /// model is given by its first file and the size of all its files.
     ///
     /// # Errors
     /// Those of [`open`](Self::open).
@@ -119,20 +125,20 @@ impl Device {
         Ok(Self { gpu, is_auto: false, ..self })
     }
 
-    /// What `--device` calls it.
+    /// Its name for `--device`.
     pub fn argument(&self) -> String {
         if self.gpu.is_none() { CPU.to_owned() } else { format!("cuda:{}", self.number) }
     }
 
-    /// The GPU in words, if there is one.
+    /// A description of the GPU, if it is one.
     ///
     /// # Errors
-    /// If the GPU does not tell.
+    /// If the driver fails.
     pub fn describe(&self) -> Result<Option<String>, Error> {
         self.gpu.as_ref().map(Gpu::describe).transpose()
     }
 
-    /// Bytes that can be had for weights: of the GPU's memory, or what the system calls available.
+    /// Bytes available for weights: free memory of the GPU, or the system's available memory.
     pub fn free_memory(&self) -> Option<u64> {
         match &self.gpu {
             Some(gpu) => gpu.free_memory(),
@@ -140,12 +146,12 @@ impl Device {
         }
     }
 
-    /// Bytes of the GPU's memory that the models on it take; `None` without a GPU.
+    /// Bytes of GPU memory used by models; `None` for the processor.
     pub fn allocated(&self) -> Option<u64> {
         self.gpu.as_ref().map(Gpu::allocated)
     }
 
-    /// Measures what the device of `model` can do at most: the GPU, or the processor with the model's threads.
+    /// Measures the limits of the device of `model`: the GPU, or the processor with the model's threads.
     ///
     /// # Errors
     /// If the GPU fails.
@@ -161,8 +167,8 @@ impl Device {
     }
 }
 
-/// Makes room for as long a context as the model knows, compiles what is needed, and lets both go.
-fn try_whole_context(model: &Model) -> Result<(), Error> {
+/// Allocates the longest context of the model and compiles the kernels, then frees both.
+fn try_whole_context(model: &Arc<Model>) -> Result<(), Error> {
     let n_ctx = model.hparams().n_ctx;
     model.context(ContextShape { n_seq: 1, n_ctx, n_batch: n_ctx.min(BATCH_TOKENS) }).map(drop)
 }

@@ -1,6 +1,5 @@
 //! What can go wrong between a text and its continuation.
 
-use crate::tokenizer::segments::MAX_SEGMENT_BYTES;
 use pythia_task::ErrorKind;
 use pythia_text::Escaper;
 use std::fmt::{self, Display, Write};
@@ -15,12 +14,7 @@ pub enum Error {
     /// The model refused a call.
     Model(pythia_model::Error),
     /// The tokenizer that the file holds cannot be used.
-    Tokenizer {
-        /// The metadata key at fault.
-        key: &'static str,
-        /// What is wrong with its value.
-        problem: String,
-    },
+    Tokenizer(pythia_tokenizer::Error),
     /// A setting is out of its range.
     Setting {
         /// Its name.
@@ -88,13 +82,13 @@ pub enum Error {
     At {
         /// The name.
         place: String,
-        /// What is wrong there.
+        /// The error.
         source: Box<Error>,
     },
 }
 
 impl Error {
-    /// Where its cause lies.
+    /// The kind of error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Model(error) => error.kind(),
@@ -103,7 +97,7 @@ impl Error {
             Self::Read(_) => ErrorKind::Io,
             Self::Cancelled => ErrorKind::Cancelled,
             Self::Gguf(_)
-            | Self::Tokenizer { .. }
+            | Self::Tokenizer(_)
             | Self::PromptTooLong { .. }
             | Self::TextTooShort { .. }
             | Self::TextTooLong { .. }
@@ -115,17 +109,17 @@ impl Error {
         }
     }
 
-    /// The error with the name of what is at fault before it.
+    /// The error with the name of the faulty file or text before it.
     #[must_use]
     pub fn at(self, place: impl Display) -> Self {
         Self::At { place: place.to_string(), source: Box::new(self) }
     }
 
-    /// The error with the name of the model or the text before it, where it is one's fault.
+    /// The error with the name of the model or the text before it, if one of them is at fault.
     #[must_use]
     pub fn located(self, model: &Path, text: impl Display) -> Self {
         match self {
-            Self::Gguf(_) | Self::Tokenizer { .. } | Self::TokenOutOfRange { .. } | Self::NotFinite { .. } => {
+            Self::Gguf(_) | Self::Tokenizer(_) | Self::TokenOutOfRange { .. } | Self::NotFinite { .. } => {
                 self.at(pythia_text::path(model))
             }
             Self::PromptTooLong { .. }
@@ -145,18 +139,15 @@ impl fmt::Display for Error {
         match self {
             Self::Gguf(e) => write!(f, "{e}"),
             Self::Model(e) => write!(f, "{e}"),
-            Self::Tokenizer { key, problem } => write!(f, "{key}: {problem}"),
+            Self::Tokenizer(e) => write!(f, "{e}"),
             Self::Setting { name, problem } => write!(f, "{name}: {problem}"),
             Self::Read(e) => write!(f, "{e}"),
             Self::NotUtf8 { at } => write!(f, "not UTF-8 at byte {at}"),
-            Self::NoCut { at } => {
-                let limit = MAX_SEGMENT_BYTES >> 20;
-                write!(f, "one word of more than {limit} MiB from byte {at} on, wanted spaces or line ends")
-            }
+            Self::NoCut { at } => write!(f, "{}", pythia_tokenizer::Error::NoCut { at: *at }),
             Self::TextTooLong { max_bytes } => write!(f, "the text is longer than {max_bytes} bytes"),
             Self::EmptyPrompt => f.write_str("the prompt is empty, wanted at least one token"),
             Self::PromptTooLong { tokens, room } => {
-                write!(f, "the prompt has {tokens} tokens, the context has room for {room}")
+                write!(f, "the prompt has {tokens} tokens, but the context has space for only {room}")
             }
             Self::TextTooShort { tokens, wanted, protocol } => {
                 write!(f, "the text has {tokens} tokens, protocol {protocol} needs at least {wanted}")
@@ -180,6 +171,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Gguf(e) => Some(e),
+            Self::Tokenizer(e) => Some(e),
             Self::Model(e) => Some(e),
             Self::Read(e) => Some(e),
             Self::At { source, .. } => Some(source),
@@ -191,6 +183,15 @@ impl std::error::Error for Error {
 impl From<pythia_gguf::Error> for Error {
     fn from(e: pythia_gguf::Error) -> Self {
         Self::Gguf(e)
+    }
+}
+
+impl From<pythia_tokenizer::Error> for Error {
+    fn from(e: pythia_tokenizer::Error) -> Self {
+        match e {
+            pythia_tokenizer::Error::NoCut { at } => Self::NoCut { at },
+            e => Self::Tokenizer(e),
+        }
     }
 }
 

@@ -66,6 +66,56 @@ impl Sampling {
 /// A candidate: its id and its weight, first the scaled logit and then the probability before normalization.
 type Candidate = (u32, f64);
 
+/// The tokens that can come next, and how likely each is after temperature, filters and penalty.
+#[derive(Clone, Debug, Default)]
+pub struct Distribution {
+    candidates: Vec<Candidate>,
+    /// Sum of the weights. Kept apart, since dividing by it would round what [`draw`](Self::draw) adds up.
+    total: f64,
+}
+
+impl Distribution {
+    /// The candidates and their probabilities, which sum to 1: by ascending id, or the likeliest first after top-p.
+    pub fn probabilities(&self) -> impl Iterator<Item = (u32, f64)> {
+        self.candidates.iter().map(|&(token, weight)| (token, weight / self.total))
+    }
+
+    /// Draws a token with one random number. `None` if there are no candidates.
+    pub fn draw(&self, rng: &mut Rng) -> Option<u32> {
+        let mut left = rng.next_f64() * self.total;
+        let chosen = self.candidates.iter().find(|c| {
+            left -= c.1;
+            left < 0.0
+        });
+        // Rounding can leave a hair after the last one.
+        chosen.or(self.candidates.last()).map(|c| c.0)
+    }
+
+    /// Becomes that of these logits under the settings.
+    fn fill(&mut self, settings: &Sampling, logits: impl Iterator<Item = (u32, f32)>) {
+        let &Sampling { temperature, top_k, top_p, min_p, .. } = settings;
+        let Self { candidates, total } = self;
+        candidates.clear();
+        if temperature == 0.0 {
+            candidates.extend(argmax(logits).map(|token| (token, 1.0)));
+            *total = 1.0;
+            return;
+        }
+        // Infinity would turn every probability into NaN; as the largest finite value it just wins.
+        let usable = logits.filter(|&(_, x)| x > f32::NEG_INFINITY);
+        candidates.extend(usable.map(|(id, x)| (id, f64::from(x.min(f32::MAX)) / f64::from(temperature))));
+        keep_top_k(candidates, top_k);
+        let max = candidates.iter().fold(f64::NEG_INFINITY, |max, c| max.max(c.1));
+        for c in candidates.iter_mut() {
+            c.1 = libm::exp(c.1 - max);
+        }
+        keep_top_p(candidates, f64::from(top_p));
+        // The likeliest weighs exactly 1.
+        candidates.retain(|c| c.1 >= f64::from(min_p));
+        *total = candidates.iter().map(|c| c.1).sum();
+    }
+}
+
 /// Chooses tokens, one position after another.
 #[derive(Debug)]
 pub struct Sampler {
@@ -75,7 +125,7 @@ pub struct Sampler {
     occurrences: Vec<u32>,
     /// The last tokens, where only those count.
     recent: VecDeque<u32>,
-    candidates: Vec<Candidate>,
+    distribution: Distribution,
 }
 
 impl Sampler {
@@ -90,7 +140,7 @@ impl Sampler {
             rng: Rng::new(settings.seed),
             occurrences: vec![0; n_tokens],
             recent: VecDeque::new(),
-            candidates: Vec::new(),
+            distribution: Distribution::default(),
         })
     }
 
@@ -107,13 +157,15 @@ impl Sampler {
         }
     }
 
-    /// Chooses from `logits`, one per vocabulary row, and notes the choice. NaN counts as impossible. `None` if no
-    /// token has a value above minus infinity.
-    pub fn sample(&mut self, logits: &mut [f32]) -> Option<u32> {
+    /// The distribution of the next token, from `logits`, one per vocabulary row, which the repetition penalty changes
+    /// in place. NaN counts as impossible: there are no candidates if no token has a value above minus infinity. Nothing
+    /// is chosen and nothing noted.
+    pub fn distribution(&mut self, logits: &mut [f32]) -> &Distribution {
         let n = logits.len().min(self.occurrences.len());
         let logits = &mut logits[..n];
         self.penalize(logits);
-        self.choose(logits.iter().enumerate().map(|(id, &x)| (id as u32, x)))
+        self.distribution.fill(&self.settings, (0..).zip(logits.iter().copied()));
+        &self.distribution
     }
 
     /// Which logits decide as well as all of them do; `None` if all are needed.
@@ -127,13 +179,27 @@ impl Sampler {
         }
     }
 
-    /// As [`sample`](Self::sample), from those logits that are [`enough`](Self::enough), by ascending id.
-    pub fn sample_among(&mut self, candidates: &[(u32, f32)]) -> Option<u32> {
-        self.choose(candidates.iter().copied())
+    /// As [`distribution`](Self::distribution), from those logits that are [`enough`](Self::enough), by ascending id.
+    pub fn distribution_among(&mut self, candidates: &[(u32, f32)]) -> &Distribution {
+        self.distribution.fill(&self.settings, candidates.iter().copied());
+        &self.distribution
     }
 
-    fn choose(&mut self, logits: impl Iterator<Item = (u32, f32)>) -> Option<u32> {
-        let token = if self.settings.temperature == 0.0 { argmax(logits) } else { self.draw(logits) }?;
+    /// Draws from the [`distribution`](Self::distribution) of these logits, and notes the choice. `None` if there are
+    /// no candidates.
+    pub fn sample(&mut self, logits: &mut [f32]) -> Option<u32> {
+        self.distribution(logits);
+        self.draw()
+    }
+
+    /// As [`sample`](Self::sample), from those logits that are [`enough`](Self::enough), by ascending id.
+    pub fn sample_among(&mut self, candidates: &[(u32, f32)]) -> Option<u32> {
+        self.distribution_among(candidates);
+        self.draw()
+    }
+
+    fn draw(&mut self) -> Option<u32> {
+        let token = self.distribution.draw(&mut self.rng)?;
         self.accept(token);
         Some(token)
     }
@@ -145,31 +211,6 @@ impl Sampler {
                 *x = if *x < 0.0 { *x * penalty } else { *x / penalty };
             }
         }
-    }
-
-    fn draw(&mut self, logits: impl Iterator<Item = (u32, f32)>) -> Option<u32> {
-        let Sampling { temperature, top_k, top_p, min_p, .. } = self.settings;
-        let candidates = &mut self.candidates;
-        candidates.clear();
-        // Infinity would turn every probability into NaN; as the largest finite value it just wins.
-        let usable = logits.filter(|&(_, x)| x > f32::NEG_INFINITY);
-        candidates.extend(usable.map(|(id, x)| (id, f64::from(x.min(f32::MAX)) / f64::from(temperature))));
-        keep_top_k(candidates, top_k);
-        let max = candidates.iter().fold(f64::NEG_INFINITY, |max, c| max.max(c.1));
-        for c in candidates.iter_mut() {
-            c.1 = libm::exp(c.1 - max);
-        }
-        keep_top_p(candidates, f64::from(top_p));
-        // The likeliest weighs exactly 1.
-        candidates.retain(|c| c.1 >= f64::from(min_p));
-        let total: f64 = candidates.iter().map(|c| c.1).sum();
-        let mut left = self.rng.next_f64() * total;
-        let chosen = candidates.iter().find(|c| {
-            left -= c.1;
-            left < 0.0
-        });
-        // Rounding can leave a hair after the last one.
-        chosen.or(candidates.last()).map(|c| c.0)
     }
 }
 
@@ -312,6 +353,40 @@ mod tests {
         // Temperature 1/2 squares the odds.
         let n = counts(Sampling { temperature: 0.5, ..WARM }, &logits[..2], 20_000);
         assert!((n[0] as f32 / 20_000.0 - 25.0 / 34.0).abs() < 0.015, "{n:?}");
+    }
+
+    /// What a sampler draws is what its distribution says, whatever the settings.
+    #[test]
+    fn draws_have_the_probabilities_of_the_distribution() {
+        const DRAWS: usize = 20_000;
+        let logits: Vec<f32> = (0..60).map(|i| (i * 37 % 61) as f32 / 12.0).collect();
+        for settings in [
+            Sampling::default(),
+            WARM,
+            Sampling { top_k: 7, ..WARM },
+            Sampling { top_p: 0.8, ..WARM },
+            Sampling { temperature: 0.7, top_k: 30, top_p: 0.9, min_p: 0.05, repetition_penalty: 1.3, ..WARM },
+        ] {
+            let mut sampler = sampler(settings, 60);
+            [3, 3, 59].into_iter().for_each(|token| sampler.accept(token));
+            let distribution = sampler.distribution(&mut logits.clone()).clone();
+            let sum: f64 = distribution.probabilities().map(|(_, p)| p).sum();
+            assert!((sum - 1.0).abs() < 1e-12, "{settings:?}: {sum}");
+            let (mut drawn, mut rng) = ([0; 60], Rng::new(5));
+            for _ in 0..DRAWS {
+                drawn[distribution.draw(&mut rng).unwrap() as usize] += 1;
+            }
+            let mut expected = [0.0; 60];
+            distribution.probabilities().for_each(|(token, p)| expected[token as usize] = p);
+            for (n, p) in drawn.into_iter().zip(expected) {
+                // Five standard deviations of a binomial share.
+                let bound = 5.0 * (p * (1.0 - p) / DRAWS as f64).sqrt();
+                assert!((f64::from(n) / DRAWS as f64 - p).abs() <= bound, "{settings:?}: {n} for {p}");
+            }
+            // The next draw of the sampler is the first of its seed.
+            let first = distribution.draw(&mut Rng::new(settings.seed));
+            assert_eq!(sampler.sample(&mut logits.clone()), first);
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The tokens of a text, made as they are asked for: a text of any length takes no more memory than a short one.
 
-use crate::tokenizer::segments::{MAX_SEGMENT_BYTES, Segments};
 use crate::{Error, TextReader, Tokenizer};
 use pythia_task::Cancel;
+use pythia_tokenizer::{MAX_SEGMENT_BYTES, Segments};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ pub struct TokenStream<'t> {
     first: usize,
     /// `None` when all has been tokenized.
     unread: Option<Unread<'t>>,
-    /// Ids must be below, once somebody has said so.
+    /// Ids must be below this, if it is set.
     n_vocab: usize,
     cancel: Cancel,
 }
@@ -56,12 +56,12 @@ impl<'t> TokenStream<'t> {
         self
     }
 
-    /// Reads on until there are `end` tokens, those forgotten included, or the text ends; returns how many there are then,
-    /// at most `end`.
+    /// Reads on until there are `end` tokens, those forgotten included, or the text ends; returns how many there are
+    /// then, at most `end`.
     ///
     /// # Errors
-    /// If the text cannot be read, is not UTF-8 or cannot be tokenized, if an id is [too large](Self::require_below), or
-    /// if it was cancelled.
+    /// If the text cannot be read, is not UTF-8 or cannot be tokenized, if an id is [too large](Self::require_below),
+    /// or if it was cancelled.
     pub fn reach(&mut self, end: usize) -> Result<usize, Error> {
         while self.first + self.ids.len() < end {
             let Some(unread) = &mut self.unread else { break };
@@ -104,8 +104,8 @@ impl<'t> TokenStream<'t> {
         self.unread.is_none().then_some(self.first + self.ids.len())
     }
 
-    /// Tokens in all: an estimate by the bytes that are left, and exact once the end has been reached. `None` if it is not
-    /// known how many there are.
+    /// Tokens in all: an estimate by the bytes that are left, and exact once the end has been reached. `None` if it is
+    /// not known how many there are.
     pub fn estimated_total(&self) -> Option<usize> {
         let Some(unread) = &self.unread else { return self.total() };
         let n_bytes = unread.reader.n_bytes()?;
@@ -182,14 +182,30 @@ impl Unread<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tokenizer::tests::BOTH;
     use proptest::prelude::*;
+    use pythia_tokenizer::{ForModel, TokenizerFile};
+    use std::path::Path;
+    use std::sync::LazyLock;
+
+    /// The tokenizer of the test model.
+    static DOCS: LazyLock<Tokenizer> = LazyLock::new(|| {
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/pythia-docs-6m"));
+        let model = ForModel { n_vocab: 4096, bos: None, eos: None };
+        let file = TokenizerFile::find(folder, &model).unwrap().expect("the test model is part of the repository");
+        Tokenizer::from_vocab(&file.vocab).unwrap()
+    });
+
+    fn whole_ids(text: &str) -> Vec<u32> {
+        let mut ids = Vec::new();
+        DOCS.encode_segment(text, &mut ids).unwrap();
+        ids
+    }
 
     /// The stream of a text that is cut wherever it may be.
     fn stream(text: &str, newline: bool) -> TokenStream<'_> {
-        let mut stream = TokenStream::new(&BOTH[0], TextReader::new(text.as_bytes()).without_last_newline(newline));
+        let mut stream = TokenStream::new(&DOCS, TextReader::new(text.as_bytes()).without_last_newline(newline));
         let unread = stream.unread.as_mut().unwrap();
-        unread.segments = Cow::Owned(unread.segments.clone().into_owned().everywhere());
+        unread.segments = Cow::Owned(unread.segments.clone().into_owned().of_at_least(1));
         stream
     }
 
@@ -211,9 +227,9 @@ mod tests {
     proptest! {
         #[test]
         fn ids_are_those_of_the_whole_text(text in "[a-c ,'0\n春。]{0,60}", step in 1usize..9) {
-            prop_assert_eq!(ids(stream(&text, false), step), BOTH[0].encode(&text).unwrap());
+            prop_assert_eq!(ids(stream(&text, false), step), DOCS.encode(&text).unwrap());
             let line = text.strip_suffix('\n').unwrap_or(&text);
-            prop_assert_eq!(ids(stream(&text, true), step), BOTH[0].encode(line).unwrap());
+            prop_assert_eq!(ids(stream(&text, true), step), DOCS.encode(line).unwrap());
         }
     }
 
@@ -223,10 +239,10 @@ mod tests {
             ["The borrow checker.\n", "春眠不覺曉，處處聞啼鳥。", "x\n", "かなカナ「春」", "a,b;c\r\n", "0x1f\u{a0}"]
         {
             let text = unit.repeat(400_000 / unit.len());
-            let stream = TokenStream::new(&BOTH[0], TextReader::new(text.as_bytes()));
-            let whole = BOTH[0].inner_ids(&text);
+            let stream = TokenStream::new(&DOCS, TextReader::new(text.as_bytes()));
+            let whole = whole_ids(&text);
             assert!(ids(stream, 10_000) == whole, "{unit:?}");
-            assert!(BOTH[0].encode(&text).unwrap() == whole, "{unit:?}");
+            assert!(DOCS.encode(&text).unwrap() == whole, "{unit:?}");
         }
     }
 
@@ -241,7 +257,7 @@ mod tests {
             }
         }
         let reader = || TextReader::new(Endless).of_bytes(Some(1 << 40));
-        let mut stream = TokenStream::new(&BOTH[0], reader());
+        let mut stream = TokenStream::new(&DOCS, reader());
         assert_eq!(stream.estimated_total(), None);
         stream.reach_end_if_short().unwrap();
         for position in (0..1_000_000).step_by(512) {
@@ -251,12 +267,12 @@ mod tests {
         }
         assert_eq!(stream.total(), None);
         let (bytes, tokens) = ((1u64 << 40) as f64, stream.estimated_total().unwrap() as f64);
-        let exact = BOTH[0].encode(&"word ".repeat(1000)).unwrap().len() as f64 / 5000.0 * bytes;
+        let exact = DOCS.encode(&"word ".repeat(1000)).unwrap().len() as f64 / 5000.0 * bytes;
         assert!((tokens / exact - 1.0).abs() < 1e-3, "{tokens}, wanted {exact}");
 
         let cancel = Cancel::new();
         cancel.raise();
-        let mut stream = TokenStream::new(&BOTH[0], reader()).cancelled_by(cancel);
+        let mut stream = TokenStream::new(&DOCS, reader()).cancelled_by(cancel);
         assert!(matches!(stream.reach(1), Err(Error::Cancelled)));
     }
 
@@ -276,7 +292,7 @@ mod tests {
     #[test]
     fn an_endless_word_is_refused() {
         let text = "a".repeat(MAX_SEGMENT_BYTES + CHUNK);
-        let mut stream = TokenStream::new(&BOTH[0], TextReader::new(text.as_bytes()));
+        let mut stream = TokenStream::new(&DOCS, TextReader::new(text.as_bytes()));
         assert!(matches!(stream.reach(1), Err(Error::NoCut { at: 0 })));
     }
 

@@ -1,7 +1,7 @@
 //! LoRA adapters as PEFT saves them: `adapter_config.json` and `adapter_model.safetensors` (or `.bin`).
 //!
-//! An adapter is a list of changes to a model: products of two small matrices to add, and whole tensors to put in the place
-//! of the base's. [`Adapter::changes`] says which tensor of a model has which.
+//! An adapter is a list of changes to a model: products of two small matrices to add, and whole tensors that replace
+//! those of the base. [`Adapter::changes`] lists the changes for each tensor of a model.
 
 mod name;
 mod pattern;
@@ -29,11 +29,11 @@ pub struct Adapter {
     file: WeightFile,
     /// Pairs of matrices, by the name of their module.
     pairs: BTreeMap<String, Pair>,
-    /// Tensors that take the place of the base's, by the base's name.
+    /// Tensors that replace those of the base, by the base's name.
     whole: BTreeMap<String, Whole>,
 }
 
-/// What an adapter has for one module.
+/// The tensors of an adapter for one module.
 #[derive(Debug, Default)]
 struct Pair {
     down: Option<SourceTensor>,
@@ -49,12 +49,12 @@ struct Whole {
     wrapped: bool,
 }
 
-/// What an adapter does to one tensor of a model.
+/// The changes of an adapter to one tensor of a model.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Change {
-    /// What takes the place of the base's tensor, of the same shape.
+    /// Replaces the base's tensor; has the same shape.
     pub replaced: Option<SourceTensor>,
-    /// What is then added.
+    /// Added afterwards.
     pub added: Option<Addend>,
 }
 
@@ -65,7 +65,7 @@ impl Change {
     }
 }
 
-/// What is added to a tensor.
+/// An addend of a tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Addend {
     /// `scale * up * down`, of `up` `[rows, rank]` and `down` `[rank, columns]`.
@@ -77,7 +77,8 @@ pub enum Addend {
         /// The factor, from `lora_alpha` and the rank.
         scale: f64,
     },
-    /// The same of an embedding, transposed: `scale * (up * down)^T`, of `up` `[columns, rank]` and `down` `[rank, rows]`.
+    /// The same of an embedding, transposed: `scale * (up * down)^T`, of `up` `[columns, rank]` and `down`
+    /// `[rank, rows]`.
     Transposed {
         /// `lora_embedding_A`.
         down: SourceTensor,
@@ -99,7 +100,7 @@ impl Adapter {
     /// Opens the adapter in the folder at `path`, and checks everything but the tensor data.
     ///
     /// # Errors
-    /// If a file cannot be read or is damaged, or the adapter is of a kind that is not merged as LoRA is.
+    /// If a file cannot be read or is damaged, or the adapter is of an unsupported kind.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let metadata = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
         let config_path = path.join(CONFIG);
@@ -180,7 +181,7 @@ impl Adapter {
         Error::tensor(&self.file.path, tensor, reason)
     }
 
-    /// The folder it was opened by.
+    /// Its folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -190,7 +191,7 @@ impl Adapter {
         [&self.config_path, &self.file.path]
     }
 
-    /// What its config says it was trained on: an id of the Hub, or a path on the machine that trained it.
+    /// The base that it was trained on, from its config: an id of the Hub, or a path on the machine that trained it.
     pub fn base_model(&self) -> Option<&str> {
         self.config.base_model.as_deref()
     }
@@ -200,12 +201,12 @@ impl Adapter {
         self.config.fan_in_fan_out
     }
 
-    /// How each of the tensors of a model changes, in the order of `model`, which has the weight of every module before
-    /// or after its bias.
+    /// The changes to each tensor of a model, in the order of `model`. There, the weight and bias of a module must be
+    /// adjacent.
     ///
     /// # Errors
-    /// If a tensor of the adapter has no place in the model, or another shape than its place; if its config names a module
-    /// that it has no matrices for, or has matrices of a module that its config does not name.
+    /// If a tensor of the adapter has no place in the model, or another shape than its place; if its config names a
+    /// module that it has no matrices for, or has matrices of a module that its config does not name.
     pub fn changes(&self, model: &[TensorSpec]) -> Result<Vec<Change>, Error> {
         let mut at: HashMap<&str, usize> = HashMap::new();
         for (index, wanted) in model.iter().enumerate() {
@@ -224,7 +225,7 @@ impl Adapter {
                 return Err(self.bad(&tensor.name, "no such tensor in the base model"));
             };
             let is_pair = module_of(name).is_some_and(|module| self.pairs.contains_key(module));
-            // Older versions of PEFT saved biases of the layers they change without the wrapper.
+            // Older versions of PEFT saved biases of changed layers without the wrapper.
             if *wrapped != is_pair && !(is_pair && name.ends_with(".bias")) {
                 let reason = match is_pair {
                     true => "a whole weight, of a module that has LoRA matrices too",
@@ -311,7 +312,7 @@ impl Adapter {
         Ok(if is_embedding { Addend::Transposed { down, up, scale } } else { Addend::Product { down, up, scale } })
     }
 
-    /// The bias of `lora_B`, which the config must announce.
+    /// The bias of `lora_B`, if the config has one.
     fn bias<'p>(&self, module: &str, pair: &'p Pair) -> Result<Option<&'p SourceTensor>, Error> {
         match (&pair.up_bias, self.config.lora_bias) {
             (Some(bias), false) => Err(self.bad(&bias.name, format!("a bias, but {CONFIG} does not say lora_bias"))),
@@ -327,7 +328,7 @@ impl Adapter {
         }
     }
 
-    /// Refuses an adapter that lacks what its config announces.
+    /// Refuses an adapter that lacks tensors which its config requires.
     fn check_complete(&self, model: &[TensorSpec], changes: &[Change]) -> Result<(), Error> {
         let modules = Modules::new(&self.config, &self.config_path)?;
         for (wanted, change) in model.iter().zip(changes) {

@@ -1,4 +1,4 @@
-//! A checkpoint opened: its config, its tokenizer, its tensors by name.
+//! An opened checkpoint: its config, and its tensors by name.
 
 use crate::config::Config;
 use crate::dtype::Dtype;
@@ -6,7 +6,6 @@ use crate::error::{Error, Shown, excerpt};
 use crate::folder::{Folder, Index};
 use crate::names::Renaming;
 use crate::other;
-use crate::tokenizer::TokenizerFile;
 use crate::weights::{LIMIT_TENSORS, ListedTensor, View, WeightFile, too_many_tensors};
 use pythia_schema::{Kind, TensorId, TensorSpec, hf};
 use std::collections::HashMap;
@@ -21,8 +20,8 @@ const HEAD: TensorId = TensorId::weight(Kind::Output, None);
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
+    folder: PathBuf,
     config: Config,
-    tokenizer: Option<TokenizerFile>,
     files: Vec<WeightFile>,
     paths: Vec<PathBuf>,
     tensors: Vec<SourceTensor>,
@@ -35,15 +34,15 @@ pub struct Checkpoint {
 /// A tensor of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceTensor {
-    /// Its name in `GPTNeoXForCausalLM`, whatever wrappers made of it in the file.
+    /// Its name in `GPTNeoXForCausalLM`, without prefixes of wrappers.
     pub name: String,
-    /// How its elements are read: as they are stored, but for those of 64 bits, which are rounded to f32.
+    /// The type of its elements as read: the stored type, except that f64 is rounded to f32.
     pub dtype: Dtype,
     /// `[rows, cols]` or `[n]`.
     pub shape: Vec<usize>,
-    /// Which of [`Checkpoint::files`] holds it.
+    /// Index into [`Checkpoint::files`]; 0 for a separate [`WeightFile`].
     pub file: usize,
-    /// Where its data lies in that file; `None` for zeros, which are in no file.
+    /// Position of its data in that file; `None` for zeros that no file contains.
     view: Option<View>,
 }
 
@@ -90,18 +89,18 @@ impl SourceTensor {
         if view.elem_bytes == self.dtype.size() {
             // At most the tensor's size, which is at most the file's. No `clear`: only growth is zeroed.
             out.resize(n_bytes, 0);
-            return file.read_rows(&self.name, view, first_row, out);
+            return file.read_view(&self.name, view, first_row, out);
         }
         let mut wide = vec![0; 2 * n_bytes];
-        file.read_rows(&self.name, view, first_row, &mut wide)?;
+        file.read_view(&self.name, view, first_row, &mut wide)?;
         round_f64(&wide, out);
         Ok(())
     }
 }
 
 impl Checkpoint {
-    /// Opens the checkpoint at `path`, a folder or one `.safetensors` or `.bin` file. Reads and checks everything but the
-    /// tensor data; [`resolve`](Self::resolve) then compares the tensors with what the model needs.
+    /// Opens the checkpoint at `path`, a folder or one `.safetensors` or `.bin` file. Reads and checks everything but
+    /// the tensor data; [`resolve`](Self::resolve) then compares the tensors with what the model needs.
     ///
     /// # Errors
     /// If a file cannot be read, is damaged, or holds something that is not supported: see [`Error`].
@@ -109,8 +108,8 @@ impl Checkpoint {
         Self::open_variant(path, None)
     }
 
-    /// As [`open`](Self::open), with the weights of `variant` where a folder has several: of `fp16` those in
-    /// `model.fp16.safetensors`, in `pytorch_model.fp16.bin`, or in the shards of such an index.
+    /// As [`open`](Self::open), with the weights of `variant`: for `fp16` those in `model.fp16.safetensors`, in
+    /// `pytorch_model.fp16.bin`, or in the shards of such an index.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -120,8 +119,8 @@ impl Checkpoint {
         let files = open_files(&folder.weights)?;
         let mut checkpoint = Self {
             path: path.to_owned(),
+            folder: folder.path,
             config,
-            tokenizer: None,
             files,
             paths: folder.weights,
             tensors: Vec::new(),
@@ -138,22 +137,12 @@ impl Checkpoint {
                 .notes
                 .push(format!("{adapter}: a LoRA adapter lies beside the weights, which are taken without it"));
         }
-        // Before the tokenizer is padded to it: the file then bounds the size of the vocabulary.
+        // Checked before a tokenizer is padded to it, so that the file bounds the size of the vocabulary.
         checkpoint.check_vocab(&folder.config)?;
-        checkpoint.tokenizer = if folder.tokenizer.exists() {
-            Some(TokenizerFile::open(&folder.tokenizer, &folder.tokenizer_config, &checkpoint.config)?)
-        } else {
-            let built = TokenizerFile::from_vocab_files(&folder.path, &checkpoint.config)?;
-            let note =
-                "the tokenizer is built from vocab.json and merges.txt, as Transformers does without tokenizer.json";
-            checkpoint.notes.extend(built.as_ref().map(|_| note.to_owned()));
-            built
-        };
-        checkpoint.note_left_out();
         Ok(checkpoint)
     }
 
-    /// The path it was opened by.
+    /// The path that it was opened with.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -163,9 +152,9 @@ impl Checkpoint {
         &self.config
     }
 
-    /// Its `tokenizer.json`, or what `vocab.json` and `merges.txt` make, if it has either.
-    pub fn tokenizer(&self) -> Option<&TokenizerFile> {
-        self.tokenizer.as_ref()
+    /// The folder of its files.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The tensors, in the order of [`files`](Self::files) and of their data, without the dropped buffers.
@@ -178,7 +167,7 @@ impl Checkpoint {
         self.by_name.get(name).map(|&index| &self.tensors[index])
     }
 
-    /// The tensor of the model, under whichever of its names is here.
+    /// The tensor of the model, by any of its names.
     pub fn find(&self, id: TensorId) -> Option<&SourceTensor> {
         id.hf().iter().find_map(|name| self.tensor(name))
     }
@@ -188,7 +177,7 @@ impl Checkpoint {
         &self.dropped
     }
 
-    /// What was read in another way than it is stored, for the user to know; one line each.
+    /// Notes for the user about renamed or converted tensors, one line each.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -203,17 +192,17 @@ impl Checkpoint {
         self.index.as_deref()
     }
 
-    /// Whether the output matrix is the embedding: the config allows it and there is no matrix of its own.
+    /// Whether the output matrix is tied to the embedding: the config allows it, and there is no separate matrix.
     pub fn tied_head(&self) -> bool {
         self.config.tie_word_embeddings && self.find(HEAD).is_none()
     }
 
-    /// Finds every tensor that a model needs, in the order of `wanted`. Of the names that one may have, only one may be
-    /// present. A tied output matrix resolves to the embedding.
+    /// Finds every tensor that a model needs, in the order of `wanted`. If a tensor has several possible names, only
+    /// one may be present. A tied output matrix resolves to the embedding.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] that names each tensor which is missing, has another shape, is there under two names, or
-    /// is not wanted at all.
+    /// [`Error::Mismatch`], which names each tensor that is missing, has another shape, exists under two names, or is
+    /// additional.
     pub fn resolve(&self, wanted: &[TensorSpec]) -> Result<Vec<&SourceTensor>, Error> {
         let mut found = Vec::new();
         let mut problems = Vec::new();
@@ -251,11 +240,11 @@ impl Checkpoint {
     }
 
     /// Replaces `out` by `n_rows` rows of `tensor` from `first_row` on, little-endian elements of its
-    /// [`dtype`](SourceTensor::dtype). Safe to call from many threads.
+    /// [`dtype`](SourceTensor::dtype). Can be called from several threads.
     ///
     /// # Errors
-    /// If the rows are not all there, the file cannot be read (any more), or it has a checksum that the bytes do not
-    /// fit. That is known once all of a tensor has been read, so the last rows to be read bring that error.
+    /// If rows are missing, the file cannot be read, or a checksum of the file does not match. A checksum is complete
+    /// when all of a tensor has been read, so the read of the last rows returns that error.
     pub fn read_rows(
         &self,
         tensor: &SourceTensor,
@@ -269,7 +258,7 @@ impl Checkpoint {
         tensor.read_rows(file, first_row, n_rows, out)
     }
 
-    /// Enters the tensors of all files under their canonical names, and compares them with the index.
+    /// Collects the tensors of all files under their canonical names, and compares them with the index.
     fn list_tensors(&mut self, index: Option<&Index>) -> Result<(), Error> {
         let layout = |reason| Error::layout(&self.path, reason);
         let listed = self.files.iter().flat_map(|file| &file.tensors);
@@ -325,12 +314,12 @@ impl Checkpoint {
         }
     }
 
-    /// Adds the biases of attention that a model without them does not store: zero is exact, and GGUF needs them.
+    /// Adds zeros for the attention biases of a model without them. This is exact, and GGUF needs them.
     fn add_zero_biases(&mut self) -> Result<(), Error> {
         if self.config.attention_bias {
             return Ok(());
         }
-        // Of the matrices that are there: the config alone could ask for any number.
+        // Only for existing matrices, because the config alone could state any number.
         let zeros = |matrix: &SourceTensor| {
             let id = TensorId::from_hf(&matrix.name)?;
             let is_attention = matches!(id.kind, Kind::AttnQkv | Kind::AttnOutput) && id.is_matrix();
@@ -355,24 +344,6 @@ impl Checkpoint {
         Ok(())
     }
 
-    fn note_left_out(&mut self) {
-        const SHOWN: usize = 8;
-        let Some(tokenizer) = self.tokenizer.as_ref().filter(|tokenizer| !tokenizer.left_out.is_empty()) else {
-            return;
-        };
-        let left_out = &tokenizer.left_out;
-        let mut shown: Vec<_> =
-            left_out.iter().take(SHOWN).map(|(id, text)| format!("{} (id {id})", excerpt(text))).collect();
-        if left_out.len() > SHOWN {
-            shown.push(format!("{} more", left_out.len() - SHOWN));
-        }
-        let n_vocab = self.config.n_vocab;
-        self.notes.push(format!(
-            "added tokens beyond the {n_vocab} rows of the embedding are left out of the vocabulary: {}",
-            shown.join(", ")
-        ));
-    }
-
     fn check_vocab(&self, config_path: &Path) -> Result<(), Error> {
         let (n_vocab, name) = (self.config.n_vocab, EMBEDDING.hf().swap_remove(0));
         match self.tensor(&name) {
@@ -394,7 +365,7 @@ fn round_f64(wide: &[u8], out: &mut Vec<u8>) {
     out.extend(wide.as_chunks::<8>().0.iter().flat_map(|bytes| (f64::from_le_bytes(*bytes) as f32).to_le_bytes()));
 }
 
-/// Opens weight files, as long as they do not list too many tensors together.
+/// Opens weight files. They must not have too many tensors together.
 fn open_files(paths: &[PathBuf]) -> Result<Vec<WeightFile>, Error> {
     let mut files: Vec<WeightFile> = Vec::new();
     let mut n_tensors = 0;
@@ -409,7 +380,7 @@ fn open_files(paths: &[PathBuf]) -> Result<Vec<WeightFile>, Error> {
     Ok(files)
 }
 
-/// A listed tensor as a source, or its name and why not.
+/// A listed tensor as a source, or its name and the reason why it cannot be read.
 pub(crate) fn source_tensor(tensor: ListedTensor, file: usize) -> Result<SourceTensor, (String, String)> {
     let ListedTensor { name, shape, place } = tensor;
     match place {

@@ -6,20 +6,20 @@ mod fields;
 pub(crate) use adapter::{AdapterConfig, Names};
 
 use crate::error::{Error, excerpt};
-use crate::files::read_text;
 use fields::Fields;
+use pythia_text::read_text;
 use std::path::Path;
 
-/// No real config comes near this.
+/// Maximum size of a config. Real ones are far smaller.
 const CONFIG_LIMIT_BYTES: u64 = 1 << 20;
 
 /// The `model_type` of all Pythia models.
 pub const MODEL_TYPE: &str = "gpt_neox";
 
-/// Where each generation of Transformers keeps the rotary settings. All that are present must agree.
+/// The keys of the rotary settings in each generation of Transformers. All that are present must agree.
 ///
-/// Transformers 4 writes the first of each row, 5 the last; a config that went through both, or through a hand, may
-/// hold several.
+/// Transformers 4 writes the first of each row, 5 the last. A config that both have written, or that was edited, may
+/// have several.
 const ROTARY_PCT_KEYS: &[&str] = &[
     "rotary_pct",
     "partial_rotary_factor",
@@ -28,12 +28,12 @@ const ROTARY_PCT_KEYS: &[&str] = &[
 ];
 const ROPE_BASE_KEYS: &[&str] =
     &["rotary_emb_base", "rope_theta", "rope_scaling.rope_theta", "rope_parameters.rope_theta"];
-/// The two spellings of the scaling method, in both places it can be.
+/// The two spellings of the scaling method, in both possible places.
 const ROPE_TYPE_KEYS: &[&str] =
     &["rope_scaling.type", "rope_scaling.rope_type", "rope_parameters.type", "rope_parameters.rope_type"];
 const ROPE_FACTOR_KEYS: &[&str] = &["rope_scaling.factor", "rope_parameters.factor"];
 
-/// What Transformers assumes where a GPT-NeoX config is silent.
+/// Default of Transformers for GPT-NeoX.
 mod default {
     pub(super) const ROTARY_PCT: f64 = 0.25;
     pub(super) const ROPE_BASE: f64 = 10000.0;
@@ -81,11 +81,11 @@ pub struct Config {
     pub rotary_pct: f64,
     /// Base of the rotary frequencies.
     pub rope_base: f32,
-    /// What the rotary frequencies are divided by: linear scaling, 1 without.
+    /// Divisor of the rotary frequencies: linear scaling, 1 without.
     pub rope_factor: f32,
     /// The epsilon of every LayerNorm.
     pub norm_eps: f32,
-    /// Whether attention and feed-forward both read the block's input (Pythia) rather than follow one another.
+    /// Whether attention and feed-forward both read the block's input (Pythia), instead of one after the other.
     pub parallel_residual: bool,
     /// The activation of the feed-forward layer.
     pub hidden_act: HiddenAct,
@@ -93,13 +93,13 @@ pub struct Config {
     pub tie_word_embeddings: bool,
     /// Whether the attention matrices have biases.
     pub attention_bias: bool,
-    /// `quant_method` of a `quantization_config`, where there is one: what the weights are packed by.
+    /// `quant_method` of a `quantization_config`, if there is one: the tool that packed the weights.
     pub quantization: Option<String>,
     /// `bos_token_id`, if it is given.
     pub bos_token: Option<u32>,
     /// `eos_token_id`, or the first of them.
     pub eos_token: Option<u32>,
-    /// The element type the weights claim to have (`torch_dtype`, `dtype`). Information only: the tensors decide.
+    /// The stated element type of the weights (`torch_dtype`, `dtype`). Only for information; the tensors decide.
     pub stated_dtype: Option<String>,
 }
 
@@ -107,10 +107,9 @@ impl Config {
     /// Reads and checks `path`.
     ///
     /// # Errors
-    /// If the file cannot be read, is not a GPT-NeoX config, or asks for something no Pythia model has and this
-    /// project does not implement.
+    /// If the file cannot be read, is not a GPT-NeoX config, or needs something that this project does not implement.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Self::parse(path, &read_text(path, CONFIG_LIMIT_BYTES)?)
+        Self::parse(path, &read_text(path, CONFIG_LIMIT_BYTES).map_err(Error::read(path))?)
     }
 
     /// Checks the text of a config; `path` is for messages.
@@ -158,7 +157,7 @@ impl Config {
 
     /// Elements of each head that are rotated: even, at least 2, at most [`head_dim`](Self::head_dim).
     pub fn n_rot(&self) -> usize {
-        // Truncated as Transformers does it; the product is checked to be at most `head_dim`.
+        // Truncated as in Transformers. The product was checked to be at most `head_dim`.
         (self.head_dim() as f64 * self.rotary_pct) as usize
     }
 
@@ -168,7 +167,7 @@ impl Config {
             let reason = format!("{} is not a multiple of num_attention_heads {}", self.n_embd, self.n_head);
             return Err(fields.error("hidden_size", reason));
         }
-        // Transformers rotates by a width of its own where the config has one, and masks nothing if told so.
+        // Transformers uses a separate rotary width if the config has one, and can turn the mask off.
         if let Some(found) = fields.count("head_dim")?.filter(|&found| found != self.head_dim()) {
             let reason = format!("{found}, wanted {}, hidden_size / num_attention_heads", self.head_dim());
             return Err(fields.error("head_dim", reason));

@@ -74,7 +74,7 @@ pub fn to_f32(dtype: Dtype, bytes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// Widens f16 by way of an aligned copy on the stack: `half` then picks the CPU's conversion for a whole slice.
+/// Widens f16 through an aligned copy on the stack, so that `half` can use the CPU's conversion for a whole slice.
 fn f16_to_f32(bytes: &[u8], out: &mut [f32]) {
     const CHUNK_ELEMS: usize = 1024;
     let mut bits = [0u16; CHUNK_ELEMS];

@@ -1,12 +1,12 @@
-//! What can be wrong with a checkpoint.
+//! The error type.
 
 use pythia_task::ErrorKind;
-use pythia_text::Escaper;
+use pythia_text::{Escaper, ReadError};
 use std::fmt::{self, Write};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The problems a message lists before it only counts the rest. A folder of another architecture has hundreds.
+/// Number of problems that a message lists; the others are counted. A folder of another architecture has hundreds.
 const LISTED_PROBLEMS: usize = 12;
 
 /// Why a checkpoint could not be opened or read. Every message is one line.
@@ -17,7 +17,7 @@ pub enum Error {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What it said.
+        /// Its error.
         source: io::Error,
     },
     /// The path does not hold a checkpoint this crate reads: no weights, weights of another kind, a placeholder file.
@@ -27,7 +27,7 @@ pub enum Error {
         /// What was found and what was wanted.
         reason: String,
     },
-    /// A weight file that is damaged, or says what is refused: its header, its directory, its pickle.
+    /// A weight file is damaged or not supported: its header, its directory, its pickle.
     Container {
         /// The weight file.
         path: PathBuf,
@@ -45,7 +45,7 @@ pub enum Error {
         /// What was found and what was wanted.
         reason: String,
     },
-    /// A JSON file cannot be used: a config, an index of shards, a tokenizer.
+    /// A JSON file cannot be used: a config, an index of shards.
     Json {
         /// The file.
         path: PathBuf,
@@ -54,7 +54,7 @@ pub enum Error {
         /// What was found and what was wanted.
         reason: String,
     },
-    /// The tensors are not those the config calls for.
+    /// The tensors are not those that the config requires.
     Mismatch {
         /// The checkpoint.
         path: PathBuf,
@@ -64,7 +64,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Where its cause lies.
+    /// The kind of error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { .. } => ErrorKind::Io,
@@ -86,6 +86,14 @@ impl Error {
 
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         Self::Io { path: path.to_owned(), source }
+    }
+
+    /// For `map_err`: adds the file.
+    pub(crate) fn read(path: &Path) -> impl FnOnce(ReadError) -> Self {
+        |error| match error {
+            ReadError::Io(source) => Self::io(path, source),
+            ReadError::Refused(reason) => Self::layout(path, reason),
+        }
     }
 
     pub(crate) fn layout(path: &Path, reason: impl Into<String>) -> Self {
@@ -143,7 +151,7 @@ pub(crate) fn excerpt(text: &str) -> String {
     pythia_text::quoted(text, '"', 100)
 }
 
-/// A reason that may quote what a parser found in a file, whole.
+/// A reason from a parser, which may quote long parts of the file.
 fn printable(reason: String) -> String {
     pythia_text::cut_middle(&reason, 1500, 100)
 }

@@ -1,27 +1,27 @@
-//! Where the files of a checkpoint are.
+//! Finds the files of a checkpoint.
 
 use crate::error::{Error, excerpt};
-use crate::files::read_text;
-use crate::json::{self, UniqueMap};
 use crate::other;
 use crate::weights::LIMIT_TENSORS;
+use pythia_json::UniqueMap;
+use pythia_text::read_text;
 use serde::Deserialize;
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-/// A way to store weights, in the names that Transformers gives files.
+/// A format of weights, with the file names of Transformers.
 struct Format {
     /// A model in one file.
     single: &'static str,
-    /// What says which file holds a tensor, where there are several.
+    /// The index, which lists the file of each tensor if there are several files.
     index: &'static str,
-    /// What files end in.
+    /// Extension of the files.
     extension: &'static str,
 }
 
-/// In the order in which they are looked for: a folder with both holds the same weights twice.
+/// In search order. A folder with both formats has the same weights twice.
 const FORMATS: [Format; 2] = [
     Format { single: "model.safetensors", index: "model.safetensors.index.json", extension: "safetensors" },
     Format { single: "pytorch_model.bin", index: "pytorch_model.bin.index.json", extension: "bin" },
@@ -35,36 +35,32 @@ fn varied(name: &str, variant: Option<&str>) -> String {
     }
 }
 
-/// The variant of which `found` is `name`.
+/// The variant in `found`, if it is a variant of `name`.
 fn variant_of<'n>(found: &'n str, name: &str) -> Option<&'n str> {
     let (stem, extension) = name.rsplit_once('.')?;
     let variant = found.strip_prefix(stem)?.strip_prefix('.')?.strip_suffix(extension)?.strip_suffix('.')?;
     is_variant(variant).then_some(variant)
 }
 
-/// Whether `variant` can be a part of a file's name.
+/// Whether `variant` is allowed in a file name.
 fn is_variant(variant: &str) -> bool {
     !variant.is_empty() && variant.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
 }
 
 const CONFIG: &str = "config.json";
-const TOKENIZER: &str = "tokenizer.json";
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
-/// An index of 12b has 50 KB.
+/// Maximum size of an index. That of 12b has 50 KB.
 const INDEX_LIMIT_BYTES: u64 = pythia_json::LIMIT_BYTES as u64;
 
-/// The files of one checkpoint. Only `weights` are known to have been looked for.
+/// The files of one checkpoint. Only `weights` are known to exist.
 #[derive(Debug)]
 pub(crate) struct Folder {
     pub(crate) path: PathBuf,
     /// Weight files, sorted by name.
     pub(crate) weights: Vec<PathBuf>,
-    /// Which file the index says holds a tensor, if there is an index.
+    /// The file of each tensor according to the index, if there is an index.
     pub(crate) index: Option<Index>,
     pub(crate) config: PathBuf,
-    pub(crate) tokenizer: PathBuf,
-    pub(crate) tokenizer_config: PathBuf,
     /// Whether a LoRA adapter lies beside the weights.
     pub(crate) has_adapter: bool,
 }
@@ -132,14 +128,12 @@ impl Folder {
             weights,
             index,
             config: folder.join(CONFIG),
-            tokenizer: folder.join(TOKENIZER),
-            tokenizer_config: folder.join(TOKENIZER_CONFIG),
             has_adapter: folder.join(other::ADAPTER_CONFIG).exists(),
         }
     }
 }
 
-/// Why a folder has no weights (of this variant), and what it has instead.
+/// The error for a folder without weights (of this variant), with what it has instead.
 fn without_weights(folder: &Path, variant: Option<&str>) -> String {
     let names = other::names(folder);
     let all = || FORMATS.iter().flat_map(|format| [format.single, format.index]);
@@ -160,7 +154,7 @@ fn without_weights(folder: &Path, variant: Option<&str>) -> String {
 
 impl Index {
     fn open(path: &Path, format: &Format) -> Result<Self, Error> {
-        Self::parse(path, format, &read_text(path, INDEX_LIMIT_BYTES)?)
+        Self::parse(path, format, &read_text(path, INDEX_LIMIT_BYTES).map_err(Error::read(path))?)
     }
 
     fn parse(path: &Path, format: &Format, text: &str) -> Result<Self, Error> {
@@ -168,7 +162,8 @@ impl Index {
         struct Document {
             weight_map: UniqueMap<String>,
         }
-        let Document { weight_map: UniqueMap(weight_map) } = json::parse_of(path, text, LIMIT_TENSORS)?;
+        let parsed = pythia_json::parse_of(text, LIMIT_TENSORS).map_err(|reason| Error::json(path, "", reason))?;
+        let Document { weight_map: UniqueMap(weight_map) } = parsed;
         if weight_map.is_empty() {
             return Err(Error::json(path, "weight_map", "no entries"));
         }
@@ -184,12 +179,12 @@ impl Index {
         Ok(Self { path: path.to_owned(), weight_map })
     }
 
-    /// The place of a file that the index names.
+    /// The path of a file that the index names.
     pub(crate) fn place(&self, file: &str) -> PathBuf {
         self.path.with_file_name(file)
     }
 
-    /// Refuses a link among the folders on the way to `file`: it could lead out of the checkpoint.
+    /// Refuses a link among the folders of `file`, because it could lead out of the checkpoint.
     fn check_folders(&self, file: &str) -> Result<(), Error> {
         let place = self.place(file);
         for folder in place.ancestors().skip(1).take(file.matches('/').count()) {
@@ -216,7 +211,7 @@ impl Index {
     }
 }
 
-/// Whether the file is called as one of several: `model-00001-of-00003.safetensors`.
+/// Whether the file has the name of a shard: `model-00001-of-00003.safetensors`.
 pub(crate) fn is_shard(path: &Path) -> bool {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let number = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -225,7 +220,7 @@ pub(crate) fn is_shard(path: &Path) -> bool {
     })
 }
 
-/// Whether a shard's name stays in the index's folder on every system, and is a weight file's.
+/// Whether a shard's name stays in the index's folder on every system, and is that of a weight file.
 fn is_inside(name: &str, extension: &str) -> bool {
     let plain = |part: &str| {
         let mut components = Path::new(part).components();
@@ -233,7 +228,7 @@ fn is_inside(name: &str, extension: &str) -> bool {
     };
     name.split('/').all(plain)
         && Path::new(name).extension().is_some_and(|found| found == extension)
-        // The name ends up in messages.
+        // The name appears in messages.
         && !name.contains(|c: char| matches!(c, '\\' | ':') || c.is_control())
 }
 

@@ -1,8 +1,7 @@
-//! Hugging Face checkpoints of GPT-NeoX models: weights as safetensors or as PyTorch saves them, `config.json` and
-//! `tokenizer.json`.
+//! Hugging Face checkpoints of GPT-NeoX models: weights as safetensors or as PyTorch saves them, and `config.json`.
 //!
-//! Everything is checked on opening; only headers are read then. Tensor data is read by position afterwards, a few
-//! rows at a time, so that memory stays bounded however large the model is.
+//! Opening a checkpoint reads and checks only headers. Tensor data is read later, by position and a few rows at a time,
+//! so memory does not depend on the size of the model.
 //!
 //! ```no_run
 //! use pythia_checkpoint::{Checkpoint, to_f32};
@@ -24,14 +23,11 @@ mod checkpoint;
 mod config;
 mod dtype;
 mod error;
-mod files;
 mod folder;
-mod json;
 mod names;
 mod other;
 mod positioned;
 mod safetensors_file;
-mod tokenizer;
 mod torch;
 mod weights;
 
@@ -41,4 +37,4 @@ pub use config::{Config, HiddenAct, MODEL_TYPE};
 pub use dtype::{Dtype, to_f32};
 pub use error::Error;
 pub use positioned::PositionedFile;
-pub use tokenizer::{Matching, TokenKind, TokenizerFile, byte_char};
+pub use weights::WeightFile;

@@ -1,29 +1,29 @@
-//! The names of `GPTNeoXForCausalLM` from those that wrappers make of them.
+//! Removes prefixes of wrappers, which gives the names of `GPTNeoXForCausalLM`.
 //!
-//! All tensors of a checkpoint are renamed in the same way, once, when they are listed. A prefix that only some of them
-//! have is refused: it could be two models in one folder.
+//! All tensors of a checkpoint are renamed in the same way when they are listed. A prefix that only some of them have
+//! is refused, because the folder could contain two models.
 
 use crate::error::excerpt;
 use pythia_schema::hf::{BASE, BASE_PARTS};
 
-/// What stands before every name where a wrapped model was saved: by data-parallel training, by `torch.compile`, by PEFT
-/// and by PyTorch Lightning.
+/// Prefixes of all names in a saved wrapped model: of data-parallel training, `torch.compile`, PEFT and PyTorch
+/// Lightning.
 const WRAPPERS: [&str; 4] = ["module.", "_orig_mod.", "base_model.model.", "model."];
 
-/// More wrappers than anyone has around a model.
+/// Maximum number of nested wrappers.
 const LIMIT_WRAPPERS: usize = 8;
 
-/// How the names of a checkpoint become canonical.
+/// The renaming of a checkpoint's tensors.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Renaming {
-    /// Taken off every name.
+    /// Removed from every name.
     prefix: String,
     /// Whether the names are those of a model without a head.
     pub(crate) is_bare: bool,
 }
 
 impl Renaming {
-    /// What all of `names` have in common. The error is a reason.
+    /// Finds the renaming for `names`. The error is a reason.
     pub(crate) fn new<'n>(names: impl Iterator<Item = &'n str>) -> Result<Self, String> {
         let mut names: Vec<&str> = names.collect();
         let mut prefix = String::new();
@@ -45,7 +45,7 @@ impl Renaming {
         Ok(Self { prefix, is_bare: !inner.is_empty() })
     }
 
-    /// The canonical name of one of the names that this was made for.
+    /// The canonical name of one of these names.
     pub(crate) fn apply(&self, name: &str) -> String {
         let name = name.strip_prefix(&self.prefix).unwrap_or(name);
         match self.is_bare && BASE_PARTS.iter().any(|part| name.starts_with(part)) {
@@ -54,7 +54,7 @@ impl Renaming {
         }
     }
 
-    /// What a user should know of it.
+    /// A note for the user, if names are changed.
     pub(crate) fn note(&self) -> Option<String> {
         let mut parts = Vec::new();
         if !self.prefix.is_empty() {
@@ -67,7 +67,7 @@ impl Renaming {
     }
 }
 
-/// Refuses `names` of which some have `prefix` and others do not.
+/// Refuses `names` if only some of them have `prefix`.
 fn all_or_none(prefix: &str, names: &[&str]) -> Result<(), String> {
     let with = names.iter().find(|name| name.starts_with(prefix));
     let without = names.iter().find(|name| !name.starts_with(prefix));

@@ -1,17 +1,18 @@
-//! What people take for a checkpoint: each recognised by a name, with a sentence that says what it is and what to do.
+//! Folders and files that are not checkpoints but may be mistaken for one. Each kind is recognised by a name, with a
+//! message that says what it is and what to do.
 
 use crate::config::Config;
 use crate::folder::is_shard;
 use std::fs;
 use std::path::Path;
 
-/// The mark of a LoRA folder.
+/// The file that identifies a LoRA folder.
 pub(crate) const ADAPTER_CONFIG: &str = "adapter_config.json";
 
-/// Names of a folder that are looked at. Hundreds are usual.
+/// Maximum number of names in a folder that are checked. Hundreds are usual.
 const LIMIT_NAMES: usize = 10_000;
 
-/// The names in a folder, sorted; none if it cannot be read.
+/// The names in a folder, sorted. Empty if it cannot be read.
 pub(crate) fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten().take(LIMIT_NAMES);
     let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
@@ -19,10 +20,10 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// A kind of file: the test of its name, and the sentence, in which `{}` stands for the name.
+/// A kind of file: the test of its name, and the message, in which `{}` is the name.
 type Sign = (fn(&str) -> bool, &'static str);
 
-/// In the order of what a folder is called by if it has several.
+/// The first one that matches a folder decides.
 const SIGNS: [Sign; 9] = [
     (
         |name| name == ADAPTER_CONFIG || name.starts_with("adapter_model."),
@@ -51,7 +52,7 @@ const SIGNS: [Sign; 9] = [
     (
         |name| {
             let starts = ["global_step", "mp_rank_", "zero_pp_rank_", "bf16_zero_pp_rank_", "zero_to_fp32"];
-            // DeepSpeed saves no safetensors: such a file is a renamed model.
+            // DeepSpeed does not save safetensors, so such a file is a renamed model.
             !has_extension(name, &["safetensors"]) && starts.iter().any(|start| name.starts_with(start))
         },
         "a checkpoint of DeepSpeed ({}), parts of the weights with the state of their optimizer: its zero_to_fp32.py joins \
@@ -79,7 +80,7 @@ fn has_extension(name: &str, extensions: &[&str]) -> bool {
     extension.is_some_and(|found| extensions.iter().any(|wanted| found.eq_ignore_ascii_case(wanted)))
 }
 
-/// What one of `names` says that its folder is.
+/// The kind of a folder with these `names`.
 pub(crate) fn by_name(names: &[String]) -> Option<String> {
     let (sentence, name) = SIGNS.iter().find_map(|(is_it, sentence)| {
         let name = names.iter().find(|name| is_it(name))?;
@@ -88,9 +89,9 @@ pub(crate) fn by_name(names: &[String]) -> Option<String> {
     Some(sentence.replacen("{}", name, 1))
 }
 
-/// What a folder without weights is, as far as that can be told.
+/// The kind of a folder without weights, if it can be recognised.
 pub(crate) fn by_folder(folder: &Path, names: &[String]) -> Option<String> {
-    // Inside a step the files tell whose it is.
+    // In the folder of a step, its files show which program wrote it.
     let step = names.iter().find(|name| name.starts_with("global_step") && folder.join(name).is_dir());
     if let Some(step) = step
         && let Some(sentence) = by_name(&self::names(&folder.join(step)))
@@ -98,7 +99,7 @@ pub(crate) fn by_folder(folder: &Path, names: &[String]) -> Option<String> {
     {
         return Some(sentence);
     }
-    // A training run keeps its models in folders of their own.
+    // A training run keeps its models in subfolders.
     let is_saved = |name: &&String| {
         let marks = ["config.json", ADAPTER_CONFIG];
         name.starts_with("checkpoint-") && marks.iter().any(|mark| folder.join(name).join(mark).exists())
@@ -111,7 +112,7 @@ pub(crate) fn by_folder(folder: &Path, names: &[String]) -> Option<String> {
     }
 }
 
-/// Ends of the names that the packed forms of quantized weights have.
+/// Endings of the names of packed quantized weights.
 const PACKED: [&str; 12] = [
     ".qweight",
     ".qzeros",
@@ -127,7 +128,7 @@ const PACKED: [&str; 12] = [
     ".quant_state.bitsandbytes__nf4",
 ];
 
-/// Heads that are not for tokens, by how their names start.
+/// Prefixes of heads other than language-model heads.
 const HEADS: [(&str, &str); 4] = [
     ("score.", "GPTNeoXForSequenceClassification, a model with a head for sequence classification"),
     ("classifier.", "GPTNeoXForTokenClassification, a model with a head for token classification"),
@@ -135,7 +136,7 @@ const HEADS: [(&str, &str); 4] = [
     ("v_head.", "a model with a value head of reinforcement learning"),
 ];
 
-/// What tensors of these canonical names are, if not the weights of a language model.
+/// The kind of a model with tensors of these canonical names, if it is not a language model.
 pub(crate) fn by_tensors<'n>(names: impl Iterator<Item = &'n str> + Clone, config: &Config) -> Option<String> {
     let is_lora = |name: &&str| name.contains(".lora_") || name.contains(".base_layer.");
     if let Some(name) = names.clone().find(is_lora) {

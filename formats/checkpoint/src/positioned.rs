@@ -1,16 +1,29 @@
-//! Reads at a position, from any thread, without a map: what is read does not stay in memory.
+//! Reads a file by position, from any thread, without a memory map, so that pages do not stay in memory.
 
 use std::fs::File;
 use std::io;
 
 /// An open file that several threads may read at once.
+///
+/// ```
+/// use pythia_checkpoint::PositionedFile;
+///
+/// let file = PositionedFile::new(std::fs::File::open(std::env::current_exe()?)?);
+/// let [mut first, mut second] = [[0; 4]; 2];
+/// std::thread::scope(|scope| {
+///     let reader = scope.spawn(|| file.read_exact_at(&mut first, 0));
+///     file.read_exact_at(&mut second, 0).and(reader.join().expect("no panic"))
+/// })?;
+/// assert_eq!(first, second);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[cfg(unix)]
 #[derive(Debug)]
 pub struct PositionedFile(File);
 
 #[cfg(unix)]
 impl PositionedFile {
-    /// Takes over a file opened for reading.
+    /// Wraps a file opened for reading.
     pub fn new(file: File) -> Self {
         Self(file)
     }
@@ -31,7 +44,7 @@ pub struct PositionedFile(std::sync::Mutex<File>);
 
 #[cfg(not(unix))]
 impl PositionedFile {
-    /// Takes over a file opened for reading.
+    /// Wraps a file opened for reading.
     pub fn new(file: File) -> Self {
         Self(std::sync::Mutex::new(file))
     }

@@ -1,4 +1,4 @@
-//! One safetensors file: the header checked, the data read by position.
+//! A safetensors file. Its header is checked; its data is read by position.
 //!
 //! ```text
 //! byte  0        8                8 + n
@@ -18,10 +18,11 @@ use std::path::Path;
 
 /// Bytes of the length field before the header.
 const LENGTH_BYTES: u64 = 8;
-/// The format allows 100 MB. The header of the largest Pythia has 60 KB, and a parsed one takes ten times its length.
+/// Maximum length of a header. The format allows 100 MB, but that of the largest Pythia has 60 KB, and a parsed header
+/// takes ten times its length.
 const HEADER_LIMIT_BYTES: u64 = 16 << 20;
 
-/// A tensor as the header lists it.
+/// A tensor in the header.
 #[derive(Debug)]
 struct HeaderTensor {
     name: String,
@@ -106,7 +107,7 @@ fn parse_header(path: &Path, header: &[u8], data_offset: u64, file_bytes: u64) -
     Ok(listed.collect())
 }
 
-/// Whether a tensor's range is as long as its shape and type need.
+/// Whether the range of a tensor has the length that its shape and type need.
 fn check_size(entry: &Entry) -> Result<(), String> {
     let (start, end) = entry.data_offsets;
     let n_bits = entry.shape.0.iter().try_fold(entry.dtype.bitsize(), |product, &dim| product.checked_mul(dim));
@@ -162,7 +163,7 @@ impl<'de> Deserialize<'de> for Dims {
     }
 }
 
-/// An object of strings, looked at and not kept: `__metadata__`, which says nothing that is needed here.
+/// `__metadata__`: an object of strings, which is checked and not kept.
 struct Strings;
 
 impl<'de> Deserialize<'de> for Strings {
@@ -188,8 +189,9 @@ impl<'de> Deserialize<'de> for Strings {
 
 /// The entries of a header, in its order, names unique.
 ///
-/// The `safetensors` crate keeps the last of two entries with one name, and each name three times. Here an entry is kept
-/// once, and there are at most [`LIMIT_TENSORS`]: a header of 16 MB could list 300 thousand.
+/// The `safetensors` crate keeps the last of two entries with the same name, and stores each name three times. Here
+/// names are stored once, and at most [`LIMIT_TENSORS`] entries are allowed, because a header of 16 MB could list 300
+/// thousand.
 struct Header(Vec<(String, Entry)>);
 
 impl<'de> Deserialize<'de> for Header {

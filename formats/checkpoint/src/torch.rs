@@ -1,7 +1,7 @@
-//! Weights as `torch.save` writes them, `pytorch_model.bin`, read without PyTorch and without running anything.
+//! Reads the files of `torch.save` (`pytorch_model.bin`) without PyTorch and without executing anything.
 //!
-//! A file is a pickle of the state dict and, beside it, the storages that its tensors are views of. There are two
-//! containers, [`zip`] and [`legacy`]; the pickle is the same, and so is all that follows from it.
+//! A file contains a pickle of the state dict, and the storages that its tensors are views of. There are two
+//! containers, [`zip`] and [`legacy`], with the same pickle.
 
 mod bytes;
 mod legacy;
@@ -17,15 +17,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use zip::Archive;
 
-/// How many times the size of the file its tensors may have together. Tensors may share storages, and a stride of 0
-/// repeats one element for ever; a matrix that is both embedding and output makes twice at most.
+/// Limit for the size of all tensors together, as a multiple of the file size. Tensors may share storages, and a stride
+/// of 0 repeats one element. A matrix that is both embedding and output needs a factor of at most 2.
 const LIMIT_EXPANSION: u64 = 2;
-/// How many times the size of the file may be read for its tensors, beside a fixed amount. A view of elements that lie
-/// apart takes what lies between them too.
+/// Limit for the bytes read for all tensors, as a multiple of the file size, plus a fixed amount. Reading a strided
+/// view also reads the bytes between its elements.
 const LIMIT_READS: u64 = 8;
 const FREE_READ_BYTES: u64 = 64 << 20;
 
-/// Opens a `.bin` file and checks all but the data.
+/// Opens a `.bin` file and checks everything except the data.
 pub(crate) fn open(opened: Opened<'_>) -> Result<WeightFile, Error> {
     if opened.start.starts_with(b"PK\x03\x04") {
         open_zip(opened)
@@ -104,13 +104,13 @@ fn open_legacy(opened: Opened<'_>) -> Result<WeightFile, Error> {
     listed(opened, &pickle, start, places)
 }
 
-/// Where the bytes of a storage are.
+/// Position of the bytes of a storage.
 struct Place {
     range: Range<u64>,
     crc: Option<u32>,
 }
 
-/// The storages that the pickle refers to, each once, by key: the first that is wrong is the same in every run.
+/// The storages that the pickle refers to, each once, sorted by key, so that errors are the same in every run.
 fn storages(opened: &Opened<'_>, pickle: &Pickle<'_>, pickle_at: u64) -> Result<BTreeMap<TextId, Storage>, Error> {
     let mut storages: BTreeMap<TextId, Storage> = BTreeMap::new();
     for &storage in &pickle.heap.storages {
@@ -125,8 +125,8 @@ fn storages(opened: &Opened<'_>, pickle: &Pickle<'_>, pickle_at: u64) -> Result<
     Ok(storages)
 }
 
-/// Refuses parts of storages that PyTorch would take for other elements than they say: it keeps parts and storages under
-/// their keys in one dict, and of two with one key the second is not looked at.
+/// Refuses parts of storages that PyTorch would read differently. PyTorch keeps parts and storages by key in one dict,
+/// and ignores the second entry with a key.
 fn check_parts(
     opened: &Opened<'_>,
     pickle: &Pickle<'_>,
@@ -200,14 +200,14 @@ fn listed(
     Ok(WeightFile { path: path.to_owned(), tensors, checksums, file: opened.file })
 }
 
-/// The first element of a tensor, in elements from the start of what its storage's key names. All its elements are
-/// within the storage.
+/// The first element of a tensor, in elements from the start of its storage. Checks that all elements are within the
+/// storage.
 fn first_element(tensor: &Tensor, storage: &Storage) -> Result<u64, String> {
     let (part_start, len) = storage.part.map_or((0, storage.n_elems), |part| (part.first, part.len));
     if part_start.checked_add(len).is_none_or(|end| end > storage.n_elems) {
         return Err(format!("elements {part_start} + {len} of a storage of {}", storage.n_elems));
     }
-    // One more than the last element, or the first if there is none.
+    // One past the last element, or the first if there are none.
     let is_empty = tensor.shape.contains(&0);
     let end = tensor.shape.iter().zip(&tensor.strides).filter(|_| !is_empty).try_fold(
         tensor.offset.checked_add(u64::from(!is_empty)),
@@ -225,7 +225,7 @@ fn first_element(tensor: &Tensor, storage: &Storage) -> Result<u64, String> {
     }
 }
 
-/// The view of a tensor whose first element is at `start`, or why there is none.
+/// The view of a tensor whose first element is at `start`, or the reason why it cannot be read.
 fn view(tensor: &Tensor, start: u64, elem_bytes: u64) -> Result<View, String> {
     let elem_bytes = elem_bytes as usize;
     let Tensor { shape, strides, .. } = tensor;
@@ -238,7 +238,7 @@ fn view(tensor: &Tensor, start: u64, elem_bytes: u64) -> Result<View, String> {
     if n_elems == 0 || is_contiguous(shape, strides) {
         return Ok(contiguous);
     }
-    // The stride of a single row or column may be any number. Others lead to elements of the storage.
+    // The stride of a single row or column can be any number. Other strides stay within the storage.
     let in_bytes = |dim: usize| if shape[dim] == 1 { 0 } else { strides[dim] as u64 * elem_bytes as u64 };
     match shape.len() {
         1 => Ok(View { strides: Some([0, in_bytes(0)]), ..contiguous }),
@@ -247,7 +247,7 @@ fn view(tensor: &Tensor, start: u64, elem_bytes: u64) -> Result<View, String> {
     }
 }
 
-/// Whether elements follow each other. There is one at least, and their number is not too large.
+/// Whether elements are contiguous. There is at least one, and their number does not overflow.
 fn is_contiguous(shape: &[usize], strides: &[usize]) -> bool {
     let mut wanted = 1;
     shape.iter().zip(strides).rev().all(|(&dim, &stride)| {

@@ -1,6 +1,6 @@
 //! The real checkpoint in the repository.
 
-use pythia_checkpoint::{Checkpoint, Dtype, Error, HiddenAct, TokenKind, to_f32};
+use pythia_checkpoint::{Checkpoint, Dtype, Error, HiddenAct, to_f32};
 use pythia_schema::{Kind, TensorId, TensorSpec, Transform};
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
@@ -45,30 +45,6 @@ fn every_tensor_has_the_bytes_the_reference_reader_sees() {
 }
 
 #[test]
-fn the_tokenizer_is_read() {
-    let checkpoint = Checkpoint::open(&fixture()).unwrap();
-    let tokenizer = checkpoint.tokenizer().unwrap();
-    assert_eq!(tokenizer.json, std::fs::read_to_string(fixture().join("tokenizer.json")).unwrap());
-    assert_eq!((tokenizer.bos, tokenizer.eos, tokenizer.unk), (Some(0), Some(0), Some(0)));
-    assert_eq!((tokenizer.tokens.len(), tokenizer.kinds.len()), (4096, 4096));
-    assert_eq!(tokenizer.tokens[..3], ["<|endoftext|>", "<|padding|>", "!"]);
-    assert_eq!((tokenizer.tokens[4072].as_str(), tokenizer.tokens[4094].as_str()), (" ".repeat(24).as_str(), "  "));
-    assert_eq!(tokenizer.tokens[4095], "[PAD4095]");
-    for (id, kind) in tokenizer.kinds.iter().enumerate() {
-        let wanted = match id {
-            0..2 => TokenKind::Control,
-            2..4072 => TokenKind::Normal,
-            4072..4095 => TokenKind::UserDefined,
-            _ => TokenKind::Unused,
-        };
-        assert_eq!(*kind, wanted, "id {id}");
-    }
-    assert_eq!(tokenizer.merges[..3], ["Ġ Ġ", "Ġ t", "i n"]);
-    // One merge for every piece that is not a byte or special.
-    assert_eq!(tokenizer.merges.len(), 4072 - 2 - 256);
-}
-
-#[test]
 fn resolving_against_another_size_names_the_tensors() {
     let checkpoint = Checkpoint::open(&fixture()).unwrap();
     let spec = |id: TensorId, shape: &[usize]| {
@@ -83,28 +59,4 @@ fn resolving_against_another_size_names_the_tensors() {
     assert_eq!(problems[1], "gpt_neox.layers.6.mlp.dense_h_to_4h.bias is missing");
     assert_eq!(problems.len(), 2 + 12 * 6 + 4 - 1);
     assert!(error.to_string().ends_with("and 65 more"), "{error}");
-}
-
-/// The tokenizer of the published models is not part of the repository.
-#[test]
-fn the_published_tokenizer_is_read() {
-    let Some(folder) = std::env::var_os("PYTHIA_GOLDENS") else {
-        eprintln!("SKIPPED: PYTHIA_GOLDENS does not name the folder of models/gpt-neox-20b/tokenizer.json");
-        return;
-    };
-    let path = Path::new(&folder).join("models/gpt-neox-20b/tokenizer.json");
-    let config = pythia_checkpoint::Config::parse(
-        Path::new("config.json"),
-        r#"{"model_type": "gpt_neox", "hidden_size": 128, "num_hidden_layers": 6, "num_attention_heads": 4,
-            "vocab_size": 50304, "max_position_embeddings": 2048, "bos_token_id": 0, "eos_token_id": 0}"#,
-    )
-    .unwrap();
-    let absent = path.with_file_name("tokenizer_config.json");
-    let tokenizer = pythia_checkpoint::TokenizerFile::open(&path, &absent, &config).unwrap();
-    assert_eq!((tokenizer.bos, tokenizer.eos, tokenizer.unk), (Some(0), Some(0), None));
-    assert_eq!((tokenizer.tokens.len(), tokenizer.merges.len()), (50304, 50009));
-    let count = |kind| tokenizer.kinds.iter().filter(|k| **k == kind).count();
-    assert_eq!([TokenKind::Control, TokenKind::UserDefined, TokenKind::Unused].map(count), [2, 23, 27]);
-    assert_eq!(tokenizer.kinds[50253..50255], [TokenKind::Normal, TokenKind::UserDefined]);
-    assert_eq!(tokenizer.tokens[50277], "[PAD50277]");
 }

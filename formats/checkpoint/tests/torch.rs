@@ -1,6 +1,6 @@
 //! `.bin` files of real versions of PyTorch, cut and changed in every place.
 
-use pythia_checkpoint::{Checkpoint, Error};
+use pythia_checkpoint::{Checkpoint, Error, WeightFile};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -34,6 +34,25 @@ impl Folder {
         let mut tensors = checkpoint.tensors().map(read).collect::<Result<Vec<_>, Error>>()?;
         tensors.sort();
         Ok(tensors)
+    }
+}
+
+/// Without a config beside it, and under the names that it has.
+#[test]
+fn a_file_is_read_by_itself() {
+    let folder = Folder::new();
+    for name in ["2.15.0-half.bin", "1.13.1-legacy.bin"] {
+        let wanted = folder.read(&fs::read(data(name)).unwrap()).unwrap();
+        let file = WeightFile::open(&data(name)).unwrap();
+        let mut tensors: Vec<(String, Vec<u8>)> = Vec::new();
+        for tensor in file.tensors() {
+            let (tensor, mut rows) = (tensor.unwrap(), Vec::new());
+            file.read_rows(&tensor, 0, tensor.n_rows(), &mut rows).unwrap();
+            assert!(file.read_rows(&tensor, tensor.n_rows(), 1, &mut Vec::new()).is_err());
+            tensors.push((tensor.name, rows));
+        }
+        tensors.sort();
+        assert_eq!(tensors, wanted, "{name}");
     }
 }
 

@@ -1,26 +1,28 @@
-//! How much of a JSON document from strangers is read.
+//! Untrusted JSON: limits for the size of a document, and objects without repeated keys.
 //!
-//! A parsed document can be fifty times as large as its text: `{}` is a value of 32 bytes or more, and so is the key and
-//! the entry of `"a":1`. [`check`] counts values before any is built, in one pass and without allocating, so that whatever
-//! parses the text afterwards stays within some 150 MB. Every reader of JSON calls it first.
+//! A parsed document can take fifty times the memory of its text: `{}` becomes a value of 32 bytes or more, and so do
+//! the key and the entry of `"a":1`. [`check`] counts the values in one pass, without allocating, before a parser
+//! builds them. Any parser then stays within some 150 MB. Every reader of JSON calls it first.
 
 #![forbid(unsafe_code)]
 
-/// The longest document, in bytes. `tokenizer.json` of Pythia has 2 MB.
+mod unique;
+
+pub use unique::{UniqueMap, UniqueValue};
+
+use serde::Deserialize;
+
+/// Maximum size of a document, in bytes. `tokenizer.json` of Pythia has 2 MB.
 pub const LIMIT_BYTES: usize = 8 << 20;
 
-/// The most values of a document, those within others included. `tokenizer.json` of Pythia has 0.2 million.
+/// Maximum number of values in a document, including nested ones. `tokenizer.json` of Pythia has 0.2 million.
 pub const LIMIT_VALUES: usize = 1 << 20;
 
-/// The most tokens of a tokenizer: entries of its vocabulary, and rows of the model that it is for. Twice the largest
-/// there are; one takes some 400 bytes of memory.
-pub const LIMIT_TOKENS: usize = 1 << 18;
-
-/// Checks the size of a document, which may have `limit_values`, at most [`LIMIT_VALUES`]. That it is JSON is for its
-/// parser to find out.
+/// Checks that a document has at most [`LIMIT_BYTES`], and at most `limit_values` values (no more than
+/// [`LIMIT_VALUES`]). It does not check that the text is JSON; the parser does.
 ///
 /// # Errors
-/// What was found and what is allowed, if the text is longer than [`LIMIT_BYTES`] or has more values.
+/// A message with what was found and what is allowed.
 ///
 /// ```
 /// assert!(pythia_json::check(r#"{"a": [1, 2, 3]}"#, 5).is_ok());
@@ -37,7 +39,25 @@ pub fn check(text: &str, limit_values: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// At least the number of values in `text`: each but the first follows a comma or is the first of a list or an object.
+/// Parses a document after [checking its size](check).
+///
+/// # Errors
+/// What was found and what is allowed, with line and column where `T` wants something else.
+pub fn parse<'t, T: Deserialize<'t>>(text: &'t str) -> Result<T, String> {
+    parse_of(text, LIMIT_VALUES)
+}
+
+/// As [`parse`], with at most `limit_values`.
+///
+/// # Errors
+/// As there.
+pub fn parse_of<'t, T: Deserialize<'t>>(text: &'t str, limit_values: usize) -> Result<T, String> {
+    check(text, limit_values)?;
+    serde_json::from_str(text).map_err(|e| format!("not the JSON expected: {e}"))
+}
+
+/// An upper bound of the number of values in `text`. Each value except the first follows a comma, or is the first in a
+/// list or an object.
 fn n_values(text: &[u8]) -> usize {
     let mut n_values = 1;
     let mut in_string = false;

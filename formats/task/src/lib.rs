@@ -1,11 +1,11 @@
-//! What long operations share: how they are cancelled, how they report progress, and of what kinds their errors are.
+//! Cancelling, progress and error kinds of long operations.
 //!
-//! Every crate of the workspace uses these three types, so a caller handles all operations alike.
+//! Every crate of the workspace uses these three types, so a caller handles all operations in the same way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A request to stop, shared by its clones. Raised once, never lowered.
+/// A request to stop, shared by its clones. It can be raised once and is never lowered.
 ///
 /// ```
 /// use pythia_task::Cancel;
@@ -19,53 +19,53 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Cancel(Arc<AtomicBool>);
 
 impl Cancel {
-    /// A request that has not been made yet.
+    /// A flag that is not raised.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Asks for the end of all work that looks at a clone of this.
+    /// Asks all work that checks a clone of this flag to stop.
     pub fn raise(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether work should stop. Cheap: one relaxed load.
+    /// Whether work should stop. This is one relaxed load.
     pub fn is_raised(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Hears how an operation proceeds, from any of its threads. Every method may be left out.
+/// Receives the progress of an operation, from any of its threads. Every method has a default that does nothing.
 pub trait Progress: Send + Sync {
-    /// The operation has `total` units in all: bytes of its source, or what its documentation says. `None` if that is
-    /// not known. Called again when a better estimate is there.
+    /// The operation has `total` units: bytes of its source, or the unit that its documentation names. `None` if
+    /// unknown. Called again when there is a better estimate.
     fn expect(&self, total: Option<u64>) {
         let _ = total;
     }
 
-    /// `units` more are done, of the tensor, file or text called `item`. Negative where work must be done again.
+    /// `units` more are done, of the tensor, file or text called `item`. Negative if work must be repeated.
     fn advance(&self, item: &str, units: i64) {
         let _ = (item, units);
     }
 
-    /// A line that a user should read, without its line end.
+    /// A note for the user, one line without a line end.
     fn note(&self, line: &str) {
         let _ = line;
     }
 }
 
-/// Hears nothing.
+/// Ignores progress.
 impl Progress for () {}
 
-/// Where the cause of an error lies.
+/// The kind of an error, by its cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// In the request: it can never be met, or not by this input.
+    /// The request is invalid, in general or for this input.
     Usage,
-    /// In the data: a file is malformed or does not fit.
+    /// The data are wrong: a file is malformed or does not fit.
     Data,
-    /// In the environment: the operating system, a device, the network or a server failed or refused.
+    /// The environment failed or refused: the operating system, a device, the network or a server.
     Io,
-    /// Nowhere: the operation was cancelled.
+    /// The operation was cancelled.
     Cancelled,
 }

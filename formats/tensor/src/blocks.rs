@@ -1,4 +1,4 @@
-//! Block formats: one file each, with the layout, the reference encoder and the decoder.
+//! Block formats: one file each, with the layout, the values it stands for and the reference encoder.
 
 mod float;
 mod iq2_s;
@@ -39,7 +39,11 @@ pub use q5_k::Q5_K;
 pub use q6_k::Q6_K;
 pub use q8_0::Q8_0;
 
-/// A block as it lies in a file.
+use crate::format::{BlockFormat, Codebook};
+use crate::scales::{Group, Levels, Scales};
+use crate::search::{self, Search};
+
+/// A block, with the layout of a file.
 ///
 /// # Safety
 /// The type must be `repr(C)` and made of bytes and byte arrays only: alignment 1, no padding, every bit pattern valid.
@@ -48,8 +52,10 @@ pub unsafe trait Block: Copy + Send + Sync + 'static {
     const ELEMS: usize;
 }
 
-/// The codec of a block format.
-pub trait Codec: Block {
+/// How values become blocks and come back.
+pub(crate) trait Codec: Block {
+    /// Scales and codes apart from each other, if the format has them.
+    const FORMAT: Option<BlockFormat> = None;
     /// Quantizes whole blocks by the reference algorithm. `importance`, where it is known, holds the mean squared
     /// activation of every column of a row, and `src` whole rows; formats that have no use for it ignore it.
     fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]);
@@ -57,11 +63,60 @@ pub trait Codec: Block {
     fn decode(&self, values: &mut [f32]);
 }
 
+/// A format of scales and codes.
+pub(crate) trait Quantized: Block {
+    /// Elements that share a step and a minimum.
+    const GROUP_ELEMS: usize = Self::ELEMS;
+    /// What codes stand for.
+    const LEVELS: Levels;
+    /// Which combinations of codes can be stored, if not all.
+    const CODEBOOK: Option<Codebook> = None;
+
+    /// Step and minimum of group `g`.
+    fn group(scales: &Scales, g: usize) -> Group;
+    /// Stores scales and the codes of `ELEMS` elements, in the bytes of the format.
+    fn pack(scales: &Scales, codes: &[u8]) -> Self;
+    /// The inverse of [`pack`](Self::pack).
+    fn unpack(&self, codes: &mut [u8]) -> Scales;
+}
+
+impl<B: Search> Codec for B {
+    const FORMAT: Option<BlockFormat> = Some(BlockFormat::of::<B>());
+
+    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
+        match (B::PLAIN, importance) {
+            (Some(plain), None) => encode_each(src, dst, plain),
+            _ => search::encode(src, importance, dst),
+        }
+    }
+
+    fn decode(&self, values: &mut [f32]) {
+        let mut codes = [0; MAX_ELEMS];
+        let codes = &mut codes[..Self::ELEMS];
+        let scales = self.unpack(codes);
+        let groups = values.chunks_exact_mut(Self::GROUP_ELEMS).zip(codes.chunks_exact(Self::GROUP_ELEMS));
+        for (g, (values, codes)) in groups.enumerate() {
+            let Group { step, min } = Self::group(&scales, g);
+            for (v, &code) in values.iter_mut().zip(codes) {
+                *v = step * Self::LEVELS.level(code) - min;
+            }
+        }
+    }
+}
+
+/// Elements of the largest block.
+pub(crate) const MAX_ELEMS: usize = 256;
+
 /// Encodes block by block, for formats that have nothing to search for.
 fn encode_each<B: Block>(src: &[f32], dst: &mut [B], encode: impl Fn(&[f32]) -> B) {
     for (values, block) in src.chunks_exact(B::ELEMS).zip(dst) {
         *block = encode(values);
     }
+}
+
+/// The codes of a block, of which there are `N`.
+fn whole<const N: usize>(codes: &[u8]) -> &[u8; N] {
+    codes.try_into().expect("a code for every element")
 }
 
 /// Implements [`Block`] and proves at compile time what the cast below relies on.

@@ -1,5 +1,6 @@
 //! What encoders share. Every float operation is the reference's, in its order: the bytes depend on it.
 
+use crate::lanes::Lanes;
 use half::f16;
 
 /// Little-endian bytes of the nearest f16.
@@ -7,9 +8,10 @@ pub(crate) fn f16_bytes(x: f32) -> [u8; 2] {
     f16::from_f32(x).to_le_bytes()
 }
 
-/// Value of a little-endian f16.
-pub(crate) fn f16_value(bytes: [u8; 2]) -> f32 {
-    f16::from_le_bytes(bytes).to_f32()
+/// What is left of a scale once it is stored as f16.
+#[inline(always)]
+pub(crate) fn stored<V: Lanes>(d: V) -> V {
+    d.map(|d| f16::from_f32(d).to_f32())
 }
 
 /// `1 / d`, or 0 for a block of zeros.

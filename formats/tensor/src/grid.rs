@@ -3,6 +3,7 @@
 //! The lists are data of the formats, chosen by their author; `tools/codebooks.py` reads them out of a reference
 //! decoder and writes `grid/codebooks.bin`. Entry 0 of each is the lowest level throughout.
 
+mod codes;
 mod group;
 mod neighbours;
 mod search;
@@ -10,6 +11,7 @@ mod search;
 mod tests;
 mod unit;
 
+pub(crate) use codes::{quantized, unpack};
 pub(crate) use group::Plain;
 pub(crate) use neighbours::Neighbours;
 pub(crate) use search::{Again, Encoded, GridSearch, Start};
@@ -25,6 +27,11 @@ const LEVELS_2: [u8; 3] = [8, 25, 43];
 const LEVELS_3_XXS: [u8; 8] = [4, 12, 20, 28, 36, 44, 52, 62];
 /// What the codes of IQ3_S stand for.
 const LEVELS_3_S: [u8; 8] = [1, 3, 5, 7, 9, 11, 13, 15];
+
+/// The same with signs, ascending.
+pub(crate) static SIGNED_2: [i8; 6] = signed(&LEVELS_2);
+pub(crate) static SIGNED_3_XXS: [i8; 16] = signed(&LEVELS_3_XXS);
+pub(crate) static SIGNED_3_S: [i8; 16] = signed(&LEVELS_3_S);
 
 /// Magnitudes of the entries of IQ2_XXS.
 pub static IQ2_XXS: [[u8; 8]; 256] = magnitudes(&IQ2_XXS_CODES, &LEVELS_2);
@@ -73,4 +80,16 @@ const fn magnitudes<const DIM: usize, const N: usize>(codes: &[[u8; DIM]; N], le
         n += 1;
     }
     magnitudes
+}
+
+const fn signed<const N: usize, const TWICE: usize>(levels: &[u8; N]) -> [i8; TWICE] {
+    assert!(TWICE == 2 * N);
+    let mut signed = [0; TWICE];
+    let mut n = 0;
+    while n < N {
+        signed[N + n] = levels[n] as i8;
+        signed[N - 1 - n] = -(levels[n] as i8);
+        n += 1;
+    }
+    signed
 }

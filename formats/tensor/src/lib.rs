@@ -18,11 +18,15 @@
 
 pub mod blocks;
 mod fit;
+mod format;
 pub mod grid;
 mod lanes;
 mod map;
 mod registry;
+mod scales;
 mod search;
 
+pub use format::{BlockFormat, BlockGrid};
 pub use map::{FileMap, MapWatcher, watch_maps};
 pub use registry::{ForeignType, ParseTypeError, TensorType};
+pub use scales::{Group, Levels, Scales};

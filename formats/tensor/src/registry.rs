@@ -1,6 +1,7 @@
 //! The one list of tensor types. A new format is one row here and one file in `blocks/`.
 
 use crate::blocks::{self, Block, Codec};
+use crate::format::BlockFormat;
 use pythia_text::nearest_name;
 use std::fmt;
 use std::str::FromStr;
@@ -119,6 +120,11 @@ macro_rules! define_tensor_type {
             /// Bytes of a block.
             pub const fn block_bytes(self) -> usize {
                 match self { $(Self::$variant => size_of::<blocks::$block>(),)* }
+            }
+
+            /// The format of its blocks, to choose scales and codes apart from each other; `None` for plain floats.
+            pub const fn block_format(self) -> Option<BlockFormat> {
+                match self { $(Self::$variant => <blocks::$block as Codec>::FORMAT,)* }
             }
 
             fn encode_as(self, src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {

@@ -1,4 +1,4 @@
-//! The scale searches of the encoders, over many blocks at once: one block per lane.
+//! The encoders, over many blocks at once, one block per lane: a search for scales, then rounding.
 
 pub(crate) mod affine;
 pub(crate) mod levels;
@@ -6,19 +6,158 @@ pub(crate) mod positive;
 pub(crate) mod super_block;
 pub(crate) mod symmetric;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
-use crate::blocks::Block;
+use crate::blocks::{MAX_ELEMS, Quantized};
+use crate::fit::MAGIC;
 use crate::lanes::{self, Lanes, MAX_LANES};
+use crate::scales::{MAX_GROUPS, Scales};
+use half::f16;
 use std::array::from_fn;
 
-/// A format whose encoder searches for scales.
-pub(crate) trait Search: Block {
+/// A format whose encoder searches for scales, many blocks at once.
+pub(crate) trait Search: Quantized {
     /// Whether importances are blended with the mean square of the row, which then must be known.
     const USES_ROW: bool = false;
+    /// What is done with a block instead, where no importances are known.
+    const PLAIN: Option<fn(&[f32]) -> Self> = None;
 
-    /// Quantizes a block per lane; lanes from `out.len()` on are not wanted. Must be `#[inline(always)]`.
-    fn search<V: Lanes>(batch: &Batch<V>, out: &mut [Self]);
+    /// Quantizes a block per lane; lanes from `out.len()` on are not wanted. `codes` is a buffer in any state. Must be
+    /// `#[inline(always)]`.
+    fn search<V: Lanes>(batch: &Batch<V>, codes: &mut Codes, out: &mut [Self]);
+}
+
+/// A format whose encoder chooses all scales before any code.
+pub(crate) trait Fit: Quantized {
+    /// As in [`Search`].
+    const USES_ROW: bool = false;
+    /// As in [`Search`].
+    const PLAIN: Option<fn(&[f32]) -> Self> = None;
+
+    /// The scales of a block per lane. Must be `#[inline(always)]`, and so must [`round`](Self::round).
+    fn fit<V: Lanes>(batch: &Batch<V>) -> Fitted<V>;
+
+    /// The codes of a block per lane, for the scales that were chosen.
+    #[inline(always)]
+    fn round<V: Lanes>(batch: &Batch<V>, fitted: &Fitted<V>, codes: &mut Codes) {
+        fitted.round::<Self>(batch, codes);
+    }
+}
+
+impl<B: Fit> Search for B {
+    const USES_ROW: bool = <B as Fit>::USES_ROW;
+    const PLAIN: Option<fn(&[f32]) -> Self> = <B as Fit>::PLAIN;
+
+    #[inline(always)]
+    fn search<V: Lanes>(batch: &Batch<V>, codes: &mut Codes, out: &mut [Self]) {
+        let fitted = B::fit(batch);
+        B::round(batch, &fitted, codes);
+        let scales = fitted.scales::<B>();
+        for (lane, out) in out.iter_mut().enumerate() {
+            *out = B::pack(&scales[lane], &codes.lane(lane)[..B::ELEMS]);
+        }
+    }
+}
+
+/// Scales of a block per lane, and how the reference rounds with them.
+pub(crate) struct Fitted<V> {
+    pub(crate) d: V,
+    pub(crate) dmin: V,
+    /// Group scales and minima, as integers.
+    pub(crate) scales: [V; MAX_GROUPS],
+    pub(crate) mins: [V; MAX_GROUPS],
+    pub(crate) rules: [Rule<V>; MAX_GROUPS],
+}
+
+impl<V: Lanes> Fitted<V> {
+    /// Of blocks without groups.
+    #[inline(always)]
+    pub(crate) fn single(d: V, dmin: V, rule: Rule<V>) -> Self {
+        let zeros = [V::splat(0.0); MAX_GROUPS];
+        Self { d, dmin, scales: zeros, mins: zeros, rules: [rule; MAX_GROUPS] }
+    }
+
+    /// The codes of a block per lane, by the rules.
+    #[inline(always)]
+    pub(crate) fn round<B: Quantized>(&self, batch: &Batch<V>, codes: &mut Codes) {
+        for (j, &x) in batch.x.iter().enumerate() {
+            codes.set(j, B::LEVELS.code(self.rules[j / B::GROUP_ELEMS].apply(x)));
+        }
+    }
+
+    /// As they are stored.
+    #[inline(always)]
+    fn scales<B: Quantized>(&self) -> [Scales; MAX_LANES] {
+        let (d, dmin) = (self.d.to_array(), self.dmin.to_array());
+        let mut scales: [Scales; MAX_LANES] =
+            from_fn(|lane| Scales { d: f16::from_f32(d[lane]), dmin: f16::from_f32(dmin[lane]), ..Scales::default() });
+        let n_groups = B::ELEMS / B::GROUP_ELEMS;
+        for g in 0..if n_groups == 1 { 0 } else { n_groups } {
+            let (group, min) = (bytes(self.scales[g]), bytes(self.mins[g]));
+            for lane in 0..V::N {
+                scales[lane].scales[g] = group[lane] as i8;
+                scales[lane].mins[g] = min[lane];
+            }
+        }
+        scales
+    }
+}
+
+/// How the reference turns a value into a level, before it takes the nearest one: `factor * (x - offset) / divisor`.
+///
+/// It need not be the inverse of `step * level - min`: several formats round with a scale that is not yet rounded to f16.
+#[derive(Clone, Copy)]
+pub(crate) struct Rule<V> {
+    factor: V,
+    offset: V,
+    divisor: Option<V>,
+}
+
+impl<V: Lanes> Rule<V> {
+    /// `factor * (x - offset)`
+    #[inline(always)]
+    pub(crate) fn times(factor: V, offset: V) -> Self {
+        Self { factor, offset, divisor: None }
+    }
+
+    /// Code 0 for every value.
+    #[inline(always)]
+    pub(crate) fn lowest() -> Self {
+        Self::times(V::splat(1.0), V::splat(f32::INFINITY))
+    }
+
+    /// `(x + min) / step`. A group whose step is zero decodes to one value whatever its codes; the reference leaves those
+    /// of the scale search, which `other` gives.
+    #[inline(always)]
+    pub(crate) fn over(step: V, min: V, other: Self) -> Self {
+        let (one, used) = (V::splat(1.0), step.ne(V::splat(0.0)));
+        Self {
+            factor: V::select(used, one, other.factor),
+            offset: V::select(used, V::splat(0.0) - min, other.offset),
+            divisor: Some(V::select(used, step, one)),
+        }
+    }
+
+    /// Per lane `if mask { a } else { b }`. Both have a divisor, or neither.
+    #[inline(always)]
+    pub(crate) fn select(mask: V::Mask, a: Self, b: Self) -> Self {
+        let one = V::splat(1.0);
+        let either = a.divisor.or(b.divisor);
+        Self {
+            factor: V::select(mask, a.factor, b.factor),
+            offset: V::select(mask, a.offset, b.offset),
+            divisor: either.map(|_| V::select(mask, a.divisor.unwrap_or(one), b.divisor.unwrap_or(one))),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn apply(self, x: V) -> V {
+        let scaled = self.factor * (x - self.offset);
+        match self.divisor {
+            Some(divisor) => scaled / divisor,
+            None => scaled,
+        }
+    }
 }
 
 /// A block per lane.
@@ -82,6 +221,7 @@ impl<B: Search> lanes::Task for Encode<'_, B> {
             _ => Vec::new(),
         };
         let zero = V::splat(0.0);
+        let mut codes = Codes([[0; MAX_ELEMS]; MAX_LANES]);
         let mut batch = Batch {
             x: vec![zero; elems],
             importance: self.importance.map(|_| vec![zero; elems]),
@@ -97,7 +237,7 @@ impl<B: Search> lanes::Task for Encode<'_, B> {
                     batch.row_mean_square = V::load(&block.map(|block| mean_squares[block / blocks_per_row]));
                 }
             }
-            B::search(&batch, out);
+            B::search(&batch, &mut codes, out);
         }
     }
 }
@@ -121,25 +261,34 @@ fn mean_square(row: &[f32]) -> f32 {
 }
 
 /// Codes of a block per lane, on their way into bytes.
-pub(crate) struct Codes<const ELEMS: usize>([[u8; ELEMS]; MAX_LANES]);
+pub(crate) struct Codes([[u8; MAX_ELEMS]; MAX_LANES]);
 
-impl<const ELEMS: usize> Codes<ELEMS> {
-    /// From non-negative integers below 256.
+impl Codes {
+    /// Those of element `j`, which are integers below 256.
     #[inline(always)]
-    pub(crate) fn new<V: Lanes>(codes: &[V; ELEMS]) -> Self {
-        let mut bytes = [[0; ELEMS]; MAX_LANES];
-        for (j, code) in codes.iter().enumerate() {
-            let lanes = (*code + V::splat(crate::fit::MAGIC)).to_array();
-            for (bytes, lane) in bytes.iter_mut().zip(&lanes[..V::N]) {
-                // The lowest bits of the mantissa are the integer.
-                bytes[j] = lane.to_bits() as u8;
-            }
+    pub(crate) fn set<V: Lanes>(&mut self, j: usize, codes: V) {
+        let lanes = (codes + V::splat(MAGIC)).to_array();
+        for (codes, lane) in self.0.iter_mut().zip(&lanes[..V::N]) {
+            // The lowest bits of the mantissa are the integer.
+            codes[j] = lane.to_bits() as u8;
         }
-        Self(bytes)
     }
 
     /// Those of one lane.
-    pub(crate) fn lane(&self, lane: usize) -> &[u8; ELEMS] {
+    pub(crate) fn lane_mut(&mut self, lane: usize) -> &mut [u8; MAX_ELEMS] {
+        &mut self.0[lane]
+    }
+
+    /// The same, to read.
+    #[inline(always)]
+    fn lane(&self, lane: usize) -> &[u8; MAX_ELEMS] {
         &self.0[lane]
     }
+}
+
+/// The lowest byte of an integer of less than 22 bits, two's complement, per lane.
+#[inline(always)]
+fn bytes<V: Lanes>(x: V) -> [u8; MAX_LANES] {
+    // The lowest bits of the mantissa are the integer.
+    (x + V::splat(MAGIC)).to_array().map(|lane| lane.to_bits() as u8)
 }

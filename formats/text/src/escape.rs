@@ -1,19 +1,19 @@
-//! Writing text with its hazards escaped.
+//! The escapers.
 
 use crate::hazard::{Hazard, hazard};
 use std::fmt::{self, Display, Write};
 
-/// What passes an [`Escaper`] as it is although it has a hazard.
+/// Which hazards an [`Escaper`] leaves unescaped.
 type Keeps = fn(char, Hazard) -> bool;
 
-/// Writes on to `out` with hazards escaped. For the `Display` of errors, whose parts come from everywhere.
+/// Writes to `out` with hazards escaped. For the `Display` of errors, which contain foreign text.
 pub struct Escaper<'w> {
     out: &'w mut dyn Write,
     keeps: Keeps,
 }
 
 impl<'w> Escaper<'w> {
-    /// As [`Line`] does.
+    /// Escapes as [`Line`] does.
     pub fn line(out: &'w mut dyn Write) -> Self {
         Self { out, keeps: |_, _| false }
     }
@@ -27,7 +27,7 @@ impl Write for Escaper<'_> {
             self.out.write_str(&rest[..at])?;
             match c {
                 '\0' | '\n' | '\t' | '\r' => write!(self.out, "{}", c.escape_debug())?,
-                // Not by `escape_debug`, which finds some of them printable.
+                // Not `escape_debug`, which leaves some of them unescaped.
                 _ => write!(self.out, "{}", c.escape_unicode())?,
             }
             rest = &rest[at + c.len_utf8()..];
@@ -42,15 +42,15 @@ impl fmt::Debug for Escaper<'_> {
     }
 }
 
-/// Shows something on one line: every hazard is escaped, newlines and tabs too.
+/// Shows a value on one line. Every hazard is escaped, including newlines and tabs.
 #[derive(Clone, Copy, Debug)]
 pub struct Line<T>(pub T);
 
-/// Shows a text of several lines: as [`Line`], but newlines stay.
+/// Shows a text of several lines: like [`Line`], but newlines stay.
 #[derive(Clone, Copy, Debug)]
 pub struct Lines<T>(pub T);
 
-/// Shows text that a model wrote: what can command a terminal or reorder its line is escaped, while newlines, tabs and
+/// Shows text that a model wrote. Characters that control a terminal or reorder a line are escaped. Newlines, tabs and
 /// the joiners that scripts and emoji need stay.
 #[derive(Clone, Copy, Debug)]
 pub struct Prose<T>(pub T);
@@ -73,8 +73,8 @@ impl<T: Display> Display for Prose<T> {
     }
 }
 
-/// JSON of serde_json's with its hazards escaped in JSON's way. It means the same: outside of strings that JSON has no such
-/// characters but newlines, which stay.
+/// JSON of serde_json with its hazards escaped in JSON's way, which keeps its meaning. Outside of strings, the only
+/// such characters are newlines, and they stay.
 pub fn json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

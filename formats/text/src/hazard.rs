@@ -1,18 +1,18 @@
-//! Which characters must not reach a terminal, a log or a report as they are.
+//! The characters that must not reach a terminal, a log or a report unescaped.
 
-/// What a character can do to the reader of a text.
+/// The harm that a character can do to the reader of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hazard {
-    /// It can command a terminal or begin a new line: C0 (newline and tab included), DEL, C1, and the separators of lines
+    /// It can control a terminal or start a new line: C0 (with newline and tab), DEL, C1, and the separators of lines
     /// and paragraphs.
     Control,
-    /// It changes the order in which its neighbours are shown: a name can read as another one.
+    /// It changes the order in which its neighbours are shown, so a name can look like another one.
     Bidi,
-    /// It shows as nothing: two different names look the same, or a text carries another that nobody sees.
+    /// It is invisible: two different names can look the same, or a text can contain hidden text.
     Invisible,
 }
 
-/// All code points with a hazard outside of ASCII and C1, in ascending order: Unicode's `Bidi_Control`,
+/// All code points with a hazard beyond ASCII and C1, in ascending order: Unicode's `Bidi_Control`,
 /// `Default_Ignorable_Code_Point`, the line and paragraph separators, and the marks of interlinear annotations.
 const RANGES: &[(char, char, Hazard)] = &[
     ('\u{ad}', '\u{ad}', Hazard::Invisible),
@@ -38,7 +38,7 @@ const RANGES: &[(char, char, Hazard)] = &[
     ('\u{e0000}', '\u{e0fff}', Hazard::Invisible),
 ];
 
-/// The hazard of `c`; `None` for what can be shown as it is.
+/// The hazard of `c`. `None` if it can be shown unescaped.
 pub fn hazard(c: char) -> Option<Hazard> {
     if matches!(c, ' '..='~') {
         return None;

@@ -1,27 +1,29 @@
-//! Text that others wrote, made safe to show.
+//! Reads foreign text with care, and makes it safe to show.
 //!
-//! Names in model files, file names, answers of servers and command lines can hold anything: sequences that command a
-//! terminal, line breaks that forge a line of output, marks that show a name in another order, characters that nobody
-//! sees. [`hazard`] says which characters those are, once for the whole workspace, and everything that is shown passes one
-//! of the escapers here:
+//! Names in model files, file names, answers of servers and command lines can hold anything: escape sequences that
+//! control a terminal, line breaks that forge a line of output, marks that reorder a name, invisible characters.
+//! [`hazard`] lists those characters, once for the whole workspace. All output passes one of the escapers here:
 //!
-//! - [`Line`] for a message or a field of a table, which is one line;
+//! - [`Line`] for a message or a table cell, which is one line;
 //! - [`Lines`] for a whole output, whose fields went through [`Line`];
 //! - [`Prose`] for text that a model wrote, at a terminal;
-//! - [`json`] for JSON, where an escape must be JSON's own.
+//! - [`json`] for JSON, with JSON's own escapes.
 //!
-//! An escape is what Rust's source code has: `\n`, `\u{1b}`. Escaped text has no hazards, so escaping it again changes
-//! nothing, and it is no loss where two layers do it. What stands in the text already as `\n`, two characters, is not told
-//! apart; it does no harm.
+//! Escapes are those of Rust's source code: `\n`, `\u{1b}`. Escaped text has no hazards, so escaping it again changes
+//! nothing. The two characters `\n` in the original text look the same as an escape, which is harmless.
+//!
+//! [`read_text`] reads foreign text: regular files only, of a limited size.
 
 #![forbid(unsafe_code)]
 
 mod escape;
+mod file;
 mod hazard;
 mod hex;
 mod names;
 
 pub use escape::{Escaper, Line, Lines, Prose, json};
+pub use file::{ReadError, SNIFFED_BYTES, open_regular, placeholder, read_text};
 pub use hazard::{Hazard, hazard};
 pub use hex::hex;
 pub use names::{cut_middle, nearest_name, path, quoted};

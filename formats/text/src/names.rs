@@ -4,7 +4,7 @@ use crate::escape::Line;
 use std::fmt::{self, Display, Write};
 use std::path::Path;
 
-/// A path for a message, on one line. Bytes that are not UTF-8 show as `\xff`.
+/// A path for a message, on one line. Bytes that are not UTF-8 are shown as `\xff`.
 pub fn path(path: &Path) -> impl Display + '_ {
     Shown(path)
 }
@@ -21,8 +21,8 @@ impl Display for Shown<'_> {
     }
 }
 
-/// `text` on one line between `quote` marks, and at most `max_chars` of its characters, with `…` where it was longer. Quote
-/// marks in the text, and backslashes, have a backslash before them.
+/// `text` on one line in `quote` marks, cut to `max_chars` characters with a final `…`. Quote marks and backslashes in
+/// the text get a backslash before them.
 pub fn quoted(text: &str, quote: char, max_chars: usize) -> String {
     let mut out = String::from(quote);
     let mut chars = text.chars();
@@ -40,8 +40,8 @@ pub fn quoted(text: &str, quote: char, max_chars: usize) -> String {
     out
 }
 
-/// A message on one line and, if it is long, without its middle: parsers quote what they found in a file as it is, and
-/// say where at the end.
+/// A message on one line. The middle of a long one is left out, because parsers quote long parts of a file and state
+/// the position at the end.
 pub fn cut_middle(text: &str, start_chars: usize, end_chars: usize) -> String {
     let n_chars = text.chars().count();
     if n_chars <= start_chars + end_chars {
@@ -51,11 +51,11 @@ pub fn cut_middle(text: &str, start_chars: usize, end_chars: usize) -> String {
     format!("{}…{}", Line(&text[..byte(start_chars)]), Line(&text[byte(n_chars - end_chars)..]))
 }
 
-/// The one of `names` that `text` probably means, upper or lower case; `None` if none is similar.
+/// The most similar of `names`, ignoring case. `None` if none is similar enough.
 pub fn nearest_name<'n>(text: &str, names: &[&'n str]) -> Option<&'n str> {
-    /// A name that is less similar has little in common with the text.
+    /// The least similarity that counts.
     const LEAST_SIMILARITY: f64 = 0.8;
-    // No name is long, and the comparison takes the square of the length.
+    // Names are short, and the comparison is quadratic in the length.
     let text = text.chars().take(32).collect::<String>().to_ascii_uppercase();
     let similarity = |name: &&str| strsim::jaro_winkler(&text, &name.to_ascii_uppercase());
     let best = names.iter().copied().max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;

@@ -1,7 +1,7 @@
 //! `pythia-quant dequantize`: back to the checkpoint that a file was made from, or to one of what it stands for.
 
-use crate::common::{Outcome, checkpoint, gguf, names, quant};
-use pythia_checkpoint::Checkpoint;
+use crate::common::{Outcome, checkpoint, file, gguf, names, printed, python, quant};
+use pythia_convert::CheckpointSource;
 use pythia_convert::dequantize::{Settings, dequantize};
 use pythia_convert::{Error, GgufFile, PassOptions};
 use pythia_gguf::{Gguf, Metadata, keys};
@@ -12,8 +12,7 @@ use pythia_tensor::TensorType;
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::fs;
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
 
 const PROGRAM: &str = "pythia-quant";
 
@@ -31,7 +30,7 @@ fn f16_restores_the_checkpoint_bit_for_bit() {
     let dir = tempfile::tempdir().unwrap();
     convert(dir.path(), &checkpoint(), "F16", "x.gguf");
     let text = run(dir.path(), Path::new("x.gguf"), "out", &["--dtype", "f16"]).ok();
-    assert!(text.contains("76 tensors as F16") && text.contains("embeds"), "{text}");
+    assert!(text.contains("76 tensors as F16") && text.contains("as embedded"), "{text}");
     assert_eq!(names(dir.path()), ["out", "x.gguf"]);
     let out = dir.path().join("out");
     assert_eq!(names(&out), ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]);
@@ -63,8 +62,8 @@ fn f16_restores_the_checkpoint_bit_for_bit() {
             }
         }
     }
-    let [ours, theirs] = [&out, &checkpoint()].map(|folder| Checkpoint::open(folder).unwrap());
-    assert_eq!(ours.config(), theirs.config());
+    let [ours, theirs] = [&out, &checkpoint()].map(|folder| CheckpointSource::open(folder).unwrap());
+    assert_eq!(ours.checkpoint().config(), theirs.checkpoint().config());
     assert_eq!(ours.tokenizer(), theirs.tokenizer());
 }
 
@@ -99,20 +98,9 @@ fn quantized_weights_come_back_as_what_they_stand_for() {
 }
 
 /// The fixture's file with the metadata that `change` leaves.
-fn with_metadata(folder: &Path, change: impl FnOnce(&mut Metadata)) -> std::path::PathBuf {
-    let bytes = fs::read(gguf("F32")).unwrap();
-    let mut header = Gguf::parse(&bytes).unwrap();
-    change(&mut header.metadata);
-    let entry = |t: &pythia_gguf::TensorInfo| (t.name.clone(), t.ty.known().unwrap(), t.dims.clone());
-    let layout = pythia_gguf::Layout::new(&header.metadata, header.tensors().iter().map(entry).collect()).unwrap();
-    let mut out = layout.header().to_vec();
-    for (from, to) in header.tensors().iter().zip(layout.tensors()) {
-        out.resize(to.offset as usize, 0);
-        out.extend(header.data(&bytes, from));
-    }
-    out.resize(layout.total_bytes() as usize, 0);
+fn with_metadata(folder: &Path, change: impl FnOnce(&mut Metadata)) -> PathBuf {
     let path = folder.join("changed.gguf");
-    fs::write(&path, out).unwrap();
+    fs::write(&path, file::with_metadata(&fs::read(gguf("F32")).unwrap(), change)).unwrap();
     path
 }
 
@@ -126,7 +114,7 @@ fn tokenizers_are_rebuilt_or_said_to_be_missing() {
         (&"rebuilt".into(), &"F32".into(), &76.into())
     );
     let [ours, theirs] = [&dir.path().join("rebuilt"), &checkpoint()]
-        .map(|folder| Checkpoint::open(folder).unwrap().tokenizer().cloned().unwrap());
+        .map(|folder| CheckpointSource::open(folder).unwrap().tokenizer().cloned().unwrap().vocab);
     assert_eq!((&ours.tokens, &ours.kinds, &ours.merges), (&theirs.tokens, &theirs.kinds, &theirs.merges));
     assert_eq!((ours.bos, ours.eos, ours.unk), (theirs.bos, theirs.eos, theirs.unk));
 
@@ -149,7 +137,7 @@ fn folders_are_kept_unless_forced_and_inputs_always() {
     run(dir.path(), &gguf("Q4_0"), "mine", &["--force"]).fails(
         PROGRAM,
         2,
-        &["mine: holds ", "which is not written there"],
+        &["mine: contains ", "which this program does not write"],
     );
     assert_eq!(names(&dir.path().join("mine")), ["notes"]);
     run(dir.path(), &gguf("Q4_0"), "absent/out", &[]).fails(PROGRAM, 74, &["absent", "cannot create"]);
@@ -162,7 +150,7 @@ fn folders_are_kept_unless_forced_and_inputs_always() {
     run(dir.path(), &gguf("Q4_0"), "out", &["-q", "--force"]).ok();
     assert!(names(&dir.path().join("out")).contains(&"tokenizer.json".to_owned()), "replaced as a whole");
     fs::write(dir.path().join("out/other.json"), "{}").unwrap();
-    run(dir.path(), &gguf("Q4_0"), "out", &["--force"]).fails(PROGRAM, 2, &["out: holds other.json, which"]);
+    run(dir.path(), &gguf("Q4_0"), "out", &["--force"]).fails(PROGRAM, 2, &["out: contains other.json, which"]);
     fs::remove_file(dir.path().join("out/other.json")).unwrap();
     // The model lies in the folder that would be replaced.
     fs::copy(gguf("Q4_0"), dir.path().join("out/model.gguf")).unwrap();
@@ -227,20 +215,15 @@ json.dump({"ids": ids, "decoded": tokenizer.decode(ids), "logits": logits.tolist
 
 #[test]
 fn transformers_loads_the_folder_and_computes_the_same() {
-    let Some(python) = std::env::var_os("PYTHIA_PEERS_PYTHON") else {
-        eprintln!("SKIPPED: PYTHIA_PEERS_PYTHON names a python that has transformers (tools/peers.sh makes one)");
-        return;
-    };
     const TEXT: &str = "The borrow checker    ensures that caf\u{e9} references";
     let dir = tempfile::tempdir().unwrap();
     // With the tokenizer that the file embeds, and with one rebuilt.
     let bare = with_metadata(dir.path(), |metadata| drop(metadata.remove(keys::HUGGINGFACE_JSON)));
     for (file, out) in [(gguf("Q4_0"), "q4"), (bare, "bare")] {
         run(dir.path(), &file, out, &["-q"]).ok();
-        let output =
-            Command::new(&python).args(["-c", TRANSFORMERS]).arg(dir.path().join(out)).arg(TEXT).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let theirs: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let Some(mut python) = python(&["torch", "transformers"]) else { return };
+        let theirs = printed(python.args(["-c", TRANSFORMERS]).arg(dir.path().join(out)).arg(TEXT));
+        let theirs: Value = serde_json::from_str(&theirs).unwrap();
         assert_eq!(theirs["decoded"], TEXT);
 
         let options = Options { activations: Activations::F32, kv: KvType::F32, ..Options::default() };
@@ -248,7 +231,8 @@ fn transformers_loads_the_folder_and_computes_the_same() {
         let ids = Tokenizer::from_gguf(&model.gguf().metadata).unwrap().encode(TEXT).unwrap();
         assert_eq!(theirs["ids"], serde_json::json!(ids));
         let mut context = model.context(ContextShape { n_seq: 1, n_ctx: 64, n_batch: 64 }).unwrap();
-        context.forward(&[Span { sequence: 0, tokens: &ids }]).unwrap();
+        let mut sequence = context.sequence().unwrap();
+        context.forward(&mut [Span { sequence: &mut sequence, tokens: &ids }]).unwrap();
         let mut ours = vec![0.0; model.hparams().n_vocab];
         context.logits(ids.len() - 1..ids.len(), &mut ours).unwrap();
         let theirs: Vec<f64> = theirs["logits"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();

@@ -1,7 +1,7 @@
 //! `pythia-quant diff`: what differs, by how much, and the exit code of diff(1).
 
-use crate::common::{Outcome, gguf, quant};
-use pythia_gguf::{Gguf, Layout, Metadata};
+use crate::common::{Outcome, file, gguf, quant};
+use pythia_gguf::{Gguf, Metadata};
 use pythia_tensor::TensorType;
 use serde_json::Value;
 use std::fs;
@@ -27,15 +27,11 @@ fn write(path: &Path, keys: &[(&str, u32)], tensors: &[(&str, &[u64], &[f32])]) 
     let mut metadata = Metadata::new();
     metadata.insert("general.architecture", "other");
     keys.iter().for_each(|(key, value)| metadata.insert(*key, *value));
-    let entries = tensors.iter().map(|(name, dims, _)| ((*name).to_owned(), TensorType::F32, dims.to_vec()));
-    let layout = Layout::new(&metadata, entries.collect()).unwrap();
-    let mut bytes = layout.header().to_vec();
-    for (info, (_, _, values)) in layout.tensors().iter().zip(tensors) {
-        bytes.resize(info.offset as usize, 0);
-        bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-    }
-    bytes.resize(layout.total_bytes() as usize, 0);
-    fs::write(path, bytes).unwrap();
+    let entry = |(name, dims, values): &(&str, &[u64], &[f32])| {
+        let data = values.iter().flat_map(|value| value.to_le_bytes());
+        (((*name).to_owned(), TensorType::F32, dims.to_vec()), data.collect())
+    };
+    fs::write(path, file::build(&metadata, tensors.iter().map(entry))).unwrap();
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `pythia-quant imatrix` as users and scripts meet it, on the checkpoint in `data/`.
 
-use crate::common::{self, Outcome, names, quant};
+use crate::common::{self, Outcome, PYTHIA_QUANT, names, quant};
 use pythia_gguf::{Gguf, Imatrix};
 use serde_json::Value;
 use std::fs;
@@ -140,7 +140,7 @@ fn an_interrupted_run_leaves_nothing() {
     use std::process::Command;
     let dir = tempfile::tempdir().unwrap();
     let text = common::checkpoint().join("heldout.txt");
-    let mut program = Command::new(env!("CARGO_BIN_EXE_pythia-quant"))
+    let mut program = Command::new(PYTHIA_QUANT)
         .args(["imatrix".as_ref(), common::gguf("F32").as_os_str(), "-f".as_ref(), text.as_os_str()])
         // One thread of scalar code: the whole text would take long.
         .args(["--threads", "1"])

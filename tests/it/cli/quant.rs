@@ -1,7 +1,7 @@
 //! `pythia-quant convert` and `inspect` as users and scripts meet them: the real binary, its output, its exit codes.
 
-use crate::common::{self, checkpoint, names, quant};
-use pythia_gguf::{Layout, Metadata};
+use crate::common::{self, checkpoint, file, names, quant};
+use pythia_gguf::Metadata;
 use pythia_tensor::TensorType;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -229,13 +229,11 @@ fn inspect_lists_types_it_cannot_decode() {
     let mut metadata = Metadata::new();
     metadata.insert("general.architecture", "other");
     metadata.insert("general.file_type", 15u32);
-    let layout = Layout::new(&metadata, vec![("w".to_owned(), TensorType::Q8_0, vec![256])]).unwrap();
-    let mut bytes = layout.header().to_vec();
+    let mut bytes = file::zeros(&metadata, vec![("w".to_owned(), TensorType::Q8_0, vec![256])]);
     // The one entry ends in its type and its offset, 0: make Q8_0 a smaller Q4_K.
     let entry = [&[1][..], &[0; 7], b"w", &[1, 0, 0, 0], &256u64.to_le_bytes(), &8u32.to_le_bytes()].concat();
     let at = bytes.windows(entry.len()).position(|window| window == entry).unwrap() + entry.len() - 4;
     bytes[at] = 12;
-    bytes.resize(layout.total_bytes() as usize, 0);
     fs::write(dir.path().join("x.gguf"), bytes).unwrap();
     let file: Value = serde_json::from_str(&quant(dir.path(), ["inspect", "x.gguf", "--json"]).ok()).unwrap();
     assert_eq!(file["file_type"], "Q4_K_M");

@@ -1,30 +1,15 @@
 //! `pythia-quant quantize` and importance matrices as users and scripts meet them: the real binary, its files, its exit
 //! codes.
 
-use crate::common::{self, checkpoint, names, quant};
-use pythia_gguf::{Gguf, Imatrix, ImatrixEntry, Layout, Metadata, Value, keys};
+use crate::common::{self, checkpoint, file, gguf, names, quant};
+use pythia_gguf::{Gguf, Imatrix, ImatrixEntry, Metadata, Value, keys};
 use pythia_schema::Hparams;
 use pythia_tensor::TensorType;
 use serde_json::Value as Json;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::path::Path;
 
 const PROGRAM: &str = "pythia-quant";
-
-/// The checkpoint converted to this type. All are made once, in one pass.
-fn converted(level: &str) -> PathBuf {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("quantize");
-        fs::create_dir_all(&folder).unwrap();
-        let checkpoint = checkpoint();
-        let source = checkpoint.to_str().unwrap();
-        quant(&folder, ["convert", source, "-t", "F32,F16,BF16,Q8_0,Q6_K,Q4_0,Q4_K_M", "-o", "./", "--force"]).ok();
-        folder
-    });
-    folder.join(format!("pythia-docs-6m-{level}.gguf"))
-}
 
 /// `quantize IN` and more arguments.
 fn quantize(folder: &Path, source: &Path, more: &[&str]) -> common::Outcome {
@@ -48,19 +33,6 @@ fn tensor(path: &Path, name: &str) -> (String, Vec<u8>) {
     (info.ty.name().to_owned(), gguf.data(&bytes, info).to_vec())
 }
 
-/// Writes a file of these tensors, in this order.
-fn write_gguf(path: &Path, metadata: &Metadata, tensors: &[(String, TensorType, Vec<u64>, Vec<u8>)]) {
-    let entries = tensors.iter().map(|(name, ty, dims, _)| (name.clone(), *ty, dims.clone())).collect();
-    let layout = Layout::new(metadata, entries).unwrap();
-    let mut bytes = layout.header().to_vec();
-    for (info, (.., data)) in layout.tensors().iter().zip(tensors) {
-        bytes.resize(info.offset as usize, 0);
-        bytes.extend_from_slice(data);
-    }
-    bytes.resize(layout.total_bytes() as usize, 0);
-    fs::write(path, bytes).unwrap();
-}
-
 /// A model of three blocks whose rows no block of 256 divides; all weights are 0.
 fn narrow_model(path: &Path) {
     let hparams = Hparams {
@@ -80,9 +52,8 @@ fn narrow_model(path: &Path) {
     let mut metadata = Metadata::new();
     hparams.to_metadata(&mut metadata);
     let tensors = pythia_schema::tensors(&hparams);
-    let tensors =
-        tensors.iter().map(|spec| (spec.gguf.clone(), TensorType::F32, spec.dims(), vec![0; 4 * spec.n_elems()]));
-    write_gguf(path, &metadata, &tensors.collect::<Vec<_>>());
+    let tensors = tensors.iter().map(|spec| (spec.gguf.clone(), TensorType::F32, spec.dims()));
+    fs::write(path, file::zeros(&metadata, tensors.collect())).unwrap();
 }
 
 #[test]
@@ -90,13 +61,13 @@ fn a_file_gives_what_its_checkpoint_gives() {
     let dir = tempfile::tempdir().unwrap();
     let types = ["F32", "BF16", "Q8_0", "Q6_K", "Q4_0", "Q4_K_M"];
     for source in ["F16", "F32"] {
-        quantize(dir.path(), &converted(source), &[source, &types.join(","), "-q"]).ok();
+        quantize(dir.path(), &gguf(source), &[source, &types.join(","), "-q"]).ok();
         for ty in types {
-            assert_same(&dir.path().join(format!("{source}/pythia-docs-6m-{ty}.gguf")), &converted(ty));
+            assert_same(&dir.path().join(format!("{source}/pythia-docs-6m-{ty}.gguf")), &gguf(ty));
         }
     }
     // BF16 has lost bits of F16; widened it is exact.
-    quantize(dir.path(), &converted("BF16"), &["bf16", "F32,Q6_K", "-q"]).ok();
+    quantize(dir.path(), &gguf("BF16"), &["bf16", "F32,Q6_K", "-q"]).ok();
     quantize(dir.path(), &dir.path().join("bf16/pythia-docs-6m-F32.gguf"), &["wide.gguf", "q6_k", "-q"]).ok();
     assert_same(&dir.path().join("bf16/pythia-docs-6m-Q6_K.gguf"), &dir.path().join("wide.gguf"));
 }
@@ -106,7 +77,7 @@ fn options_are_those_of_convert() {
     let dir = tempfile::tempdir().unwrap();
     let options =
         ["--pure", "--token-embedding-type", "Q8_0", "--tensor-type", "blk\\.0\\.=F16", "--threads", "1", "-q"];
-    quantize(dir.path(), &converted("F16"), &[&["a.gguf", "Q4_K_M", "--sha256"][..], &options].concat()).ok();
+    quantize(dir.path(), &gguf("F16"), &[&["a.gguf", "Q4_K_M", "--sha256"][..], &options].concat()).ok();
     let checkpoint = checkpoint();
     let convert = ["convert", checkpoint.to_str().unwrap(), "-t", "Q4_K_M", "-o", "b.gguf"];
     quant(dir.path(), [&convert[..], &options].concat()).ok();
@@ -120,11 +91,11 @@ fn options_are_those_of_convert() {
 #[test]
 fn files_of_llama_cpp_keep_what_they_say() {
     let dir = tempfile::tempdir().unwrap();
-    let bytes = fs::read(converted("F16")).unwrap();
-    let gguf = Gguf::parse(&bytes).unwrap();
+    let bytes = fs::read(gguf("F16")).unwrap();
+    let plain = Gguf::parse(&bytes).unwrap();
     // What its converter leaves out or orders otherwise; a key nobody knows; another alignment.
     let mut theirs = Metadata::new();
-    for (key, value) in gguf.metadata.iter() {
+    for (key, value) in plain.metadata.iter() {
         let ours = key.starts_with("pythia_quant.") || key == keys::HUGGINGFACE_JSON;
         if !ours && ![keys::FILE_TYPE, "gptneox.rope.freq_base", "gptneox.vocab_size"].contains(&key) {
             theirs.insert(key, value.clone());
@@ -132,17 +103,13 @@ fn files_of_llama_cpp_keep_what_they_say() {
     }
     theirs.insert("some.tool", vec![1.5f32, 2.5]);
     theirs.insert(keys::ALIGNMENT, 128u32);
-    let tensors =
-        gguf.tensors().iter().rev().map(|info| {
-            (info.name.clone(), info.ty.known().unwrap(), info.dims.clone(), gguf.data(&bytes, info).to_vec())
-        });
     let source = dir.path().join("theirs.f16.gguf");
-    write_gguf(&source, &theirs, &tensors.collect::<Vec<_>>());
+    fs::write(&source, file::build(&theirs, file::tensors(&plain, &bytes).into_iter().rev())).unwrap();
 
     quantize(dir.path(), &source, &["./", "Q4_0", "-q"]).ok();
     let made = dir.path().join("theirs-Q4_0.gguf");
-    for info in gguf.tensors() {
-        assert!(tensor(&made, &info.name) == tensor(&converted("Q4_0"), &info.name), "{}", info.name);
+    for info in plain.tensors() {
+        assert!(tensor(&made, &info.name) == tensor(&gguf("Q4_0"), &info.name), "{}", info.name);
     }
     let ours = [
         (keys::FILE_TYPE, Value::from(2u32)),
@@ -159,7 +126,7 @@ fn files_of_llama_cpp_keep_what_they_say() {
 #[test]
 fn quantized_weights_are_rounded_again_only_on_request() {
     let dir = tempfile::tempdir().unwrap();
-    let source = converted("Q8_0");
+    let source = gguf("Q8_0");
     let refused = quantize(dir.path(), &source, &["out.gguf", "Q4_0"]);
     refused.fails(PROGRAM, 2, &["token_embd.weight", "Q8_0", "Q4_0", "--allow-requantize"]);
     assert_eq!(names(dir.path()), [""; 0]);
@@ -178,20 +145,20 @@ fn quantized_weights_are_rounded_again_only_on_request() {
 #[test]
 fn tensors_of_the_wanted_type_are_copied() {
     let dir = tempfile::tempdir().unwrap();
-    quantize(dir.path(), &converted("Q4_K_M"), &["same.gguf", "Q4_K_M", "-q"]).ok();
-    assert_same(&dir.path().join("same.gguf"), &converted("Q4_K_M"));
+    quantize(dir.path(), &gguf("Q4_K_M"), &["same.gguf", "Q4_K_M", "-q"]).ok();
+    assert_same(&dir.path().join("same.gguf"), &gguf("Q4_K_M"));
     // The output matrix is in Q6_K already; decoding and encoding it again would give other bytes.
-    quantize(dir.path(), &converted("Q4_K_M"), &["q6.gguf", "Q6_K", "--allow-requantize", "-q"]).ok();
+    quantize(dir.path(), &gguf("Q4_K_M"), &["q6.gguf", "Q6_K", "--allow-requantize", "-q"]).ok();
     let made = dir.path().join("q6.gguf");
-    assert!(tensor(&made, "output.weight") == tensor(&converted("Q4_K_M"), "output.weight"));
-    assert!(tensor(&made, "token_embd.weight") != tensor(&converted("Q6_K"), "token_embd.weight"));
+    assert!(tensor(&made, "output.weight") == tensor(&gguf("Q4_K_M"), "output.weight"));
+    assert!(tensor(&made, "token_embd.weight") != tensor(&gguf("Q6_K"), "token_embd.weight"));
 }
 
 #[test]
 fn inputs_are_never_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("in.gguf");
-    fs::copy(converted("F16"), &source).unwrap();
+    fs::copy(gguf("F16"), &source).unwrap();
     fs::hard_link(&source, dir.path().join("hard.gguf")).unwrap();
     let imatrix = dir.path().join("imatrix.gguf");
     fs::copy(common::data("goldens/imatrix.gguf"), &imatrix).unwrap();
@@ -207,7 +174,7 @@ fn inputs_are_never_replaced() {
         let refused = quantize(dir.path(), &source, &[output, "Q8_0", "--force", "--imatrix", "imatrix.gguf", "-q"]);
         refused.fails(PROGRAM, 2, &[output, "would replace the input"]);
     }
-    assert_same(&source, &converted("F16"));
+    assert_same(&source, &gguf("F16"));
     assert_same(&imatrix, &common::data("goldens/imatrix.gguf"));
     assert_eq!(names(dir.path()), before);
 
@@ -215,7 +182,7 @@ fn inputs_are_never_replaced() {
     quantize(dir.path(), &source, &["out.gguf", "Q8_0"]).fails(PROGRAM, 2, &["out.gguf", "already exists", "--force"]);
     assert_eq!(fs::read(dir.path().join("out.gguf")).unwrap(), b"precious");
     quantize(dir.path(), &source, &["out.gguf", "Q8_0", "--force", "-q"]).ok();
-    assert_same(&dir.path().join("out.gguf"), &converted("Q8_0"));
+    assert_same(&dir.path().join("out.gguf"), &gguf("Q8_0"));
 }
 
 #[test]
@@ -231,7 +198,7 @@ fn what_is_no_model_is_named() {
     fails(74, &["not a regular file"]);
     fs::remove_dir(&source).unwrap();
 
-    let bytes = fs::read(converted("F16")).unwrap();
+    let bytes = fs::read(gguf("F16")).unwrap();
     for len in [0, 3, 30, 1000, 400_000, bytes.len() - 1] {
         fs::write(&source, &bytes[..len]).unwrap();
         fails(65, &[]);
@@ -243,12 +210,9 @@ fn what_is_no_model_is_named() {
 
     // A tensor too few, one in a type that cannot be decoded.
     let gguf = Gguf::parse(&bytes).unwrap();
-    let tensor = |info: &pythia_gguf::TensorInfo| {
-        (info.name.clone(), info.ty.known().unwrap(), info.dims.clone(), gguf.data(&bytes, info).to_vec())
-    };
-    let mut tensors: Vec<_> = gguf.tensors().iter().map(tensor).collect();
+    let mut tensors = file::tensors(&gguf, &bytes);
     tensors.pop();
-    write_gguf(&source, &gguf.metadata, &tensors);
+    fs::write(&source, file::build(&gguf.metadata, tensors)).unwrap();
     fails(65, &["output.weight", "no such tensor"]);
     let mut foreign = bytes.clone();
     let name = b"token_embd.weight";
@@ -261,7 +225,7 @@ fn what_is_no_model_is_named() {
 #[test]
 fn wrong_command_lines_are_one_line_and_exit_2() {
     let dir = tempfile::tempdir().unwrap();
-    let source = converted("F16");
+    let source = gguf("F16");
     let fails = |args: &[&str], parts: &[&str]| {
         quantize(dir.path(), &source, args).fails(PROGRAM, 2, parts);
         assert_eq!(names(dir.path()), [""; 0]);
@@ -278,12 +242,12 @@ fn wrong_command_lines_are_one_line_and_exit_2() {
 #[test]
 fn command_lines_of_llama_quantize_work() {
     let dir = tempfile::tempdir().unwrap();
-    let source = converted("F16");
+    let source = gguf("F16");
     for (more, file) in
         [(&["a.gguf", "Q4_K", "1"][..], "Q4_K_M"), (&["b.gguf", "7"], "Q8_0"), (&["c.gguf", "bf16", "2"], "BF16")]
     {
         quantize(dir.path(), &source, more).ok();
-        assert_same(&dir.path().join(more[0]), &converted(file));
+        assert_same(&dir.path().join(more[0]), &gguf(file));
     }
     quantize(dir.path(), &source, &["d.gguf", "Q4KM"]).fails(
         PROGRAM,
@@ -298,7 +262,7 @@ fn command_lines_of_llama_quantize_work() {
 #[test]
 fn json_and_dry_runs() {
     let dir = tempfile::tempdir().unwrap();
-    let source = converted("F16");
+    let source = gguf("F16");
     let dry: Json =
         serde_json::from_str(&quantize(dir.path(), &source, &["out", "Q8_0,Q4_K_M", "--dry-run", "--json"]).ok())
             .unwrap();
@@ -347,7 +311,7 @@ fn substitutions_are_counted_and_strict_refuses_them() {
     refused.fails(PROGRAM, 2, &["Q6_K: 14 tensors", "token_embd.weight", "Q8_0 instead of Q6_K", "rows of 64"]);
     assert_eq!(names(dir.path()), ["narrow.gguf", "out.gguf"]);
     quantize(dir.path(), &source, &["strict.gguf", "Q8_0", "--strict", "-q"]).ok();
-    quantize(dir.path(), &converted("F16"), &["wide.gguf", "Q6_K", "--strict", "-q"]).ok();
+    quantize(dir.path(), &gguf("F16"), &["wide.gguf", "Q6_K", "--strict", "-q"]).ok();
 }
 
 #[test]
@@ -398,7 +362,7 @@ fn importance_decides_bytes_and_is_recorded() {
     let dir = tempfile::tempdir().unwrap();
     let imatrix = dir.path().join("my.imatrix");
     write_imatrix(&imatrix, entries());
-    let outcome = quantize(dir.path(), &converted("F16"), &["out", "Q4_K_M,Q8_0", "--imatrix", "my.imatrix", "--json"]);
+    let outcome = quantize(dir.path(), &gguf("F16"), &["out", "Q4_K_M,Q8_0", "--imatrix", "my.imatrix", "--json"]);
     assert_eq!(outcome.stderr, "", "everything matches");
     let report: Json = serde_json::from_str(&outcome.ok()).unwrap();
     let importance = |name: &str| {
@@ -409,10 +373,10 @@ fn importance_decides_bytes_and_is_recorded() {
 
     let made = dir.path().join("out/pythia-docs-6m-Q4_K_M.gguf");
     for (name, same) in [("token_embd.weight", true), ("blk.3.attn_qkv.weight", false), ("output.weight", false)] {
-        assert_eq!(tensor(&made, name) == tensor(&converted("Q4_K_M"), name), same, "{name}");
+        assert_eq!(tensor(&made, name) == tensor(&gguf("Q4_K_M"), name), same, "{name}");
     }
     // Rows are encoded by their own columns' importance, whatever the pieces that they are encoded in.
-    let (_, wide) = tensor(&converted("F32"), "blk.3.ffn_down.weight");
+    let (_, wide) = tensor(&gguf("F32"), "blk.3.ffn_down.weight");
     let wide: Vec<f32> = wide.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
     let weights: Vec<f32> = (1..=1024).map(|c| c as f32 / 10.0).collect();
     let (ty, found) = tensor(&made, "blk.3.ffn_down.weight");
@@ -435,7 +399,7 @@ fn importance_decides_bytes_and_is_recorded() {
     assert_eq!(recorded.get("quantize.imatrix.chunks_count"), Some(&Value::U32(7)));
     assert_eq!(recorded.str("pythia_quant.imatrix.sha256").unwrap().map(str::len), Some(64));
     // Q8_0 has no use for it, and a file that is quantized without it has nothing to say of it.
-    assert_same(&dir.path().join("out/pythia-docs-6m-Q8_0.gguf"), &converted("Q8_0"));
+    assert_same(&dir.path().join("out/pythia-docs-6m-Q8_0.gguf"), &gguf("Q8_0"));
     quantize(dir.path(), &made, &["again.gguf", "Q8_0", "--allow-requantize", "-q"]).ok();
     assert!(!metadata(&dir.path().join("again.gguf")).iter().any(|(key, _)| key.contains("imatrix")));
 }
@@ -444,7 +408,7 @@ fn importance_decides_bytes_and_is_recorded() {
 fn importance_that_does_not_match_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let imatrix = dir.path().join("i.gguf");
-    let source = converted("F16");
+    let source = gguf("F16");
     let run = |level: &str| quantize(dir.path(), &source, &["out.gguf", level, "--imatrix", "i.gguf", "--dry-run"]);
     let warnings = |edit: fn(&mut Vec<ImatrixEntry>), level: &str| {
         let mut entries = entries();
@@ -479,12 +443,12 @@ fn importance_that_does_not_match_is_named() {
 #[test]
 fn what_is_no_importance_matrix_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    let run = |imatrix: &str| quantize(dir.path(), &converted("F16"), &["out.gguf", "Q4_K_M", "--imatrix", imatrix]);
+    let run = |imatrix: &str| quantize(dir.path(), &gguf("F16"), &["out.gguf", "Q4_K_M", "--imatrix", imatrix]);
     run("absent").fails(PROGRAM, 74, &["absent"]);
     run(".").fails(PROGRAM, 74, &["not a regular file"]);
     fs::write(dir.path().join("garbage"), "not an importance matrix").unwrap();
     run("garbage").fails(PROGRAM, 65, &["garbage"]);
-    let model = converted("Q4_0");
+    let model = gguf("Q4_0");
     run(model.to_str().unwrap()).fails(PROGRAM, 65, &["pythia-docs-6m-Q4_0.gguf"]);
     assert_eq!(names(dir.path()), ["garbage"]);
 }
@@ -492,9 +456,9 @@ fn what_is_no_importance_matrix_is_named() {
 #[test]
 fn the_lowest_levels_need_importance() {
     let dir = tempfile::tempdir().unwrap();
-    let forced = quantize(dir.path(), &converted("F16"), &["out.gguf", "Q4_K_M", "--tensor-type", "ffn_up=IQ2_XS"]);
+    let forced = quantize(dir.path(), &gguf("F16"), &["out.gguf", "Q4_K_M", "--tensor-type", "ffn_up=IQ2_XS"]);
     forced.fails(PROGRAM, 2, &["blk.0.ffn_up.weight as IQ2_XS", "--imatrix"]);
-    let source = converted("F16");
+    let source = gguf("F16");
     let refused = quantize(dir.path(), &source, &["out.gguf", "Q2_K_S"]);
     refused.fails(PROGRAM, 2, &["Q2_K_S needs an importance matrix", "--imatrix"]);
     let mut entries = entries();

@@ -1,6 +1,6 @@
 //! `pythia-run` as users and scripts meet it: the real binary, its output, its exit codes.
 
-use crate::common::{self, Outcome, checkpoint, gguf, run_model};
+use crate::common::{self, Outcome, PYTHIA_RUN, checkpoint, gguf, run_model};
 use serde_json::Value;
 use std::fs;
 use std::io::{Read, Write};
@@ -24,7 +24,7 @@ fn json(outcome: Outcome) -> Value {
 }
 
 fn with_input(args: &[&str], input: &[u8]) -> Outcome {
-    let mut program = Command::new(env!("CARGO_BIN_EXE_pythia-run"))
+    let mut program = Command::new(PYTHIA_RUN)
         .args(args)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -32,9 +32,7 @@ fn with_input(args: &[&str], input: &[u8]) -> Outcome {
         .spawn()
         .unwrap();
     program.stdin.take().unwrap().write_all(input).unwrap();
-    let output = program.wait_with_output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Outcome { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    program.wait_with_output().unwrap().into()
 }
 
 #[test]
@@ -336,7 +334,7 @@ fn texts_come_from_pipes_too() {
     let prompt = with_input(&["generate", other, "-n", "3", "-f", "-", "--json"], b"The borrow checker\n");
     assert_eq!(json(prompt)["prompt_ids"].as_array().unwrap().len(), 4);
     let folder = dir.path().to_str().unwrap();
-    run_model(dir.path(), ["perplexity", other, "-f", folder]).fails(PROGRAM, 74, &[folder, "is a folder"]);
+    run_model(dir.path(), ["perplexity", other, "-f", folder]).fails(PROGRAM, 74, &[folder, ": a folder"]);
 }
 
 /// What an editor adds changes what the model reads: that is said, and undone where asked.
@@ -377,7 +375,7 @@ fn a_closed_stderr_is_no_error() {
         &["generate", model, "-p", "The borrow checker", "-n", "4"][..],
         &["bench", "-m", model, "-p", "8", "-n", "2", "-r", "1"],
     ] {
-        let mut program = Command::new(env!("CARGO_BIN_EXE_pythia-run"));
+        let mut program = Command::new(PYTHIA_RUN);
         let mut program = program.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(program.stderr.take());
         let output = program.wait_with_output().unwrap();
@@ -390,7 +388,7 @@ fn a_closed_stderr_is_no_error() {
 #[test]
 fn a_closed_pipe_ends_generation() {
     let model = gguf("Q8_0");
-    let mut program = Command::new(env!("CARGO_BIN_EXE_pythia-run"))
+    let mut program = Command::new(PYTHIA_RUN)
         .args(["generate", model.to_str().unwrap(), "-p", "The borrow checker", "-n", "-1", "--ignore-eos"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -409,7 +407,7 @@ fn ctrl_c_keeps_the_text_and_leaves_no_file() {
     let interrupt = |id: u32| assert!(Command::new("kill").args(["-INT", &id.to_string()]).status().unwrap().success());
     let model = gguf("F32");
     let start = |args: &[&str]| {
-        let mut program = Command::new(env!("CARGO_BIN_EXE_pythia-run"));
+        let mut program = Command::new(PYTHIA_RUN);
         program.args(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
     };
     // One thread of scalar code: the whole context would take long.

@@ -1,26 +1,23 @@
 //! Models split over several files: written, read by every command, merged again.
 
-use crate::common::{Outcome, checkpoint, names, quant, run_model};
-use pythia_gguf::{Gguf, Layout, Metadata, keys};
+use crate::common::{Outcome, checkpoint, file, gguf, names, printed, python, quant, run_model, scratch};
+use pythia_gguf::{Gguf, Metadata, keys};
 use serde_json::Value as Json;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 
 const PROGRAM: &str = "pythia-quant";
 
-/// A folder with the checkpoint as `F16.gguf` and `Q8_0.gguf`, and both split into files of at most 4 MB.
+/// A folder with the checkpoint as F16 and as Q8_0, both split into files of at most 4 MB.
 fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("split");
-        let _ = fs::remove_dir_all(&folder);
+        let folder = scratch().join("split");
         fs::create_dir_all(&folder).unwrap();
         for level in ["F16", "Q8_0"] {
-            let plain = format!("{level}.gguf");
-            convert(&folder, &["-t", level, "-o", &plain, "-q"]).ok();
-            convert(&folder, &["-t", level, "-o", &format!("{level}-split.gguf"), "--split-max-size", "4M", "-q"]).ok();
+            let output = format!("{level}-split.gguf");
+            convert(&folder, &["-t", level, "-o", &output, "--split-max-size", "4M", "-q", "--force"]).ok();
         }
         folder
     })
@@ -32,7 +29,7 @@ fn convert(folder: &Path, more: &[&str]) -> Outcome {
 
 /// Paths of the model of a level in one file, and of the first of several.
 fn plain(level: &str) -> String {
-    folder().join(format!("{level}.gguf")).to_str().unwrap().to_owned()
+    gguf(level).to_str().unwrap().to_owned()
 }
 
 fn split(level: &str) -> String {
@@ -164,6 +161,7 @@ fn shards_of_other_tools_are_read() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = fs::read(plain("Q8_0")).unwrap();
     let whole = Gguf::parse(&bytes).unwrap();
+    let tensors = file::tensors(&whole, &bytes);
     let cuts = [0, 0, 40, 76];
     for no in 0..3 {
         let mut metadata = if no == 0 { whole.metadata.clone() } else { Metadata::new() };
@@ -174,16 +172,8 @@ fn shards_of_other_tools_are_read() {
         metadata.insert(keys::SPLIT_NO, no as u16);
         metadata.insert(keys::SPLIT_COUNT, 3u16);
         metadata.insert(keys::SPLIT_TENSORS_COUNT, 76i32);
-        let tensors = &whole.tensors()[cuts[no]..cuts[no + 1]];
-        let entries = tensors.iter().map(|t| (t.name.clone(), t.ty.known().unwrap(), t.dims.clone()));
-        let layout = Layout::new(&metadata, entries.collect()).unwrap();
-        let mut file = layout.header().to_vec();
-        for (info, tensor) in layout.tensors().iter().zip(tensors) {
-            file.resize(info.offset as usize, 0);
-            file.extend_from_slice(whole.data(&bytes, tensor));
-        }
-        file.resize(layout.total_bytes() as usize, 0);
-        fs::write(dir.path().join(format!("m-0000{}-of-00003.gguf", no + 1)), file).unwrap();
+        let part = file::build(&metadata, tensors[cuts[no]..cuts[no + 1]].iter().cloned());
+        fs::write(dir.path().join(format!("m-0000{}-of-00003.gguf", no + 1)), part).unwrap();
     }
     let diff = quant(dir.path(), ["diff", "m-00001-of-00003.gguf", &plain("Q8_0")]).ok();
     assert!(diff.starts_with("the same"), "{diff}");
@@ -292,7 +282,7 @@ fn limits_that_cannot_be_kept_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let args = |limit| ["-t", "F16", "-o", "m.gguf", "--split-max-size", limit];
     convert(dir.path(), &args("100K")).fails(PROGRAM, 2, &["m.gguf: cannot be split", "bytes of metadata", "100000"]);
-    for limit in ["0", "1.5G", "2T", ""] {
+    for limit in ["0", "1.5.0G", "2X", ""] {
         convert(dir.path(), &args(limit)).fails(PROGRAM, 2, &["--split-max-size"]);
     }
     convert(dir.path(), &["-t", "F16", "--split-max-tensors", "0"]).fails(PROGRAM, 2, &["--split-max-tensors"]);
@@ -308,22 +298,16 @@ fn limits_that_cannot_be_kept_are_refused() {
     quant(dir.path(), ["verify", &first, "-q"]).ok();
 }
 
-/// llama.cpp itself, where `PYTHIA_PYTHON` or `python3` has it.
+/// llama.cpp itself, where Python has it.
 #[test]
 fn llama_cpp_loads_what_is_written() {
-    let python = std::env::var("PYTHIA_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let run = |code: &str, args: &[&str]| Command::new(&python).args(["-c", code]).args(args).output();
-    if !run("import llama_cpp", &[]).is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: llama_cpp is needed; PYTHIA_PYTHON names a python that has it");
-        return;
-    }
     let code = "import sys, llama_cpp\n\
         ids = lambda path: llama_cpp.Llama(path, n_ctx=64, verbose=False).create_completion(\n\
             'The quick brown', max_tokens=8, temperature=0)['choices'][0]['text']\n\
         split, plain = map(ids, sys.argv[1:])\n\
         assert split == plain and split, (split, plain)";
     for level in ["F16", "Q8_0"] {
-        let output = run(code, &[&split(level), &plain(level)]).unwrap();
-        assert!(output.status.success(), "{level}: {}", String::from_utf8_lossy(&output.stderr));
+        let Some(mut python) = python(&["llama_cpp"]) else { return };
+        printed(python.args(["-c", code, &split(level), &plain(level)]));
     }
 }

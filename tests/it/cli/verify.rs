@@ -1,6 +1,6 @@
 //! `pythia-quant verify`: sound files pass, and each kind of damage is named.
 
-use crate::common::{self, Outcome, checkpoint, gguf, names, quant};
+use crate::common::{self, Outcome, checkpoint, file, gguf, names, quant};
 use pythia_convert::Level;
 use pythia_gguf::{Gguf, TensorInfo};
 use serde_json::Value;
@@ -146,7 +146,7 @@ fn sidecars_are_compared_and_tell_which_tensor_changed() {
 
     fs::write(dir.path().join("x.gguf.sha256"), "no digest\n").unwrap();
     let messages = problems(&verify(dir.path(), &file, &["--json"]));
-    assert!(messages[0].ends_with("x.gguf.sha256: holds no SHA-256 of the file"), "{messages:?}");
+    assert!(messages[0].ends_with("x.gguf.sha256: contains no SHA-256 of the file"), "{messages:?}");
 }
 
 #[test]
@@ -231,15 +231,10 @@ fn of_another_program(folder: &Path, damage: impl FnOnce(&mut Vec<u8>, &Gguf)) -
     let path = folder.join("x.gguf");
     let bytes = fs::read(gguf("Q4_0")).unwrap();
     let header = Gguf::parse(&bytes).unwrap();
-    let mut metadata = header.metadata.clone();
     let ours: Vec<String> =
-        metadata.iter().map(|(key, _)| key.to_owned()).filter(|k| k.starts_with("pythia_")).collect();
+        header.metadata.iter().map(|(key, _)| key.to_owned()).filter(|k| k.starts_with("pythia_")).collect();
     assert!(ours.len() > 3);
-    ours.iter().for_each(|key| drop(metadata.remove(key)));
-    let entries = header.tensors().iter().map(|t| (t.name.clone(), t.ty.known().unwrap(), t.dims.clone()));
-    let layout = pythia_gguf::Layout::new(&metadata, entries.collect()).unwrap();
-    let mut file = layout.header().to_vec();
-    file.extend_from_slice(&bytes[header.tensors()[0].offset as usize..]);
+    let mut file = file::with_metadata(&bytes, |metadata| ours.iter().for_each(|key| drop(metadata.remove(key))));
     let header = Gguf::parse(&file).unwrap();
     damage(&mut file, &header);
     fs::write(&path, file).unwrap();
@@ -268,7 +263,7 @@ fn a_file_of_known_origin_is_compared_to_the_byte() {
         }
     });
     let wanted = format!(
-        "tensor {name:?}: 4 of 8192 Q4_0 blocks are not what encoding the source gives, the first is block 77, at byte {at}"
+        "tensor {name:?}: 4 of 8192 Q4_0 blocks differ from those that encoding the source gives, the first is block 77, at byte {at}"
     );
     assert_eq!(report(&file), [wanted]);
     // The last bit of a code changes the error of one weight by less than the format makes.
@@ -322,7 +317,7 @@ fn where_importances_are_not_at_hand_impossible_errors_are_wrong() {
     let wanted = "tensor \"blk.3.attn_output.weight\": 1 of 2048 Q4_0 blocks ";
     for (more, fault) in [
         (&[][..], "have errors of more than twice their largest weight"),
-        (&["--imatrix", imatrix], "are not what encoding the source gives"),
+        (&["--imatrix", imatrix], "differ from those that encoding the source gives"),
     ] {
         let args = [&["--against", source, "--json"], more].concat();
         let messages = problems(&verify(dir.path(), &file, &args));

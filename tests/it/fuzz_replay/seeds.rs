@@ -1,7 +1,8 @@
 //! The inputs that fuzzing starts from: small valid files of every kind, made here so that their origin is plain.
 
+use crate::common::file::Entry;
+use crate::common::tiny;
 use crate::common::torch::{self, Container, Pickle, Tensor, archive, legacy, members};
-use pythia_checkpoint::byte_char;
 use pythia_gguf::{Imatrix, ImatrixEntry, Layout, Metadata, Value, keys};
 use pythia_schema::{Hparams, TensorSpec};
 use pythia_tensor::TensorType;
@@ -20,7 +21,7 @@ pub(crate) fn all() -> Vec<Seed> {
     let gguf = [
         ("model.gguf", gguf(&model_metadata(small_vocab()), &specs())),
         ("split.gguf", split()),
-        ("vocabulary.gguf", gguf(&model_metadata(byte_vocab()), &[])),
+        ("vocabulary.gguf", gguf(&model_metadata(tiny::vocab()), &[])),
         ("values.gguf", values()),
         ("version-2.gguf", changed(gguf(&Metadata::new(), &specs()[..1]), 4, 2)),
         ("foreign-type.gguf", foreign()),
@@ -112,27 +113,6 @@ fn small_vocab() -> Vocab {
 
 const TOKENS: [&str; 4] = ["a", "b", "ab", "<|endoftext|>"];
 
-/// Every byte, one merge, an end of text; nothing but the keys.
-fn byte_vocab() -> Vocab {
-    let mut tokens: Vec<String> = (0..=u8::MAX).map(|b| byte_char(b).to_string()).collect();
-    tokens.extend(["he".to_owned(), "<|endoftext|>".to_owned()]);
-    let mut kinds = vec![TokenKind::Normal; tokens.len()];
-    kinds[257] = TokenKind::Control;
-    let merges = vec!["h e".to_owned()];
-    let end = Some(257);
-    Vocab {
-        tokens,
-        kinds,
-        merges,
-        bos: end,
-        eos: end,
-        unk: None,
-        pre: "olmo".to_owned(),
-        extras: TokenizerExtras::default(),
-        huggingface_json: None,
-    }
-}
-
 fn model_metadata(vocab: Vocab) -> Metadata {
     let mut metadata = Metadata::new();
     // Less padding than usual.
@@ -148,7 +128,7 @@ fn gguf(metadata: &Metadata, specs: &[TensorSpec]) -> Vec<u8> {
 }
 
 /// A GGUF file of bytes that count up.
-fn written(metadata: &Metadata, tensors: Vec<(String, TensorType, Vec<u64>)>) -> Vec<u8> {
+fn written(metadata: &Metadata, tensors: Vec<Entry>) -> Vec<u8> {
     let layout = Layout::new(metadata, tensors).expect("a valid file");
     let mut file = layout.header().to_vec();
     file.extend((0..layout.total_bytes() - file.len() as u64).map(|i| i as u8));
@@ -301,28 +281,12 @@ const TOKENIZER_CONFIG: &str = r#"{"add_prefix_space": false, "bos_token": "<|en
 "eos_token": {"content": "<|endoftext|>", "special": true}, "unk_token": null, "tokenizer_class": "GPTNeoXTokenizer"}"#;
 
 fn tokenizer() -> Vec<u8> {
-    tokenizer_of(&TOKENS.map(str::to_owned), json!([["a", "b"]]))
+    tiny::tokenizer_json(&TOKENS.map(str::to_owned), json!([["a", "b"]])).to_string().into()
 }
 
 /// With the two spellings of merges.
 fn byte_tokenizer(merges: serde_json::Value) -> Vec<u8> {
-    tokenizer_of(&byte_vocab().tokens, merges)
-}
-
-/// A `tokenizer.json` whose last token is special.
-fn tokenizer_of(tokens: &[String], merges: serde_json::Value) -> Vec<u8> {
-    let end = tokens.len() - 1;
-    let pieces: Map<_, _> = tokens[..end].iter().enumerate().map(|(id, token)| (token.clone(), json!(id))).collect();
-    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
-    let file = json!({
-        "added_tokens": [{
-            "id": end, "content": tokens[end], "single_word": false, "lstrip": false, "rstrip": false,
-            "normalized": false, "special": true,
-        }],
-        "normalizer": {"type": "NFC"}, "pre_tokenizer": byte_level, "decoder": byte_level,
-        "model": {"type": "BPE", "dropout": null, "unk_token": null, "vocab": pieces, "merges": merges},
-    });
-    file.to_string().into()
+    tiny::tokenizer_json(&tiny::vocab().tokens, merges).to_string().into()
 }
 
 fn imatrix() -> Imatrix {

@@ -1,6 +1,6 @@
 //! Files that change while they are in use, and files that may not be read.
 
-use crate::common;
+use crate::common::{self, PYTHIA_RUN};
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-const RUN: &str = env!("CARGO_BIN_EXE_pythia-run");
+const RUN: &str = PYTHIA_RUN;
 
 /// F6: a model is cut off while it is mapped and running.
 #[test]

@@ -2,6 +2,7 @@
 
 use super::model;
 use super::write;
+use crate::common::tiny;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
@@ -64,24 +65,7 @@ pub(crate) fn config() -> Value {
 
 /// A `tokenizer.json` of the tokens of [`model::vocab`].
 pub(crate) fn tokenizer() -> Value {
-    let vocab = model::vocab();
-    let end = vocab.tokens.len() - 1;
-    let pieces: Map<String, Value> =
-        vocab.tokens[..end].iter().enumerate().map(|(id, token)| (token.clone(), json!(id))).collect();
-    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
-    json!({
-        "version": "1.0", "truncation": null, "padding": null,
-        "added_tokens": [{
-            "id": end, "content": vocab.tokens[end], "single_word": false, "lstrip": false, "rstrip": false,
-            "normalized": false, "special": true,
-        }],
-        "normalizer": {"type": "NFC"}, "pre_tokenizer": byte_level, "post_processor": byte_level, "decoder": byte_level,
-        "model": {
-            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
-            "vocab": pieces, "merges": [["h", "e"]],
-        },
-    })
+    tiny::tokenizer_json(&model::vocab().tokens, json!([["h", "e"]]))
 }
 
 /// Writes the whole checkpoint.

@@ -4,8 +4,10 @@
 use super::checkpoint::{Weights, config, file, tokenizer, valid};
 use super::model::{Model, changed, with_key};
 use super::{none, write};
+use crate::common::file;
 use crate::common::torch::{self, Member, Pickle};
-use pythia_gguf::{Layout, Metadata, Value, keys};
+use crate::common::{PYTHIA_QUANT, PYTHIA_RUN};
+use pythia_gguf::{Metadata, Value, keys};
 use pythia_tensor::TensorType;
 use serde_json::json;
 use std::ffi::{OsStr, OsString};
@@ -211,8 +213,8 @@ fn fault(folder: &Path, command: &str, attack: &str) -> Option<String> {
 
 fn run(folder: &Path, mut args: Vec<OsString>) -> (String, String) {
     let program = match args.remove(0).to_str() {
-        Some("pythia-quant") => env!("CARGO_BIN_EXE_pythia-quant"),
-        _ => env!("CARGO_BIN_EXE_pythia-run"),
+        Some("pythia-quant") => PYTHIA_QUANT,
+        _ => PYTHIA_RUN,
     };
     let mut command = Command::new(program);
     command.args(args).current_dir(folder).env("HF_HOME", folder.join("hf")).env_remove("HF_ENDPOINT");
@@ -299,8 +301,7 @@ fn imatrix(folder: &Path, change: impl FnOnce(&mut Metadata)) {
     metadata.insert("imatrix.chunk_count", 1u32);
     metadata.insert("imatrix.chunk_size", 1u32);
     change(&mut metadata);
-    let layout = Layout::new(&metadata, Vec::<(String, TensorType, Vec<u64>)>::new()).unwrap();
-    write(folder, "i.gguf", layout.header());
+    write(folder, "i.gguf", file::zeros(&metadata, Vec::new()));
 }
 
 fn split(metadata: &mut Metadata) {

@@ -148,7 +148,7 @@ const EPSILON: &str = "gptneox.attention.layer_norm_epsilon";
 const INFINITY: u16 = 0x7c00;
 const NAN: u16 = 0x7e01;
 
-fn tensor<'m>(model: &'m mut Model, name: &str) -> &'m mut super::model::Entry {
+fn tensor<'m>(model: &'m mut Model, name: &str) -> &'m mut crate::common::file::Entry {
     model.tensors.iter_mut().find(|entry| entry.0 == name).expect("a tensor of this name")
 }
 

@@ -1,14 +1,13 @@
 //! A tiny valid model as a GGUF file, to be broken: one block, a tokenizer of single bytes.
 
 use super::write;
+use crate::common::file::{self, Entry};
+use crate::common::tiny;
 use pythia_gguf::{Layout, Metadata};
 use pythia_schema::{Hparams, TensorId};
 use pythia_tensor::TensorType;
-use pythia_tokenizer::{TokenKind, TokenizerExtras, Vocab};
+use pythia_tokenizer::Vocab;
 use std::path::Path;
-
-/// Name, type and dimensions of a tensor, the row length first.
-pub(crate) type Entry = (String, TensorType, Vec<u64>);
 
 /// A model before it is written.
 pub(crate) struct Model {
@@ -33,27 +32,10 @@ pub(crate) fn hparams(n_embd: usize) -> Hparams {
     }
 }
 
-/// Every byte, one merge, an end of text.
+/// The tokenizer of the model.
 pub(crate) fn vocab() -> Vocab {
-    let mut tokens: Vec<String> = (0..=u8::MAX).map(|b| pythia_checkpoint::byte_char(b).to_string()).collect();
-    let mut kinds = vec![TokenKind::Normal; tokens.len()];
-    for (text, kind) in [("he", TokenKind::Normal), ("<|endoftext|>", TokenKind::Control)] {
-        tokens.push(text.to_owned());
-        kinds.push(kind);
-    }
-    let end = Some(tokens.len() as u32 - 1);
-    let merges = vec!["h e".to_owned()];
-    Vocab {
-        tokens,
-        kinds,
-        merges,
-        bos: end,
-        eos: end,
-        unk: end,
-        pre: "olmo".to_owned(),
-        extras: TokenizerExtras::default(),
-        huggingface_json: None,
-    }
+    let vocab = tiny::vocab();
+    Vocab { unk: vocab.eos, ..vocab }
 }
 
 impl Model {
@@ -79,10 +61,7 @@ impl Model {
 
     /// The file, its weights all zero.
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        let layout = self.layout();
-        let mut file = layout.header().to_vec();
-        file.resize(layout.total_bytes() as usize, 0);
-        file
+        file::zeros(&self.metadata, self.tensors.clone())
     }
 }
 

@@ -1,7 +1,8 @@
 //! GGUF models split over several files, of which some are missing, numbered wrongly or of another model.
 
 use super::Case;
-use pythia_gguf::{Layout, Metadata, Value, keys};
+use crate::common::file::{self, Entry};
+use pythia_gguf::{Metadata, Value, keys};
 use pythia_schema::Hparams;
 use pythia_tensor::TensorType;
 use std::fs;
@@ -30,7 +31,7 @@ fn hparams(n_embd: usize) -> Hparams {
 /// One file about to be written, whole and right until it is changed.
 struct Part {
     metadata: Metadata,
-    tensors: Vec<(String, TensorType, Vec<u64>)>,
+    tensors: Vec<Entry>,
 }
 
 impl Part {
@@ -39,10 +40,7 @@ impl Part {
     }
 
     fn write(&self, folder: &Path, name: &str) {
-        let layout = Layout::new(&self.metadata, self.tensors.clone()).expect("a layout");
-        let mut bytes = layout.header().to_vec();
-        bytes.resize(layout.total_bytes() as usize, 0);
-        fs::write(folder.join(name), bytes).expect("a file");
+        fs::write(folder.join(name), file::zeros(&self.metadata, self.tensors.clone())).expect("a file");
     }
 }
 

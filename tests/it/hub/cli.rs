@@ -2,7 +2,7 @@
 
 use super::check_cache;
 use super::server::{FakeHub, Files, Repo, TOKEN};
-use crate::common::{Outcome, checkpoint, data, names};
+use crate::common::{Outcome, PYTHIA_QUANT, checkpoint, data, names};
 use pythia_gguf::Gguf;
 use std::fs;
 use std::io::ErrorKind;
@@ -31,22 +31,20 @@ fn hub() -> FakeHub {
 }
 
 fn command(hub: &FakeHub, folder: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pythia-quant"));
+    let mut command = Command::new(PYTHIA_QUANT);
     let settings = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_OFFLINE"];
     for name in settings.into_iter().chain(["TRANSFORMERS_OFFLINE"]).chain(PROXIES) {
         command.env_remove(name);
     }
     command.env("HF_ENDPOINT", hub.endpoint()).env("HF_HOME", folder.join("hf")).env("PYTHIA_HUB_RETRY_MS", "5");
     // What `compare` keeps does not belong in the cache of the user who runs the tests.
-    command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+    command.env("XDG_CACHE_HOME", folder.join("cache"));
     command.current_dir(folder).args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
 fn outcome(child: Child) -> Outcome {
-    let output = child.wait_with_output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Outcome { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    child.wait_with_output().unwrap().into()
 }
 
 fn quant(hub: &FakeHub, folder: &Path, args: &[&str]) -> Outcome {
@@ -127,7 +125,7 @@ fn paths_win_and_near_misses_are_explained() {
     };
     fails(&["pythia-70m@step3000"], 74, &["no such file or folder", "EleutherAI/pythia-70m@step3000"]);
     fails(&["./EleutherAI/pythia-70m"], 74, &["./EleutherAI/pythia-70m: No such file"]);
-    fails(&["https://example.org/a/b"], 2, &["not on the Hub"]);
+    fails(&["https://example.org/a/b"], 2, &["not an address of the Hub"]);
     fails(&["EleutherAI/pythia-70m@step3001"], 2, &["step3000 and step4000"]);
     fails(&["EleutherAI/pythia-70m", "--offline"], 74, &["offline, and not in the cache"]);
     fs::create_dir_all(dir.path().join("EleutherAI")).unwrap();
@@ -145,7 +143,7 @@ fn wrong_content_is_bad_data() {
     let hub = hub();
     hub.fault("/blob/", 1, super::server::Fault::Corrupt);
     let outcome = quant(&hub, dir.path(), &["convert", ID, "-t", "F16"]);
-    outcome.fails(PROGRAM, 65, &["EleutherAI/pythia-70m: model.safetensors: what was downloaded has SHA-256 "]);
+    outcome.fails(PROGRAM, 65, &["EleutherAI/pythia-70m: model.safetensors: the download has SHA-256 "]);
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn wrong_content_is_thrown_away() {
         hub.fault(part, 1, Fault::Corrupt);
         let client = Client::new(&hub);
         let message = client.fails(ID, ErrorKind::Data);
-        assert!(message.starts_with(&format!("someone/tiny: {name}: what was downloaded has ")), "{message}");
+        assert!(message.starts_with(&format!("someone/tiny: {name}: the download has ")), "{message}");
         let left = client.incomplete();
         let start = sha256(&tiny()["model.safetensors"]);
         assert!(left.iter().all(|left| name == "config.json" && left.starts_with(&start)), "{left:?}");
@@ -104,7 +104,7 @@ fn a_damaged_beginning_costs_a_second_download_only() {
     hub.take_requests();
     client.fetch(ID).unwrap();
     assert_eq!(transfers(&hub.take_requests()), [("bytes=500000-", 500_000), ("", WEIGHTS_BYTES)]);
-    assert!(client.log.notes().contains("what an earlier run left was damaged"));
+    assert!(client.log.notes().contains("the part from an earlier run was damaged"));
     client.check_cache();
 }
 

@@ -82,7 +82,7 @@ fn without_an_answer_the_cache_is_taken() {
     // Nobody listens there.
     let client = client.with("HF_ENDPOINT", "http://127.0.0.1:9");
     assert_eq!(client.fetch(ID).unwrap(), snapshot);
-    assert!(client.log.notes().contains(&format!("going on with commit {} from the cache", snapshot.commit)));
+    assert!(client.log.notes().contains(&format!("using commit {} from the cache", snapshot.commit)));
     let message = client.fails("someone/other", ErrorKind::Io);
     assert!(message.contains("http://127.0.0.1:9/") && message.contains("given up after 5 tries"), "{message}");
 }
@@ -161,7 +161,7 @@ fn the_token_goes_to_the_hub_alone() {
     repo.guard = Some("GatedRepo");
     let hub = FakeHub::start(vec![repo]);
     let message = Client::new(&hub).fails(ID, ErrorKind::Io);
-    assert!(message.contains("gated: its conditions have to be accepted at http://"), "{message}");
+    assert!(message.contains("gated: accept its conditions at http://"), "{message}");
     assert!(message.contains("HF_TOKEN"), "{message}");
     let message = Client::new(&hub).with("HF_TOKEN", "hf_another").fails(ID, ErrorKind::Io);
     assert!(message.contains("the token in use has no access") && !message.contains("hf_another"), "{message}");
@@ -267,7 +267,7 @@ fn a_variant_is_downloaded_by_its_name() {
     let hub = hub_with(files);
     let client = Client::new(&hub);
     let message = client.fails(ID, ErrorKind::Io);
-    assert!(message.contains("has variants of weights only, fp16: --variant fp16 takes one"), "{message}");
+    assert!(message.contains("has only variants of weights (fp16); use --variant fp16"), "{message}");
     let fetch = |variant: &str| {
         let settings = pythia_hub::Settings { variant: Some(variant.to_owned()), ..client.settings() };
         let id = pythia_hub::ModelId::parse(ID).unwrap().unwrap();

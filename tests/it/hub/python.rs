@@ -1,29 +1,19 @@
-//! The cache is shared with Python's `huggingface_hub`: each finds what the other has stored. `PYTHIA_PYTHON` names a
-//! Python that has it; without one these tests are skipped, and say so.
+//! The cache is shared with Python's `huggingface_hub`: each finds what the other has stored.
 
 use super::cli::PROXIES;
 use super::server::FakeHub;
 use super::{Client, ID, hub_with, tiny};
+use crate::common;
 use std::path::Path;
-use std::process::Command;
 
 fn python(hub: &FakeHub, home: &Path, program: &str) -> Option<String> {
-    let python = std::env::var_os("PYTHIA_PYTHON").unwrap_or_else(|| "python3".into());
-    let mut command = Command::new(&python);
+    let mut command = common::python(&["huggingface_hub"])?;
     let settings = ["HF_HUB_CACHE", "HF_TOKEN", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"];
     for name in settings.into_iter().chain(PROXIES) {
         command.env_remove(name);
     }
     command.env("HF_ENDPOINT", hub.endpoint()).env("HF_HOME", home).env("HF_HUB_DISABLE_PROGRESS_BARS", "1");
-    let has_hub = Command::new(&python).args(["-c", "import huggingface_hub"]).output();
-    if !has_hub.is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: huggingface_hub is needed; PYTHIA_PYTHON names a Python that has it");
-        return None;
-    }
-    let output = command.args(["-c", program]).output().unwrap();
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{stderr}");
-    Some(stdout.trim().to_owned())
+    Some(common::printed(command.args(["-c", program])).trim().to_owned())
 }
 
 #[test]

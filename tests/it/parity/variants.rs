@@ -1,12 +1,11 @@
 //! Configs that change what the model computes: the file says so, every program obeys, and the way back to a checkpoint
-//! keeps it. Perplexities are those of transformers, recorded by `tools/hf_variants.py`; `PYTHIA_PYTHON` names a Python
-//! with transformers to have them computed anew.
+//! keeps it. Perplexities are those of transformers, recorded by `tools/hf_variants.py`, which a test runs again where
+//! Python has transformers.
 
 use crate::common;
 use serde_json::{Map, Value};
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 /// Transformers and this program round differently; the forms of GELU are 2.5e-5 apart.
 const RELATIVE: f64 = 2e-6;
@@ -106,22 +105,13 @@ fn an_option_goes_before_the_files_gelu() {
 
 #[test]
 fn transformers_says_the_same_today() {
-    let Some(python) = std::env::var_os("PYTHIA_PYTHON") else {
-        eprintln!("SKIPPED: transformers is needed; PYTHIA_PYTHON names a Python that has it");
-        return;
-    };
-    let has_it = Command::new(&python).args(["-c", "import torch, transformers"]).output();
-    if !has_it.is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: the Python that PYTHIA_PYTHON names has no transformers");
-        return;
-    }
+    let Some(mut python) = common::python(&["torch", "transformers"]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("goldens.json");
     fs::copy(common::data("goldens/hf_variants.json"), &path).unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/hf_variants.py");
     let text = common::checkpoint().join("heldout.txt");
-    let output = Command::new(&python).arg(script).arg(common::checkpoint()).arg(text).arg(&path).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    common::printed(python.arg(script).arg(common::checkpoint()).arg(text).arg(&path));
     let today: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
     for (name, variant) in goldens()["variants"].as_object().unwrap() {
         let (want, got) = (variant["perplexity"].as_f64().unwrap(), today["variants"][name]["perplexity"].as_f64());

@@ -2,8 +2,7 @@
 
 use super::converted;
 use crate::common::{self, data, names, quant};
-use pythia_checkpoint::Checkpoint;
-use pythia_convert::{Level, LoraSource, Provenance, Request, RunOptions, plan, run};
+use pythia_convert::{CheckpointSource, Level, LoraSource, Provenance, Request, RunOptions, plan, run};
 use pythia_gguf::{Gguf, keys};
 use pythia_task::Cancel;
 use safetensors::SafeTensors;
@@ -12,7 +11,6 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 const PROGRAM: &str = "pythia-quant";
 
@@ -24,7 +22,7 @@ fn base() -> PathBuf {
 /// The base with an adapter, converted.
 fn merged(base: &Path, adapter: &Path, level: Level) -> Vec<u8> {
     let cancel = Cancel::new();
-    let source = LoraSource::open(Checkpoint::open(base).unwrap(), adapter, &cancel).unwrap();
+    let source = LoraSource::open(CheckpointSource::open(base).unwrap(), adapter, &cancel).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.gguf");
     let provenance = Provenance { name: "model".into(), ..Provenance::default() };
@@ -277,17 +275,11 @@ fn names_with_the_adapters_name_say_the_same() {
 /// perplexity.
 #[test]
 fn merges_and_perplexities_are_pefts() {
-    let python = std::env::var_os("PYTHIA_PYTHON").unwrap_or_else(|| "python3".into());
-    if !Command::new(&python).args(["-c", "import peft"]).output().is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: peft is needed; PYTHIA_PYTHON names a Python that has it");
-        return;
-    }
+    let Some(mut python) = common::python(&["peft"]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let (base, text) = (common::checkpoint(), common::checkpoint().join("heldout.txt"));
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/lora_fixtures.py");
-    let mut command = Command::new(&python);
-    let output = command.arg(script).arg("--text").args([&text, &base, dir.path()]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    common::printed(python.arg(script).arg("--text").args([&text, &base, dir.path()]));
     for case in names(dir.path()) {
         let folder = dir.path().join(&case);
         let ours = merged(&base, &folder.join("adapter"), Level::F32);

@@ -1,13 +1,13 @@
 //! One file, two readers: where PyTorch finds other weights than we would, we read none.
 //!
-//! What PyTorch does stands in the table. It was found out with 2.15, and is asked again where `PYTHIA_PYTHON` names a
-//! Python that has PyTorch.
+//! What PyTorch does stands in the table. It was found out with 2.15, and is asked again where Python has
+//! PyTorch.
 
 use super::folder;
+use crate::common;
 use crate::common::torch::{self, Container, Member, Pickle, Tensor};
 use pythia_checkpoint::Checkpoint;
 use std::fs;
-use std::process::Command;
 
 /// What a reader makes of the embedding, which is all ones unless another storage is taken for its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,20 +146,15 @@ for path in sys.argv[1:]:
         print(torch.load(path, weights_only=True)['gpt_neox.embed_in.weight'].flatten()[0].item())
     except Exception:
         print('nothing')";
-    let Some(python) = std::env::var_os("PYTHIA_PYTHON") else {
-        return eprintln!("SKIPPED: PYTHIA_PYTHON names no Python with PyTorch");
-    };
+    let Some(mut program) = common::python(&["torch"]) else { return };
     let folder = tempfile::tempdir().expect("a folder");
-    let mut program = Command::new(python);
     program.args(["-c", PROGRAM]);
     for (number, (_, build, ..)) in CASES.iter().enumerate() {
         let path = folder.path().join(format!("{number}.bin"));
         fs::write(&path, build()).expect("a file");
         program.arg(path);
     }
-    let output = program.output().expect("Python starts");
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let stdout = common::printed(&mut program);
     assert_eq!(stdout.lines().count(), CASES.len(), "{stdout}");
     let others = CASES.iter().zip(stdout.lines()).filter_map(|(&(name, _, wanted, _), line)| {
         let found = match line {

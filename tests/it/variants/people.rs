@@ -1,15 +1,13 @@
 //! Checkpoints of the forms that people have: the perplexity is what Transformers computes with them, or with the plain
-//! checkpoint where it cannot load them; so are the ids of texts. `PYTHIA_PYTHON` names a Python that has Transformers;
-//! without one this is skipped, and says so.
+//! checkpoint where it cannot load them; so are the ids of texts.
 
-use crate::common::{checkpoint, data, quant, run_model};
+use crate::common::{checkpoint, data, printed, python, quant, run_model};
 use pythia_gguf::{Gguf, keys};
 use pythia_runtime::Tokenizer;
 use serde::Deserialize;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/variants/people.py");
 
@@ -28,17 +26,9 @@ struct Case {
 
 /// What the Python program says, if there is a Python for it.
 fn cases(folder: &Path, text: &Path) -> Option<Vec<Case>> {
-    let python = std::env::var_os("PYTHIA_PYTHON").unwrap_or_else(|| "python3".into());
-    let has_it = Command::new(&python).args(["-c", "import torch, transformers"]).output();
-    if !has_it.is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: torch and transformers are needed; PYTHIA_PYTHON names a Python that has them");
-        return None;
-    }
-    let mut command = Command::new(&python);
-    command.arg(PROGRAM).arg(checkpoint()).arg(text).arg(data("goldens/tokenizer.jsonl")).arg(folder.join("cases"));
-    let output = command.env("HF_HUB_OFFLINE", "1").output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Some(serde_json::from_slice(&output.stdout).unwrap())
+    let mut python = python(&["torch", "transformers"])?;
+    python.arg(PROGRAM).arg(checkpoint()).arg(text).arg(data("goldens/tokenizer.jsonl")).arg(folder.join("cases"));
+    Some(serde_json::from_str(&printed(python.env("HF_HUB_OFFLINE", "1"))).unwrap())
 }
 
 #[test]

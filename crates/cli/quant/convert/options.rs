@@ -2,7 +2,7 @@
 
 use super::report::{self, Outcome};
 use crate::exit::{self, Failure};
-use crate::input::{check_file, parse_threads};
+use crate::input::{check_file, parse_size, parse_threads};
 use crate::progress::{Bar, Unit};
 use pythia_convert::output::MadeFolders;
 use pythia_convert::{ImatrixFile, Level, Plan, Recipe, Request, RunOptions, Source, TypeRule};
@@ -132,16 +132,6 @@ impl Options {
     }
 }
 
-/// For clap: a size in bytes, or with K, M or G in powers of ten, as in llama.cpp's `gguf-split`.
-fn parse_size(text: &str) -> Result<u64, String> {
-    const UNITS: [(char, u64); 3] = [('K', 1000), ('M', 1_000_000), ('G', 1_000_000_000)];
-    let unit = UNITS.into_iter().find(|(unit, _)| text.ends_with([*unit, unit.to_ascii_lowercase()]));
-    let (number, factor) = unit.map_or((text, 1), |(_, factor)| (&text[..text.len() - 1], factor));
-    let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
-    let size = number.parse::<u64>().ok().filter(|_| is_number).and_then(|n| n.checked_mul(factor));
-    size.filter(|&n| n > 0).ok_or_else(|| format!("found '{text}', wanted a size such as 500M or 2G"))
-}
-
 /// The help text of TYPE.
 pub(in crate::quant) fn types_help() -> String {
     let names: Vec<_> = Level::ALL.iter().map(|level| level.name()).collect();
@@ -177,22 +167,6 @@ impl Targets {
                 Err(Failure::usage(format_args!("{path}: not a folder; several types need a folder")))
             }
             _ => Ok(Self { files, folder }),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_in_powers_of_ten() {
-        let sizes = ["1", "20K", "500M", "2G", "3g", "18446744073709551615"].map(|text| parse_size(text).ok());
-        let wanted = [1, 20_000, 500_000_000, 2_000_000_000, 3_000_000_000, u64::MAX];
-        assert_eq!(sizes, wanted.map(Some));
-        for text in ["", "0", "0G", "M", "-1M", "+1M", "1.5G", "2T", "2GB", "2 G", "18446744073709551615K", "\u{20ac}"]
-        {
-            assert!(parse_size(text).unwrap_err().contains(text), "{text}");
         }
     }
 }

@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use tempfile::TempDir;
 
-/// A folder under construction: a temporary one beside the target, which becomes the target by one rename when it is
-/// complete, and is removed with all that is in it when this is dropped before.
+/// An unfinished folder: a temporary folder beside the target. It is renamed to the target when it is complete, and
+/// removed with its contents if this value is dropped before that.
 ///
-/// A folder that is replaced changes places with the new one in one step, where the system can do that. Elsewhere it
-/// moves out of the way first: a process killed between the two renames leaves it as `.NAME.pythia-*.old`, and no
-/// target, until [`recover_folder`] puts it back.
+/// If a folder is replaced, the two are exchanged in one step where the system can do that. Elsewhere the old folder is
+/// moved aside first. A process killed between the two renames leaves `.NAME.pythia-*.old` and no target, and
+/// [`recover_folder`] puts it back.
 #[derive(Debug)]
 pub struct AtomicFolder {
     temp: Temporary,
@@ -24,16 +24,17 @@ pub struct AtomicFolder {
 }
 
 impl AtomicFolder {
-    /// Starts a folder that will be `target`, for files of these names.
+    /// Starts a folder that will become `target`, for files of these names.
     ///
     /// # Errors
-    /// If the folder it will lie in does not exist or cannot be written.
+    /// If its parent folder does not exist or cannot be written.
     pub fn create(target: &Path, files: &'static [&'static str]) -> Result<Self, Error> {
         name_of(target)?;
         Ok(Self { temp: Temporary::make(target, UNFINISHED)?, target: target.to_owned(), files })
     }
 
-    /// Starts the file `name` in it, of `bytes` zeros. It has its name when it is committed, even if the folder has not.
+    /// Starts the file `name` in it, with `bytes` zeros. The file gets its name when it is committed, before the folder
+    /// gets its own.
     ///
     /// # Errors
     /// As [`AtomicFile::create`].
@@ -41,15 +42,15 @@ impl AtomicFolder {
         AtomicFile::create_shown(&self.temp.path().join(name), self.target.join(name), bytes)
     }
 
-    /// Makes the folder durable, whose files already are, and gives it its name. Without `force` a target that holds
-    /// anything by now stays as it is; with it, what the target held is removed once the new folder has its name.
+    /// Syncs the folder (its files already are) and renames it to the target. Without `force`, a target that contains
+    /// anything by now is not replaced. With it, the old contents are removed after the rename.
     ///
     /// # Errors
     /// As [`check_folder`], or if the system refuses the name. The temporary folder is then removed.
     pub fn commit(self, force: bool) -> Result<(), Error> {
         check_folder(&self.target, self.files, &[], force)?;
         sync_folder(self.temp.path())?;
-        // Removes an empty folder only, which a rename replaces by itself on some systems and not on others.
+        // Removes an empty target only. On some systems a rename would not replace it.
         let _ = fs::remove_dir(&self.target);
         match force && self.target.symlink_metadata().is_ok() {
             true => self.replace(exchange),
@@ -57,23 +58,24 @@ impl AtomicFolder {
         }
     }
 
-    /// Takes the place of a target that exists. `exchange` lets two paths change places.
+    /// Replaces an existing target. `exchange` exchanges two paths.
     fn replace(self, exchange: impl Fn(&Path, &Path) -> io::Result<()>) -> Result<(), Error> {
         let target = self.target.clone();
-        // Until both are what they will be; what is removed then may take its time.
+        // Held until both renames are done. Removing the old contents may take longer.
         let naming = Naming::begin();
         match exchange(self.temp.path(), &target) {
             Err(e) if e.kind() == io::ErrorKind::Unsupported => {}
             Err(e) => return Err(Error::io(&target, "replace")(e)),
             Ok(()) => {
-                // What it held is now in the temporary folder. Asked again now that nobody finds it to change it.
+                // The old contents are now in the temporary folder. Checked again, because nobody can change them any
+                // more.
                 if let Err(error) = check_content(self.temp.path(), &target, self.files, true) {
                     return match exchange(self.temp.path(), &target) {
                         Ok(()) => Err(error),
                         Err(e) => Err(Error::io(&self.temp.keep(), "rename back what was replaced")(e)),
                     };
                 }
-                // Before the old one goes, with the temporary folder.
+                // Before the old contents are removed with the temporary folder.
                 return sync_folder(folder_of(&target));
             }
         }
@@ -94,24 +96,24 @@ impl AtomicFolder {
             io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => exists(&target),
             _ => Error::io(&target, "rename to")(e),
         })?;
-        // It has a name now: nothing to remove.
+        // It has its final name, so there is nothing to remove.
         let _ = temp.keep();
         sync_folder(folder_of(&target))
     }
 }
 
-/// A folder beside a target, removed with all that is in it when this is dropped.
+/// A folder beside a target, removed with its contents when this value is dropped.
 #[derive(Debug)]
 struct Temporary {
     folder: TempDir,
-    /// After the folder, which is removed first. None where a signal must not remove it.
+    /// Declared after the folder, so that the folder is dropped first. `None` if a signal must not remove it.
     unfinished: Option<Unfinished>,
-    /// Of the folder, where the system can lock one.
+    /// The lock of the folder, where the system can lock one.
     lock: Option<File>,
 }
 
 impl Temporary {
-    /// An empty one for `target`, locked.
+    /// Creates an empty, locked one for `target`.
     fn make(target: &Path, ending: &str) -> Result<Self, Error> {
         loop {
             let make = |builder: &tempfile::Builder<'_, '_>, folder: &Path| builder.tempdir_in(folder);
@@ -120,7 +122,7 @@ impl Temporary {
             let (folder, unfinished) = made.map_err(Error::io(target, "create a folder beside it"))?;
             let lock = match File::open(folder.path()) {
                 Ok(lock) if temporary::hold(&lock, folder.path()) => Some(lock),
-                // Only unix opens folders.
+                // Only Unix can open folders.
                 Err(_) if folder.path().is_dir() => None,
                 _ => continue,
             };
@@ -132,19 +134,19 @@ impl Temporary {
         self.folder.path()
     }
 
-    /// Leaves it where it is.
+    /// Keeps the folder, and returns its path.
     fn keep(self) -> PathBuf {
         self.folder.keep()
     }
 }
 
-/// Lets two paths change places, so that there is always something at both.
+/// Exchanges two paths in one step, so that both always exist.
 #[cfg(target_os = "linux")]
 fn exchange(a: &Path, b: &Path) -> io::Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     use rustix::io::Errno;
     renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE).map_err(|e| match e {
-        // Old kernels, network file systems.
+        // Not supported by old kernels and network file systems.
         Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP => io::ErrorKind::Unsupported.into(),
         e => e.into(),
     })
@@ -155,41 +157,41 @@ fn exchange(_a: &Path, _b: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// A folder that is being replaced, out of the way: removed for good when this is dropped.
+/// A folder that is being replaced and was moved aside. It is removed when this value is dropped.
 struct Retired(Temporary);
 
 impl Retired {
-    /// Moves `target` away.
+    /// Moves `target` aside.
     fn take(target: &Path, files: &[&str]) -> Result<Self, Error> {
         let mut temp = Temporary::make(target, REPLACED)?;
         temp.lock = File::open(target).ok().filter(|lock| temporary::hold(lock, target));
-        // From here on the path holds what is to be kept.
+        // From here on the path holds contents that must be kept.
         temp.unfinished = None;
-        // Some systems do not rename onto a folder, not even an empty one.
+        // Some systems cannot rename onto a folder, not even an empty one.
         let _ = fs::remove_dir(temp.path());
         fs::rename(target, temp.path()).map_err(Error::io(target, "replace"))?;
         let retired = Self(temp);
-        // Asked again now that nobody finds it to change it.
+        // Checked again, because nobody can change it any more.
         match check_content(retired.0.path(), target, files, true) {
             Ok(()) => Ok(retired),
             Err(error) => retired.put_back(target).and(Err(error)),
         }
     }
 
-    /// Undoes the move. What cannot be put back stays where it is, and the error says where.
+    /// Undoes the move. If that fails, the error says where the folder is.
     fn put_back(self, target: &Path) -> Result<(), Error> {
         let place = self.0.keep();
         fs::rename(&place, target).map_err(Error::io(&place, "rename back what was replaced"))
     }
 }
 
-/// Clears up after runs that were killed while they made or replaced the folder `target`: an old one that had made room
-/// gets its name back if nothing has come in its place, what was not completed is removed. An old one is only removed
-/// where `force` is to replace the target too: it may be the only copy of what it holds. A folder that holds anything but
-/// files of these names was not left by such a run and stays as it is.
+/// Cleans up after runs that were killed while they made or replaced the folder `target`. Incomplete folders are
+/// removed. An old folder that was moved aside is put back if nothing has taken its place. It is removed only if
+/// `force` would replace the target as well, because it may be the only copy of its contents. A folder with any file
+/// other than `files` is not from such a run and stays.
 ///
 /// # Errors
-/// If an old folder cannot get its name back. It then stays where it is, and the error says where.
+/// If an old folder cannot be put back. The error says where it is.
 pub fn recover_folder(target: &Path, files: &'static [&'static str], force: bool) -> Result<Vec<Leftover>, Error> {
     let mut done = Vec::new();
     let replaced = Orphan::find(target, REPLACED, Kind::Folder(files));
@@ -210,9 +212,9 @@ fn modified(path: &Path) -> Option<SystemTime> {
     path.symlink_metadata().and_then(|metadata| metadata.modified()).ok()
 }
 
-/// Refuses a `target` that cannot become a folder, that holds anything while `force` is off, or that `force` should not
-/// remove: one with a file among `inputs`, and one with anything but these `files`, so that no slip of the hand removes
-/// what this program has not written.
+/// Refuses a `target` that cannot become a folder, or that is not empty without `force`. With `force` it refuses a
+/// folder that contains one of the `inputs`, or anything other than `files`, so that a mistyped name removes nothing
+/// that this program did not write.
 ///
 /// # Errors
 /// [`Error::Request`] in all these cases, [`Error::Io`] if an existing folder cannot be listed.
@@ -233,7 +235,7 @@ pub fn check_folder(target: &Path, files: &[&str], inputs: &[PathBuf], force: bo
     check_content(target, target, files, force)
 }
 
-/// Whether what lies at `place` may be removed from where it is called `target`.
+/// Checks that the folder at `place`, called `target` in messages, may be removed.
 fn check_content(place: &Path, target: &Path, files: &[&str], force: bool) -> Result<(), Error> {
     let entries = entries(place)?;
     if entries.is_empty() {
@@ -248,7 +250,9 @@ fn check_content(place: &Path, target: &Path, files: &[&str], force: bool) -> Re
         None => Ok(()),
         Some(other) => {
             let (target, other) = (target.display(), file_name(other).display());
-            Err(Error::Request(format!("{target}: holds {other}, which is not written there, so --force leaves it")))
+            Err(Error::Request(format!(
+                "{target}: contains {other}, which this program does not write, so --force does not replace the folder"
+            )))
         }
     }
 }
@@ -260,7 +264,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 
 fn name_of(target: &Path) -> Result<String, Error> {
     let name = target.file_name().map(|name| name.to_string_lossy().into_owned());
-    name.ok_or_else(|| Error::Request(format!("{}: wanted the name of a folder to make", target.display())))
+    name.ok_or_else(|| Error::Request(format!("{}: wanted the name of a folder to write", target.display())))
 }
 
 #[cfg(test)]
@@ -301,12 +305,12 @@ mod tests {
         fs::create_dir(&target).unwrap();
         fs::write(target.join("thesis.tex"), "years of work").unwrap();
         assert!(make(&target, false).unwrap_err().contains("already exists (--force"));
-        assert!(make(&target, true).unwrap_err().contains("holds thesis.tex, which is not written there, so --force"));
+        assert!(make(&target, true).unwrap_err().contains("contains thesis.tex, which this program does not"));
         fs::write(target.join("config.json"), "{}").unwrap();
-        assert!(make(&target, true).unwrap_err().contains("holds thesis.tex"));
+        assert!(make(&target, true).unwrap_err().contains("contains thesis.tex"));
         fs::remove_file(target.join("thesis.tex")).unwrap();
         fs::create_dir(target.join("new")).unwrap();
-        assert!(make(&target, true).unwrap_err().contains("holds new, which"), "a folder");
+        assert!(make(&target, true).unwrap_err().contains("contains new, which"), "a folder");
         assert_eq!(names(&target), ["config.json", "new"]);
         fs::remove_dir(target.join("new")).unwrap();
         assert!(make(&target, false).unwrap_err().contains("already exists"));
@@ -353,7 +357,7 @@ mod tests {
             // What should not be removed came in between.
             fs::create_dir(target.join(".git")).unwrap();
             let error = AtomicFolder::create(&target, FILES).unwrap().replace(exchange).unwrap_err().to_string();
-            assert!(error.contains("holds .git, which"), "{error}");
+            assert!(error.contains("contains .git, which"), "{error}");
             assert_eq!(
                 (names(dir.path()), names(&target)),
                 (vec!["out".to_owned()], vec![".git".to_owned(), "new".to_owned()])

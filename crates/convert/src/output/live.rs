@@ -1,42 +1,42 @@
-//! What this process has under construction, so that it can be removed even when the process is ended in the middle.
+//! The unfinished files and folders of this process, so that they can be removed when the process must end at once.
 //!
-//! Usually what is not committed is removed when it is dropped. A process that is told to stop and does not get there in
-//! time, because it is inside a long call, [gives up](give_up) everything from another thread instead.
+//! Usually an uncommitted output is removed when it is dropped. A process that must stop but is inside a long call
+//! [removes](give_up) them all from another thread instead.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Everything that is under construction.
+/// Everything unfinished.
 struct Live {
-    /// Files and folders by their temporary names.
+    /// Files and folders, by their temporary names.
     unfinished: Vec<PathBuf>,
-    /// Folders on the way to an output, the deepest last: to be removed if they are empty.
+    /// Parent folders created for outputs, deepest last. They are removed if they are empty.
     made: Vec<PathBuf>,
-    /// Threads that are making something, or giving names.
+    /// Number of threads that are creating or renaming outputs.
     n_naming: usize,
     given_up: bool,
 }
 
 static LIVE: Mutex<Live> = Mutex::new(Live { unfinished: Vec::new(), made: Vec::new(), n_naming: 0, given_up: false });
 
-/// Told when a thread has done with naming.
+/// Notified when a thread has finished renaming.
 static DONE: Condvar = Condvar::new();
 
-/// No thread panics while it holds the lock; if one did, the lists would still be right.
+/// No thread panics while it holds the lock. If one did, the lists would still be right.
 fn live() -> MutexGuard<'static, Live> {
     LIVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// While this lives, [`give_up`] waits: several outputs that belong together get their names, all or none.
+/// While this value exists, [`give_up`] waits, so that outputs that belong together are all renamed or none.
 ///
 /// Threads that already hold one may take another.
 #[derive(Debug)]
 pub struct Naming(());
 
 impl Naming {
-    /// Begins. Does not return once everything has been given up.
+    /// Starts. Blocks for ever after [`give_up`].
     #[must_use]
     pub fn begin() -> Self {
         let mut live = live();
@@ -55,12 +55,12 @@ impl Drop for Naming {
     }
 }
 
-/// The entry of one file or folder, for as long as it has its temporary name.
+/// The entry of a file or folder while it has its temporary name.
 #[derive(Debug)]
 pub(super) struct Unfinished(PathBuf);
 
 impl Unfinished {
-    /// Makes something with `make` and enters it under the path that `path` tells.
+    /// Creates something with `make`, and adds the path that `path` gives for it.
     pub(super) fn make<T, E>(
         make: impl FnOnce() -> Result<T, E>,
         path: impl FnOnce(&T) -> &Path,
@@ -80,7 +80,7 @@ impl Drop for Unfinished {
     }
 }
 
-/// Makes a folder and enters it.
+/// Creates a folder and adds it.
 pub(super) fn make_folder(folder: &Path) -> std::io::Result<()> {
     let naming = Naming::begin();
     fs::create_dir(folder)?;
@@ -89,7 +89,7 @@ pub(super) fn make_folder(folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Takes a folder off the list that was [made](make_folder).
+/// Removes a folder that was [created](make_folder) from the list.
 pub(super) fn forget_folder(folder: &Path) {
     forget(&mut live().made, folder);
 }
@@ -100,9 +100,8 @@ fn forget(list: &mut Vec<PathBuf>, path: &Path) {
     }
 }
 
-/// Removes everything that this process has under construction, for a caller that ends the process next. What is getting
-/// its names is let through, for as long as `patience` lasts. Afterwards nothing is made or named any more: threads that
-/// try wait for ever.
+/// Removes all unfinished files and folders of this process. The caller ends the process next. Renames in progress are
+/// completed first, if that takes at most `patience`. Threads that create or rename outputs afterwards block for ever.
 pub fn give_up(patience: Duration) {
     let deadline = Instant::now() + patience;
     let mut live = live();
@@ -112,13 +111,13 @@ pub fn give_up(patience: Duration) {
     }
     live.given_up = true;
     for path in &live.unfinished {
-        // One of the two; both are gone if its owner was faster.
+        // A file or a folder. Both calls fail if its owner has already removed it.
         let _ = fs::remove_file(path).or_else(|_| fs::remove_dir_all(path));
     }
     for folder in live.made.iter().rev() {
         let _ = fs::remove_dir(folder);
     }
-    // Threads that end now have nothing to remove.
+    // So that threads that end now remove nothing.
     live.unfinished.clear();
     live.made.clear();
 }

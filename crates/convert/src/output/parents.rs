@@ -1,4 +1,4 @@
-//! Folders that are made for outputs, and go again if there are none.
+//! Parent folders that are created for outputs, and removed if there is no output.
 
 use super::live::{forget_folder, make_folder};
 use super::{check_is_path, folder_of, sync_folder};
@@ -7,8 +7,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Folders on the way to an output that were not there. When this is dropped, those that are still empty are removed,
-/// so that what fails leaves nothing behind.
+/// Parent folders that were created for an output. Those that are still empty are removed when this value is dropped,
+/// so that a failure leaves nothing behind.
 #[derive(Debug)]
 pub struct MadeFolders {
     /// The deepest last.
@@ -16,10 +16,10 @@ pub struct MadeFolders {
 }
 
 impl MadeFolders {
-    /// Makes `folder` and those it lies in, as far as they are missing.
+    /// Creates `folder` and its missing parents.
     ///
     /// # Errors
-    /// If the system refuses, or one of them is something else. What was made is then removed.
+    /// If the system refuses, or one of them is not a folder. The created folders are then removed.
     pub fn create(folder: &Path) -> Result<Self, Error> {
         check_is_path(folder)?;
         let mut this = Self { made: Vec::new() };
@@ -27,7 +27,7 @@ impl MadeFolders {
         for folder in missing.into_iter().rev() {
             match make_folder(folder) {
                 Ok(()) => this.made.push(folder.to_owned()),
-                // Another process was faster, or the path has a `..` behind a folder that was missing.
+                // Another process created it, or the path has a `..` after a missing folder.
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
                 Err(e) => return Err(Error::io(folder, "create the folder")(e)),
             }
@@ -38,10 +38,10 @@ impl MadeFolders {
         }
     }
 
-    /// Keeps them, durably: there is something in the deepest now.
+    /// Keeps and syncs them, because the deepest now contains an output.
     ///
     /// # Errors
-    /// If the system cannot flush one of the folders they lie in.
+    /// If the system cannot sync a folder that contains one of them.
     pub fn keep(mut self) -> Result<(), Error> {
         let made = std::mem::take(&mut self.made);
         made.iter().for_each(|folder| forget_folder(folder));
@@ -52,14 +52,14 @@ impl MadeFolders {
 impl Drop for MadeFolders {
     fn drop(&mut self) {
         for folder in self.made.iter().rev() {
-            // Removes empty folders only.
+            // Fails for a folder that is not empty.
             let _ = fs::remove_dir(folder);
             forget_folder(folder);
         }
     }
 }
 
-/// The current folder has an empty name among the ancestors of a relative path.
+/// Replaces the empty name that the current folder has among the ancestors of a relative path.
 fn is_there(folder: &Path) -> bool {
     folder.as_os_str().is_empty() || folder.symlink_metadata().is_ok()
 }

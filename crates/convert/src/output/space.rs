@@ -1,26 +1,26 @@
-//! Room for a file, asked for before the work that fills it.
+//! Reserves disk space for a file before the work that fills it.
 
 use std::fs::File;
 use std::io;
 
-/// Makes `file` `bytes` long and, where the system can, sets the room aside, so that a full disk shows at once and not
-/// after hours. Without that (network file systems, systems other than Linux) the file only has its length.
+/// Makes `file` `bytes` long and reserves the space where the system can, so that a full disk is an error at once and
+/// not after hours. Elsewhere (network file systems, systems other than Linux) the file only gets its length.
 ///
 /// # Errors
-/// If less is free than that, or the system refuses.
+/// If less space is free, or the system refuses.
 pub(super) fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     if bytes == 0 || set_aside(file, bytes)? { Ok(()) } else { file.set_len(bytes) }
 }
 
-/// False where that cannot be done.
+/// False if the system cannot reserve space.
 #[cfg(target_os = "linux")]
 fn set_aside(file: &File, bytes: u64) -> io::Result<bool> {
     use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
     use rustix::io::Errno;
-    // Asked first: an allocation that fails has filled the disk for a moment, which hurts others.
+    // Free space is checked first, because a failed allocation fills the disk for a moment, which disturbs others.
     if let Ok(system) = fstatvfs(file) {
         let free = system.f_bavail.saturating_mul(system.f_frsize);
-        // Some file systems in user space say nothing about their size.
+        // Some user-space file systems do not report their size.
         if system.f_blocks > 0 && free < bytes {
             let message = format!("found {free} bytes free, wanted {bytes}");
             return Err(io::Error::new(io::ErrorKind::StorageFull, message));

@@ -1,14 +1,13 @@
-//! Names and locks of what is under construction, and what is left of it when a process is killed.
+//! Names and locks of unfinished files, and the leftovers of killed processes.
 //!
-//! The file or folder that becomes NAME lies beside it as `.NAME.pythia-XXXXXX.tmp`, and is locked by the process that
-//! makes it (flock). Locks end with their process, however it ends. So if such a file is ours and can be locked, its
-//! writer has died, and the next run that writes NAME deletes it. Where a file system knows no locks, nothing is deleted:
-//! what is still being written looks the same there.
+//! A file or folder that will become NAME is `.NAME.pythia-XXXXXX.tmp` beside it, and its writer holds a lock on it
+//! (flock). A lock ends with its process, however that ends. So if such a file is ours and can be locked, its writer
+//! has died, and the next run that writes NAME deletes it. On a file system without locks nothing is deleted, because a
+//! file that is still being written looks the same.
 //!
-//! A name alone does not make a file ours, somebody may have given it to their own. The six characters of a file are a
-//! digest of its number in the file system (its inode). A copy has another number, and a file that somebody saves or
-//! renames to such a name fits it by chance only, one time in two billion. A folder is ours if it holds nothing but files of the names
-//! that are written there.
+//! The name alone does not prove that a file is ours. So the six characters are a digest of its inode number. A copy
+//! has another number, and a foreign file that is saved or renamed to such a name fits only by chance, once in two
+//! billion cases. A folder is ours if it contains only files with the names that this program writes.
 
 use super::{file_name, folder_of};
 use sha2::{Digest, Sha256};
@@ -19,26 +18,26 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tempfile::{NamedTempFile, TempPath};
 
-/// Ending of what is under construction.
+/// Extension of unfinished files and folders.
 pub(super) const UNFINISHED: &str = ".tmp";
-/// Ending of a folder that makes room for the one that replaces it.
+/// Extension of a folder that was moved aside to be replaced.
 pub(super) const REPLACED: &str = ".old";
-/// Characters of a name that tell files apart.
+/// Length of the tag in a name.
 const TAG_CHARS: usize = 6;
 
-/// What was done about the remains of a process that was killed.
+/// A leftover of a killed process, and what was done about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Leftover {
-    /// A file, or a folder with all that was in it, was removed.
+    /// A file, or a folder with its contents, was removed.
     Removed {
         /// Where it was.
         path: PathBuf,
         /// Bytes in it.
         n_bytes: u64,
     },
-    /// A folder that had made room for another, which never came, has its name again.
+    /// A folder that was moved aside but not replaced got its name back.
     PutBack {
-        /// Where it is again.
+        /// Its path.
         path: PathBuf,
     },
 }
@@ -47,20 +46,20 @@ impl fmt::Display for Leftover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Removed { path, n_bytes } => {
-                write!(
-                    f,
-                    "{}: removed, {n_bytes} bytes that a run had left when it was killed",
-                    pythia_text::path(path)
-                )
+                write!(f, "{}: removed {n_bytes} bytes, the leftover of a killed run", pythia_text::path(path))
             }
             Self::PutBack { path } => {
-                write!(f, "{}: put back, a run was killed while it replaced it", pythia_text::path(path))
+                write!(
+                    f,
+                    "{}: put back, because a run was killed while it replaced this folder",
+                    pythia_text::path(path)
+                )
             }
         }
     }
 }
 
-/// What comes before the tag in the names for `target`.
+/// The part before the tag in the names for `target`.
 fn prefix(target: &Path) -> OsString {
     let mut prefix = OsString::from(".");
     prefix.push(file_name(target));
@@ -68,8 +67,8 @@ fn prefix(target: &Path) -> OsString {
     prefix
 }
 
-/// Makes a file or folder for `target` with `make`, beside it, under a name that ends in `ending`; `mode` is what is
-/// permitted, before the umask.
+/// Creates a file or folder beside `target` with `make`, under a name that ends in `ending`, with the permissions
+/// `mode` minus the umask.
 pub(super) fn create<T>(
     target: &Path,
     ending: &str,
@@ -83,9 +82,9 @@ pub(super) fn create<T>(
     make(&builder, folder_of(target))
 }
 
-/// Makes an empty file for `target`, under a name that says that it is ours.
+/// Creates an empty file for `target`, under a name that proves that it is ours.
 pub(super) fn create_file(target: &Path) -> io::Result<NamedTempFile> {
-    // Kept until there is a name, so that the next one has another number.
+    // Kept open until one gets a name, so that the next one has another inode number.
     let mut kept = Vec::new();
     while let Some(file) = create_unnamed(target) {
         let path = own_name(&file, target)?;
@@ -95,7 +94,7 @@ pub(super) fn create_file(target: &Path) -> io::Result<NamedTempFile> {
             Err(_) => break,
         }
     }
-    // In two steps. A process killed between them leaves an empty file that nobody knows.
+    // In two steps. A process killed between them leaves an empty file that no run recognises.
     let mut kept = Vec::new();
     loop {
         let file = create(target, UNFINISHED, 0o666, |builder, folder| builder.tempfile_in(folder))?;
@@ -110,7 +109,7 @@ pub(super) fn create_file(target: &Path) -> io::Result<NamedTempFile> {
     }
 }
 
-/// Makes a file in the folder of `target` that has no name yet, where the file system can do that.
+/// Creates a file without a name in the folder of `target`, where the file system can do that.
 #[cfg(target_os = "linux")]
 fn create_unnamed(target: &Path) -> Option<File> {
     use rustix::fs::{Mode, OFlags, open};
@@ -123,7 +122,7 @@ fn create_unnamed(_target: &Path) -> Option<File> {
     None
 }
 
-/// Gives a file without a name this one, if nothing has it.
+/// Gives an unnamed file this name, if it is free.
 #[cfg(target_os = "linux")]
 fn link(file: &File, path: &Path) -> io::Result<()> {
     use rustix::fs::{AtFlags, CWD, linkat};
@@ -137,7 +136,7 @@ fn link(_file: &File, _path: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// The name for `target` that is `file`'s and no other's.
+/// The name for `target` that only `file` can have.
 fn own_name(file: &File, target: &Path) -> io::Result<PathBuf> {
     let mut name = prefix(target);
     name.push(tag(&file.metadata()?));
@@ -158,25 +157,25 @@ fn tag(metadata: &fs::Metadata) -> String {
     (0..TAG_CHARS).map(digit).collect()
 }
 
-/// What tells a file apart from all others of its file system.
+/// The inode number, which no other file of the file system has.
 #[cfg(unix)]
 fn number(metadata: &fs::Metadata) -> u64 {
     std::os::unix::fs::MetadataExt::ino(metadata)
 }
 
-/// Elsewhere nothing is deleted, see [`try_lock`], so a name need not prove anything; it has to be another each time.
+/// Elsewhere nothing is deleted (see [`try_lock`]), so the number only has to differ each time.
 #[cfg(not(unix))]
 fn number(_metadata: &fs::Metadata) -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0)
 }
 
-/// Whether the file in `metadata`, at `path`, has a name that [`create_file`] gave to it and to no other.
+/// Whether the file at `path` has the name that [`create_file`] gave to it.
 fn is_tagged(path: &Path, metadata: &fs::Metadata) -> bool {
     file_name(path).as_encoded_bytes().ends_with(format!("{}{UNFINISHED}", tag(metadata)).as_bytes())
 }
 
-/// Temporary files are private by default; these become ordinary ones, so the umask decides.
+/// Permissions of ordinary files minus the umask. (Temporary files are private by default, but these become outputs.)
 #[cfg(unix)]
 fn permit(builder: &mut tempfile::Builder<'_, '_>, mode: u32) {
     use std::os::unix::fs::PermissionsExt;
@@ -186,7 +185,7 @@ fn permit(builder: &mut tempfile::Builder<'_, '_>, mode: u32) {
 #[cfg(not(unix))]
 fn permit(_builder: &mut tempfile::Builder<'_, '_>, _mode: u32) {}
 
-/// Locks what was just made at `path`. False if another process took it for a leftover in between; it is gone then.
+/// Locks the file just created at `path`. False if another process removed it as a leftover in between.
 pub(super) fn hold(file: &File, path: &Path) -> bool {
     match try_lock(file) {
         Ok(()) => path.symlink_metadata().is_ok(),
@@ -200,30 +199,30 @@ fn try_lock(file: &File) -> Result<(), TryLockError> {
     file.try_lock()
 }
 
-/// Elsewhere a lock would keep its own process from reading the file by another handle.
+/// No lock on other systems, where it would keep this process from reading the file through another handle.
 #[cfg(not(unix))]
 fn try_lock(_file: &File) -> Result<(), TryLockError> {
     Err(TryLockError::Error(io::ErrorKind::Unsupported.into()))
 }
 
-/// Something that a process had under construction, or out of the way, when it was killed: now locked by this one.
+/// A leftover of a killed process, now locked by this one.
 pub(super) struct Orphan {
     pub(super) path: PathBuf,
     lock: File,
     kind: Kind,
 }
 
-/// What an orphan is.
+/// The kind of an orphan.
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
-    /// A file under construction.
+    /// An unfinished file.
     File,
-    /// A folder in which only files of these names are written.
+    /// A folder. This program writes only files of these names in it.
     Folder(&'static [&'static str]),
 }
 
 impl Orphan {
-    /// Those of `target` whose names end in `ending`. What cannot be listed, opened or locked is none.
+    /// The orphans of `target` whose names end in `ending`. Files that cannot be listed, opened or locked are left out.
     pub(super) fn find(target: &Path, ending: &str, kind: Kind) -> Vec<Self> {
         let Ok(entries) = fs::read_dir(folder_of(target)) else { return Vec::new() };
         let prefix = prefix(target);
@@ -232,7 +231,7 @@ impl Orphan {
     }
 
     fn claim(path: PathBuf, kind: Kind) -> Option<Self> {
-        // Asked before opening: opening a FIFO waits for a writer, and no link is ours.
+        // Checked before opening, because opening a FIFO waits for a writer. Links are never ours.
         let metadata = path.symlink_metadata().ok()?;
         let is_ours = match kind {
             Kind::File => metadata.is_file() && is_tagged(&path, &metadata),
@@ -241,14 +240,14 @@ impl Orphan {
         if !is_ours {
             return None;
         }
-        // Network file systems lock for writing only what is open for writing; a folder cannot be.
+        // On network file systems a write lock needs a file that is open for writing, which a folder cannot be.
         let is_file = matches!(kind, Kind::File);
         let lock = File::options().read(true).write(is_file).open(&path).ok()?;
         try_lock(&lock).ok()?;
         Some(Self { path, lock, kind })
     }
 
-    /// Removes it. `None` if it is not there any more, cannot be removed, or holds what no run puts there.
+    /// Removes it. `None` if it has gone, cannot be removed, or contains something that no run writes.
     pub(super) fn remove(self) -> Option<Leftover> {
         let Self { path, lock, kind } = self;
         let n_bytes = match kind {
@@ -260,7 +259,7 @@ impl Orphan {
             Kind::Folder(files) => {
                 let (files, n_bytes) = contents(&path, files)?;
                 files.iter().try_for_each(fs::remove_file).ok()?;
-                // Not with what has come in since.
+                // Fails if something was added since.
                 fs::remove_dir(&path).ok()?;
                 n_bytes
             }
@@ -269,14 +268,15 @@ impl Orphan {
     }
 }
 
-/// Whether `name` is `prefix`, a tag and `ending`, nothing else.
+/// Whether `name` consists of `prefix`, a tag and `ending`.
 fn is_temporary(name: &OsStr, prefix: &OsStr, ending: &str) -> bool {
     let rest = name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes());
     let tag = rest.and_then(|rest| rest.strip_suffix(ending.as_bytes()));
     tag.is_some_and(|tag| tag.len() == TAG_CHARS && tag.iter().all(u8::is_ascii_alphanumeric))
 }
 
-/// The files in a folder and their bytes; `None` if it holds anything but files of these `names`, complete or not.
+/// The files in a folder and their sizes. `None` if it contains anything other than files of these `names`, finished or
+/// unfinished.
 fn contents(folder: &Path, names: &[&str]) -> Option<(Vec<PathBuf>, u64)> {
     let mut sum = 0;
     let mut files = Vec::new();
@@ -291,9 +291,9 @@ fn contents(folder: &Path, names: &[&str]) -> Option<(Vec<PathBuf>, u64)> {
     Some((files, sum))
 }
 
-/// Removes the files that runs left under construction for `target` when they were killed.
+/// Removes the unfinished files of killed runs for `target`.
 ///
-/// [`AtomicFile::create`](super::AtomicFile::create) does so too.
+/// [`AtomicFile::create`](super::AtomicFile::create) does the same.
 pub fn remove_leftovers(target: &Path) -> Vec<Leftover> {
     Orphan::find(target, UNFINISHED, Kind::File).into_iter().filter_map(Orphan::remove).collect()
 }

@@ -1,4 +1,4 @@
-//! A checkpoint as a source: other names for the tensors, another order of the rows of two of them.
+//! A checkpoint as a source. It has other names for the tensors, and another order of the rows of `attn_qkv`.
 
 use super::{Source, SourceTensor};
 use crate::qkv::QkvOrder;
@@ -7,12 +7,52 @@ use pythia_checkpoint::{Checkpoint, Dtype, HiddenAct};
 use pythia_gguf::Metadata;
 use pythia_schema::{Hparams, TensorSpec, Transform};
 use pythia_tensor::TensorType;
+use pythia_tokenizer::{ForModel, TokenizerFile};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-impl Source for Checkpoint {
+/// A checkpoint and the tokenizer beside it.
+#[derive(Debug)]
+pub struct CheckpointSource {
+    checkpoint: Checkpoint,
+    tokenizer: Option<TokenizerFile>,
+}
+
+impl CheckpointSource {
+    /// Opens the checkpoint at `path`, a folder or one weight file, with the tokenizer in its folder, if there is one.
+    ///
+    /// # Errors
+    /// If a file cannot be read, is damaged, or holds something that is not supported.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::open_variant(path, None)
+    }
+
+    /// As [`open`](Self::open), with the weights of `variant` where a folder has several: `fp16`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_variant(path: &Path, variant: Option<&str>) -> Result<Self, Error> {
+        let checkpoint = Checkpoint::open_variant(path, variant)?;
+        let config = checkpoint.config();
+        let model = ForModel { n_vocab: config.n_vocab, bos: config.bos_token, eos: config.eos_token };
+        let tokenizer = TokenizerFile::find(checkpoint.folder(), &model)?;
+        Ok(Self { checkpoint, tokenizer })
+    }
+
+    /// The checkpoint: its config and its weights.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// The tokenizer, if there is one.
+    pub fn tokenizer(&self) -> Option<&TokenizerFile> {
+        self.tokenizer.as_ref()
+    }
+}
+
+impl Source for CheckpointSource {
     fn hparams(&self) -> Hparams {
-        let config = self.config();
+        let config = self.checkpoint.config();
         Hparams {
             n_layer: config.n_layer,
             n_embd: config.n_embd,
@@ -30,9 +70,9 @@ impl Source for Checkpoint {
     }
 
     fn resolve(&self, specs: &[TensorSpec]) -> Result<Vec<SourceTensor>, Error> {
-        let config = self.config();
+        let config = self.checkpoint.config();
         let order = QkvOrder { n_head: config.n_head, head_dim: config.n_embd / config.n_head };
-        let found = self.resolve(specs)?;
+        let found = self.checkpoint.resolve(specs)?;
         let tensors = specs.iter().zip(found).map(|(spec, found)| SourceTensor {
             name: found.name.clone(),
             ty: tensor_type(found.dtype),
@@ -46,34 +86,42 @@ impl Source for Checkpoint {
     }
 
     fn metadata(&self, provenance: &Provenance) -> Result<Metadata, Error> {
-        let malformed = |source| Error::Input { path: self.path().to_owned(), source };
-        metadata::of_checkpoint(self, &Source::hparams(self), provenance).map_err(malformed)
+        let malformed = |source| Error::Input { path: self.checkpoint.path().to_owned(), source };
+        metadata::of_checkpoint(self, provenance).map_err(malformed)
     }
 
     fn inputs(&self) -> Vec<PathBuf> {
-        provenance::inputs(self)
+        provenance::inputs(&self.checkpoint)
     }
 
     fn warnings(&self) -> Vec<String> {
-        let mut warnings = self.notes().to_vec();
-        if self.tokenizer().is_none() {
-            warnings
-                .push("no tokenizer.json, nor vocab.json with merges.txt: the file will hold no tokenizer, and llama.cpp will not load it".to_owned());
+        let mut warnings = self.checkpoint.notes().to_vec();
+        match &self.tokenizer {
+            Some(tokenizer) => warnings.extend(tokenizer.notes()),
+            None => {
+                let missing = "no tokenizer.json, and no vocab.json with merges.txt";
+                warnings.push(format!("{missing}, so the file will have no tokenizer and llama.cpp cannot load it"));
+            }
         }
-        if self.tied_head() {
-            warnings.push("the output matrix is tied to the embedding: it is stored a second time".to_owned());
+        if self.checkpoint.tied_head() {
+            warnings.push("the output matrix is tied to the embedding; the file will contain it twice".to_owned());
         }
         warnings
     }
 
     fn read_rows(&self, tensor: &SourceTensor, rows: Range<usize>, out: &mut Vec<u8>) -> Result<(), Error> {
-        let found = self.tensor(&tensor.name).ok_or_else(|| Error::tensor(&tensor.name, "is not in the checkpoint"))?;
-        read_in_order(tensor, rows, out, |rows, out| Ok(self.read_rows(found, rows.start, rows.len(), out)?))
+        let found = self
+            .checkpoint
+            .tensor(&tensor.name)
+            .ok_or_else(|| Error::tensor(&tensor.name, "is not in the checkpoint"))?;
+        read_in_order(tensor, rows, out, |rows, out| {
+            Ok(self.checkpoint.read_rows(found, rows.start, rows.len(), out)?)
+        })
     }
 }
 
-/// Replaces `out` by the rows `rows` of a tensor in the order of GGUF, by way of `read`, which replaces its buffer by rows in
-/// the order of the checkpoint.
+/// Replaces `out` by the rows `rows` of a tensor in the order of GGUF. `read` replaces its buffer by rows in the order
+/// of the checkpoint.
 pub(super) fn read_in_order(
     tensor: &SourceTensor,
     rows: Range<usize>,
@@ -85,7 +133,7 @@ pub(super) fn read_in_order(
     out.clear();
     out.reserve_exact(rows.len() * tensor.row_bytes());
     if tensor.shape.len() == 1 {
-        // A bias: its elements are the rows of the matrix it belongs to.
+        // A bias. Its elements correspond to the rows of its matrix.
         read(0..1, &mut run_bytes)?;
         let size = tensor.row_bytes() / tensor.row_elems();
         for run in order.source_runs(0..tensor.row_elems()) {
@@ -100,7 +148,7 @@ pub(super) fn read_in_order(
     Ok(())
 }
 
-/// The type of a checkpoint's tensor in GGUF.
+/// The GGUF type for a type of a checkpoint.
 pub(super) fn tensor_type(dtype: Dtype) -> TensorType {
     match dtype {
         Dtype::F32 => TensorType::F32,
@@ -109,7 +157,7 @@ pub(super) fn tensor_type(dtype: Dtype) -> TensorType {
     }
 }
 
-/// The other way round; `None` for block formats.
+/// The type of a checkpoint for a GGUF type. `None` for block formats.
 pub(super) fn dtype(ty: TensorType) -> Option<Dtype> {
     Dtype::ALL.into_iter().find(|&dtype| tensor_type(dtype) == ty)
 }

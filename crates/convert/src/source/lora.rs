@@ -1,16 +1,16 @@
 //! A checkpoint with a LoRA adapter merged into it, as a source: `W + scale * B A`, in f32.
 //!
-//! Nothing is merged in advance. Whoever reads rows of `W` gets the same rows of `B` times `A` added to them. `A` of the
-//! tensor that is being read is kept in memory (rank times columns), the rows of `B` are read as they are needed.
+//! Nothing is merged in advance. When rows of `W` are read, the same rows of `B` times `A` are added. `A` of the
+//! current tensor is kept in memory (rank times columns); rows of `B` are read when they are needed.
 
 mod product;
 
 use super::checkpoint::{read_in_order, tensor_type};
-use super::{Source, SourceTensor};
+use super::{CheckpointSource, Source, SourceTensor};
 use crate::provenance::{base_name, folder_of, name_of, sha256_file};
 use crate::{Error, Provenance, metadata};
 use product::add_product;
-use pythia_checkpoint::{Adapter, Addend, Change, Checkpoint, to_f32};
+use pythia_checkpoint::{Adapter, Addend, Change, to_f32};
 use pythia_gguf::Metadata;
 use pythia_schema::{Hparams, TensorSpec};
 use pythia_task::Cancel;
@@ -20,19 +20,19 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A checkpoint and an adapter that fits it.
+/// A checkpoint with an adapter that fits it.
 #[derive(Debug)]
 pub struct LoraSource {
-    base: Checkpoint,
+    base: CheckpointSource,
     adapter: Adapter,
     facts: LoraFacts,
-    /// By the name of the base's tensor.
+    /// Keyed by the name of the base's tensor.
     changes: HashMap<String, Change>,
     /// The factors of the matrix read last. Rows are read tensor by tensor, so one is enough.
     factors: Mutex<Option<(String, Arc<Factors>)>>,
 }
 
-/// What a merge consists of, for metadata and reports.
+/// Facts about a merge, for metadata and reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoraFacts {
     /// The name of the adapter's folder.
@@ -53,18 +53,18 @@ impl LoraSource {
     /// Opens the adapter in the folder `path` and fits it to `base`.
     ///
     /// # Errors
-    /// If it cannot be read, is no LoRA adapter or does not fit the base, or `cancel` is raised.
-    pub fn open(base: Checkpoint, path: &Path, cancel: &Cancel) -> Result<Self, Error> {
+    /// If it cannot be read, is not a LoRA adapter or does not fit the base, or `cancel` is raised.
+    pub fn open(base: CheckpointSource, path: &Path, cancel: &Cancel) -> Result<Self, Error> {
         let adapter = Adapter::open(path)?;
-        let hparams = Source::hparams(&base);
-        // Before anything is sized by them: a config may say anything.
+        let hparams = base.hparams();
+        // Before anything is sized by them, because a config may say anything.
         hparams.check()?;
         let specs = pythia_schema::tensors(&hparams);
-        let sources = Source::resolve(&base, &specs)?;
+        let sources = base.resolve(&specs)?;
         let mut changes = HashMap::new();
         for ((spec, source), change) in specs.iter().zip(sources).zip(adapter.changes(&specs)?) {
             if !change.is_none() {
-                if base.tied_head() && spec.id.kind.is_vocab() {
+                if base.checkpoint().tied_head() && spec.id.kind.is_vocab() {
                     let reason = "changed by the adapter, but embedding and output matrix are one in the base: train \
                                   and save them untied";
                     return Err(Error::tensor(&source.name, reason));
@@ -86,7 +86,7 @@ impl LoraSource {
     }
 
     /// The checkpoint without the adapter.
-    pub fn base(&self) -> &Checkpoint {
+    pub fn base(&self) -> &CheckpointSource {
         &self.base
     }
 
@@ -95,12 +95,12 @@ impl LoraSource {
         self.adapter.files()
     }
 
-    /// What files made from it are called, where those of the base are called `base`.
+    /// Stem for names of files made from it, where `base` is the stem of the base.
     pub fn file_stem(&self, base: &str) -> String {
         merged_name(base, &self.facts.name)
     }
 
-    /// What the base has at `tensor`, or the adapter in its place.
+    /// The tensor of the base, or the adapter's tensor that replaces it.
     fn read_original(
         &self,
         tensor: &SourceTensor,
@@ -113,12 +113,12 @@ impl LoraSource {
             return Ok(tensor_type(replaced.dtype));
         }
         let missing = || Error::tensor(&tensor.name, "is not in the checkpoint");
-        let found = self.base.tensor(&tensor.name).ok_or_else(missing)?;
-        self.base.read_rows(found, rows.start, rows.len(), out)?;
+        let found = self.base.checkpoint().tensor(&tensor.name).ok_or_else(missing)?;
+        self.base.checkpoint().read_rows(found, rows.start, rows.len(), out)?;
         Ok(tensor_type(found.dtype))
     }
 
-    /// Rows of a tensor in the checkpoint's order, changed.
+    /// Merged rows of a tensor, in the checkpoint's order.
     fn read_changed(
         &self,
         tensor: &SourceTensor,
@@ -153,13 +153,13 @@ impl LoraSource {
         Ok(())
     }
 
-    /// The factors of `addend` that are needed for every row, read if those kept are of another tensor.
+    /// The factors of `addend` that every row needs. They are read if the kept ones belong to another tensor.
     fn factors(&self, name: &str, addend: &Addend) -> Result<Arc<Factors>, Error> {
         let mut kept = self.factors.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, factors)) = kept.as_ref().filter(|(kept, _)| kept == name) {
             return Ok(Arc::clone(factors));
         }
-        // Before the next ones are read.
+        // Freed before the next ones are read.
         *kept = None;
         let factors = Arc::new(match addend {
             Addend::Product { down, .. } => Factors { left: Vec::new(), right: self.values(down, 0..down.n_rows())? },
@@ -180,7 +180,7 @@ impl LoraSource {
         Ok(values)
     }
 
-    /// All of a matrix of the adapter, columns as rows. Read row by row, so that it is in memory once.
+    /// A whole matrix of the adapter, transposed. It is read row by row, so that it is in memory only once.
     fn transposed(&self, tensor: &pythia_checkpoint::SourceTensor) -> Result<Vec<f32>, Error> {
         let (n_rows, n_cols) = (tensor.n_rows(), tensor.row_elems());
         let mut values = vec![0.0; n_rows * n_cols];
@@ -192,16 +192,16 @@ impl LoraSource {
     }
 }
 
-/// What every row of a product needs.
+/// The factors that every row of a product needs.
 #[derive(Debug, Default)]
 struct Factors {
-    /// `[rows, rank]`, where it cannot be read row by row; else empty.
+    /// `B`, `[rows, rank]`, if it cannot be read row by row; otherwise empty.
     left: Vec<f32>,
-    /// `[rank, columns]`.
+    /// `A`, `[rank, columns]`.
     right: Vec<f32>,
 }
 
-/// Widens the bytes of a float type.
+/// Converts the bytes of a float type to f32.
 fn decode(ty: TensorType, bytes: &[u8], values: &mut Vec<f32>) {
     match super::checkpoint::dtype(ty) {
         Some(dtype) => to_f32(dtype, bytes, values),
@@ -209,7 +209,7 @@ fn decode(ty: TensorType, bytes: &[u8], values: &mut Vec<f32>) {
     }
 }
 
-/// The name of the merged model: that of the adapter, where it begins with the base's.
+/// The name of the merged model: that of the adapter alone if it begins with the base's name.
 fn merged_name(base: &str, adapter: &str) -> String {
     let begins = adapter.get(..base.len()).is_some_and(|start| start.eq_ignore_ascii_case(base));
     if begins || base.is_empty() { adapter.to_owned() } else { format!("{base}-{adapter}") }
@@ -217,11 +217,11 @@ fn merged_name(base: &str, adapter: &str) -> String {
 
 impl Source for LoraSource {
     fn hparams(&self) -> Hparams {
-        Source::hparams(&self.base)
+        self.base.hparams()
     }
 
     fn resolve(&self, specs: &[TensorSpec]) -> Result<Vec<SourceTensor>, Error> {
-        let mut tensors = Source::resolve(&self.base, specs)?;
+        let mut tensors = self.base.resolve(specs)?;
         for tensor in &mut tensors {
             match self.changes.get(&tensor.name) {
                 Some(Change { added: Some(_), .. }) => tensor.ty = TensorType::F32,
@@ -233,9 +233,9 @@ impl Source for LoraSource {
     }
 
     fn metadata(&self, provenance: &Provenance) -> Result<Metadata, Error> {
-        let malformed = |source| Error::Input { path: self.base.path().to_owned(), source };
+        let malformed = |source| Error::Input { path: self.base.checkpoint().path().to_owned(), source };
         let name = merged_name(&provenance.name, &self.facts.name);
-        metadata::of_merged(&self.base, &Source::hparams(self), provenance, &name, &self.facts).map_err(malformed)
+        metadata::of_merged(&self.base, provenance, &name, &self.facts).map_err(malformed)
     }
 
     fn inputs(&self) -> Vec<PathBuf> {
@@ -246,12 +246,12 @@ impl Source for LoraSource {
     fn warnings(&self) -> Vec<String> {
         let mut warnings = self.base.warnings();
         let path = pythia_text::path(self.adapter.path());
-        let base = name_of(&folder_of(&self.base));
+        let base = name_of(&folder_of(self.base.checkpoint()));
         if let Some(trained_on) = self.adapter.base_model()
             && base_name(Path::new(trained_on)) != base
         {
             let [trained_on, base] = [trained_on, &base].map(|name| pythia_text::quoted(name, '"', 100));
-            warnings.push(format!("{path}: says that it was trained on {trained_on}; it is merged into {base}"));
+            warnings.push(format!("{path}: trained on {trained_on} according to its config, but merged into {base}"));
         }
         if self.adapter.fan_in_fan_out() {
             warnings.push(format!(
@@ -267,7 +267,7 @@ impl Source for LoraSource {
 
     fn read_rows(&self, tensor: &SourceTensor, rows: Range<usize>, out: &mut Vec<u8>) -> Result<(), Error> {
         match self.changes.get(&tensor.name) {
-            None => Source::read_rows(&self.base, tensor, rows, out),
+            None => self.base.read_rows(tensor, rows, out),
             Some(change) => read_in_order(tensor, rows, out, |rows, out| self.read_changed(tensor, change, rows, out)),
         }
     }

@@ -1,23 +1,23 @@
-//! A file against what it was made from: the error of every tensor, and whether it can come from rounding.
+//! Compares a file with its source: the error of every tensor, and whether rounding explains it.
 
 use super::contents::place;
 use super::reencode::{Blocks, Encoded, Encoder};
 use super::{Problem, expected};
 use crate::deviation::Deviation;
 use crate::file::{Elems, GgufFile, byte_range};
-use crate::pass::{CHUNK_ELEMS, PassOptions, Span, Workers};
+use crate::pipeline::{CHUNK_ELEMS, PassOptions, Pipeline, Span};
 use crate::{Error, ImatrixFile, Provenance, Source, SourceTensor};
 use pythia_gguf::{Metadata, TensorInfo, Value, keys};
 use pythia_schema::Hparams;
 use pythia_tensor::TensorType;
 use std::fmt;
 
-/// What [`against`] found.
+/// The result of [`against`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Against {
-    /// Where file and source are not the same model, then the tensors that are suspect.
+    /// Differences that show another model, then the suspect tensors.
     pub problems: Vec<Problem>,
-    /// All tensors, the worst relative error first; none if the two models have other tensors.
+    /// All tensors, the worst relative error first. Empty if the two models have different tensors.
     pub tensors: Vec<TensorError>,
 }
 
@@ -30,21 +30,21 @@ pub struct TensorError {
     pub ty: TensorType,
     /// How the source stores it.
     pub source: TensorType,
-    /// How far the file's values are from the source's.
+    /// Deviation of the file's values from the source's.
     pub deviation: Deviation,
-    /// The largest relative RMS error that is believable of the type; `None` where none is known.
+    /// The largest plausible relative RMS error for the type, if known.
     pub limit: Option<f64>,
-    /// How its bytes compare with those that encoding the source gives.
+    /// How its bytes compare with a new encoding of the source.
     pub encoded: Encoded,
 }
 
 impl TensorError {
-    /// Whether every value is the source's.
+    /// Whether every value equals the source's.
     pub fn is_identical(&self) -> bool {
         self.deviation.is_zero()
     }
 
-    /// Whether the error is more than rounding to the type makes.
+    /// Whether the error is larger than rounding to the type causes.
     pub fn is_suspect(&self) -> bool {
         let relative = self.deviation.relative_rms().unwrap_or(f64::INFINITY);
         self.deviation.n_not_finite > 0 || self.limit.is_some_and(|limit| relative > limit)
@@ -71,12 +71,12 @@ impl fmt::Display for TensorError {
     }
 }
 
-/// Compares `file`, a model of `hparams`, with its source, whose tensors are F32, F16 or BF16: values, and the bytes with
-/// those that encoding the source gives. If it was made with an importance matrix, that takes `imatrix`.
+/// Compares `file`, a model of `hparams`, with its source, whose tensors are F32, F16 or BF16. Compares values, and
+/// bytes with a new encoding of the source. A file made with an importance matrix needs `imatrix` for that.
 ///
 /// # Errors
-/// If the source lacks a tensor or holds quantized ones, `imatrix` is another than the file was made with or does not fit,
-/// anything cannot be read, or it is cancelled.
+/// If the source lacks a tensor or has quantized ones, `imatrix` does not fit or is not the one that the file was made
+/// with, something cannot be read, or it is cancelled.
 pub fn against(
     file: &GgufFile,
     hparams: &Hparams,
@@ -104,19 +104,19 @@ pub fn against(
         return Err(Error::Request(format!("{path}: tensor {reason}")));
     }
     let encoder = Encoder::of(&file.gguf().metadata, imatrix, &specs)?;
-    let workers = Workers::new(options)?;
+    let pipeline = Pipeline::new(options)?;
     let mut tensors = Vec::with_capacity(specs.len());
     for (index, (tensor, original)) in bound.into_iter().zip(&sources).enumerate() {
-        tensors.push(Measure { file, tensor, source, original, encoder: &encoder, index }.run(&workers)?);
+        tensors.push(Measure { file, tensor, source, original, encoder: &encoder, index }.run(&pipeline)?);
     }
-    // What has no relative error is off from zeros: nothing is worse. The sort is stable.
+    // A tensor without a relative error deviates from zeros, which is worst. The sort is stable.
     let key = |tensor: &TensorError| tensor.deviation.relative_rms().unwrap_or(f64::INFINITY);
     tensors.sort_by(|a, b| key(b).total_cmp(&key(a)));
     problems.extend(tensors.iter().filter_map(problem));
     Ok(Against { problems, tensors })
 }
 
-/// What is wrong with a tensor: the whole of it, or some blocks.
+/// The problem of a tensor, if there is one: the whole tensor or some blocks.
 fn problem(tensor: &TensorError) -> Option<Problem> {
     match &tensor.encoded {
         _ if tensor.is_suspect() => Some(Problem::Suspect(tensor.clone())),
@@ -127,7 +127,7 @@ fn problem(tensor: &TensorError) -> Option<Problem> {
     }
 }
 
-/// A tensor and what it was made from.
+/// A tensor and its source.
 struct Measure<'a> {
     file: &'a GgufFile,
     tensor: &'a TensorInfo,
@@ -147,14 +147,14 @@ struct Scratch {
 }
 
 impl Measure<'_> {
-    fn run(&self, workers: &Workers<'_>) -> Result<TensorError, Error> {
+    fn run(&self, pipeline: &Pipeline<'_>) -> Result<TensorError, Error> {
         let Self { file, tensor, source, original, .. } = *self;
         let ty = tensor.ty.known().ok_or_else(|| Error::tensor(&tensor.name, "is of a type that cannot be decoded"))?;
         let row_elems = original.row_elems() as u64;
         let step = (CHUNK_ELEMS / row_elems.max(1)).max(1);
         let len = original.n_rows() as u64;
         let span = Span { name: &tensor.name, len, step, progress_bytes: tensor.n_bytes };
-        let parts = workers.map(span, |rows, scratch: &mut Scratch| {
+        let parts = pipeline.map(span, |rows, scratch: &mut Scratch| {
             let Scratch { found, wanted, anew } = scratch;
             let elems = rows.start * row_elems..rows.end * row_elems;
             found.read(file, tensor, ty, &elems)?;
@@ -186,7 +186,7 @@ fn different_keys(file: &Hparams, source: &Hparams) -> Vec<Problem> {
         metadata
     };
     let (file, source) = (metadata(file), metadata(source));
-    // Some keys are there only where a model needs them.
+    // Some keys exist only in files of models that need them.
     let others = source.iter().filter(|(key, _)| file.get(key).is_none());
     let all = file.iter().chain(others).map(|(key, _)| key);
     let different = all.filter(|key| file.get(key) != source.get(key));

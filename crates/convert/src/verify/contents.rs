@@ -1,15 +1,15 @@
-//! The bytes behind the header: every block, the padding between tensors, and what follows the last one.
+//! Checks the bytes after the header: every block, the padding between tensors, and the bytes after the last tensor.
 
 use super::{BytePlace, Problem, Report};
 use crate::Error;
 use crate::file::{Elems, GgufFile, byte_range, largest_magnitude};
-use crate::pass::{CHUNK_ELEMS, Span, Workers};
+use crate::pipeline::{CHUNK_ELEMS, Pipeline, Span};
 use crate::provenance::base_name;
 use pythia_gguf::TensorInfo;
 use pythia_tensor::TensorType;
 
 /// Checks all of it, tensor by tensor.
-pub(super) fn check(file: &GgufFile, workers: &Workers<'_>, report: &mut Report) -> Result<(), Error> {
+pub(super) fn check(file: &GgufFile, pipeline: &Pipeline<'_>, report: &mut Report) -> Result<(), Error> {
     let mut skipped = 0;
     // Tensors are in the order of the files.
     let mut tensors = file.gguf().tensors().iter().peekable();
@@ -17,10 +17,10 @@ pub(super) fn check(file: &GgufFile, workers: &Workers<'_>, report: &mut Report)
         let mut end = part.data_offset;
         while let Some(tensor) = tensors.next_if(|tensor| tensor.file == number) {
             match tensor.ty.known() {
-                Some(ty) => values(file, tensor, ty, workers, report)?,
+                Some(ty) => values(file, tensor, ty, pipeline, report)?,
                 None => {
                     skipped += 1;
-                    workers.advance(&tensor.name, tensor.n_bytes);
+                    pipeline.advance(&tensor.name, tensor.n_bytes);
                 }
             }
             end = (tensor.offset + tensor.n_bytes).next_multiple_of(part.alignment);
@@ -43,7 +43,7 @@ pub(super) fn place(file: &GgufFile, number: usize, offset: u64) -> BytePlace {
     BytePlace { offset, part }
 }
 
-/// What a chunk of a tensor holds.
+/// Findings in a chunk of a tensor.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     /// Blocks with values that are not finite.
@@ -52,7 +52,7 @@ struct Seen {
     first_bad: Option<u64>,
     /// Whether any value is not zero.
     nonzero: bool,
-    /// Values below the smallest normal float, which some processors take a hundred times as long for.
+    /// Number of values below the smallest normal float. Some processors are a hundred times slower with them.
     n_subnormal: u64,
 }
 
@@ -60,12 +60,12 @@ fn values(
     file: &GgufFile,
     tensor: &TensorInfo,
     ty: TensorType,
-    workers: &Workers<'_>,
+    pipeline: &Pipeline<'_>,
     report: &mut Report,
 ) -> Result<(), Error> {
     let block = ty.block_elems() as u64;
     let span = Span { name: &tensor.name, len: tensor.n_elems(), step: CHUNK_ELEMS, progress_bytes: tensor.n_bytes };
-    let parts = workers.map(span, |elems, scratch: &mut Elems| {
+    let parts = pipeline.map(span, |elems, scratch: &mut Elems| {
         scratch.read(file, tensor, ty, &elems)?;
         Ok(look(&scratch.values, ty.block_elems(), elems.start / block))
     })?;
@@ -80,20 +80,20 @@ fn values(
             place: place(file, tensor.file, byte_range(tensor, &(first * block..first * block)).start),
         });
     }
-    // A vector of zeros is a bias that nothing was learned for; a matrix of zeros was never written.
+    // A vector of zeros may be an untrained bias. A matrix of zeros was probably never written.
     if tensor.dims.len() > 1 && !parts.iter().any(|part| part.nonzero) {
         report.warnings.push(format!("tensor {:?}: all values are zero", tensor.name));
     }
     let n_subnormal: u64 = parts.iter().map(|part| part.n_subnormal).sum();
     if n_subnormal > tensor.n_elems() / 2 {
         let (name, n_elems) = (&tensor.name, tensor.n_elems());
-        let what = format!("{n_subnormal} of {n_elems} values are subnormal, which some processors are slow with");
+        let what = format!("{n_subnormal} of {n_elems} values are subnormal, which are slow on some processors");
         report.warnings.push(format!("tensor {name:?}: {what}"));
     }
     Ok(())
 }
 
-/// Looks at values that start with block `first_block` of their tensor.
+/// Checks values that start with block `first_block` of their tensor.
 fn look(values: &[f32], block_elems: usize, first_block: u64) -> Seen {
     let largest = largest_magnitude(values);
     let n_subnormal = values.iter().filter(|value| value.is_subnormal()).count() as u64;

@@ -1,8 +1,8 @@
-//! The error that each width of format is known to make, and from which one on something else must be wrong.
+//! The quantization error of formats by width, and the limit above which an error has another cause.
 
 use pythia_tensor::TensorType;
 
-/// What rounding costs at one width, and at larger ones up to the row before.
+/// The error at this width and above, up to that of the row before.
 struct Expected {
     /// Bits per weight, scales included.
     min_bits: f64,
@@ -10,7 +10,7 @@ struct Expected {
     nmse: f64,
 }
 
-/// The worst figure of the formats in each row, as the reference quantizers reach it on weights with heavy tails
+/// The largest error of the formats in each row, measured with the reference quantizers on weights with heavy tails
 /// (Student's t with 5 degrees of freedom). That of bf16 follows from its 8 significant bits.
 const EXPECTED: &[Expected] = &[
     // BF16; F16 is finer.
@@ -31,12 +31,12 @@ const EXPECTED: &[Expected] = &[
     Expected { min_bits: 2.0, nmse: 1.5e-1 },
 ];
 
-/// How many times the expected error (as root mean square) a tensor may have. Weights with stronger outliers, or
-/// rounded for the sake of some columns, have more than the figures above, by some ten percent. Weights that were
-/// permuted, scaled, cut off or are of another model are off by 0.3 to 1.4 of their own size.
+/// Limit for the error of a tensor (root mean square), as a multiple of the expected error. Weights with stronger
+/// outliers, or encoded with importances, exceed the figures above by some ten percent. Weights that are permuted,
+/// scaled, truncated or from another model have errors of 0.3 to 1.4 times their own size.
 const MARGIN: f64 = 3.0;
 
-/// Above this nothing counts as rounding, at any width: zeros in place of the weights have an error of 1.
+/// No error above this counts as rounding, at any width. All zeros would have an error of 1.
 const CEILING: f64 = 0.9;
 
 /// The mean square error of `ty` in units of the mean square of the weights; 1 below the widths of the table.
@@ -44,9 +44,9 @@ pub(super) fn nmse(ty: TensorType) -> f64 {
     EXPECTED.iter().find(|row| ty.bits_per_weight() >= row.min_bits).map_or(1.0, |row| row.nmse)
 }
 
-/// The largest relative RMS error that is believable of `ty` made from `source`; `None` below the widths of the table.
+/// The largest plausible relative RMS error of `ty` made from `source`. `None` below the widths of the table.
 pub(super) fn limit(ty: TensorType, source: TensorType) -> Option<f64> {
-    // Every half is a single.
+    // F32 holds every value of a half-width type.
     if ty == source || ty == TensorType::F32 {
         return Some(0.0);
     }

@@ -1,10 +1,12 @@
-//! The bytes of a file against those that encoding the source anew gives.
+//! Compares the bytes of a file with a new encoding of its source.
 //!
-//! Encoders are deterministic and are those of the reference, so most files, of this project or of llama.cpp, are equal to
-//! the byte, and what differs is damage. Not so where tensors were encoded with importances that are not at hand, from
-//! quantized weights, or by another program: then most blocks differ, and all that can be said of one is whether its
-//! type can make such an error at all. Between the two are other builds of the reference, which round a few blocks
-//! otherwise, to the same effect: a block that is far worse than ours among many that are equal is damaged.
+//! Encoders are deterministic and byte-equal to the reference's. So most files, of this project or of llama.cpp, are
+//! equal to the byte, and a difference is damage. There are two exceptions:
+//!
+//! - Tensors that were encoded with unavailable importances, from quantized weights, or by another program. Most of
+//!   their blocks differ, and the only test for a block is whether its type can cause such an error at all.
+//! - Files of other builds of the reference, which round a few blocks differently with about the same error. A block is
+//!   damaged if most other blocks are equal and its error is far larger than ours.
 
 use super::{BytePlace, expected};
 use crate::file::Elems;
@@ -14,26 +16,27 @@ use pythia_gguf::Metadata;
 use pythia_schema::TensorSpec;
 use pythia_tensor::TensorType;
 
-/// How sure it is that encoding the source anew gives the bytes of the file.
+/// Whether a new encoding of the source should give the bytes of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Certainty {
-    /// This version of this project wrote it, from weights that were not quantized.
+    /// Yes: this version of this project wrote it, from weights that were not quantized.
     Sure,
-    /// Another program or version did.
+    /// Probably: another program or version wrote it.
     Likely,
-    /// From quantized weights: it does not.
+    /// No: it was made from quantized weights.
     No,
 }
 
-/// What made the tensors of a file, as far as it tells.
+/// How the tensors of a file were encoded, according to its metadata.
 pub(super) struct Encoder {
     certainty: Certainty,
-    /// Of each spec; none if the file was made without, or with an importance matrix that is not at hand.
+    /// Importances of each spec. `None` if the file was made without, or with an importance matrix that is not
+    /// available.
     importance: Vec<Option<Vec<f32>>>,
 }
 
 impl Encoder {
-    /// Goes by the metadata of the file; `imatrix` is what its tensors were encoded with, if that is at hand.
+    /// Reads the metadata of the file. `imatrix` is the importance matrix that it was made with, if available.
     pub(super) fn of(metadata: &Metadata, imatrix: Option<&ImatrixFile>, specs: &[TensorSpec]) -> Result<Self, Error> {
         let text = |key| metadata.str(key).ok().flatten();
         let is_ours = text(VERSION).is_some();
@@ -44,7 +47,7 @@ impl Encoder {
             let (path, found) = (imatrix.path().display(), imatrix.sha256());
             return Err(Error::Request(format!("{path}: has SHA-256 {found}, the file was made with {stated}")));
         }
-        // Our files say whether there was one. Those of others may, or may not.
+        // Our files always state their importance matrix. Others may not.
         let imatrix = imatrix.filter(|_| stated.is_some() || !is_ours);
         let importance = match imatrix {
             Some(imatrix) => imatrix.importance(specs)?,
@@ -58,7 +61,7 @@ impl Encoder {
         Ok(Self { certainty, importance })
     }
 
-    /// Compares blocks of the tensor number `index`: as they are in the file, and their source.
+    /// Compares blocks of tensor `index` in the file with their source.
     pub(super) fn compare(
         &self,
         index: usize,
@@ -100,9 +103,9 @@ impl Encoder {
         blocks
     }
 
-    /// What the blocks of a whole tensor say. `place` finds a byte of a block, both by number.
+    /// The verdict on a tensor from the counts of its blocks. `place` locates a byte of a block, both by number.
     pub(super) fn judge(&self, blocks: &Blocks, place: impl Fn(u64, usize) -> BytePlace) -> Encoded {
-        // Importances, other weights or another algorithm change nearly every block.
+        // Importances, other weights or another algorithm would change nearly every block.
         let is_ours = self.certainty != Certainty::No && 2 * blocks.different.n <= blocks.n;
         let (fault, wrong) = match (is_ours, self.certainty) {
             (true, Certainty::Sure) => (Fault::Different, blocks.different),
@@ -120,18 +123,18 @@ impl Encoder {
     }
 }
 
-/// The first byte at which a block is not the candidate; the first of all if there is no candidate.
+/// The first byte at which a block differs from the candidate. 0 if there is no candidate.
 fn first_difference(stored: &[u8], candidate: Option<&[u8]>) -> Option<usize> {
     let Some(candidate) = candidate else { return Some(0) };
-    // Comparing whole blocks first is what makes equal files fast.
+    // Whole blocks are compared first, which is fast for equal files.
     if stored == candidate {
         return None;
     }
     stored.iter().zip(candidate).position(|(a, b)| a != b)
 }
 
-/// An error larger than this many times the largest magnitude of the block is none that an encoder makes: values that it
-/// gives up become zero, or the smallest of a grid with the wrong sign.
+/// No encoder makes an error above this many times the largest magnitude of the block. The worst that it does to a
+/// value is to replace it by zero, or by the smallest of a grid with the wrong sign.
 const LARGEST_ERROR: f32 = 2.0;
 
 fn is_impossible(original: &[f32], values: &[f32]) -> bool {
@@ -139,13 +142,13 @@ fn is_impossible(original: &[f32], values: &[f32]) -> bool {
     original.iter().zip(values).any(|(a, b)| (a - b).abs() > LARGEST_ERROR * largest)
 }
 
-/// How many times the square error of ours a block may have that another build of the same encoder made.
+/// Limit for the square error of a block from another build of the same encoder, as a multiple of ours.
 const WORSE: f64 = 4.0;
 
 fn is_worse(ty: TensorType, original: &[f32], values: &[f32], ours: &[f32]) -> bool {
     let square_error = |values: &[f32]| original.iter().zip(values).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
     let square: f64 = original.iter().map(|x| f64::from(*x).powi(2)).sum();
-    // A block that ours happens to hit exactly is no measure of others.
+    // At least the expected error, because ours may happen to be exact.
     square_error(values) > WORSE * square_error(ours).max(expected::nmse(ty) * square)
 }
 
@@ -153,7 +156,7 @@ fn is_worse(ty: TensorType, original: &[f32], values: &[f32], ours: &[f32]) -> b
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Count {
     n: u64,
-    /// The first of them, and the first byte in it that is not as it would be.
+    /// The first of them, and the first byte in it that differs.
     first: Option<(u64, usize)>,
 }
 
@@ -163,27 +166,27 @@ impl Count {
         self.first.get_or_insert(place);
     }
 
-    /// Adds what `other` has counted from block `start` on.
+    /// Adds the counts of `other`, which start at block `start`.
     fn append(&mut self, other: Self, start: u64) {
         self.n += other.n;
         self.first = self.first.or(other.first.map(|(block, byte)| (start + block, byte)));
     }
 }
 
-/// What the blocks of a tensor, or a part of it, are like.
+/// Counts of the blocks of a tensor, or of a part of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Blocks {
     n: u64,
-    /// Other bytes than encoding anew gives.
+    /// Blocks with other bytes than a new encoding.
     different: Count,
-    /// And far larger an error.
+    /// Of these, blocks with a far larger error.
     worse: Count,
-    /// Errors that no encoder makes.
+    /// Blocks with errors that no encoder makes.
     impossible: Count,
 }
 
 impl Blocks {
-    /// Adds the blocks that follow.
+    /// Adds the counts of the following blocks.
     pub(super) fn append(&mut self, next: &Self) {
         self.different.append(next.different, self.n);
         self.worse.append(next.worse, self.n);
@@ -192,33 +195,33 @@ impl Blocks {
     }
 }
 
-/// What comparing a tensor with its source encoded anew came to.
+/// The result of comparing a tensor with a new encoding of its source.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Encoded {
     /// Every byte is equal.
     Equal,
-    /// It was encoded in another way: with importances that are not at hand, from quantized weights, by another program.
-    /// No block has an error that its type cannot make.
+    /// It was encoded differently: with unavailable importances, from quantized weights, or by another program. All
+    /// errors are possible for its type.
     Otherwise,
     /// Some blocks are wrong.
     Wrong(WrongBlocks),
 }
 
-/// What is wrong with a block.
+/// Why a block is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It has other bytes than the source encoded anew, in a file where all should be equal.
+    /// It differs from a new encoding of the source, in a file where all blocks should be equal.
     Different,
-    /// It has other bytes and more than twice the error, in a tensor of which most blocks are equal.
+    /// It differs and has more than twice the error, in a tensor where most blocks are equal.
     Worse,
     /// Its error is more than twice its largest weight.
     Impossible,
 }
 
-/// Blocks of a tensor that no encoder has made of the source.
+/// Wrong blocks of a tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WrongBlocks {
-    /// What is wrong with them.
+    /// Why they are wrong.
     pub fault: Fault,
     /// How many there are.
     pub n: u64,
@@ -235,7 +238,7 @@ impl WrongBlocks {
     pub(super) fn describe(&self, ty: TensorType) -> String {
         let Self { fault, n, of, block, place } = self;
         let what = match fault {
-            Fault::Different => "are not what encoding the source gives",
+            Fault::Different => "differ from those that encoding the source gives",
             Fault::Worse => "have more than twice the error that encoding the source makes",
             Fault::Impossible => "have errors of more than twice their largest weight",
         };

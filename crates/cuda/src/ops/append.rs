@@ -126,6 +126,35 @@ pub(crate) unsafe fn append(device: &Device, rows: Rows, n: usize, qkv: Ptr, rop
     unsafe { device.launch(kernel, [blocks, 1, 1], THREADS, args) };
 }
 
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct CopyArgs {
+    cache: KvCacheArgs,
+    from: u32,
+    to: u32,
+    positions: u64,
+}
+
+// SAFETY: the layout of `CopyArgs` in kernels/append.cu: a cache of 32 bytes and fields without padding.
+unsafe impl Args for CopyArgs {}
+
+/// Makes the first `positions` of sequence `to` those of sequence `from`.
+///
+/// # Safety
+/// The cache must be good for reading and writing, with these sequences and positions.
+pub(crate) unsafe fn copy_prefix(device: &Device, cache: KvPtrs, from: usize, to: usize, positions: usize) {
+    let KvShape { ty, heads, head_dim, .. } = cache.shape;
+    let (name, piece) = match ty {
+        KvType::F16 => ("copy_f16", 8),
+        KvType::F32 => ("copy_f32", 4),
+    };
+    let kernel = Kernel { source: Source::Append, format: None, name };
+    let pieces = positions.next_multiple_of(TILE) * head_dim / piece;
+    let args = CopyArgs { cache: cache.args(), from: from as u32, to: to as u32, positions: positions as u64 };
+    // SAFETY: a thread copies a piece of the keys and one of the values, which the caller vouches for.
+    unsafe { device.launch(kernel, [pieces.div_ceil(THREADS), heads, 1], THREADS, args) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -84,6 +84,23 @@ impl KvCache {
         self.shape
     }
 
+    /// Makes the first `positions` of sequence `to` those of sequence `from`.
+    ///
+    /// # Panics
+    /// If there are no such sequences or positions.
+    pub fn copy_prefix(&mut self, from: usize, to: usize, positions: usize) {
+        let s = self.shape;
+        assert!(from.max(to) < s.sequences && positions <= s.positions, "sequences and positions of the cache");
+        let keys = positions.next_multiple_of(TILE) * s.head_dim * s.ty.bytes();
+        let values = positions * s.padded_dim() * s.ty.bytes();
+        for head in 0..s.heads {
+            let [k_from, k_to] = [from, to].map(|sequence| self.keys_start(sequence, head));
+            self.keys.copy_within(k_from..k_from + keys, k_to);
+            let [v_from, v_to] = [from, to].map(|sequence| self.values_start(sequence, head));
+            self.values.copy_within(v_from..v_from + values, v_to);
+        }
+    }
+
     pub(super) fn keys_start(&self, sequence: usize, head: usize) -> usize {
         let s = &self.shape;
         (sequence * s.heads + head) * s.padded_positions() * s.head_dim * s.ty.bytes()

@@ -92,3 +92,40 @@ fn a_cache_that_cannot_be_counted_is_seen() {
     let huge = KvShape { ty: KvType::F32, sequences: usize::MAX, heads: 8, head_dim: 64, positions: 2048 };
     assert_eq!(huge.bytes(), None);
 }
+
+#[test]
+fn a_copied_prefix_is_there_and_nothing_else_has_changed() {
+    for (ty, head_dim) in [(KvType::F16, 24), (KvType::F32, 32)] {
+        let shape = KvShape { ty, sequences: 3, heads: 2, head_dim, positions: 40 };
+        for positions in [0, 1, 16, 17, 40] {
+            let mut cache = KvCache::new(shape);
+            let mut noise = noise(7, cache.keys.len() + cache.values.len()).into_iter().map(|x| (x * 50.0) as i8 as u8);
+            cache.keys.iter_mut().chain(&mut cache.values).for_each(|byte| *byte = noise.next().unwrap());
+            let sequences = |cache: &KvCache| {
+                let [keys, values] = [&cache.keys, &cache.values].map(|bytes| bytes.chunks_exact(bytes.len() / 3));
+                keys.zip(values).map(|(keys, values)| (keys.to_vec(), values.to_vec())).collect::<Vec<_>>()
+            };
+            let before = sequences(&cache);
+            cache.copy_prefix(0, 2, positions);
+            assert!(sequences(&cache)[..2] == before[..2], "{ty:?} {positions}: the others");
+            let bytes = ty.bytes();
+            for (head, position, i) in triples(2, positions, head_dim) {
+                let key = |sequence| {
+                    let tile = position / cache::TILE * head_dim + i;
+                    let at = cache.keys_start(sequence, head) + (tile * cache::TILE + position % cache::TILE) * bytes;
+                    &cache.keys[at..at + bytes]
+                };
+                let value = |sequence| {
+                    let at = cache.values_start(sequence, head) + (position * shape.padded_dim() + i) * bytes;
+                    &cache.values[at..at + bytes]
+                };
+                assert!(key(0) == key(2) && value(0) == value(2), "{ty:?} {positions}: {head} {position} {i}");
+            }
+        }
+    }
+}
+
+/// All triples below these.
+fn triples(a: usize, b: usize, c: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    (0..a * b * c).map(move |i| (i / (b * c), i / c % b, i % c))
+}

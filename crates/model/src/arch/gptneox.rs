@@ -176,6 +176,11 @@ impl<B: Backend> GptNeoX<B> {
         if is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
 
+    /// Makes the first `positions` of sequence `to` those of sequence `from`.
+    pub fn copy_prefix(&self, backend: &B, state: &mut State<B>, from: usize, to: usize, positions: usize) {
+        state.caches.iter_mut().for_each(|cache| backend.copy_prefix(cache, from, to, positions));
+    }
+
     /// What `head` asks for, of rows of the last batch.
     ///
     /// # Errors

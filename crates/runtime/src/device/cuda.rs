@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Once};
 
 /// A GPU.
+#[derive(Clone)]
 pub(super) struct Gpu(Arc<Device>);
 
 impl Gpu {
@@ -18,7 +19,7 @@ impl Gpu {
         Ok(Self(Arc::new(device)))
     }
 
-    pub(super) fn open(&self, path: &Path, options: &Options) -> Result<Model, Error> {
+    pub(super) fn open(&self, path: &Path, options: &Options) -> Result<Arc<Model>, Error> {
         pythia_cuda::open(&self.0, path, options)
     }
 

@@ -1,10 +1,12 @@
-//! No GPUs, without the feature `cuda`.
+//! Without the feature `cuda`, there are no GPUs.
 
 use super::{Limits, Notify};
 use pythia_model::{Error, Model, Options};
 use std::path::Path;
+use std::sync::Arc;
 
-/// There is none.
+/// Has no values.
+#[derive(Clone)]
 pub(super) enum Gpu {}
 
 impl Gpu {
@@ -13,7 +15,7 @@ impl Gpu {
         Err(Error::Device(problem.to_owned()))
     }
 
-    pub(super) fn open(&self, _: &Path, _: &Options) -> Result<Model, Error> {
+    pub(super) fn open(&self, _: &Path, _: &Options) -> Result<Arc<Model>, Error> {
         match *self {}
     }
 

@@ -13,76 +13,87 @@ use super::{Observer, Request};
 use crate::{Error, TokenStream, Tokenizer};
 use pythia_model::Model;
 use serde::Serialize;
+use std::sync::Arc;
 use std::time::Instant;
 
-/// A base and the levels compared with it.
-#[derive(Clone, Debug, Serialize)]
-pub struct Comparison {
-    /// How well the base predicts the text.
+/// How well a base and other files of the model predict a text.
+#[derive(Clone, Debug)]
+pub struct Qualities {
+    /// Of the base.
     pub base: Perplexity,
-    /// The levels, in the order given.
-    pub levels: Vec<Level>,
+    /// Of the others, in the order given.
+    pub others: Vec<Quality>,
 }
 
-/// One file compared with the base.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Level {
+/// How well a file predicts a text, and how far it is from the base.
+#[derive(Clone, Copy, Debug)]
+pub struct Quality {
     /// How well it predicts the text.
     pub perplexity: Perplexity,
     /// How far it is from the base.
     pub against_base: AgainstBase,
 }
 
-/// Distance of a level from the base. Differences are paired: taken token by token.
-#[derive(Clone, Copy, Debug, Serialize)]
+/// Distance of a file from the base, on the same tokens. Differences are paired: taken token by token. Reports have the
+/// fields that are serialized.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct AgainstBase {
     /// Perplexity minus the base's.
-    pub perplexity_difference: Estimate,
-    /// Natural logarithm of the quotient of both perplexities.
-    pub log_perplexity_ratio: Estimate,
-    /// Mean Kullback-Leibler divergence of the base's prediction from the level's, in nats.
-    pub kld: Estimate,
-    /// Median of the divergence.
-    pub kld_median: f64,
-    /// 90th percentile.
-    pub kld_p90: f64,
-    /// 95th percentile.
-    pub kld_p95: f64,
-    /// 99th percentile.
+    pub perplexity_delta: Estimate,
+    /// The same in percent of the base's perplexity, the error carried over to first order.
+    pub perplexity_delta_percent: Estimate,
+    /// Mean Kullback-Leibler divergence from the base's prediction, in nats per token.
+    pub kld_mean: Estimate,
+    /// 99th percentile of the divergence.
     pub kld_p99: f64,
-    /// 99.9th percentile.
-    pub kld_p999: f64,
     /// Largest divergence at any token.
     pub kld_max: f64,
     /// Share of tokens where both find the same token most likely, 0 to 1.
     pub same_top: Estimate,
+    /// Natural logarithm of the quotient of both perplexities.
+    #[serde(skip)]
+    pub log_perplexity_ratio: Estimate,
+    /// Median of the divergence.
+    #[serde(skip)]
+    pub kld_median: f64,
+    /// 90th percentile.
+    #[serde(skip)]
+    pub kld_p90: f64,
+    /// 95th percentile.
+    #[serde(skip)]
+    pub kld_p95: f64,
+    /// 99.9th percentile.
+    #[serde(skip)]
+    pub kld_p999: f64,
     /// Mean change of the probability of the correct token.
+    #[serde(skip)]
     pub probability_change: Estimate,
     /// Root mean square of that change.
+    #[serde(skip)]
     pub probability_change_rms: Estimate,
 }
 
-/// Runs `levels` against `base`, but for windows whose scores `store` has. Per-level results do not depend on which other
-/// levels run with it, nor on what comes from the store.
+/// Runs `others` against `base`, but for windows whose scores `store` has. The results of a model do not depend on which
+/// others run with it, nor on what comes from the store.
 ///
 /// # Errors
-/// As [`super::perplexity()`], and if a level's vocabulary has another size than the base's.
+/// As [`super::perplexity()`], and if a model's vocabulary has another size than the base's.
 pub fn compare<'m>(
-    base: &'m Model,
-    levels: &[&'m Model],
+    base: &'m Arc<Model>,
+    others: &[&'m Arc<Model>],
     request: &Request<'m>,
     tokens: &mut TokenStream<'_>,
     store: &mut dyn Store,
     observer: &mut dyn Observer,
-) -> Result<Comparison, Error> {
+) -> Result<Qualities, Error> {
     let n_vocab = base.hparams().n_vocab;
-    if let Some(level) = levels.iter().map(|m| m.hparams().n_vocab).find(|&n| n != n_vocab) {
+    if let Some(level) = others.iter().map(|m| m.hparams().n_vocab).find(|&n| n != n_vocab) {
         return Err(Error::VocabularyMismatch { base: n_vocab, level });
     }
     let mut windows = Windows::new(request, tokens, base)?;
-    let models = [base].into_iter().chain(levels.iter().copied());
+    let models = [base].into_iter().chain(others.iter().copied());
     let mut models = SideBySide::new(models, windows.batching(), request);
-    let mut scores = Scores { base: Score::default(), levels: vec![LevelScore::default(); levels.len()] };
+    let mut scores = Scores { base: Score::default(), others: vec![OtherScore::default(); others.len()] };
     let (start, mut done) = (Instant::now(), 0);
     loop {
         let group = windows.next(tokens)?;
@@ -110,11 +121,11 @@ pub fn compare<'m>(
 /// What all models have scored by now.
 struct Scores {
     base: Score,
-    levels: Vec<LevelScore>,
+    others: Vec<OtherScore>,
 }
 
 impl Scores {
-    /// Takes what the base and the levels predict of the next scored token.
+    /// Takes what the base and the others predict of the next scored token.
     fn push(
         &mut self,
         tokenizer: &Tokenizer,
@@ -124,26 +135,26 @@ impl Scores {
     ) -> Result<(), Error> {
         let base = predictions.next().unwrap_or_default();
         self.base.push(tokenizer, token, position, base.nll)?;
-        for (score, level) in self.levels.iter_mut().zip(predictions) {
+        for (score, level) in self.others.iter_mut().zip(predictions) {
             score.perplexity.push(tokenizer, token, position, level.nll)?;
             score.push(&base, &level);
         }
         Ok(())
     }
 
-    fn finish(self, request: &Request<'_>, windows: &Windows, models: &SideBySide<'_>) -> Comparison {
+    fn finish(self, request: &Request<'_>, windows: &Windows, models: &SideBySide<'_>) -> Qualities {
         let base = self.base.finish(request, windows, models.rate(0));
-        let levels = self.levels.into_iter().zip(1..).map(|(score, model)| {
+        let others = self.others.into_iter().zip(1..).map(|(score, model)| {
             let perplexity = score.perplexity.finish(request, windows, models.rate(model));
-            Level { perplexity, against_base: score.finish(&perplexity, &base) }
+            Quality { perplexity, against_base: score.finish(&perplexity, &base) }
         });
-        Comparison { levels: levels.collect(), base }
+        Qualities { others: others.collect(), base }
     }
 }
 
-/// The sums behind a [`Level`].
+/// The sums behind a [`Quality`].
 #[derive(Clone, Debug, Default)]
-struct LevelScore {
+struct OtherScore {
     perplexity: Score,
     /// Difference of the negative log-likelihoods.
     nll_difference: Moments,
@@ -154,7 +165,7 @@ struct LevelScore {
     change_squared: Moments,
 }
 
-impl LevelScore {
+impl OtherScore {
     fn push(&mut self, base: &TokenScore, level: &TokenScore) {
         self.nll_difference.push(level.nll - base.nll);
         self.klds.push(level.kld);
@@ -165,21 +176,22 @@ impl LevelScore {
     }
 
     fn finish(mut self, level: &Perplexity, base: &Perplexity) -> AgainstBase {
-        let kld = self.klds.iter().copied().collect::<Moments>().estimate();
+        let kld_mean = self.klds.iter().copied().collect::<Moments>().estimate();
         self.klds.sort_unstable_by(f64::total_cmp);
         let at = |fraction| percentile(&self.klds, fraction);
         let log_ratio = self.nll_difference.estimate();
         AgainstBase {
-            perplexity_difference: perplexity_difference(level, base, log_ratio),
+            perplexity_delta: perplexity_delta(level, base, log_ratio),
+            perplexity_delta_percent: percent(log_ratio),
+            kld_mean,
+            kld_p99: at(0.99),
+            kld_max: at(1.0),
+            same_top: Estimate::share(self.same_top, self.klds.len()),
             log_perplexity_ratio: log_ratio,
-            kld,
             kld_median: at(0.5),
             kld_p90: at(0.9),
             kld_p95: at(0.95),
-            kld_p99: at(0.99),
             kld_p999: at(0.999),
-            kld_max: at(1.0),
-            same_top: Estimate::share(self.same_top, self.klds.len()),
             probability_change: self.change.estimate(),
             probability_change_rms: root(self.change_squared.estimate()),
         }
@@ -188,13 +200,19 @@ impl LevelScore {
 
 /// Difference of both perplexities. To first order it moves by `Q q - B b` when the mean log-likelihoods move by `q` and
 /// `b`; with `q = b + d` its variance takes those of `b` and `d` and their covariance, which the variance of `q` gives.
-fn perplexity_difference(level: &Perplexity, base: &Perplexity, log_ratio: Estimate) -> Estimate {
+fn perplexity_delta(level: &Perplexity, base: &Perplexity, log_ratio: Estimate) -> Estimate {
     let variance = |e: Estimate| e.se * e.se;
     let (q, b, d) = (variance(level.nll), variance(base.nll), variance(log_ratio));
     let scale = level.perplexity.value;
     let value = base.perplexity.value * libm::expm1(log_ratio.value);
     let variance = scale * scale * d + value * value * b + scale * value * (q - b - d);
     Estimate { value, se: variance.max(0.0).sqrt() }
+}
+
+/// By how many percent a ratio, of which this is the logarithm, is above 1; the error is carried over to first order.
+fn percent(log_ratio: Estimate) -> Estimate {
+    let ratio = log_ratio.value.exp();
+    Estimate { value: 100.0 * log_ratio.value.exp_m1(), se: 100.0 * ratio * log_ratio.se }
 }
 
 /// Square root, the error carried over to first order; no error where there is nothing to carry over.
@@ -233,7 +251,7 @@ mod tests {
         let moments = |x: &[f64]| x.iter().copied().collect::<Moments>().estimate();
         let (b, q) = (perplexity_of(moments(&base)), perplexity_of(moments(&level)));
         let d: Vec<f64> = level.iter().zip(&base).map(|(q, b)| q - b).collect();
-        let got = perplexity_difference(&q, &b, moments(&d));
+        let got = perplexity_delta(&q, &b, moments(&d));
         assert!((got.value - (q.perplexity.value - b.perplexity.value)).abs() < 1e-12);
         // What the first-order expansion says, sample by sample.
         let linear: Vec<f64> =
@@ -244,14 +262,14 @@ mod tests {
 
     #[test]
     fn a_level_equal_to_the_base_is_at_distance_zero() {
-        let mut score = LevelScore::default();
+        let mut score = OtherScore::default();
         for nll in scores().0 {
             let same = TokenScore { nll, kld: 0.0, same_top: true };
             score.push(&same, &same);
         }
         let base = perplexity_of(Estimate { value: 2.0, se: 0.1 });
         let a = score.finish(&base, &base);
-        let zeros = [a.kld, a.perplexity_difference, a.log_perplexity_ratio, a.probability_change_rms];
+        let zeros = [a.kld_mean, a.perplexity_delta, a.log_perplexity_ratio, a.probability_change_rms];
         assert_eq!(zeros, [Estimate::default(); 4]);
         assert_eq!((a.kld_max, a.same_top), (0.0, Estimate { value: 1.0, se: 0.0 }));
     }

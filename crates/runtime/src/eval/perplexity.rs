@@ -8,6 +8,7 @@ use super::{Observer, Progress, Request};
 use crate::{Error, TokenStream, Tokenizer};
 use pythia_model::Model;
 use serde::Serialize;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// How well a model predicts a text.
@@ -39,9 +40,9 @@ pub struct Perplexity {
 /// If the text cannot be read or tokenized, is too short for the protocol or holds ids that are not in the model's
 /// vocabulary, if a window does not fit the model's context, if the model's output is not finite, if it is cancelled or
 /// if the observer asks to stop.
-pub fn perplexity<'m>(
-    model: &'m Model,
-    request: &Request<'m>,
+pub fn perplexity(
+    model: &Arc<Model>,
+    request: &Request<'_>,
     tokens: &mut TokenStream<'_>,
     observer: &mut dyn Observer,
 ) -> Result<Perplexity, Error> {

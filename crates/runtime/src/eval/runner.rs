@@ -2,9 +2,10 @@
 
 use super::protocol::Window;
 use crate::{Error, TokenStream};
-use pythia_model::{BATCH_TOKENS, Context, ContextShape, Model, Span};
+use pythia_model::{BATCH_TOKENS, Context, ContextShape, Model, Sequence, Span};
 use pythia_task::Cancel;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Windows that share a batch at most. Attention takes each on its own, in a cache of whole tiles: many tiny windows
@@ -102,39 +103,46 @@ fn run_tokens(window: &Window) -> Range<usize> {
     window.tokens.start..window.scored.end - 1
 }
 
-/// A model, its context and the tile in hand.
-pub(super) struct Runner<'m> {
-    pub(super) model: &'m Model,
-    context: Context<'m>,
+/// A context, a sequence for each window of a batch, and the tile in hand.
+pub(super) struct Runner {
+    context: Context,
+    sequences: Vec<Sequence>,
     logits: Vec<f32>,
     /// Tokens that went through the model, and the time that took, logits included.
     tokens: usize,
     time: Duration,
 }
 
-impl<'m> Runner<'m> {
+impl Runner {
     /// Ready for these batches, of windows of at most `window_tokens`.
     pub(super) fn new(
-        model: &'m Model,
+        model: &Arc<Model>,
         batching: Batching,
         window_tokens: usize,
-        cancel: &'m Cancel,
+        cancel: &Cancel,
     ) -> Result<Self, Error> {
         let Batching { n_seq, n_batch } = batching;
         let context =
             model.context(ContextShape { n_seq, n_ctx: window_tokens, n_batch })?.cancelled_by(cancel.clone());
-        Ok(Self { model, context, logits: Vec::new(), tokens: 0, time: Duration::ZERO })
+        let sequences = (0..n_seq).map(|_| context.sequence()).collect::<Result<_, _>>()?;
+        Ok(Self { context, sequences, logits: Vec::new(), tokens: 0, time: Duration::ZERO })
+    }
+
+    /// The model that runs.
+    pub(super) fn model(&self) -> &Model {
+        self.context.model()
     }
 
     /// Runs a batch of this text.
     pub(super) fn forward(&mut self, text: &TokenStream<'_>, batch: &Batch) -> Result<(), Error> {
         let start = Instant::now();
-        for (sequence, _) in batch.parts.iter().enumerate().filter(|(_, part)| part.begins) {
-            self.context.truncate(sequence, 0);
-        }
-        let span = |(sequence, part): (usize, &Part)| Span { sequence, tokens: text.slice(part.tokens.clone()) };
-        let spans: Vec<Span<'_>> = batch.parts.iter().enumerate().map(span).collect();
-        self.context.forward(&spans)?;
+        let parts = self.sequences.iter_mut().zip(&batch.parts).map(|(sequence, part)| {
+            if part.begins {
+                sequence.truncate(0);
+            }
+            Span { sequence, tokens: text.slice(part.tokens.clone()) }
+        });
+        self.context.forward(&mut parts.collect::<Vec<Span<'_>>>())?;
         self.context.finish()?;
         self.time += start.elapsed();
         self.tokens += batch.n_tokens();
@@ -155,7 +163,7 @@ impl<'m> Runner<'m> {
     /// Brings the logits of these rows of the last batch in hand.
     pub(super) fn load(&mut self, rows: &[usize]) -> Result<(), Error> {
         let start = Instant::now();
-        self.logits.resize(rows.len() * self.model.hparams().n_vocab, 0.0);
+        self.logits.resize(rows.len() * self.model().hparams().n_vocab, 0.0);
         self.context.logits(rows.iter().copied(), &mut self.logits)?;
         self.time += start.elapsed();
         Ok(())
@@ -163,7 +171,7 @@ impl<'m> Runner<'m> {
 
     /// Row `i` of those in hand.
     pub(super) fn row(&self, i: usize) -> &[f32] {
-        let n_vocab = self.model.hparams().n_vocab;
+        let n_vocab = self.model().hparams().n_vocab;
         &self.logits[i * n_vocab..(i + 1) * n_vocab]
     }
 

@@ -7,6 +7,7 @@ use super::protocol::Window;
 use super::runner::{Batch, Batching, Runner, nll};
 use crate::{Error, TokenStream};
 use pythia_model::Model;
+use std::sync::Arc;
 
 /// Rows of logits of each model in memory at once: 26 MB per model for Pythia's vocabulary. The output matrix is decoded
 /// once per tile, so that small ones cost time.
@@ -15,14 +16,14 @@ const TILE_ROWS: usize = 128;
 /// A base and its levels. A model that never runs takes no memory.
 pub(super) struct SideBySide<'m> {
     /// The base, then the levels.
-    models: Vec<(&'m Model, Option<Runner<'m>>)>,
+    models: Vec<(&'m Arc<Model>, Option<Runner>)>,
     batching: Batching,
     request: Request<'m>,
 }
 
 impl<'m> SideBySide<'m> {
     /// Models for batches of this kind; the first is the base.
-    pub(super) fn new(models: impl Iterator<Item = &'m Model>, batching: Batching, request: &Request<'m>) -> Self {
+    pub(super) fn new(models: impl Iterator<Item = &'m Arc<Model>>, batching: Batching, request: &Request<'m>) -> Self {
         Self { models: models.map(|model| (model, None)).collect(), batching, request: *request }
     }
 
@@ -71,7 +72,7 @@ impl<'m> SideBySide<'m> {
         Ok(scores)
     }
 
-    fn runner(&mut self, model: usize) -> Result<&mut Runner<'m>, Error> {
+    fn runner(&mut self, model: usize) -> Result<&mut Runner, Error> {
         let (model, runner) = &mut self.models[model];
         match runner {
             Some(runner) => Ok(runner),
@@ -90,7 +91,7 @@ impl<'m> SideBySide<'m> {
         let mut predictions = Vec::with_capacity(rows.len());
         for (rows, targets) in rows.chunks(TILE_ROWS).zip(targets.chunks(TILE_ROWS)) {
             runs.iter().try_for_each(|&model| self.runner(model)?.load(rows))?;
-            let runners: Vec<&Runner<'_>> = runs.iter().filter_map(|&model| self.models[model].1.as_ref()).collect();
+            let runners: Vec<&Runner> = runs.iter().filter_map(|&model| self.models[model].1.as_ref()).collect();
             predictions.extend(tile(&runners, targets));
         }
         Ok(predictions)
@@ -121,9 +122,9 @@ fn keep(store: &mut dyn Store, model: usize, windows: &[Window], first: usize, s
 
 /// The predictions of the rows in hand. They are independent, so threads share them out; what a thread computes does
 /// not depend on how.
-fn tile(runners: &[&Runner<'_>], targets: &[u32]) -> Vec<Vec<TokenScore>> {
+fn tile(runners: &[&Runner], targets: &[u32]) -> Vec<Vec<TokenScore>> {
     let mut rows = vec![Vec::new(); targets.len()];
-    let threads = runners.first().map_or(1, |base| base.model.threads()).max(1);
+    let threads = runners.first().map_or(1, |base| base.model().threads()).max(1);
     let share = targets.len().div_ceil(threads);
     std::thread::scope(|scope| {
         for (i, rows) in rows.chunks_mut(share).enumerate() {
@@ -140,10 +141,10 @@ fn tile(runners: &[&Runner<'_>], targets: &[u32]) -> Vec<Vec<TokenScore>> {
 }
 
 /// Row `i` of the tile in hand. `weights` is working space: the base's probabilities.
-fn row(runners: &[&Runner<'_>], i: usize, target: u32, weights: &mut Vec<f64>) -> Vec<TokenScore> {
+fn row(runners: &[&Runner], i: usize, target: u32, weights: &mut Vec<f64>) -> Vec<TokenScore> {
     let Some((base, levels)) = runners.split_first() else { return Vec::new() };
     let base_row = base.row(i);
-    let (base_log_sum, base_nll) = nll(base.model, base_row, target);
+    let (base_log_sum, base_nll) = nll(base.model(), base_row, target);
     let mut scores = vec![TokenScore { nll: base_nll, kld: 0.0, same_top: true }];
     if levels.is_empty() {
         return scores;
@@ -153,7 +154,7 @@ fn row(runners: &[&Runner<'_>], i: usize, target: u32, weights: &mut Vec<f64>) -
     weights.extend(base_row.iter().map(|&x| exp_negative(f64::from(x) - base_log_sum)));
     scores.extend(levels.iter().map(|runner| {
         let row = runner.row(i);
-        let (log_sum, nll) = nll(runner.model, row, target);
+        let (log_sum, nll) = nll(runner.model(), row, target);
         let kld = divergence(weights, base_row, row, base_log_sum - log_sum);
         TokenScore { nll, kld, same_top: first_max(row) == top }
     }));

@@ -12,6 +12,11 @@ pub struct Estimate {
 }
 
 impl Estimate {
+    /// Whether it is below two standard errors: a difference that chance alone may have made.
+    pub fn may_be_chance(self) -> bool {
+        self.value.abs() < 2.0 * self.se
+    }
+
     /// `exp` of it, the error carried over to first order: how a perplexity follows from a mean log-likelihood.
     pub(crate) fn exp(self) -> Self {
         let value = libm::exp(self.value);
@@ -25,7 +30,7 @@ impl Estimate {
     }
 }
 
-/// Running mean and variance (Welford): one pass, and no cancellation when the mean is large beside the spread.
+/// Running mean and variance (Welford): one pass, and no cancellation if the mean is large compared with the spread.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Moments {
     n: usize,

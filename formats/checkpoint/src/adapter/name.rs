@@ -1,6 +1,6 @@
-//! What the name of a tensor in an adapter's file says it is.
+//! Parses the names of tensors in the file of an adapter.
 
-/// What PEFT puts before the model's own names.
+/// The prefix that PEFT puts before the model's names.
 const PREFIX: &str = "base_model.model.";
 
 /// Tensors of one module, or a whole tensor of the model.
@@ -9,7 +9,7 @@ pub(super) struct Named {
     /// The module: `gpt_neox.layers.0.attention.dense`. Of a [`Role::Whole`] tensor, its own name.
     pub(super) module: String,
     pub(super) role: Role,
-    /// The name that the adapter had in the program that saved it; PEFT leaves it out.
+    /// The adapter's name in the program that saved it. PEFT usually leaves it out.
     pub(super) adapter: Option<String>,
 }
 
@@ -25,18 +25,18 @@ pub(super) enum Role {
     TokenDown,
     /// `lora_embedding_B`: `[width, rank]`.
     TokenUp,
-    /// A tensor that takes the place of the base's.
+    /// A tensor that replaces the base's.
     Whole {
         /// Whether PEFT had wrapped the module, as it does with those that have matrices of the adapter.
         wrapped: bool,
     },
-    /// What `bias: "all"` saves of modules that are saved whole, beside them: PEFT reads `M.bias`, not `M.modules_to_save.bias`
-    /// or `M.original_module.bias`. The module of it is `M`.
+    /// What `bias: "all"` saves of modules that are saved whole, beside them: PEFT reads `M.bias`, not
+    /// `M.modules_to_save.bias` or `M.original_module.bias`. The module of it is `M`.
     Leftover,
 }
 
 impl Named {
-    /// Takes `name` apart; what is wrong with it if that cannot be done.
+    /// Parses `name`. The error is a reason.
     pub(super) fn parse(name: &str) -> Result<Self, &'static str> {
         let inner =
             name.strip_prefix(PREFIX).ok_or("wanted a name that begins with base_model.model., as PEFT writes it")?;
@@ -51,7 +51,7 @@ impl Named {
             ("lora_A", Some(&"weight")) => Role::Down,
             ("lora_B", Some(&"weight")) => Role::Up,
             ("lora_B", Some(&"bias")) => Role::UpBias,
-            // Parameters rather than modules: nothing follows but the name of the adapter.
+            // Parameters, not modules: only the name of the adapter can follow.
             ("lora_embedding_A", _) => Role::TokenDown,
             ("lora_embedding_B", _) => Role::TokenUp,
             ("lora_magnitude_vector", _) => return Err("a magnitude of DoRA, which is not merged here"),

@@ -1,11 +1,11 @@
-//! Which modules the settings of an adapter are about, as PEFT decides it.
+//! Matches the settings of an adapter with modules, by PEFT's rules.
 
 use crate::config::{AdapterConfig, Names};
 use crate::error::{Error, excerpt};
 use regex::{Regex, RegexBuilder};
 use std::path::Path;
 
-/// What a compiled pattern may take, in bytes. The name of a module takes a few hundred.
+/// Size limit of a compiled pattern, in bytes. The name of a module takes a few hundred.
 const COMPILED_BYTES: usize = 1 << 18;
 
 /// Rank and alpha of a module.
@@ -39,7 +39,7 @@ impl Matcher<'_> {
     }
 }
 
-/// Whether `module` is called `end`, or that after a dot.
+/// Whether `module` is `end`, or ends in a dot and `end`.
 fn ends_in(module: &str, end: &str) -> bool {
     module.strip_suffix(end).is_some_and(|start| start.is_empty() || start.ends_with('.'))
 }
@@ -70,7 +70,8 @@ impl<'c> Modules<'c> {
         })
     }
 
-    /// Whether `module`, a matrix, has matrices of the adapter. `is_vocab` tells embedding and head from the linear layers.
+    /// Whether `module`, a matrix, has matrices of the adapter. `is_vocab` tells embedding and head from the linear
+    /// layers.
     pub(super) fn is_target(&self, module: &str, is_vocab: bool) -> bool {
         let config = self.config;
         let is_excluded = self.excluded.as_ref().is_some_and(|names| names.matches(module, is_vocab));
@@ -83,7 +84,7 @@ impl<'c> Modules<'c> {
         number.is_some_and(|number: usize| layers.contains(&number))
     }
 
-    /// Whether `module` is saved whole: it, or what it is a part of, is called as `modules_to_save` says.
+    /// Whether `module` is saved whole: `modules_to_save` names it or a module that contains it.
     pub(super) fn is_saved(&self, module: &str) -> bool {
         let ends = |saved: &String| {
             let dots = module.match_indices('.').map(|(at, _)| &module[..at]);
@@ -103,7 +104,8 @@ impl<'c> Modules<'c> {
         Ok(ranks.into_iter().zip(alphas).map(pair).collect())
     }
 
-    /// What the first pattern that matches says of each module. Compiled one after the other, so that only one takes memory.
+    /// The value of the first matching pattern for each module. Patterns are compiled one after the other to save
+    /// memory.
     fn first_matches(
         &self,
         key: &str,
@@ -123,15 +125,15 @@ impl<'c> Modules<'c> {
     }
 }
 
-/// Whether the parts of `module` between dots include those of `saved`, in a row.
+/// Whether the parts of `module` between dots contain those of `saved` in sequence.
 fn has_parts(module: &str, saved: &str) -> bool {
     format!(".{module}.").contains(&format!(".{saved}."))
 }
 
-/// Compiles `around(pattern)`, where `pattern` is a regex by itself.
+/// Compiles `around(pattern)`, after checking that `pattern` alone is a regex.
 fn compile(path: &Path, key: &str, pattern: &str, around: impl Fn(&str) -> String) -> Result<Regex, Error> {
     let build = |text: &str| RegexBuilder::new(text).size_limit(COMPILED_BYTES).build();
-    // By itself first: `a)|(b` would mean something else within parentheses.
+    // `pattern` is checked alone first, because `a)|(b` would change its meaning within parentheses.
     build(pattern).and_then(|_| build(&around(pattern))).map_err(|e| {
         let reason = e.to_string();
         let reason = reason.lines().next_back().unwrap_or_default().trim_start_matches("error: ");

@@ -1,18 +1,18 @@
 //! `adapter_config.json` of a LoRA adapter, as PEFT writes it.
 //!
-//! Every setting that PEFT has is either obeyed, of no effect on a merge, or refused by name. So is a setting that this
-//! program does not know and that is not off: it may change what the matrices mean.
+//! Every setting of PEFT is either followed, has no effect on a merge, or is refused by name. An unknown setting that
+//! is not off is refused too, because it may change the meaning of the matrices.
 
 use super::CONFIG_LIMIT_BYTES;
 use super::fields::Fields;
 use crate::error::{Error, excerpt};
-use crate::files::read_text;
 use pythia_schema::Kind;
+use pythia_text::read_text;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::fmt;
 use std::path::Path;
 
-/// Settings that a merge does not depend on: they are about training, or only of effect beside a setting that is refused.
+/// Settings without effect on a merge: they concern training, or matter only together with a refused setting.
 const OF_NO_EFFECT: &[&str] = &[
     "task_type",
     "auto_mapping",
@@ -50,7 +50,7 @@ const READ: &[&str] = &[
     "init_lora_weights",
 ];
 
-/// Settings that make an adapter another kind of thing, and what it then is.
+/// Settings of other kinds of adapters, and the names of these kinds.
 const REFUSED: &[(&str, &str)] = &[
     ("use_dora", "DoRA, which scales every column of a layer's weights anew"),
     ("use_qalora", "QA-LoRA, which pools the inputs of its layers"),
@@ -66,25 +66,25 @@ const REFUSED: &[(&str, &str)] = &[
     ("target_parameters", "LoRA on single parameters"),
 ];
 
-/// Ways to start the training from which PEFT takes the weights as they are when it loads the adapter. The others (PiSSA,
-/// OLoRA, CorDA, LoftQ, LoRA-GA) subtract a part of the base's weights first.
+/// Initializations that leave the base's weights unchanged. The others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) subtract a
+/// part of them first.
 const PLAIN_STARTS: &[&str] = &["gaussian", "eva", "orthogonal", "mica"];
 
-/// What to do with an adapter that is not merged here.
+/// Advice for an adapter that cannot be merged here.
 const ADVICE: &str = "merge it with PEFT (merge_and_unload, save_pretrained) and convert the result";
 
-/// Most patterns of ranks, or of alphas: each is compiled, one after the other.
+/// Maximum number of rank or alpha patterns. They are compiled one after the other.
 pub(crate) const MAX_PATTERNS: usize = 1024;
 
-/// Most patterns of layers: all are kept compiled.
+/// Maximum number of layer patterns. All are kept compiled.
 const MAX_LAYER_PATTERNS: usize = 16;
 
 /// A checked `adapter_config.json`.
 #[derive(Debug)]
 pub(crate) struct AdapterConfig {
-    /// `r`, where `rank_pattern` says nothing else.
+    /// `r`, the rank unless `rank_pattern` matches.
     pub(crate) rank: usize,
-    /// `lora_alpha`, where `alpha_pattern` says nothing else.
+    /// `lora_alpha`, the alpha unless `alpha_pattern` matches.
     pub(crate) alpha: f64,
     /// Whether alpha is divided by the root of the rank rather than by the rank (`use_rslora`).
     pub(crate) rank_stabilized: bool,
@@ -94,11 +94,11 @@ pub(crate) struct AdapterConfig {
     pub(crate) alpha_pattern: Vec<(String, f64)>,
     /// The modules that have matrices of the adapter.
     pub(crate) targets: Names,
-    /// Those of them that do not.
+    /// Exceptions from these.
     pub(crate) excluded: Option<Names>,
-    /// Numbers of the only layers that do.
+    /// If not empty, the only layers that have matrices.
     pub(crate) layers: Option<Vec<usize>>,
-    /// What stands before the number of a layer, as a regex; any one name if there is none.
+    /// Regexes for the name before the number of a layer. Any name if there are none.
     pub(crate) layers_pattern: Vec<String>,
     /// Ends of the names of modules that are saved whole.
     pub(crate) modules_to_save: Vec<String>,
@@ -110,21 +110,21 @@ pub(crate) struct AdapterConfig {
     pub(crate) base_model: Option<String>,
 }
 
-/// Which modules a setting is about.
+/// The modules that a setting applies to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Names {
-    /// Whole names, or what they end in after a dot.
+    /// Whole names, or their endings after a dot.
     Ends(Vec<String>),
     /// A regex of the whole name.
     Pattern(String),
-    /// Every matrix but the two of the vocabulary.
+    /// Every matrix except the two vocabulary matrices.
     AllLinear,
 }
 
 impl AdapterConfig {
     /// Reads and checks `path`.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        Self::parse(path, &read_text(path, CONFIG_LIMIT_BYTES)?)
+        Self::parse(path, &read_text(path, CONFIG_LIMIT_BYTES).map_err(Error::read(path))?)
     }
 
     /// Checks the text of a config; `path` is for messages.
@@ -132,8 +132,9 @@ impl AdapterConfig {
         let fields = Fields::parse(path, text)?;
         check_kind(&fields)?;
         check_start(&fields)?;
-        // Once more, for the order of the patterns. That no key comes twice is known.
-        let Patterns { rank_pattern, alpha_pattern } = crate::json::parse(path, text)?;
+        // Parsed again for the order of the patterns. Keys are known to be unique.
+        let Patterns { rank_pattern, alpha_pattern } =
+            pythia_json::parse(text).map_err(|reason| Error::json(path, "", reason))?;
         let config = Self {
             rank: fields.required_count("r")?,
             alpha: fields.number("lora_alpha")?.ok_or_else(|| fields.error("lora_alpha", "missing"))?,
@@ -176,7 +177,7 @@ impl AdapterConfig {
     }
 }
 
-/// Refuses what is no LoRA adapter, or a kind of one that is not merged as LoRA is.
+/// Refuses other kinds of adapters, and unsupported variants of LoRA.
 fn check_kind(fields: &Fields<'_>) -> Result<(), Error> {
     match fields.text("peft_type")? {
         Some("LORA") => {}
@@ -205,7 +206,7 @@ fn check_kind(fields: &Fields<'_>) -> Result<(), Error> {
     }
 }
 
-/// Refuses adapters that only fit a base whose weights were changed before the training.
+/// Refuses adapters that fit only a base whose weights were changed before the training.
 fn check_start(fields: &Fields<'_>) -> Result<(), Error> {
     const KEY: &str = "init_lora_weights";
     if fields.is_flag_or_absent(KEY) {
@@ -229,7 +230,7 @@ fn targets(fields: &Fields<'_>) -> Result<Names, Error> {
     match names(fields, "target_modules")? {
         Some(Names::Pattern(text)) if text.eq_ignore_ascii_case("all-linear") => Ok(Names::AllLinear),
         Some(names) => Ok(names),
-        // What PEFT takes for GPT-NeoX where a config is silent.
+        // PEFT's default for GPT-NeoX.
         None => Ok(Names::Ends(vec![Kind::AttnQkv.hf_module().to_owned()])),
     }
 }

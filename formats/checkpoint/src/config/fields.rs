@@ -1,12 +1,12 @@
 //! Typed access to the fields of a JSON object, with errors that name the key.
 
 use crate::error::{Error, excerpt};
-use crate::json::{self, UniqueMap, UniqueValue};
+use pythia_json::{UniqueMap, UniqueValue};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::Path;
 
-/// Sizes are kept below this so that products of two of them, in bytes, fit in 64 bits.
+/// Upper limit of sizes, so that the product of two of them, in bytes, fits in 64 bits.
 const MAX_COUNT: u64 = (1 << 31) - 1;
 
 /// The object of a config file. A key `a.b` is member `b` of object `a`.
@@ -17,7 +17,7 @@ pub(super) struct Fields<'p> {
 
 impl<'p> Fields<'p> {
     pub(super) fn parse(path: &'p Path, text: &str) -> Result<Self, Error> {
-        let UniqueMap(root) = json::parse(path, text)?;
+        let UniqueMap(root) = pythia_json::parse(text).map_err(|reason| Error::json(path, "", reason))?;
         Ok(Self { path, root })
     }
 
@@ -25,7 +25,7 @@ impl<'p> Fields<'p> {
         Error::json(self.path, key, reason)
     }
 
-    /// The value at `key`; null counts as absent, as in Python.
+    /// The value at `key`. Null counts as absent, as in Python.
     fn value(&self, key: &str) -> Result<Option<&Value>, Error> {
         let Some((outer, member)) = key.split_once('.') else {
             return Ok(self.member(key));
@@ -41,7 +41,7 @@ impl<'p> Fields<'p> {
         self.root.get(key).map(|UniqueValue(value)| value).filter(|value| !value.is_null())
     }
 
-    /// Whether there is anything at `key`, which is no member of another.
+    /// Whether there is anything at `key`, a key without a dot.
     pub(super) fn has(&self, key: &str) -> bool {
         self.member(key).is_some()
     }
@@ -87,13 +87,13 @@ impl<'p> Fields<'p> {
 
     /// The names of all members.
     pub(super) fn keys(&self) -> Vec<&str> {
-        // Sorted: which one an error names must not depend on the map.
+        // Sorted, so that errors do not depend on the order of the map.
         let mut keys: Vec<&str> = self.root.keys().map(String::as_str).collect();
         keys.sort_unstable();
         keys
     }
 
-    /// Whether a setting is not there, or as good as that: null, false or empty.
+    /// Whether a setting is absent, null, false or empty.
     pub(super) fn is_off(&self, key: &str) -> bool {
         match self.member(key) {
             None | Some(Value::Null | Value::Bool(false)) => true,

@@ -33,9 +33,9 @@ fn tensors_are_listed_by_offset_and_read_in_place() {
     let (dtype, view) = file.tensors[1].place.as_ref().unwrap();
     assert_eq!(*dtype, Dtype::F16);
     let mut row = [0; 6];
-    file.read_rows("b", view, 1, &mut row).unwrap();
+    file.read_view("b", view, 1, &mut row).unwrap();
     assert_eq!(row, [10, 11, 12, 13, 14, 15]);
-    assert!(matches!(file.read_rows("b", view, 2, &mut row), Err(Error::Io { .. })));
+    assert!(matches!(file.read_view("b", view, 2, &mut row), Err(Error::Io { .. })));
 }
 
 #[test]

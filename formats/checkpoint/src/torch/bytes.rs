@@ -1,4 +1,4 @@
-//! Little-endian numbers of fixed layouts. Callers have checked that they are there.
+//! Little-endian numbers in fixed layouts. Callers have checked the length.
 
 pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes([bytes[at], bytes[at + 1]])

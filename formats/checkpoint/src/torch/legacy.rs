@@ -19,16 +19,16 @@ use crate::weights::Opened;
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// The first number, little-endian.
+/// The magic number, little-endian.
 const MAGIC: &[u8] = &[0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
-/// The same as the pickle protocols 0 and 1 write it.
+/// The same in pickle protocols 0 and 1.
 const MAGIC_DIGITS: &[u8] = b"119547037146038801333356";
 const PROTOCOL: i64 = 1001;
 
 /// Bytes of the number before a storage.
 const COUNT_BYTES: u64 = 8;
 
-/// Whether a file may be of this kind: it starts with a pickle, of protocol 2 or newer, or of an integer.
+/// Whether a file may be of this kind: it starts with a pickle of protocol 2 or newer, or with a pickled integer.
 pub(super) fn is_pickle(start: &[u8]) -> bool {
     matches!(start.first(), Some(0x80 | b'L'))
 }
@@ -40,13 +40,13 @@ pub(super) struct Pickles<'o, 'p> {
     opened: &'o Opened<'o>,
 }
 
-/// The start of a file, which holds its pickles.
+/// The start of a file, with its pickles.
 pub(super) fn read_start(opened: &Opened<'_>) -> Result<Vec<u8>, Error> {
     opened.read(0..opened.n_bytes.min(pickle::LIMIT_BYTES))
 }
 
 impl<'o, 'p> Pickles<'o, 'p> {
-    /// Checks what comes before the state dict. `bytes` are the file's start.
+    /// Checks the pickles before the state dict. `bytes` are the file's start.
     pub(super) fn open(opened: &'o Opened<'o>, bytes: &'p [u8]) -> Result<Self, Error> {
         let mut pickles = Self { bytes, at: 0, opened };
         let magic = pickles.next()?;
@@ -86,7 +86,7 @@ impl<'o, 'p> Pickles<'o, 'p> {
         Ok(pickle)
     }
 
-    /// Where the next pickle starts.
+    /// Position of the next pickle.
     pub(super) fn at(&self) -> u64 {
         self.at as u64
     }
@@ -95,8 +95,8 @@ impl<'o, 'p> Pickles<'o, 'p> {
         Error::container(self.opened.path, at as u64, reason)
     }
 
-    /// Reads the list of keys; where the storage of each lies, by its number in the state dict. `element` says which that
-    /// is, and of what type and length.
+    /// Reads the list of keys and returns the position of each storage, by its number in the state dict. `element`
+    /// gives that number, the type and the length for a key.
     pub(super) fn storages(
         mut self,
         element: impl Fn(&str) -> Option<(TextId, &'static Element, u64)>,

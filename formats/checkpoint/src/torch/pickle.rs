@@ -1,11 +1,11 @@
-//! A pickle machine that only knows how to put tensors into dicts.
+//! A pickle interpreter that can only put tensors into dicts.
 //!
-//! Pickles are programs: a stream of instructions for a stack machine, which in Python may import and call anything.
-//! This one runs nothing. Names outside a [short list](global) end it, and of the names on the list it keeps what they
-//! were to be called with: a tensor becomes a description of where its elements lie.
+//! Pickles are programs for a stack machine, which in Python may import and call anything. This interpreter executes
+//! nothing. A name outside a [short list](global) is an error. For names on the list it records the arguments of the
+//! call: a tensor becomes a description of the position of its elements.
 //!
 //! Memory and work are bounded: a pickle has at most [`LIMIT_BYTES`], instructions are counted, each makes at most one
-//! value, and strings are [numbers](texts) that lead back to where they stand.
+//! value, and strings are [numbers](texts) that refer to their position.
 
 mod global;
 mod object;
@@ -21,28 +21,28 @@ use crate::error::excerpt;
 use std::collections::HashMap;
 use value::Dict;
 
-/// The longest pickle that is read. That of 12b has 0.1 MB.
+/// Maximum length of a pickle. That of 12b has 0.1 MB.
 pub(crate) const LIMIT_BYTES: u64 = 16 << 20;
 
-/// The most instructions a pickle may have. That of 12b has 25 thousand.
+/// Maximum number of instructions. The pickle of 12b has 25 thousand.
 const LIMIT_STEPS: usize = 1 << 19;
 
-/// The newest protocol there is.
+/// The newest protocol.
 const LAST_PROTOCOL: u8 = 5;
 
-/// What a pickle described.
+/// The result of reading a pickle.
 #[derive(Debug)]
 pub(crate) struct Pickle<'p> {
     bytes: &'p [u8],
     pub(crate) root: Value,
     pub(crate) heap: Heap,
     pub(crate) texts: Texts<'p>,
-    /// Its length: other bytes may follow.
+    /// Its length. Other bytes may follow.
     pub(crate) n_bytes: usize,
 }
 
 impl<'p> Pickle<'p> {
-    /// Reads the pickle that `bytes` start with.
+    /// Reads the pickle at the start of `bytes`.
     pub(crate) fn load(bytes: &'p [u8]) -> Result<Self, PickleError> {
         let mut machine = Machine {
             bytes,
@@ -77,7 +77,7 @@ pub(crate) struct PickleError {
     pub(crate) reason: String,
 }
 
-/// The machine. Functions return the reason of an error; the place is always the current instruction.
+/// The interpreter. Functions return the reason of an error; its position is the current instruction.
 struct Machine<'p> {
     bytes: &'p [u8],
     /// The next byte to read.
@@ -272,7 +272,7 @@ impl<'p> Machine<'p> {
 
     // The stack.
 
-    /// The height below which nothing may be taken: that of the last mark.
+    /// The height of the last mark. Nothing below may be popped.
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }
@@ -299,7 +299,7 @@ impl<'p> Machine<'p> {
         Ok(())
     }
 
-    // The memo. A map, not a list: the slots are the file's choice.
+    // The memo. A map and not a list, because the file chooses the slots.
 
     fn put_numbered<const N: usize>(&mut self) -> Result<(), String> {
         let slot = self.number::<N>()? as u32;
@@ -355,7 +355,7 @@ impl<'p> Machine<'p> {
         if bytes.len() > 8 {
             return Ok(Value::Long(Span::new(start, bytes.len())));
         }
-        // The sign reaches into the bytes that are not there.
+        // Sign-extends into the missing bytes.
         let negative = bytes.last().is_some_and(|&last| last >= 0x80);
         let mut wide = [if negative { 0xff } else { 0 }; 8];
         wide[..bytes.len()].copy_from_slice(bytes);
@@ -374,7 +374,7 @@ impl<'p> Machine<'p> {
         Ok(Value::Text(self.texts.enter(text)))
     }
 
-    /// The rest of a line, without its end, and where it starts.
+    /// The rest of a line, without its end, and its position.
     fn line(&mut self) -> Result<(usize, &'p str), String> {
         let start = self.at;
         let rest = &self.bytes[start..];
@@ -411,7 +411,7 @@ impl<'p> Machine<'p> {
         self.plain_text(inner)
     }
 
-    /// Text of protocol 0, which writes some characters as escapes. Names of tensors have none.
+    /// Text of protocol 0. Escapes are refused, because names of tensors have none.
     fn plain_text(&mut self, text: &'p str) -> Result<Value, String> {
         if text.contains('\\') {
             return Err(format!("{}: escapes in strings are not read", excerpt(text)));

@@ -1,14 +1,14 @@
-//! From the value of a pickle to named tensors.
+//! Converts the value of a pickle to named tensors.
 
 use super::pickle::{Pickle, Tensor, Value};
 use crate::error::excerpt;
 use crate::weights::{LIMIT_TENSORS, too_many_tensors};
 use std::collections::HashSet;
 
-/// Keys that training programs save a state dict under, beside other things.
+/// Keys under which training programs save a state dict.
 const WRAPPERS: [&str; 3] = ["state_dict", "model", "module"];
 
-/// The tensors of a state dict, or of one that is the value of one of the usual keys.
+/// The tensors of a state dict, or of one under one of the usual keys.
 pub(super) fn tensors<'a>(pickle: &'a Pickle<'_>) -> Result<Vec<(String, &'a Tensor)>, String> {
     let Value::Dict(root) = pickle.root else {
         return Err(format!("the file holds {}, wanted a state dict", pickle.root.kind()));
@@ -45,8 +45,8 @@ pub(super) fn tensors<'a>(pickle: &'a Pickle<'_>) -> Result<Vec<(String, &'a Ten
     Ok(named.into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect())
 }
 
-/// The state dict within a dict of other things. Tensors beside it would be lost, so there must be none, and of two
-/// that could be meant neither is.
+/// The state dict within a dict of other values. There must be no tensors beside it, which would be lost, and no second
+/// candidate.
 fn wrapped(pickle: &Pickle<'_>, dict: usize) -> Result<Option<usize>, String> {
     let items = &pickle.heap.dicts[dict].items;
     if items.iter().any(|(_, value)| matches!(value, Value::Tensor(_))) {

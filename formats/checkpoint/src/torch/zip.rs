@@ -6,11 +6,12 @@
 //! NAME/byteorder    "little" or "big"; not in files of versions before 2.1
 //! ```
 //!
-//! `NAME` may be anything. The directory at the end of the archive says where everything is; it is believed only where
-//! it fits the rest to the byte, because two readers that find different members in one file are a way to hide one.
+//! `NAME` may be anything. The directory at the end of the archive locates everything. It must fit the rest to the
+//! byte, because a member could be hidden if two readers find different members in one file.
 //!
-//! Members are looked up as PyTorch looks them up: whatever the case of their ASCII letters. So `NAME/DATA/0` is a second
-//! `NAME/data/0`, and refused.
+//! Members are looked up as in PyTorch, ignoring the case of ASCII letters. So `NAME/DATA/0` is a second `NAME/data/0`,
+//! and refused.
+//!
 //! Layout: <https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT>, sections 4.3.7 to 4.3.16.
 
 use super::bytes::{u16_at, u32_at, u64_at};
@@ -31,43 +32,43 @@ const END_BYTES: u64 = 22;
 const END64_BYTES: u64 = 56;
 const END64_LOCATOR_BYTES: u64 = 20;
 
-/// In place of a number that has 64 bits, and is elsewhere.
+/// Placeholder for a 64-bit number that is elsewhere.
 const ELSEWHERE: u32 = u32::MAX;
-/// The extra field it is in.
+/// The extra field with such numbers.
 const ZIP64_EXTRA: u16 = 1;
 
-/// Bits of the flags: what follows is encrypted, in one of three ways.
+/// Bits of the flags for the three forms of encryption.
 const ENCRYPTED: u16 = 1 << 0 | 1 << 6 | 1 << 13;
-/// Sizes and CRC follow the data, and are zero before it.
+/// Bit of the flags: sizes and CRC follow the data, and are zero before it.
 const SIZES_FOLLOW: u16 = 1 << 3;
 
-/// The largest directory that is read. That of 12b has 30 KB.
+/// Maximum size of the directory. That of 12b has 30 KB.
 const DIRECTORY_LIMIT_BYTES: u64 = 4 << 20;
 
 /// The pickle of the state dict.
 const PICKLE: &str = "data.pkl";
-/// What makes PyTorch read the archive as a program, with other weights than those of [`PICKLE`].
+/// A member that makes PyTorch read the archive as a program, with other weights than those of [`PICKLE`].
 const PROGRAM: &str = "constants.pkl";
 
 /// The directory of an archive.
 #[derive(Debug)]
 pub(super) struct Archive {
-    /// The folder that all members are in, with its slash.
+    /// The folder of all members, with its slash.
     root: String,
-    /// By name without the folder, in lower case.
+    /// Keyed by name without the folder, in lower case.
     members: HashMap<String, Member>,
-    /// Whether the writer computed CRCs: PyTorch can be told not to, and writes zeros then.
+    /// Whether the writer computed CRCs. PyTorch can omit them and then writes zeros.
     has_crcs: bool,
-    /// Where the directory starts: members end before.
+    /// Start of the directory. Members end before it.
     directory: u64,
 }
 
-/// A member as the directory lists it.
+/// A member in the directory.
 #[derive(Clone, Copy, Debug)]
 struct Member {
-    /// Where its entry in the directory is.
+    /// Position of its entry in the directory.
     entry: u64,
-    /// Where its own header is.
+    /// Position of its own header.
     header: u64,
     n_bytes: u64,
     crc: u32,
@@ -75,7 +76,7 @@ struct Member {
     flags: u16,
 }
 
-/// Where the bytes of a member are.
+/// Position of the bytes of a member.
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
     pub(super) range: Range<u64>,
@@ -124,11 +125,11 @@ impl Archive {
         Ok(Self { root: root.to_owned(), members, has_crcs, directory: end.directory.start })
     }
 
-    /// Where the member `name` of the folder is, once its own header has confirmed it.
+    /// The position of the member `name`, confirmed by its own header.
     pub(super) fn find(&self, opened: &Opened<'_>, name: &str) -> Result<Option<Stored>, Error> {
         let Some(member) = self.members.get(&name.to_ascii_lowercase()) else { return Ok(None) };
-        // The search ignores case, as PyTorch's does. But the member's own header must have exactly this name, so a member
-        // that differs in case is refused.
+        // The search ignores case, as PyTorch's does. But the member's own header must have exactly this name, so a
+        // member that differs in case is refused.
         let name = format!("{}{name}", self.root);
         let bad =
             |at: u64, reason: String| Error::container(opened.path, at, format!("member {}: {reason}", excerpt(&name)));
@@ -158,13 +159,13 @@ impl Archive {
     }
 }
 
-/// What the end of an archive says.
+/// The end of an archive.
 struct End {
     directory: Range<u64>,
     n_members: u64,
 }
 
-/// The directory as an end record has it.
+/// The directory according to an end record.
 struct Sizes {
     n_members: u64,
     n_bytes: u64,
@@ -172,7 +173,7 @@ struct Sizes {
 }
 
 impl Sizes {
-    /// Whether each number is the wide one, or the mark that it is elsewhere.
+    /// Whether each number equals the 64-bit one, or is the placeholder.
     fn may_stand_for(&self, wide: &Self) -> bool {
         let fits = |small: u64, elsewhere: u64, wide: u64| small == wide || small == elsewhere;
         fits(self.n_members, u64::from(u16::MAX), wide.n_members)
@@ -188,7 +189,7 @@ impl End {
             return bad(opened.n_bytes, "a zip archive that ends in its first header: truncated?");
         };
         let end = opened.read(end_at..opened.n_bytes)?;
-        // PyTorch writes no comment, which would come last.
+        // No archive comment, because PyTorch writes none.
         if u32_at(&end, 0) != END || u16_at(&end, 20) != 0 {
             return bad(end_at, "the zip archive does not end in an end record: truncated?");
         }
@@ -219,7 +220,7 @@ impl End {
         }
     }
 
-    /// What the record of 64-bit numbers says, and where that is. Every archive of PyTorch has one.
+    /// The record of 64-bit numbers and its position. Every archive of PyTorch has one.
     fn wide(opened: &Opened<'_>, end_at: u64) -> Result<Option<(Sizes, u64)>, Error> {
         let Some(at) = end_at.checked_sub(END64_LOCATOR_BYTES + END64_BYTES) else { return Ok(None) };
         let record = opened.read(at..end_at)?;
@@ -244,7 +245,7 @@ impl End {
 }
 
 impl Member {
-    /// The entry of the directory that `bytes` start with: the member's name, the member, and the entry's length.
+    /// The directory entry at the start of `bytes`: the member's name, the member, and the length of the entry.
     fn parse(bytes: &[u8], entry: u64) -> Result<(&str, Self, usize), String> {
         if bytes.len() < CENTRAL_BYTES || u32_at(bytes, 0) != CENTRAL {
             return Err("not an entry of the directory".to_owned());
@@ -259,7 +260,7 @@ impl Member {
         check_name(name)?;
         let wrong = |reason: &str| format!("member {}: {reason}", excerpt(name));
         let mut wide = zip64_extra(extra).map_err(wrong)?.chunks_exact(8);
-        // In this order, those that did not fit.
+        // The numbers that did not fit, in this order.
         let mut number = |at: usize| match u32_at(bytes, at) {
             ELSEWHERE => wide.next().map(|bytes| u64_at(bytes, 0)).ok_or_else(|| wrong("its zip64 field is too short")),
             number => Ok(u64::from(number)),
@@ -282,7 +283,7 @@ impl Member {
         Ok((name, member, n_bytes))
     }
 
-    /// Compares the member's own header, up to its name, with the directory. Returns the length of what is between that
+    /// Compares the member's own header, up to its name, with the directory. Returns the number of bytes between that
     /// name and the data.
     fn agrees_with(&self, header: &[u8], name: &str) -> Result<u16, String> {
         if u32_at(header, 0) != LOCAL {
@@ -305,7 +306,7 @@ impl Member {
     }
 }
 
-/// The data of the zip64 field among a member's extra fields; empty if there is none.
+/// The data of the zip64 field of a member's extra fields. Empty if there is none.
 fn zip64_extra(mut extra: &[u8]) -> Result<&[u8], &'static str> {
     while extra.len() >= 4 {
         let (head, rest) = extra.split_at(4);
@@ -318,10 +319,10 @@ fn zip64_extra(mut extra: &[u8]) -> Result<&[u8], &'static str> {
     Ok(&[])
 }
 
-/// Refuses names that could leave a folder, or that some readers take for other names. Nothing is unpacked here, but no
-/// honest file has them.
+/// Refuses names that could leave a folder, or that some readers understand differently. Nothing is unpacked here, but
+/// no honest file has such names.
 fn check_name(name: &str) -> Result<(), String> {
-    // What ends in a slash is a folder.
+    // A name that ends in a slash is a folder.
     let mut parts = name.strip_suffix('/').unwrap_or(name).split('/');
     let strange = name.contains(['\\', '\0']) || parts.any(|part| matches!(part, "" | "." | ".."));
     match strange && !name.is_empty() {
@@ -332,7 +333,7 @@ fn check_name(name: &str) -> Result<(), String> {
 
 const NO_PICKLE: &str = "a zip archive without NAME/data.pkl: not a PyTorch file?";
 
-/// `name` without the folder that all members are in, which the first one sets.
+/// `name` without the folder of all members, which the first member determines.
 fn within<'n>(root: &mut &'n str, name: &'n str) -> Result<&'n str, String> {
     let (folder, plain) = name.split_at(name.find('/').ok_or(NO_PICKLE)? + 1);
     if root.is_empty() {

@@ -1,8 +1,8 @@
-//! CRC-32 of a range of a file, checked without reading it for that alone.
+//! Checks the CRC-32 of a range of a file without an additional read.
 //!
-//! Rows are read in any order, by any thread. The CRC of each piece is kept, and neighbours are joined, until there is
-//! one piece: the range. The CRC of two pieces follows from theirs and the length of the second. So what is read once
-//! is checked, at the latest with its last row, and nothing is read twice.
+//! Rows are read in any order, by any thread. The CRC of each piece is kept, and adjacent pieces are combined until one
+//! piece covers the range. (The CRC of two pieces follows from their CRCs and the length of the second.) So the range
+//! is checked when its last row is read, and nothing is read twice.
 
 use crate::positioned::PositionedFile;
 use crc32fast::Hasher;
@@ -11,7 +11,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Bytes read at a time where a range is read for its checksum alone.
+/// Bytes read at a time if a range is read only for its checksum.
 const WINDOW_BYTES: u64 = 1 << 18;
 
 /// A range of a file and its CRC-32.
@@ -22,10 +22,10 @@ pub(crate) struct Checksum {
     seen: Mutex<Seen>,
 }
 
-/// What is known of a range.
+/// The state of a range.
 #[derive(Debug)]
 enum Seen {
-    /// Pieces by their start: where they end, and their CRC. They neither overlap nor touch.
+    /// Pieces by their start, with end and CRC. They neither overlap nor touch.
     Pieces(BTreeMap<u64, (u64, u32)>),
     /// The CRC of all of it.
     All(u32),
@@ -40,15 +40,15 @@ impl Checksum {
         self.range.clone()
     }
 
-    /// Takes note of `bytes` of the range, which start at `offset` in the file. The error is a reason; it comes with the
-    /// piece that completes the range, and with every one after it.
+    /// Adds `bytes` of the range, which start at `offset` in the file. The error is a reason. It is returned for the
+    /// piece that completes the range, and for every later one.
     pub(crate) fn check(&self, offset: u64, bytes: &[u8]) -> Result<(), String> {
         let mut seen = self.lock();
         self.add(&mut seen, offset, bytes);
         self.verdict(&seen)
     }
 
-    /// Reads all of it, unless that was done before. The inner error is a reason.
+    /// Reads the whole range, unless it is complete. The inner error is a reason.
     pub(crate) fn check_all(&self, file: &PositionedFile) -> io::Result<Result<(), String>> {
         let mut seen = self.lock();
         let mut window = Vec::new();
@@ -63,7 +63,7 @@ impl Checksum {
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
-        // A reader that panicked has left pieces that are true all the same.
+        // The pieces are right even if a reader panicked.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -77,13 +77,13 @@ impl Checksum {
         }
     }
 
-    /// Adds what is new in `bytes`.
+    /// Adds the new parts of `bytes`.
     fn add(&self, seen: &mut Seen, offset: u64, bytes: &[u8]) {
         let Seen::Pieces(pieces) = seen else { return };
         let end = offset + bytes.len() as u64;
         let mut at = offset;
         while at < end {
-            // Behind the piece that covers `at`, or from there to the next one.
+            // After the piece that covers `at`, or up to the next piece.
             let covered = pieces.range(..=at).next_back().map_or(0, |(_, &(end, _))| end);
             if covered > at {
                 at = covered;
@@ -102,7 +102,7 @@ impl Checksum {
     }
 }
 
-/// Adds a piece that overlaps none, and joins it with those it touches.
+/// Adds a piece that overlaps no other, and combines it with adjacent ones.
 fn join(pieces: &mut BTreeMap<u64, (u64, u32)>, piece: Range<u64>, mut crc: u32) {
     let Range { mut start, mut end } = piece;
     if let Some((&before, &(before_end, before_crc))) = pieces.range(..start).next_back()

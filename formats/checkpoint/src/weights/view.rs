@@ -1,17 +1,17 @@
-//! Where the rows of a tensor lie in a file: one after the other, or strided.
+//! The position of a tensor's rows in a file: contiguous or strided.
 
 use crate::dtype::Dtype;
 use crate::positioned::PositionedFile;
 use std::io;
 use std::ops::Range;
 
-/// Bytes read at a time to pick strided elements from.
+/// Bytes read at a time for strided elements.
 const WINDOW_BYTES: u64 = 1 << 16;
 
-/// Bytes that could be read in the time that one call of the system takes.
+/// Bytes that can be read in the time of a system call.
 const CALL_BYTES: u64 = 512;
 
-/// The place of a matrix in a file. A vector is a matrix of one row.
+/// The position of a matrix in a file. A vector is a matrix of one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct View {
     /// The first element, in bytes from the start of the file.
@@ -20,14 +20,14 @@ pub(crate) struct View {
     pub(crate) shape: [usize; 2],
     /// Bytes of an element.
     pub(crate) elem_bytes: usize,
-    /// From row to row and from column to column, in bytes, if elements do not simply follow each other. 0 repeats.
+    /// Strides of rows and columns in bytes, if elements are not contiguous. 0 repeats.
     pub(crate) strides: Option<[u64; 2]>,
-    /// Which of the file's checksums covers it.
+    /// Index of the file's checksum that covers it.
     pub(crate) checksum: Option<usize>,
 }
 
 impl View {
-    /// A tensor whose elements follow each other from `start` on.
+    /// A tensor with contiguous elements from `start` on.
     pub(crate) fn contiguous(start: u64, shape: &[usize], dtype: Dtype) -> Self {
         let (cols, rows) = match shape.split_last() {
             Some((&cols, outer)) => (cols, outer.iter().fold(1, |n: usize, &dim| n.saturating_mul(dim))),
@@ -36,16 +36,16 @@ impl View {
         Self { start, shape: [rows, cols], elem_bytes: dtype.size(), strides: None, checksum: None }
     }
 
-    /// Bytes of all rows as they are read.
+    /// Bytes of all rows after reading.
     pub(crate) fn n_bytes(&self) -> u64 {
         (self.shape[0] as u64).saturating_mul(self.row_bytes() as u64)
     }
 
-    /// What reading all rows takes, in bytes: more than there are where elements lie apart.
+    /// Bytes that must be read for all rows, more than their own bytes if they are strided.
     pub(crate) fn cost_bytes(&self) -> u64 {
         let Some([row_stride, col_stride]) = self.strides else { return self.n_bytes() };
         let [rows, cols] = self.shape.map(|dim| dim as u64);
-        // As `read` goes along the shorter stride.
+        // `read` follows the shorter stride.
         let (lines, len, stride) =
             if col_stride <= row_stride { (rows, cols, col_stride) } else { (cols, rows, row_stride) };
         let line_bytes = match stride {
@@ -56,12 +56,12 @@ impl View {
         lines.saturating_mul(line_bytes)
     }
 
-    /// Bytes of a row as it is read.
+    /// Bytes of a row after reading.
     fn row_bytes(&self) -> usize {
         self.shape[1].saturating_mul(self.elem_bytes)
     }
 
-    /// Where a row starts, if rows follow each other.
+    /// Start of a row, if rows are contiguous.
     pub(crate) fn row_offset(&self, row: usize) -> u64 {
         self.start + row as u64 * self.row_bytes() as u64
     }
@@ -78,7 +78,7 @@ impl View {
         };
         let (row_bytes, elem_bytes) = (self.row_bytes().max(1), self.elem_bytes);
         let start = self.start + first_row as u64 * row_stride;
-        // Along the shorter stride, so that what is read holds as much as possible of what is wanted.
+        // Along the shorter stride, so that a window contains as many wanted elements as possible.
         if col_stride <= row_stride {
             for (row, out) in out.chunks_exact_mut(row_bytes).enumerate() {
                 let line = Line { start: start + row as u64 * row_stride, stride: col_stride, len: self.shape[1] };
@@ -96,7 +96,7 @@ impl View {
     }
 }
 
-/// Elements at equal distances, all in bytes but for `len`.
+/// Elements at equal distances. All fields are in bytes, except for `len`.
 struct Line {
     start: u64,
     stride: u64,
@@ -104,8 +104,8 @@ struct Line {
 }
 
 impl Line {
-    /// Gives every element to `put`, with its number. Reads a window at a time, or, where elements are too far apart for
-    /// that, one element.
+    /// Passes every element to `put`, with its number. Reads a window at a time, or a single element if they are too
+    /// far apart.
     fn read(self, file: &PositionedFile, elem_bytes: usize, mut put: impl FnMut(usize, &[u8])) -> io::Result<()> {
         let Self { start, stride, len } = self;
         let per_window = match stride {
@@ -115,7 +115,7 @@ impl Line {
         let mut window = Vec::new();
         for first in (0..len).step_by(per_window) {
             let n = per_window.min(len - first);
-            // With one element in a window the stride may be larger than any window.
+            // With one element per window, the stride may be larger than a window.
             let step = if n > 1 { stride as usize } else { 0 };
             window.resize((n - 1) * step + elem_bytes, 0);
             file.read_exact_at(&mut window, start + first as u64 * stride)?;

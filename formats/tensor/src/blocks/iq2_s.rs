@@ -6,11 +6,11 @@
 //! value j = +-d * (0.5 + scale[j / 16]) / 4 * IQ2_S[entry[j / 8]][j % 8]
 //! ```
 
-use super::{Codec, block};
-use crate::fit::{f16_bytes, f16_value};
+use super::block;
+use crate::fit::f16_bytes;
 use crate::grid::{self, Again, Encoded, GridSearch, Neighbours, Plain, Start, Unit, pack_scales, unpack_scales};
 use crate::lanes::Lanes;
-use crate::search::{self, Batch, Search};
+use crate::search::{Batch, Codes, Search};
 use std::array::from_fn;
 use std::sync::LazyLock;
 
@@ -36,7 +36,7 @@ static NEIGHBOURS: LazyLock<Neighbours<8>> = LazyLock::new(|| Neighbours::new(&g
 
 impl Search for IQ2_S {
     #[inline(always)]
-    fn search<V: Lanes>(batch: &Batch<V>, out: &mut [Self]) {
+    fn search<V: Lanes>(batch: &Batch<V>, _: &mut Codes, out: &mut [Self]) {
         let search = GridSearch {
             neighbours: &NEIGHBOURS,
             even_signs: false,
@@ -50,13 +50,13 @@ impl Search for IQ2_S {
             fudge: 0.9875,
         };
         for (out, block) in out.iter_mut().zip(&search.encode::<V, 16>(batch)) {
-            *out = Self::pack(block);
+            *out = Self::store(block);
         }
     }
 }
 
 impl IQ2_S {
-    fn pack(block: &Encoded) -> Self {
+    fn store(block: &Encoded) -> Self {
         let high = |u: usize| (0..4).fold(0, |bits, k| bits | ((block.entries[4 * u + k] >> 8) << (2 * k)) as u8);
         Self {
             d: f16_bytes(block.d),
@@ -79,15 +79,11 @@ impl IQ2_S {
     }
 }
 
-impl Codec for IQ2_S {
-    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
-        search::encode(src, importance, dst);
-    }
-
-    fn decode(&self, values: &mut [f32]) {
-        let d = f16_value(self.d);
-        for (u, values) in values.as_chunks_mut().0.iter_mut().enumerate() {
-            self.unit(u).decode(&grid::IQ2_S, |scale| d * (0.5 + f32::from(scale)) * 0.25, values);
-        }
-    }
-}
+grid::quantized!(
+    IQ2_S,
+    IQ2_S_CODES,
+    SIGNED_2,
+    group_elems = 16,
+    even_signs = false,
+    step = |d, scale| d * (0.5 + scale) * 0.25
+);

@@ -7,14 +7,14 @@
 //! ```
 //! Of eight signs the last is not stored: the number of minuses is even.
 
-use super::{Codec, block};
-use crate::fit::{f16_bytes, f16_value};
+use super::block;
+use crate::fit::f16_bytes;
 use crate::grid::{
     self, Again, Encoded, GridSearch, Neighbours, Plain, Start, Unit, even_signs, pack_scales, unpack_scales,
 };
 use crate::lanes::Lanes;
 use crate::search::symmetric::EMPTY_GROUP;
-use crate::search::{self, Batch, Search};
+use crate::search::{Batch, Codes, Search};
 use std::array::from_fn;
 use std::sync::LazyLock;
 
@@ -36,7 +36,7 @@ static NEIGHBOURS: LazyLock<Neighbours<8>> = LazyLock::new(|| Neighbours::new(&g
 
 impl Search for IQ2_XS {
     #[inline(always)]
-    fn search<V: Lanes>(batch: &Batch<V>, out: &mut [Self]) {
+    fn search<V: Lanes>(batch: &Batch<V>, _: &mut Codes, out: &mut [Self]) {
         let search = GridSearch {
             neighbours: &NEIGHBOURS,
             even_signs: true,
@@ -50,13 +50,13 @@ impl Search for IQ2_XS {
             fudge: 1.0,
         };
         for (out, block) in out.iter_mut().zip(&search.encode::<V, 16>(batch)) {
-            *out = Self::pack(block);
+            *out = Self::store(block);
         }
     }
 }
 
 impl IQ2_XS {
-    fn pack(block: &Encoded) -> Self {
+    fn store(block: &Encoded) -> Self {
         let run = |n: usize| (block.entries[n] | u16::from(block.signs[n]) << 9).to_le_bytes();
         Self { d: f16_bytes(block.d), qs: from_fn(run), scales: pack_scales(&block.scales) }
     }
@@ -73,16 +73,12 @@ impl IQ2_XS {
     }
 }
 
-impl Codec for IQ2_XS {
-    /// The reference refuses to encode without importances; here they count as equal then.
-    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
-        search::encode(src, importance, dst);
-    }
-
-    fn decode(&self, values: &mut [f32]) {
-        let d = f16_value(self.d);
-        for (u, values) in values.as_chunks_mut().0.iter_mut().enumerate() {
-            self.unit(u).decode(&grid::IQ2_XS, |scale| d * (0.5 + f32::from(scale)) * 0.25, values);
-        }
-    }
-}
+// The reference refuses to encode without importances; here they count as equal then.
+grid::quantized!(
+    IQ2_XS,
+    IQ2_XS_CODES,
+    SIGNED_2,
+    group_elems = 16,
+    even_signs = true,
+    step = |d, scale| d * (0.5 + scale) * 0.25
+);

@@ -7,14 +7,14 @@
 //! ```
 //! Of eight signs the last is not stored: the number of minuses is even.
 
-use super::{Codec, block};
-use crate::fit::{f16_bytes, f16_value};
+use super::block;
+use crate::fit::f16_bytes;
 use crate::grid::{
     self, Again, Encoded, GridSearch, Neighbours, Plain, Start, Unit, pack_signs_and_scale, unpack_signs_and_scale,
 };
 use crate::lanes::Lanes;
 use crate::search::symmetric::EMPTY_GROUP;
-use crate::search::{self, Batch, Search};
+use crate::search::{Batch, Codes, Search};
 use std::array::from_fn;
 use std::sync::LazyLock;
 
@@ -34,7 +34,7 @@ static NEIGHBOURS: LazyLock<Neighbours<8>> = LazyLock::new(|| Neighbours::new(&g
 
 impl Search for IQ2_XXS {
     #[inline(always)]
-    fn search<V: Lanes>(batch: &Batch<V>, out: &mut [Self]) {
+    fn search<V: Lanes>(batch: &Batch<V>, _: &mut Codes, out: &mut [Self]) {
         let search = GridSearch {
             neighbours: &NEIGHBOURS,
             even_signs: true,
@@ -48,13 +48,13 @@ impl Search for IQ2_XXS {
             fudge: 1.0,
         };
         for (out, block) in out.iter_mut().zip(&search.encode::<V, 32>(batch)) {
-            *out = Self::pack(block);
+            *out = Self::store(block);
         }
     }
 }
 
 impl IQ2_XXS {
-    fn pack(block: &Encoded) -> Self {
+    fn store(block: &Encoded) -> Self {
         let group = |g: usize| {
             let rest = pack_signs_and_scale(&block.signs[4 * g..], block.scales[g]);
             from_fn(|i| if i < 4 { block.entries[4 * g + i] as u8 } else { rest[i - 4] })
@@ -71,16 +71,12 @@ impl IQ2_XXS {
     }
 }
 
-impl Codec for IQ2_XXS {
-    /// The reference refuses to encode without importances; here they count as equal then.
-    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
-        search::encode(src, importance, dst);
-    }
-
-    fn decode(&self, values: &mut [f32]) {
-        let d = f16_value(self.d);
-        for (u, values) in values.as_chunks_mut().0.iter_mut().enumerate() {
-            self.unit(u).decode(&grid::IQ2_XXS, |scale| d * (0.5 + f32::from(scale)) * 0.25, values);
-        }
-    }
-}
+// The reference refuses to encode without importances; here they count as equal then.
+grid::quantized!(
+    IQ2_XXS,
+    IQ2_XXS_CODES,
+    SIGNED_2,
+    group_elems = 32,
+    even_signs = true,
+    step = |d, scale| d * (0.5 + scale) * 0.25
+);

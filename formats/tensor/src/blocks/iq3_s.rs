@@ -6,11 +6,11 @@
 //! value j = +-d * (1 + 2 * scale[j / 32]) * IQ3_S[entry[j / 4]][j % 4]
 //! ```
 
-use super::{Codec, block};
-use crate::fit::{f16_bytes, f16_value};
+use super::block;
+use crate::fit::f16_bytes;
 use crate::grid::{self, Again, Encoded, GridSearch, Neighbours, Plain, Start, Unit, pack_scales};
 use crate::lanes::Lanes;
-use crate::search::{self, Batch, Search};
+use crate::search::{Batch, Codes, Search};
 use std::array::from_fn;
 use std::sync::LazyLock;
 
@@ -36,7 +36,7 @@ static NEIGHBOURS: LazyLock<Neighbours<4>> = LazyLock::new(|| Neighbours::new(&g
 
 impl Search for IQ3_S {
     #[inline(always)]
-    fn search<V: Lanes>(batch: &Batch<V>, out: &mut [Self]) {
+    fn search<V: Lanes>(batch: &Batch<V>, _: &mut Codes, out: &mut [Self]) {
         let search = GridSearch {
             neighbours: &NEIGHBOURS,
             even_signs: false,
@@ -50,13 +50,13 @@ impl Search for IQ3_S {
             fudge: 1.033,
         };
         for (out, block) in out.iter_mut().zip(&search.encode::<V, 32>(batch)) {
-            *out = Self::pack(block);
+            *out = Self::store(block);
         }
     }
 }
 
 impl IQ3_S {
-    fn pack(block: &Encoded) -> Self {
+    fn store(block: &Encoded) -> Self {
         let high = |u: usize| (0..8).fold(0, |bits, k| bits | ((block.entries[8 * u + k] >> 8) << k) as u8);
         Self {
             d: f16_bytes(block.d),
@@ -79,16 +79,12 @@ impl IQ3_S {
     }
 }
 
-impl Codec for IQ3_S {
-    /// As the reference, but for groups of zeros: there it does not advance, and stores what follows in their place.
-    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
-        search::encode(src, importance, dst);
-    }
-
-    fn decode(&self, values: &mut [f32]) {
-        let d = f16_value(self.d);
-        for (u, values) in values.as_chunks_mut().0.iter_mut().enumerate() {
-            self.unit(u).decode(&grid::IQ3_S, |scale| d * f32::from(1 + 2 * scale), values);
-        }
-    }
-}
+// As the reference, but for groups of zeros: there it does not advance, and stores what follows in their place.
+grid::quantized!(
+    IQ3_S,
+    IQ3_S_CODES,
+    SIGNED_3_S,
+    group_elems = 32,
+    even_signs = false,
+    step = |d, scale| d * (1.0 + 2.0 * scale)
+);

@@ -7,13 +7,13 @@
 //! ```
 //! Of eight signs the last is not stored: the number of minuses is even.
 
-use super::{Codec, block};
-use crate::fit::{f16_bytes, f16_value};
+use super::block;
+use crate::fit::f16_bytes;
 use crate::grid::{
     self, Again, Encoded, GridSearch, Neighbours, Plain, Start, Unit, pack_signs_and_scale, unpack_signs_and_scale,
 };
 use crate::lanes::Lanes;
-use crate::search::{self, Batch, Search};
+use crate::search::{Batch, Codes, Search};
 use std::array::from_fn;
 use std::sync::LazyLock;
 
@@ -35,7 +35,7 @@ static NEIGHBOURS: LazyLock<Neighbours<4>> = LazyLock::new(|| Neighbours::new(&g
 
 impl Search for IQ3_XXS {
     #[inline(always)]
-    fn search<V: Lanes>(batch: &Batch<V>, out: &mut [Self]) {
+    fn search<V: Lanes>(batch: &Batch<V>, _: &mut Codes, out: &mut [Self]) {
         let search = GridSearch {
             neighbours: &NEIGHBOURS,
             even_signs: true,
@@ -49,13 +49,13 @@ impl Search for IQ3_XXS {
             fudge: 1.0125,
         };
         for (out, block) in out.iter_mut().zip(&search.encode::<V, 32>(batch)) {
-            *out = Self::pack(block);
+            *out = Self::store(block);
         }
     }
 }
 
 impl IQ3_XXS {
-    fn pack(block: &Encoded) -> Self {
+    fn store(block: &Encoded) -> Self {
         Self {
             d: f16_bytes(block.d),
             qs: from_fn(|n| block.entries[n] as u8),
@@ -71,15 +71,11 @@ impl IQ3_XXS {
     }
 }
 
-impl Codec for IQ3_XXS {
-    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
-        search::encode(src, importance, dst);
-    }
-
-    fn decode(&self, values: &mut [f32]) {
-        let d = f16_value(self.d);
-        for (u, values) in values.as_chunks_mut().0.iter_mut().enumerate() {
-            self.unit(u).decode(&grid::IQ3_XXS, |scale| d * (0.5 + f32::from(scale)) * 0.5, values);
-        }
-    }
-}
+grid::quantized!(
+    IQ3_XXS,
+    IQ3_XXS_CODES,
+    SIGNED_3_XXS,
+    group_elems = 32,
+    even_signs = true,
+    step = |d, scale| d * (0.5 + scale) * 0.5
+);

@@ -6,10 +6,10 @@
 //! ```
 
 use super::q4_0::{pack_nibbles, unpack_nibbles};
-use super::{Codec, block};
-use crate::fit::{f16_bytes, f16_value};
+use super::{Quantized, block, whole};
 use crate::lanes::Lanes;
-use crate::search::{self, Batch, Codes, Search, levels};
+use crate::scales::{Group, Levels, Scales};
+use crate::search::{Batch, Fit, Fitted, Rule, levels};
 
 /// What the sixteen codes stand for.
 pub const LEVELS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
@@ -26,34 +26,30 @@ pub struct IQ4_NL {
 }
 block!(IQ4_NL, elems = 32, bytes = 18);
 
-impl Search for IQ4_NL {
+impl Fit for IQ4_NL {
     #[inline(always)]
-    fn search<V: Lanes>(batch: &Batch<V>, out: &mut [Self]) {
+    fn fit<V: Lanes>(batch: &Batch<V>) -> Fitted<V> {
         let zero = V::splat(0.0);
         let sigma2 = Batch::sum_of_squares(&batch.x) * V::splat(2.0 / 32.0);
         let scale = levels::fit(batch.group(0), &batch.weights(0, sigma2, |x| x * x));
         let inverse = V::select(scale.ne(zero), V::splat(1.0) / scale, zero);
-        let mut codes = [zero; 32];
-        for (code, &x) in codes.iter_mut().zip(&batch.x) {
-            *code = levels::nearest_code(inverse * x);
-        }
-        let codes = Codes::new(&codes);
-        let d = scale.to_array();
-        for (lane, out) in out.iter_mut().enumerate() {
-            *out = Self { d: f16_bytes(d[lane]), qs: pack_nibbles(codes.lane(lane)) };
-        }
+        Fitted::single(scale, zero, Rule::times(inverse, zero))
     }
 }
 
-impl Codec for IQ4_NL {
-    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
-        search::encode(src, importance, dst);
+impl Quantized for IQ4_NL {
+    const LEVELS: Levels = Levels::Listed(&LEVELS);
+
+    fn group(scales: &Scales, _: usize) -> Group {
+        Group::symmetric(scales.d.to_f32())
     }
 
-    fn decode(&self, values: &mut [f32]) {
-        let d = f16_value(self.d);
-        for (v, c) in values.iter_mut().zip(unpack_nibbles(&self.qs)) {
-            *v = d * f32::from(LEVELS[usize::from(c)]);
-        }
+    fn pack(scales: &Scales, codes: &[u8]) -> Self {
+        Self { d: scales.d.to_le_bytes(), qs: pack_nibbles(whole(codes)) }
+    }
+
+    fn unpack(&self, codes: &mut [u8]) -> Scales {
+        codes.copy_from_slice(&unpack_nibbles(&self.qs));
+        Scales::read(self.d, [0; 2])
     }
 }

@@ -8,12 +8,11 @@
 
 use super::iq4_nl::LEVELS;
 use super::q4_0::{pack_nibbles, unpack_nibbles};
-use super::{Codec, block};
-use crate::fit::{f16_bytes, f16_value};
+use super::{Quantized, block, whole};
 use crate::lanes::Lanes;
-use crate::search::levels;
+use crate::scales::{Group, Levels, Scales};
 use crate::search::symmetric::largest;
-use crate::search::{self, Batch, Codes, Search};
+use crate::search::{Batch, Fit, Fitted, Rule, levels};
 use std::array::from_fn;
 
 /// 256 elements in 136 bytes.
@@ -32,9 +31,9 @@ pub struct IQ4_XS {
 }
 block!(IQ4_XS, elems = 256, bytes = 136);
 
-impl Search for IQ4_XS {
+impl Fit for IQ4_XS {
     #[inline(always)]
-    fn search<V: Lanes>(batch: &Batch<V>, out: &mut [Self]) {
+    fn fit<V: Lanes>(batch: &Batch<V>) -> Fitted<V> {
         let (zero, one) = (V::splat(0.0), V::splat(1.0));
         let sigma2 = Batch::sum_of_squares(&batch.x) * V::splat(2.0 / 256.0);
         let mut fitted = [zero; 8];
@@ -44,44 +43,47 @@ impl Search for IQ4_XS {
         let (_, max) = largest(&fitted);
         let d = (zero - max) / V::splat(32.0);
         let inverse = V::select(d.ne(zero), one / d, zero);
-        let scales = fitted.map(|scale| (inverse * scale).nearest().clamp(-32.0, 31.0));
-        let mut codes = [zero; 256];
-        for (j, code) in codes.iter_mut().enumerate() {
-            let step = d * scales[j / 32];
-            *code = levels::nearest_code(V::select(step.ne(zero), one / step, zero) * batch.x[j]);
-        }
-        let codes = Codes::new(&codes);
-        let scales = Codes::new(&scales.map(|scale| scale + V::splat(32.0)));
         // A block of zeros has the super-scale -0, as in the reference.
-        let d = V::select(max.ne(zero), d, V::splat(-0.0)).to_array();
-        for (lane, out) in out.iter_mut().enumerate() {
-            let (scales, runs) = (scales.lane(lane), codes.lane(lane).as_chunks::<32>().0);
-            let upper = (0..8).fold(0u16, |bits, g| bits | u16::from(scales[g] >> 4) << (2 * g));
-            *out = Self {
-                d: f16_bytes(d[lane]),
-                scales_h: upper.to_le_bytes(),
-                scales_l: from_fn(|i| scales[2 * i] & 15 | scales[2 * i + 1] << 4),
-                qs: from_fn(|i| pack_nibbles(&runs[i / 16])[i % 16]),
-            };
+        let mut all = Fitted::single(V::select(max.ne(zero), d, V::splat(-0.0)), zero, Rule::lowest());
+        for (g, &scale) in fitted.iter().enumerate() {
+            all.scales[g] = (inverse * scale).nearest().clamp(-32.0, 31.0);
+            let step = d * all.scales[g];
+            all.rules[g] = Rule::times(V::select(step.ne(zero), one / step, zero), zero);
         }
+        all
     }
 }
 
-impl Codec for IQ4_XS {
-    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
-        search::encode(src, importance, dst);
+impl Quantized for IQ4_XS {
+    const GROUP_ELEMS: usize = 32;
+    const LEVELS: Levels = Levels::Listed(&LEVELS);
+
+    fn group(scales: &Scales, g: usize) -> Group {
+        Group::symmetric(scales.d.to_f32() * f32::from(scales.scales[g]))
     }
 
-    fn decode(&self, values: &mut [f32]) {
-        let (d, upper) = (f16_value(self.d), u16::from_le_bytes(self.scales_h));
-        let runs = self.qs.as_chunks::<16>().0;
-        for (g, values) in values.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            let low = self.scales_l[g / 2] >> (4 * (g % 2)) & 15;
-            let scale = low | ((upper >> (2 * g) & 3) << 4) as u8;
-            let step = d * f32::from(scale as i8 - 32);
-            for (v, c) in values.iter_mut().zip(unpack_nibbles(&runs[g])) {
-                *v = step * f32::from(LEVELS[usize::from(c)]);
-            }
+    fn pack(scales: &Scales, codes: &[u8]) -> Self {
+        let (d, runs) = (scales.d.to_le_bytes(), whole::<256>(codes).as_chunks::<32>().0);
+        let scales = scales.scales.map(|scale| (scale + 32) as u8);
+        let upper = (0..8).fold(0u16, |bits, g| bits | u16::from(scales[g] >> 4) << (2 * g));
+        Self {
+            d,
+            scales_h: upper.to_le_bytes(),
+            scales_l: from_fn(|i| scales[2 * i] & 15 | scales[2 * i + 1] << 4),
+            qs: from_fn(|i| pack_nibbles(&runs[i / 16])[i % 16]),
         }
+    }
+
+    fn unpack(&self, codes: &mut [u8]) -> Scales {
+        for (codes, run) in codes.as_chunks_mut::<32>().0.iter_mut().zip(self.qs.as_chunks().0) {
+            *codes = unpack_nibbles(run);
+        }
+        let upper = u16::from_le_bytes(self.scales_h);
+        let mut scales = Scales::read(self.d, [0; 2]);
+        for g in 0..8 {
+            let low = self.scales_l[g / 2] >> (4 * (g % 2)) & 15;
+            scales.scales[g] = (low | ((upper >> (2 * g) & 3) << 4) as u8) as i8 - 32;
+        }
+        scales
     }
 }

@@ -6,12 +6,12 @@
 //! value j = d * scale[j / 16] * q[j] - dmin * min[j / 16]
 //! ```
 
-use super::{Codec, block};
-use crate::fit::f16_value;
+use super::{Quantized, block, whole};
 use crate::lanes::Lanes;
+use crate::scales::{Group, Levels, Scales};
 use crate::search::affine::Affine;
-use crate::search::super_block::{AffineSuperBlock, Parts};
-use crate::search::{self, Batch, Search};
+use crate::search::super_block::AffineSuperBlock;
+use crate::search::{Batch, Fit, Fitted};
 use std::array::from_fn;
 
 /// 256 elements in 84 bytes.
@@ -30,14 +30,38 @@ pub struct Q2_K {
 }
 block!(Q2_K, elems = 256, bytes = 84);
 
-impl Search for Q2_K {
+impl Fit for Q2_K {
     #[inline(always)]
-    fn search<V: Lanes>(batch: &Batch<V>, out: &mut [Self]) {
+    fn fit<V: Lanes>(batch: &Batch<V>) -> Fitted<V> {
         let plain = Affine { top: 3.0, first: -0.5, step: 0.1, steps: 15, absolute: true };
-        let found = AffineSuperBlock::<16, 16> { plain, level_weights: false, sigma2: 1.0, top: 15.0 }.search(batch);
-        for (lane, out) in out.iter_mut().enumerate() {
-            let Parts { d, dmin, scales, mins, codes } = found.lane(lane);
-            *out = Self { scales: from_fn(|g| scales[g] | mins[g] << 4), qs: pack_pairs(codes), d, dmin };
+        AffineSuperBlock::<16, 16> { plain, level_weights: false, sigma2: 1.0, top: 15.0 }.fit(batch)
+    }
+}
+
+impl Quantized for Q2_K {
+    const GROUP_ELEMS: usize = 16;
+    const LEVELS: Levels = Levels::integers(0, 3);
+
+    fn group(scales: &Scales, g: usize) -> Group {
+        let step = scales.d.to_f32() * f32::from(scales.scales[g]);
+        Group { step, min: scales.dmin.to_f32() * f32::from(scales.mins[g]) }
+    }
+
+    fn pack(scales: &Scales, codes: &[u8]) -> Self {
+        Self {
+            scales: from_fn(|g| scales.scales[g] as u8 | scales.mins[g] << 4),
+            qs: pack_pairs(whole(codes)),
+            d: scales.d.to_le_bytes(),
+            dmin: scales.dmin.to_le_bytes(),
+        }
+    }
+
+    fn unpack(&self, codes: &mut [u8]) -> Scales {
+        unpack_pairs(&self.qs, codes);
+        Scales {
+            scales: self.scales.map(|packed| (packed & 15) as i8),
+            mins: self.scales.map(|packed| packed >> 4),
+            ..Scales::read(self.d, self.dmin)
         }
     }
 }
@@ -50,17 +74,9 @@ pub(super) fn pack_pairs(codes: &[u8; 256]) -> [u8; 64] {
     })
 }
 
-impl Codec for Q2_K {
-    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
-        search::encode(src, importance, dst);
-    }
-
-    fn decode(&self, values: &mut [f32]) {
-        let (d, dmin) = (f16_value(self.d), f16_value(self.dmin));
-        for (j, v) in values.iter_mut().enumerate() {
-            let packed = self.scales[j / 16];
-            let code = self.qs[j / 128 * 32 + j % 32] >> (j % 128 / 32 * 2) & 3;
-            *v = d * f32::from(packed & 15) * f32::from(code) - dmin * f32::from(packed >> 4);
-        }
+/// The inverse of [`pack_pairs`], for codes of two bits.
+pub(super) fn unpack_pairs(qs: &[u8; 64], codes: &mut [u8]) {
+    for (j, code) in codes.iter_mut().enumerate() {
+        *code = qs[j / 128 * 32 + j % 32] >> (j % 128 / 32 * 2) & 3;
     }
 }

@@ -5,11 +5,12 @@
 //!       | d f16 | low nibble: element j, high: j + 16 |     value j = d * (q[j] - 8), d of either sign
 //! ```
 
-use super::{Codec, block, encode_each};
-use crate::fit::{f16_bytes, f16_value, inverse, signed_max};
+use super::{Quantized, block, whole};
+use crate::fit::{f16_bytes, inverse, signed_max};
 use crate::lanes::Lanes;
+use crate::scales::{Group, Levels, Scales};
 use crate::search::symmetric::SymmetricFit;
-use crate::search::{self, Batch, Codes, Search};
+use crate::search::{Batch, Fit, Fitted};
 
 /// 32 elements in 18 bytes.
 #[derive(Clone, Copy, Debug)]
@@ -36,34 +37,32 @@ impl Q4_0 {
     }
 }
 
-impl Search for Q4_0 {
+impl Fit for Q4_0 {
     const USES_ROW: bool = true;
+    const PLAIN: Option<fn(&[f32]) -> Self> = Some(Self::plain);
 
     #[inline(always)]
-    fn search<V: Lanes>(batch: &Batch<V>, out: &mut [Self]) {
+    fn fit<V: Lanes>(batch: &Batch<V>) -> Fitted<V> {
         let x = batch.group::<32>(0);
         let fit = SymmetricFit::new(x, &batch.weights(0, batch.row_mean_square, |x| x * x), 8.0);
-        let (codes, d) = (Codes::new::<V>(&x.map(|x| fit.code(x))), fit.scale.to_array());
-        for (lane, out) in out.iter_mut().enumerate() {
-            let codes = codes.lane(lane);
-            *out = Self { d: f16_bytes(d[lane]), qs: pack_nibbles(codes) };
-        }
+        Fitted::single(fit.scale, V::splat(0.0), fit.rule())
     }
 }
 
-impl Codec for Q4_0 {
-    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
-        match importance {
-            None => encode_each(src, dst, Self::plain),
-            Some(_) => search::encode(src, importance, dst),
-        }
+impl Quantized for Q4_0 {
+    const LEVELS: Levels = Levels::integers(-8, 7);
+
+    fn group(scales: &Scales, _: usize) -> Group {
+        Group::symmetric(scales.d.to_f32())
     }
 
-    fn decode(&self, values: &mut [f32]) {
-        let d = f16_value(self.d);
-        for (v, c) in values.iter_mut().zip(unpack_nibbles(&self.qs)) {
-            *v = (i32::from(c) - 8) as f32 * d;
-        }
+    fn pack(scales: &Scales, codes: &[u8]) -> Self {
+        Self { d: scales.d.to_le_bytes(), qs: pack_nibbles(whole(codes)) }
+    }
+
+    fn unpack(&self, codes: &mut [u8]) -> Scales {
+        codes.copy_from_slice(&unpack_nibbles(&self.qs));
+        Scales::read(self.d, [0; 2])
     }
 }
 

@@ -6,12 +6,12 @@
 //! value j = d * scale[j / 32] * q[j] - dmin * min[j / 32]
 //! ```
 
-use super::{Codec, block, six_bit};
-use crate::fit::f16_value;
+use super::{Quantized, block, six_bit, whole};
 use crate::lanes::Lanes;
+use crate::scales::{Group, Levels, Scales};
 use crate::search::affine::Affine;
-use crate::search::super_block::{AffineSuperBlock, Parts};
-use crate::search::{self, Batch, Search};
+use crate::search::super_block::AffineSuperBlock;
+use crate::search::{Batch, Fit, Fitted};
 
 /// 256 elements in 144 bytes.
 #[derive(Clone, Copy, Debug)]
@@ -29,33 +29,31 @@ pub struct Q4_K {
 }
 block!(Q4_K, elems = 256, bytes = 144);
 
-impl Search for Q4_K {
+impl Fit for Q4_K {
     #[inline(always)]
-    fn search<V: Lanes>(batch: &Batch<V>, out: &mut [Self]) {
+    fn fit<V: Lanes>(batch: &Batch<V>) -> Fitted<V> {
         let plain = Affine { top: 15.0, first: -1.0, step: 0.1, steps: 20, absolute: false };
-        let found = AffineSuperBlock::<8, 32> { plain, level_weights: true, sigma2: 2.0, top: 63.0 }.search(batch);
-        for (lane, out) in out.iter_mut().enumerate() {
-            let Parts { d, dmin, scales, mins, codes } = found.lane(lane);
-            let scales = six_bit::pack(scales, mins);
-            *out = Self { d, dmin, scales, qs: pack_nibbles(codes) };
-        }
+        AffineSuperBlock::<8, 32> { plain, level_weights: true, sigma2: 2.0, top: 63.0 }.fit(batch)
     }
 }
 
-impl Codec for Q4_K {
-    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
-        search::encode(src, importance, dst);
+impl Quantized for Q4_K {
+    const GROUP_ELEMS: usize = 32;
+    const LEVELS: Levels = Levels::integers(0, 15);
+
+    fn group(scales: &Scales, g: usize) -> Group {
+        let step = scales.d.to_f32() * f32::from(scales.scales[g]);
+        Group { step, min: scales.dmin.to_f32() * f32::from(scales.mins[g]) }
     }
 
-    fn decode(&self, values: &mut [f32]) {
-        let (d, dmin) = (f16_value(self.d), f16_value(self.dmin));
-        for (g, values) in values.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            let (scale, min) = six_bit::get(&self.scales, g);
-            let (scale, min) = (d * f32::from(scale), dmin * f32::from(min));
-            for (v, byte) in values.iter_mut().zip(&self.qs[g / 2 * 32..]) {
-                *v = scale * f32::from(byte >> (4 * (g % 2)) & 15) - min;
-            }
-        }
+    fn pack(scales: &Scales, codes: &[u8]) -> Self {
+        let (d, dmin) = (scales.d.to_le_bytes(), scales.dmin.to_le_bytes());
+        Self { d, dmin, scales: six_bit::pack(scales), qs: pack_nibbles(whole(codes)) }
+    }
+
+    fn unpack(&self, codes: &mut [u8]) -> Scales {
+        unpack_nibbles(&self.qs, codes);
+        six_bit::unpack(&self.scales, Scales::read(self.d, self.dmin))
     }
 }
 
@@ -65,4 +63,13 @@ pub(super) fn pack_nibbles(codes: &[u8; 256]) -> [u8; 128] {
         let l = i / 32 * 64 + i % 32;
         codes[l] & 15 | codes[l + 32] << 4
     })
+}
+
+/// The inverse of [`pack_nibbles`], for codes of four bits.
+pub(super) fn unpack_nibbles(qs: &[u8; 128], codes: &mut [u8]) {
+    for (codes, qs) in codes.as_chunks_mut::<64>().0.iter_mut().zip(qs.as_chunks::<32>().0) {
+        let (low, high) = codes.split_at_mut(32);
+        low.iter_mut().zip(qs).for_each(|(code, q)| *code = q & 15);
+        high.iter_mut().zip(qs).for_each(|(code, q)| *code = q >> 4);
+    }
 }

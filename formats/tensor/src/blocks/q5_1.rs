@@ -7,11 +7,12 @@
 
 use super::q4_0::pack_nibbles;
 use super::q5_0::{pack_fifth, unpack_five};
-use super::{Codec, block, encode_each};
-use crate::fit::{f16_bytes, f16_value, inverse, min_max};
+use super::{Quantized, block, whole};
+use crate::fit::{f16_bytes, inverse, min_max};
 use crate::lanes::Lanes;
+use crate::scales::{Group, Levels, Scales};
 use crate::search::affine::Affine;
-use crate::search::{self, Batch, Codes, Search};
+use crate::search::{Batch, Fit, Fitted};
 
 /// 32 elements in 24 bytes.
 #[derive(Clone, Copy, Debug)]
@@ -43,39 +44,33 @@ impl Q5_1 {
     }
 }
 
-impl Search for Q5_1 {
+impl Fit for Q5_1 {
     const USES_ROW: bool = true;
+    const PLAIN: Option<fn(&[f32]) -> Self> = Some(Self::plain);
 
     #[inline(always)]
-    fn search<V: Lanes>(batch: &Batch<V>, out: &mut [Self]) {
+    fn fit<V: Lanes>(batch: &Batch<V>) -> Fitted<V> {
         let x = batch.group::<32>(0);
         let fit = Affine::weighted(31.0).fit(x, &batch.weights(0, batch.row_mean_square, |x| x * x));
-        let codes = Codes::new::<V>(&x.map(|x| fit.code(x)));
-        let (d, min) = (fit.scale.to_array(), fit.min.to_array());
-        for (lane, out) in out.iter_mut().enumerate() {
-            let codes = codes.lane(lane);
-            *out = Self {
-                d: f16_bytes(d[lane]),
-                m: f16_bytes(-min[lane]),
-                qh: pack_fifth(codes),
-                qs: pack_nibbles(codes),
-            };
-        }
+        // Added, where the fit subtracts. A minimum of 0 becomes -0, as in the reference.
+        Fitted::single(fit.scale, V::splat(-0.0) - fit.min, fit.rule())
     }
 }
 
-impl Codec for Q5_1 {
-    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
-        match importance {
-            None => encode_each(src, dst, Self::plain),
-            Some(_) => search::encode(src, importance, dst),
-        }
+impl Quantized for Q5_1 {
+    const LEVELS: Levels = Levels::integers(0, 31);
+
+    fn group(scales: &Scales, _: usize) -> Group {
+        Group { step: scales.d.to_f32(), min: -scales.dmin.to_f32() }
     }
 
-    fn decode(&self, values: &mut [f32]) {
-        let (d, m) = (f16_value(self.d), f16_value(self.m));
-        for (v, c) in values.iter_mut().zip(unpack_five(&self.qs, self.qh)) {
-            *v = f32::from(c) * d + m;
-        }
+    fn pack(scales: &Scales, codes: &[u8]) -> Self {
+        let (d, m, codes) = (scales.d.to_le_bytes(), scales.dmin.to_le_bytes(), whole(codes));
+        Self { d, m, qh: pack_fifth(codes), qs: pack_nibbles(codes) }
+    }
+
+    fn unpack(&self, codes: &mut [u8]) -> Scales {
+        codes.copy_from_slice(&unpack_five(&self.qs, self.qh));
+        Scales::read(self.d, self.m)
     }
 }

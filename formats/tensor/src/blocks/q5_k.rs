@@ -6,13 +6,13 @@
 //! value j = d * scale[j / 32] * q[j] - dmin * min[j / 32]
 //! ```
 
-use super::q4_k::pack_nibbles;
-use super::{Codec, block, six_bit};
-use crate::fit::f16_value;
+use super::q4_k::{pack_nibbles, unpack_nibbles};
+use super::{Quantized, block, six_bit, whole};
 use crate::lanes::Lanes;
+use crate::scales::{Group, Levels, Scales};
 use crate::search::affine::Affine;
-use crate::search::super_block::{AffineSuperBlock, Parts};
-use crate::search::{self, Batch, Search};
+use crate::search::super_block::AffineSuperBlock;
+use crate::search::{Batch, Fit, Fitted};
 
 /// 256 elements in 176 bytes.
 #[derive(Clone, Copy, Debug)]
@@ -32,37 +32,39 @@ pub struct Q5_K {
 }
 block!(Q5_K, elems = 256, bytes = 176);
 
-impl Search for Q5_K {
+impl Fit for Q5_K {
     #[inline(always)]
-    fn search<V: Lanes>(batch: &Batch<V>, out: &mut [Self]) {
+    fn fit<V: Lanes>(batch: &Batch<V>) -> Fitted<V> {
         let plain = Affine { top: 31.0, first: -0.5, step: 0.1, steps: 15, absolute: false };
-        let found = AffineSuperBlock::<8, 32> { plain, level_weights: true, sigma2: 2.0, top: 63.0 }.search(batch);
-        for (lane, out) in out.iter_mut().enumerate() {
-            let Parts { d, dmin, scales, mins, codes } = found.lane(lane);
-            let scales = six_bit::pack(scales, mins);
-            let mut qh = [0; 32];
-            for (j, code) in codes.iter().enumerate() {
-                qh[j % 32] |= code >> 4 << (j / 32);
-            }
-            *out = Self { d, dmin, scales, qh, qs: pack_nibbles(codes) };
-        }
+        AffineSuperBlock::<8, 32> { plain, level_weights: true, sigma2: 2.0, top: 63.0 }.fit(batch)
     }
 }
 
-impl Codec for Q5_K {
-    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
-        search::encode(src, importance, dst);
+impl Quantized for Q5_K {
+    const GROUP_ELEMS: usize = 32;
+    const LEVELS: Levels = Levels::integers(0, 31);
+
+    fn group(scales: &Scales, g: usize) -> Group {
+        let step = scales.d.to_f32() * f32::from(scales.scales[g]);
+        Group { step, min: scales.dmin.to_f32() * f32::from(scales.mins[g]) }
     }
 
-    fn decode(&self, values: &mut [f32]) {
-        let (d, dmin) = (f16_value(self.d), f16_value(self.dmin));
-        for (g, values) in values.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            let (scale, min) = six_bit::get(&self.scales, g);
-            let (scale, min) = (d * f32::from(scale), dmin * f32::from(min));
-            for ((v, low), high) in values.iter_mut().zip(&self.qs[g / 2 * 32..]).zip(&self.qh) {
-                let code = low >> (4 * (g % 2)) & 15 | (high >> g & 1) << 4;
-                *v = scale * f32::from(code) - min;
+    fn pack(scales: &Scales, codes: &[u8]) -> Self {
+        let (d, dmin, codes) = (scales.d.to_le_bytes(), scales.dmin.to_le_bytes(), whole::<256>(codes));
+        let mut qh = [0; 32];
+        for (j, code) in codes.iter().enumerate() {
+            qh[j % 32] |= code >> 4 << (j / 32);
+        }
+        Self { d, dmin, scales: six_bit::pack(scales), qh, qs: pack_nibbles(codes) }
+    }
+
+    fn unpack(&self, codes: &mut [u8]) -> Scales {
+        unpack_nibbles(&self.qs, codes);
+        for (g, codes) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+            for (code, high) in codes.iter_mut().zip(&self.qh) {
+                *code |= (high >> g & 1) << 4;
             }
         }
+        six_bit::unpack(&self.scales, Scales::read(self.d, self.dmin))
     }
 }

@@ -8,11 +8,12 @@
 //! Each half of 128 elements: byte l of its 64 nibble bytes holds elements l (low) and l + 64 (high) for l < 64; byte
 //! l of its 32 upper-bit bytes holds, from the lowest pair of bits up, elements l, l + 32, l + 64, l + 96.
 
-use super::{Codec, block};
-use crate::fit::{f16_bytes, f16_value};
+use super::{Quantized, block, whole};
+use crate::fit::stored;
 use crate::lanes::Lanes;
+use crate::scales::{Group, Levels, Scales};
 use crate::search::symmetric::{EMPTY_GROUP, SymmetricFit, largest};
-use crate::search::{self, Batch, Codes, Search};
+use crate::search::{Batch, Fit, Fitted, Rule};
 
 /// 256 elements in 210 bytes.
 #[derive(Clone, Copy, Debug)]
@@ -30,12 +31,9 @@ pub struct Q6_K {
 }
 block!(Q6_K, elems = 256, bytes = 210);
 
-/// Half the number of codes.
-const HALF: f32 = 32.0;
-
-impl Search for Q6_K {
+impl Fit for Q6_K {
     #[inline(always)]
-    fn search<V: Lanes>(batch: &Batch<V>, out: &mut [Self]) {
+    fn fit<V: Lanes>(batch: &Batch<V>) -> Fitted<V> {
         let zero = V::splat(0.0);
         let mut fits = [SymmetricFit::none(); 16];
         for (g, fit) in fits.iter_mut().enumerate() {
@@ -45,44 +43,42 @@ impl Search for Q6_K {
                 Some(importance) => *importance[16 * g..].first_chunk().expect("a group"),
                 None => x.map(|x| x * x),
             };
-            *fit = SymmetricFit::new(x, &weights, HALF);
+            *fit = SymmetricFit::new(x, &weights, 32.0);
         }
         let (amax, max) = largest(&fits.map(|fit| fit.scale));
+        let empty = amax.lt(V::splat(EMPTY_GROUP));
         let inverse = V::splat(-128.0) / max;
-        let d = V::splat(1.0) / inverse;
+        let d = V::select(empty, zero, V::splat(1.0) / inverse);
         let scales = fits.map(|fit| (inverse * fit.scale).nearest().min(V::splat(127.0)));
-        let d16 = d.map(|d| f16_value(f16_bytes(d)));
-        let mut codes = [zero; 256];
-        for (j, code) in codes.iter_mut().enumerate() {
-            let step = d16 * scales[j / 16];
-            let rounded = (batch.x[j] / step).nearest().clamp(-HALF, HALF - 1.0) + V::splat(HALF);
-            // Such a group decodes to zero whatever its codes; the reference leaves those of the scale search.
-            *code = V::select(step.ne(zero), rounded, fits[j / 16].code(batch.x[j]));
+        let mut all = Fitted::single(d, zero, Rule::lowest());
+        let d = stored(d);
+        for g in 0..16 {
+            all.scales[g] = V::select(empty, zero, scales[g]);
+            let rule = Rule::over(d * scales[g], zero, fits[g].rule());
+            all.rules[g] = Rule::select(empty, Rule::lowest(), rule);
         }
-        let (codes, d, amax) = (Codes::new(&codes), d.to_array(), amax.to_array());
-        // Two's complement: 256 more is the same byte.
-        let scales = Codes::new(&scales.map(|scale| V::select(scale.lt(zero), scale + V::splat(256.0), scale)));
-        for (lane, out) in out.iter_mut().enumerate() {
-            if amax[lane] < EMPTY_GROUP {
-                *out = Self { ql: [0; 128], qh: [0; 64], scales: [0; 16], d: [0; 2] };
-                continue;
-            }
-            let (ql, qh) = pack(codes.lane(lane));
-            *out = Self { ql, qh, scales: *scales.lane(lane), d: f16_bytes(d[lane]) };
-        }
+        all
     }
 }
 
-impl Codec for Q6_K {
-    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
-        search::encode(src, importance, dst);
+impl Quantized for Q6_K {
+    const GROUP_ELEMS: usize = 16;
+    const LEVELS: Levels = Levels::integers(-32, 31);
+
+    fn group(scales: &Scales, g: usize) -> Group {
+        Group::symmetric(scales.d.to_f32() * f32::from(scales.scales[g]))
     }
 
-    fn decode(&self, values: &mut [f32]) {
-        let d = f16_value(self.d);
-        for (j, v) in values.iter_mut().enumerate() {
-            *v = d * f32::from(self.scales[j / 16] as i8) * f32::from(self.code(j) as i8 - 32);
+    fn pack(scales: &Scales, codes: &[u8]) -> Self {
+        let (ql, qh) = pack(whole(codes));
+        Self { ql, qh, scales: scales.scales.map(|scale| scale as u8), d: scales.d.to_le_bytes() }
+    }
+
+    fn unpack(&self, codes: &mut [u8]) -> Scales {
+        for (j, code) in codes.iter_mut().enumerate() {
+            *code = self.code(j);
         }
+        Scales { scales: self.scales.map(|scale| scale as i8), ..Scales::read(self.d, [0; 2]) }
     }
 }
 

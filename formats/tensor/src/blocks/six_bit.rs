@@ -6,24 +6,28 @@
 //!       | upper 2: scale g + 4 | upper 2: min g + 4    |   (their lower four bits)          |     g in 0..4
 //! ```
 
+use crate::scales::Scales;
 use std::array::from_fn;
 
-/// Scale and minimum of group `g`.
-pub(super) fn get(packed: &[u8; 12], g: usize) -> (u8, u8) {
-    if g < 4 {
-        (packed[g] & 63, packed[g + 4] & 63)
-    } else {
-        (packed[g + 4] & 15 | packed[g - 4] >> 6 << 4, packed[g + 4] >> 4 | packed[g] >> 6 << 4)
-    }
-}
-
-/// The inverse of [`get`].
-pub(super) fn pack(scales: &[u8; 8], mins: &[u8; 8]) -> [u8; 12] {
+/// Stores the first eight group scales and minima.
+pub(super) fn pack(scales: &Scales) -> [u8; 12] {
+    let (scales, mins) = (scales.scales.map(|scale| scale as u8), scales.mins);
     from_fn(|i| match i {
         0..4 => scales[i] | scales[i + 4] >> 4 << 6,
         4..8 => mins[i - 4] | mins[i] >> 4 << 6,
         _ => scales[i - 4] & 15 | mins[i - 4] << 4,
     })
+}
+
+/// The inverse of [`pack`]; the rest is as in `scales`.
+pub(super) fn unpack(packed: &[u8; 12], mut scales: Scales) -> Scales {
+    for g in 0..4 {
+        scales.scales[g] = (packed[g] & 63) as i8;
+        scales.mins[g] = packed[g + 4] & 63;
+        scales.scales[g + 4] = (packed[g + 8] & 15 | packed[g] >> 6 << 4) as i8;
+        scales.mins[g + 4] = packed[g + 8] >> 4 | packed[g + 4] >> 6 << 4;
+    }
+    scales
 }
 
 #[cfg(test)]
@@ -33,12 +37,12 @@ mod tests {
     #[test]
     fn packing_keeps_every_bit() {
         for seed in 0..64u8 {
-            let scales: [u8; 8] = from_fn(|g| (seed.wrapping_mul(7).wrapping_add(11 * g as u8)) & 63);
-            let mins: [u8; 8] = from_fn(|g| (seed.wrapping_mul(29).wrapping_add(5 * g as u8)) & 63);
-            let packed = pack(&scales, &mins);
+            let mut scales = Scales::default();
             for g in 0..8 {
-                assert_eq!(get(&packed, g), (scales[g], mins[g]), "group {g} of {scales:?} {mins:?}");
+                scales.scales[g] = (seed.wrapping_mul(7).wrapping_add(11 * g as u8) & 63) as i8;
+                scales.mins[g] = seed.wrapping_mul(29).wrapping_add(5 * g as u8) & 63;
             }
+            assert_eq!(unpack(&pack(&scales), Scales::default()), scales);
         }
     }
 }

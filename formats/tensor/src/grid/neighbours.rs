@@ -61,6 +61,12 @@ impl<const DIM: usize> Neighbours<DIM> {
         this
     }
 
+    /// The entry that point `n` is, if it is one.
+    pub(super) fn entry(&self, n: u16) -> Option<u16> {
+        let cell = self.cells.get(usize::from(n))?;
+        (cell.count == 0).then_some(cell.first)
+    }
+
     /// What is at point `n`.
     #[inline(always)]
     pub(super) fn at(&self, n: u16) -> Cell {

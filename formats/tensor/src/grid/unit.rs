@@ -42,24 +42,6 @@ pub(crate) fn unpack_scales(byte: u8) -> [u8; 2] {
     [byte & 15, byte >> 4]
 }
 
-impl<const N: usize> Unit<N> {
-    /// Restores the elements: entry `n` has the magnitudes `grid[n]`, and a scale the step `step`.
-    pub(crate) fn decode<const DIM: usize>(
-        &self,
-        grid: &[[u8; DIM]],
-        step: impl Fn(u8) -> f32,
-        values: &mut [f32; 32],
-    ) {
-        const { assert!(N * DIM == 32) };
-        let steps = self.scales.map(step);
-        for (j, v) in values.iter_mut().enumerate() {
-            let magnitude = grid[usize::from(self.entries[j / DIM])][j % DIM];
-            let sign = if self.signs[j / 8] >> (j % 8) & 1 == 1 { -1.0 } else { 1.0 };
-            *v = steps[j / 16] * f32::from(magnitude) * sign;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,6 @@
 //! `value ~ scale * code - min` for one group, `code` in `0..=top`, `min >= 0`.
 
+use super::Rule;
 use crate::lanes::Lanes;
 
 /// Which scales are tried, and how errors count.
@@ -43,10 +44,15 @@ impl<V: Lanes> AffineFit<V> {
         Self { scale: zero, min: zero, inverse: zero, offset: zero, top: 0.0 }
     }
 
-    /// The codes of the group that was fitted.
+    /// How the elements of the group that was fitted become codes.
     #[inline(always)]
-    pub(crate) fn code(&self, x: V) -> V {
-        (self.inverse * (x - self.offset)).nearest().clamp(0.0, self.top)
+    pub(crate) fn rule(&self) -> Rule<V> {
+        Rule::times(self.inverse, self.offset)
+    }
+
+    #[inline(always)]
+    fn code(&self, x: V) -> V {
+        self.rule().apply(x).nearest().clamp(0.0, self.top)
     }
 }
 

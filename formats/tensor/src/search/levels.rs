@@ -3,19 +3,7 @@
 use super::symmetric::{EMPTY_GROUP, largest};
 use crate::blocks::LEVELS;
 use crate::lanes::Lanes;
-
-/// Index of the level nearest to `x`, the upper one of two equally near.
-///
-/// The reference compares the distances to two neighbours. Near the middle between them both differences are exact in
-/// f32, so that comparing with the middle is the same.
-#[inline(always)]
-pub(crate) fn nearest_code<V: Lanes>(x: V) -> V {
-    let mut code = V::splat(0.0);
-    for pair in LEVELS.windows(2) {
-        code = V::select(x.lt(middle(pair)), code, code + V::splat(1.0));
-    }
-    code
-}
+use crate::scales::middle;
 
 /// The level nearest to `x`.
 #[inline(always)]
@@ -25,11 +13,6 @@ fn nearest_level<V: Lanes>(x: V) -> V {
         level = V::select(x.lt(middle(pair)), level, V::splat(f32::from(pair[1])));
     }
     level
-}
-
-#[inline(always)]
-fn middle<V: Lanes>(pair: &[i8]) -> V {
-    V::splat((f32::from(pair[0]) + f32::from(pair[1])) / 2.0)
 }
 
 /// The scale of a group of 32: the plain one and 15 candidates around it, by weighted least squares. 0 for an empty

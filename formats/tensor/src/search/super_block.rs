@@ -1,12 +1,11 @@
 //! A super-block of groups with scales and minima that are themselves multiples of one scale and one minimum.
 
 use super::affine::{Affine, AffineFit};
-use super::{Batch, Codes, positive};
-use crate::fit::{f16_bytes, f16_value};
-use crate::lanes::{Lanes, MAX_LANES};
-
-/// Elements of a super-block.
-const ELEMS: usize = 256;
+use super::{Batch, Fitted, Rule, positive};
+use crate::blocks::MAX_ELEMS as ELEMS;
+use crate::fit::stored;
+use crate::lanes::Lanes;
+use crate::scales::MAX_GROUPS;
 
 /// `GROUPS` groups of `SIZE` elements, and how they are searched.
 pub(crate) struct AffineSuperBlock<const GROUPS: usize, const SIZE: usize> {
@@ -21,42 +20,11 @@ pub(crate) struct AffineSuperBlock<const GROUPS: usize, const SIZE: usize> {
     pub(crate) top: f32,
 }
 
-/// A super-block per lane, but for how its parts are packed.
-pub(crate) struct Found<const GROUPS: usize> {
-    d: [f32; MAX_LANES],
-    dmin: [f32; MAX_LANES],
-    scales: Codes<GROUPS>,
-    mins: Codes<GROUPS>,
-    codes: Codes<ELEMS>,
-}
-
-/// The parts of one super-block.
-pub(crate) struct Parts<'a, const GROUPS: usize> {
-    pub(crate) d: [u8; 2],
-    pub(crate) dmin: [u8; 2],
-    pub(crate) scales: &'a [u8; GROUPS],
-    pub(crate) mins: &'a [u8; GROUPS],
-    pub(crate) codes: &'a [u8; ELEMS],
-}
-
-impl<const GROUPS: usize> Found<GROUPS> {
-    /// The parts of one lane.
-    pub(crate) fn lane(&self, lane: usize) -> Parts<'_, GROUPS> {
-        Parts {
-            d: f16_bytes(self.d[lane]),
-            dmin: f16_bytes(self.dmin[lane]),
-            scales: self.scales.lane(lane),
-            mins: self.mins.lane(lane),
-            codes: self.codes.lane(lane),
-        }
-    }
-}
-
 impl<const GROUPS: usize, const SIZE: usize> AffineSuperBlock<GROUPS, SIZE> {
-    /// Fits every group by itself, then scales and minima to multiples of one, then rounds the elements once more.
+    /// Fits every group by itself, then scales and minima to multiples of one.
     #[inline(always)]
-    pub(crate) fn search<V: Lanes>(&self, batch: &Batch<V>) -> Found<GROUPS> {
-        const { assert!(GROUPS * SIZE == ELEMS) };
+    pub(crate) fn fit<V: Lanes>(&self, batch: &Batch<V>) -> Fitted<V> {
+        const { assert!(GROUPS * SIZE == ELEMS && GROUPS <= MAX_GROUPS) };
         let zero = V::splat(0.0);
         let weighted = batch.importance.is_some();
         let sigma2 = Batch::sum_of_squares(&batch.x) * V::splat(self.sigma2 / ELEMS as f32);
@@ -76,23 +44,13 @@ impl<const GROUPS: usize, const SIZE: usize> AffineSuperBlock<GROUPS, SIZE> {
         }
         let (d, scales) = round_all(&fitted, &sums, self.top, weighted);
         let (dmin, mins) = round_all(&fitted_mins, &sums, self.top, weighted);
-        let d16 = d.map(|d| f16_value(f16_bytes(d)));
-        let dmin16 = dmin.map(|d| f16_value(f16_bytes(d)));
-        let mut codes = [zero; ELEMS];
-        for (j, code) in codes.iter_mut().enumerate() {
-            let g = j / SIZE;
-            let (step, min) = (d16 * scales[g], dmin16 * mins[g]);
-            let rounded = ((batch.x[j] + min) / step).nearest().clamp(0.0, self.plain.top);
-            // Such a group decodes to its minimum whatever its codes; the reference leaves those of the scale search.
-            *code = V::select(step.ne(zero), rounded, fits[g].code(batch.x[j]));
+        let mut all = Fitted::single(d, dmin, Rule::lowest());
+        let (d, dmin) = (stored(d), stored(dmin));
+        for g in 0..GROUPS {
+            (all.scales[g], all.mins[g]) = (scales[g], mins[g]);
+            all.rules[g] = Rule::over(d * scales[g], dmin * mins[g], fits[g].rule());
         }
-        Found {
-            d: d.to_array(),
-            dmin: dmin.to_array(),
-            scales: Codes::new(&scales),
-            mins: Codes::new(&mins),
-            codes: Codes::new(&codes),
-        }
+        all
     }
 }
 

@@ -1,5 +1,6 @@
 //! `value ~ scale * code` for one group, `code` in `-half..half`.
 
+use super::Rule;
 use crate::lanes::Lanes;
 use std::array::from_fn;
 
@@ -11,9 +12,8 @@ pub(crate) const EMPTY_GROUP: f32 = 1e-15;
 pub(crate) struct SymmetricFit<V> {
     /// Least-squares scale; 0 for an (almost) empty group.
     pub(crate) scale: V,
-    /// `code = nearest(inverse * value)`: the one the scale was fitted to, not `1 / scale`. 0 for an empty group.
+    /// Levels are `nearest(inverse * value)`: the one the scale was fitted to, not `1 / scale`. 0 for an empty group.
     inverse: V,
-    half: f32,
 }
 
 /// Weighted products of codes with values, and of codes with themselves.
@@ -49,7 +49,7 @@ pub(crate) fn largest<V: Lanes>(x: &[V]) -> (V, V) {
 impl<V: Lanes> SymmetricFit<V> {
     /// A place for one.
     pub(crate) fn none() -> Self {
-        Self { scale: V::splat(0.0), inverse: V::splat(0.0), half: 0.0 }
+        Self { scale: V::splat(0.0), inverse: V::splat(0.0) }
     }
 
     /// Tries 19 inverse scales around `-half / max`, by weighted least squares.
@@ -71,7 +71,7 @@ impl<V: Lanes> SymmetricFit<V> {
             inverse = V::select(better, candidate, inverse);
         }
         let empty = amax.lt(V::splat(EMPTY_GROUP));
-        Self { scale: V::select(empty, zero, scale), inverse: V::select(empty, zero, inverse), half }
+        Self { scale: V::select(empty, zero, scale), inverse: V::select(empty, zero, inverse) }
     }
 
     /// Three-bit codes start from the plain rounding, and each in turn is then moved to where it fits best, up to five
@@ -114,10 +114,11 @@ impl<V: Lanes> SymmetricFit<V> {
         (V::select(empty, zero, scale), codes.map(|code| V::select(empty, zero, code + V::splat(half))))
     }
 
-    /// A code shifted to `0..2 * half`. An empty group's are 0, not `half`: that is what the reference leaves.
+    /// How the elements of the group become levels. An empty group has code 0 throughout, not the level 0: that is what
+    /// the reference leaves.
     #[inline(always)]
-    pub(crate) fn code(&self, x: V) -> V {
-        let code = (self.inverse * x).nearest().clamp(-self.half, self.half - 1.0) + V::splat(self.half);
-        V::select(self.inverse.ne(V::splat(0.0)), code, V::splat(0.0))
+    pub(crate) fn rule(&self) -> Rule<V> {
+        let any = self.inverse.ne(V::splat(0.0));
+        Rule::select(any, Rule::times(self.inverse, V::splat(0.0)), Rule::lowest())
     }
 }

@@ -6,18 +6,18 @@ use crate::blocks;
 use crate::lanes::{Lanes, Portable, Task, run_with_each};
 
 /// A generator that is the same everywhere.
-struct Noise(u64);
+pub(crate) struct Noise(pub(crate) u64);
 
 impl Noise {
     /// Uniform in -1..1.
-    fn next(&mut self) -> f32 {
+    pub(crate) fn next(&mut self) -> f32 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 }
 
 /// Rows that searches find hard: the ends of the range, groups of one kind, one value among zeros.
-fn rows(cols: usize) -> Vec<f32> {
+pub(crate) fn rows(cols: usize) -> Vec<f32> {
     let mut noise = Noise(7);
     let shapes: [fn(usize, f32) -> f32; 14] = [
         |_, x| x * x * x,
@@ -121,4 +121,47 @@ fn nearest_any_takes_23_bits_of_the_sum() {
         }
     }
     run_with_each(|_| Check);
+}
+
+/// Digests of what the encoders make of the rows above without importances and with them, when their bytes had been
+/// compared with llama.cpp's.
+const DIGESTS: &[(&str, u64, u64)] = &[
+    ("Q4_0", 0xc68a27ccff80de33, 0xa9682bd201e335e8),
+    ("Q4_1", 0xb702e5a6ad892c06, 0x93a02148122395a7),
+    ("Q5_0", 0xe4acdb3d35cbc5da, 0xea476024e41a913a),
+    ("Q5_1", 0xd2b2947f1a0d5080, 0x9a210accf1e0058f),
+    ("Q8_0", 0xbc4379f738b3e98f, 0xbc4379f738b3e98f),
+    ("Q2_K", 0x2357f4501221b36b, 0xa1d9a4a29f9c4f7a),
+    ("Q3_K", 0x2b195c3bb4dc2970, 0xce96536022f2cc75),
+    ("Q4_K", 0x71740dab78b1b7fd, 0x819e135401925e66),
+    ("Q5_K", 0xed356f3d3669f1c6, 0xaf77a01cc430e52b),
+    ("Q6_K", 0x9643fa92acaef396, 0x822b46ce21c30da2),
+    ("IQ2_XXS", 0xf1e0290c1b23ffb1, 0x2190489f359c4d48),
+    ("IQ2_XS", 0xca34ad37e88fb495, 0x818dc18cd5a17460),
+    ("IQ3_XXS", 0xa0da3bcf410daeeb, 0xf4b4b12fe0653eb3),
+    ("IQ4_NL", 0x3ca049228c5c8e3b, 0x2756f15a9d1b7eb6),
+    ("IQ3_S", 0xa7fbbb5b4a00db62, 0x70446945633207b3),
+    ("IQ2_S", 0xc83636093e12f1fc, 0xec4323b43af508dc),
+    ("IQ4_XS", 0x1c4c55074f296e89, 0x31d28123eecdf5cf),
+];
+
+#[test]
+fn bytes_stay_as_they_are() {
+    let cols = 512;
+    let src = rows(cols);
+    let mut noise = Noise(9);
+    let importance: Vec<f32> = (0..cols).map(|c| if c % 50 == 3 { 0.0 } else { noise.next().abs() * 4.0 }).collect();
+    for ty in TensorType::ALL.iter().filter(|ty| ty.is_quantized()) {
+        let mut bytes = vec![0; ty.row_bytes(src.len()).unwrap()];
+        let fnv = |bytes: &[u8]| {
+            bytes
+                .iter()
+                .fold(0xcbf2_9ce4_8422_2325u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+        };
+        ty.encode(&src, &mut bytes);
+        let plain = fnv(&bytes);
+        ty.encode_weighted(&src, &importance, &mut bytes);
+        let want = DIGESTS.iter().find(|row| row.0 == ty.name()).expect("a digest");
+        assert_eq!((plain, fnv(&bytes)), (want.1, want.2), "{ty}");
+    }
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::device::Memory;
-use crate::ops::append::{append, kv_bytes};
+use crate::ops::append::{append, copy_prefix, kv_bytes};
 use crate::ops::quantize::quantize;
 use crate::testing::{Plain, QuantizedMemory, Random, assert_same_bits, download, upload};
 use pythia_kernels::{Append, Attend, Cpu, KvCache, RopeTable, Rotary};
@@ -223,6 +223,30 @@ fn rows_are_appended_one_by_one() {
             [download(device, &layer.keys, keys), download(device, &layer.values, values)]
         };
         assert!(contents(&prompt) == contents(&generation), "{shape:?}");
+    }
+}
+
+#[test]
+fn a_copied_prefix_is_there_and_nothing_else_has_changed() {
+    let Some(device) = crate::testing::device() else { return };
+    for (ty, head_dim) in TYPES.into_iter().flat_map(|ty| [32, 80].map(|dim| (ty, dim))) {
+        let shape = KvShape { ty, sequences: 3, heads: 2, head_dim, positions: 70 };
+        let case = Case::new(shape, |_, _| ());
+        let layer = Layer::new(device, &case);
+        layer.append(&[0, 1, 2].map(|sequence| span(sequence, 0..70)));
+        let (n_bytes, _) = kv_bytes(shape).unwrap();
+        let contents = || [&layer.keys, &layer.values].map(|memory| download::<u8>(device, memory, n_bytes));
+        let (head, row) = (n_bytes / 6, head_dim * ty.bytes());
+        for positions in [0usize, 1, 32, 33, 70] {
+            let mut wanted = contents();
+            // Keys come in whole tiles.
+            for (bytes, rows) in wanted.iter_mut().zip([positions.next_multiple_of(32), positions]) {
+                (0..2).for_each(|i| bytes.copy_within(i * head..i * head + rows * row, (4 + i) * head));
+            }
+            // SAFETY: a cache of this shape.
+            unsafe { copy_prefix(device, layer.cache(), 0, 2, positions) };
+            assert!(contents() == wanted, "{shape:?}, {positions} positions");
+        }
     }
 }
 

@@ -1,9 +1,9 @@
-//! The few names that a state dict needs. A pickle that names anything else is refused, whether it calls it or not.
+//! The names that a state dict needs. A pickle with any other name is refused, even if it does not call it.
 
 use crate::dtype::Dtype;
 use crate::error::excerpt;
 
-/// A name that is known. It stands for what this crate does with it; nothing is imported or run.
+/// A known name. Nothing is imported or executed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Global {
     /// `collections.OrderedDict`.
@@ -20,18 +20,19 @@ pub(crate) enum Global {
     Storage(&'static Element),
 }
 
-/// What a storage's elements are.
+/// The elements of a storage.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Element {
     /// The class, in the module `torch`.
     class: &'static str,
     pub(crate) size: u64,
-    /// What it is read as, if weights may be of it: doubles as f32. The others occur in buffers, which are not converted.
+    /// The type as which it is read, if weights can have it (f64 is read as f32). Other types occur in buffers, which
+    /// are not converted.
     pub(crate) dtype: Option<Dtype>,
 }
 
 impl Element {
-    /// What comes before `Storage` in the name of the class: `Half`.
+    /// The part before `Storage` in the name of the class: `Half`.
     pub(crate) fn name(&self) -> &'static str {
         self.class.trim_end_matches("Storage")
     }
@@ -62,7 +63,7 @@ const GLOBALS: [(&str, &str, Global); 5] = [
     ("torch", "Size", Global::Size),
 ];
 
-/// Names that honest files hold and this crate does not read, and what they are.
+/// Names in honest files that this crate does not read, and their meaning.
 const REFUSED: [(&str, &str, &str); 19] = [
     ("torch", "ComplexFloatStorage", "complex numbers"),
     ("torch", "ComplexDoubleStorage", "complex numbers"),
@@ -85,7 +86,7 @@ const REFUSED: [(&str, &str, &str); 19] = [
     ("torch", "UntypedStorage", "untyped storages"),
 ];
 
-/// Whether a class is one that models are made of. Those of a user's own script are in `__main__`.
+/// Whether a class is part of a model. Classes of a user's own script are in `__main__`.
 fn is_model_class(module: &str, name: &str) -> bool {
     let is_in =
         |package: &str| module.strip_prefix(package).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
@@ -96,7 +97,7 @@ fn is_model_class(module: &str, name: &str) -> bool {
 }
 
 impl Global {
-    /// The global of this name, or why it is refused.
+    /// The global of this name, or the reason why it is refused.
     pub(super) fn find(module: &str, name: &str) -> Result<Self, String> {
         if let Some((_, _, global)) = GLOBALS.iter().find(|(m, n, _)| (*m, *n) == (module, name)) {
             return Ok(*global);
@@ -115,7 +116,7 @@ impl Global {
         Err(format!("global {} is refused: {why}", excerpt(&format!("{module}.{name}"))))
     }
 
-    /// What it takes, for an error message.
+    /// Its arguments, for an error message.
     pub(super) fn signature(self) -> &'static str {
         match self {
             Self::OrderedDict => "OrderedDict without arguments",

@@ -1,4 +1,4 @@
-//! Instructions that name, call or fill objects: all that could do harm in Python.
+//! Instructions that name, call or fill objects. In Python, these are the dangerous ones.
 
 use super::global::Global;
 use super::value::{Part, Storage, Tensor, Value};
@@ -65,7 +65,7 @@ impl Machine<'_> {
         Global::find(module, name)
     }
 
-    /// Pushes what a call of `callee` stands for.
+    /// Pushes the description of a call of `callee`.
     fn call(&mut self, callee: Value, args: &[Value]) -> Result<(), String> {
         let Value::Global(callee) = callee else {
             return Err(format!("{} is called, wanted a global", callee.kind()));
@@ -91,7 +91,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// Whether the metadata of a tensor says nothing: it could say that its values are to be negated.
+    /// Whether the metadata of a tensor is empty. It could say that its values must be negated.
     fn is_nothing(&self, metadata: &[Value]) -> bool {
         match metadata {
             [] | [Value::None] => true,
@@ -100,7 +100,7 @@ impl Machine<'_> {
         }
     }
 
-    /// Makes an object by its class alone. The only class is that of dicts.
+    /// Creates an object from its class alone. Only dicts are allowed.
     fn instantiate(&mut self, class: Value, n_args: usize) -> Result<(), String> {
         match class {
             Value::Global(Global::OrderedDict) if n_args == 0 => self.push_dict(true),
@@ -114,7 +114,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// Gives an object attributes. The state dict's `_metadata` is one: versions of modules, of no use here.
+    /// Sets attributes of an object. They are dropped: the state dict's `_metadata` has versions of modules.
     fn build(&mut self) -> Result<(), String> {
         let (state, object) = (self.pop()?, self.top()?);
         let ordered = matches!(object, Value::Dict(dict) if self.heap.dicts[dict].ordered);

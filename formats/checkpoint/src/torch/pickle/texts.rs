@@ -1,8 +1,8 @@
 //! The strings of a pickle, each once.
 //!
-//! A pickle can refer to one string of megabytes hundreds of thousands of times, by two bytes each time. So a string is
-//! read, checked and hashed where it stands, and is a number from then on: equal strings have equal numbers, and nothing
-//! that follows reads its bytes again. All work on strings is linear in the length of the pickle.
+//! A pickle can refer to a string of megabytes hundreds of thousands of times, with two bytes each time. So a string is
+//! read, checked and hashed once, and then represented by a number. Equal strings have equal numbers, and their bytes
+//! are not read again. All work on strings is linear in the length of the pickle.
 
 use std::collections::HashMap;
 
@@ -18,9 +18,9 @@ pub(crate) struct Texts<'p> {
 }
 
 impl<'p> Texts<'p> {
-    /// The number of `text`, a new one if no equal string was entered before.
+    /// The number of `text`, a new one if there is no equal string.
     pub(super) fn enter(&mut self, text: &'p str) -> TextId {
-        // Each takes an instruction, and the number of those is far below 2^32.
+        // Each string needs an instruction, and the limit of instructions is far below 2^32.
         let next = TextId(self.by_id.len() as u32);
         let id = *self.ids.entry(text).or_insert(next);
         if id == next {

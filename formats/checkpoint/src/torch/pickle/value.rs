@@ -1,5 +1,5 @@
-//! What a pickle's instructions make. Containers lie in one flat [`Heap`] and refer to each other by number, so a dict
-//! that contains itself is no cycle of owners, and a tuple a million deep is dropped without recursion.
+//! The values of a pickle. Containers are in one flat [`Heap`] and refer to each other by number. So a dict that
+//! contains itself is not an ownership cycle, and a tuple nested a million times is dropped without recursion.
 
 use super::global::{Element, Global};
 use super::texts::TextId;
@@ -24,7 +24,7 @@ pub(crate) enum Value {
 }
 
 impl Value {
-    /// What it is, for an error message.
+    /// Its kind, for an error message.
     pub(crate) fn kind(self) -> &'static str {
         match self {
             Self::None => "None",
@@ -71,7 +71,7 @@ pub(crate) struct Heap {
     pub(crate) tensors: Vec<Tensor>,
 }
 
-/// A dict, its items in the order they were set; a key may come twice.
+/// A dict with its items in the order they were set. A key may occur twice.
 #[derive(Debug)]
 pub(crate) struct Dict {
     /// Whether it is an `OrderedDict`, which may have attributes.
@@ -82,14 +82,14 @@ pub(crate) struct Dict {
 /// A storage as the pickle refers to it. Its bytes are elsewhere.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Storage {
-    /// The name its bytes are found by.
+    /// The key of its bytes.
     pub(crate) key: TextId,
     pub(crate) element: &'static Element,
-    /// Elements under that name.
+    /// Number of elements under that key.
     pub(crate) n_elems: u64,
-    /// Where it is a part of what is under that name.
+    /// The part of those elements that is meant, if it is a part.
     pub(crate) part: Option<Part>,
-    /// Where the pickle refers to it, in bytes from its start.
+    /// Position of the reference, in bytes from the start of the pickle.
     pub(crate) at: usize,
 }
 
@@ -103,7 +103,7 @@ pub(crate) struct Part {
     pub(crate) len: u64,
 }
 
-/// A tensor: a strided view of a storage. That it lies within is not known yet.
+/// A tensor: a strided view of a storage, not yet checked against its bounds.
 #[derive(Clone, Debug)]
 pub(crate) struct Tensor {
     pub(crate) storage: usize,

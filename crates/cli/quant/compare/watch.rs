@@ -1,0 +1,87 @@
+//! The progress of a comparison on stderr: a bar per stage at a terminal, lines elsewhere.
+
+use crate::exit;
+use crate::progress::{Bar, Log, Unit};
+use pythia_compare::{Observer, Stage};
+use pythia_show::number;
+use pythia_task::Progress;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Shows the progress of a comparison.
+pub(super) struct Watch {
+    log: Log,
+    quiet: bool,
+}
+
+impl Watch {
+    /// Starts now. Shows only warnings if `quiet`.
+    pub(super) fn new(quiet: bool) -> Self {
+        Self { log: Log::new(quiet), quiet }
+    }
+}
+
+impl Observer for Watch {
+    fn warn(&self, line: &str) {
+        super::super::warn(line);
+    }
+
+    fn note(&self, line: &str) {
+        if !self.quiet {
+            exit::note(line);
+        }
+    }
+
+    fn step(&self, line: &str) {
+        self.log.line(line);
+    }
+
+    fn begin(&self, stage: Stage) -> Box<dyn Progress + '_> {
+        let unit = match stage {
+            Stage::Convert => Unit::Bytes,
+            Stage::Score { .. } => Unit::Items("chunks"),
+            _ => Unit::Items("levels timed"),
+        };
+        let bar = Bar::new(0, unit, self.quiet);
+        Box::new(StageWatch { stage, bar, log: &self.log, done: AtomicU64::new(0), total: AtomicU64::new(UNKNOWN) })
+    }
+}
+
+/// The total is unknown.
+const UNKNOWN: u64 = u64::MAX;
+
+struct StageWatch<'w> {
+    stage: Stage,
+    bar: Bar,
+    log: &'w Log,
+    done: AtomicU64,
+    total: AtomicU64,
+}
+
+impl Progress for StageWatch<'_> {
+    fn expect(&self, total: Option<u64>) {
+        self.total.store(total.unwrap_or(UNKNOWN), Ordering::Relaxed);
+        self.bar.expect(total);
+    }
+
+    fn advance(&self, item: &str, units: i64) {
+        Progress::advance(&self.bar, item, units);
+        let units = u64::try_from(units).unwrap_or(0);
+        let done = self.done.fetch_add(units, Ordering::Relaxed) + units;
+        let total = Some(self.total.load(Ordering::Relaxed)).filter(|&total| total != UNKNOWN);
+        match self.stage {
+            Stage::Convert => self
+                .log
+                .tick(|| format!("made from {} of {}", number::bytes(done), number::bytes(total.unwrap_or_default()))),
+            Stage::Score { group, n_groups } => self.log.tick(|| {
+                let groups = if n_groups > 1 { format!("group {} of {n_groups}, ", group + 1) } else { String::new() };
+                let total = total.map_or(String::new(), |total| format!(" of {total}"));
+                format!("{groups}chunk {done}{total}: {item}")
+            }),
+            _ => {}
+        }
+    }
+
+    fn note(&self, line: &str) {
+        Progress::note(&self.bar, line);
+    }
+}

@@ -1,0 +1,140 @@
+//! SHA-256 of files, each read once: the digests are kept with what tells whether a file has changed since.
+
+use super::folder::{DIGESTS, Folder, read_json, write_json};
+use crate::Error;
+use crate::report::FileDigest;
+use pythia_convert::provenance::sha256_file;
+use pythia_task::Cancel;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, Metadata};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+const FORMAT: &str = "pythia-digests/1";
+
+/// Digests known by now.
+pub(crate) struct Digests {
+    /// Where they are kept, if anywhere.
+    path: Option<PathBuf>,
+    kept: Kept,
+    has_new: bool,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Kept {
+    format: String,
+    files: Vec<Entry>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Entry {
+    #[serde(flatten)]
+    identity: Identity,
+    sha256: String,
+}
+
+/// What changes with the content of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+struct Identity {
+    path: PathBuf,
+    bytes: u64,
+    /// When it was written, nanoseconds since 1970.
+    modified: u64,
+    /// When anything about it was changed, which cannot be set; 0 where the system does not tell.
+    changed: u64,
+}
+
+impl Digests {
+    /// Those that `folder` keeps.
+    pub(crate) fn open(folder: Option<&Folder>) -> Self {
+        let path = folder.map(|folder| folder.path().join(DIGESTS));
+        let kept = path.as_deref().and_then(read_json::<Kept>).filter(|kept| kept.format == FORMAT);
+        let kept = kept.unwrap_or_else(|| Kept { format: FORMAT.to_owned(), files: Vec::new() });
+        Self { path, kept, has_new: false }
+    }
+
+    /// The digest of a file, which is read if it is not known.
+    ///
+    /// # Errors
+    /// If it cannot be read, or `cancel` is raised.
+    pub(crate) fn of(&mut self, path: &Path, cancel: &Cancel) -> Result<FileDigest, Error> {
+        let identity = Identity::of(path)?;
+        let known = self.kept.files.iter().find(|entry| entry.identity == identity);
+        let sha256 = match known {
+            Some(entry) => entry.sha256.clone(),
+            None => {
+                let sha256 = sha256_file(path, cancel)?;
+                self.kept.files.retain(|entry| entry.identity.path != identity.path);
+                // A file that changes while it is read has no digest that is worth keeping.
+                if Identity::of(path)? == identity {
+                    self.kept.files.push(Entry { identity: identity.clone(), sha256: sha256.clone() });
+                    self.has_new = true;
+                }
+                sha256
+            }
+        };
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(FileDigest { name, bytes: identity.bytes, sha256 })
+    }
+
+    /// Keeps what is new. That this fails is no reason to fail: the files are read again the next time.
+    pub(crate) fn keep(&self) {
+        if let Some(path) = self.path.as_ref().filter(|_| self.has_new) {
+            let _ = write_json(path, &self.kept);
+        }
+    }
+}
+
+impl Identity {
+    fn of(path: &Path) -> Result<Self, Error> {
+        let at = |source| Error::Io { path: path.to_owned(), source };
+        let metadata = fs::metadata(path).map_err(at)?;
+        let modified = metadata.modified().map_err(at)?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(Self {
+            path: path.canonicalize().map_err(at)?,
+            bytes: metadata.len(),
+            modified: u64::try_from(modified.as_nanos()).unwrap_or(u64::MAX),
+            changed: changed(&metadata),
+        })
+    }
+}
+
+#[cfg(unix)]
+fn changed(metadata: &Metadata) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    (metadata.ctime() as u64).wrapping_mul(1_000_000_000).wrapping_add(metadata.ctime_nsec() as u64)
+}
+
+#[cfg(not(unix))]
+fn changed(_metadata: &Metadata) -> u64 {
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_are_kept_until_the_file_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path().join("model-1"), dir.path(), &()).unwrap();
+        let file = dir.path().join("x");
+        let never = Cancel::new();
+        fs::write(&file, "abc").unwrap();
+        let digest = |sha256: &str| {
+            let mut digests = Digests::open(Some(&folder));
+            let found = digests.of(&file, &never).unwrap();
+            digests.keep();
+            assert_eq!((found.name.as_str(), found.sha256.starts_with(sha256)), ("x", true), "{found:?}");
+            digests.has_new
+        };
+        assert!(digest("ba7816bf"));
+        assert!(!digest("ba7816bf"), "known");
+        let time = fs::metadata(&file).unwrap().modified().unwrap();
+        fs::write(&file, "abd").unwrap();
+        fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+        if cfg!(unix) {
+            assert!(digest("a52d159f"), "the time of a change cannot be set back");
+        }
+    }
+}

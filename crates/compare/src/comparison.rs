@@ -1,0 +1,157 @@
+//! A comparison from the request to the report.
+
+use crate::cache::folder::Folder;
+use crate::facts::{self, Facts};
+use crate::levels::Levels;
+use crate::prepare;
+use crate::quality::{Evaluation, Quality};
+use crate::report::{self, Answer, Entry, Origin, Provenance, Report, Speed};
+use crate::speed::{KeptSpeeds, Measurement};
+use crate::{Error, Observer, Request};
+use pythia_runtime::Device;
+use std::path::{Path, PathBuf};
+
+/// A checked request, with facts about its files.
+pub struct Comparison {
+    pub(crate) request: Request,
+    /// The base, or the checkpoint that it is made from.
+    pub(crate) path: PathBuf,
+    /// Name of the model.
+    pub(crate) source: String,
+    /// The origin of the base.
+    pub(crate) origin: Origin,
+    /// The base, then the others.
+    pub(crate) candidates: Vec<Candidate>,
+    /// Tokens in a chunk.
+    pub(crate) n_ctx: usize,
+    pub(crate) inputs: Vec<PathBuf>,
+    /// Path of the cache folder of the model, if there can be one.
+    pub(crate) place: Option<PathBuf>,
+    /// Levels that may have to be converted.
+    pub(crate) made: Option<Levels>,
+    /// The cache folder, once it is in use.
+    pub(crate) folder: Option<Folder>,
+    pub(crate) speeds: Option<KeptSpeeds>,
+}
+
+/// A file of a comparison.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Its name in the report.
+    pub name: String,
+    /// Its path, also if it is not converted yet.
+    pub path: PathBuf,
+}
+
+impl Comparison {
+    /// Checks a request and plans. Nothing is written.
+    ///
+    /// # Errors
+    /// If a file or the text cannot be read or does not fit, or there is nothing to compare.
+    pub fn prepare(request: Request) -> Result<Self, Error> {
+        prepare::prepare(request)
+    }
+
+    /// The base, then the others.
+    pub fn candidates(&self) -> &[Candidate] {
+        &self.candidates
+    }
+
+    /// The files of the source. A report must not replace them.
+    pub fn inputs(&self) -> &[PathBuf] {
+        &self.inputs
+    }
+
+    /// Converts the levels that the cache lacks. [`run`](Self::run) does this if it was not done before.
+    ///
+    /// # Errors
+    /// If a level cannot be converted, or the cache cannot be used. Nothing is left behind.
+    pub fn convert(&mut self, observer: &dyn Observer) -> Result<(), Error> {
+        let Some(place) = self.place.clone().filter(|_| self.folder.is_none()) else { return Ok(()) };
+        let folder = Folder::open(place, &self.path, observer);
+        self.folder = match &self.made {
+            Some(made) => {
+                let folder = folder?;
+                made.fill(&folder, &self.request, observer)?;
+                Some(folder)
+            }
+            // No cache is needed.
+            None => folder.ok(),
+        };
+        // Unmaps the files of the source.
+        self.made = None;
+        Ok(())
+    }
+
+    /// Converts the levels that the cache lacks, then measures and scores all files on `device`.
+    ///
+    /// # Errors
+    /// If a level cannot be converted, a file cannot be run, the text cannot be read, or the comparison is cancelled.
+    /// Results so far are kept for the next run.
+    pub fn run(&mut self, device: &Device, observer: &dyn Observer) -> Result<Report, Error> {
+        self.convert(observer)?;
+        let Self { request, candidates, folder, n_ctx, .. } = &*self;
+        let (folder, options) = (folder.as_ref(), &request.options);
+        let facts = facts::read(candidates, folder, &request.cancel)?;
+        let sizes = candidates.iter().zip(&facts).map(|(file, facts)| (file.path.as_path(), facts.file_bytes()));
+        let device = &device.clone().settle(sizes, options)?;
+        let mut kept = KeptSpeeds::open(folder, device, options, request.fresh);
+        let (worker, cancel) = (request.worker.as_ref(), &request.cancel);
+        let speeds = Measurement { device, options, worker, cancel, observer }.run(candidates, &facts, &mut kept)?;
+        let evaluation = Evaluation { request, device, n_ctx: *n_ctx, observer };
+        let quality = evaluation.run(candidates, &facts, folder)?;
+        let names = candidates.iter().map(|file| file.name.as_str());
+        let busy = report::busy(names.zip(&speeds.files));
+        let entries = entries(candidates, facts, quality.files, speeds.files);
+        let (program, command) = &request.program;
+        let report = Report {
+            format: report::FORMAT,
+            source: self.source.clone(),
+            provenance: Provenance::now(program, command, self.origin.clone()),
+            machine: quality.machine,
+            protocol: quality.scored,
+            arithmetic: quality.arithmetic,
+            base: candidates.first().map_or_else(String::new, |base| base.name.clone()),
+            process_per_level: speeds.process_per_level,
+            busy,
+            answer: Answer::of(&entries, &request.fit),
+            entries,
+        };
+        self.speeds = Some(kept);
+        Ok(report)
+    }
+
+    /// Call this after the report was written. Kept speeds, which let a stopped run continue, are then deleted, so that
+    /// the next run measures them again.
+    pub fn finish(self) {
+        self.speeds.into_iter().for_each(KeptSpeeds::forget);
+    }
+}
+
+/// The rows of the report, the largest file first.
+fn entries(candidates: &[Candidate], facts: Vec<Facts>, qualities: Vec<Quality>, speeds: Vec<Speed>) -> Vec<Entry> {
+    let rows = candidates.iter().zip(facts).zip(qualities).zip(speeds);
+    let rows = rows.map(|(((candidate, facts), quality), speed)| Entry {
+        name: candidate.name.clone(),
+        file: base_name(&candidate.path),
+        file_bytes: facts.file_bytes(),
+        files: facts.files,
+        bits_per_weight: facts.bits_per_weight,
+        bits_per_weight_blocks: facts.bits_per_weight_blocks,
+        imatrix: facts.variant.imatrix,
+        recipe: facts.variant.recipe,
+        requantized: facts.variant.requantized,
+        memory: quality.memory,
+        perplexity: quality.perplexity,
+        against_base: quality.against_base,
+        speed,
+    });
+    let mut rows: Vec<Entry> = rows.collect();
+    // A stable sort: among files of equal size the base is first, then the requested order.
+    rows.sort_by_key(|entry| std::cmp::Reverse(entry.file_bytes));
+    rows
+}
+
+fn base_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}

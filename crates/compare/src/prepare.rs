@@ -1,0 +1,203 @@
+//! Checks a request and plans the comparison. Writes nothing.
+
+use crate::facts::Variant;
+use crate::levels::{self, Levels};
+use crate::report::Origin;
+use crate::{Base, Candidate, CheckpointBase, Comparison, Error, Request, quality};
+use pythia_checkpoint::{Checkpoint, Dtype};
+use pythia_convert::{CheckpointSource, GgufSource, Level, LoraSource, Provenance, Source, model_name};
+use pythia_gguf::{FileType, Metadata, keys, shard_prefix};
+use std::path::{Path, PathBuf};
+
+/// Default levels for a GGUF base: the block formats of 4 to 8 bits.
+const DEFAULT_LEVELS: [Level; 8] =
+    [Level::F16, Level::Q8_0, Level::Q6_K, Level::Q5_K_M, Level::Q4_K_M, Level::Q4_0, Level::Q3_K_M, Level::Q2_K];
+
+/// Checks the whole request.
+pub(crate) fn prepare(request: Request) -> Result<Comparison, Error> {
+    quality::check_chunk(&request)?;
+    match &request.base {
+        Base::Gguf(path) => {
+            let path = path.clone();
+            from_gguf(request, path)
+        }
+        Base::Checkpoint(base) => {
+            let base = base.clone();
+            from_checkpoint(request, base)
+        }
+    }
+}
+
+/// For a GGUF file, which is the base. Requested levels are made from it.
+fn from_gguf(request: Request, path: PathBuf) -> Result<Comparison, Error> {
+    let base = pythia_gguf::open(&path)?.0.metadata;
+    let own = file_level(&base, &path);
+    let mut wanted = request.levels.clone();
+    if wanted.is_empty() && request.files.is_empty() && ["F32", "F16", "BF16"].contains(&own.as_str()) {
+        wanted = DEFAULT_LEVELS.to_vec();
+    }
+    wanted.retain(|level| level.name() != own);
+    let wanted = each_once(wanted);
+    check_imatrix(&request, &wanted)?;
+    check_count(1 + wanted.len() + request.files.len())?;
+    let name = model_name(&path);
+    let source = GgufSource::open(&path)?;
+    let inputs = source.inputs();
+    let place = levels::place(&request, &name, &inputs)?;
+    let made = match &place {
+        _ if wanted.is_empty() => None,
+        Some(place) => Some(Levels::plan(Box::new(source), Provenance::default(), &name, place, &wanted, &request)?),
+        None => return Err(no_place()),
+    };
+    let mut candidates = vec![Candidate { name: level_name(&base, &path), path: path.clone() }];
+    candidates.extend(made.iter().flat_map(Levels::candidates));
+    add_files(&request, &path, &base, &mut candidates)?;
+    let n_ctx = quality::check(&request, &path, &base)?;
+    let (source, origin) = (stem(&path), Origin::of_file(&base));
+    Ok(Comparison { request, path, source, origin, candidates, n_ctx, inputs, place, made, folder: None, speeds: None })
+}
+
+/// For a checkpoint. The base is made from it too.
+fn from_checkpoint(request: Request, base: CheckpointBase) -> Result<Comparison, Error> {
+    let CheckpointBase { path, variant, level, lora, name: named, owner, revision } = base;
+    let checkpoint = CheckpointSource::open_variant(&path, variant.as_deref())?;
+    if checkpoint.tokenizer().is_none() {
+        let problem = "has no tokenizer.json, and no vocab.json with merges.txt, so no text can be scored";
+        return Err(Error::File { path, problem: problem.to_owned() });
+    }
+    let wanted = wanted_levels(&request, level, checkpoint.checkpoint());
+    check_imatrix(&request, &wanted)?;
+    check_count(wanted.len() + request.files.len())?;
+    let provenance = Provenance::gather(checkpoint.checkpoint(), false, &request.cancel)?;
+    let known_owner = provenance.owner.clone();
+    let Merged { source, name, shown, weights } = merge(&request, lora, checkpoint, provenance.name.clone(), named)?;
+    let inputs = source.inputs();
+    let place = levels::place(&request, &name, &weights)?.ok_or_else(no_place)?;
+    let made = Levels::plan(source, provenance, &name, &place, &wanted, &request)?;
+    let base = made.first_metadata()?;
+    let mut candidates = made.candidates();
+    add_files(&request, &path, base, &mut candidates)?;
+    let n_ctx = quality::check(&request, &path, base)?;
+    let origin = Origin { owner: owner.or(known_owner), revision, ..Origin::of_file(base) };
+    let (source, place, made) = (shown, Some(place), Some(made));
+    Ok(Comparison { request, path, source, origin, candidates, n_ctx, inputs, place, made, folder: None, speeds: None })
+}
+
+/// A checkpoint, with the requested adapter merged.
+struct Merged {
+    source: Box<dyn Source>,
+    /// Stem for names of converted files.
+    name: String,
+    /// Name of the model in the report.
+    shown: String,
+    /// The files of its weights.
+    weights: Vec<PathBuf>,
+}
+
+/// `named` is the name of the model in the request, if it is not that of its folder.
+fn merge(
+    request: &Request,
+    adapter: Option<PathBuf>,
+    checkpoint: CheckpointSource,
+    name: String,
+    named: Option<String>,
+) -> Result<Merged, Error> {
+    let shown = named.unwrap_or_else(|| name.clone());
+    let mut weights = checkpoint.checkpoint().files().to_vec();
+    let Some(adapter) = adapter else {
+        return Ok(Merged { source: Box::new(checkpoint), name, shown, weights });
+    };
+    let merged = LoraSource::open(checkpoint, &adapter, &request.cancel)?;
+    weights.extend(merged.adapter_files().map(Path::to_owned));
+    let (name, shown) = (merged.file_stem(&name), merged.file_stem(&shown));
+    Ok(Merged { source: Box::new(merged), name, shown, weights })
+}
+
+fn usage(message: impl Into<String>) -> Error {
+    Error::Request(message.into())
+}
+
+fn no_place() -> Error {
+    usage("there is no home folder for converted levels; use --cache DIR")
+}
+
+fn check_imatrix(request: &Request, wanted: &[Level]) -> Result<(), Error> {
+    if request.imatrix.is_some() && wanted.is_empty() {
+        return Err(usage("--imatrix is used for converting levels, but --type names none"));
+    }
+    Ok(())
+}
+
+/// Adds the further GGUF files of the request. The base is at `source`, or is made from it.
+fn add_files(request: &Request, source: &Path, base: &Metadata, candidates: &mut Vec<Candidate>) -> Result<(), Error> {
+    for path in &request.files {
+        let metadata = pythia_gguf::open(path)?.0.metadata;
+        let name = level_name(&metadata, path);
+        // A second file of the same level is called by its own name.
+        let is_taken = |name: &str| candidates.iter().any(|c| c.name == name);
+        let name = if is_taken(&name) { stem(path) } else { name };
+        if is_taken(&name) {
+            return Err(usage(format!("{}: another file of this name is already compared", path.display())));
+        }
+        quality::check_file(request, (source, base), (path, &metadata))?;
+        candidates.push(Candidate { name, path: path.clone() });
+    }
+    check_count(candidates.len())
+}
+
+fn check_count(files: usize) -> Result<(), Error> {
+    if files < 2 {
+        return Err(usage("there is only the base; use --type or name further GGUF files to compare with it"));
+    }
+    Ok(())
+}
+
+/// The base, then the requested levels, each once.
+fn wanted_levels(request: &Request, base: Option<Level>, checkpoint: &Checkpoint) -> Vec<Level> {
+    let base = base.unwrap_or_else(|| native_level(checkpoint));
+    let asked = match request.levels.is_empty() {
+        true if request.files.is_empty() => &DEFAULT_LEVELS[..],
+        _ => &request.levels,
+    };
+    each_once([base].into_iter().chain(asked.iter().copied()))
+}
+
+fn each_once(levels: impl IntoIterator<Item = Level>) -> Vec<Level> {
+    let mut once = Vec::new();
+    for level in levels {
+        if !once.contains(&level) {
+            once.push(level);
+        }
+    }
+    once
+}
+
+/// The level that stores the checkpoint's weights without change.
+fn native_level(checkpoint: &Checkpoint) -> Level {
+    let has = |dtype| checkpoint.tensors().any(|tensor| tensor.dtype == dtype && tensor.shape.len() > 1);
+    match (has(Dtype::F32), has(Dtype::BF16), has(Dtype::F16)) {
+        (true, ..) | (_, true, true) => Level::F32,
+        (_, true, _) => Level::BF16,
+        _ => Level::F16,
+    }
+}
+
+/// Name of a GGUF file in the report: `Q4_0`, `Q4_0 imatrix`.
+fn level_name(metadata: &Metadata, path: &Path) -> String {
+    file_level(metadata, path) + &Variant::of(metadata).suffix()
+}
+
+/// The type that a GGUF file states, such as `Q4_0`, or its own name.
+fn file_level(metadata: &Metadata, path: &Path) -> String {
+    let id = metadata.u32(keys::FILE_TYPE).ok().flatten();
+    id.and_then(FileType::from_id).map_or_else(|| stem(path), |ty| ty.name().to_owned())
+}
+
+/// The name of a file without extension and shard number.
+fn stem(path: &Path) -> String {
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    match shard_prefix(&name) {
+        Some(prefix) => prefix.to_owned(),
+        None => path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
+    }
+}

@@ -1,0 +1,167 @@
+//! `report.html`: a single file without scripts, readable in light and dark, on phones and on paper.
+
+use super::columns::{COLUMNS, Column};
+use super::plot::{self, Figure};
+use super::{Entry, Report};
+use pythia_show::html as escape;
+
+/// Colours and spacing, also of the figures.
+const STYLE: &str = include_str!("style.css");
+
+/// The file's content.
+pub(crate) fn render(report: &Report) -> String {
+    let title = escape(&format!("{}: quantization levels compared with {}", report.source, report.base));
+    let figures: String = plot::figures(report).iter().map(figure).collect();
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n\
+         <p class=\"summary\">{summary}</p>\n{answer}{table}{figures}\
+         <h2>Notes</h2>\n{notes}</main>\n</body>\n</html>\n",
+        summary = escape(&summary(report)),
+        answer = answer(report),
+        table = table(report),
+        notes = list(&report.notes(str::to_owned)),
+    )
+}
+
+fn summary(report: &Report) -> String {
+    let p = &report.protocol;
+    format!(
+        "{} tokens of {} scored, context {}, {} activations. {}.",
+        p.tokens_scored, p.text, p.n_ctx, report.arithmetic.activations, report.machine
+    )
+}
+
+fn answer(report: &Report) -> String {
+    match &report.answer.sentences[..] {
+        [] => String::new(),
+        sentences => format!("<section class=\"answer\">\n<h2>In short</h2>\n{}</section>\n", list(sentences)),
+    }
+}
+
+fn list(items: &[String]) -> String {
+    let items: String = items.iter().map(|item| format!("<li>{}</li>\n", code_spans(&escape(item)))).collect();
+    format!("<ul>\n{items}</ul>\n")
+}
+
+/// The table in a box that scrolls, so that the page does not. Its first column stays visible.
+fn table(report: &Report) -> String {
+    let head = |c: &Column| format!("<th scope=\"col\" title=\"{}\">{}</th>", escape(c.about), escape(c.title));
+    let heads: String = COLUMNS.iter().map(head).collect();
+    let rows: String = report.entries.iter().map(row).collect();
+    format!(
+        "<div class=\"scroll\" role=\"region\" aria-label=\"Table of levels\" tabindex=\"0\">\n<table>\n\
+         <thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n"
+    )
+}
+
+fn row(level: &Entry) -> String {
+    let cells = COLUMNS.iter().enumerate().map(|(i, c)| match (i, cell(&(c.cell)(level))) {
+        (0, name) => format!("<th scope=\"row\">{name}</th>"),
+        (_, number) => format!("<td>{number}</td>"),
+    });
+    format!("<tr>{}</tr>\n", cells.collect::<String>())
+}
+
+/// A cell with the error under its value, so that the table fits a page.
+fn cell(text: &str) -> String {
+    match text.split_once(" +- ") {
+        Some((value, error)) => format!("{}<span class=\"se\">&#177; {}</span>", escape(value), escape(error)),
+        None => escape(text),
+    }
+}
+
+fn figure(figure: &Figure) -> String {
+    let Some(drawing) = &figure.drawing else { return String::new() };
+    format!(
+        "<h2>{}</h2>\n<figure>\n<div class=\"wide\">\n{}</div>\n<div class=\"narrow\">\n{}</div>\n\
+         <figcaption>{}</figcaption>\n</figure>\n",
+        escape(figure.title),
+        drawing.wide,
+        drawing.narrow,
+        escape(&figure.caption).replace("+-", "&#177;")
+    )
+}
+
+/// Code spans, the only Markdown in the notes.
+fn code_spans(escaped: &str) -> String {
+    let mut out = String::with_capacity(escaped.len());
+    for (i, part) in escaped.replace("+-", "&#177;").split('`').enumerate() {
+        match i % 2 {
+            1 => out += &format!("<code>{part}</code>"),
+            _ => out += part,
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn is_self_contained_and_closed() {
+        let page = render(&sample::report(7));
+        for outside in ["http:", "https:", "<script", "<link", "@import", "url(", "src="] {
+            assert!(!page.contains(outside), "{outside}");
+        }
+        let elements =
+            ["html", "head", "body", "main", "section", "table", "tbody", "tr", "th", "td", "figure", "ul", "svg"];
+        for element in elements {
+            let opened = page.matches(&format!("<{element}>")).count() + page.matches(&format!("<{element} ")).count();
+            assert_eq!(opened, page.matches(&format!("</{element}>")).count(), "{element}");
+        }
+        assert_eq!(page.matches("<svg").count(), 8, "four figures, wide and narrow");
+        assert!(page.contains("prefers-color-scheme: dark"));
+    }
+
+    #[test]
+    fn is_told_to_those_who_cannot_see_it() {
+        let report = sample::report(7);
+        let page = render(&report);
+        assert_eq!(page.matches("<th scope=\"col\"").count(), COLUMNS.len());
+        assert_eq!(page.matches("<th scope=\"row\"").count(), 7);
+        let svgs: Vec<&str> = page.split("<svg").skip(1).collect();
+        for svg in &svgs {
+            let ids = svg.split("aria-labelledby=\"").nth(1).unwrap().split('"').next().unwrap();
+            for id in ids.split(' ') {
+                assert_eq!(page.matches(&format!(" id=\"{id}\"")).count(), 1, "{id}");
+            }
+            let description = svg.split("<desc").nth(1).unwrap().split("</desc>").next().unwrap();
+            for level in &report.entries[1..] {
+                assert!(description.contains(&level.name), "{} in {description}", level.name);
+            }
+        }
+    }
+
+    #[test]
+    fn answers_stand_above_the_table() {
+        let report = sample::report(7);
+        let page = render(&report);
+        let at = |text: &str| page.find(text).unwrap_or_else(|| panic!("no {text}"));
+        assert!(at("In short") < at("Smallest level with") && at("Smallest level with") < at("<table>"));
+    }
+
+    #[test]
+    fn names_cannot_inject_markup() {
+        let mut report = sample::report(3);
+        report.source = "</title><script>alert(1)</script>".into();
+        report.entries[1].name = "<img onerror=x>".into();
+        report.protocol.text = "a`b<i>".into();
+        report.answer.sentences.push("<b>".into());
+        let page = render(&report);
+        assert!(!page.contains("<script") && !page.contains("<img") && !page.contains("<i>") && !page.contains("<b>"));
+    }
+
+    /// To look at: set `PYTHIA_SAMPLE_REPORTS` to a folder and open the pages it gets.
+    #[test]
+    fn sample_pages_on_request() {
+        let Some(dir) = std::env::var_os("PYTHIA_SAMPLE_REPORTS") else { return };
+        for n in [3, 7, 20] {
+            let path = std::path::Path::new(&dir).join(format!("report-{n}.html"));
+            std::fs::write(path, render(&sample::report(n))).unwrap();
+        }
+    }
+}

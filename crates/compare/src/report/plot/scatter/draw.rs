@@ -1,0 +1,177 @@
+//! How a figure of points becomes lines and labels.
+
+use super::super::labels::{self, Rect, Scene, Segment, Target};
+use super::super::scale::{Kind, Scale};
+use super::super::svg::{Anchor, Canvas, Svg, Words, label_width};
+use super::{At, Drawn, Frame, Reference, Scatter};
+use pythia_show::shorten;
+
+/// Numbers at a linear left axis, about.
+pub(super) const Y_TICKS: usize = 6;
+/// Between them and the axis.
+pub(super) const TICK_GAP: f64 = 8.0;
+/// Below the plot: ticks and the title of the axis.
+const FOOT: f64 = 52.0;
+const RADIUS: f64 = 4.5;
+/// Half the length of the mark at the end of an error bar.
+const CAP: f64 = 4.0;
+const LONGEST_LABEL: usize = 22;
+
+impl Scatter {
+    pub(super) fn draw(
+        &self,
+        canvas: Canvas,
+        words: &Words,
+        frame: Frame,
+        scales: (&Scale, &Scale),
+        drawn: &[Drawn<'_>],
+    ) -> String {
+        let mut svg = Svg::new(canvas, frame.bottom + FOOT, words);
+        let n_ticks = if canvas == Canvas::Wide { 8 } else { 4 };
+        self.draw_axes(&mut svg, &frame, scales, n_ticks);
+        self.draw_points(&mut svg, &frame, scales, drawn);
+        svg.finish()
+    }
+
+    fn draw_axes(&self, svg: &mut Svg, frame: &Frame, (x, y): (&Scale, &Scale), n_ticks: usize) {
+        let &Frame { left, right, bottom, .. } = frame;
+        for tick in y.ticks(Y_TICKS) {
+            let at = y.at(tick.value);
+            svg.line(if tick.label.is_some() { "grid" } else { "grid minor" }, (left, at), (right, at));
+            if let Some(label) = &tick.label {
+                svg.text("tick", (left - TICK_GAP, at + 4.0), Anchor::End, label);
+            }
+        }
+        for tick in x.ticks(n_ticks) {
+            let at = x.at(tick.value);
+            let length = if tick.label.is_some() { 6.0 } else { 3.0 };
+            svg.line("axis", (at, bottom), (at, bottom + length));
+            if let Some(label) = &tick.label {
+                svg.text("tick", (at, bottom + 19.0), Anchor::Middle, label);
+            }
+        }
+        svg.line("axis", (left, bottom), (right, bottom));
+        svg.text("title", (4.0, 16.0), Anchor::Start, &title(&self.y_title, y));
+        svg.text("title", (right, bottom + FOOT - 10.0), Anchor::End, &title(self.x_title, x));
+    }
+
+    fn draw_points(&self, svg: &mut Svg, frame: &Frame, scales: (&Scale, &Scale), drawn: &[Drawn<'_>]) {
+        let frontier = self.frontier(drawn);
+        let bars: Vec<Segment> = drawn.iter().flat_map(Drawn::bars).collect();
+        let mut lines: Vec<Segment> = frontier.windows(2).map(|pair| (pair[0], pair[1])).collect();
+        lines.extend(&bars);
+        let mut taken = Vec::new();
+        for reference in &self.references {
+            let Some((from, to)) = reference.segment(frame, scales) else { continue };
+            lines.push((from, to));
+            let rect = reference.place_label((from, to), frame, &bars, drawn);
+            taken.push(rect);
+            svg.line(reference.class, from, to);
+            let class = format!("label {}-label", reference.class);
+            svg.text(&class, (rect.x + 4.0, rect.y + 11.0), Anchor::Start, &reference.label);
+        }
+        svg.polyline("frontier", &frontier);
+        drawn.iter().for_each(|d| d.draw_bars(svg));
+        let names: Vec<String> = drawn.iter().map(Drawn::name).collect();
+        let targets = drawn.iter().zip(&names).map(|(d, name)| Target { at: d.at, width: label_width(name) });
+        let targets: Vec<Target> = targets.collect();
+        let &Frame { left, right, top, bottom } = frame;
+        let inside = Rect { x: left, y: top - 12.0, width: right + 14.0 - left, height: bottom + 10.0 - top };
+        let places = labels::place(&targets, &Scene { frame: inside, taken: &taken, lines: &lines });
+        for (d, place) in drawn.iter().zip(&places) {
+            if let Some(end) = place.leader {
+                svg.line("leader", d.at, end);
+            }
+        }
+        for d in drawn {
+            svg.dot(if d.is_below { "dot below" } else { "dot" }, d.at, RADIUS, &d.point.tip);
+        }
+        for (name, place) in names.iter().zip(&places) {
+            let middle = place.rect.x + place.rect.width / 2.0;
+            svg.text("label", (middle, place.rect.y + 11.0), Anchor::Middle, name);
+        }
+    }
+}
+
+impl Drawn<'_> {
+    fn bars(&self) -> impl Iterator<Item = Segment> {
+        let upright = ((self.at.0, self.bar.0), (self.at.0, self.bar.1));
+        let across = self.range.map(|(low, high)| ((low, self.at.1), (high, self.at.1)));
+        std::iter::once(upright).chain(across)
+    }
+
+    /// Bars that the dot hides are not drawn.
+    fn draw_bars(&self, svg: &mut Svg) {
+        let ((x, y), (high, low)) = (self.at, self.bar);
+        if low - high > 2.0 * RADIUS {
+            svg.line("error", (x, high), (x, low));
+            svg.line("error", (x - CAP, high), (x + CAP, high));
+            svg.line("error", (x - CAP, low), (x + CAP, low));
+        }
+        if let Some((low, high)) = self.range.filter(|(low, high)| high - low > 2.0 * RADIUS) {
+            svg.line("error", (low, y), (high, y));
+            svg.line("error", (low, y - CAP), (low, y + CAP));
+            svg.line("error", (high, y - CAP), (high, y + CAP));
+        }
+    }
+
+    fn name(&self) -> String {
+        let name = shorten(&self.point.label, LONGEST_LABEL);
+        match (self.is_below, self.point.y < 0.0) {
+            (true, true) => format!("{name} (below 0)"),
+            (true, false) => format!("{name} (0)"),
+            (false, _) => name,
+        }
+    }
+}
+
+impl Reference {
+    /// The line; `None` where the axis does not show the value.
+    fn segment(&self, frame: &Frame, (x, y): (&Scale, &Scale)) -> Option<Segment> {
+        match self.at {
+            At::Y(value) => y.shows(value).then(|| ((frame.left, y.at(value)), (frame.right, y.at(value)))),
+            At::X(value) => x.shows(value).then(|| ((x.at(value), frame.top), (x.at(value), frame.bottom))),
+        }
+    }
+
+    /// The position at the line where its label covers least.
+    fn place_label(&self, (from, to): Segment, frame: &Frame, bars: &[Segment], drawn: &[Drawn<'_>]) -> Rect {
+        let width = label_width(&self.label) + 8.0;
+        let place = |x: f64, y: f64| Rect { x, y, width, height: labels::HEIGHT };
+        let places = match self.at {
+            At::Y(_) => {
+                let (left, right) = (frame.left + 4.0, frame.right - width - 4.0);
+                let (above, below) = (from.1 - labels::HEIGHT - 4.0, from.1 + 4.0);
+                [place(left, below), place(left, above), place(right, above), place(right, below)]
+            }
+            At::X(_) => {
+                let (left, right) = (from.0 - width - 2.0, from.0 + 2.0);
+                let (top, bottom) = (from.1 + 2.0, to.1 - labels::HEIGHT - 6.0);
+                [place(right, top), place(left, top), place(right, bottom), place(left, bottom)]
+            }
+        };
+        let covered = |rect: &Rect| {
+            let near = |(low, high): (f64, f64), (top, bottom): (f64, f64)| {
+                low < rect.x + rect.width + 12.0
+                    && high > rect.x - 12.0
+                    && top < rect.y + rect.height + 8.0
+                    && bottom > rect.y - 8.0
+            };
+            let bars = bars.iter().filter(|((x1, y1), (x2, y2))| near((*x1, *x2), (*y1, *y2))).count();
+            let dots = drawn.iter().filter(|d| near((d.at.0, d.at.0), (d.at.1, d.at.1))).count();
+            let is_outside = rect.y < frame.top - 12.0
+                || rect.y + rect.height > frame.bottom
+                || rect.x < frame.left
+                || rect.x + rect.width > frame.right + 10.0;
+            bars + dots + if is_outside { 1000 } else { 0 }
+        };
+        places.into_iter().min_by_key(covered).unwrap_or(places[0])
+    }
+}
+
+fn title(what: &str, scale: &Scale) -> String {
+    match scale.kind() {
+        Kind::Linear => what.to_owned(),
+        Kind::Log => format!("{what} (log scale)"),
+    }
+}

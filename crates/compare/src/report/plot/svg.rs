@@ -1,0 +1,144 @@
+//! The few SVG elements the figures are made of.
+
+use pythia_show::html as escape;
+use std::fmt::{Display, Write};
+
+/// Where a text stands relative to its position.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Anchor {
+    Start,
+    Middle,
+    End,
+}
+
+/// How wide a drawing is. Text keeps its size on a screen, so a drawing for a telephone is another one, not a smaller
+/// one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Canvas {
+    Wide,
+    Narrow,
+}
+
+impl Canvas {
+    /// Pixels of the view box.
+    pub(super) fn width(self) -> f64 {
+        match self {
+            Self::Wide => 860.0,
+            Self::Narrow => 360.0,
+        }
+    }
+
+    /// What tells the drawings of a figure apart in a page.
+    fn suffix(self) -> char {
+        match self {
+            Self::Wide => 'w',
+            Self::Narrow => 'n',
+        }
+    }
+}
+
+/// Title and text alternative of a drawing.
+#[derive(Clone, Debug)]
+pub(super) struct Words {
+    /// Unique in a page among figures.
+    pub(super) id: &'static str,
+    /// A few words.
+    pub(super) title: String,
+    /// The numbers.
+    pub(super) description: String,
+}
+
+/// A drawing under construction. Coordinates are pixels of the view box, y downwards.
+pub(super) struct Svg {
+    out: String,
+}
+
+impl Svg {
+    /// An empty drawing.
+    pub(super) fn new(canvas: Canvas, height: f64, words: &Words) -> Self {
+        let (width, id) = (canvas.width(), format!("{}-{}", words.id, canvas.suffix()));
+        let (title, description) = (escape(&words.title), escape(&words.description));
+        let out = format!(
+            "<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-labelledby=\"{id}-t {id}-d\">\n\
+             <title id=\"{id}-t\">{title}</title>\n<desc id=\"{id}-d\">{description}</desc>\n"
+        );
+        Self { out }
+    }
+
+    /// A straight line.
+    pub(super) fn line(&mut self, class: &str, from: (f64, f64), to: (f64, f64)) {
+        let ((x1, y1), (x2, y2)) = (from, to);
+        self.push(format_args!(
+            "<line class=\"{class}\" x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\"/>"
+        ));
+    }
+
+    /// A line through points.
+    pub(super) fn polyline(&mut self, class: &str, points: &[(f64, f64)]) {
+        let points: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+        self.push(format_args!("<polyline class=\"{class}\" points=\"{}\"/>", points.join(" ")));
+    }
+
+    /// A dot with a tip that appears under the pointer.
+    pub(super) fn dot(&mut self, class: &str, (x, y): (f64, f64), radius: f64, tip: &str) {
+        let tip = escape(tip);
+        self.push(format_args!(
+            "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius}\"><title>{tip}</title></circle>"
+        ));
+    }
+
+    /// A filled rectangle from its upper left corner.
+    pub(super) fn rect(&mut self, class: &str, (x, y): (f64, f64), (width, height): (f64, f64)) {
+        self.push(format_args!(
+            "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\"/>"
+        ));
+    }
+
+    /// One line of text on its baseline.
+    pub(super) fn text(&mut self, class: &str, (x, y): (f64, f64), anchor: Anchor, text: &str) {
+        let text = escape(text);
+        let anchor = match anchor {
+            Anchor::Start => "start",
+            Anchor::Middle => "middle",
+            Anchor::End => "end",
+        };
+        self.push(format_args!(
+            "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>"
+        ));
+    }
+
+    /// The whole drawing.
+    pub(super) fn finish(mut self) -> String {
+        self.out.push_str("</svg>\n");
+        self.out
+    }
+
+    fn push(&mut self, element: impl Display) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.out, "{element}");
+    }
+}
+
+/// Width of a label of 12 pixels, on the generous side: fonts differ from reader to reader.
+pub(super) fn label_width(text: &str) -> f64 {
+    pythia_show::text_width(text) as f64 * 7.6
+}
+
+#[cfg(test)]
+pub(super) fn words() -> Words {
+    Words { id: "test", title: "a\"b".into(), description: "<c>".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_breaks_out_of_text() {
+        let mut svg = Svg::new(Canvas::Wide, 10.0, &words());
+        svg.text("label", (1.0, 2.0), Anchor::Start, "<script>alert('x')</script>\u{0}");
+        let out = svg.finish();
+        assert!(!out.contains("<script") && !out.contains('\u{0}') && out.contains("a&quot;b"), "{out}");
+        assert!(!out.contains("<c>"), "{out}");
+    }
+}

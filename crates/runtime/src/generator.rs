@@ -1,0 +1,225 @@
+//! A text in the making, apart from the model's passes: what the model must see next, and what a choice makes certain.
+
+use crate::stop::StopMatcher;
+use crate::{Error, Sampler, Sampling, TextStream, Tokenizer};
+use pythia_model::backend::{Candidate, Largest};
+use pythia_model::{Sequence, Span};
+use std::sync::Arc;
+
+/// How far a text is continued, and how.
+#[derive(Clone, Debug, Default)]
+pub struct GenerateOptions {
+    /// Tokens to generate at most; `None` goes on to the end of the context.
+    pub max_new_tokens: Option<usize>,
+    /// Strings that end the text. They and what follows are not shown.
+    pub stop: Vec<String>,
+    /// Go on after the end-of-text token.
+    pub ignore_eos: bool,
+    /// How the next token is chosen.
+    pub sampling: Sampling,
+}
+
+/// Why a text ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// The model ended it.
+    EndOfText,
+    /// This stop string appeared.
+    Stop(String),
+    /// It has as many tokens as were asked for.
+    Length,
+    /// The context is full.
+    ContextFull,
+    /// The caller did not want more.
+    Interrupted,
+    /// No logit for the token at this position of the text was finite: the weights are damaged or overflow.
+    NotFinite {
+        /// Tokens of prompt and text before it.
+        position: usize,
+    },
+}
+
+impl Finish {
+    /// One word for machines: `eos`, `stop`, `length`, `context`, `interrupted` or `not_finite`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::EndOfText => "eos",
+            Self::Stop(_) => "stop",
+            Self::Length => "length",
+            Self::ContextFull => "context",
+            Self::Interrupted => "interrupted",
+            Self::NotFinite { .. } => "not_finite",
+        }
+    }
+}
+
+/// Continues a prompt one token at a time, in a sequence of its own. Several generators can share the passes of a
+/// context: see [`Scheduler`](crate::Scheduler).
+#[derive(Debug)]
+pub struct Generator {
+    tokenizer: Arc<Tokenizer>,
+    /// Holds the first of `tokens`: the model has not seen the others yet.
+    sequence: Sequence,
+    /// The prompt, then the tokens that were chosen.
+    tokens: Vec<u32>,
+    n_prompt: usize,
+    max_new_tokens: Option<usize>,
+    ignore_eos: bool,
+    sampler: Sampler,
+    stream: TextStream,
+    stops: StopMatcher,
+    text: String,
+    finish: Option<Finish>,
+}
+
+impl Generator {
+    /// Continues `prompt`. What `sequence` holds must be the first tokens of the prompt: none, or those that a
+    /// [fork](pythia_model::Context::fork) shares with another sequence. They are not computed again.
+    ///
+    /// # Errors
+    /// If the prompt is empty or does not fit the context, or a setting is out of range.
+    pub fn new(
+        tokenizer: Arc<Tokenizer>,
+        mut sequence: Sequence,
+        prompt: &[u32],
+        options: &GenerateOptions,
+    ) -> Result<Self, Error> {
+        if options.stop.iter().any(String::is_empty) {
+            return Err(Error::Setting { name: "stop", problem: "found an empty string, wanted text".to_owned() });
+        }
+        let Some(last) = prompt.len().checked_sub(1) else { return Err(Error::EmptyPrompt) };
+        if prompt.len() > sequence.n_ctx() {
+            return Err(Error::PromptTooLong { tokens: prompt.len(), room: sequence.n_ctx() });
+        }
+        // The last token runs in any case: its logits choose the first new one.
+        sequence.truncate(last);
+        let mut sampler = Sampler::new(options.sampling, tokenizer.n_tokens())?;
+        prompt.iter().for_each(|&token| sampler.accept(token));
+        Ok(Self {
+            tokenizer,
+            sequence,
+            tokens: prompt.to_vec(),
+            n_prompt: prompt.len(),
+            max_new_tokens: options.max_new_tokens,
+            ignore_eos: options.ignore_eos,
+            sampler,
+            stream: TextStream::new(),
+            stops: StopMatcher::new(options.stop.clone()),
+            text: String::new(),
+            finish: None,
+        })
+    }
+
+    /// Tokens that the model must see before the next choice; 0 once the text has ended.
+    pub fn pending(&self) -> usize {
+        if self.finish.is_some() { 0 } else { self.tokens.len() - self.sequence.len() }
+    }
+
+    /// The first of the [pending](Self::pending) tokens, at most `limit`, for a [pass](pythia_model::Context::forward).
+    pub fn next_span(&mut self, limit: usize) -> Span<'_> {
+        let (seen, n) = (self.sequence.len(), self.pending().min(limit));
+        Span { sequence: &mut self.sequence, tokens: &self.tokens[seen..seen + n] }
+    }
+
+    /// Whether the next token can be chosen: the model has seen all others, and the text has not ended.
+    pub fn is_ready(&self) -> bool {
+        self.finish.is_none() && self.pending() == 0
+    }
+
+    /// Which logits decide as well as all of them do; `None` if all are needed.
+    pub fn enough(&self) -> Option<Largest> {
+        self.sampler.enough()
+    }
+
+    /// Chooses the next token from the logits that follow the last one, a value per vocabulary row. They are changed
+    /// where a repetition penalty applies.
+    ///
+    /// # Panics
+    /// If it is not [ready](Self::is_ready).
+    pub fn choose(&mut self, logits: &mut [f32]) {
+        self.advance(|sampler| sampler.sample(logits));
+    }
+
+    /// As [`choose`](Self::choose), from those logits that are [`enough`](Self::enough), by ascending id.
+    ///
+    /// # Panics
+    /// If it is not [ready](Self::is_ready).
+    pub fn choose_among(&mut self, candidates: &[Candidate]) {
+        self.advance(|sampler| sampler.sample_among(candidates));
+    }
+
+    /// Ends the text here, unless it has ended.
+    pub fn interrupt(&mut self) {
+        if self.finish.is_none() {
+            self.end(Finish::Interrupted);
+        }
+    }
+
+    /// The text that is certain: whole characters that cannot be part of a stop string. It only grows.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Every token chosen so far, also those of a stop string and the end-of-text token.
+    pub fn ids(&self) -> &[u32] {
+        &self.tokens[self.n_prompt..]
+    }
+
+    /// Why the text ended, once it has.
+    pub fn finish(&self) -> Option<&Finish> {
+        self.finish.as_ref()
+    }
+
+    /// The keys and values of the tokens that the model has seen, to [fork](pythia_model::Context::fork) from.
+    pub fn sequence(&self) -> &Sequence {
+        &self.sequence
+    }
+
+    /// Ids that can be chosen are below.
+    pub(crate) fn n_tokens(&self) -> usize {
+        self.tokenizer.n_tokens()
+    }
+
+    fn advance(&mut self, sample: impl FnOnce(&mut Sampler) -> Option<u32>) {
+        assert!(self.is_ready(), "a token is chosen after a pass over all before it");
+        if self.has_length() {
+            return self.end(Finish::Length);
+        }
+        let Some(token) = sample(&mut self.sampler) else {
+            return self.end(Finish::NotFinite { position: self.tokens.len() });
+        };
+        self.tokens.push(token);
+        if self.tokenizer.eos() == Some(token) && !self.ignore_eos {
+            return self.end(Finish::EndOfText);
+        }
+        self.show(|tokenizer, stream| stream.push(tokenizer.token_bytes(token)));
+        if self.finish.is_none() {
+            if self.has_length() {
+                self.end(Finish::Length);
+            } else if self.sequence.len() == self.sequence.n_ctx() {
+                self.end(Finish::ContextFull);
+            }
+        }
+    }
+
+    fn has_length(&self) -> bool {
+        self.max_new_tokens.is_some_and(|max| self.ids().len() >= max)
+    }
+
+    /// Passes text on to what is certain; a stop string in it ends the text.
+    fn show(&mut self, next: impl FnOnce(&Tokenizer, &mut TextStream) -> String) {
+        let passed = self.stops.push(&next(&self.tokenizer, &mut self.stream));
+        self.text.push_str(&passed.text);
+        self.finish = passed.stop.map(Finish::Stop);
+    }
+
+    /// Ends the text; what was held back is certain now, unless it completes a stop string.
+    fn end(&mut self, finish: Finish) {
+        self.show(|_, stream| std::mem::take(stream).finish());
+        self.text.push_str(&self.stops.finish());
+        self.finish.get_or_insert(finish);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! The two programs, and Python.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{Command, Output};
+
+pub(crate) const PYTHIA_QUANT: &str = env!("CARGO_BIN_EXE_pythia-quant");
+pub(crate) const PYTHIA_RUN: &str = env!("CARGO_BIN_EXE_pythia-run");
+
+/// What a program said and how it ended.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl From<Output> for Outcome {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).expect("stdout is UTF-8"),
+            stderr: String::from_utf8(output.stderr).expect("stderr is UTF-8"),
+        }
+    }
+}
+
+impl Outcome {
+    /// Its stdout, if it ended well.
+    pub(crate) fn ok(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self.stdout
+    }
+
+    /// Asserts that it failed with `code` and one line on stderr that holds every one of `parts`.
+    pub(crate) fn fails(&self, program: &str, code: i32, parts: &[&str]) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert!(self.stderr.starts_with(&format!("{program}: error: ")), "{self:?}");
+        assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
+        assert_eq!(self.stdout, "", "{self:?}");
+        for part in parts {
+            assert!(self.stderr.contains(part), "no '{part}' in {self:?}");
+        }
+    }
+
+    /// Asserts that it was told to stop, said so, and that its last line holds every one of `parts`.
+    pub(crate) fn stopped(&self, program: &str, parts: &[&str]) {
+        assert_eq!(self.code, Some(130), "{self:?}");
+        assert!(self.stderr.lines().any(|line| line == format!("{program}: stopping")), "{self:?}");
+        let last = self.stderr.lines().last().unwrap_or_default();
+        assert!(parts.iter().all(|part| last.contains(part)), "{self:?}");
+    }
+}
+
+/// Runs `pythia-quant` in `folder`.
+pub(crate) fn quant<S: AsRef<OsStr>>(folder: &Path, args: impl IntoIterator<Item = S>) -> Outcome {
+    run(Command::new(PYTHIA_QUANT).env_remove("COLUMNS"), folder, args)
+}
+
+/// Runs `pythia-run` in `folder`.
+pub(crate) fn run_model<S: AsRef<OsStr>>(folder: &Path, args: impl IntoIterator<Item = S>) -> Outcome {
+    run(Command::new(PYTHIA_RUN).env_remove("COLUMNS"), folder, args)
+}
+
+/// Runs `pythia-quant` or `pythia-run` in `folder`, as at a terminal of so many columns.
+pub(crate) fn run_at<S: AsRef<OsStr>>(
+    columns: usize,
+    program: &str,
+    folder: &Path,
+    args: impl IntoIterator<Item = S>,
+) -> Outcome {
+    let path = if program == "pythia-quant" { PYTHIA_QUANT } else { PYTHIA_RUN };
+    run(Command::new(path).env("COLUMNS", columns.to_string()), folder, args)
+}
+
+/// With a cache that is not the user's.
+fn run<S: AsRef<OsStr>>(command: &mut Command, folder: &Path, args: impl IntoIterator<Item = S>) -> Outcome {
+    command.env("XDG_CACHE_HOME", super::scratch().join("cache"));
+    command.args(args).current_dir(folder).output().expect("the program starts").into()
+}
+
+/// A Python that has these modules: the one that `PYTHIA_PYTHON` names, else `python3`. `None`, and a line on stderr,
+/// if it lacks any.
+pub(crate) fn python(modules: &[&str]) -> Option<Command> {
+    const HAS_ALL: &str = "import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, sys.argv[1:])))";
+    let python = std::env::var_os("PYTHIA_PYTHON").unwrap_or_else(|| "python3".into());
+    let asked = Command::new(&python).args(["-c", HAS_ALL]).args(modules).output();
+    if asked.is_ok_and(|output| output.status.success()) {
+        return Some(Command::new(python));
+    }
+    eprintln!("SKIPPED: {} needed; PYTHIA_PYTHON names a Python that has it", modules.join(" and "));
+    None
+}
+
+/// What a Python program prints. It must end well.
+pub(crate) fn printed(command: &mut Command) -> String {
+    let output = command.output().expect("Python starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("stdout is UTF-8")
+}

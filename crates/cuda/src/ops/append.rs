@@ -96,6 +96,13 @@ shared_structs! {
         cache: KvCacheArgs,
         n: u64,
     }
+
+    struct CopyArgs {
+        cache: KvCacheArgs,
+        from: u32,
+        to: u32,
+        positions: u64,
+    }
 }
 
 pub(super) const SHARED: [Shared; 2] = [
@@ -104,7 +111,11 @@ pub(super) const SHARED: [Shared; 2] = [
         structs: &[KvCacheArgs::LAYOUT, Rows::LAYOUT, Rope::LAYOUT],
         constants: &[("TILE", TILE)],
     },
-    Shared { file: "append.cu", structs: &[AppendArgs::LAYOUT], constants: &[("APPEND_THREADS", THREADS)] },
+    Shared {
+        file: "append.cu",
+        structs: &[AppendArgs::LAYOUT, CopyArgs::LAYOUT],
+        constants: &[("APPEND_THREADS", THREADS)],
+    },
 ];
 
 /// Rotates the queries in `qkv`, f32 `[n, 3 * heads * head_dim]`, by their positions, and appends its values and its
@@ -125,18 +136,6 @@ pub(crate) unsafe fn append(device: &Device, rows: Rows, n: usize, qkv: Ptr, rop
     // SAFETY: each warp works on a head of a row and its places in the cache, which the caller vouches for.
     unsafe { device.launch(kernel, [blocks, 1, 1], THREADS, args) };
 }
-
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct CopyArgs {
-    cache: KvCacheArgs,
-    from: u32,
-    to: u32,
-    positions: u64,
-}
-
-// SAFETY: the layout of `CopyArgs` in kernels/append.cu: a cache of 32 bytes and fields without padding.
-unsafe impl Args for CopyArgs {}
 
 /// Makes the first `positions` of sequence `to` those of sequence `from`.
 ///

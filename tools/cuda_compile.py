@@ -28,15 +28,15 @@ FEW = {12: [75, 90], 13: []}
 # Formats for which everything is compiled: with blocks of 32, with super-blocks and minima, with a scale per 16.
 ALL_OF = ["Q8_0", "Q4_K", "Q6_K"]
 
-# Bytes that may spill, and so lie in memory of a thread's own, by kernel. The compiler gives up a few registers of these
-# so that a third block fits on a multiprocessor, which hides more than the spills cost.
+# Bytes that may spill, and so lie in memory of a thread's own, by kernel. The compiler gives up a few registers of
+# these so that a third block fits on a multiprocessor, which hides more than the spills cost.
 SPILLS = {"gemm_64x64": 32, "gemm_64x128": 32}
 
 FUNCTION = re.compile(r"Compiling entry function '(\w+)' for 'sm_(\d+)'")
 STACK = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 USED = re.compile(r"Used (\d+) registers")
 SHARED = re.compile(r"(\d+) bytes smem")
-# What a log may say besides: figures, and that a compiler will not know old GPUs for ever.
+# Other lines that a log may contain: figures, and the notice that support for old GPUs will end.
 EXPECTED = re.compile(r"\s*$|ptxas info|.*Function properties for|.*Architectures prior to .* are deprecated")
 
 

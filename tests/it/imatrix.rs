@@ -7,11 +7,11 @@ use pythia_gguf::{Gguf, Imatrix};
 use pythia_kernels::IsaLevel;
 use pythia_model::{Activations, ContextShape, KvType, Model, Options, Span};
 use pythia_runtime::{Error, TokenStream, Tokenizer};
-use pythia_task::Cancel;
+use pythia_task::{Cancel, Progress};
 use pythia_tensor::TensorType;
 use safetensors::SafeTensors;
-use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn open(level: &str, options: &Options) -> Arc<Model> {
     Model::open(&common::gguf(level), options).unwrap()
@@ -28,7 +28,7 @@ fn request(n_ctx: usize) -> Request {
 }
 
 fn all(model: &Arc<Model>, tokens: &[u32], request: &Request) -> Imatrix {
-    collect(model, request, &mut TokenStream::of_ids(tokens), &mut |_| ControlFlow::Continue(())).unwrap()
+    collect(model, request, &mut TokenStream::of_ids(tokens), &()).unwrap()
 }
 
 /// An F32 tensor of the F32 file.
@@ -175,7 +175,7 @@ fn impossible_requests_are_refused() {
     let tokens = tokens(&model);
     let error = |tokens: &[u32], request: Request| {
         let mut tokens = TokenStream::of_ids(tokens);
-        collect(&model, &request, &mut tokens, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string()
+        collect(&model, &request, &mut tokens, &()).unwrap_err().to_string()
     };
     assert!(error(&tokens[..511], request(512)).starts_with("the text has 511 tokens"));
     assert!(error(&tokens, request(0)).starts_with("ctx: found 0, wanted 1 to 512"));
@@ -185,18 +185,34 @@ fn impossible_requests_are_refused() {
     foreign[700] = 4096;
     assert!(error(&foreign, request(512)).contains("token id 4096"));
 
-    let mut calls = 0;
-    let stopped = collect(&model, &request(32), &mut TokenStream::of_ids(&tokens), &mut |progress| {
-        calls += 1;
-        assert_eq!((progress.chunks, progress.total_chunks), (calls, Some(tokens.len() / 32)));
-        if calls == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    assert!(matches!(stopped, Err(Error::Cancelled)));
-    assert_eq!(calls, 2);
-    let cancel = Cancel::new();
-    cancel.raise();
-    let cancelled = Request { cancel: cancel.clone(), ..request(32) };
-    let stopped =
-        collect(&model, &cancelled, &mut TokenStream::of_ids(&tokens), &mut |_| unreachable!("no chunk ends"));
-    assert!(matches!(stopped, Err(Error::Cancelled)));
+    let watch = Watch { total: tokens.len() / 32, chunks: AtomicUsize::new(0), cancel: Cancel::new() };
+    let run = || {
+        let request = Request { cancel: watch.cancel.clone(), ..request(32) };
+        collect(&model, &request, &mut TokenStream::of_ids(&tokens), &watch)
+    };
+    assert!(matches!(run(), Err(Error::Cancelled)));
+    assert_eq!(watch.chunks.load(Ordering::Relaxed), 2);
+    // The request is still raised: no chunk ends.
+    assert!(matches!(run(), Err(Error::Cancelled)));
+    assert_eq!(watch.chunks.load(Ordering::Relaxed), 2);
+}
+
+/// Stops a collection after its second chunk.
+struct Watch {
+    total: usize,
+    chunks: AtomicUsize,
+    cancel: Cancel,
+}
+
+impl Progress for Watch {
+    fn expect(&self, total: Option<u64>) {
+        assert_eq!(total, Some(self.total as u64));
+    }
+
+    fn advance(&self, _item: &str, chunks: i64) {
+        assert_eq!(chunks, 1);
+        if self.chunks.fetch_add(1, Ordering::Relaxed) == 1 {
+            self.cancel.raise();
+        }
+    }
 }

@@ -4,8 +4,7 @@ use pythia_gguf::{Imatrix, ImatrixEntry};
 use pythia_model::{ContextShape, MatrixInput, Model, Span};
 use pythia_runtime::{Error, TokenStream};
 use pythia_schema::TensorId;
-use pythia_task::Cancel;
-use std::ops::ControlFlow;
+use pythia_task::{Cancel, Progress};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// How an importance matrix is collected. The text of a file should be read without its
@@ -24,29 +23,20 @@ pub struct Request {
     pub cancel: Cancel,
 }
 
-/// Progress of a collection.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    /// Chunks done.
-    pub chunks: usize,
-    /// Total number of chunks, an estimate until the end of the text has been read. `None` if its length is unknown.
-    pub total_chunks: Option<usize>,
-}
-
 /// Runs a text through a model and sums, over all tokens, the squares of the inputs of each matrix of the blocks and of
-/// the output matrix. `progress` is called after every chunk and returns whether to continue.
+/// the output matrix. `progress` counts chunks; their total is an estimate until the end of the text has been read.
 ///
 /// The sums have the same bits on every ISA, with any number of threads and any `n_batch`.
 ///
 /// # Errors
 /// If the text cannot be read or tokenized, has less than a chunk of tokens or ids that are not in the model's
-/// vocabulary, if a chunk does not fit the model's context or has no tokens, if activations are not finite, if it is
-/// cancelled, or if `progress` asks to stop.
+/// vocabulary, if a chunk does not fit the model's context or has no tokens, if activations are not finite, or if it is
+/// cancelled.
 pub fn collect(
     model: &Arc<Model>,
     request: &Request,
     tokens: &mut TokenStream<'_>,
-    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    progress: &dyn Progress,
 ) -> Result<Imatrix, Error> {
     check(model, request)?;
     let n_ctx = request.n_ctx;
@@ -78,8 +68,10 @@ pub fn collect(
         // Checked after every chunk, so that infinite activations or NaN end the run when they appear.
         entries = sums.entries(end)?;
         let estimate = tokens.estimated_total().map(|total| (total / n_ctx).max(chunks));
-        let total_chunks = estimate.or(request.max_chunks).map(|total| total.min(max_chunks));
-        if progress(Progress { chunks, total_chunks }).is_break() {
+        let total = estimate.or(request.max_chunks).map(|total| total.min(max_chunks));
+        progress.expect(total.map(|total| total as u64));
+        progress.advance("", 1);
+        if request.cancel.is_raised() {
             return Err(Error::Cancelled);
         }
     }

@@ -26,7 +26,7 @@ pub(super) struct Args {
     /// Further GGUF files to compare; the first file of a split model
     #[arg(value_name = "GGUF")]
     files: Vec<PathBuf>,
-    /// Levels to make from the source [default: F16,Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q4_0,Q3_K_M,Q2_K]
+    /// Levels to convert from the source [default: F16,Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q4_0,Q3_K_M,Q2_K]
     #[arg(short = 't', long = "type", value_delimiter = ',', value_name = "TYPE")]
     types: Vec<Level>,
     /// Text to evaluate, UTF-8; - for standard input

@@ -12,7 +12,6 @@ use pythia_gguf::Imatrix;
 use pythia_model::{Gelu, Options};
 use pythia_runtime::{Tokenizer, parse_gelu};
 use pythia_show::Width;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -86,13 +85,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         cancel: interrupted.clone(),
     };
     let start = Instant::now();
-    let mut bar = None;
-    let collected = collect(&model, &request, &mut tokens, &mut |progress| {
-        let bar = bar.get_or_insert_with(|| Bar::new(0, Unit::Items("chunks"), args.quiet));
-        bar.expect(progress.total_chunks.map(|total| total as u64));
-        bar.advance(1);
-        if interrupted.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
+    let bar = Bar::new(0, Unit::Items("chunks"), args.quiet);
+    let collected = collect(&model, &request, &mut tokens, &bar);
     drop(bar);
     let imatrix = collected.map_err(locate)?;
     let outcome = report::Outcome {

@@ -72,7 +72,7 @@ impl Sizes {
     }
 }
 
-/// The file type by name, or by number if it is none we know; `None` if the file does not say.
+/// The file type by name, or by number if it is unknown. `None` if the file does not state it.
 fn file_type(gguf: &Gguf) -> Option<String> {
     let id = gguf.metadata.u32(keys::FILE_TYPE).ok()??;
     Some(FileType::from_id(id).map_or_else(|| format!("unknown ({id})"), |ty| ty.name().to_owned()))

@@ -141,7 +141,7 @@ fn output(results: &[TestResult], format: Option<Format>) -> String {
     }
 }
 
-/// A model that was trained with fewer positions would run, but nobody would use it so.
+/// Refuses tests longer than the model's context. They would run, but have no practical use.
 fn check_room(tests: &[Test], model: &Model, path: &Path) -> Result<(), Failure> {
     let n_ctx = model.hparams().n_ctx;
     match tests.iter().find(|test| test.tokens() > n_ctx) {

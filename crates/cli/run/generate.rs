@@ -187,7 +187,7 @@ fn n_ctx(args: &Args, model: &Model, prompt: usize, options: &GenerateOptions) -
     Ok(options.max_new_tokens.map_or(limit, |new| limit.min(prompt.saturating_add(new))).max(1))
 }
 
-/// Standard output, as long as somebody reads it.
+/// Standard output, until its reader closes it.
 struct Output {
     silent: bool,
     /// What the model writes could command it.

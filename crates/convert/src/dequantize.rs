@@ -10,7 +10,7 @@ mod header;
 use crate::Error;
 use crate::file::{Elems, GgufFile};
 use crate::output::{AtomicFile, AtomicFolder, check_folder, recover_folder};
-use crate::pass::{CHUNK_ELEMS, PassOptions, Span, Workers};
+use crate::pipeline::{CHUNK_ELEMS, PassOptions, Pipeline, Span};
 use crate::qkv::QkvOrder;
 use header::Header;
 use pythia_gguf::{TensorInfo, keys};
@@ -108,14 +108,14 @@ fn write_weights(
     let header = Header::new(&specs, settings.dtype);
     let out = folder.create_file(NAME, header.n_bytes)?;
     out.write_at(&header.bytes, 0)?;
-    let workers = Workers::new(options)?;
+    let pipeline = Pipeline::new(options)?;
     let order = QkvOrder { n_head: hparams.n_head, head_dim: hparams.head_dim() };
     for ((spec, tensor), &offset) in specs.iter().zip(bound).zip(&header.offsets) {
         let order = match spec.transform {
             Transform::None => None,
             Transform::RegroupQkv => Some(order),
         };
-        Restore { file, tensor, out: &out, offset, dtype: settings.dtype, order }.run(&workers, spec)?;
+        Restore { file, tensor, out: &out, offset, dtype: settings.dtype, order }.run(&pipeline, spec)?;
     }
     out.commit(false)?;
     Ok(WrittenFile { name: NAME, n_bytes: header.n_bytes })
@@ -140,7 +140,7 @@ struct Scratch {
 }
 
 impl Restore<'_> {
-    fn run(&self, workers: &Workers<'_>, spec: &TensorSpec) -> Result<(), Error> {
+    fn run(&self, pipeline: &Pipeline<'_>, spec: &TensorSpec) -> Result<(), Error> {
         // The elements of a vector count as rows, because those of a bias belong to the rows of its matrix.
         let (n_rows, row_elems) = match spec.shape[..] {
             [rows, cols] => (rows as u64, cols as u64),
@@ -148,7 +148,7 @@ impl Restore<'_> {
         };
         let step = (CHUNK_ELEMS / row_elems).max(1);
         let span = Span { name: &spec.gguf, len: n_rows, step, progress_bytes: self.tensor.n_bytes };
-        workers.map(span, |rows, scratch| self.rows(rows, row_elems, scratch))?;
+        pipeline.map(span, |rows, scratch| self.rows(rows, row_elems, scratch))?;
         Ok(())
     }
 

@@ -6,7 +6,7 @@
 use crate::Error;
 use crate::deviation::Deviation;
 use crate::file::{Elems, GgufFile};
-use crate::pass::{CHUNK_ELEMS, PassOptions, Span, Workers};
+use crate::pipeline::{CHUNK_ELEMS, PassOptions, Pipeline, Span};
 use pythia_gguf::{Array, Metadata, TensorInfo, Value};
 use std::collections::HashMap;
 
@@ -127,14 +127,14 @@ pub fn progress_bytes(a: &GgufFile, b: &GgufFile) -> u64 {
 /// # Errors
 /// If a file cannot be read, the threads cannot be started, or it is cancelled.
 pub fn diff<'a>(a: &'a GgufFile, b: &'a GgufFile, options: &PassOptions<'_>) -> Result<Diff<'a>, Error> {
-    let workers = Workers::new(options)?;
+    let pipeline = Pipeline::new(options)?;
     let in_a = a.gguf().tensors().iter();
     let only_b = b.gguf().tensors().iter().filter(|tensor| a.gguf().tensor(&tensor.name).is_none());
     let tensors = in_a.chain(only_b).map(|tensor| {
         let name = tensor.name.as_str();
         let (info_a, info_b) = (a.gguf().tensor(name), b.gguf().tensor(name));
         let content = match (info_a, info_b) {
-            (Some(info_a), Some(info_b)) => content(&workers, (a, info_a), (b, info_b))?,
+            (Some(info_a), Some(info_b)) => content(&pipeline, (a, info_a), (b, info_b))?,
             _ => Content::OneSided,
         };
         Ok(TensorDiff { name, a: info_a, b: info_b, content })
@@ -152,24 +152,24 @@ fn keys<'a>(a: &'a Metadata, b: &'a Metadata) -> Vec<KeyDiff<'a>> {
 }
 
 fn content(
-    workers: &Workers<'_>,
+    pipeline: &Pipeline<'_>,
     (file_a, a): (&GgufFile, &TensorInfo),
     (file_b, b): (&GgufFile, &TensorInfo),
 ) -> Result<Content, Error> {
     let progress_bytes = a.n_bytes + b.n_bytes;
     let decided = if a.dims != b.dims {
         Some(Content::Shapes)
-    } else if a.ty == b.ty && same_bytes(workers, (file_a, a), (file_b, b))? {
+    } else if a.ty == b.ty && same_bytes(pipeline, (file_a, a), (file_b, b))? {
         Some(Content::Same)
     } else {
         None
     };
     let (Some(ty_a), Some(ty_b), None) = (a.ty.known(), b.ty.known(), decided) else {
-        workers.advance(&a.name, progress_bytes);
+        pipeline.advance(&a.name, progress_bytes);
         return Ok(decided.unwrap_or(Content::Bytes));
     };
     let span = Span { name: &a.name, len: a.n_elems(), step: CHUNK_ELEMS, progress_bytes };
-    let parts = workers.map(span, |elems, (in_a, in_b): &mut (Elems, Elems)| {
+    let parts = pipeline.map(span, |elems, (in_a, in_b): &mut (Elems, Elems)| {
         in_a.read(file_a, a, ty_a, &elems)?;
         in_b.read(file_b, b, ty_b, &elems)?;
         let mut deviation = Deviation::default();
@@ -181,13 +181,13 @@ fn content(
 
 /// Whether two tensors of the same size have the same bytes.
 fn same_bytes(
-    workers: &Workers<'_>,
+    pipeline: &Pipeline<'_>,
     (file_a, a): (&GgufFile, &TensorInfo),
     (file_b, b): (&GgufFile, &TensorInfo),
 ) -> Result<bool, Error> {
     const CHUNK_BYTES: u64 = 1 << 19;
     let span = Span { name: &a.name, len: a.n_bytes, step: CHUNK_BYTES, progress_bytes: 0 };
-    let same = workers.map(span, |bytes, (in_a, in_b): &mut (Vec<u8>, Vec<u8>)| {
+    let same = pipeline.map(span, |bytes, (in_a, in_b): &mut (Vec<u8>, Vec<u8>)| {
         file_a.read(a, a.offset + bytes.start..a.offset + bytes.end, in_a)?;
         file_b.read(b, b.offset + bytes.start..b.offset + bytes.end, in_b)?;
         Ok(in_a == in_b)

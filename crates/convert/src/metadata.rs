@@ -31,7 +31,7 @@ pub(crate) const IMATRIX_SHA256: &str = "pythia_quant.imatrix.sha256";
 /// Keys that llama.cpp writes after quantizing with an importance matrix.
 const QUANTIZE_IMATRIX: &str = "quantize.imatrix.";
 
-/// What a file says besides what its source does: how its tensors are stored.
+/// Metadata that a file has in addition to its source's: how its tensors are stored.
 pub(crate) struct Facts<'a> {
     pub(crate) level: Level,
     pub(crate) recipe: &'a Recipe,
@@ -71,7 +71,7 @@ pub(crate) fn of_file(model: &Metadata, facts: &Facts<'_>) -> Metadata {
     metadata
 }
 
-/// Whether a key says how tensors are stored, which is over once they are stored anew.
+/// Whether a key describes how tensors are stored, and is dropped when they are encoded again.
 fn is_about_types(key: &str) -> bool {
     let keys = [keys::FILE_TYPE, keys::QUANTIZATION_VERSION, RECIPE, IMATRIX_SHA256];
     keys.contains(&key) || key.starts_with(QUANTIZE_IMATRIX)

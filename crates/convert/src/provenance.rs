@@ -9,12 +9,12 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// What is known about a checkpoint besides its contents.
+/// Facts about a checkpoint in addition to its contents.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Provenance {
     /// The base name of its folder, `pythia-70m`; the repository's name in the Hub's cache.
     pub name: String,
-    /// Who the repository belongs to, where the folder is in the Hub's cache. Files do not record it.
+    /// Owner of the repository, if the folder is in the Hub's cache. Files do not record it.
     pub owner: Option<String>,
     /// The commit, where the folder is a snapshot in the Hub's cache.
     pub revision: Option<String>,

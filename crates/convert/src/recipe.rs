@@ -1,8 +1,8 @@
 //! Which tensor gets which type.
 //!
-//! A [`Level`] is what a user names with `-t`: the type of a whole file. Its row in the table below says what most
-//! matrices are stored as and which kinds of tensor differ. The rows are llama.cpp's (`src/llama-quant.cpp` for an
-//! untied `gptneox` model), so that a file of ours and one of llama.cpp's under the same name hold the same types.
+//! A [`Level`] is the type of a whole file, which a user names with `-t`. Its row in the table below has the type of
+//! most matrices and the exceptions. The rows are llama.cpp's (`src/llama-quant.cpp` for an untied `gptneox` model), so
+//! that files of the same name hold the same types in both projects.
 
 use crate::Error;
 use pythia_gguf::FileType;
@@ -13,11 +13,10 @@ use regex::Regex;
 use std::fmt;
 use std::str::FromStr;
 
-/// The kind of tensor that a level stores differently from the rest, where, and as what. Of several that apply the
-/// first counts.
+/// An exception of a level: the kind of tensor, the layers, and the type. Of several that apply, the first counts.
 type Exception = (Kind, Where, TensorType);
 
-/// The blocks an exception is for. `layers / n` is rounded down.
+/// The layers of an exception. `layers / n` is rounded down.
 #[derive(Clone, Copy)]
 enum Where {
     /// All of them, and tensors outside blocks.
@@ -30,9 +29,9 @@ enum Where {
     Middle,
     /// The first and the last eighth, and every third between.
     MoreBits,
-    /// The first `layers / n`, where no importances are known.
+    /// The first `layers / n`, without importances.
     FirstPartPlain(usize),
-    /// The first `layers / n`, where importances are known.
+    /// The first `layers / n`, with importances.
     FirstPartWeighted(usize),
 }
 
@@ -53,7 +52,7 @@ impl Where {
     }
 }
 
-/// What an exception depends on beside the tensor.
+/// What an exception depends on in addition to the tensor.
 struct Mix {
     /// Blocks of the model.
     layers: usize,
@@ -79,12 +78,12 @@ macro_rules! levels {
                 self.file_type().name()
             }
 
-            /// What `general.file_type` says of it.
+            /// Its value of `general.file_type`.
             pub const fn file_type(self) -> FileType {
                 match self { $(Self::$level => FileType::$level,)* }
             }
 
-            /// What matrices are stored as unless an exception, an option or a fallback says otherwise.
+            /// The type of matrices without an exception, an option or a fallback.
             pub const fn base(self) -> TensorType {
                 match self { $(Self::$level => TensorType::$base,)* }
             }
@@ -162,8 +161,8 @@ levels! {
     ]),
 }
 
-/// What takes the place of a type whose blocks do not divide a row. Types without a row here give way to F16, which
-/// always fits.
+/// Replacements for types whose blocks do not divide a row. Types without an entry are replaced by F16, which always
+/// fits.
 const FALLBACKS: &[(TensorType, TensorType)] = &[
     (TensorType::Q2_K, TensorType::Q4_0),
     (TensorType::Q3_K, TensorType::Q4_0),
@@ -184,7 +183,7 @@ pub(crate) const fn needs_importance(ty: TensorType) -> bool {
 }
 
 impl Level {
-    /// Whether the files are of no use without importances; llama.cpp refuses to make them.
+    /// Whether the files are useless without importances. llama.cpp refuses to make them.
     pub const fn needs_importance(self) -> bool {
         matches!(
             self,
@@ -202,7 +201,7 @@ impl fmt::Display for Level {
 impl FromStr for Level {
     type Err = Error;
 
-    /// Parses a name, upper or lower case, or what llama-quantize takes for it: a number, or `Q4_K` for `Q4_K_M`.
+    /// Parses a name in upper or lower case, or a form that llama-quantize accepts: a number, or `Q4_K` for `Q4_K_M`.
     fn from_str(s: &str) -> Result<Self, Error> {
         let by_number = s.parse().ok().and_then(FileType::from_id).map(FileType::name);
         let by_alias = ["Q3_K", "Q4_K", "Q5_K"].into_iter().zip(["Q3_K_M", "Q4_K_M", "Q5_K_M"]);
@@ -243,15 +242,15 @@ impl FromStr for TypeRule {
     }
 }
 
-/// The last line of a regex error says what is wrong; the ones before draw a picture of where.
+/// The last line of a regex error, which states the problem. The lines before show the position.
 fn one_line(error: &regex::Error) -> String {
     let text = error.to_string();
     let last = text.lines().last().unwrap_or("not a regular expression");
     last.trim_start_matches("error: ").to_owned()
 }
 
-/// What the user changed about the mixes. In order of precedence, weakest first: the level's row, `pure`, `output`
-/// and `token_embd`, then `rules`, of which the last that matches wins.
+/// Changes of the mixes by the user. In order of precedence, weakest first: the level's row, `pure`, `output` and
+/// `token_embd`, then `rules`, of which the last match wins.
 #[derive(Clone, Debug, Default)]
 pub struct Recipe {
     /// Ignore the level's exceptions: every matrix in its base type.
@@ -265,7 +264,7 @@ pub struct Recipe {
 }
 
 impl fmt::Display for Recipe {
-    /// The options as one types them; nothing for the default.
+    /// The options as on a command line; nothing for the default.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let pure = self.pure.then(|| "--pure".to_owned());
         let output = self.output.map(|ty| format!("--output-tensor-type {ty}"));
@@ -279,26 +278,26 @@ impl fmt::Display for Recipe {
 /// The type of one tensor at one level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// How it is stored.
+    /// The type.
     pub ty: TensorType,
-    /// What was wanted, if its blocks do not divide the rows.
+    /// The intended type, if its blocks do not divide the rows.
     pub wanted: Option<TensorType>,
 }
 
 impl Recipe {
-    /// Whether every level is stored just as its row says.
+    /// Whether nothing is changed.
     pub fn is_default(&self) -> bool {
         !self.pure && self.output.is_none() && self.token_embd.is_none() && self.rules.is_empty()
     }
 
     /// The types of `specs`, in their order, at `level`.
     ///
-    /// Norms and biases are always F32: they are few, and llama.cpp's kernels take them in no other type.
+    /// Norms and biases are always F32: they are small, and llama.cpp's kernels accept no other type.
     ///
-    /// `weighted` says whether importances are known: some mixes depend on it.
+    /// `weighted` says whether there are importances, because some mixes depend on it.
     ///
     /// # Errors
-    /// If a rule matches no weight matrix: it is a misspelling, and ignoring it would give a file nobody asked for.
+    /// If a rule matches no weight matrix. It is then probably misspelt.
     pub fn types(&self, level: Level, specs: &[TensorSpec], weighted: bool) -> Result<Vec<Choice>, Error> {
         let is_matrix = |spec: &&TensorSpec| spec.id.is_matrix();
         for rule in &self.rules {

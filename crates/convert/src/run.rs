@@ -1,31 +1,25 @@
 //! One pass over the source for all files.
 //!
-//! A reader thread fetches chunks of whole rows, a bounded number ahead; the pool takes them from the channel, and
-//! each worker widens, checks, encodes and writes a chunk on its own. So reading, encoding and writing overlap, and
-//! memory is a few chunks, whatever the size of the model. Every byte's place is planned and depends on no thread.
+//! A reader thread fetches chunks of whole rows, a bounded number ahead; each worker of the [pipeline](crate::pipeline)
+//! widens, checks, encodes and writes a chunk on its own. So reading, encoding and writing overlap, and memory is a few
+//! chunks, whatever the size of the model. Every byte's position is planned and depends on no thread.
 
 use crate::file::largest_magnitude;
 use crate::output::{AtomicFile, Naming, check_target};
+use crate::pipeline::{PassOptions, Pipeline};
 use crate::plan::{Encoding, Plan, PlannedTensor};
 use crate::{Error, FilePlan, Level, Source, digest};
 use pythia_checkpoint::{Dtype, to_f32};
 use pythia_task::{Cancel, Progress};
 use pythia_tensor::TensorType;
-use rayon::ThreadPool;
-use rayon::iter::{ParallelBridge, ParallelIterator};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread;
 use std::time::Instant;
 
 /// Elements of a chunk, as far as rows allow: large enough that a file is written in long pieces, small enough that
 /// the last chunks of a small model still feed every thread.
 const CHUNK_ELEMS: usize = 1 << 18;
-
-/// Chunks read ahead.
-const CHUNKS_AHEAD: usize = 8;
 
 /// Elements decoded and encoded at a time, as far as whole rows allow: 128 KiB of f32, which stay in the L2 cache until
 /// every type has used them, and enough blocks for encoders that take many at once.
@@ -90,10 +84,11 @@ impl Written {
 /// files stay that had theirs already.
 pub fn run(source: &dyn Source, plan: &Plan, options: &RunOptions<'_>) -> Result<Vec<Written>, Error> {
     check_targets(plan, options)?;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
-    let pool = pool.map_err(|e| Error::Request(format!("cannot start {} threads: {e}", options.threads)))?;
+    let RunOptions { threads, cancel, progress, .. } = *options;
+    let pipeline = Pipeline::new(&PassOptions { threads, cancel, progress })?;
     let sinks = plan.files.iter().map(|file| Sink::create(file, options.progress)).collect::<Result<Vec<_>, _>>()?;
-    Pass { source, plan, options, sinks: &sinks }.run(&pool)?;
+    let pass = Pass { source, plan, options, sinks: &sinks };
+    pipeline.stream(pass.chunks(), |chunk, scratch| pass.convert(&chunk, scratch))?;
     let complete = sinks.into_iter().zip(&plan.files).map(|(sink, file)| Complete::new(sink, file, options));
     let complete = complete.collect::<Result<Vec<_>, _>>()?;
     if options.cancel.is_raised() {
@@ -221,35 +216,13 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn run(self, pool: &ThreadPool) -> Result<(), Error> {
-        let (sender, chunks) = sync_channel(CHUNKS_AHEAD);
-        thread::scope(|scope| {
-            scope.spawn(move || self.read_all(&sender));
-            // When a worker fails, the channel is dropped with the iterator, and the reader ends at its next send.
-            pool.install(|| {
-                let chunks = chunks.into_iter().par_bridge();
-                chunks.try_for_each_init(Scratch::default, |scratch, chunk| self.convert(&chunk?, scratch))
-            })
+    /// Every chunk of every tensor, read in order.
+    fn chunks(self) -> impl Iterator<Item = Result<Chunk<'a>, Error>> + Send {
+        self.plan.tensors.iter().flat_map(move |tensor| {
+            let n_rows = tensor.source.n_rows();
+            let step = (CHUNK_ELEMS / tensor.source.row_elems().max(1)).max(1);
+            (0..n_rows).step_by(step).map(move |row| self.read(tensor, row..n_rows.min(row + step)))
         })
-    }
-
-    /// Reads every chunk in order and sends it; sends the error instead if there is one, and ends.
-    fn read_all(self, sender: &SyncSender<Result<Chunk<'a>, Error>>) {
-        for tensor in &self.plan.tensors {
-            let source = &tensor.source;
-            let step = (CHUNK_ELEMS / source.row_elems().max(1)).max(1);
-            for first_row in (0..source.n_rows()).step_by(step) {
-                let rows = first_row..source.n_rows().min(first_row + step);
-                let chunk = match self.options.cancel.is_raised() {
-                    true => Err(Error::Cancelled),
-                    false => self.read(tensor, rows),
-                };
-                let failed = chunk.is_err();
-                if sender.send(chunk).is_err() || failed {
-                    return;
-                }
-            }
-        }
     }
 
     fn read(self, tensor: &'a PlannedTensor, rows: Range<usize>) -> Result<Chunk<'a>, Error> {

@@ -14,7 +14,7 @@ pub use reencode::{Encoded, Fault, WrongBlocks};
 use crate::Error;
 use crate::digest::{self, Digests, Sidecar};
 use crate::file::GgufFile;
-use crate::pass::{PassOptions, Workers};
+use crate::pipeline::{PassOptions, Pipeline};
 use crate::provenance::base_name;
 use pythia_gguf::keys;
 use pythia_schema::Hparams;
@@ -209,8 +209,8 @@ pub fn verify(file: &GgufFile, digests: bool, options: &PassOptions<'_>) -> Resu
     if file.gguf().metadata.get(keys::TOKENIZER_MODEL).is_none() {
         report.warnings.push("no tokenizer in the file".to_owned());
     }
-    let workers = Workers::new(options)?;
-    contents::check(file, &workers, &mut report)?;
+    let pipeline = Pipeline::new(options)?;
+    contents::check(file, &pipeline, &mut report)?;
     let sidecars = file.parts().iter().map(|part| Sidecar::read(part.path())).collect::<Result<Vec<_>, _>>()?;
     if digests || sidecars.iter().any(Option::is_some) {
         for (number, (part, sidecar)) in file.parts().iter().zip(sidecars).enumerate() {

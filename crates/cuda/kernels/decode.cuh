@@ -1,7 +1,7 @@
-// Weights as f32, with the bits of `TensorType::decode`: what the embedding and the float products read.
+// Decodes weights to f32, with the bits of `TensorType::decode`, for the embedding and the float products.
 
-// Four signed bytes as f32. Each, plus 128, goes below an exponent of 2^23, which comes off again with the 128: cheaper
-// than conversions, which run at a quarter of the speed, and exact.
+// Four signed bytes as f32. Each byte plus 128 becomes the low mantissa bits of 2^23, and one subtraction removes both
+// again. This is exact, and cheaper than conversions, which run at a quarter of the speed.
 __device__ __forceinline__ void codes_to_floats(uint32_t codes, float values[4]) {
     const uint32_t shifted = codes ^ 0x80808080u;
 #pragma unroll
@@ -35,8 +35,8 @@ __device__ __forceinline__ void decode(const uint8_t* row, uint32_t u, float val
         F::unit(row + (uint64_t)(u / UNITS) * F::BYTES, u % UNITS, codes, d, m);
 #pragma unroll
         for (int i = 0; i < 8; i++) codes_to_floats(codes[i], values + 4 * i);
-        // The scales of super-blocks are exact products, and a negative minimum added is the minimum subtracted: so
-        // this is every format's own order. Where there is no minimum, 0 is not added: it would turn -0 into 0.
+        // Scales of super-blocks are exact products, and adding a negative minimum equals subtracting the minimum. So
+        // this is every format's own order. Without a minimum nothing is added, because adding 0 would turn -0 into 0.
 #pragma unroll
         for (int i = 0; i < 32; i++) {
             values[i] = d[i / 16] * values[i];

@@ -1,9 +1,9 @@
 // Quantized weights times many rows of x, on the int8 tensor cores.
 //
-// The numeric contract wants every group's integer sum scaled and added in order, so the tensor cores' results are
-// drained after each 32 (SPLIT: 16) elements. An mma starts from 12582912 = 1.5 * 2^23 read as an integer: added to
-// it, sums below 2^22 in magnitude are the low bits of a float's mantissa, and one subtraction makes them floats. (A
-// sum is at most 32 * 128 * 127.)
+// By the numeric contract, the integer sum of every group is scaled and added in order. So results are taken out of the
+// tensor cores after each 32 (SPLIT: 16) elements. An mma starts from 12582912 = 1.5 * 2^23, read as an integer. Sums
+// below 2^22 in magnitude, added to it, become the low bits of a float's mantissa, and one subtraction makes them
+// floats. (A sum is at most 32 * 128 * 127.)
 
 constexpr int32_t MAGIC = 0x4B400000;
 constexpr float MAGIC_FLOAT = 12582912.0f;
@@ -23,12 +23,12 @@ __device__ __forceinline__ void load_floats(const float* from, float to[N]) {
     }
 }
 
-// A thread's part in bringing in x. Of a token at a time, two threads copy 16 codes each of every unit, and fetch the
-// scales of every other unit, which stay in registers while a step is multiplied.
+// A thread's part in loading x. Two threads load a token: each copies 16 codes of every unit and fetches the scales of
+// every other unit. The scales stay in registers while a step is multiplied.
 template <typename T, bool AFFINE, bool SPLIT>
 struct TokensOfX {
     static constexpr int PLACES = T::TOKENS * 2;
-    // Threads beyond a unit's places go on with the units after it; tokens beyond the threads take another turn.
+    // Additional threads load the following units; additional tokens take another turn.
     static constexpr int UNITS_AT_ONCE = T::THREADS > PLACES ? T::THREADS / PLACES : 1;
     static constexpr int TURNS = PLACES > T::THREADS ? PLACES / T::THREADS : 1;
     static_assert(T::UNITS == 2 * UNITS_AT_ONCE, "two threads have the scales of all units");
@@ -56,7 +56,8 @@ struct TokensOfX {
         }
     }
 
-    // Starts copying the codes of a step. Units past the end of a row are copies of its last; nobody multiplies them.
+    // Starts copying the codes of a step. Units past the end of a row are copies of its last unit and are not
+    // multiplied.
     __device__ __forceinline__ void copy(const ProductArgs& args, typename T::Stage& stage, uint32_t first_unit) const {
         const int8_t* codes = args.x.codes + threadIdx.x % 2 * 16;
         const int place = T::place(slot(0), threadIdx.x % 2);
@@ -103,8 +104,8 @@ struct TokensOfX {
     }
 };
 
-// A thread's part in decoding the weights: one unit of a row per step. The threads of a row, neighbours in a warp, also
-// bring in its bytes, so nobody else has to wait for them.
+// A thread's part in decoding the weights: one unit of a row per step. The threads of a row are neighbours in a warp
+// and also load its bytes, so no other warp has to wait for them.
 template <typename T, typename Format>
 struct Decoder {
     const uint8_t* weights; // the row
@@ -119,8 +120,7 @@ struct Decoder {
         return shared.work.raw + ((int)(window % T::WINDOWS) * T::ROWS + slot) * T::RAW_STRIDE;
     }
 
-    // Starts copying a window: whole chunks of 16 bytes, so what stands around comes along and the bytes keep their
-    // alignment.
+    // Starts copying a window, in whole chunks of 16 bytes. Adjacent bytes are copied too, and alignment is kept.
     __device__ __forceinline__ void copy(const ProductArgs& args, typename T::Shared& shared, uint32_t window) const {
         const uint64_t passed = (uint64_t)window * T::WINDOW_BYTES, left = args.row_bytes - passed;
         const uint8_t* from = weights + passed;
@@ -136,7 +136,7 @@ struct Decoder {
         }
     }
 
-    // Decodes this thread's unit of a step, whose window is there for the warp.
+    // Decodes this thread's unit of a step. Its window has been loaded for the warp.
     __device__ __forceinline__ void decode(const ProductArgs& args, typename T::Shared& shared, uint32_t step) const {
         if (step * T::UNITS + unit >= args.units) {
             return;
@@ -178,7 +178,7 @@ struct Fragments {
         rows = down + lane / 4 * (2 * T::MI), tokens = across + lane % 4 * (2 * T::NI);
         // Matrices 0 and 1 of an ldmatrix are rows 0..8 and 8..16, lower half; 2 and 3 the same, upper half.
         weights_place = T::place(down + lane / 8 % 2 * 8 + lane % 8, lane / 16);
-        // Here they are the halves of tokens 0..8, and those of tokens 8..16.
+        // Here 0 and 1 are the halves of tokens 0..8, and 2 and 3 those of tokens 8..16.
         x_place = T::place(across + lane / 16 * 8 + lane % 8, lane / 8 % 2);
     }
 
@@ -235,7 +235,8 @@ struct Fragments {
         }
     }
 
-    // Adds the first `units` of a step. One unit of many fragments keeps a warp busy; of few, it takes several.
+    // Adds the first `units` of a step. One unit keeps a warp busy if it has many fragments; otherwise it takes
+    // several.
     __device__ __forceinline__ void multiply_step(const typename T::Stage& stage, int units) {
         constexpr int AT_ONCE = T::MI * T::NI >= 16 ? 1 : T::UNITS;
 #pragma unroll AT_ONCE
@@ -244,7 +245,7 @@ struct Fragments {
         }
     }
 
-    // Leaves the sums in shared memory in the order of the output's lines.
+    // Stores the sums in shared memory, in the order of the output's lines.
     __device__ __forceinline__ void store(typename T::Shared& shared) const {
 #pragma unroll
         for (int j = 0; j < T::NI; j++) {
@@ -260,7 +261,7 @@ struct Fragments {
     }
 };
 
-// What becomes of a block's sums, a line of the output by neighbouring threads.
+// Writes a block's sums. Neighbouring threads write a line of the output.
 template <typename T>
 __device__ __forceinline__ void finish_tile(const ProductArgs& args, const typename T::Shared& shared, uint32_t first_row,
                                             uint32_t first_token) {
@@ -286,7 +287,7 @@ __device__ __forceinline__ void finish_tile(const ProductArgs& args, const typen
 template <typename T>
 __device__ __forceinline__ void gemm(const ProductArgs& args) {
     __shared__ typename T::Shared shared;
-    // Blocks side by side share rows of the weights: what one brings to the L2 cache the others find there.
+    // Adjacent blocks share rows of the weights, so they find them in the L2 cache.
     const uint32_t first_token = blockIdx.x * T::TOKENS;
     const uint32_t first_row = (blockIdx.z * gridDim.y + blockIdx.y) * T::ROWS;
     if (first_row >= args.output.rows) {
@@ -305,18 +306,18 @@ __device__ __forceinline__ void gemm(const ProductArgs& args) {
     cp_async_wait<0>();
     __syncwarp();
     decoder.decode(args, shared, 0);
-    // Each turn multiplies one step and brings in the next.
+    // Each turn multiplies one step and loads the next.
 #pragma unroll 1
     for (uint32_t step = 0; step < steps; step++) {
         const uint32_t next = step + 1;
-        // The step is there for all; the stage of the one before, and the window before its, are free.
+        // The step is visible to all threads. The stage of the previous step, and the window before it, are free.
         __syncthreads();
         if (next < steps) {
             tokens.copy(args, shared.work.stages[next % 2], next * T::UNITS);
             tokens.load_scales(args, next * T::UNITS);
         }
         cp_async_commit();
-        // The step of this window in whose turn the next is asked for.
+        // The step of this window in whose turn the next window is requested.
         constexpr uint32_t ASKS = T::WINDOWS == 1 ? T::STEPS_PER_WINDOW - 1 : 0;
         const uint32_t window = step / T::STEPS_PER_WINDOW + 1;
         if (step % T::STEPS_PER_WINDOW == ASKS && window * T::STEPS_PER_WINDOW < steps) {
@@ -327,7 +328,7 @@ __device__ __forceinline__ void gemm(const ProductArgs& args) {
         fragments.multiply_step(shared.work.stages[step % 2], left < T::UNITS ? (int)left : T::UNITS);
         if (next < steps) {
             tokens.store_scales(shared.work.stages[next % 2]);
-            // Of two windows the one asked for in this turn may still be under way.
+            // With two windows, the one requested in this turn may still be in flight.
             cp_async_wait<T::WINDOWS - 1>();
             __syncwarp();
             decoder.decode(args, shared, next);
@@ -344,7 +345,7 @@ KERNEL(gemm_64x128, ProductArgs, 128) {
     gemm<Tile<Format, 64, 128, 1, 4, 64, 1>>(args);
 }
 
-// Left alone, ptxas takes 128 registers here for a fourth block, and spills more.
+// Without this limit, ptxas uses 128 registers here to fit a fourth block, and spills more.
 KERNEL(gemm_64x64, ProductArgs, 128, 3) {
     gemm<Tile<Format, 64, 64, 2, 2, 64, 1>>(args);
 }

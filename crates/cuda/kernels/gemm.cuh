@@ -1,15 +1,15 @@
-// The tile of a matrix-matrix product: which warp and lane works on what, and what lies where in shared memory.
+// The tile of a matrix-matrix product: the work of each warp and lane, and the layout of shared memory.
 //
-// A block computes ROWS outputs (rows of the weights) for TOKENS rows of x. It walks along them in steps of STEP
-// elements, and through the weights' file bytes in windows of 256, a whole number of blocks in every format:
+// A block computes ROWS outputs (rows of the weights) for TOKENS rows of x. It advances in steps of STEP elements, and
+// through the file bytes of the weights in windows of 256 elements, a whole number of blocks in every format:
 //
 //     file bytes of a window --cp.async--> `raw` --Format::unit--> `weights`: codes, scales, minima of a step --+
 //     codes of a step of x ----------------------------cp.async--> `x`: codes, scales, sums                  --+--> mma
 //
-// Order of rows. A thread of an mma holds rows g and g + 8 and columns 2t and 2t + 1 of each fragment. Which matrix row
-// is row g of a fragment is free, so fragments are made of every so many rows such that the 2 MI rows of a thread, over
-// all fragments of its warp, lie side by side; and so its 2 NI tokens. Scales then come in 16 bytes at a time. A `slot`
-// is a place in fragment order; `row_of_slot` and `token_of_slot` say whose it is.
+// Order of rows. A thread of an mma holds rows g and g + 8 and columns 2t and 2t + 1 of each fragment. The assignment
+// of matrix rows to fragment rows is free. It is chosen so that the 2 MI rows of a thread, over all fragments of its
+// warp, are adjacent, and so are its 2 NI tokens. Scales can then be loaded 16 bytes at a time. A `slot` is a position
+// in fragment order; `row_of_slot` and `token_of_slot` map it to a row or token.
 
 template <typename Format, int ROWS_, int TOKENS_, int WARPS_DOWN, int WARPS_ACROSS, int STEP_, int WINDOWS_>
 struct Tile {
@@ -23,23 +23,23 @@ struct Tile {
     static constexpr int UNITS = STEP / 32;
     static_assert(ROWS * UNITS == THREADS, "a unit of weights per thread");
 
-    // Windows of file bytes held at once. One: the next arrives while the last step of this is multiplied. Two: it has
-    // this one's whole time.
+    // Windows of file bytes held at once. With one, the next is loaded during the last step of this window. With two,
+    // it is loaded during all of it.
     static constexpr int WINDOWS = WINDOWS_;
     static constexpr int WINDOW = 256, STEPS_PER_WINDOW = WINDOW / STEP;
     static_assert(STEPS_PER_WINDOW >= 2, "the wait for a window is one turn behind its copy");
     static constexpr int WINDOW_BYTES = WINDOW / Format::ELEMS * Format::BYTES;
-    // 16-byte chunks that a row's part of a window touches, wherever it begins.
+    // 16-byte chunks that a row's part of a window can touch.
     static constexpr int CHUNKS = (WINDOW_BYTES + 16 - Format::ALIGN + 15) / 16;
-    // An odd number of chunks: eight rows, eight banks.
+    // An odd number of chunks, so that eight rows use eight banks.
     static constexpr int RAW_STRIDE = 16 * (CHUNKS | 1);
 
-    // Scales in a unit, and how far apart those of the next are: lanes that write two units of 16 rows or tokens, in
-    // the order of slots, do not collide.
+    // Scales in a unit, and the stride to those of the next. Lanes that write two units of 16 rows or tokens, in the
+    // order of slots, have no bank conflicts.
     static constexpr int SCALES = Format::SPLIT ? 2 : 1;
     static constexpr int ROW_STRIDE = ROWS + 4, TOKEN_STRIDE = TOKENS + 4;
 
-    // What is past the end of the matrices is a copy of the last row or token; nobody stores its results.
+    // Rows and tokens past the end are copies of the last one; their results are not stored.
     static __device__ __forceinline__ uint32_t clamp(uint32_t index, uint32_t count) {
         return index < count ? index : count - 1;
     }
@@ -54,20 +54,20 @@ struct Tile {
         return slot - in + in % 8 / 2 * (2 * NI) + in / 8 * 2 + in % 2;
     }
 
-    // Where half `half` (16 codes) of a slot lies in a unit: 32 bytes per slot, in which the halves change places every
-    // four slots, so that the same half of eight slots, as ldmatrix reads it, is in eight different banks.
+    // Position of half `half` (16 codes) of a slot in a unit. A slot has 32 bytes. The halves are swapped every four
+    // slots, so that ldmatrix, which reads the same half of eight slots, uses eight different banks.
     static __device__ __forceinline__ int place(int slot, int half) {
         return slot * 32 + (half ^ (slot >> 2 & 1)) * 16;
     }
 
-    // Where that is in unit `unit` of a step. The halves change places with every unit too, for the threads that write
-    // two units of four slots.
+    // The same in unit `unit` of a step. The halves are also swapped with every unit, for threads that write two units
+    // of four slots.
     template <int SLOTS>
     static __device__ __forceinline__ int place_in_unit(int place, int unit) {
         return unit * SLOTS * 32 + (place ^ (unit & 1) * 16);
     }
 
-    // What a step needs.
+    // The data of a step.
     struct Stage {
         alignas(16) uint8_t weights[UNITS * ROWS * 32];
         alignas(16) uint8_t x[UNITS * TOKENS * 32];
@@ -82,7 +82,7 @@ struct Tile {
             Stage stages[2];
             // By slot. `Format::unit` may read a word past a block.
             alignas(16) uint8_t raw[WINDOWS * ROWS * RAW_STRIDE + 16];
-        } work; // named: NVRTC before 12.8 takes no anonymous struct
+        } work; // named, because NVRTC before 12.8 refuses an anonymous struct
         // The finished sums, on their way to whole lines of the output.
         float sums[TOKENS][ROWS + 4];
     };

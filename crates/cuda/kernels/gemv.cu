@@ -1,18 +1,16 @@
-// Quantized weights times 1 to 8 rows of x: the product of decoding, which reads every weight once and does little
-// else.
+// Quantized weights times 1 to 8 rows of x: the product of generation, which is bound by reading every weight once.
 //
-// A warp owns 1 or 4 rows of the weights, and nothing but the launch orders warps: there is no barrier of the block. It
-// goes through its rows in chunks of 32 units (1024 elements), a unit per lane:
+// A warp owns 1 or 4 rows of the weights. Warps are independent; there is no block barrier. A warp goes through its
+// rows in chunks of 32 units (1024 elements), a unit per lane:
 //
-//   stage   cp.async brings the bytes of a chunk of each row into shared memory, 16 at a time and two or three chunks
-//           ahead of their use;
-//   terms   a lane decodes its unit of each row, multiplies it with the codes of x, which it holds in registers for all
-//           rows, and leaves the integer sum (as f32, exact) and the product of the two scales;
-//   chain   a lane per element of the result adds the terms, which are independent of each other, in the order that
-//           docs/numerics.md fixes: one fma after the other, from the first group of the row to the last.
+//   stage   cp.async copies the bytes of a chunk of each row to shared memory, 16 at a time, two or three chunks ahead;
+//   terms   a lane decodes its unit of each row, multiplies it with the codes of x (in registers for all rows), and
+//           stores the integer sum (as f32, exact) and the product of the two scales;
+//   chain   a lane per element of the result adds the terms in the order that docs/numerics.md fixes: one fma after the
+//           other, from the first group of the row to the last.
 //
-// What it should cost, counted and not measured. One H100 multiprocessor gets 3.35 TB/s / 132 / 1.75 GHz = 14.5 bytes a
-// cycle, and needs some 25 KB under way for it (1 us of latency at full load). Per row and chunk, for one row of x:
+// The expected cost, counted and not measured: one H100 multiprocessor gets 3.35 TB/s / 132 / 1.75 GHz = 14.5 bytes a
+// cycle, and needs some 25 KB in flight for it (1 us of latency at full load). Per row and chunk, for one row of x:
 //
 //                                            Q8_0     Q4_0     Q4_K
 //     bytes                                  1088      576      576
@@ -20,35 +18,34 @@
 //     issue slots in that time                300      160      160
 //     instructions (SASS for sm_90)           130      145      160
 //
-// So Q8_0 leaves room, and formats of 4 bits are about as much bound by instructions as by memory.
+// So Q8_0 is bound by memory, and 4-bit formats about equally by instructions and memory.
 //
-// 4096 rows are 1024 warps, 7.8 on a multiprocessor, each with at least 8.7 KB (Q8_0) or 6.9 KB (4 bits) under way: 54
-// to
-// 68 KB. All blocks of such a matrix are resident at once and share the memory evenly, so there is no last wave; taller
-// matrices have many small blocks. A matrix of few rows has a warp per row instead: 512 x 2048 is wholly under way at
-// once. The last chunk's chain is what follows the last byte: 32 fma of 4 cycles, twice that with minima.
+// 4096 rows are 1024 warps, 7.8 per multiprocessor, each with at least 8.7 KB (Q8_0) or 6.9 KB (4 bits) in flight: 54
+// to 68 KB. All blocks of such a matrix are resident at once and share the bandwidth evenly, so there is no last wave;
+// taller matrices have many small blocks. A matrix of few rows has a warp per row instead: all of 512 x 2048 is in
+// flight at once. After the last byte, only the chain of the last chunk remains: 32 fma of 4 cycles, twice that with
+// minima.
 
 // Units of a chunk: one per lane.
 constexpr uint32_t LANES = 32;
-// Groups of a chunk, each with a scale of its own.
+// Groups of a chunk, each with its own scale.
 constexpr int GROUPS = Format::SPLIT ? 2 * LANES : LANES;
 constexpr int UNITS_PER_BLOCK = Format::ELEMS / 32;
 constexpr uint32_t CHUNK_BYTES = LANES / UNITS_PER_BLOCK * Format::BYTES;
-// A chunk keeps its address's remainder by 16 in shared memory, so this many sixteens hold it. `unit` may read a few
-// bytes behind a block: they are of the next row or of the table behind.
+// In shared memory a chunk keeps its address modulo 16, so it needs this many sixteens. `unit` may read a few bytes
+// after a block: those of the next row or of the following table.
 constexpr uint32_t PIECES = (CHUNK_BYTES + (Format::BYTES % 16 == 0 ? 0 : 14) + 15) / 16;
 constexpr uint32_t SLOT_BYTES = 16 * PIECES;
 
-// What a warp has in shared memory. The rows of each table are 16 bytes longer than they need to be: then lanes that
-// read
-// 16 bytes of different rows find them in different banks.
+// A warp's shared memory. The rows of each table are padded by 16 bytes, so that lanes which read 16 bytes of different
+// rows use different banks.
 template <int ROWS, int TOKENS>
 struct alignas(16) Workplace {
     static constexpr int CHAINS = ROWS * TOKENS;
     static constexpr int STAGES = ROWS * SLOT_BYTES > 3072 ? 3 : 4;
 
     uint8_t staged[STAGES][ROWS][SLOT_BYTES];
-    // Of each group: the integer sum, and the scale of the weights times that of x.
+    // Per group: the integer sum, and the scale of the weights times that of x.
     float2 products[CHAINS][GROUPS + 2];
     // The minimum, and the sum of x (with its scale) that it multiplies.
     float minima[Format::AFFINE ? ROWS : 1][GROUPS + 4];
@@ -58,9 +55,9 @@ struct alignas(16) Workplace {
 // Rows of the weights as a warp reads them, chunk by chunk.
 template <int ROWS>
 struct Strip {
-    // Of each row, where the next chunk to stage begins, and a lane's share of it.
+    // Per row: the start of the next chunk to stage, for this lane.
     const uint8_t* next[ROWS];
-    // Of the address where each row begins, by 16.
+    // Per row: its address modulo 16.
     uint32_t remainders[ROWS];
     // Bytes of a row that are not yet staged.
     uint32_t left;
@@ -68,7 +65,7 @@ struct Strip {
     __device__ __forceinline__ Strip(const ProductArgs& args, uint32_t first_row) : left((uint32_t)args.row_bytes) {
 #pragma unroll
         for (int row = 0; row < ROWS; row++) {
-            // Past the end it is the last row once more, for nobody.
+            // Past the end, a copy of the last row, which is not used.
             const uint32_t index = first_row + row < args.output.rows ? first_row + row : args.output.rows - 1;
             next[row] = args.weights + index * args.row_bytes;
             remainders[row] = (uint32_t)(uint64_t)next[row] % 16;
@@ -85,8 +82,7 @@ struct Strip {
         }
     }
 
-    // Begins to copy the next chunk of each row: as many sixteens of each, and so up to 30 bytes past the end of the
-    // last.
+    // Starts copying the next chunk of each row, in whole sixteens, so up to 30 bytes past the end of the last row.
     __device__ __forceinline__ void stage(uint8_t* slots) {
         constexpr int STEPS = (PIECES + LANES - 1) / LANES;
         const uint32_t at = threadIdx.x % LANES * 16;
@@ -122,7 +118,7 @@ struct Column {
     __device__ __forceinline__ void load(const ProductArgs& args, uint32_t unit) {
 #pragma unroll
         for (int token = 0; token < TOKENS; token++) {
-            // Rows that x does not have are its last once more.
+            // Past the end, copies of the last row.
             const uint32_t at = ((uint32_t)token < args.n ? token : args.n - 1) * args.units + unit;
             const uint4* from = (const uint4*)(args.x.codes + (uint64_t)32 * at);
             const uint4 low = __ldg(from), high = __ldg(from + 1);
@@ -255,12 +251,12 @@ __device__ __forceinline__ void gemv(const ProductArgs& args) {
     }
     float acc = 0.0f;
     for (uint32_t chunk = 0; chunk < chunks; chunk++) {
-        // Lanes past the end of the row make terms of whatever lies there, which are not added.
+        // Lanes past the end of the row compute terms from other bytes; they are not added.
         const uint32_t unit = chunk * LANES + lane;
         Column<TOKENS> x;
         x.load(args, unit < args.units ? unit : args.units - 1);
         cp_async_wait<Workplace<ROWS, TOKENS>::STAGES - 2>();
-        // Now this chunk is there for all lanes, and nobody reads the terms of the last one or its bytes any more.
+        // Now this chunk is visible to all lanes, and the terms and bytes of the previous one are no longer read.
         __syncwarp();
         const uint32_t ahead = chunk + my.STAGES - 1;
         if (ahead < chunks) {

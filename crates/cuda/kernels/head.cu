@@ -1,6 +1,6 @@
-// What follows the output matrix: parts of a log-sum-exp, and the largest logits.
+// Operations on logits: parts of a log-sum-exp, and the largest logits.
 
-// ---- parts: what each 1024 logits of a row add to its log-sum-exp ----
+// ---- parts: the contribution of each 1024 logits of a row to its log-sum-exp ----
 
 constexpr int CHUNK = 1024, PART_THREADS = 128;
 
@@ -23,7 +23,7 @@ KERNEL(parts, PartsArgs, PART_THREADS) {
     const uint32_t first = chunk * CHUNK;
     if (chunk == 0 && thread == 0) args.target_logits[row] = logits[args.targets[row]];
 
-    // +infinity stands for a chunk with a logit that is not finite. Missing ones are as -infinity: their exponential is
+    // +infinity marks a chunk with a logit that is not finite. Missing logits count as -infinity: their exponential is
     // 0.
     float x[EACH], largest = -infinity();
 #pragma unroll
@@ -73,7 +73,7 @@ KERNEL(argmax, ArgmaxArgs, ROW_THREADS) {
     const float* logits = args.logits + (uint64_t)blockIdx.x * args.vocab;
     float best = -infinity();
     uint32_t id = NONE;
-    // What is NaN is not larger than anything. Eight logits at a time wait for memory together.
+    // NaN is never larger. Eight logits at a time are loaded together.
     for (uint32_t first = thread; first < args.valid; first += 8 * ROW_THREADS) {
         float some[8];
 #pragma unroll
@@ -106,8 +106,8 @@ KERNEL(argmax, ArgmaxArgs, ROW_THREADS) {
 
 // ---- top-k: the k largest of a row, in order ----
 //
-// Blocks of 1024 logits each are sorted, and the k + 1 largest of each kept: no more can be among the k largest of the
-// row, and one more tells whether others tie with the k-th. One block then chooses among what all kept.
+// Chunks of 1024 logits are sorted, and the k + 1 largest of each are kept. At most k of them can be among the k
+// largest of the row, and one more shows whether others tie with the k-th. Then one block selects among the kept ones.
 
 constexpr uint32_t SORTED = 1024;  // threads and elements of a block
 
@@ -124,8 +124,8 @@ struct TopKArgs {
     uint32_t chunks;  // of 1024 among the valid
 };
 
-// Orders as the sampler does: 0 for what cannot be chosen, NaN and -infinity; infinity as the largest finite value; the
-// zeros alike.
+// The sampler's order: 0 for NaN and -infinity, which cannot be chosen; infinity equals the largest finite value; both
+// zeros are equal.
 __device__ __forceinline__ uint32_t rank(float x) {
     if (!(x > -infinity())) return 0;
     if (x == infinity()) x = 3.40282346638528859812e38f;
@@ -133,8 +133,7 @@ __device__ __forceinline__ uint32_t rank(float x) {
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
-// Bitonic sort of what a block's threads have put there: the greater rank first, then the lower id. Begins and ends
-// with a barrier.
+// Bitonic sort of a block's entries: greater rank first, then lower id. Begins and ends with a barrier.
 __device__ __forceinline__ void sort(uint2* entries) {
     const uint32_t thread = threadIdx.x;
     __syncthreads();
@@ -211,7 +210,7 @@ KERNEL(top_k, TopKArgs, SORTED) {
     const uint32_t candidates = counts[0] + counts[1];
     const uint32_t taken = candidates < args.k ? candidates : args.k;
 
-    // What is greater comes first, then the first of what is equal: in the order of chunks, equals lie by ascending id.
+    // Greater ones come first, then the first of the equal ones. In the order of chunks, equal ones have ascending ids.
     entries[thread] = make_uint2(0, NONE);
     uint32_t next_greater = 0, next_equal = counts[0];
     for (uint32_t first = 0; first < count; first += SORTED) {

@@ -1,5 +1,5 @@
-// What a device could do at best: kernels that do one thing and nothing beside it. They are for timing; each leaves
-// something in `sink` that depends on all that it did, so that no compiler leaves any of it out.
+// Measures the limits of a device. Each kernel does a single thing and is timed. It stores a result in `sink` that
+// depends on all of its work, so that the compiler cannot remove any.
 
 struct LimitsArgs {
     const uint4* from; // [words]
@@ -10,7 +10,7 @@ struct LimitsArgs {
     uint32_t one; // 1, which the compiler does not know
 };
 
-// 16 bytes that a thread has under way at once, times this.
+// Loads of 16 bytes that a thread has in flight at once.
 constexpr int AT_ONCE = 4;
 
 // Reads and writes: a block has its own run of 256 x AT_ONCE words.
@@ -31,8 +31,7 @@ KERNEL(limits_copy, LimitsArgs, 256) {
     }
 }
 
-// A warp's product of 16 x 8 x 32 elements, all of them 1 or all 0, added to `acc`: by the instruction that prompts
-// use.
+// Adds a warp's product of 16 x 8 x 32 elements, all 1 or all 0, to `acc`, by the instruction that prompts use.
 __device__ __forceinline__ void multiply_ones(int32_t acc[4], uint32_t ones) {
 #if __CUDA_ARCH__ >= 750
     const uint32_t a[4] = {ones, ones, ones, ones}, b[2] = {ones, ones};
@@ -43,7 +42,7 @@ __device__ __forceinline__ void multiply_ones(int32_t acc[4], uint32_t ones) {
 #endif
 }
 
-// int8 products, in chains that do not wait for each other: 8 of 16 x 8 x 32 a round and warp.
+// int8 products, in independent chains: 8 of 16 x 8 x 32 per round and warp.
 KERNEL(limits_int8, LimitsArgs, 256) {
     constexpr int CHAINS = 8;
     int32_t acc[CHAINS][4] = {};
@@ -62,7 +61,7 @@ KERNEL(limits_int8, LimitsArgs, 256) {
     args.sink[blockIdx.x * 256 + threadIdx.x] = sum;
 }
 
-// Fused multiply-adds, in chains that do not wait for each other: 8 a round and thread.
+// Fused multiply-adds, in independent chains: 8 per round and thread.
 KERNEL(limits_fma, LimitsArgs, 256) {
     constexpr int CHAINS = 8;
     float acc[CHAINS];

@@ -1,10 +1,9 @@
-// exp, erf and GELU to the bit as `crates/kernels/src/math.rs` has them (coefficients and all: they change there and
-// here together), and the operations of its instruction sets that C++ has under no name or with another meaning for
-// NaN.
+// exp, erf and GELU with the bits of `crates/kernels/src/math.rs` (change the coefficients in both places), and
+// operations of its instruction sets that C++ lacks or defines differently for NaN.
 //
-// The names differ from the math library's so that no overload of it can be taken instead.
+// The names differ from those of the math library, so that no overload of it can be used by mistake.
 
-// If one is not a number, `b`: unlike `fmaxf`, which gives the other.
+// If either is NaN, returns `b`. (`fmaxf` returns the other one.)
 __device__ __forceinline__ float max_of(float a, float b) { return a > b ? a : b; }
 __device__ __forceinline__ float min_of(float a, float b) { return a < b ? a : b; }
 
@@ -63,7 +62,8 @@ __device__ __forceinline__ float gelu_tanh(float x) {
     return __fdiv_rn(x, 1.0f + exponential(u * -2.0f));
 }
 
-// Sum of 16 neighbouring lanes of a warp, the contract's tree; each of them gets it. Both halves of the warp take part.
+// Sum of 16 neighbouring lanes of a warp by the contract's tree, returned to each of them. Both halves of the warp must
+// take part.
 __device__ __forceinline__ float sum_of_lanes(float x) {
 #pragma unroll
     for (int distance = 8; distance > 0; distance /= 2) x = x + __shfl_xor_sync(0xFFFFFFFFu, x, distance);

@@ -1,12 +1,12 @@
-// LayerNorm of rows, with the quantization of its results in passing.
+// LayerNorm of rows, which also quantizes the results.
 //
-// The contract's sums are 16 chains of additions however many threads there are, so the time of a row alone is that of
-// two chains of cols / 16 steps. One half-warp walks them through shared memory, where the whole block has put the row.
-// Of a few rows each has several blocks, which all walk and then finish a part of the row.
+// By the numeric contract, a sum is 16 chains of additions, however many threads there are. So a row takes at least two
+// chains of cols / 16 steps. The whole block copies the row to shared memory, and one half-warp computes the sums. If
+// there are few rows, each has several blocks, which all compute the sums and then finish a part of the row.
 
 constexpr int NORM_THREADS = 256;
-// Floats of a row that shared memory holds: all of it in every Pythia. Longer rows pass through it in pieces, once per
-// sum.
+// Floats of a row that fit in shared memory: the whole row in every Pythia. Longer rows pass through it in pieces, once
+// per sum.
 constexpr int STAGE = 5120;
 
 struct NormTarget {
@@ -25,7 +25,7 @@ struct NormArgs {
     float eps;
 };
 
-// What comes of `sum` and each 16th float from `x` on, `count` of them, in order. Those to come are loaded meanwhile.
+// Adds `count` floats, every 16th from `x` on, to `sum`, in order. The next ones are loaded meanwhile.
 template <class Step>
 __device__ __forceinline__ float walk(float sum, const float* x, uint32_t count, const Step& step) {
     constexpr uint32_t AHEAD = 16;
@@ -58,7 +58,7 @@ KERNEL(layer_norm, NormArgs, NORM_THREADS) {
     const uint64_t row = blockIdx.x;
     const float* x = args.x + row * cols;
 
-    // Gamma and beta of what this thread finishes first are on their way while the sums are walked.
+    // The first gamma and beta of this thread are loaded while the sums are computed.
     const uint32_t first_base = blockIdx.y * NORM_THREADS;
     float4 gamma[2], beta[2];
     const auto load_parameters = [&](uint32_t four) {
@@ -84,7 +84,7 @@ KERNEL(layer_norm, NormArgs, NORM_THREADS) {
                 }
                 __syncthreads();
             }
-            // Both halves of the warp walk, so that both can take part in the tree.
+            // Both halves of the warp compute the chain, so that both can take part in the tree.
             if (thread < 32 && pass == 0) {
                 sum = walk(sum, stage + thread % 16, len / 16, [](float sum, float x) { return sum + x; });
             } else if (thread < 32) {

@@ -1,4 +1,4 @@
-// Rows of activations to int8: four neighbours per thread, so 8 threads per block of 32.
+// Quantizes rows of activations to int8. A thread has four neighbours, so a block of 32 has 8 threads.
 
 constexpr int QUANTIZE_THREADS = 256;
 

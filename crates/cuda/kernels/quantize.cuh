@@ -1,4 +1,4 @@
-// Activations as int8 blocks of 32 with an f32 scale: crates/kernels/src/quantize.rs on a warp.
+// Quantizes activations to int8 blocks of 32 with an f32 scale, like crates/kernels/src/quantize.rs, with a warp.
 
 // Rows of activations, quantized: the layout of `ops::quantize::Quantized`.
 struct Quantized {
@@ -7,11 +7,11 @@ struct Quantized {
     int32_t* sums;  // of the codes of each 16 elements: [rows, cols / 16]
 };
 
-// Blocks whose largest magnitude is below this are taken as zero: the inverse of their scale would overflow.
+// Blocks whose largest magnitude is below this become zeros, because the inverse of their scale would overflow.
 constexpr float SMALLEST_AMAX = 1e-30f;
 
-// What a block is divided by, from the bits of its largest magnitude, in which what is infinite or not a number is
-// larger than every number.
+// The scale of a block, from the bits of its largest magnitude. As integers, infinity and NaN are larger than every
+// number.
 struct BlockScale {
     float scale, inverse;
     bool broken;
@@ -19,7 +19,7 @@ struct BlockScale {
     __device__ __forceinline__ BlockScale(uint32_t bits) : scale(0.0f), inverse(0.0f), broken(bits >= 0x7F800000u) {
         const float amax = __uint_as_float(bits);
         if (broken) {
-            // Products with such a block are then not numbers either.
+            // Products with such a block are then NaN.
             scale = __uint_as_float(0x7FC00000u);
         } else if (amax >= SMALLEST_AMAX) {
             scale = __fdiv_rn(amax, 127.0f);
@@ -32,13 +32,13 @@ struct BlockScale {
 
 __device__ __forceinline__ uint32_t magnitude_bits(float x) { return __float_as_uint(x) & 0x7FFFFFFFu; }
 
-// Quantizes the 32 values of a warp, one per lane, as block `unit` of `out`, counted through all rows. The whole warp
-// takes part.
+// Quantizes the 32 values of a warp, one per lane, as block `unit` of `out`, counted over all rows. The whole warp must
+// take part.
 __device__ __forceinline__ void quantize_unit(float x, const Quantized& out, uint64_t unit) {
     const int lane = threadIdx.x % 32;
     const BlockScale block(warp_max(magnitude_bits(x)));
     const int code = block.code(x);
-    // Both halves at once: at most 16 * 127 in magnitude, so 16 bits hold each.
+    // Both halves at once. Each is at most 16 * 127 in magnitude, so it fits in 16 bits.
     const int sums = warp_sum(lane < 16 ? code : code * 65536);
     out.codes[32 * unit + lane] = (int8_t)code;
     if (lane == 0) {
@@ -48,8 +48,8 @@ __device__ __forceinline__ void quantize_unit(float x, const Quantized& out, uin
     }
 }
 
-// Quantizes values, four neighbours per lane: `four` counts fours through all rows, lanes of a warp have neighbours.
-// The whole warp takes part; what a lane has is stored if it `stores`, as all eight lanes of a block do or none.
+// Quantizes four neighbouring values per lane. `four` counts groups of four over all rows, consecutive in a warp. The
+// whole warp must take part. A lane stores its values if `stores` is set, for all eight lanes of a block or none.
 __device__ __forceinline__ void quantize_four(const float x[4], const Quantized& out, uint64_t four, bool stores) {
     uint32_t bits = 0;
 #pragma unroll

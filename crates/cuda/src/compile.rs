@@ -1,4 +1,5 @@
-//! Kernels from source: put together, compiled by NVRTC, kept on disk by the hash of what went in.
+//! Compiles kernels: assembles their source, compiles it with NVRTC, and keeps the result on disk by a hash of its
+//! inputs.
 
 mod cache;
 mod nvrtc;
@@ -20,18 +21,18 @@ use std::{env, fmt};
 pub(crate) use nvrtc::Nvrtc as Compiler;
 pub(crate) use sources::Source;
 
-/// A kernel: the file it is in, what that file is compiled for, its name.
+/// A kernel: its file, the format that the file is compiled for, and its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Kernel {
     /// Which source.
     pub(crate) source: Source,
-    /// The format that `Format` stands for in it, for those written once for all formats.
+    /// The format for `Format` in the source, if the source is generic over formats.
     pub(crate) format: Option<TensorType>,
     /// The name it is declared by.
     pub(crate) name: &'static str,
 }
 
-/// What is compiled at once: a source, for a format if it is written once for all.
+/// A compilation unit: a source, and a format if the source is generic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Unit {
     pub(crate) source: Source,
@@ -45,13 +46,12 @@ pub(crate) struct Architecture {
     pub(crate) minor: u32,
 }
 
-/// Options beside the architecture. Contraction of a product and a sum is off: the numeric contract says which are
-/// fused. No flushing of subnormal numbers, exact division and square root are the defaults.
+/// Options other than the architecture. Contraction of products and sums is off, because the numeric contract fixes
+/// which are fused. Subnormal numbers and exact division and square root are the defaults.
 #[doc(hidden)]
 pub const OPTIONS: [&str; 3] = ["--fmad=false", "--std=c++17", "-default-device"];
 
-/// What the driver loads for a unit: from the cache, or compiled. `before` is called with the unit's name before it is
-/// compiled.
+/// The image of a unit, from the cache or compiled. `before` is called with the unit's name before it is compiled.
 pub(crate) fn image(unit: Unit, device: Architecture, before: impl FnOnce(&str)) -> Result<Vec<u8>, Error> {
     let nvrtc = Nvrtc::get()?;
     let cache = ImageCache::of(variable);
@@ -74,12 +74,12 @@ pub(crate) fn check(device: Architecture) -> Result<(), Error> {
     Nvrtc::get()?.target(device).map(|_| ())
 }
 
-/// A variable of the environment that names a place, if it is set.
+/// A path in an environment variable, if it is set.
 fn variable(name: &str) -> Option<PathBuf> {
     env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-/// The name of an image in the cache: all that decides what it is.
+/// The name of an image in the cache, a hash of all its inputs.
 fn key(text: &str, nvrtc: &Nvrtc, target: nvrtc::Target) -> String {
     let mut hash = Sha256::new();
     let identity = nvrtc.identity();
@@ -91,7 +91,7 @@ fn key(text: &str, nvrtc: &Nvrtc, target: nvrtc::Target) -> String {
     format!("{}.{}", pythia_text::hex(&hash.finalize()), target.extension())
 }
 
-/// Every unit of kernels, by name, with the text that is compiled: for checks with other compilers.
+/// Every unit by name, with its assembled text, for checks with other compilers.
 #[doc(hidden)]
 pub fn units() -> impl Iterator<Item = (String, String)> {
     sources::units().map(|unit| (unit.to_string(), sources::assemble(unit)))

@@ -1,4 +1,4 @@
-//! What can go wrong on a device.
+//! The error type.
 
 use pythia_text::Escaper;
 use std::fmt::{self, Write};
@@ -7,18 +7,18 @@ use std::fmt::{self, Write};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// No driver, no such GPU, or one that is too old: what was found and what was wanted.
+    /// No driver, no such GPU, or one that is too old: what was found and what was expected.
     Unavailable(String),
-    /// More memory was wanted than the device has left.
+    /// The device has too little free memory.
     OutOfMemory {
-        /// Bytes wanted.
+        /// Requested bytes.
         wanted: usize,
         /// Bytes free on the device.
         free: usize,
     },
     /// No compiler for the kernels, or one that cannot compile for this device.
     Compiler(String),
-    /// A kernel that the compiler refused: this is a bug.
+    /// A kernel that the compiler refused, which is a bug.
     Kernel {
         /// Its source, and the format it was compiled for.
         unit: String,

@@ -1,4 +1,4 @@
-//! Launches recorded once and replayed in one call: what a decoding step costs the host is then that call.
+//! CUDA graphs: launches are recorded once and replayed in one call, which is then all that a step costs the host.
 
 use crate::device::driver::{self, ok};
 use crate::device::{Context, Device};
@@ -17,14 +17,14 @@ unsafe impl Send for Graph {}
 // SAFETY: nothing can be done with a shared one: replaying takes it for itself.
 unsafe impl Sync for Graph {}
 
-/// One recording at a time: another thread's launches stay in the device's stream.
+/// Allows one recording at a time. Launches of other threads stay in the device's stream.
 static RECORDING: Mutex<()> = Mutex::new(());
 
 impl Graph {
-    /// Records what `work` launches on this thread; nothing of it runs. `None` if a kernel is not loaded yet, as
-    /// loading cannot be recorded: run the same once, then record it. `None` as well if the driver makes no graph of
-    /// it, which may be for want of memory: the same can be run without. Copies and allocations cannot be recorded
-    /// either, but are errors.
+    /// Records the launches of `work` on this thread without running them. `None` if a kernel is not loaded yet,
+    /// because loading cannot be recorded: run the same work once before. `None` also if the driver cannot create the
+    /// graph, for example because memory is low; the work can then be run without it. Copies and allocations in `work`
+    /// are errors.
     pub(crate) fn record(device: &Device, work: impl FnOnce()) -> Result<Option<Self>, Error> {
         let _one = RECORDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         device.check()?;
@@ -32,7 +32,7 @@ impl Graph {
         let failed = |problem| Error::Device(format!("recording a graph: {problem}"));
         context.bind().map_err(failed)?;
         let stream = Stream(context.new_stream().map_err(failed)?);
-        // Of this thread only: others may allocate meanwhile.
+        // Captures only this thread, because others may allocate meanwhile.
         let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         // SAFETY: a stream of our own.
         ok(unsafe { driver::cuStreamBeginCapture_v2(stream.0, mode) }).map_err(failed)?;
@@ -53,7 +53,7 @@ impl Graph {
         Ok(made.ok().map(|()| Self { executable, context: Arc::clone(context) }))
     }
 
-    /// Runs it after everything launched before. A failure is kept, as that of a launch.
+    /// Runs it after everything launched before. A failure is kept, like that of a launch.
     ///
     /// # Safety
     /// The addresses in the arguments of all its launches must still be good for what the kernels do with them.
@@ -80,7 +80,7 @@ impl Drop for Graph {
     }
 }
 
-/// Ends the capture however `work` ends.
+/// Ends the capture, however `work` ends.
 struct Recording<'a> {
     context: &'a Context,
     stream: &'a Stream,

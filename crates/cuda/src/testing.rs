@@ -1,4 +1,4 @@
-//! What the tests share: the device, copies of slices, random numbers and weights.
+//! Test helpers: the device, copies of slices, random numbers and weights.
 
 pub(crate) mod product;
 

@@ -50,7 +50,7 @@ mod handler {
         // address.
         let address = unsafe { (*info).si_addr() } as usize;
         let Some(name) = table::name_at(address) else {
-            // No page of ours, or no fault at all but a signal somebody sent: the default action is next.
+            // Not a page of ours, or a signal sent by another process: continue with the default action.
             // SAFETY: resets the action of one signal and raises it, which takes effect on return. No handler is
             // installed.
             unsafe {

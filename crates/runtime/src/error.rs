@@ -82,13 +82,13 @@ pub enum Error {
     At {
         /// The name.
         place: String,
-        /// What is wrong there.
+        /// The error.
         source: Box<Error>,
     },
 }
 
 impl Error {
-    /// Where its cause lies.
+    /// The kind of error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Model(error) => error.kind(),
@@ -109,13 +109,13 @@ impl Error {
         }
     }
 
-    /// The error with the name of what is at fault before it.
+    /// The error with the name of the faulty file or text before it.
     #[must_use]
     pub fn at(self, place: impl Display) -> Self {
         Self::At { place: place.to_string(), source: Box::new(self) }
     }
 
-    /// The error with the name of the model or the text before it, where it is one's fault.
+    /// The error with the name of the model or the text before it, if one of them is at fault.
     #[must_use]
     pub fn located(self, model: &Path, text: impl Display) -> Self {
         match self {
@@ -147,7 +147,7 @@ impl fmt::Display for Error {
             Self::TextTooLong { max_bytes } => write!(f, "the text is longer than {max_bytes} bytes"),
             Self::EmptyPrompt => f.write_str("the prompt is empty, wanted at least one token"),
             Self::PromptTooLong { tokens, room } => {
-                write!(f, "the prompt has {tokens} tokens, the context has room for {room}")
+                write!(f, "the prompt has {tokens} tokens, but the context has space for only {room}")
             }
             Self::TextTooShort { tokens, wanted, protocol } => {
                 write!(f, "the text has {tokens} tokens, protocol {protocol} needs at least {wanted}")

@@ -1,4 +1,4 @@
-//! A text read piece by piece: UTF-8 checked, byte order mark and line ends found.
+//! Reads a text piece by piece, checks UTF-8, and finds a byte order mark and CR LF line ends.
 
 mod source;
 
@@ -14,8 +14,8 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// The byte order mark that some editors write first.
 const MARK: char = '\u{FEFF}';
 
-/// What a text has beside its words, by the system or editor it was saved with. A model reads it as part of the text,
-/// and a perplexity can change many times over.
+/// The byte order mark and CR LF line ends of a text, which depend on the editor that saved it. A model reads them as
+/// part of the text, and they can multiply a perplexity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TextForm {
     /// It begins with a byte order mark.
@@ -29,9 +29,9 @@ pub struct TextForm {
 /// Reads a text.
 pub struct TextReader<'r> {
     input: Box<dyn Read + 'r>,
-    /// Read, and not yet handed on: part of a character, or a CR whose LF may come.
+    /// Read but not yet returned: part of a character, or a CR before a possible LF.
     raw: Vec<u8>,
-    /// Where `raw` lies in the input.
+    /// Position of `raw` in the input.
     offset: u64,
     ended: bool,
     strips_newline: bool,
@@ -69,26 +69,26 @@ impl<'r> TextReader<'r> {
         self
     }
 
-    /// Says how long the input is, so that a reader's progress can be told.
+    /// Sets the length of the input, for progress.
     #[must_use]
     pub fn of_bytes(mut self, n_bytes: Option<u64>) -> Self {
         self.n_bytes = n_bytes;
         self
     }
 
-    /// Calls `watch` with what was found so far whenever there is more of it.
+    /// Calls `watch` with all findings whenever there is a new one.
     #[must_use]
     pub fn watched(mut self, watch: impl FnMut(&TextForm) + 'r) -> Self {
         self.watch = Box::new(watch);
         self
     }
 
-    /// Length of the input, if it was [told](Self::of_bytes).
+    /// Length of the input, if it was [set](Self::of_bytes).
     pub fn n_bytes(&self) -> Option<u64> {
         self.n_bytes
     }
 
-    /// Bytes of the input handed on by now.
+    /// Bytes of the input returned so far.
     pub fn bytes_read(&self) -> u64 {
         self.offset
     }
@@ -125,7 +125,7 @@ impl<'r> TextReader<'r> {
         Ok(!self.ended)
     }
 
-    /// How much of `raw` can be handed on: whole characters, and a CR only with what follows it.
+    /// Length of the part of `raw` that can be returned: whole characters, and a CR only with the next character.
     fn ready(&self) -> Result<usize, Error> {
         let valid = match std::str::from_utf8(&self.raw) {
             Ok(text) => text.len(),
@@ -151,7 +151,7 @@ impl<'r> TextReader<'r> {
     }
 }
 
-/// Appends `text` to `out` in the form that is asked for, and returns what was found in it too.
+/// Appends `text` to `out` in the requested form, and returns the findings.
 fn append(text: &str, is_start: bool, form: TextForm, out: &mut String) -> TextForm {
     let mut found = form;
     let mut text = text;

@@ -18,7 +18,7 @@ pub struct TokenStream<'t> {
     first: usize,
     /// `None` when all has been tokenized.
     unread: Option<Unread<'t>>,
-    /// Ids must be below, once somebody has said so.
+    /// Ids must be below this, if it is set.
     n_vocab: usize,
     cancel: Cancel,
 }
@@ -56,12 +56,12 @@ impl<'t> TokenStream<'t> {
         self
     }
 
-    /// Reads on until there are `end` tokens, those forgotten included, or the text ends; returns how many there are then,
-    /// at most `end`.
+    /// Reads on until there are `end` tokens, those forgotten included, or the text ends; returns how many there are
+    /// then, at most `end`.
     ///
     /// # Errors
-    /// If the text cannot be read, is not UTF-8 or cannot be tokenized, if an id is [too large](Self::require_below), or
-    /// if it was cancelled.
+    /// If the text cannot be read, is not UTF-8 or cannot be tokenized, if an id is [too large](Self::require_below),
+    /// or if it was cancelled.
     pub fn reach(&mut self, end: usize) -> Result<usize, Error> {
         while self.first + self.ids.len() < end {
             let Some(unread) = &mut self.unread else { break };
@@ -104,8 +104,8 @@ impl<'t> TokenStream<'t> {
         self.unread.is_none().then_some(self.first + self.ids.len())
     }
 
-    /// Tokens in all: an estimate by the bytes that are left, and exact once the end has been reached. `None` if it is not
-    /// known how many there are.
+    /// Tokens in all: an estimate by the bytes that are left, and exact once the end has been reached. `None` if it is
+    /// not known how many there are.
     pub fn estimated_total(&self) -> Option<usize> {
         let Some(unread) = &self.unread else { return self.total() };
         let n_bytes = unread.reader.n_bytes()?;

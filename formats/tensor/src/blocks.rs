@@ -41,8 +41,9 @@ pub use q8_0::Q8_0;
 
 use crate::format::{BlockFormat, Codebook};
 use crate::scales::{Group, Levels, Scales};
+use crate::search::{self, Search};
 
-/// A block as it lies in a file.
+/// A block, with the layout of a file.
 ///
 /// # Safety
 /// The type must be `repr(C)` and made of bytes and byte arrays only: alignment 1, no padding, every bit pattern valid.
@@ -77,11 +78,19 @@ pub(crate) trait Quantized: Block {
     fn pack(scales: &Scales, codes: &[u8]) -> Self;
     /// The inverse of [`pack`](Self::pack).
     fn unpack(&self, codes: &mut [u8]) -> Scales;
+}
 
-    /// As [`Codec::encode`].
-    fn encode_blocks(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]);
-    /// As [`Codec::decode`].
-    fn decode_block(&self, values: &mut [f32]) {
+impl<B: Search> Codec for B {
+    const FORMAT: Option<BlockFormat> = Some(BlockFormat::of::<B>());
+
+    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
+        match (B::PLAIN, importance) {
+            (Some(plain), None) => encode_each(src, dst, plain),
+            _ => search::encode(src, importance, dst),
+        }
+    }
+
+    fn decode(&self, values: &mut [f32]) {
         let mut codes = [0; MAX_ELEMS];
         let codes = &mut codes[..Self::ELEMS];
         let scales = self.unpack(codes);
@@ -92,18 +101,6 @@ pub(crate) trait Quantized: Block {
                 *v = step * Self::LEVELS.level(code) - min;
             }
         }
-    }
-}
-
-impl<B: Quantized> Codec for B {
-    const FORMAT: Option<BlockFormat> = Some(BlockFormat::of::<B>());
-
-    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
-        Self::encode_blocks(src, importance, dst);
-    }
-    #[inline]
-    fn decode(&self, values: &mut [f32]) {
-        self.decode_block(values);
     }
 }
 

@@ -8,7 +8,7 @@
 #[cfg(test)]
 mod tests;
 
-use crate::blocks::{Quantized, cast, cast_mut};
+use crate::blocks::{Codec, Quantized, cast, cast_mut};
 use crate::scales::{Group, Levels, MAX_GROUPS, Scales};
 
 /// A quantized format: blocks of scales and codes. See [`TensorType::block_format`](crate::TensorType::block_format).
@@ -54,7 +54,7 @@ pub(crate) struct Codebook {
 }
 
 impl BlockFormat {
-    pub(crate) const fn of<B: Quantized>() -> Self {
+    pub(crate) const fn of<B: Quantized + Codec>() -> Self {
         Self {
             block_elems: B::ELEMS,
             group_elems: B::GROUP_ELEMS,
@@ -128,12 +128,12 @@ fn unpack<B: Quantized>(src: &[u8], codes: &mut [u8]) -> Vec<Scales> {
 }
 
 /// Encodes and keeps the scales: next to the search, rounding takes no time.
-fn fit<B: Quantized>(src: &[f32], importance: Option<&[f32]>) -> Vec<Scales> {
+fn fit<B: Quantized + Codec>(src: &[f32], importance: Option<&[f32]>) -> Vec<Scales> {
     let n_blocks = src.len() / B::ELEMS;
     let cols = importance.map_or(B::ELEMS, <[f32]>::len);
     assert!(src.len().is_multiple_of(B::ELEMS) && src.len().is_multiple_of(cols.max(1)), "whole blocks and rows");
     let mut bytes = vec![0; n_blocks * size_of::<B>()];
-    B::encode_blocks(src, importance, cast_mut(&mut bytes));
+    B::encode(src, importance, cast_mut(&mut bytes));
     let mut codes = vec![0; src.len()];
     unpack::<B>(&bytes, &mut codes)
 }

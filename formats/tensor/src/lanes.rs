@@ -19,8 +19,8 @@ use std::ops::{Add, BitAnd, Div, Mul, Not, Sub};
 /// A vector of f32.
 ///
 /// # Safety
-/// The verbs of a type may use CPU features, and are safe to call all the same. So a type whose verbs do must be private
-/// to its module and reach generic code only through an unsafe function there, whose callers check for the features.
+/// The methods are safe to call, but may use CPU features. A type whose methods do must therefore be private to its
+/// module, and reach generic code only through an unsafe function there, whose callers check the features.
 pub(crate) unsafe trait Lanes:
     Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self>
 {

@@ -6,7 +6,7 @@ use half::f16;
 /// Groups of a block, at most.
 pub(crate) const MAX_GROUPS: usize = 16;
 
-/// All that a block stores besides its codes. A field that a format does not have is zero.
+/// Everything that a block stores except its codes. A field that a format does not have is zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Scales {
     /// Scale of the block, or of its group scales.

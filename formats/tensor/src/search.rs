@@ -19,6 +19,8 @@ use std::array::from_fn;
 pub(crate) trait Search: Quantized {
     /// Whether importances are blended with the mean square of the row, which then must be known.
     const USES_ROW: bool = false;
+    /// What is done with a block instead, where no importances are known.
+    const PLAIN: Option<fn(&[f32]) -> Self> = None;
 
     /// Quantizes a block per lane; lanes from `out.len()` on are not wanted. `codes` is a buffer in any state. Must be
     /// `#[inline(always)]`.
@@ -29,6 +31,8 @@ pub(crate) trait Search: Quantized {
 pub(crate) trait Fit: Quantized {
     /// As in [`Search`].
     const USES_ROW: bool = false;
+    /// As in [`Search`].
+    const PLAIN: Option<fn(&[f32]) -> Self> = None;
 
     /// The scales of a block per lane. Must be `#[inline(always)]`, and so must [`round`](Self::round).
     fn fit<V: Lanes>(batch: &Batch<V>) -> Fitted<V>;
@@ -42,6 +46,7 @@ pub(crate) trait Fit: Quantized {
 
 impl<B: Fit> Search for B {
     const USES_ROW: bool = <B as Fit>::USES_ROW;
+    const PLAIN: Option<fn(&[f32]) -> Self> = <B as Fit>::PLAIN;
 
     #[inline(always)]
     fn search<V: Lanes>(batch: &Batch<V>, codes: &mut Codes, out: &mut [Self]) {
@@ -262,8 +267,10 @@ impl Codes {
     /// Those of element `j`, which are integers below 256.
     #[inline(always)]
     pub(crate) fn set<V: Lanes>(&mut self, j: usize, codes: V) {
-        for (lane, code) in self.0.iter_mut().zip(&bytes(codes)[..V::N]) {
-            lane[j] = *code;
+        let lanes = (codes + V::splat(MAGIC)).to_array();
+        for (codes, lane) in self.0.iter_mut().zip(&lanes[..V::N]) {
+            // The lowest bits of the mantissa are the integer.
+            codes[j] = lane.to_bits() as u8;
         }
     }
 

@@ -57,7 +57,7 @@ pub fn root(named: Option<&Path>) -> Option<PathBuf> {
 }
 
 impl Folder {
-    /// Makes `path` the cache folder of `source`, if it is none yet, and holds it.
+    /// Makes `path` the cache folder of `source`, if it is not one yet, and locks it.
     ///
     /// # Errors
     /// If it cannot be made or written, or is a folder of something else.
@@ -110,7 +110,7 @@ fn hold(marker: &Path) -> Option<Option<File>> {
     marker.exists().then_some(is_locked.then_some(file))
 }
 
-/// An exclusive lock on the marker of a folder: nobody uses it. `None` if somebody does, or if that cannot be told.
+/// An exclusive lock on the marker of an unused folder. `None` if a run is using it, or if it cannot be locked.
 pub(super) fn claim(marker: &Path) -> Option<File> {
     let file = File::options().read(true).write(true).open(marker).ok()?;
     match file.try_lock() {

@@ -70,7 +70,7 @@ impl SizeUnit {
     }
 }
 
-/// What is said to those who cannot see a figure: the tips of all its points.
+/// The text alternative of a figure: the tooltips of all its points.
 fn words(id: &'static str, title: &str, points: &[Point]) -> Words {
     let tips: Vec<&str> = points.iter().map(|point| point.tip.as_str()).collect();
     Words { id, title: title.to_owned(), description: tips.join("; ") }

@@ -22,7 +22,7 @@ pub struct Provenance {
     pub origin: Origin,
 }
 
-/// What is known about a checkpoint besides its contents.
+/// Facts about a checkpoint in addition to its contents.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Origin {
     /// The base name of its folder, or the name of the Hub's repository.

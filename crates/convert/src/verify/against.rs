@@ -5,7 +5,7 @@ use super::reencode::{Blocks, Encoded, Encoder};
 use super::{Problem, expected};
 use crate::deviation::Deviation;
 use crate::file::{Elems, GgufFile, byte_range};
-use crate::pass::{CHUNK_ELEMS, PassOptions, Span, Workers};
+use crate::pipeline::{CHUNK_ELEMS, PassOptions, Pipeline, Span};
 use crate::{Error, ImatrixFile, Provenance, Source, SourceTensor};
 use pythia_gguf::{Metadata, TensorInfo, Value, keys};
 use pythia_schema::Hparams;
@@ -104,10 +104,10 @@ pub fn against(
         return Err(Error::Request(format!("{path}: tensor {reason}")));
     }
     let encoder = Encoder::of(&file.gguf().metadata, imatrix, &specs)?;
-    let workers = Workers::new(options)?;
+    let pipeline = Pipeline::new(options)?;
     let mut tensors = Vec::with_capacity(specs.len());
     for (index, (tensor, original)) in bound.into_iter().zip(&sources).enumerate() {
-        tensors.push(Measure { file, tensor, source, original, encoder: &encoder, index }.run(&workers)?);
+        tensors.push(Measure { file, tensor, source, original, encoder: &encoder, index }.run(&pipeline)?);
     }
     // A tensor without a relative error deviates from zeros, which is worst. The sort is stable.
     let key = |tensor: &TensorError| tensor.deviation.relative_rms().unwrap_or(f64::INFINITY);
@@ -147,14 +147,14 @@ struct Scratch {
 }
 
 impl Measure<'_> {
-    fn run(&self, workers: &Workers<'_>) -> Result<TensorError, Error> {
+    fn run(&self, pipeline: &Pipeline<'_>) -> Result<TensorError, Error> {
         let Self { file, tensor, source, original, .. } = *self;
         let ty = tensor.ty.known().ok_or_else(|| Error::tensor(&tensor.name, "is of a type that cannot be decoded"))?;
         let row_elems = original.row_elems() as u64;
         let step = (CHUNK_ELEMS / row_elems.max(1)).max(1);
         let len = original.n_rows() as u64;
         let span = Span { name: &tensor.name, len, step, progress_bytes: tensor.n_bytes };
-        let parts = workers.map(span, |rows, scratch: &mut Scratch| {
+        let parts = pipeline.map(span, |rows, scratch: &mut Scratch| {
             let Scratch { found, wanted, anew } = scratch;
             let elems = rows.start * row_elems..rows.end * row_elems;
             found.read(file, tensor, ty, &elems)?;

@@ -3,13 +3,13 @@
 use super::{BytePlace, Problem, Report};
 use crate::Error;
 use crate::file::{Elems, GgufFile, byte_range, largest_magnitude};
-use crate::pass::{CHUNK_ELEMS, Span, Workers};
+use crate::pipeline::{CHUNK_ELEMS, Pipeline, Span};
 use crate::provenance::base_name;
 use pythia_gguf::TensorInfo;
 use pythia_tensor::TensorType;
 
 /// Checks all of it, tensor by tensor.
-pub(super) fn check(file: &GgufFile, workers: &Workers<'_>, report: &mut Report) -> Result<(), Error> {
+pub(super) fn check(file: &GgufFile, pipeline: &Pipeline<'_>, report: &mut Report) -> Result<(), Error> {
     let mut skipped = 0;
     // Tensors are in the order of the files.
     let mut tensors = file.gguf().tensors().iter().peekable();
@@ -17,10 +17,10 @@ pub(super) fn check(file: &GgufFile, workers: &Workers<'_>, report: &mut Report)
         let mut end = part.data_offset;
         while let Some(tensor) = tensors.next_if(|tensor| tensor.file == number) {
             match tensor.ty.known() {
-                Some(ty) => values(file, tensor, ty, workers, report)?,
+                Some(ty) => values(file, tensor, ty, pipeline, report)?,
                 None => {
                     skipped += 1;
-                    workers.advance(&tensor.name, tensor.n_bytes);
+                    pipeline.advance(&tensor.name, tensor.n_bytes);
                 }
             }
             end = (tensor.offset + tensor.n_bytes).next_multiple_of(part.alignment);
@@ -60,12 +60,12 @@ fn values(
     file: &GgufFile,
     tensor: &TensorInfo,
     ty: TensorType,
-    workers: &Workers<'_>,
+    pipeline: &Pipeline<'_>,
     report: &mut Report,
 ) -> Result<(), Error> {
     let block = ty.block_elems() as u64;
     let span = Span { name: &tensor.name, len: tensor.n_elems(), step: CHUNK_ELEMS, progress_bytes: tensor.n_bytes };
-    let parts = workers.map(span, |elems, scratch: &mut Elems| {
+    let parts = pipeline.map(span, |elems, scratch: &mut Elems| {
         scratch.read(file, tensor, ty, &elems)?;
         Ok(look(&scratch.values, ty.block_elems(), elems.start / block))
     })?;

@@ -1,13 +1,12 @@
-// What the block formats share: words out of unaligned bytes, arithmetic on the four bytes of a word, and the parts
-// that several formats have in common.
+// Shared by the block formats: words from unaligned bytes, arithmetic on the four bytes of a word, and parts of several
+// formats.
 //
-// Alignment. Matrices begin at multiples of 256 and their rows follow each other without gaps, so a block begins at a
-// multiple of the largest power of two that divides BYTES: `ALIGN`, at least 2. Copies in shared memory keep the
-// address's remainder by ALIGN.
+// Alignment: matrices begin at multiples of 256 and their rows are contiguous, so a block begins at a multiple of the
+// largest power of two that divides BYTES: `ALIGN`, at least 2. Copies in shared memory keep the address modulo ALIGN.
 //
-// Each format's `unit` is the inner loop of decoding. At 3.35 TB/s an H100 has about 15 bytes per cycle and
-// multiprocessor, which are 128 lanes: a unit of Q4_K (18 bytes) may cost 150 instructions of a lane, one of IQ2_XXS
-// (8.25 bytes) 70, the product included. The counts at each `unit` are of arithmetic instructions, from SASS for sm_90.
+// `unit` of each format is the inner loop of decoding. At 3.35 TB/s an H100 reads about 15 bytes per cycle and
+// multiprocessor (128 lanes). So a unit of Q4_K (18 bytes) may cost 150 instructions of a lane and one of IQ2_XXS (8.25
+// bytes) 70, including the product. The counts at each `unit` are arithmetic instructions in SASS for sm_90.
 
 // At an even address.
 __device__ __forceinline__ uint32_t load_u16(const uint8_t* p) {
@@ -24,13 +23,12 @@ __device__ __forceinline__ uint32_t load_u32(const uint8_t* p) {
     return load_u16(p) | load_u16(p + 2) << 16;
 }
 
-// N words from an even address on, from aligned loads: N + 1 of them, which touch at most the 2 bytes before and the 4
-// bytes behind. The run is shifted right by `bits` in 0..16 on the way, which costs nothing: what falls out of a byte
-// lands in the one below, so the caller masks.
+// N words from an even address on, from N + 1 aligned loads, which touch at most the 2 bytes before and the 4 bytes
+// after. The words are shifted right by `bits` in 0..16 at no cost. Bits move into the byte below, so the caller masks.
 template <int N>
 __device__ __forceinline__ void load_words(const uint8_t* p, uint32_t words[N], int bits = 0) {
     int odd = (int)((uint64_t)p & 2), shift = odd * 8 + bits;
-    const uint32_t* aligned = (const uint32_t*)(p - odd); // not by a mask: the compiler would forget which memory it is
+    const uint32_t* aligned = (const uint32_t*)(p - odd); // not a mask, so that the compiler knows the address space
     uint32_t low = aligned[0];
 #pragma unroll
     for (int i = 0; i < N; i++) {
@@ -72,14 +70,14 @@ __device__ constexpr uint32_t bytes(uint32_t b) {
     return b * 0x01010101u;
 }
 
-// Subtracts an offset from codes below 128: adding 128 minus the offset carries nothing from byte to byte, and flipping
-// the top bits takes the 128 back.
+// Subtracts an offset from codes below 128. Adding 128 minus the offset has no carry between bytes, and flipping the
+// top bits removes the 128.
 template <int OFFSET>
 __device__ __forceinline__ uint32_t centred(uint32_t codes) {
     return (codes + bytes(128 - OFFSET)) ^ bytes(128);
 }
 
-// Bits 0..4 of `bits` to bit AT of bytes 0..4, AT in 0..5. The four copies do not overlap: nothing carries.
+// Moves bits 0..4 of `bits` to bit AT of bytes 0..4, AT in 0..5. The four copies do not overlap, so there is no carry.
 template <int AT>
 __device__ __forceinline__ uint32_t spread(uint32_t bits) {
     return (bits & 15) * (0x00204081u << AT) & bytes(1u << AT);
@@ -103,8 +101,8 @@ __device__ __forceinline__ void six_bit(const uint8_t* block, int u, float d[2],
     m[0] = m[1] = -half_to_float((uint16_t)(head[0] >> 16)) * (float)min;
 }
 
-// The levels that eight nibbles number: of the low nibbles, then of the high ones. PRMT looks four of eight bytes up,
-// so each nibble looks among the lower and among the upper levels by its three lower bits, and its fourth bit chooses.
+// The levels for eight nibbles: for the low nibbles, then for the high ones. PRMT looks up four of eight bytes. So each
+// nibble looks up a lower and an upper level by its three lower bits, and its fourth bit selects one.
 __device__ __forceinline__ void look_up(const int8_t levels[16], uint32_t nibbles, uint32_t& low, uint32_t& high) {
     uint32_t table[4]; // constants, once `levels` is known
 #pragma unroll
@@ -114,7 +112,7 @@ __device__ __forceinline__ void look_up(const int8_t levels[16], uint32_t nibble
         for (int j = 0; j < 4; j++) table[i] |= (uint32_t)(uint8_t)levels[4 * i + j] << 8 * j;
     }
     uint32_t lower = nibbles & 0x77777777, upper = (nibbles >> 1 & 0x44444444) | 0x32103210;
-    // Four nibbles at a time, in the order they lie in: low, high, low, high.
+    // Four nibbles at a time, in memory order: low, high, low, high.
     uint32_t four[2];
 #pragma unroll
     for (int i = 0; i < 2; i++) {
@@ -126,20 +124,20 @@ __device__ __forceinline__ void look_up(const int8_t levels[16], uint32_t nibble
     high = __byte_perm(four[0], four[1], 0x7531);
 }
 
-// Of the grid formats: d * (2 * scale + 1) * factor, d being the first in the block. Exact: 11 bits times 5, times a
+// For the grid formats: d * (2 * scale + 1) * factor, where d is first in the block. Exact: 11 bits times 5, times a
 // power of two.
 __device__ __forceinline__ float odd_scale(const uint8_t* block, uint32_t scale, float factor) {
     return half_to_float(load_u16(block)) * ((float)(2 * scale + 1) * factor);
 }
 
-// The four runs of 7 bits in the lower 28 of a word, to a byte each.
+// Moves the four runs of 7 bits in the lower 28 bits of a word to a byte each.
 __device__ __forceinline__ uint32_t four_sevens(uint32_t word) {
     uint32_t halves = (word & 0x3FFF) | (word << 2 & 0x3FFF0000);
     return (halves & 0x007F007F) | (halves << 1 & 0x7F007F00);
 }
 
-// Where of eight signs seven are stored, the last makes the number of minuses even: in four bytes, the top bit becomes
-// the parity of the others, which must come with it clear.
+// Seven of eight signs are stored; the last makes the number of minuses even. In four bytes, sets the top bit to the
+// parity of the others. The top bits must be clear.
 __device__ __forceinline__ uint32_t even_signs(uint32_t sevens) {
     uint32_t parity = sevens ^ sevens >> 4;
     parity ^= parity >> 2;
@@ -147,8 +145,8 @@ __device__ __forceinline__ uint32_t even_signs(uint32_t sevens) {
     return sevens | (parity & bytes(1)) << 7;
 }
 
-// Negates the bytes whose bit is set among the lowest four. No byte may be 0: then the complement plus 1 carries
-// nothing into the next one.
+// Negates the bytes whose bit is set among the lowest four. No byte may be 0, so that the complement plus 1 has no
+// carry.
 __device__ __forceinline__ uint32_t with_signs(uint32_t magnitudes, uint32_t signs) {
     uint32_t minus = spread<0>(signs);
     return (magnitudes ^ minus * 255) + minus;

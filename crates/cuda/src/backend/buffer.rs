@@ -21,7 +21,7 @@ pub(crate) struct Buffer {
 }
 
 impl Buffer {
-    /// What such a buffer takes: floats, codes, and a scale and two sums per block.
+    /// Bytes of such a buffer: floats, codes, and a scale and two sums per block.
     pub(super) fn bytes(rows: usize, cols: usize) -> u128 {
         let elements = rows as u128 * cols as u128;
         elements * 5 + elements.div_ceil(BLOCK as u128) * 12
@@ -44,7 +44,7 @@ impl Buffer {
         self.cols
     }
 
-    /// Where the floats of a row begin.
+    /// Start of the floats of a row.
     pub(super) fn row(&self, row: usize) -> Ptr {
         self.floats.ptr().add(row * self.cols * size_of::<f32>())
     }
@@ -59,17 +59,18 @@ impl Buffer {
         }
     }
 
-    /// Which of the first `rows` rows the caller has to quantize before reading them so. They are asked for once.
+    /// The rows among the first `rows` that the caller must quantize before it reads their quantized copy. They are
+    /// then marked as current.
     pub(super) fn to_quantize(&self, rows: usize) -> Range<usize> {
         self.quantized_rows.fetch_max(rows, Ordering::Relaxed)..rows
     }
 
-    /// Notes that the floats are others now.
+    /// Marks the floats as changed.
     pub(super) fn rewritten(&mut self) {
         *self.quantized_rows.get_mut() = 0;
     }
 
-    /// The same, for `rows` rows that are quantized as they are written; where they go.
+    /// The same, for `rows` rows that are quantized while they are written. Returns their destination.
     pub(super) fn rewritten_quantized(&mut self, rows: usize) -> Quantized {
         *self.quantized_rows.get_mut() = rows;
         self.quantized(0)

@@ -1,11 +1,11 @@
-//! Compiled kernels on disk, by the hash of what went in.
+//! Compiled kernels on disk, by a hash of their inputs.
 //!
-//! A file is the image with its SHA-256 after it. One that does not match was cut off or is something else: it is
-//! compiled again and replaced. Whatever else is wrong with the folder means that there is no cache, not that
-//! something failed: compiling takes a second.
+//! A file is the image followed by its SHA-256. If they do not match, the kernel is compiled again and the file
+//! replaced. Any other problem with the folder is treated as if there were no cache, because compiling takes only a
+//! second.
 //!
-//! An image is run, so the checksum is not enough: folder and file must be this user's, and nobody else may write to
-//! them. No link is followed in the place of either.
+//! Images are executed, so the checksum is not enough: folder and file must belong to this user and must not be
+//! writable by anyone else. Links are not followed.
 
 use pythia_process::user_cache;
 use sha2::{Digest, Sha256};
@@ -17,13 +17,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use std::{fs, io, process};
 
-/// Nobody takes as long to write a file.
+/// Age of a temporary file that is certainly a leftover.
 const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// Bytes of the checksum.
 const CHECKSUM: usize = 32;
 
-/// No image comes near this size.
+/// Maximum size of an image.
 const MAX_BYTES: u64 = 256 << 20;
 
 /// A folder of images.
@@ -32,12 +32,12 @@ pub(super) struct ImageCache {
 }
 
 impl ImageCache {
-    /// That of this user; none if no variable of the environment tells where to keep things.
+    /// The cache of this user. `None` if no environment variable gives a place.
     pub(super) fn of(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<Self> {
         Some(Self { folder: user_cache(variable)?.join("kernels") })
     }
 
-    /// The image of this name, if there is a whole one.
+    /// The image of this name, if it is complete.
     pub(super) fn read(&self, name: &str) -> Option<Vec<u8>> {
         check(&self.folder.symlink_metadata().ok()?).ok()?;
         let file = open(File::options().read(true), &self.folder.join(name)).ok()?;
@@ -47,7 +47,7 @@ impl ImageCache {
         (Sha256::digest(&image)[..] == checksum[..]).then_some(image)
     }
 
-    /// Keeps an image, if that is possible. Another process may do the same: each renames a whole file of its own.
+    /// Keeps an image, if possible. Several processes can do this at once: each renames its own complete file.
     pub(super) fn write(&self, name: &str, image: &[u8]) {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let own = format!(".{}.{}.{name}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -62,8 +62,8 @@ impl ImageCache {
         }
     }
 
-    /// A folder that only this user writes to: what lies in it is run. What killed runs left there goes, by its name
-    /// and as a plain file; anything else is not ours.
+    /// A folder that only this user can write to, because its contents are executed. Leftovers of killed runs are
+    /// removed if they are plain files with such names; anything else is not ours.
     fn make_folder(&self) -> io::Result<()> {
         let mut builder = fs::DirBuilder::new();
         #[cfg(unix)]
@@ -71,7 +71,7 @@ impl ImageCache {
         builder.recursive(true).create(&self.folder)?;
         check(&self.folder.symlink_metadata()?)?;
         for entry in fs::read_dir(&self.folder)?.flatten() {
-            // Of the entry itself, not of what a link leads to.
+            // Metadata of the entry itself, not of a link's target.
             let Ok(metadata) = entry.metadata() else { continue };
             let age = metadata.modified().map(|time| time.elapsed().unwrap_or_default());
             let is_ours = is_temporary(&entry.file_name()) && metadata.is_file() && check(&metadata).is_ok();
@@ -83,7 +83,7 @@ impl ImageCache {
     }
 }
 
-/// Whether `name` is what [`ImageCache::write`] calls a file that has no name yet: `.PROCESS.NUMBER.DIGEST.EXTENSION`.
+/// Whether `name` is a temporary name of [`ImageCache::write`]: `.PROCESS.NUMBER.DIGEST.EXTENSION`.
 fn is_temporary(name: &OsStr) -> bool {
     let parts: Vec<&str> = name.to_str().unwrap_or_default().split('.').collect();
     let ["", process, number, digest, extension] = parts[..] else { return false };
@@ -92,13 +92,13 @@ fn is_temporary(name: &OsStr) -> bool {
     is_number(process) && is_number(number) && is_digest && !extension.is_empty()
 }
 
-/// Opens a file of the cache that only this user writes to. A new one is made so.
+/// Opens a file of the cache that only this user can write to. A new file is created that way.
 fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     {
         use rustix::fs::OFlags;
         use std::os::unix::fs::OpenOptionsExt;
-        // A pipe in its place would be waited for.
+        // Do not wait if it is a pipe.
         options.mode(0o600).custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
     }
     let file = options.open(path)?;
@@ -107,7 +107,7 @@ fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     if metadata.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
-/// Whether what is there is a file or folder that belongs to this user, and that nobody else may write to.
+/// Whether it is a file or folder that belongs to this user and that no one else can write to.
 #[cfg(unix)]
 fn check(metadata: &Metadata) -> io::Result<()> {
     use std::os::unix::fs::MetadataExt;
@@ -116,7 +116,7 @@ fn check(metadata: &Metadata) -> io::Result<()> {
     if is_own && is_private { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
 }
 
-/// Elsewhere the folders of a user are private by their place.
+/// On other systems, a user's folders are private.
 #[cfg(not(unix))]
 fn check(metadata: &Metadata) -> io::Result<()> {
     if metadata.is_symlink() { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }

@@ -1,7 +1,7 @@
-//! NVIDIA's run-time compiler, as a library that is looked for when it is first needed.
+//! NVRTC, NVIDIA's run-time compiler, a library that is loaded when it is first needed.
 //!
-//! Its eleven functions are looked up here and not by the driver's bindings, which know its library by one list of
-//! names only and panic without it.
+//! Its eleven functions are looked up here and not by the driver's bindings, which search only one list of names and
+//! panic if they find none.
 
 use super::search;
 use super::{Architecture, Unit};
@@ -16,7 +16,7 @@ use std::sync::OnceLock;
 
 /// A program of the compiler.
 type Program = *mut c_void;
-/// 0, or what went wrong.
+/// 0, or an error code.
 type Code = c_int;
 
 macro_rules! functions {
@@ -61,26 +61,26 @@ pub(crate) struct Nvrtc {
     identity: String,
 }
 
-/// What is compiled for.
+/// The target of a compilation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Target {
     /// A GPU's own instructions: `sm_90`.
     Native(u32),
-    /// Instructions that the driver translates for a GPU later than the compiler: `compute_90`.
+    /// PTX, which the driver translates for a GPU that is newer than the compiler: `compute_90`.
     Virtual(u32),
 }
 
-/// Why something did not compile.
+/// Why a compilation failed.
 #[derive(Debug)]
 pub(super) enum Refusal {
     /// The compiler failed.
     Failed(String),
-    /// The text is wrong: what the compiler says.
+    /// The source has errors: the messages of the compiler.
     Log(String),
 }
 
 impl Nvrtc {
-    /// The compiler of this machine, looked for once.
+    /// The compiler of this machine. The search runs once.
     pub(crate) fn get() -> Result<&'static Self, Error> {
         static NVRTC: OnceLock<Result<Nvrtc, String>> = OnceLock::new();
         NVRTC.get_or_init(Self::find).as_ref().map_err(|problem| Error::Compiler(problem.clone()))
@@ -91,7 +91,7 @@ impl Nvrtc {
         let driver = driver::cuda_major();
         for candidate in search::candidates(&super::variable) {
             match Self::open(&candidate) {
-                // A driver loads what compilers of its own major version make, and of earlier ones.
+                // A driver loads images of compilers up to its own major version.
                 Ok(Self { version: (major, minor), .. }) if driver.is_some_and(|driver| major as u32 > driver) => {
                     let driver = driver.unwrap_or_default();
                     tried.push(format!(
@@ -103,7 +103,7 @@ impl Nvrtc {
                 Err(problem) => tried.push(problem),
             }
         }
-        // The loader's own words about a file that exists are worth more than that nothing was found.
+        // The loader's error about an existing file is more useful than "not found".
         let is_telling = |problem: &&String| !problem.contains("cannot open shared object file");
         let detail = tried.iter().find(is_telling);
         let named = super::variable(search::VARIABLE);
@@ -132,7 +132,7 @@ impl Nvrtc {
             let function = library.get::<unsafe extern "C" fn() -> *const c_char>(b"pythiaEmulation");
             function.map_or(String::new(), |function| format!(" {}", CStr::from_ptr(function()).to_string_lossy()))
         };
-        // Its functions are called as long as the program runs.
+        // Never unloaded, because its functions may be called as long as the program runs.
         std::mem::forget(library);
         let mut nvrtc = Self { functions, version: (0, 0), architectures: Vec::new(), identity: String::new() };
         let (mut major, mut minor, mut count) = (0, 0, 0);
@@ -149,7 +149,7 @@ impl Nvrtc {
         Ok(nvrtc)
     }
 
-    /// What compiler it is, as far as that decides what it makes.
+    /// Its version, as part of the cache key.
     pub(super) fn identity(&self) -> String {
         self.identity.clone()
     }
@@ -160,7 +160,7 @@ impl Nvrtc {
         self.identity.contains("emulation")
     }
 
-    /// What to compile for, for a device.
+    /// The target for a device.
     pub(super) fn target(&self, device: Architecture) -> Result<Target, Error> {
         target(device, &self.architectures).ok_or_else(|| {
             let (Architecture { major, minor }, (nvrtc, release)) = (device, self.version);
@@ -172,7 +172,7 @@ impl Nvrtc {
         })
     }
 
-    /// Compiles a text to what the driver loads.
+    /// Compiles a text to an image.
     pub(super) fn compile(&self, text: &str, target: Target, options: &[&str]) -> Result<Vec<u8>, Refusal> {
         let text = CString::new(text).expect("sources have no zeros");
         let options: Vec<_> = [format!("--gpu-architecture={target}")]
@@ -202,7 +202,7 @@ impl Nvrtc {
         }
     }
 
-    /// What a pair of functions says about a program: how many bytes, and the bytes.
+    /// Calls a pair of functions that return the size of a text or image, and its bytes.
     ///
     /// # Safety
     /// They must be such a pair.
@@ -232,12 +232,12 @@ impl Nvrtc {
     }
 }
 
-/// What the loader says: the error itself only says which of its functions failed.
+/// The loader's message. The error's own text only names the failed function.
 fn reason(error: libloading::Error) -> String {
     error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
-/// A device's own architecture if the compiler knows it, else the latest one before it.
+/// The architecture of a device if the compiler knows it, otherwise the latest one before it.
 fn target(device: Architecture, known: &[u32]) -> Option<Target> {
     let device = device.major * 10 + device.minor;
     match known.iter().copied().filter(|&architecture| architecture <= device).max()? {
@@ -247,7 +247,7 @@ fn target(device: Architecture, known: &[u32]) -> Option<Target> {
 }
 
 impl Target {
-    /// The extension of a file of it.
+    /// The extension of its file.
     pub(super) fn extension(self) -> &'static str {
         match self {
             Self::Native(_) => "cubin",

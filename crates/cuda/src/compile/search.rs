@@ -1,9 +1,9 @@
-//! Where NVRTC is: what the loader finds, a CUDA toolkit, or the packages that Python projects install.
+//! Searches for NVRTC: through the loader, in CUDA toolkits, and in Python packages.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The variable that names the library, or the folder that it is in.
+/// The variable that names the library or its folder.
 pub(super) const VARIABLE: &str = "PYTHIA_NVRTC";
 
 /// Names of the library, best first. The first ones work with older drivers, and know older GPUs.
@@ -16,7 +16,7 @@ pub(super) const NAMES: [&str; 3] = if cfg!(windows) {
 /// A variable of the environment, if it is set and not empty.
 type Variable<'a> = dyn Fn(&str) -> Option<PathBuf> + 'a;
 
-/// What to try, in this order: names for the loader, and files that exist. Only what the variable names, if it is set.
+/// Candidates in search order: names for the loader, and existing files. Only that of the variable, if it is set.
 pub(super) fn candidates(variable: &Variable<'_>) -> Vec<PathBuf> {
     if let Some(named) = variable(VARIABLE) {
         return if named.is_dir() { in_folder(&named) } else { vec![named] };
@@ -31,7 +31,7 @@ fn in_folder(folder: &Path) -> Vec<PathBuf> {
 
 /// Folders of toolkits, then of Python's packages.
 fn folders(variable: &Variable<'_>) -> Vec<PathBuf> {
-    // A relative one would be looked for in whatever folder the program is started in, and what is found is run.
+    // A relative path would depend on the folder in which the program is started, and the library is executed.
     let variable = |name: &str| variable(name).filter(|path| path.is_absolute());
     let mut folders = Vec::new();
     let toolkits = ["CUDA_PATH", "CUDA_HOME"].into_iter().filter_map(variable);
@@ -54,7 +54,7 @@ fn folders(variable: &Variable<'_>) -> Vec<PathBuf> {
     folders
 }
 
-/// Folders in `folder` whose name begins so, the latest version first.
+/// Folders in `folder` whose names begin with this, the latest version first.
 fn children(folder: &Path, prefix: &str) -> Vec<PathBuf> {
     let mut children: Vec<_> = fs::read_dir(folder)
         .into_iter()

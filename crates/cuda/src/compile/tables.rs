@@ -1,4 +1,4 @@
-//! Constants of the formats as text of kernels: the lists of `pythia_tensor`, so that they are in one place.
+//! Generates constant tables for kernels from the lists of `pythia_tensor`, so that they exist only once.
 //!
 //! An entry of a grid is one word, its first element in the lowest byte.
 

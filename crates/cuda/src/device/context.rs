@@ -1,4 +1,4 @@
-//! A GPU's context with the one stream of work in it, and the first failure.
+//! A GPU's context, its only stream of work, and the first failure.
 
 use super::driver::{self, ok};
 use crate::error::Error;
@@ -15,11 +15,11 @@ pub(crate) struct Context {
     failed: AtomicBool,
     failure: Mutex<Option<Error>>,
     recorder: Mutex<Option<Recorder>>,
-    /// Bytes of memory that are ours.
+    /// Bytes of memory allocated by this crate.
     pub(super) allocated: AtomicUsize,
 }
 
-/// A thread whose launches go into a graph instead of being run.
+/// A thread whose launches are recorded in a graph and not run.
 struct Recorder {
     thread: ThreadId,
     stream: sys::CUstream,
@@ -51,7 +51,7 @@ impl Context {
         Ok(this)
     }
 
-    /// A stream that waits for no other.
+    /// A stream that does not wait for others.
     pub(crate) fn new_stream(&self) -> Result<sys::CUstream, String> {
         let mut stream = std::ptr::null_mut();
         let flags = sys::CUstream_flags_enum::CU_STREAM_NON_BLOCKING as u32;
@@ -60,7 +60,7 @@ impl Context {
         Ok(stream)
     }
 
-    /// Makes the context that of this thread: before every other call.
+    /// Makes this context current on this thread. Required before every other call.
     pub(crate) fn bind(&self) -> Result<(), String> {
         // SAFETY: the context is retained as long as `self` lives.
         ok(unsafe { driver::cuCtxSetCurrent(self.context) })
@@ -71,7 +71,7 @@ impl Context {
         self.stream
     }
 
-    /// Where this thread's launches go, and whether they are only recorded.
+    /// The stream for this thread's launches, and whether they are only recorded.
     pub(crate) fn target(&self) -> (sys::CUstream, bool) {
         match &*self.recorder.lock().unwrap() {
             Some(recorder) if recorder.thread == thread::current().id() => (recorder.stream, true),
@@ -79,7 +79,8 @@ impl Context {
         }
     }
 
-    /// Whether this thread's launches are recorded. What cannot be recorded then asks here, and spoils the recording.
+    /// Whether this thread's launches are recorded. An operation that cannot be recorded calls this, which invalidates
+    /// the recording.
     pub(crate) fn spoils(&self) -> bool {
         match &mut *self.recorder.lock().unwrap() {
             Some(recorder) if recorder.thread == thread::current().id() => {
@@ -90,13 +91,13 @@ impl Context {
         }
     }
 
-    /// This thread's launches go to `stream` from here on. Recordings of other threads must have ended.
+    /// Sends this thread's launches to `stream`. Recordings of other threads must have ended.
     pub(crate) fn start_recording(&self, stream: sys::CUstream) {
         let thread = thread::current().id();
         *self.recorder.lock().unwrap() = Some(Recorder { thread, stream, spoiled: false });
     }
 
-    /// Ends it; whether all that was asked for was recorded.
+    /// Ends the recording. Returns whether everything was recorded.
     pub(crate) fn stop_recording(&self) -> bool {
         self.recorder.lock().unwrap().take().is_some_and(|recorder| !recorder.spoiled)
     }

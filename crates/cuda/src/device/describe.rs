@@ -1,4 +1,4 @@
-//! What a GPU is.
+//! Describes a GPU.
 
 use super::driver::{self, ok};
 use super::memory;
@@ -6,11 +6,11 @@ use crate::error::Error;
 use cudarc::driver::sys;
 use std::fmt;
 
-/// What a GPU is, for people.
+/// The description of a GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Description {
-    /// Its name, as its maker says.
+    /// Its product name.
     pub name: String,
     /// Compute capability: major and minor.
     pub capability: (u32, u32),
@@ -22,7 +22,7 @@ pub struct Description {
     pub free: usize,
     /// The CUDA version that the driver is made for: major and minor.
     pub driver: (u32, u32),
-    /// It is no GPU: the driver's functions are those of the emulator, for tests.
+    /// Whether it is the emulator for tests, and not a GPU.
     pub emulated: bool,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Display for Description {
     }
 }
 
-/// The description of a GPU whose context is that of this thread.
+/// Describes the GPU whose context is current on this thread.
 pub(super) fn describe(device: sys::CUdevice) -> Result<Description, Error> {
     let (free, memory) = memory::free()?;
     let name = name(device).map_err(Error::Device)?;

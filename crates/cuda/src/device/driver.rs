@@ -1,7 +1,7 @@
-//! The driver's functions, and its errors in words.
+//! The driver's functions and error messages.
 //!
-//! The bindings look a function up when it is first called, and panic where the library or the function is missing. So
-//! every function that this crate calls is in one list here, which is looked through once before the first call.
+//! The bindings look a function up when it is first called, and panic if the library or the function is missing. So
+//! every function that this crate calls is in one list here, which is checked once before the first call.
 
 use cudarc::driver::sys;
 use std::ffi::CStr;
@@ -28,13 +28,13 @@ calls! {
     cuGraphInstantiateWithFlags cuGraphDestroy cuGraphLaunch cuGraphExecDestroy
 }
 
-/// The first driver that has all of the list.
+/// The first driver version that has all functions of the list.
 const OLDEST: &str = "470 (CUDA 11.4)";
 
-/// What there is to say where a driver has nothing to drive.
+/// The message for a driver without a GPU.
 pub(super) const NO_GPU: &str = "the NVIDIA driver finds no GPU";
 
-/// The major version of CUDA that the driver is made for, if there is one.
+/// The major CUDA version of the driver, if there is one.
 pub(crate) fn cuda_major() -> Option<u32> {
     load().ok()?;
     let mut version = 0;
@@ -43,7 +43,7 @@ pub(crate) fn cuda_major() -> Option<u32> {
     u32::try_from(version / 1000).ok()
 }
 
-/// Makes sure that the driver is there, has all functions, and is initialised.
+/// Checks that the driver exists and has all functions, and initialises it.
 pub(crate) fn load() -> Result<(), Error> {
     static LOADED: OnceLock<Result<(), String>> = OnceLock::new();
     let loaded = LOADED.get_or_init(|| {
@@ -71,7 +71,7 @@ pub(crate) fn load() -> Result<(), Error> {
     loaded.clone().map_err(Error::Unavailable)
 }
 
-/// What a call returned, its failure in words.
+/// The result of a call, with a failure as a message.
 pub(crate) fn ok(code: sys::CUresult) -> Result<(), String> {
     if code == sys::CUresult::CUDA_SUCCESS { Ok(()) } else { Err(describe(code)) }
 }

@@ -8,14 +8,14 @@ use cudarc::driver::sys;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Bytes past the end of every allocation that may be read: kernels load whole words around a block.
+/// Readable bytes past the end of every allocation, because kernels load whole words around a block.
 const PADDING: usize = 64;
 
 /// Memory on the device, zeroed, aligned to 256; 64 bytes past its end may be read. Freed when dropped, after all work
 /// that was launched before.
 pub(crate) struct Memory {
     at: Ptr,
-    /// The padding among them.
+    /// Includes the padding.
     bytes: usize,
     context: Arc<Context>,
 }
@@ -41,7 +41,7 @@ impl Memory {
         Ok(memory)
     }
 
-    /// Where it begins.
+    /// Its start.
     pub(crate) fn ptr(&self) -> Ptr {
         self.at
     }
@@ -60,7 +60,7 @@ impl Drop for Memory {
     }
 }
 
-/// Bytes free and in all on the device of this thread's context.
+/// Free and total bytes of the device of this thread's context.
 pub(super) fn free() -> Result<(usize, usize), Error> {
     let (mut free, mut total) = (0, 0);
     // SAFETY: writes two numbers.

@@ -1,4 +1,4 @@
-//! Kernels on the device: loaded when first launched, and kept.
+//! Kernels on the device. They are loaded at their first launch and kept.
 
 use super::context::Context;
 use super::driver::{self, ok};
@@ -9,10 +9,10 @@ use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::sync::{Arc, Mutex, RwLock};
 
-/// What is told before a unit is compiled.
+/// Called before a unit is compiled.
 pub(super) type OnCompile = dyn Fn(&str) + Send + Sync;
 
-/// What is loaded so far.
+/// The loaded units.
 pub(super) struct Modules {
     architecture: Architecture,
     units: Mutex<HashMap<Unit, Arc<Slot>>>,
@@ -20,8 +20,8 @@ pub(super) struct Modules {
     on_compile: RwLock<Option<Box<OnCompile>>>,
 }
 
-/// A unit's module; threads that want the same one wait for the first of them. What failed may be tried again: there
-/// may be memory for it then.
+/// The module of a unit. Threads that need the same one wait for the first of them. A failed load can be tried again,
+/// when there may be more memory.
 type Slot = Mutex<Option<Module>>;
 
 struct Module(sys::CUmodule);

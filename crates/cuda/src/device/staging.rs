@@ -1,8 +1,8 @@
-//! Copies between host and device, through memory that the device reads and writes by itself.
+//! Copies between host and device through pinned memory.
 //!
 //! Two pinned buffers take turns: while one is copied to the device, the next piece is copied (or paged in from a
-//! mapped file) into the other. The driver does the same for pageable memory, but leaves open when the caller may
-//! reuse it, and whether a copy to the device waits for the work before it.
+//! mapped file) into the other. The driver does the same for pageable memory, but it does not specify when the caller
+//! may reuse that memory, or whether a copy to the device waits for earlier work.
 
 use super::Ptr;
 use super::context::Context;
@@ -10,7 +10,7 @@ use super::driver::{self, ok};
 use cudarc::driver::sys;
 use std::ffi::c_void;
 
-/// Bytes of a buffer: some 150 us of the fastest bus, so that starting a copy costs little beside it.
+/// Size of a buffer: some 150 us of the fastest bus, so that the cost of starting a copy is small.
 const PIECE: usize = 8 << 20;
 
 /// The two buffers, and which is next.

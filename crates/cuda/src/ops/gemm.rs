@@ -9,7 +9,7 @@ use crate::device::Device;
 #[cfg(test)]
 mod tests;
 
-/// What a block of a kernel computes.
+/// The tile of a block.
 #[derive(Debug, PartialEq, Eq)]
 struct Shape {
     name: &'static str,
@@ -17,15 +17,15 @@ struct Shape {
     rows: usize,
     /// Rows of x.
     tokens: usize,
-    /// Instructions that one of a multiprocessor's four schedulers issues for a block and 64 columns: counted in the
-    /// machine code of Q4_K for sm_90.
+    /// Instructions that one of the four schedulers of a multiprocessor issues for a block and 64 columns, counted in
+    /// the machine code of Q4_K for sm_90.
     issues: usize,
 }
 
-/// Threads of a block, of every shape: a warp to each scheduler.
+/// Threads of a block of any shape: one warp per scheduler.
 const THREADS: usize = 128;
 
-/// Of every shape the next has a fraction of the outputs: few rows of either matrix must still reach all of a device.
+/// The shapes, largest first. Smaller tiles spread matrices with few rows over the whole device.
 const SHAPES: [Shape; 3] = [
     Shape { name: "gemm_64x128", rows: 64, tokens: 128, issues: 850 },
     Shape { name: "gemm_64x64", rows: 64, tokens: 64, issues: 510 },
@@ -45,32 +45,33 @@ impl Shape {
         [across, down.div_ceil(deep), deep]
     }
 
-    /// What 64 columns of a product cost the busiest scheduler, in instructions. A block alone on a multiprocessor
-    /// leaves each scheduler one warp, which waits for its own results: it takes about as long as two together.
+    /// Cost of 64 columns of a product on the busiest scheduler, in instructions. If a block is alone on a
+    /// multiprocessor, each scheduler has one warp, which waits for its own results. It then takes about as long as two
+    /// blocks together.
     fn cost(&self, n: usize, rows: usize, multiprocessors: usize) -> usize {
         self.blocks(n, rows).div_ceil(multiprocessors).max(2) * self.issues
     }
 }
 
-/// The shape for a product: the cheapest.
+/// The cheapest shape for a product.
 fn shape(n: usize, rows: usize, multiprocessors: usize) -> &'static Shape {
     SHAPES.iter().min_by_key(|shape| shape.cost(n, rows, multiprocessors)).expect("there are shapes")
 }
 
-/// What the products of [`gemv`](super::gemv), which take up to this many rows of x each, cost a scheduler in
-/// instructions: some for a unit of 32 columns (decoded, then 8 `dp4a` and 10 more per row of x) by a lane.
+/// Cost of the products of [`gemv`](super::gemv) by maximum rows of x, in instructions of a scheduler: those of a lane
+/// for a unit of 32 columns (decoding, then 8 `dp4a` and 10 more per row of x).
 const GEMV_TOKENS: usize = super::gemv::MOST_ROWS;
 const GEMV_ISSUES_PER_UNIT: usize = 45 + 18 * GEMV_TOKENS;
 
-/// What a launch costs however little it does, in instructions that a scheduler could have issued: two microseconds.
+/// Fixed cost of a launch, in instructions that a scheduler could issue meanwhile: two microseconds.
 const LAUNCH: usize = 3500;
 
 /// Whether [`product`] is expected to take less time for `n` rows of x than products of a few rows at a time.
 ///
-/// Both are bound by the instructions they issue, as a matrix is in the L2 cache after the first of several small
-/// products. A small product spreads any matrix over all of a device and decodes it anew each time. A tile decodes its
-/// part once, but of matrices with few rows there are too few tiles, and each walks through all columns alone. So the
-/// answer depends on how many rows a multiprocessor has. The counts are of instructions, not of measured time.
+/// Both are bound by instructions, because the matrix is in the L2 cache after the first of several small products. A
+/// small product spreads any matrix over the whole device and decodes it again each time. A tile decodes its part once.
+/// But a matrix with few rows has too few tiles, and each tile processes all columns alone. So the answer depends on
+/// the number of rows per multiprocessor. The costs are counted in instructions, not measured.
 pub(crate) fn prefers_gemm(n: usize, rows: usize, cols: usize, multiprocessors: usize) -> bool {
     let steps = cols.div_ceil(64);
     // Three steps are fetched, copied and decoded before anything overlaps.

@@ -1,4 +1,4 @@
-//! Quantized weights times a few rows: the product of decoding.
+//! Quantized weights times a few rows: the product of generation.
 
 use super::Output;
 use super::product::{ProductArgs, Weights};
@@ -9,11 +9,11 @@ use crate::device::Device;
 #[cfg(test)]
 mod tests;
 
-/// Rows of x that one launch takes.
+/// Maximum rows of x per launch.
 pub(crate) const MOST_ROWS: usize = 8;
 
-/// Matrices of up to this many rows to a multiprocessor have a warp for each: with four to a warp there would be too
-/// few warps to keep the memory busy. More rows to a warp share what it costs to read x and to add up.
+/// Matrices of up to this many rows per multiprocessor have one row per warp: with four rows per warp there would be
+/// too few warps to keep the memory busy. Four rows share the cost of reading x and of adding up.
 const SINGLE_ROWS: usize = 16;
 
 /// A kernel for some number of rows of x.
@@ -43,7 +43,7 @@ pub(crate) unsafe fn product(device: &Device, weights: Weights, x: Quantized, n:
     unsafe { launch(device, weights, x, n, output, single) }
 }
 
-/// With a warp to a row of the weights where `single`, else to four.
+/// With one row of the weights per warp if `single`, otherwise four.
 ///
 /// # Safety
 /// As [`product`].

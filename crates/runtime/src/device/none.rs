@@ -1,11 +1,11 @@
-//! No GPUs, without the feature `cuda`.
+//! Without the feature `cuda`, there are no GPUs.
 
 use super::{Limits, Notify};
 use pythia_model::{Error, Model, Options};
 use std::path::Path;
 use std::sync::Arc;
 
-/// There is none.
+/// Has no values.
 #[derive(Clone)]
 pub(super) enum Gpu {}
 

@@ -30,7 +30,7 @@ impl Estimate {
     }
 }
 
-/// Running mean and variance (Welford): one pass, and no cancellation when the mean is large beside the spread.
+/// Running mean and variance (Welford): one pass, and no cancellation if the mean is large compared with the spread.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Moments {
     n: usize,

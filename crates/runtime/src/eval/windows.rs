@@ -75,7 +75,7 @@ impl Windows {
         }
     }
 
-    /// Bytes that count beside those of the scored tokens: of `hf-stride` those of the first token.
+    /// Bytes that count in addition to those of the scored tokens: for `hf-stride`, those of the first token.
     pub(super) fn unscored_bytes(&self) -> usize {
         match self.protocol {
             Protocol::Llama { .. } => 0,

@@ -11,10 +11,10 @@ use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::Path;
 
-/// A text, which may be too long for memory. One that is no stream can be read any number of times.
+/// A text, which may be too long for memory. It can be read any number of times unless it is a stream.
 pub struct Text {
     origin: Origin,
-    /// What messages call it.
+    /// Its name in messages.
     place: String,
     as_on_unix: bool,
     strips_newline: bool,
@@ -52,7 +52,7 @@ impl Text {
         Self::new(Origin::File(file), place.to_owned())
     }
 
-    /// What can be read once, called `place` in messages, without the line end at its end.
+    /// A stream, which can be read once, called `place` in messages, without the line end at its end.
     pub fn stream(input: impl Read + Send + 'static, place: &str) -> Self {
         Self::new(Origin::Stream(RefCell::new(Some(Box::new(input)))), place.to_owned())
     }
@@ -75,17 +75,17 @@ impl Text {
         Self { strips_newline: false, ..self }
     }
 
-    /// Calls `watch` when the text turns out to have a byte order mark or lines that end in CR LF; once for each, however
-    /// often it is read. The form holds what is new.
+    /// Calls `watch` when a byte order mark or a CR LF line end is found, once for each even if the text is read
+    /// several times. The form contains only the new finding.
     #[must_use]
     pub fn watched(self, watch: impl Fn(&TextForm) + Send + 'static) -> Self {
         Self { watch: Box::new(watch), ..self }
     }
 
-    /// The same text, so that it can be read more than once: a stream is copied to a temporary file without a name.
+    /// The same text in a form that can be read several times: a stream is copied to an anonymous temporary file.
     ///
     /// # Errors
-    /// If the stream cannot be read, or the copy not be written.
+    /// If the stream cannot be read or the copy cannot be written.
     pub fn rereadable(self) -> Result<Self, Error> {
         let Origin::Stream(stream) = &self.origin else { return Ok(self) };
         let Some(mut stream) = stream.take() else { return Ok(self) };
@@ -127,7 +127,7 @@ impl Text {
         Ok(TokenStream::new(tokenizer, self.reader()?).cancelled_by(cancel.clone()))
     }
 
-    /// SHA-256 of its bytes as they are, hexadecimal. Not while it is being read.
+    /// SHA-256 of its unmodified bytes, hexadecimal. Must not be called while a reader is in use.
     ///
     /// # Errors
     /// If it is a stream, if it cannot be read, or if `cancel` is raised.
@@ -155,7 +155,7 @@ impl Text {
         }
     }
 
-    /// What was found of marks and line ends in what was read by now, and whether they were left out.
+    /// The byte order mark and line ends found so far, and whether they were left out.
     pub fn form(&self) -> TextForm {
         self.form.get()
     }
@@ -172,7 +172,7 @@ impl Text {
         }
     }
 
-    /// Its name, without its place on this machine: for reports.
+    /// Its name without the folder, for reports.
     pub fn name(&self) -> String {
         let name = match &self.origin {
             Origin::File(_) => Path::new(&self.place).file_name().map(OsStr::to_string_lossy),
@@ -182,7 +182,7 @@ impl Text {
     }
 }
 
-/// Its place, for messages.
+/// Its name in messages.
 impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.place)

@@ -42,7 +42,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Imatrix, Error> {
     Ok(Imatrix { entries, datasets, chunk_count, chunk_size })
 }
 
-/// The first thing to tell someone who gave a model where an importance matrix was wanted.
+/// The message if a model was given instead of an importance matrix.
 fn check_type(metadata: &Metadata) -> Result<(), Error> {
     let wanted = format!("'{TYPE}', as files of importance matrices have it");
     match metadata.str(keys::TYPE)? {

@@ -24,8 +24,8 @@ impl Limits {
 }
 
 impl Layout {
-    /// Plans the files that `limits` ask for in place of this one, which was planned with `metadata`: this one as it is,
-    /// if it is within them.
+    /// Plans the files that `limits` ask for in place of this one, which was planned with `metadata`: this one as it
+    /// is, if it is within them.
     ///
     /// Tensors keep their order, and each file takes as many as it may. If the metadata leaves no room for the first
     /// tensor, the first file has none.
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn metadata_may_fill_the_first_file() {
-        // Room for the metadata, not for the first tensor besides.
+        // Space for the metadata, but not for the first tensor.
         let layouts = split(None, Limits { max_bytes: Some(750), max_tensors: None });
         assert_eq!(layouts[0].tensors().len(), 0);
         assert_eq!(headers(&layouts)[0].metadata.get("text"), model(None).0.get("text"));

@@ -8,7 +8,7 @@ use crate::rules::MAX_TENSORS;
 use crate::tensor::TensorInfo;
 use std::collections::HashSet;
 
-/// The header of a model, file by file. Pure: whoever reads the files asks for the name of the next one.
+/// Reads the header of a model, file by file. It does no I/O: the caller asks for the name of the next file.
 ///
 /// The result has the metadata of the first file without the keys of the split, and the tensors of all files, each with
 /// the number of the file it is in. A file that is no part of a split model is a model by itself.

@@ -9,7 +9,7 @@ use super::q4_0::{pack_nibbles, unpack_nibbles};
 use super::{Quantized, block, whole};
 use crate::lanes::Lanes;
 use crate::scales::{Group, Levels, Scales};
-use crate::search::{self, Batch, Fit, Fitted, Rule, levels};
+use crate::search::{Batch, Fit, Fitted, Rule, levels};
 
 /// What the sixteen codes stand for.
 pub const LEVELS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
@@ -51,9 +51,5 @@ impl Quantized for IQ4_NL {
     fn unpack(&self, codes: &mut [u8]) -> Scales {
         codes.copy_from_slice(&unpack_nibbles(&self.qs));
         Scales::read(self.d, [0; 2])
-    }
-
-    fn encode_blocks(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
-        search::encode(src, importance, dst);
     }
 }

@@ -12,7 +12,7 @@ use super::{Quantized, block, whole};
 use crate::lanes::Lanes;
 use crate::scales::{Group, Levels, Scales};
 use crate::search::symmetric::largest;
-use crate::search::{self, Batch, Fit, Fitted, Rule, levels};
+use crate::search::{Batch, Fit, Fitted, Rule, levels};
 use std::array::from_fn;
 
 /// 256 elements in 136 bytes.
@@ -85,9 +85,5 @@ impl Quantized for IQ4_XS {
             scales.scales[g] = (low | ((upper >> (2 * g) & 3) << 4) as u8) as i8 - 32;
         }
         scales
-    }
-
-    fn encode_blocks(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
-        search::encode(src, importance, dst);
     }
 }

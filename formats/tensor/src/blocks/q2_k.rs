@@ -11,7 +11,7 @@ use crate::lanes::Lanes;
 use crate::scales::{Group, Levels, Scales};
 use crate::search::affine::Affine;
 use crate::search::super_block::AffineSuperBlock;
-use crate::search::{self, Batch, Fit, Fitted};
+use crate::search::{Batch, Fit, Fitted};
 use std::array::from_fn;
 
 /// 256 elements in 84 bytes.
@@ -63,10 +63,6 @@ impl Quantized for Q2_K {
             mins: self.scales.map(|packed| packed >> 4),
             ..Scales::read(self.d, self.dmin)
         }
-    }
-
-    fn encode_blocks(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
-        search::encode(src, importance, dst);
     }
 }
 

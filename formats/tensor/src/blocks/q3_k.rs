@@ -15,7 +15,7 @@ use crate::fit::stored;
 use crate::lanes::{Lanes, Portable};
 use crate::scales::{Group, Levels, Scales};
 use crate::search::symmetric::{SymmetricFit, largest};
-use crate::search::{self, Batch, Codes, Fit, Fitted, Rule};
+use crate::search::{Batch, Codes, Fit, Fitted, Rule};
 use std::array::from_fn;
 
 /// 256 elements in 110 bytes.
@@ -150,9 +150,5 @@ impl Quantized for Q3_K {
         let low = |g: usize| self.scales[g % 8] >> (4 * (g / 8)) & 15;
         let high = |g: usize| self.scales[8 + g % 4] >> (2 * (g / 4)) & 3;
         Scales { scales: from_fn(|g| (low(g) | high(g) << 4) as i8 - 32), ..Scales::read(self.d, [0; 2]) }
-    }
-
-    fn encode_blocks(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
-        search::encode(src, importance, dst);
     }
 }

@@ -5,12 +5,12 @@
 //!       | d f16 | low nibble: element j, high: j + 16 |     value j = d * (q[j] - 8), d of either sign
 //! ```
 
-use super::{Quantized, block, encode_each, whole};
+use super::{Quantized, block, whole};
 use crate::fit::{f16_bytes, inverse, signed_max};
 use crate::lanes::Lanes;
 use crate::scales::{Group, Levels, Scales};
 use crate::search::symmetric::SymmetricFit;
-use crate::search::{self, Batch, Fit, Fitted};
+use crate::search::{Batch, Fit, Fitted};
 
 /// 32 elements in 18 bytes.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +39,7 @@ impl Q4_0 {
 
 impl Fit for Q4_0 {
     const USES_ROW: bool = true;
+    const PLAIN: Option<fn(&[f32]) -> Self> = Some(Self::plain);
 
     #[inline(always)]
     fn fit<V: Lanes>(batch: &Batch<V>) -> Fitted<V> {
@@ -62,13 +63,6 @@ impl Quantized for Q4_0 {
     fn unpack(&self, codes: &mut [u8]) -> Scales {
         codes.copy_from_slice(&unpack_nibbles(&self.qs));
         Scales::read(self.d, [0; 2])
-    }
-
-    fn encode_blocks(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
-        match importance {
-            None => encode_each(src, dst, Self::plain),
-            Some(_) => search::encode(src, importance, dst),
-        }
     }
 }
 

@@ -6,12 +6,12 @@
 //! ```
 
 use super::q4_0::{pack_nibbles, unpack_nibbles};
-use super::{Quantized, block, encode_each, whole};
+use super::{Quantized, block, whole};
 use crate::fit::{f16_bytes, inverse, min_max};
 use crate::lanes::Lanes;
 use crate::scales::{Group, Levels, Scales};
 use crate::search::affine::Affine;
-use crate::search::{self, Batch, Fit, Fitted};
+use crate::search::{Batch, Fit, Fitted};
 
 /// 32 elements in 20 bytes.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +43,7 @@ impl Q4_1 {
 
 impl Fit for Q4_1 {
     const USES_ROW: bool = true;
+    const PLAIN: Option<fn(&[f32]) -> Self> = Some(Self::plain);
 
     #[inline(always)]
     fn fit<V: Lanes>(batch: &Batch<V>) -> Fitted<V> {
@@ -68,12 +69,5 @@ impl Quantized for Q4_1 {
     fn unpack(&self, codes: &mut [u8]) -> Scales {
         codes.copy_from_slice(&unpack_nibbles(&self.qs));
         Scales::read(self.d, self.m)
-    }
-
-    fn encode_blocks(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
-        match importance {
-            None => encode_each(src, dst, Self::plain),
-            Some(_) => search::encode(src, importance, dst),
-        }
     }
 }

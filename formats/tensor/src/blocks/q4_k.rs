@@ -11,7 +11,7 @@ use crate::lanes::Lanes;
 use crate::scales::{Group, Levels, Scales};
 use crate::search::affine::Affine;
 use crate::search::super_block::AffineSuperBlock;
-use crate::search::{self, Batch, Fit, Fitted};
+use crate::search::{Batch, Fit, Fitted};
 
 /// 256 elements in 144 bytes.
 #[derive(Clone, Copy, Debug)]
@@ -54,10 +54,6 @@ impl Quantized for Q4_K {
     fn unpack(&self, codes: &mut [u8]) -> Scales {
         unpack_nibbles(&self.qs, codes);
         six_bit::unpack(&self.scales, Scales::read(self.d, self.dmin))
-    }
-
-    fn encode_blocks(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
-        search::encode(src, importance, dst);
     }
 }
 

@@ -7,12 +7,12 @@
 //! Bit j of the little-endian word is the fifth bit of element j.
 
 use super::q4_0::{pack_nibbles, unpack_nibbles};
-use super::{Quantized, block, encode_each, whole};
+use super::{Quantized, block, whole};
 use crate::fit::{f16_bytes, inverse, signed_max};
 use crate::lanes::Lanes;
 use crate::scales::{Group, Levels, Scales};
 use crate::search::symmetric::SymmetricFit;
-use crate::search::{self, Batch, Fit, Fitted};
+use crate::search::{Batch, Fit, Fitted};
 
 /// 32 elements in 22 bytes.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +43,7 @@ impl Q5_0 {
 
 impl Fit for Q5_0 {
     const USES_ROW: bool = true;
+    const PLAIN: Option<fn(&[f32]) -> Self> = Some(Self::plain);
 
     #[inline(always)]
     fn fit<V: Lanes>(batch: &Batch<V>) -> Fitted<V> {
@@ -67,13 +68,6 @@ impl Quantized for Q5_0 {
     fn unpack(&self, codes: &mut [u8]) -> Scales {
         codes.copy_from_slice(&unpack_five(&self.qs, self.qh));
         Scales::read(self.d, [0; 2])
-    }
-
-    fn encode_blocks(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
-        match importance {
-            None => encode_each(src, dst, Self::plain),
-            Some(_) => search::encode(src, importance, dst),
-        }
     }
 }
 

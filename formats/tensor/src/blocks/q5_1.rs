@@ -7,12 +7,12 @@
 
 use super::q4_0::pack_nibbles;
 use super::q5_0::{pack_fifth, unpack_five};
-use super::{Quantized, block, encode_each, whole};
+use super::{Quantized, block, whole};
 use crate::fit::{f16_bytes, inverse, min_max};
 use crate::lanes::Lanes;
 use crate::scales::{Group, Levels, Scales};
 use crate::search::affine::Affine;
-use crate::search::{self, Batch, Fit, Fitted};
+use crate::search::{Batch, Fit, Fitted};
 
 /// 32 elements in 24 bytes.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +46,7 @@ impl Q5_1 {
 
 impl Fit for Q5_1 {
     const USES_ROW: bool = true;
+    const PLAIN: Option<fn(&[f32]) -> Self> = Some(Self::plain);
 
     #[inline(always)]
     fn fit<V: Lanes>(batch: &Batch<V>) -> Fitted<V> {
@@ -71,12 +72,5 @@ impl Quantized for Q5_1 {
     fn unpack(&self, codes: &mut [u8]) -> Scales {
         codes.copy_from_slice(&unpack_five(&self.qs, self.qh));
         Scales::read(self.d, self.m)
-    }
-
-    fn encode_blocks(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
-        match importance {
-            None => encode_each(src, dst, Self::plain),
-            Some(_) => search::encode(src, importance, dst),
-        }
     }
 }

@@ -12,7 +12,7 @@ use crate::lanes::Lanes;
 use crate::scales::{Group, Levels, Scales};
 use crate::search::affine::Affine;
 use crate::search::super_block::AffineSuperBlock;
-use crate::search::{self, Batch, Fit, Fitted};
+use crate::search::{Batch, Fit, Fitted};
 
 /// 256 elements in 176 bytes.
 #[derive(Clone, Copy, Debug)]
@@ -66,9 +66,5 @@ impl Quantized for Q5_K {
             }
         }
         six_bit::unpack(&self.scales, Scales::read(self.d, self.dmin))
-    }
-
-    fn encode_blocks(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
-        search::encode(src, importance, dst);
     }
 }

@@ -13,7 +13,7 @@ use crate::fit::stored;
 use crate::lanes::Lanes;
 use crate::scales::{Group, Levels, Scales};
 use crate::search::symmetric::{EMPTY_GROUP, SymmetricFit, largest};
-use crate::search::{self, Batch, Fit, Fitted, Rule};
+use crate::search::{Batch, Fit, Fitted, Rule};
 
 /// 256 elements in 210 bytes.
 #[derive(Clone, Copy, Debug)]
@@ -79,10 +79,6 @@ impl Quantized for Q6_K {
             *code = self.code(j);
         }
         Scales { scales: self.scales.map(|scale| scale as i8), ..Scales::read(self.d, [0; 2]) }
-    }
-
-    fn encode_blocks(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
-        search::encode(src, importance, dst);
     }
 }
 

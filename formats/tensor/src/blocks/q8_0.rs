@@ -5,8 +5,9 @@
 //!       | d f16 | q i8 x 32                      |     value j = d * q[j], q in -127..=127
 //! ```
 
-use super::{Quantized, block, encode_each, whole};
+use super::{Codec, Quantized, block, encode_each, whole};
 use crate::fit::{f16_bytes, inverse};
+use crate::format::BlockFormat;
 use crate::scales::{Group, Levels, Scales};
 use half::f16;
 
@@ -37,14 +38,18 @@ impl Quantized for Q8_0 {
         codes.copy_from_slice(&self.q.map(|q| q ^ 0x80));
         Scales::read(self.d, [0; 2])
     }
+}
 
-    fn encode_blocks(src: &[f32], _: Option<&[f32]>, dst: &mut [Self]) {
+impl Codec for Q8_0 {
+    const FORMAT: Option<BlockFormat> = Some(BlockFormat::of::<Self>());
+
+    fn encode(src: &[f32], _: Option<&[f32]>, dst: &mut [Self]) {
         encode_each(src, dst, Self::rounded);
     }
 
     /// Without codes: bytes are levels already, which is twice as fast.
     #[inline]
-    fn decode_block(&self, values: &mut [f32]) {
+    fn decode(&self, values: &mut [f32]) {
         let d = f16::from_le_bytes(self.d).to_f32();
         for (v, &q) in values.iter_mut().zip(&self.q) {
             *v = d * f32::from(q as i8);

@@ -28,10 +28,6 @@ macro_rules! quantized {
             fn unpack(&self, codes: &mut [u8]) -> crate::scales::Scales {
                 crate::grid::unpack(self.d, $group_elems, |u| self.unit(u), &crate::grid::$codes, codes)
             }
-
-            fn encode_blocks(src: &[f32], importance: Option<&[f32]>, dst: &mut [Self]) {
-                crate::search::encode(src, importance, dst);
-            }
         }
     };
 }

@@ -68,7 +68,7 @@ impl<V: Lanes, const SIZE: usize> Group<V, SIZE> {
             for (i, &minus) in minus.iter().enumerate() {
                 let mut minus = minus;
                 if even_signs {
-                    // One sign must give way: that of the element that weighs least.
+                    // One sign must be flipped: that of the element with the least weight.
                     let flip = odd & !at.ne(V::splat(i as f32));
                     let x = &mut group.x[8 * run + i];
                     *x = V::select(flip, zero - *x, *x);

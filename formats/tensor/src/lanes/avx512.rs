@@ -5,7 +5,7 @@ use crate::fit::MAGIC;
 use std::arch::x86_64::*;
 use std::ops::{Add, BitAnd, Div, Mul, Not, Sub};
 
-/// A register of floats. See [`Lanes`] on why its verbs are safe.
+/// A register of floats. [`Lanes`] says why its methods are safe.
 #[derive(Clone, Copy)]
 struct Avx512(__m512);
 

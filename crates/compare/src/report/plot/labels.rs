@@ -1,4 +1,4 @@
-//! Where labels go beside crowded points: near, not on each other, not on what is drawn.
+//! Places labels near crowded points, so that they overlap neither each other nor the drawing.
 //!
 //! Every label has the same few dozen candidate places in rings around its point. Each takes the cheapest one given
 //! where the others stand, in turns, until none moves. That is a local optimum, so several orders of taking turns are

@@ -37,7 +37,7 @@ impl Canvas {
     }
 }
 
-/// What a drawing is called and shows, for those who cannot see it.
+/// Title and text alternative of a drawing.
 #[derive(Clone, Debug)]
 pub(super) struct Words {
     /// Unique in a page among figures.

@@ -134,7 +134,7 @@ impl Reference {
         }
     }
 
-    /// The place beside the line where its label covers least.
+    /// The position at the line where its label covers least.
     fn place_label(&self, (from, to): Segment, frame: &Frame, bars: &[Segment], drawn: &[Drawn<'_>]) -> Rect {
         let width = label_width(&self.label) + 8.0;
         let place = |x: f64, y: f64| Rect { x, y, width, height: labels::HEIGHT };

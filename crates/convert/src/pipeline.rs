@@ -1,8 +1,8 @@
 //! Work on the tensors of a model, in chunks, on a pool of threads. Everything that reads a whole model runs here.
 //!
-//! A source that should be read in order, once, goes through [`Pipeline::stream`]: one thread reads ahead while the pool
-//! works. A file that is read by position goes through [`Pipeline::map`]: every worker reads its own chunks, and their
-//! results come in order, so sums of floats do not depend on the number of threads.
+//! A source that should be read once and in order goes through [`Pipeline::stream`]: one thread reads ahead while the
+//! pool works. A file that is read by position goes through [`Pipeline::map`]: every worker reads its own chunks, and
+//! their results come in order, so sums of floats do not depend on the number of threads.
 //!
 //! Memory is a few chunks per thread, whatever the size of the model. A raised cancel flag ends the work before the next
 //! chunk.
@@ -82,8 +82,8 @@ impl<'a> Pipeline<'a> {
         })
     }
 
-    /// Does `work` on every chunk that `read` gives, in no particular order. One thread of its own reads; the first error
-    /// ends everything. `work` gets buffers that it may leave in any state, and reports progress itself.
+    /// Does `work` on every chunk that `read` gives, in no particular order. One thread of its own reads; the first
+    /// error ends everything. `work` gets buffers that it may leave in any state, and reports progress itself.
     pub(crate) fn stream<C: Send, S: Default>(
         &self,
         mut read: impl Iterator<Item = Result<C, Error>> + Send,

@@ -29,8 +29,8 @@ pub struct Provenance {
 }
 
 impl Provenance {
-    /// Reads it from the checkpoint's folder. With `hash_weights` every weight file is read once, besides the pass
-    /// that converts it: that pass reads tensors in another order than a digest of the file needs.
+    /// Reads it from the checkpoint's folder. With `hash_weights` every weight file is read once more than the pass
+    /// that converts it does: that pass reads tensors in another order than a digest of the file needs.
     ///
     /// # Errors
     /// If a file cannot be read, or `cancel` is raised.

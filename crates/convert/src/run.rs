@@ -52,7 +52,8 @@ pub struct Written {
     pub level: Level,
     /// Its file, or the files that it is split over.
     pub files: Vec<WrittenFile>,
-    /// Time spent on encoding for it and writing it, summed over the threads. Work shared between models counts in each.
+    /// Time spent on encoding for it and writing it, summed over the threads. Work shared between models counts in
+    /// each.
     pub worker_seconds: f64,
 }
 

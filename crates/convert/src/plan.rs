@@ -1,4 +1,4 @@
-//! What will be written where, decided before the first byte is.
+//! The plan of a conversion: everything is decided before the first byte is written.
 
 use crate::metadata::{self, Facts};
 use crate::recipe::{self, Choice};
@@ -9,23 +9,23 @@ use pythia_tensor::TensorType;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-/// What a user asks for.
+/// A request for a conversion.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
-    /// A level, and the file to write it to. At least one. A model that is split is written to
-    /// `NAME-00001-of-00003.gguf` and so on in place of `NAME.gguf`.
+    /// Levels with the files to write; at least one. A split model is written to `NAME-00001-of-00003.gguf` and so on
+    /// instead of `NAME.gguf`.
     pub files: Vec<(Level, PathBuf)>,
     /// Changes to the levels' mixes, the same for all files.
     pub recipe: Recipe,
-    /// Where the checkpoint came from; goes into the metadata. A GGUF file says that itself.
+    /// Origin of the checkpoint, for the metadata. A GGUF source has its own.
     pub provenance: Provenance,
-    /// Which columns of the matrices matter how much, for the encoders that make use of it.
+    /// Importances of the matrices' columns, for the encoders that use them.
     pub imatrix: Option<ImatrixFile>,
-    /// Refuse to store a tensor in another type because its rows are not whole blocks of the one it should have.
+    /// Fail if a tensor cannot have its type because its rows are not whole blocks, instead of using another type.
     pub strict: bool,
-    /// Decode tensors that are in a block format already and encode them anew.
+    /// Accept tensors that are already in a block format: decode and encode them again.
     pub allow_requantize: bool,
-    /// How large a file may be before it is split over several.
+    /// Limits above which a model is split into several files.
     pub limits: Limits,
 }
 
@@ -34,38 +34,37 @@ pub struct Request {
 pub struct Plan {
     /// The model.
     pub hparams: Hparams,
-    /// The tensors, in the order they are read and lie in the files; the shards of a file go on where the one before
-    /// ends.
+    /// The tensors, in the order in which they are read and stored. Each shard continues where the previous one ends.
     pub tensors: Vec<PlannedTensor>,
     /// The files.
     pub files: Vec<FilePlan>,
     /// The adapter that is merged on the way, if there is one.
     pub lora: Option<LoraFacts>,
-    /// What is read, and never written to.
+    /// The files that are read. None of them is overwritten.
     pub inputs: Vec<PathBuf>,
-    /// What a user should know about the result; one line each.
+    /// Warnings about the result, one line each.
     pub warnings: Vec<String>,
 }
 
-/// One tensor on its way into every file.
+/// A tensor, with its encodings for all files.
 #[derive(Debug)]
 pub struct PlannedTensor {
     /// Its name in GGUF.
     pub name: String,
     /// `[rows, cols]` or `[n]`.
     pub shape: Vec<usize>,
-    /// Where it comes from.
+    /// Its source.
     pub source: SourceTensor,
-    /// How much each column matters, where that is known: its mean squared input. As many as a row has elements.
+    /// Importance of each column, if known: its mean squared input. One per element of a row.
     pub importance: Option<Vec<f32>>,
-    /// The types it is needed in, each once.
+    /// The distinct types that it is encoded in.
     pub encodings: Vec<Encoding>,
 }
 
-/// One encoding of a tensor, and everywhere it is written.
+/// An encoding of a tensor, and the positions where it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoding {
-    /// How the elements are stored.
+    /// The type.
     pub ty: TensorType,
     /// The places.
     pub places: Vec<Place>,
@@ -82,14 +81,14 @@ pub struct Place {
     pub offset: u64,
 }
 
-/// One model to write: a file, unless it is larger than the [limits](Request::limits) allow.
+/// A model to write: one file, or several if it exceeds the [limits](Request::limits).
 #[derive(Debug)]
 pub struct FilePlan {
     /// Its level.
     pub level: Level,
-    /// Its metadata, without what tells shards from each other.
+    /// Its metadata, without the keys of shards.
     pub metadata: Metadata,
-    /// The file, or the files that the model is split over: at least one.
+    /// Its files, at least one.
     pub shards: Vec<Shard>,
     /// The type of every tensor, in the order of [`Plan::tensors`].
     pub choices: Vec<Choice>,
@@ -98,20 +97,20 @@ pub struct FilePlan {
 /// A file of a model.
 #[derive(Debug)]
 pub struct Shard {
-    /// Where it goes: the path that was asked for, or one with a number before the ending.
+    /// Its path: the requested one, or one with a number before the extension.
     pub path: PathBuf,
-    /// Its header, and the place and size of every tensor in it.
+    /// Its header, and the position and size of every tensor in it.
     pub layout: Layout,
 }
 
-/// A tensor whose rows the wanted type's blocks do not divide.
+/// A tensor that gets another type, because its rows are not whole blocks of the intended type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fallback<'a> {
     /// Its name in GGUF.
     pub tensor: &'a str,
-    /// What was wanted.
+    /// The intended type.
     pub wanted: TensorType,
-    /// What it is stored as.
+    /// The type used.
     pub used: TensorType,
     /// Elements of a row.
     pub row_elems: u64,
@@ -169,7 +168,7 @@ impl FilePlan {
         8.0 * total.0 as f64 / total.1 as f64
     }
 
-    /// The tensors that are not in the type they should be.
+    /// The tensors that do not have their intended type.
     pub fn fallbacks(&self) -> impl Iterator<Item = Fallback<'_>> {
         self.tensors().zip(&self.choices).filter_map(|((_, tensor), choice)| {
             let wanted = choice.wanted?;
@@ -194,13 +193,13 @@ impl Plan {
 /// Decides everything about a conversion. Pure: reads nothing but the opened source, writes nothing.
 ///
 /// # Errors
-/// If the source is not a model GGUF can express, or the request does not fit it.
+/// If GGUF cannot express the source, or the request does not fit it.
 pub fn plan(source: &dyn Source, request: &Request) -> Result<Plan, Error> {
     if request.files.is_empty() {
         return Err(Error::Request("no type was asked for".to_owned()));
     }
     let hparams = source.hparams();
-    // Before anything is sized by them: a config may say anything.
+    // Checked before anything is sized by them, because a config may say anything.
     hparams.check()?;
     let specs = pythia_schema::tensors(&hparams);
     let sources = source.resolve(&specs)?;
@@ -238,7 +237,7 @@ fn check_distinct(files: &[FilePlan]) -> Result<(), Error> {
     Ok(())
 }
 
-/// What is the same for all files. The slices go together, an element per tensor.
+/// Data shared by all files. The slices have an element per tensor.
 #[derive(Clone, Copy)]
 struct Draft<'a> {
     request: &'a Request,
@@ -271,11 +270,10 @@ impl Draft<'_> {
         if request.strict { file.check_strict().map(|()| file) } else { Ok(file) }
     }
 
-    /// Refuses levels so low that they are of no use without importance. The embedding and the output matrix do
-    /// without.
+    /// Refuses levels that are useless without importances. The embedding and the output matrix do not need them.
     fn check_importance(self, level: Level, choices: &[Choice]) -> Result<(), Error> {
         let Some(imatrix) = &self.request.imatrix else {
-            // Options can ask for such types at any level.
+            // Options can select such types at any level.
             let forced = self.specs.iter().zip(choices).find(|(_, choice)| recipe::needs_importance(choice.ty));
             let what = match forced {
                 _ if level.needs_importance() => level.to_string(),
@@ -307,7 +305,7 @@ impl Draft<'_> {
             if !source.ty.is_quantized() || source.ty == choice.ty {
                 continue;
             }
-            // F32 holds decoded values exactly: nothing is rounded.
+            // F32 holds decoded values exactly, so nothing is rounded.
             if !self.request.allow_requantize && choice.ty != TensorType::F32 {
                 return Err(Error::Request(format!(
                     "{}: quantized already, to {}; as {} it would be rounded twice (--allow-requantize does it)",
@@ -340,13 +338,13 @@ impl Draft<'_> {
     }
 }
 
-/// Names for the files of a model that was asked for as `path`.
+/// The paths of the files of a model that was requested as `path`.
 fn shards(path: &Path, layouts: Vec<Layout>) -> Result<Vec<Shard>, Error> {
     let count = layouts.len() as u32;
     if count == 1 {
         return Ok(layouts.into_iter().map(|layout| Shard { path: path.to_owned(), layout }).collect());
     }
-    // Whoever opens the first file makes the names of the others out of its own.
+    // A reader derives the names of the other files from that of the first.
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.ok_or_else(|| Error::Request(format!("{}: cannot be split: not UTF-8", path.display())))?;
     let prefix = name.strip_suffix(".gguf").unwrap_or(name);
@@ -354,7 +352,7 @@ fn shards(path: &Path, layouts: Vec<Layout>) -> Result<Vec<Shard>, Error> {
     Ok(layouts.into_iter().zip(0..).map(shard).collect())
 }
 
-/// The distinct types each tensor is needed in, and where each goes.
+/// The distinct types of each tensor, and the positions where each is written.
 fn encodings(files: &[FilePlan]) -> Vec<Vec<Encoding>> {
     let mut all: Vec<Vec<Encoding>> = Vec::new();
     for (number, file) in files.iter().enumerate() {

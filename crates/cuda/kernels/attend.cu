@@ -40,7 +40,7 @@ struct OneArgs {
     const float* qkv;  // [n, 3 * heads * head_dim], not yet rotated
     Rope rope;
     Rows rows;
-    KvCache cache;
+    KvCacheArgs cache;
     float* scores;  // [n, heads, positions], times the scale
     float* out;     // [n, heads * head_dim]
     Quantized quantized;  // the same rows, unless its codes are null: only where head_dim is a multiple of 32
@@ -51,7 +51,7 @@ constexpr int SCORE_THREADS = 128, MOST_DIMS = 256;
 template <class E>
 __device__ __forceinline__ void one_scores(const OneArgs& args) {
     alignas(16) __shared__ float query[MOST_DIMS];
-    const KvCache& cache = args.cache;
+    const KvCacheArgs& cache = args.cache;
     const uint32_t head = blockIdx.y, row = blockIdx.z, position = args.rows.positions[row], seen = position + 1;
     const uint32_t first = blockIdx.x * SCORE_THREADS, key = first + threadIdx.x;
     if (first >= seen) return;
@@ -120,7 +120,7 @@ __device__ __forceinline__ void one_values(const OneArgs& args) {
     alignas(16) __shared__ float weights[2][KEYS];
     __shared__ float largest_of_warps[VALUE_THREADS / 32];
     __shared__ float lanes[16];
-    const KvCache& cache = args.cache;
+    const KvCacheArgs& cache = args.cache;
     const uint32_t thread = threadIdx.x, warp = thread / 32, lane = thread % 32, supplier = thread - 64;
     const uint32_t head = blockIdx.y, row = blockIdx.z, seen = args.rows.positions[row] + 1;
     const uint32_t first_dim = blockIdx.x * DIMS;
@@ -231,7 +231,7 @@ struct ManyArgs {
     const AttendTile* tiles;
     const float* qkv;  // [n, 3 * heads * head_dim]
     float* out;        // [n, heads * head_dim]
-    KvCache cache;
+    KvCacheArgs cache;
     uint64_t count;  // of tiles
 };
 
@@ -263,7 +263,7 @@ __device__ __forceinline__ void outer(float acc[4][4], const float4& rows, const
 // Scores, before their scaling, of the thread's queries with its keys of the 64 from `first_key` on. `queries` is
 // [dimension][32], `stage` becomes [DEPTH dimensions][64 keys]. Begins with a barrier.
 template <class E, int DEPTH>
-__device__ __forceinline__ void score_tile(float acc[4][4], const KvCache& cache, const typename E::Stored* keys,
+__device__ __forceinline__ void score_tile(float acc[4][4], const KvCacheArgs& cache, const typename E::Stored* keys,
                                            uint32_t first_key, const float* queries, float* stage, const Stand& at) {
 #pragma unroll
     for (int i = 0; i < 4; i++) {
@@ -305,7 +305,7 @@ __device__ __forceinline__ void many(const ManyArgs& args) {
     alignas(16) __shared__ float weights[KEYS * WEIGHT_STRIDE];        // [key][query]
     __shared__ float largest_of[2][QUERIES];
     __shared__ float inverse_of[QUERIES];
-    const KvCache& cache = args.cache;
+    const KvCacheArgs& cache = args.cache;
     const uint32_t thread = threadIdx.x, head = blockIdx.x % cache.heads, head_dim = cache.head_dim;
     // Later tiles of a prompt see more keys; they go first, so that the last blocks to start are short.
     const AttendTile tile = args.tiles[args.count - 1 - blockIdx.x / cache.heads];

@@ -17,7 +17,7 @@
 struct FloatArgs {
     const uint8_t* weights; // [rows, cols]
     const float* x;         // [n, cols]
-    Output output;
+    OutputArgs output;
     uint32_t cols;
     uint32_t n;
 };

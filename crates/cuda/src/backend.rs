@@ -153,9 +153,9 @@ impl CudaBackend {
     }
 
     /// Where a norm's results go: also quantized, where products want them so.
-    fn norm_target(&self, norm: &Norm<Self>, n: usize, out: &mut Buffer) -> norm::Target {
+    fn norm_target(&self, norm: &Norm<Self>, n: usize, out: &mut Buffer) -> norm::NormTarget {
         let quantized = self.rewritten(out, n, true);
-        norm::Target::new(norm.gamma.0.ptr(), norm.beta.0.ptr(), out.row(0), quantized)
+        norm::NormTarget::new(norm.gamma.0.ptr(), norm.beta.0.ptr(), out.row(0), quantized)
     }
 
     /// Rows `first .. first + n` of `x` times a matrix.

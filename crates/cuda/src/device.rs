@@ -11,6 +11,7 @@ mod tests;
 
 use crate::compile::{self, Architecture, Kernel, Unit};
 use crate::error::Error;
+use crate::layout::Layout;
 use cudarc::driver::sys;
 use driver::ok;
 use std::ffi::c_void;
@@ -49,11 +50,14 @@ impl Ptr {
     }
 }
 
-/// The arguments of a kernel: one struct.
+/// The arguments of a kernel: one struct. See [`shared_structs!`](crate::layout::shared_structs).
 ///
 /// # Safety
-/// `#[repr(C)]`, with the layout of the struct that the kernels of this name take, and no padding between fields.
-pub(crate) unsafe trait Args: Copy {}
+/// `#[repr(C)]`, without padding, and with the layout of the struct of this name in the kernels' sources.
+pub(crate) unsafe trait Args: Copy {
+    /// What the compiler of the kernels checks.
+    const LAYOUT: Layout;
+}
 
 /// The oldest compute capability with a dot product of four bytes.
 const OLDEST: (u32, u32) = (6, 1);

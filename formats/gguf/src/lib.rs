@@ -1,9 +1,9 @@
-//! GGUF files: reader, writer, metadata, and the containers that llama.cpp makes of them (split models, importance matrices).
+//! GGUF files of any model: reader, writer, metadata, split models, importance matrices.
 //!
 //! A GGUF file is a header (metadata as typed key-value pairs, then a table of tensors) and the tensors' bytes, each
 //! aligned. Reading works on the bytes of a whole file, usually a map of it; writing produces the header and the
-//! offsets, and leaves it to the caller to stream the tensors there. `FORMAT.md` beside this crate lists the keys
-//! that this project writes.
+//! offsets, and leaves it to the caller to stream the tensors there. What a model's keys and tensors mean is for the
+//! caller to know; `FORMAT.md` beside this crate lists those of the files that this project writes.
 //!
 //! ```
 //! use pythia_gguf::{Gguf, Layout, Metadata};

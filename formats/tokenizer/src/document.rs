@@ -1,11 +1,11 @@
-//! `tokenizer.json`: what it looks like, and which of its settings are done here.
+//! The schema of `tokenizer.json`, and the settings that are supported.
 //!
-//! Done is what decides about ids in Pythia's own: a byte-level BPE after NFC or nothing. `truncation` and `padding` are
-//! not read: what a training script left behind there would silently shorten or lengthen every text. No id depends on
-//! `trim_offsets` and the decoder's settings.
+//! Supported are the settings of Pythia's tokenizer that ids depend on: byte-level BPE after NFC or no normalization.
+//! `truncation` and `padding` are not read, because leftovers of a training script would silently shorten or lengthen
+//! every text. No id depends on `trim_offsets` and the decoder's settings.
 //!
-//! The vocabulary and the merges are read into what the `tokenizers` crate wants, past its own reader, which goes through
-//! two trees of JSON values and takes most of the time to the first token.
+//! The vocabulary and the merges are read directly into the form that the `tokenizers` crate needs. Its own reader
+//! builds two trees of JSON values, which takes most of the time to the first token.
 
 use crate::added::AddedToken;
 use crate::error::excerpt;
@@ -16,11 +16,11 @@ use serde_json::Value;
 use std::fmt;
 use tokenizers::models::bpe::{Merges, Vocab as Pieces};
 
-/// What counts of a `tokenizer.json`.
+/// The relevant content of a `tokenizer.json`.
 #[derive(Debug)]
 pub(crate) struct Document {
     pub(crate) added_tokens: Vec<AddedToken>,
-    /// Whether text is put in NFC first.
+    /// Whether text is normalized to NFC first.
     pub(crate) normalizes: bool,
     /// Pieces of the vocabulary and their ids.
     pub(crate) pieces: Pieces,
@@ -30,7 +30,7 @@ pub(crate) struct Document {
     pub(crate) fuse_unk: bool,
 }
 
-/// Why a `tokenizer.json` is not read.
+/// Why a `tokenizer.json` is refused.
 #[derive(Debug)]
 pub(crate) enum Fault {
     /// A step is of another kind, `None` if there is none.
@@ -41,7 +41,7 @@ pub(crate) enum Fault {
     AddsTokens,
     /// An option of the BPE model is set.
     Option { key: &'static str, found: String, wanted: &'static str },
-    /// Anything else: the key, empty for the whole document, and what is wrong there.
+    /// Anything else: the key (empty for the whole document) and the problem.
     Other { key: String, reason: String },
 }
 
@@ -49,10 +49,10 @@ impl Document {
     /// Reads a text that [is not too large](pythia_json::check).
     pub(crate) fn parse(text: &str) -> Result<Self, Fault> {
         let raw = match serde_json::from_str::<Raw>(text) {
-            // A derived reader takes an array of the fields for a structure.
+            // A derived reader would accept an array of the fields.
             Ok(raw) if text.trim_ascii_start().starts_with('{') => raw,
             Ok(_) => return Err(Fault::whole("not the JSON expected: wanted an object")),
-            // A model of another kind has another shape, and is told by its kind.
+            // A model of another kind has another shape. The error names its kind.
             Err(e) => match serde_json::from_str::<Probe>(text) {
                 Ok(Probe { model: ProbedModel { kind } }) if kind.as_deref() != Some(BPE) => {
                     return Err(other_model(kind));
@@ -80,7 +80,7 @@ impl Document {
         self.merges.len()
     }
 
-    /// Takes the merges out as pairs, each checked to join two pieces to a third.
+    /// Takes the merges as pairs. Each must join two pieces to a third one.
     pub(crate) fn pairs(&mut self) -> Result<Merges, Fault> {
         let found = std::mem::take(&mut self.merges);
         let n_pairs = found.iter().filter(|merge| merge.is_pair).count();
@@ -121,7 +121,7 @@ impl Fault {
         Self::other("", reason)
     }
 
-    /// The key, and what is wrong there, of a file by itself.
+    /// The key and the problem, for a separate file.
     pub(crate) fn in_file(self) -> (String, String) {
         match self {
             Self::Step { key, found, wanted } => {
@@ -142,7 +142,7 @@ impl Fault {
     }
 }
 
-/// The kind of model that is done.
+/// The supported kind of model.
 const BPE: &str = "BPE";
 
 fn other_model(kind: Option<String>) -> Fault {
@@ -209,7 +209,7 @@ impl Raw {
                 other => return step(key, other, "\"ByteLevel\""),
             }
         }
-        // The defaults are those of the format: the second came later.
+        // The defaults of the format. The second option was added later.
         for (key, wanted, default) in [("add_prefix_space", false, true), ("use_regex", true, true)] {
             let found = self.pre_tokenizer.as_ref().map_or(&Value::Null, |split| &split[key]);
             if *found != wanted && !(found.is_null() && default == wanted) {
@@ -223,7 +223,7 @@ impl Raw {
     }
 }
 
-/// Whether a post-processor adds tokens to a text; one of a kind that is not known does.
+/// Whether a post-processor adds tokens to a text. An unknown kind counts as adding.
 fn adds_tokens(post_processor: &Value) -> bool {
     match post_processor["type"].as_str() {
         None => !post_processor.is_null(),
@@ -238,8 +238,8 @@ fn adds_tokens(post_processor: &Value) -> bool {
 }
 
 impl Model {
-    /// Whether the BPE model is plain. Dropout would make ids random, `byte_fallback` and `ignore_merges` are other ways
-    /// to encode, and the others are part of no byte-level vocabulary.
+    /// Whether the BPE model is plain. Dropout would make ids random, `byte_fallback` and `ignore_merges` are other
+    /// ways to encode, and the others are part of no byte-level vocabulary.
     fn check_options(&self) -> Result<(), Fault> {
         let text = |option: &Option<String>| option.as_ref().filter(|text| !text.is_empty()).map(|text| excerpt(text));
         let flag = |option: Option<bool>| option.filter(|flag| *flag).map(|flag| flag.to_string());
@@ -259,7 +259,7 @@ impl Model {
     }
 }
 
-/// Pieces by text. `serde` would keep the last of two of one text in silence.
+/// Pieces by text. `serde` would silently keep the last of two equal texts.
 struct UniquePieces(Pieces);
 
 impl<'de> Deserialize<'de> for UniquePieces {
@@ -292,7 +292,7 @@ impl<'de> Deserialize<'de> for UniquePieces {
 /// `tokenizers` wrote merges as strings, `"left right"`, up to 0.19 and as pairs since.
 #[derive(Debug)]
 struct Merge {
-    /// The text where they are not two pieces.
+    /// The text, if it is not two pieces.
     halves: Result<(String, String), String>,
     is_pair: bool,
 }

@@ -1,4 +1,4 @@
-//! What can be wrong with a tokenizer.
+//! The error type.
 
 use crate::MAX_SEGMENT_BYTES;
 use pythia_task::ErrorKind;
@@ -24,7 +24,7 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// What it said.
+        /// Its error.
         source: io::Error,
     },
     /// A file of a Hugging Face folder cannot be used.
@@ -36,7 +36,7 @@ pub enum Error {
         /// What was found and what was wanted.
         reason: String,
     },
-    /// A stretch of the text can only be tokenized at once, and is too long for the memory that would take.
+    /// A part of the text cannot be cut and is too long to be tokenized at once.
     NoCut {
         /// Bytes before it.
         at: u64,
@@ -44,7 +44,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Where its cause lies.
+    /// The kind of error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { .. } => ErrorKind::Io,
@@ -61,7 +61,7 @@ impl Error {
         Self::File { path: path.to_owned(), key: key.into(), reason: cut_middle(reason.as_ref(), 1500, 100) }
     }
 
-    /// For `map_err`: the file that was read.
+    /// For `map_err`: adds the file.
     pub(crate) fn read(path: &Path) -> impl FnOnce(ReadError) -> Self {
         |error| match error {
             ReadError::Io(source) => Self::Io { path: path.to_owned(), source },

@@ -1,7 +1,7 @@
-//! The tokenizer of a Hugging Face folder, as a vocabulary: `tokenizer.json` and the special tokens named beside it.
+//! The tokenizer of a Hugging Face folder, as a vocabulary: `tokenizer.json`, and the special tokens in other files.
 //!
-//! The file itself is kept whole: text is tokenized with it. What is taken out here is what the keys of GGUF need, so
-//! anything those keys cannot express is refused.
+//! The file is kept whole, because text is tokenized with it. This module extracts what the keys of GGUF need, and
+//! refuses what they cannot express.
 
 mod beyond;
 mod special;
@@ -15,10 +15,10 @@ use std::path::Path;
 
 const LIMIT_BYTES: u64 = pythia_json::LIMIT_BYTES as u64;
 
-/// What a model says of its tokenizer.
+/// Facts of a model that its tokenizer depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct ForModel {
-    /// Rows of the embedding: the vocabulary is padded to them.
+    /// Rows of the embedding. The vocabulary is padded to this number.
     pub n_vocab: usize,
     /// The token that begins a text, if `config.json` names one.
     pub bos: Option<u32>,
@@ -29,19 +29,19 @@ pub struct ForModel {
 /// A byte-level BPE tokenizer, read from Hugging Face files.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenizerFile {
-    /// The vocabulary, with as many tokens as the model has rows; ids without a token are `[PADn]`. It embeds the text of
-    /// `tokenizer.json`, unchanged but for what is [left out](Self::left_out); without that file, what Transformers makes
-    /// of `vocab.json` and `merges.txt`.
+    /// The vocabulary, with as many tokens as the model has rows; ids without a token are `[PADn]`. It embeds the text
+    /// of `tokenizer.json`, without the tokens that are [left out](Self::left_out). If that file is missing, it embeds
+    /// what Transformers builds from `vocab.json` and `merges.txt`.
     pub vocab: Vocab,
-    /// Ids and texts of added tokens beyond the rows of the model, which are not part of the vocabulary.
+    /// Ids and texts of added tokens beyond the rows of the model. They are not part of the vocabulary.
     pub left_out: Vec<(u32, String)>,
     /// Whether it was made from `vocab.json` and `merges.txt`.
     pub is_built: bool,
 }
 
 impl TokenizerFile {
-    /// The tokenizer in `folder`: of its `tokenizer.json` and `tokenizer_config.json`, else of its `vocab.json` and
-    /// `merges.txt`, as Transformers builds it. `None` if it has neither.
+    /// The tokenizer in `folder`: from `tokenizer.json` and `tokenizer_config.json`, or as Transformers builds it from
+    /// `vocab.json` and `merges.txt`. `None` if it has neither.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -69,7 +69,7 @@ impl TokenizerFile {
         Ok(tokenizer)
     }
 
-    /// What a user should know of how it was read; one line each.
+    /// Notes for the user about how it was read, one line each.
     pub fn notes(&self) -> Vec<String> {
         const SHOWN: usize = 8;
         let mut notes = Vec::new();
@@ -101,7 +101,7 @@ fn parse<'t, T: serde::Deserialize<'t>>(path: &Path, text: &'t str) -> Result<T,
     pythia_json::parse(text).map_err(|reason| Error::file(path, "", reason))
 }
 
-/// For `map_err`: a fault of the `tokenizer.json` at `path`.
+/// For `map_err`: adds the path of the `tokenizer.json`.
 fn in_file(path: &Path) -> impl Fn(document::Fault) -> Error {
     |fault| {
         let (key, reason) = fault.in_file();

@@ -1,4 +1,4 @@
-//! What every BPE merge must be: two pieces, and both of them and what they make are tokens.
+//! Rules for BPE merges: a merge joins two pieces, and both pieces and the result are tokens.
 
 /// The two pieces of a merge written as text, with one space between.
 pub(crate) fn halves(merge: &str) -> Option<(&str, &str)> {

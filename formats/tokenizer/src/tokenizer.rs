@@ -1,8 +1,8 @@
-//! Text to token ids and back.
+//! Converts text to token ids and back.
 //!
-//! The work is done by Hugging Face's `tokenizers` crate, set up either from the `tokenizer.json` that travels in the
-//! file or, in files made by other tools, from the `tokenizer.ggml.*` keys. Both give the same ids: a file in which they
-//! differ is refused.
+//! This uses Hugging Face's `tokenizers` crate. It is set up from the `tokenizer.json` embedded in the file, or, for
+//! files of other tools, from the `tokenizer.ggml.*` keys. Both give the same ids: a file in which they differ is
+//! refused.
 
 mod agree;
 mod embedded;
@@ -31,7 +31,7 @@ pub struct Tokenizer {
     eos: Option<u32>,
 }
 
-/// One entry of the vocabulary; a hole in the ids has no bytes.
+/// An entry of the vocabulary. An unused id has no bytes.
 #[derive(Clone, Debug, Default)]
 struct Piece {
     bytes: Box<[u8]>,
@@ -39,18 +39,18 @@ struct Piece {
 }
 
 impl Tokenizer {
-    /// The tokenizer that a GGUF file holds: its `tokenizer.json` if there is one, else what the GGUF keys say.
+    /// The tokenizer of a GGUF file: from its `tokenizer.json` if there is one, otherwise from the GGUF keys.
     ///
     /// # Errors
-    /// If neither is there and sound, or if the two disagree.
+    /// If both are missing or invalid, or if they disagree.
     pub fn from_gguf(metadata: &Metadata) -> Result<Self, Error> {
         Self::from_vocab(&Vocab::from_metadata(metadata)?)
     }
 
-    /// As [`Tokenizer::from_gguf`], from a vocabulary already read.
+    /// As [`Tokenizer::from_gguf`], from a vocabulary.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Tokenizer::from_gguf`].
     pub fn from_vocab(vocab: &Vocab) -> Result<Self, Error> {
         match &vocab.huggingface_json {
             Some(json) => Self::new(embedded::tokenizer(json, vocab)?, vocab, keys::HUGGINGFACE_JSON),
@@ -58,7 +58,7 @@ impl Tokenizer {
         }
     }
 
-    /// From the GGUF keys alone, even where the file embeds a `tokenizer.json`.
+    /// From the GGUF keys alone, even if the file embeds a `tokenizer.json`.
     ///
     /// # Errors
     /// If the tokens and merges do not fit together, or the pre-tokenizer is not the one of GPT-2.
@@ -66,10 +66,10 @@ impl Tokenizer {
         Self::new(rebuild::tokenizer(vocab)?, vocab, keys::TOKENS)
     }
 
-    /// The `tokenizer.json` of a vocabulary: the one that the file embeds, unchanged, else one that gives the same ids.
+    /// The `tokenizer.json` of a vocabulary: the embedded one, or one that gives the same ids.
     ///
     /// # Errors
-    /// As [`Tokenizer::from_vocab`], and if what was made is larger than a `tokenizer.json` may be.
+    /// As [`Tokenizer::from_vocab`], and if the result exceeds the limit for a `tokenizer.json`.
     pub fn json(vocab: &Vocab) -> Result<String, Error> {
         Self::from_vocab(vocab)?;
         match &vocab.huggingface_json {
@@ -89,42 +89,41 @@ impl Tokenizer {
         Ok(Self { inner, pieces, segments, bos: vocab.bos, eos: vocab.eos })
     }
 
-    /// Token ids of `text`. No special token is added; those that stand in the text are recognised, as transformers
-    /// does. Time is linear in the length of the text, and so is memory.
+    /// Token ids of `text`. No special token is added. Special tokens in the text are recognised, as in transformers.
+    /// Time and memory are linear in the length of the text.
     ///
     /// # Errors
-    /// If the text has a word of more than 16 MiB, and as the `tokenizers` crate gives them; none for other texts. In a
-    /// vocabulary that lacks some of the 256 bytes and a token for unknown ones, those bytes are dropped, as Hugging
-    /// Face does.
+    /// If the text has a word of more than 16 MiB, or the `tokenizers` crate fails. If the vocabulary lacks some of the
+    /// 256 bytes and a token for unknown text, those bytes are dropped, as in Hugging Face.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
         let mut ids = Vec::with_capacity(text.len() / 3);
         self.segments.split(text).try_for_each(|segment| self.encode_segment(segment?, &mut ids))?;
         Ok(ids)
     }
 
-    /// Appends the ids of what lies between two [cuts](Segments::cut) of a text.
+    /// Appends the ids of a segment between two [cuts](Segments::cut) of a text.
     ///
     /// # Errors
-    /// As the `tokenizers` crate gives them.
+    /// If the `tokenizers` crate fails.
     pub fn encode_segment(&self, segment: &str, ids: &mut Vec<u32>) -> Result<(), Error> {
         let encoding = self.inner.encode_fast(segment, false).map_err(|e| Error::key(keys::TOKENS, one_line(&*e)))?;
         ids.extend_from_slice(encoding.get_ids());
         Ok(())
     }
 
-    /// Where its texts may be cut.
+    /// The rules for cutting its texts.
     pub fn segments(&self) -> &Segments {
         &self.segments
     }
 
-    /// Text of `ids`. Bytes that are not UTF-8 become U+FFFD, ids outside the vocabulary nothing.
+    /// Text of `ids`. Bytes that are not UTF-8 become U+FFFD. Ids outside the vocabulary are ignored.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
         let shown = ids.iter().filter(|&&id| !(skip_special && self.is_special(id)));
         let bytes: Vec<u8> = shown.flat_map(|&id| self.token_bytes(id)).copied().collect();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Bytes that a token stands for; they need not be whole characters. Empty outside the vocabulary.
+    /// Bytes of a token, possibly incomplete characters. Empty outside the vocabulary.
     pub fn token_bytes(&self, id: u32) -> &[u8] {
         self.pieces.get(id as usize).map_or(&[], |p| &p.bytes)
     }
@@ -134,7 +133,7 @@ impl Tokenizer {
         self.pieces.get(id as usize).is_some_and(|p| p.special)
     }
 
-    /// One more than the highest token id. A model can have more rows than that: padding.
+    /// One more than the highest token id. A model can have more rows, as padding.
     pub fn n_tokens(&self) -> usize {
         self.pieces.len()
     }
@@ -197,7 +196,7 @@ fn assemble(
     tokenizer.with_normalizer(normalizes.then_some(NFC)).map_err(|e| Error::key(key, one_line(&*e)))?;
     tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
     tokenizer.with_decoder(Some(ByteLevel::default()));
-    // They take the ids of the entries with their texts.
+    // They get the ids of the entries with their texts.
     let added = added.into_iter().map(Into::<tokenizers::AddedToken>::into);
     tokenizer.add_tokens(added).map_err(|e| Error::key(key, one_line(&*e)))?;
     Ok(tokenizer)

@@ -5,7 +5,7 @@ use crate::{alphabet, keys, merges};
 use pythia_gguf::{Error, Metadata};
 use std::collections::HashMap;
 
-/// The part a token plays. The discriminant is its value in `tokenizer.ggml.token_type`.
+/// The kind of a token. The discriminant is its value in `tokenizer.ggml.token_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(i32)]
 pub enum TokenKind {
@@ -13,11 +13,11 @@ pub enum TokenKind {
     Normal = 1,
     /// Stands for text that has no token.
     Unknown = 2,
-    /// Special: recognised in text only where special tokens are, and not shown.
+    /// Special: recognised in text only if special tokens are, and not shown.
     Control = 3,
     /// Added after training: plain text that is matched before BPE.
     UserDefined = 4,
-    /// Fills an id that means nothing.
+    /// An unused id.
     Unused = 5,
     /// A single byte, written `<0x0A>`.
     Byte = 6,
@@ -55,17 +55,18 @@ pub struct Vocab {
     pub unk: Option<u32>,
     /// Name of the rule that splits text before BPE.
     pub pre: String,
-    /// What llama.cpp's keys cannot say.
+    /// Settings that llama.cpp's keys cannot express.
     pub extras: TokenizerExtras,
-    /// The whole `tokenizer.json` the rest was made from, if the file carries it. Where present, it is the authority.
+    /// The whole `tokenizer.json` from which the rest was made, if the file embeds it. If present, it is used to encode
+    /// text.
     pub huggingface_json: Option<String>,
 }
 
-/// What llama.cpp's keys cannot say of a tokenizer. Keys of this project say it, where it is not the default. Ids are in
-/// ascending order.
+/// Settings of a tokenizer that llama.cpp's keys cannot express. Keys of this project hold them if they are not the
+/// defaults. Ids are in ascending order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TokenizerExtras {
-    /// Whether text is taken as it is, rather than in NFC: [`keys::NORMALIZER`].
+    /// Whether text is not normalized to NFC: [`keys::NORMALIZER`].
     pub unnormalized: bool,
     /// [`keys::LSTRIP`].
     pub lstrip: Vec<u32>,
@@ -131,32 +132,32 @@ const NO_NORMALIZER: &str = "none";
 /// The only kind of tokenizer this project reads: byte-level BPE.
 const MODEL: &str = "gpt2";
 
-/// Values of `tokenizer.ggml.pre` that mean the splitting rule of GPT-2, which is Pythia's too: llama.cpp has one regex
-/// for all of these. `default` is what its converter called any tokenizer it did not recognise, and the empty name what
-/// files from before there were names may hold; no other rule was ever used with this architecture.
+/// Values of `tokenizer.ggml.pre` for the splitting rule of GPT-2, which is also Pythia's. llama.cpp has the same regex
+/// for all of these. Its converter wrote `default` for any tokenizer that it did not recognise, and older files may
+/// have an empty name. No other rule was ever used with this architecture.
 pub const GPT2_PRE_TOKENIZERS: &[&str] =
     &["olmo", "gpt-2", "mpt", "phi-2", "jais", "trillion", "granite-docling", "default", ""];
 
-/// What files without `tokenizer.ggml.pre` mean: the key is younger than the format, and this was the only rule.
+/// The rule of files without `tokenizer.ggml.pre`. The key was added later, and this was the only rule before.
 const DEFAULT_PRE: &str = "gpt-2";
 
-/// More than any token holds; what llama.cpp can copy is limited by a 32-bit length.
+/// Maximum length of a token. llama.cpp uses 32-bit lengths.
 const MAX_TOKEN_BYTES: usize = 65535;
-/// The most tokens of a tokenizer: entries of its vocabulary, and rows of the model that it is for. Twice the largest
-/// there are; one takes some 400 bytes of memory.
+/// Maximum number of tokens in a vocabulary, and of rows in the model's vocabulary matrices. Twice the largest existing
+/// ones; a token takes some 400 bytes of memory.
 pub(crate) const LIMIT_TOKENS: usize = 1 << 18;
-/// Vocabularies made from other forms have two merges per token.
+/// Maximum number of merges. Vocabularies that were converted from other forms have two merges per token.
 const MAX_MERGES: usize = 1 << 19;
-/// Bytes of all tokens, and of all merges. Pythia's have half a million.
+/// Maximum size of all tokens, and of all merges, in bytes. Pythia's have half a million.
 const MAX_TEXT_BYTES: usize = 8 << 20;
-/// Bytes of all added tokens, which are looked for in texts. What finds them takes some hundred times that.
+/// Maximum size of all added tokens, in bytes. The automaton that finds them in texts takes some hundred times that.
 const MAX_ADDED_BYTES: usize = 128 << 10;
 
 impl Vocab {
     /// Sets the `tokenizer.*` keys. No scores: byte-level BPE has none.
     ///
     /// # Errors
-    /// As [`check`](Self::check): what could not be read back is not written.
+    /// As [`check`](Self::check), because nothing is written that cannot be read back.
     pub fn to_metadata(&self, metadata: &mut Metadata) -> Result<(), Error> {
         self.check()?;
         metadata.insert(keys::TOKENIZER_MODEL, MODEL);
@@ -196,7 +197,7 @@ impl Vocab {
         }
         let strings = |key| metadata.strings(key)?.ok_or_else(|| Error::missing_key(key, "an array of strings"));
         let (tokens, merges) = (strings(keys::TOKENS)?, strings(keys::MERGES)?);
-        // Before anything is copied.
+        // Checked before anything is copied.
         check_sizes(tokens, merges)?;
         let vocab = Self {
             kinds: read_kinds(metadata, tokens.len())?,
@@ -214,10 +215,9 @@ impl Vocab {
         Ok(vocab)
     }
 
-    /// Checks that the parts fit together: as many kinds as tokens, no two tokens alike, merges of tokens into
-    /// tokens, ids in range, a splitting rule that is known, none of them more than a tokenizer should be made from.
-    /// Without an embedded `tokenizer.json`, also that the rest suffices to encode any text: a token for each byte that
-    /// UTF-8 uses.
+    /// Checks consistency: as many kinds as tokens, no two equal tokens, merges of tokens into tokens, ids in range, a
+    /// known splitting rule, and the size limits. Without an embedded `tokenizer.json`, also checks that any text can
+    /// be encoded: there must be a token for each byte that UTF-8 uses.
     ///
     /// # Errors
     /// Names the key and the token or merge.
@@ -273,14 +273,14 @@ impl Vocab {
         Ok(ids)
     }
 
-    /// The tokens that are looked for in texts become an automaton, whose size follows from their bytes.
+    /// Checks the size of the added tokens, because they become an automaton whose size depends on their bytes.
     fn check_added_tokens(&self) -> Result<(), Error> {
         let is_added = |kind: &TokenKind| matches!(kind, TokenKind::Control | TokenKind::UserDefined);
         let added = self.tokens.iter().zip(&self.kinds).filter(|(_, kind)| is_added(kind));
         Self::check_added_bytes(keys::TOKENS, added.map(|(token, _)| token.len()).sum())
     }
 
-    /// Checks that a `tokenizer.json` is not larger than one that is read.
+    /// Checks that a `tokenizer.json` is within the limit for reading one.
     ///
     /// # Errors
     /// Names the key that embeds it.
@@ -289,8 +289,8 @@ impl Vocab {
             .map_err(|found| Error::key(keys::HUGGINGFACE_JSON, found, "a smaller tokenizer.json"))
     }
 
-    /// Checks that the added tokens that `key` lists are not more than should be looked for in texts, by their bytes
-    /// together: those of the tokens by kind, and those of an embedded `tokenizer.json`.
+    /// Checks the total size of the added tokens that `key` lists: tokens of such kinds, or those of an embedded
+    /// `tokenizer.json`.
     ///
     /// # Errors
     /// Names the key.
@@ -316,7 +316,7 @@ impl Vocab {
     }
 }
 
-/// Whether tokens and merges are no more than a tokenizer should be made from.
+/// Checks the size limits of tokens and merges.
 fn check_sizes(tokens: &[String], merges: &[String]) -> Result<(), Error> {
     for (key, texts, limit) in [(keys::TOKENS, tokens, LIMIT_TOKENS), (keys::MERGES, merges, MAX_MERGES)] {
         if texts.len() > limit {
@@ -330,14 +330,14 @@ fn check_sizes(tokens: &[String], merges: &[String]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The kinds of `n` tokens; all normal where the key is absent.
+/// The kinds of `n` tokens; all normal if the key is absent.
 fn read_kinds(metadata: &Metadata, n: usize) -> Result<Vec<TokenKind>, Error> {
     let Some(ids) = metadata.i32s(keys::TOKEN_TYPE)? else { return Ok(vec![TokenKind::Normal; n]) };
     let kind = |(token, &id): (usize, &i32)| {
         TokenKind::from_id(id)
             .ok_or_else(|| Error::key(keys::TOKEN_TYPE, format!("kind {id} of token {token}"), "a kind from 1 to 6"))
     };
-    // Before the values, so that the message is about the length where both are wrong.
+    // Checked before the values, so that the message is about the length if both are wrong.
     if ids.len() != n {
         return Err(kinds_mismatch(ids.len(), n));
     }
@@ -348,7 +348,7 @@ fn kinds_mismatch(kinds: usize, tokens: usize) -> Error {
     Error::key(keys::TOKEN_TYPE, format!("{kinds} kinds"), format!("{tokens}, one for each token"))
 }
 
-/// Scores mean nothing to BPE, but wrong ones say that the file is damaged.
+/// BPE does not use scores, but wrong ones show that the file is damaged.
 fn check_scores(metadata: &Metadata, n: usize) -> Result<(), Error> {
     use pythia_gguf::{Array, Value};
     match metadata.get(keys::SCORES) {

@@ -4,7 +4,7 @@ use crate::Error;
 use crate::device::{Device, Memory, Ptr};
 use crate::graph::Graph;
 use crate::ops::append::Rows;
-use crate::ops::attend::{self, Tile};
+use crate::ops::attend::{self, AttendTile};
 use crate::ops::head;
 use pythia_kernels::LogSumPart;
 use pythia_model::backend::{Batch, ContextSpec};
@@ -53,7 +53,7 @@ impl Workspace {
         let logit_rows = n_batch.min(LOGIT_ROWS);
         let words = |n: usize| device.alloc(n * size_of::<u32>());
         Ok(Self {
-            batch: device.alloc(n_batch * (3 * size_of::<u32>() + size_of::<Tile>()))?,
+            batch: device.alloc(n_batch * (3 * size_of::<u32>() + size_of::<AttendTile>()))?,
             scratch: device.alloc(attend::scratch_bytes(n_batch.min(kv.sequences), kv))?,
             logits: words(logit_rows * n_vocab)?,
             targets: words(logit_rows)?,
@@ -74,12 +74,12 @@ impl Workspace {
     pub(super) fn stage(&mut self, device: &Device, batch: Batch<'_>) {
         let Batch { tokens, spans } = batch;
         let (mut sequences, mut positions) = (Vec::with_capacity(tokens.len()), Vec::with_capacity(tokens.len()));
-        let mut tiles: Vec<Tile> = Vec::new();
+        let mut tiles: Vec<AttendTile> = Vec::new();
         for span in spans {
             sequences.extend(std::iter::repeat_n(span.sequence as u32, span.rows));
             positions.extend((span.first_position..span.first_position + span.rows).map(|p| p as u32));
             for first in (0..span.rows).step_by(attend::TILE_QUERIES) {
-                tiles.push(Tile {
+                tiles.push(AttendTile {
                     first_row: (span.first_row + first) as u32,
                     rows: attend::TILE_QUERIES.min(span.rows - first) as u32,
                     sequence: span.sequence as u32,

@@ -2,6 +2,7 @@
 
 use crate::compile::{Kernel, Source};
 use crate::device::{Args, Device, Ptr};
+use crate::layout::{Shared, shared_structs};
 use pythia_kernels::LogSumPart;
 
 const PARTS: Kernel = Kernel { source: Source::Head, format: None, name: "parts" };
@@ -19,45 +20,51 @@ const SORTED: usize = 1024;
 /// The most that [`top_k`] finds.
 pub(crate) const MOST_K: usize = SORTED - 1;
 
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct PartsArgs {
-    logits: Ptr,
-    targets: Ptr,
-    parts: Ptr,
-    target_logits: Ptr,
-    vocab: u32,
-    chunks: u32,
+shared_structs! {
+    struct PartsArgs {
+        logits: Ptr,
+        targets: Ptr,
+        parts: Ptr,
+        target_logits: Ptr,
+        vocab: u32,
+        chunks: u32,
+    }
 }
 
-// SAFETY: the layout of `PartsArgs` in kernels/head.cu.
-unsafe impl Args for PartsArgs {}
-
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct ArgmaxArgs {
-    logits: Ptr,
-    out: Ptr,
-    vocab: u32,
-    valid: u32,
+shared_structs! {
+    struct ArgmaxArgs {
+        logits: Ptr,
+        out: Ptr,
+        vocab: u32,
+        valid: u32,
+    }
 }
 
-// SAFETY: the layout of `ArgmaxArgs` in kernels/head.cu.
-unsafe impl Args for ArgmaxArgs {}
-
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct TopKArgs {
-    logits: Ptr,
-    top: TopK,
-    vocab: u32,
-    valid: u32,
-    k: u32,
-    chunks: u32,
+shared_structs! {
+    struct TopKArgs {
+        logits: Ptr,
+        kept: Ptr,
+        ids: Ptr,
+        values: Ptr,
+        candidates: Ptr,
+        vocab: u32,
+        valid: u32,
+        k: u32,
+        chunks: u32,
+    }
 }
 
-// SAFETY: the layout of `TopKArgs` in kernels/head.cu.
-unsafe impl Args for TopKArgs {}
+pub(super) const SHARED: Shared = Shared {
+    file: "head.cu",
+    structs: &[PartsArgs::LAYOUT, ArgmaxArgs::LAYOUT, TopKArgs::LAYOUT],
+    constants: &[
+        ("CHUNK", LogSumPart::LOGITS),
+        ("PART_THREADS", PART_THREADS),
+        ("ROW_THREADS", ROW_THREADS),
+        ("SORTED", SORTED),
+        ("sizeof(float2)", size_of::<LogSumPart>()),
+    ],
+};
 
 /// What `n` rows of logits, f32 `[n, vocab]`, add to their log-sum-exps: [`LogSumPart`]s, `[n, ceil(vocab / 1024)]`, to
 /// `parts`; and the logit of each row's target, of u32 `[n]`, to `target_logits`, f32 `[n]`.
@@ -96,7 +103,6 @@ pub(crate) unsafe fn argmax(device: &Device, logits: Ptr, n: usize, vocab: usize
 
 /// Where [`top_k`] puts what it finds.
 #[derive(Clone, Copy, Debug)]
-#[repr(C)]
 pub(crate) struct TopK {
     /// Scratch of [`scratch_bytes`].
     pub(crate) scratch: Ptr,
@@ -123,7 +129,9 @@ pub(crate) fn scratch_bytes(n: usize, valid: usize, k: usize) -> usize {
 pub(crate) unsafe fn top_k(device: &Device, logits: Ptr, n: usize, vocab: usize, valid: usize, k: usize, top: TopK) {
     debug_assert!(valid <= vocab && (1..=MOST_K).contains(&k), "ids of the row");
     let chunks = valid.div_ceil(SORTED);
-    let args = TopKArgs { logits, top, vocab: vocab as u32, valid: valid as u32, k: k as u32, chunks: chunks as u32 };
+    let TopK { scratch: kept, ids, values, candidates } = top;
+    let [vocab, valid, k, n_chunks] = [vocab, valid, k, chunks].map(|count| count as u32);
+    let args = TopKArgs { logits, kept, ids, values, candidates, vocab, valid, k, chunks: n_chunks };
     // SAFETY: the caller's promise: a block reads a part of a row, then one what the others kept, and writes its
     // results.
     unsafe {

@@ -3,6 +3,7 @@
 use crate::compile::{Kernel, Source};
 use crate::device::{Args, Device, Ptr};
 use crate::error::Error;
+use crate::layout::{Shared, shared_structs};
 use std::time::Duration;
 
 #[cfg(test)]
@@ -40,19 +41,19 @@ const CHAINS: usize = 8;
 /// Blocks for each multiprocessor: as many threads as hide how long an instruction takes.
 const BLOCKS: usize = 4;
 
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct LimitsArgs {
-    from: Ptr,
-    to: Ptr,
-    sink: Ptr,
-    words: u64,
-    rounds: u32,
-    one: u32,
+shared_structs! {
+    struct LimitsArgs {
+        from: Ptr,
+        to: Ptr,
+        sink: Ptr,
+        words: u64,
+        rounds: u32,
+        one: u32,
+    }
 }
 
-// SAFETY: the layout of `LimitsArgs` in kernels/limits.cu: fields of 8 bytes, then a pair of 4.
-unsafe impl Args for LimitsArgs {}
+pub(super) const SHARED: Shared =
+    Shared { file: "limits.cu", structs: &[LimitsArgs::LAYOUT], constants: &[("AT_ONCE", AT_ONCE)] };
 
 impl Limits {
     /// Measures a device that has nothing else to do, in about a tenth of a second.

@@ -86,7 +86,7 @@ fn step_by_hand(context: &mut Context, generators: &mut [(&mut Generator, &mut V
 }
 
 #[test]
-fn generators_get_the_bits_that_they_get_alone_whoever_joins_and_leaves() {
+fn generators_get_the_bits_that_they_get_alone_while_others_join_and_leave() {
     let requests = requests();
     let alone: Vec<_> = requests
         .iter()

@@ -1,7 +1,7 @@
-//! Added tokens beyond the embedding: a padding token that fine-tuning added, for which the model has no row.
+//! Added tokens beyond the embedding, such as a padding token of fine-tuning, for which the model has no row.
 //!
-//! The model cannot be given them and never answers with them, so a file does without: they are left out of the
-//! vocabulary and of the embedded `tokenizer.json` alike.
+//! The model can neither read nor generate them, so they are left out of the vocabulary and of the embedded
+//! `tokenizer.json`.
 
 use super::parse;
 use crate::Error;

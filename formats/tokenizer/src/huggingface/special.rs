@@ -1,4 +1,4 @@
-//! Which tokens begin and end a text: `tokenizer_config.json` by text, `config.json` by id.
+//! The tokens that begin and end a text: by text in `tokenizer_config.json`, by id in `config.json`.
 
 use super::TokenizerFile;
 use super::vocabulary::id_of;
@@ -7,7 +7,7 @@ use crate::error::{Error, excerpt};
 use serde::Deserialize;
 use std::path::Path;
 
-/// The special tokens that count here, by their texts.
+/// The relevant special tokens, by their texts.
 #[derive(Deserialize)]
 pub(super) struct Named {
     pub(super) bos_token: Option<TokenText>,
@@ -31,8 +31,8 @@ pub(super) enum TokenText {
 }
 
 impl TokenizerFile {
-    /// Sets `bos`, `eos` and `unk`. The tokenizer's own word comes before the model's, as in the reference converter. A
-    /// token that was left out is none.
+    /// Sets `bos`, `eos` and `unk`. The tokenizer's files take precedence over the model's config, as in the reference
+    /// converter. A token that was left out is ignored.
     pub(super) fn name_special(&mut self, path: &Path, named: Named, model: &ForModel) -> Result<(), Error> {
         let left_out = &self.left_out;
         let by_text = |key: &str, token: Option<TokenText>| match token {
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(named("{}", Some(2), Some(0)), Ok([Some(2), Some(0), Some(1)]));
         let special = r#"{"bos_token": "<a>", "eos_token": {"content": "<c>", "lstrip": false}, "unk_token": "<a>"}"#;
         assert_eq!(named(special, Some(2), Some(1)), Ok([Some(0), Some(2), Some(0)]));
-        // What has no row in the embedding is no token to end with.
+        // A token without a row in the embedding cannot end a text.
         assert_eq!(named(r#"{"eos_token": "<pad>"}"#, None, Some(1)), Ok([None, Some(1), Some(1)]));
         assert_eq!(named(r#"{"eos_token": "<pad>"}"#, None, Some(3)), Ok([None, None, Some(1)]));
     }

@@ -1,7 +1,7 @@
-//! A tokenizer from `vocab.json` and `merges.txt`, where there is no `tokenizer.json`.
+//! Builds a tokenizer from `vocab.json` and `merges.txt`, if there is no `tokenizer.json`.
 //!
-//! What is made is the `tokenizer.json` that `AutoTokenizer` of Transformers 5 builds from these files and
-//! `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`; everything else reads that.
+//! The result is the `tokenizer.json` that `AutoTokenizer` of Transformers 5 builds from these files and
+//! `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`.
 
 use super::special::{Named, TokenText};
 use super::{ForModel, TokenizerFile, parse, read};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-/// More tokens than anyone adds to a vocabulary by hand.
+/// Maximum number of added tokens.
 const LIMIT_ADDED: usize = 1 << 16;
 /// Of special tokens with names of their own.
 const LIMIT_SPECIFIC: usize = 64;
@@ -88,7 +88,7 @@ impl TokenizerFile {
     }
 }
 
-/// The merges, a pair a line; a line that starts with `#version` says what wrote the file.
+/// The merges, one pair per line. A line that starts with `#version` is a header.
 fn read_merges(path: &Path) -> Result<Vec<(String, String)>, Error> {
     let text = read(path)?;
     let mut pairs = Vec::new();
@@ -143,7 +143,7 @@ impl Token {
     }
 }
 
-/// What the files beside the vocabulary say.
+/// The contents of the other files.
 struct Settings {
     /// `tokenizer_config.json`, for messages.
     path: PathBuf,

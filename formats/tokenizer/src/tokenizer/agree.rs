@@ -1,13 +1,13 @@
-//! Whether the two tokenizers of a file are one: its `tokenizer.json` and its `tokenizer.ggml.*` keys.
+//! Checks that the `tokenizer.json` and the `tokenizer.ggml.*` keys of a file describe the same tokenizer.
 //!
-//! Other programs go by the keys, this one by the `tokenizer.json`; where the two differ, the same file gives two
-//! answers. So everything that decides about ids must be the same in both: the vocabulary, the merges and their order,
-//! the normalizer, the split before BPE, and which tokens are matched in the text before all that, and how. What
-//! llama.cpp's keys cannot say is under keys of this project ([`crate::TokenizerExtras`]); where there are none,
-//! NFC and plain matching is what they mean.
+//! Other programs use the keys, this one uses the `tokenizer.json`. If they differed, the same file would give
+//! different ids. So everything that ids depend on must be equal: the vocabulary, the merges and their order, the
+//! normalizer, the split before BPE, and the tokens that are matched before all that. What llama.cpp's keys cannot
+//! express is under keys of this project ([`crate::TokenizerExtras`]); without them, the defaults are NFC and plain
+//! matching.
 //!
 //! Not compared, because no id depends on it: `trim_offsets`, `truncation`, `padding`, the decoder's settings, and an
-//! unknown token where every byte has a token of its own.
+//! unknown token if every byte has its own token.
 
 use crate::added::AddedToken;
 use crate::document::Document;

@@ -1,4 +1,4 @@
-//! Cutting a long text where no token can lie across the cut.
+//! Cuts long texts at positions that no token can span.
 //!
 //! The `tokenizers` crate keeps some 140 bytes per byte of text (offsets through every stage), 640 MB for a text of
 //! 4.7 MB; in pieces of 64 kB it needs 20 MB and takes a third less time.
@@ -13,19 +13,19 @@
 //!   different classes (letters, numbers, others) and `a` is no apostrophe, which could begin `'s`. The pattern never
 //!   looks back, so what follows is matched as before.
 //!
-//! BPE merges within the matches. [`Class`] knows the class of characters that texts are full of, and is sure of those
-//! it knows; elsewhere a text is simply not cut.
+//! BPE merges within the matches. [`Class`] knows the classes of common characters with certainty. Next to other
+//! characters a text is not cut.
 
 use crate::Error;
 use tokenizers::Tokenizer;
 use tokenizers::normalizers::NormalizerWrapper;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 
-/// Long enough that its set-up does not matter, short enough for the cache.
+/// Length of a segment: long enough that its setup does not matter, short enough for the cache.
 const SEGMENT_BYTES: usize = 64 * 1024;
 
-/// A stretch without a cut takes 140 times its size in memory, so there is a limit. Only what is one endless word has
-/// such a stretch, or any text where no cut is known to be safe.
+/// Maximum length without a cut, because it takes 140 times its size in memory. Only an endless word is that long, or a
+/// text for which no safe cut is known.
 pub const MAX_SEGMENT_BYTES: usize = 16 << 20;
 
 /// Whether and how texts are cut.
@@ -38,7 +38,7 @@ pub struct Segments {
     joined: Option<Vec<(char, char)>>,
 }
 
-/// What the pre-tokenizer takes a character for.
+/// The class of a character for the pre-tokenizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
     /// White space of ASCII.
@@ -47,9 +47,9 @@ enum Class {
     Number,
     /// `[^\s\p{L}\p{N}]`.
     Other,
-    /// No white space, and nothing else is said about it.
+    /// Not white space; otherwise unknown.
     Visible,
-    /// Nothing is said about it.
+    /// Unknown.
     Unknown,
 }
 
@@ -80,7 +80,7 @@ impl Class {
 }
 
 impl Segments {
-    /// What is safe for this pipeline.
+    /// The rules that are safe for this pipeline.
     pub(super) fn of(tokenizer: &Tokenizer) -> Self {
         let normalizer = match tokenizer.get_normalizer() {
             None | Some(NormalizerWrapper::NFC(_)) => true,
@@ -121,7 +121,7 @@ impl Segments {
         None
     }
 
-    /// Whether there are places to cut at all. Where this pipeline has none, a text is tokenized as a whole, however long.
+    /// Whether texts can be cut at all. If not, a text is tokenized as a whole, however long it is.
     pub fn can_cut(&self) -> bool {
         self.at_least_bytes != usize::MAX
     }

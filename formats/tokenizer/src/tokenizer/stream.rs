@@ -1,6 +1,6 @@
-//! Text as it appears, token by token.
+//! Decodes text token by token.
 
-/// Turns the bytes of tokens into text and holds back what is not yet a whole character.
+/// Converts the bytes of tokens to text, and holds incomplete characters back.
 #[derive(Debug, Default)]
 pub struct TextStream {
     /// The beginning of a character: at most three bytes between calls.
@@ -37,7 +37,7 @@ impl TextStream {
         }
     }
 
-    /// What is left when no more tokens come: nothing, or one U+FFFD for a character that was never completed.
+    /// The rest at the end: nothing, or one U+FFFD for an incomplete character.
     pub fn finish(self) -> String {
         String::from_utf8_lossy(&self.pending).into_owned()
     }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// A file of a model. Its tensors are described in the header of the model.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct ModelFile {
     /// Where it is.
     pub path: PathBuf,

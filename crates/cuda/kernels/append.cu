@@ -1,4 +1,5 @@
-// Writing the cache. New positions of a prompt: queries rotated, keys and values appended. A warp does a head of a row.
+// Writes the cache. For new positions of a prompt, queries are rotated, and keys and values appended. A warp handles a
+// head of a row.
 
 constexpr int APPEND_THREADS = 128;
 

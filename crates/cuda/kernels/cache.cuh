@@ -1,7 +1,7 @@
-// Where keys and values lie on the device. `ops::append` has the sizes.
+// Layout of keys and values on the device. `ops::append` has the sizes.
 //
 // Keys: [sequence][head][tile of 32 positions][pieces of dimensions][32 positions][dimensions of a piece]. A piece has
-// 16 bytes. So a warp whose lanes are the positions of a tile reads 512 bytes side by side, and a lane has its key's
+// 16 bytes. So a warp whose lanes are the positions of a tile reads 512 contiguous bytes, and a lane gets its key's
 // dimensions in ascending order.
 // Values: [sequence][head][position][dimension].
 
@@ -16,7 +16,7 @@ struct KvCacheArgs {
     float scale;        // of scores: 1 / sqrt(head_dim)
 };
 
-// Which positions the rows of a batch are: on the device, so that a recorded graph replays with others.
+// Positions of the rows of a batch. They are on the device, so that a graph can be replayed with others.
 struct Rows {
     const uint32_t* sequences;
     const uint32_t* positions;

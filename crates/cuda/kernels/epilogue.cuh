@@ -1,4 +1,4 @@
-// What becomes of an element of a product once its sum is complete: `Output::finish` of crates/kernels/src/matmul.rs.
+// Finishes an element of a product after its sum is complete, like `Output::finish` of crates/kernels/src/matmul.rs.
 
 struct OutputArgs {
     const float* bias; // [rows], or null
@@ -7,7 +7,7 @@ struct OutputArgs {
     uint32_t epilogue; // 0 store, 1 add to what is there, 2 GELU by erf, 3 GELU by tanh
 };
 
-// The bias of a row of the weights, or that there is none: 0 is not added, since it would turn -0 into 0.
+// The bias of a row of the weights, if there is one. Otherwise nothing is added, because adding 0 would turn -0 into 0.
 struct Bias {
     bool is_there;
     float value;

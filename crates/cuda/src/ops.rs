@@ -1,4 +1,4 @@
-//! The operations of a forward pass: a file each, with its kernels' arguments and grids.
+//! The operations of a forward pass. Each has a file with the arguments and grids of its kernels.
 
 pub(crate) mod append;
 pub(crate) mod attend;

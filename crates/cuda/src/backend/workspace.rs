@@ -1,4 +1,4 @@
-//! What passes reuse: the batch in hand, scratch, recorded passes.
+//! Memory that passes reuse: the current batch, scratch, recorded passes.
 
 use crate::Error;
 use crate::device::{Device, Memory, Ptr};
@@ -10,18 +10,18 @@ use pythia_kernels::LogSumPart;
 use pythia_model::backend::{Batch, ContextSpec};
 use std::collections::HashMap;
 
-/// Rows whose logits are on the device at once, at most: 26 MB for Pythia's vocabulary.
+/// Maximum number of rows whose logits are on the device at once: 26 MB for Pythia's vocabulary.
 const LOGIT_ROWS: usize = 128;
 
-/// A pass over one token of each of so many sequences.
+/// A pass over one token per sequence, for a number of sequences.
 pub(super) enum Pass {
     /// It ran once, so all its kernels are compiled.
     Ran,
-    /// It can be repeated.
+    /// It is recorded and can be replayed.
     Recorded(Graph),
 }
 
-/// Device memory whose addresses passes keep, and the passes that do.
+/// Device memory at fixed addresses, and the recorded passes that use it.
 pub(crate) struct Workspace {
     /// Tokens, their sequences, their positions, u32 `[n]` each, then the tiles: one copy brings a batch.
     batch: Memory,
@@ -40,7 +40,7 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    /// What one takes, but for a few kilobytes.
+    /// Bytes of a workspace, except for a few kilobytes.
     pub(super) fn bytes(spec: &ContextSpec) -> u128 {
         let &ContextSpec { n_batch, n_vocab, kv, .. } = spec;
         let logits = n_batch.min(LOGIT_ROWS) as u128 * n_vocab as u128 * 4;
@@ -69,8 +69,7 @@ impl Workspace {
         })
     }
 
-    /// Brings a batch to the device, where the operations of its pass find it: at the same addresses for as many
-    /// tokens.
+    /// Copies a batch to the device. The addresses depend only on the number of tokens.
     pub(super) fn stage(&mut self, device: &Device, batch: Batch<'_>) {
         let Batch { tokens, spans } = batch;
         let (mut sequences, mut positions) = (Vec::with_capacity(tokens.len()), Vec::with_capacity(tokens.len()));
@@ -119,7 +118,7 @@ impl Workspace {
         self.scratch.ptr()
     }
 
-    /// Whether every row of the batch is a sequence's only one.
+    /// Whether every sequence of the batch has a single row.
     pub(super) fn is_one_each(&self) -> bool {
         self.is_one_each
     }

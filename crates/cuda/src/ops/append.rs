@@ -1,4 +1,4 @@
-//! Rotation of queries and keys, and the cache they are appended to.
+//! Rotates queries and keys, and appends to the cache.
 
 use crate::compile::{Kernel, Source};
 use crate::device::{Args, Device, Ptr};
@@ -12,7 +12,8 @@ const THREADS: usize = 128;
 const TILE: usize = 32;
 
 shared_structs! {
-    /// Which positions the rows of a batch are. They lie on the device, so that a recorded graph replays with others.
+    /// Sequences and positions of the rows of a batch. They are on the device, so that a graph can be replayed with
+    /// others.
     pub(crate) struct Rows {
         /// Sequences, u32 `[n]`.
         pub(crate) sequences: Ptr,
@@ -21,7 +22,7 @@ shared_structs! {
     }
 }
 
-/// Where the keys and values of one layer lie.
+/// The keys and values of one layer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KvPtrs {
     pub(crate) keys: Ptr,
@@ -29,12 +30,12 @@ pub(crate) struct KvPtrs {
     pub(crate) shape: KvShape,
 }
 
-/// Whether there are kernels for heads of this size.
+/// Whether the kernels support heads of this size.
 pub(crate) fn knows_heads_of(head_dim: usize) -> bool {
     head_dim.is_multiple_of(8) && (8..=256).contains(&head_dim)
 }
 
-/// Bytes of the keys and of the values of one layer. `None` if they cannot be counted.
+/// Bytes of the keys and of the values of one layer. `None` on overflow.
 pub(crate) fn kv_bytes(shape: KvShape) -> Option<(usize, usize)> {
     let positions = shape.positions.checked_next_multiple_of(TILE)?;
     let heads = shape.sequences.checked_mul(shape.heads)?;

@@ -55,7 +55,7 @@ pub(crate) unsafe fn layer_norm(device: &Device, x: Ptr, target: NormTarget, eps
     unsafe { launch(device, x, [target; 2], 1, eps, n, cols) };
 }
 
-/// Two norms of the same rows, as the parallel layers of GPT-NeoX have them: mean and variance are computed once.
+/// Two norms of the same rows, for the parallel layers of GPT-NeoX. Mean and variance are computed once.
 ///
 /// # Safety
 /// As for [`layer_norm`], with results that do not overlap.

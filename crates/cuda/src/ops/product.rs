@@ -1,4 +1,4 @@
-//! What products of quantized weights have in common: their operands.
+//! The operands of products of quantized weights.
 
 use super::quantize::Quantized;
 use super::{Output, OutputArgs};
@@ -6,7 +6,7 @@ use crate::device::{Args, Ptr};
 use crate::layout::{Shared, shared_structs};
 use pythia_tensor::TensorType;
 
-/// Weights on the device, as they lie in a file.
+/// Weights on the device, with the layout of the file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Weights {
     pub(crate) ty: TensorType,

@@ -1,6 +1,6 @@
 //! Runs a plan: one pass over the source for all files.
 //!
-//! A reader thread fetches chunks of whole rows, a bounded number ahead. Each worker of the [pipeline](crate::pipeline)
+//! A reader thread fetches chunks of whole rows, a bounded number ahead. Each worker of the pipeline
 //! widens, checks, encodes and writes a chunk. So reading, encoding and writing overlap, and memory is a few chunks,
 //! independent of the size of the model. Every byte's position is planned and does not depend on threads.
 

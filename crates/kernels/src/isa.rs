@@ -304,8 +304,8 @@ macro_rules! isas {
                         fn trampoline<K: Kernel>(token: $token, kernel: K) -> K::Output {
                             kernel.run(token)
                         }
-                        // SAFETY: the token proves that the CPU has every feature of the row.
                         #[allow(unused_unsafe)] // a row without features
+                        // SAFETY: the token proves that the CPU has every feature of the row.
                         unsafe { trampoline(token, kernel) }
                     })*
                 }

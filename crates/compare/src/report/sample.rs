@@ -62,7 +62,7 @@ pub(super) fn report(n: usize) -> Report {
         process_per_level: true,
         busy: None,
         answer: Answer::of(&entries, &[]),
-        entries: entries,
+        entries,
     }
 }
 

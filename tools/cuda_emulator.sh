@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the emulated CUDA driver and NVRTC of crates/cuda/emulator:  tools/cuda_emulator.sh [--test] DIR
+# Builds the emulated CUDA driver and NVRTC of tools/cuda-emulator:  tools/cuda_emulator.sh [--test] DIR
 #
 # Then a program that finds its libraries in DIR has a GPU, as far as it can tell:
 #     LD_LIBRARY_PATH=DIR PYTHIA_REQUIRE=cuda cargo test -p pythia-cuda
@@ -9,7 +9,7 @@ test=
 [ "${1:-}" = --test ] && { test=1; shift; }
 mkdir -p "${1:?usage: tools/cuda_emulator.sh [--test] DIR}"
 to=$(realpath "$1")
-cd "$(dirname "$0")/../crates/cuda/emulator"
+cd "$(dirname "$0")/cuda-emulator"
 from=$PWD
 cxx=${CXX:-g++}
 
@@ -41,5 +41,5 @@ fi
 
 if [ -n "$test" ]; then
     "$cxx" -std=c++17 -O1 -g1 -Wall -Wextra -o "$to/selftest" selftest/selftest.cpp -L"$to" -l:libcuda.so.1 -l:libnvrtc.so.12
-    LD_LIBRARY_PATH=$to "$to/selftest" selftest
+    LD_LIBRARY_PATH=$to "$to/selftest" selftest ../../crates/cuda/kernels
 fi

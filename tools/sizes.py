@@ -4,7 +4,7 @@
     cargo build --release --bins --example synth
     tools/sizes.py 14m 31m 70m 160m 410m 1b 1.4b 2.8b --folder /var/tmp
 
-For each size: a checkpoint in f16 is made (tools/synth.rs), converted to each type alone, its parameters counted by
+For each size: a checkpoint in f16 is made (tools/synth), converted to each type alone, its parameters counted by
 `pythia-run info`, a few tokens generated where the file fits in memory, and everything deleted. With --imatrix the types
 are encoded with an importance matrix, which the model itself gives on a short text. The checkpoint, and one file at a
 time, must fit into --folder.

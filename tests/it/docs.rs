@@ -1,4 +1,4 @@
-//! The tables of `docs/formats.md` say what the code does.
+//! The tables of `docs/formats.md` say what the code does; `docs/architecture.md` names what exists.
 
 use pythia_convert::{Level, Recipe};
 use pythia_schema::{Hparams, tensors};
@@ -98,5 +98,20 @@ fn every_type_has_the_id_and_the_size_that_its_row_says() {
         let (elems, bytes) = (ty.block_elems(), ty.block_bytes());
         let bits = 8.0 * bytes as f64 / elems as f64;
         assert_eq!(row[1..5], [ty.id().to_string(), elems.to_string(), bytes.to_string(), bits.to_string()], "{ty}");
+    }
+}
+
+/// `docs/architecture.md` names files and folders; all of them exist, apart from the `x`, `y` and `z` that stand for new ones.
+#[test]
+fn paths_of_the_architecture_exist() {
+    const ARCHITECTURE: &str = include_str!("../../docs/architecture.md");
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let is_path =
+        |word: &&str| ["crates/", "formats/", "tools/", "tests/"].iter().any(|folder| word.starts_with(folder));
+    let is_new = |path: &str| ["/x.", "/y.", "/z."].iter().any(|name| path.contains(name));
+    let paths: Vec<&str> = ARCHITECTURE.split('`').skip(1).step_by(2).filter(is_path).collect();
+    assert!(paths.len() > 20, "{paths:?}");
+    for path in paths.into_iter().filter(|path| !is_new(path)) {
+        assert!(root.join(path).exists(), "{path}");
     }
 }

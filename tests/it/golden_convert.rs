@@ -1,8 +1,7 @@
 //! The converter as a library. Its files against llama.cpp's, tensor by tensor: same types, same shapes, same bytes;
 //! and what it promises about threads, metadata and being stopped.
 
-#[path = "../../tools/synth.rs"]
-#[allow(dead_code, reason = "a program of its own")]
+#[path = "../../tools/synth/make.rs"]
 mod synth;
 
 use crate::common;

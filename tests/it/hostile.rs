@@ -19,7 +19,6 @@ mod large;
 mod model;
 mod pickle;
 #[path = "../../formats/gguf/tests/container/raw.rs"]
-#[allow(dead_code, reason = "the tests of the reader use more of it")]
 mod raw;
 mod safetensors;
 mod split;

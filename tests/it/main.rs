@@ -5,6 +5,7 @@
 
 mod cli;
 mod common;
+mod comparison;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod docs;

@@ -34,7 +34,7 @@ impl Log {
         }
     }
 
-    /// Writes a line about the progress of a step, if the last line is at least [`INTERVAL`] ago.
+    /// Writes a line about the progress of a step, if the last line is at least ten seconds old.
     pub fn tick(&self, text: impl FnOnce() -> String) {
         let is_due = self.is_shown && self.last.lock().is_ok_and(|last| last.elapsed() >= INTERVAL);
         if is_due {

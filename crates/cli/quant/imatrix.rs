@@ -9,7 +9,7 @@ use crate::progress::{Bar, Unit};
 use pythia_calibrate::imatrix::{Request, collect};
 use pythia_convert::output::{AtomicFile, check_target};
 use pythia_gguf::Imatrix;
-use pythia_model::{Gelu, Options};
+use pythia_model::{BATCH_TOKENS, Gelu, Options};
 use pythia_runtime::{Tokenizer, parse_gelu};
 use pythia_show::Width;
 use std::path::PathBuf;
@@ -38,7 +38,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     chunks: Option<u64>,
     /// Maximum number of tokens per batch; does not change the result
-    #[arg(short, long, visible_alias = "batch-size", value_name = "N", default_value_t = 512)]
+    #[arg(short, long, visible_alias = "batch-size", value_name = "N", default_value_t = BATCH_TOKENS)]
     batch: usize,
     /// Threads [default: one per core]; does not change the result
     #[arg(short, long, value_name = "N", value_parser = parse_threads, default_value = "0", hide_default_value = true)]

@@ -87,14 +87,9 @@ impl Bench<'_> {
             self.progress.advance(&item, 1);
         }
         samples.remove(0);
-        let (n_prompt, n_gen) = match test {
-            Test::Prefill(n) => (n, 0),
-            Test::Decode(n) => (0, n),
-        };
         let mut result = TestResult {
             setup: self.setup(),
-            n_prompt,
-            n_gen,
+            test,
             test_time: iso_time(now.as_secs()),
             samples_ns: samples,
             share: Share { reached: 0.0, limit: 0.0, unit: "" },

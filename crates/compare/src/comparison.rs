@@ -2,10 +2,9 @@
 
 use crate::cache::folder::Folder;
 use crate::facts::{self, Facts};
-use crate::levels::Levels;
-use crate::prepare;
+use crate::prepare::{Prepared, prepare};
 use crate::quality::{Evaluation, Quality};
-use crate::report::{self, Answer, Entry, Origin, Provenance, Report, Speed};
+use crate::report::{self, Answer, Entry, Provenance, Report, Speed};
 use crate::speed::{KeptSpeeds, Measurement};
 use crate::{Error, Observer, Request};
 use pythia_runtime::Device;
@@ -13,25 +12,12 @@ use std::path::{Path, PathBuf};
 
 /// A checked request, with facts about its files.
 pub struct Comparison {
-    pub(crate) request: Request,
-    /// The base, or the checkpoint that it is made from.
-    pub(crate) path: PathBuf,
-    /// Name of the model.
-    pub(crate) source: String,
-    /// The origin of the base.
-    pub(crate) origin: Origin,
-    /// The base, then the others.
-    pub(crate) candidates: Vec<Candidate>,
-    /// Tokens in a chunk.
-    pub(crate) n_ctx: usize,
-    pub(crate) inputs: Vec<PathBuf>,
-    /// Path of the cache folder of the model, if there can be one.
-    pub(crate) place: Option<PathBuf>,
-    /// Levels that may have to be converted.
-    pub(crate) made: Option<Levels>,
+    request: Request,
+    prepared: Prepared,
     /// The cache folder, once it is in use.
-    pub(crate) folder: Option<Folder>,
-    pub(crate) speeds: Option<KeptSpeeds>,
+    folder: Option<Folder>,
+    /// What was measured, until the report is where it should be.
+    speeds: Option<KeptSpeeds>,
 }
 
 /// A file of a comparison.
@@ -49,17 +35,18 @@ impl Comparison {
     /// # Errors
     /// If a file or the text cannot be read or does not fit, or there is nothing to compare.
     pub fn prepare(request: Request) -> Result<Self, Error> {
-        prepare::prepare(request)
+        let prepared = prepare(&request)?;
+        Ok(Self { request, prepared, folder: None, speeds: None })
     }
 
     /// The base, then the others.
     pub fn candidates(&self) -> &[Candidate] {
-        &self.candidates
+        &self.prepared.candidates
     }
 
     /// The files of the source. A report must not replace them.
     pub fn inputs(&self) -> &[PathBuf] {
-        &self.inputs
+        &self.prepared.inputs
     }
 
     /// Converts the levels that the cache lacks. [`run`](Self::run) does this if it was not done before.
@@ -67,9 +54,10 @@ impl Comparison {
     /// # Errors
     /// If a level cannot be converted, or the cache cannot be used. Nothing is left behind.
     pub fn convert(&mut self, observer: &dyn Observer) -> Result<(), Error> {
-        let Some(place) = self.place.clone().filter(|_| self.folder.is_none()) else { return Ok(()) };
-        let folder = Folder::open(place, &self.path, observer);
-        self.folder = match &self.made {
+        let prepared = &mut self.prepared;
+        let Some(path) = prepared.cache_path.clone().filter(|_| self.folder.is_none()) else { return Ok(()) };
+        let folder = Folder::open(path, &prepared.path, observer);
+        self.folder = match &prepared.made {
             Some(made) => {
                 let folder = folder?;
                 made.fill(&folder, &self.request, observer)?;
@@ -79,7 +67,7 @@ impl Comparison {
             None => folder.ok(),
         };
         // Unmaps the files of the source.
-        self.made = None;
+        prepared.made = None;
         Ok(())
     }
 
@@ -90,7 +78,7 @@ impl Comparison {
     /// Results so far are kept for the next run.
     pub fn run(&mut self, device: &Device, observer: &dyn Observer) -> Result<Report, Error> {
         self.convert(observer)?;
-        let Self { request, candidates, folder, n_ctx, .. } = &*self;
+        let Self { request, prepared: Prepared { candidates, n_ctx, source, origin, .. }, folder, .. } = &*self;
         let (folder, options) = (folder.as_ref(), &request.options);
         let facts = facts::read(candidates, folder, &request.cancel)?;
         let sizes = candidates.iter().zip(&facts).map(|(file, facts)| (file.path.as_path(), facts.file_bytes()));
@@ -106,8 +94,8 @@ impl Comparison {
         let (program, command) = &request.program;
         let report = Report {
             format: report::FORMAT,
-            source: self.source.clone(),
-            provenance: Provenance::now(program, command, self.origin.clone()),
+            source: source.clone(),
+            provenance: Provenance::now(program, command, origin.clone()),
             machine: quality.machine,
             protocol: quality.scored,
             arithmetic: quality.arithmetic,

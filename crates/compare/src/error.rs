@@ -111,21 +111,23 @@ macro_rules! from {
     ($($variant:ident($error:ty)),*) => {
         $(impl From<$error> for Error {
             fn from(error: $error) -> Self {
-                Self::$variant(error)
+                // What a library says of its own part is not true of the whole.
+                if error.kind() == ErrorKind::Cancelled { Self::Cancelled } else { Self::$variant(error) }
             }
         })*
     };
 }
 
-from!(
-    Json(serde_json::Error),
-    Convert(pythia_convert::Error),
-    Model(pythia_model::Error),
-    Score(pythia_runtime::Error)
-);
+from!(Convert(pythia_convert::Error), Model(pythia_model::Error), Score(pythia_runtime::Error));
+
+impl From<serde_json::Error> for Error {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Json(error)
+    }
+}
 
 impl From<pythia_gguf::OpenError> for Error {
     fn from(error: pythia_gguf::OpenError) -> Self {
-        Self::Convert(error.into())
+        pythia_convert::Error::from(error).into()
     }
 }

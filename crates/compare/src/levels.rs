@@ -116,7 +116,7 @@ impl Levels {
 }
 
 /// The cache folder of a model called `name` with these weight files. `None` if there is no place for a cache.
-pub(crate) fn place(request: &Request, name: &str, weights: &[PathBuf]) -> Result<Option<PathBuf>, Error> {
+pub(crate) fn cache_folder(request: &Request, name: &str, weights: &[PathBuf]) -> Result<Option<PathBuf>, Error> {
     let Some(root) = folder::root(request.cache.as_deref()) else { return Ok(None) };
     Ok(Some(root.join(format!("{name}-{}", digest(weights)?))))
 }

@@ -3,84 +3,101 @@
 use crate::facts::Variant;
 use crate::levels::{self, Levels};
 use crate::report::Origin;
-use crate::{Base, Candidate, CheckpointBase, Comparison, Error, Request, quality};
+use crate::{Base, Candidate, CheckpointBase, Error, Request, quality};
 use pythia_checkpoint::{Checkpoint, Dtype};
 use pythia_convert::{CheckpointSource, GgufSource, Level, LoraSource, Provenance, Source, model_name};
 use pythia_gguf::{FileType, Metadata, keys, shard_prefix};
+use pythia_task::Cancel;
 use std::path::{Path, PathBuf};
 
-/// Default levels for a GGUF base: the block formats of 4 to 8 bits.
+/// Levels of a request that names neither levels nor files: the block formats of 4 to 8 bits.
 const DEFAULT_LEVELS: [Level; 8] =
     [Level::F16, Level::Q8_0, Level::Q6_K, Level::Q5_K_M, Level::Q4_K_M, Level::Q4_0, Level::Q3_K_M, Level::Q2_K];
 
+/// A request that is known to be sound, and what it comes to.
+pub(crate) struct Prepared {
+    /// The checkpoint or file that the base is or is made from.
+    pub(crate) path: PathBuf,
+    /// Name of the model.
+    pub(crate) source: String,
+    /// What its base was made from.
+    pub(crate) origin: Origin,
+    /// The base, then the others.
+    pub(crate) candidates: Vec<Candidate>,
+    /// Tokens in a chunk.
+    pub(crate) n_ctx: usize,
+    /// What is read and must not be replaced.
+    pub(crate) inputs: Vec<PathBuf>,
+    /// The cache folder of the model, if it can have one.
+    pub(crate) cache_path: Option<PathBuf>,
+    /// Levels that may have to be made.
+    pub(crate) made: Option<Levels>,
+}
+
 /// Checks the whole request.
-pub(crate) fn prepare(request: Request) -> Result<Comparison, Error> {
-    quality::check_chunk(&request)?;
+pub(crate) fn prepare(request: &Request) -> Result<Prepared, Error> {
+    quality::check_chunk(request)?;
     match &request.base {
-        Base::Gguf(path) => {
-            let path = path.clone();
-            from_gguf(request, path)
-        }
-        Base::Checkpoint(base) => {
-            let base = base.clone();
-            from_checkpoint(request, base)
-        }
+        Base::Gguf(path) => from_gguf(request, path),
+        Base::Checkpoint(base) => from_checkpoint(request, base),
     }
 }
 
 /// For a GGUF file, which is the base. Requested levels are made from it.
-fn from_gguf(request: Request, path: PathBuf) -> Result<Comparison, Error> {
-    let base = pythia_gguf::open(&path)?.0.metadata;
-    let own = file_level(&base, &path);
+fn from_gguf(request: &Request, path: &Path) -> Result<Prepared, Error> {
+    let base = pythia_gguf::open(path)?.0.metadata;
+    let own = file_level(&base, path);
     let mut wanted = request.levels.clone();
     if wanted.is_empty() && request.files.is_empty() && ["F32", "F16", "BF16"].contains(&own.as_str()) {
         wanted = DEFAULT_LEVELS.to_vec();
     }
     wanted.retain(|level| level.name() != own);
     let wanted = each_once(wanted);
-    check_imatrix(&request, &wanted)?;
+    check_imatrix(request, &wanted)?;
     check_count(1 + wanted.len() + request.files.len())?;
-    let name = model_name(&path);
-    let source = GgufSource::open(&path)?;
+    let name = model_name(path);
+    let source = GgufSource::open(path)?;
     let inputs = source.inputs();
-    let place = levels::place(&request, &name, &inputs)?;
-    let made = match &place {
+    let cache_path = levels::cache_folder(request, &name, &inputs)?;
+    let made = match &cache_path {
         _ if wanted.is_empty() => None,
-        Some(place) => Some(Levels::plan(Box::new(source), Provenance::default(), &name, place, &wanted, &request)?),
-        None => return Err(no_place()),
+        Some(cache_path) => {
+            Some(Levels::plan(Box::new(source), Provenance::default(), &name, cache_path, &wanted, request)?)
+        }
+        None => return Err(no_cache()),
     };
-    let mut candidates = vec![Candidate { name: level_name(&base, &path), path: path.clone() }];
+    let mut candidates = vec![Candidate { name: level_name(&base, path), path: path.to_owned() }];
     candidates.extend(made.iter().flat_map(Levels::candidates));
-    add_files(&request, &path, &base, &mut candidates)?;
-    let n_ctx = quality::check(&request, &path, &base)?;
-    let (source, origin) = (stem(&path), Origin::of_file(&base));
-    Ok(Comparison { request, path, source, origin, candidates, n_ctx, inputs, place, made, folder: None, speeds: None })
+    add_files(request, path, &base, &mut candidates)?;
+    let n_ctx = quality::check(request, path, &base)?;
+    let (path, source, origin) = (path.to_owned(), stem(path), Origin::of_file(&base));
+    Ok(Prepared { path, source, origin, candidates, n_ctx, inputs, cache_path, made })
 }
 
 /// For a checkpoint. The base is made from it too.
-fn from_checkpoint(request: Request, base: CheckpointBase) -> Result<Comparison, Error> {
-    let CheckpointBase { path, variant, level, lora, name: named, owner, revision } = base;
-    let checkpoint = CheckpointSource::open_variant(&path, variant.as_deref())?;
+fn from_checkpoint(request: &Request, base: &CheckpointBase) -> Result<Prepared, Error> {
+    let path = base.path.as_path();
+    let checkpoint = CheckpointSource::open_variant(path, base.variant.as_deref())?;
     if checkpoint.tokenizer().is_none() {
         let problem = "has no tokenizer.json, and no vocab.json with merges.txt, so no text can be scored";
-        return Err(Error::File { path, problem: problem.to_owned() });
+        return Err(Error::File { path: path.to_owned(), problem: problem.to_owned() });
     }
-    let wanted = wanted_levels(&request, level, checkpoint.checkpoint());
-    check_imatrix(&request, &wanted)?;
+    let wanted = wanted_levels(request, base.level, checkpoint.checkpoint());
+    check_imatrix(request, &wanted)?;
     check_count(wanted.len() + request.files.len())?;
     let provenance = Provenance::gather(checkpoint.checkpoint(), false, &request.cancel)?;
-    let known_owner = provenance.owner.clone();
-    let Merged { source, name, shown, weights } = merge(&request, lora, checkpoint, provenance.name.clone(), named)?;
-    let inputs = source.inputs();
-    let place = levels::place(&request, &name, &weights)?.ok_or_else(no_place)?;
-    let made = Levels::plan(source, provenance, &name, &place, &wanted, &request)?;
-    let base = made.first_metadata()?;
+    let owner = base.owner.clone().or_else(|| provenance.owner.clone());
+    let merged = Merged::new(base, checkpoint, provenance.name.clone(), &request.cancel)?;
+    let inputs = merged.source.inputs();
+    let cache_path = levels::cache_folder(request, &merged.name, &merged.weights)?.ok_or_else(no_cache)?;
+    let made = Levels::plan(merged.source, provenance, &merged.name, &cache_path, &wanted, request)?;
+    let metadata = made.first_metadata()?;
     let mut candidates = made.candidates();
-    add_files(&request, &path, base, &mut candidates)?;
-    let n_ctx = quality::check(&request, &path, base)?;
-    let origin = Origin { owner: owner.or(known_owner), revision, ..Origin::of_file(base) };
-    let (source, place, made) = (shown, Some(place), Some(made));
-    Ok(Comparison { request, path, source, origin, candidates, n_ctx, inputs, place, made, folder: None, speeds: None })
+    add_files(request, path, metadata, &mut candidates)?;
+    let n_ctx = quality::check(request, path, metadata)?;
+    let origin = Origin { owner, revision: base.revision.clone(), ..Origin::of_file(metadata) };
+    let (path, source, cache_path, made) = (path.to_owned(), merged.shown, Some(cache_path), Some(made));
+    Ok(Prepared { path, source, origin, candidates, n_ctx, inputs, cache_path, made })
 }
 
 /// A checkpoint, with the requested adapter merged.
@@ -94,30 +111,26 @@ struct Merged {
     weights: Vec<PathBuf>,
 }
 
-/// `named` is the name of the model in the request, if it is not that of its folder.
-fn merge(
-    request: &Request,
-    adapter: Option<PathBuf>,
-    checkpoint: CheckpointSource,
-    name: String,
-    named: Option<String>,
-) -> Result<Merged, Error> {
-    let shown = named.unwrap_or_else(|| name.clone());
-    let mut weights = checkpoint.checkpoint().files().to_vec();
-    let Some(adapter) = adapter else {
-        return Ok(Merged { source: Box::new(checkpoint), name, shown, weights });
-    };
-    let merged = LoraSource::open(checkpoint, &adapter, &request.cancel)?;
-    weights.extend(merged.adapter_files().map(Path::to_owned));
-    let (name, shown) = (merged.file_stem(&name), merged.file_stem(&shown));
-    Ok(Merged { source: Box::new(merged), name, shown, weights })
+impl Merged {
+    /// `name` is that of the checkpoint's folder.
+    fn new(base: &CheckpointBase, checkpoint: CheckpointSource, name: String, cancel: &Cancel) -> Result<Self, Error> {
+        let shown = base.name.clone().unwrap_or_else(|| name.clone());
+        let mut weights = checkpoint.checkpoint().files().to_vec();
+        let Some(adapter) = &base.lora else {
+            return Ok(Self { source: Box::new(checkpoint), name, shown, weights });
+        };
+        let merged = LoraSource::open(checkpoint, adapter, cancel)?;
+        weights.extend(merged.adapter_files().map(Path::to_owned));
+        let (name, shown) = (merged.file_stem(&name), merged.file_stem(&shown));
+        Ok(Self { source: Box::new(merged), name, shown, weights })
+    }
 }
 
 fn usage(message: impl Into<String>) -> Error {
     Error::Request(message.into())
 }
 
-fn no_place() -> Error {
+fn no_cache() -> Error {
     usage("there is no home folder for converted levels; use --cache DIR")
 }
 

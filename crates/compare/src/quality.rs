@@ -142,7 +142,7 @@ impl Evaluation<'_> {
             let progress = observer.begin(Stage::Score { group: i, n_groups: groups.len() });
             let mut watch = Watch { base: &base.name, progress: &*progress, cancel };
             let qualities = eval::compare(&base_model, &models, &evaluated, &mut tokens, &mut store, &mut watch);
-            let qualities = qualities.map_err(|e| locate(e.into()))?;
+            let qualities = qualities.map_err(locate)?;
             files.extend(models.iter().zip(&qualities.others).map(|(model, other)| Quality {
                 memory: Memory::of(model),
                 perplexity: other.perplexity.perplexity,

@@ -116,7 +116,7 @@ pub struct Entry {
 impl Report {
     /// The base level.
     pub fn base_entry(&self) -> Option<&Entry> {
-        self.entries.iter().find(|level| level.against_base.is_none())
+        self.entries.iter().find(|entry| entry.against_base.is_none())
     }
 
     /// The content of `report.json`.
@@ -142,7 +142,7 @@ impl Report {
                  `--activations f32` shows those of the weights alone, in about three times the time"
             }
         };
-        let memory = if self.entries.iter().all(|level| level.speed.gpu_bytes.is_some()) {
+        let memory = if self.entries.iter().all(|entry| entry.speed.gpu_bytes.is_some()) {
             "Peak memory is the GPU memory that weights, cache and buffers of a level take while its speed is measured."
         } else if self.process_per_level {
             "Peak memory is that of a separate process that opens only this level and measures its speed; it includes \
@@ -180,7 +180,7 @@ impl Report {
     /// Explanations of the marks in the short table, a line each.
     pub fn footnotes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        let differences = self.entries.iter().filter_map(|level| level.against_base.as_ref());
+        let differences = self.entries.iter().filter_map(|entry| entry.against_base.as_ref());
         if differences.map(|against| against.perplexity_delta_percent).any(Estimate::may_be_chance) {
             notes.push("~ less than two standard errors from the base: may be chance".to_owned());
         }

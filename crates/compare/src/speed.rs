@@ -116,8 +116,8 @@ impl Measurement<'_> {
         progress.expect(Some(n as u64));
         if n_known > 0 {
             self.observer.note(&format!(
-                "speeds of {n_known} of {n} files were measured by an earlier run that was stopped (--fresh measures them \
-                 again)"
+                "speeds of {n_known} of {n} files were measured by an earlier run that was stopped (--fresh measures \
+                 them again)"
             ));
         }
         let mut worker = self.worker;

@@ -8,12 +8,12 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// A GGUF model in one file, or split over several, and its header. The rest is read by position rather than mapped: what
-/// a map has touched counts as memory of the process, and a file cut off meanwhile is an error rather than a signal.
+/// A GGUF model in one or several files, with its header. The rest is read by position and not mapped, because touched
+/// pages of a map count as memory of the process, and a truncated file would raise a signal instead of an error.
 #[derive(Debug)]
 pub struct GgufFile {
     gguf: Gguf,
-    /// In the order that tensors count them in; never empty.
+    /// In the order of the tensors' file numbers; never empty.
     parts: Vec<Part>,
 }
 
@@ -24,12 +24,12 @@ pub struct Part {
     file: PositionedFile,
     n_bytes: u64,
     pub(crate) alignment: u64,
-    /// Where its tensors start.
+    /// Start of its tensors.
     pub(crate) data_offset: u64,
 }
 
 impl Part {
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -41,10 +41,10 @@ impl Part {
 }
 
 impl GgufFile {
-    /// Opens `path` and reads its header; those of the other files too, if it is the first of a split model.
+    /// Opens `path` and reads its header, and those of the other files if it is the first of a split model.
     ///
     /// # Errors
-    /// If a file cannot be read or is no GGUF file, or the files do not fit each other.
+    /// If a file cannot be read or is not GGUF, or the files do not fit each other.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let (gguf, files) = pythia_gguf::open(path)?;
         let part = |file: pythia_gguf::ModelFile| {
@@ -60,12 +60,12 @@ impl GgufFile {
         Ok(Self { gguf, parts: files.into_iter().map(part).collect::<Result<_, Error>>()? })
     }
 
-    /// The path it was opened by.
+    /// The path that it was opened with.
     pub fn path(&self) -> &Path {
         &self.parts[0].path
     }
 
-    /// The files it consists of: those that its tensors name by number.
+    /// Its files. Tensors refer to them by number.
     pub fn parts(&self) -> &[Part] {
         &self.parts
     }
@@ -80,7 +80,7 @@ impl GgufFile {
         &self.gguf
     }
 
-    /// Its size: that of all files.
+    /// The size of all files.
     pub fn n_bytes(&self) -> u64 {
         self.parts.iter().map(|part| part.n_bytes).sum()
     }
@@ -99,20 +99,21 @@ impl GgufFile {
     }
 }
 
-/// Where elements that begin and end with a block of `tensor` are stored, in bytes from the start of its file.
+/// Byte range, in its file, of elements of `tensor` that begin and end at block boundaries.
 pub(crate) fn byte_range(tensor: &TensorInfo, elems: &Range<u64>) -> Range<u64> {
     let (block_elems, block_bytes) = (tensor.ty.block_elems() as u64, tensor.ty.block_bytes() as u64);
     let at = |elem: u64| tensor.offset + elem / block_elems * block_bytes;
     at(elems.start)..at(elems.end)
 }
 
-/// The largest magnitude among `values`; not finite if any of them is not.
+/// The largest magnitude in `values`. Not finite if any of them is not.
 pub(crate) fn largest_magnitude(values: &[f32]) -> f32 {
-    // Bits of the magnitude order as integers do, with infinities and NaNs on top: one vector maximum answers both.
+    // The bits of magnitudes are ordered like integers, with infinities and NaN on top, so one vector maximum is
+    // enough.
     f32::from_bits(values.iter().fold(0, |max: u32, value| max.max(value.to_bits() & 0x7fff_ffff)))
 }
 
-/// Some elements of a tensor, as they are stored and decoded. Reused from chunk to chunk.
+/// Some elements of a tensor, stored and decoded. Reused from chunk to chunk.
 #[derive(Debug, Default)]
 pub(crate) struct Elems {
     pub(crate) bytes: Vec<u8>,

@@ -1,4 +1,4 @@
-//! An importance matrix file, and what it says of the tensors of a model.
+//! An importance matrix file, and its importances for the tensors of a model.
 
 use crate::Error;
 use crate::provenance::base_name;
@@ -10,11 +10,11 @@ use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-/// Tensors that a warning names before it only counts the rest.
+/// Number of tensors that a warning names. The others are counted.
 const LISTED: usize = 3;
 
-/// An importance matrix with the file it came from: for every column of the weight matrices, how large the inputs were
-/// that met it when the model read a text.
+/// An importance matrix with its file: for every column of the weight matrices, the mean squared input while the model
+/// read a text.
 #[derive(Clone, Debug)]
 pub struct ImatrixFile {
     path: PathBuf,
@@ -23,22 +23,22 @@ pub struct ImatrixFile {
 }
 
 impl ImatrixFile {
-    /// Reads the file at `path`, in either form that llama.cpp writes.
+    /// Reads the file at `path`, in either form of llama.cpp.
     ///
     /// # Errors
-    /// If it cannot be read, is damaged or is something else.
+    /// If it cannot be read, is damaged or is not an importance matrix.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let bytes = FileMap::open(path).map_err(Error::io(path, "open"))?;
         let imatrix = Imatrix::parse(&bytes).map_err(|e| Error::Input { path: path.to_owned(), source: e })?;
         Ok(Self { path: path.to_owned(), sha256: hex(&Sha256::digest(&*bytes)), imatrix })
     }
 
-    /// Where it was read from.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its base name: what else is in the path means nothing on other machines.
+    /// Its base name, because the rest of the path means nothing on other machines.
     pub fn file_name(&self) -> String {
         base_name(&self.path)
     }
@@ -48,13 +48,13 @@ impl ImatrixFile {
         &self.sha256
     }
 
-    /// Base name of the first text it was collected on, if the file says.
+    /// Base name of the first text that it was collected on, if stated.
     pub fn dataset(&self) -> Option<&str> {
-        // Recorded on any system: both separators count.
+        // The file may come from any system, so both separators count.
         self.imatrix.datasets.first().and_then(|path| path.rsplit(['/', '\\']).next()).filter(|name| !name.is_empty())
     }
 
-    /// What it holds.
+    /// Its content.
     pub fn imatrix(&self) -> &Imatrix {
         &self.imatrix
     }
@@ -72,11 +72,11 @@ impl ImatrixFile {
         all.map_err(|e| Error::Input { path: self.path.clone(), source: e })
     }
 
-    /// What does not match between it and the matrices among `specs`; `needed` says of each whether it is encoded in a
-    /// type that makes use of importance.
+    /// Warnings about mismatches with the matrices in `specs`. `needed` says for each whether it is encoded in a type
+    /// that uses importances.
     pub(crate) fn warnings(&self, specs: &[TensorSpec], needed: &[bool]) -> Vec<String> {
         let has_entry = |spec: &TensorSpec| self.imatrix.entry(&spec.gguf).is_some();
-        // The embedding is looked up, not multiplied: no input meets its columns, and no file has an entry for it.
+        // The embedding is looked up and not multiplied, so no file has an entry for it.
         let without = specs.iter().zip(needed).filter(|(spec, needed)| {
             **needed && spec.id.kind != Kind::TokenEmbd && spec.id.is_matrix() && !has_entry(spec)
         });
@@ -109,7 +109,7 @@ fn listed(names: &[&str]) -> String {
     }
 }
 
-/// Whether encoders of this type make use of importance: floats and Q8_0 are rounded in one way only.
+/// Whether encoders of this type use importances. Floats and Q8_0 do not.
 pub(crate) fn is_used_by(ty: TensorType) -> bool {
     ty.is_quantized() && ty != TensorType::Q8_0
 }

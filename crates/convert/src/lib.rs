@@ -1,18 +1,18 @@
-//! From a checkpoint, or a GGUF file, to GGUF files of other types: plan, recipe and one streaming pass.
+//! Converts a checkpoint or a GGUF file to GGUF files of other types: recipe, plan and one streaming pass.
 //!
 //! A [`Source`] is opened; then
 //!
-//! 1. [`recipe`] decides the type of every tensor at a [`Level`]: llama.cpp's mixes, then what the user asked for.
-//! 2. [`plan()`] is pure: an open source and a [`Request`] become, per level, a metadata block, the exact place of
-//!    every tensor, and the notes a user should see. Nothing is written, so it is also the dry run.
-//! 3. [`run()`] reads the weights once for all levels: one thread reads chunks of rows ahead, the pool widens each to
-//!    f32 in a buffer that stays in cache, encodes it for every level and writes it where the plan says.
+//! 1. [`recipe`] chooses the type of every tensor at a [`Level`]: llama.cpp's mixes, then the user's options.
+//! 2. [`plan()`] computes from an open source and a [`Request`], per level, the metadata, the exact position of every
+//!    tensor, and warnings. It writes nothing, so it is also the dry run.
+//! 3. [`run()`] reads the weights once for all levels. One thread reads chunks of rows ahead. The pool widens each
+//!    chunk to f32 in a buffer that stays in cache, encodes it for every level and writes it to its planned position.
 //! 4. [`output`] makes a file appear whole or not at all.
 //!
-//! The bytes depend on the source and the request alone: not on threads, machine or time.
+//! The bytes depend only on the source and the request, not on threads, machine or time.
 //!
-//! Files that exist are [compared](diff()), [verified](verify()) by themselves and against their source, and turned
-//! [back into a checkpoint](dequantize()).
+//! Existing files can be [compared](diff()), [verified](verify()) by themselves and against their source, and converted
+//! [back to a checkpoint](dequantize()).
 
 #![forbid(unsafe_code)]
 

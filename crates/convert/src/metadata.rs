@@ -1,8 +1,8 @@
 //! The metadata block of a file.
 //!
-//! Nothing here depends on time, machine or the output's path; of a checkpoint's path only names count, as the model's
-//! name. Keys under `general.` and `gptneox.` are the GGUF specification's, those under `quantize.` llama.cpp's; ours
-//! are under `pythia_quant.`:
+//! Nothing here depends on time, machine or the output's path. Of a checkpoint's path, only the names of folders count,
+//! for the model's name. Keys under `general.` and `gptneox.` are those of the GGUF specification, keys under
+//! `quantize.` are llama.cpp's. Ours are under `pythia_quant.`:
 //!
 //! | Key | Type | Value |
 //! | --- | --- | --- |
@@ -12,11 +12,11 @@
 //! | `source.weights`, `source.weights_sha256` | strings | names and, on request, SHA-256 of the weight files |
 //! | `lora.name` | string | the folder of the LoRA adapter that was merged |
 //! | `lora.config_sha256`, `lora.weights_sha256` | string | SHA-256 of its two files |
-//! | `recipe` | string | the options that changed the mix of types, as one types them |
-//! | `requantized` | strings | types that tensors were stored as before, where that already was a block format |
+//! | `recipe` | string | the options that changed the mix of types, as on a command line |
+//! | `requantized` | strings | block formats that tensors were decoded from |
 //! | `imatrix.sha256` | string | SHA-256 of the importance matrix file |
 //!
-//! A GGUF file as a source keeps its metadata, but for what says how its tensors are stored.
+//! The metadata of a GGUF source are kept, except for keys that describe how its tensors are stored.
 
 use crate::source::CheckpointSource;
 use crate::{ImatrixFile, Level, LoraFacts, Provenance, Recipe, Source};
@@ -39,11 +39,11 @@ pub(crate) struct Facts<'a> {
     pub(crate) quantized: bool,
     /// The block formats that tensors were decoded from.
     pub(crate) requantized: &'a [TensorType],
-    /// Where the importance came from, if an encoder made use of any.
+    /// The importance matrix, if an encoder used it.
     pub(crate) imatrix: Option<&'a ImatrixFile>,
 }
 
-/// The metadata of one file made from a source that says `model` of itself.
+/// The metadata of a file made from a source with the metadata `model`.
 pub(crate) fn of_file(model: &Metadata, facts: &Facts<'_>) -> Metadata {
     // The types follow the other facts of this namespace, as in files that come from a checkpoint at once.
     let n_general = model.iter().take_while(|(key, _)| key.starts_with("general.")).count();
@@ -77,7 +77,7 @@ fn is_about_types(key: &str) -> bool {
     keys.contains(&key) || key.starts_with(QUANTIZE_IMATRIX)
 }
 
-/// What weights went through before stays true of them: `types` are added to what `model` lists.
+/// Adds `types` to the earlier block formats that `model` lists.
 fn requantized(model: &Metadata, types: &[TensorType]) -> Vec<String> {
     let mut names = model.strings(REQUANTIZED).ok().flatten().unwrap_or_default().to_vec();
     for name in types.iter().map(|ty| ty.name().to_owned()) {
@@ -102,7 +102,7 @@ fn insert_imatrix(metadata: &mut Metadata, file: &ImatrixFile) {
     metadata.insert(IMATRIX_SHA256, file.sha256());
 }
 
-/// What a checkpoint says about the model, and `provenance` about the checkpoint.
+/// The metadata of a model from its checkpoint, with the checkpoint's `provenance`.
 pub(crate) fn of_checkpoint(
     source: &CheckpointSource,
     provenance: &Provenance,
@@ -110,7 +110,7 @@ pub(crate) fn of_checkpoint(
     of_model(source, provenance, &provenance.name)
 }
 
-/// The same of a checkpoint that an adapter was merged into, which makes it a model called `name`.
+/// The same for a checkpoint with a merged adapter, which is a model called `name`.
 pub(crate) fn of_merged(
     base: &CheckpointSource,
     provenance: &Provenance,
@@ -158,7 +158,7 @@ fn of_model(source: &CheckpointSource, provenance: &Provenance, name: &str) -> R
     Ok(metadata)
 }
 
-/// `pythia-70m-deduped` taken apart as the GGUF naming convention has it.
+/// The parts of a name such as `pythia-70m-deduped`, by the GGUF naming convention.
 #[derive(Debug, PartialEq, Eq)]
 struct ModelName {
     basename: String,

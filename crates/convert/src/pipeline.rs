@@ -1,11 +1,11 @@
-//! Work on the tensors of a model, in chunks, on a pool of threads. Everything that reads a whole model runs here.
+//! Processes the tensors of a model in chunks, on a pool of threads. Everything that reads a whole model uses it.
 //!
-//! A source that should be read in order, once, goes through [`Pipeline::stream`]: one thread reads ahead while the pool
-//! works. A file that is read by position goes through [`Pipeline::map`]: every worker reads its own chunks, and their
-//! results come in order, so sums of floats do not depend on the number of threads.
+//! [`Pipeline::stream`] reads a source in order, once: one thread reads ahead while the pool works. [`Pipeline::map`]
+//! reads a file by position: every worker reads its own chunks. Results are returned in order, so sums of floats do not
+//! depend on the number of threads.
 //!
-//! Memory is a few chunks per thread, whatever the size of the model. A raised cancel flag ends the work before the next
-//! chunk.
+//! Memory is a few chunks per thread, independent of the size of the model. A raised cancel flag ends the work before
+//! the next chunk.
 
 use crate::Error;
 use pythia_task::{Cancel, Progress};
@@ -21,14 +21,14 @@ pub(crate) const CHUNK_ELEMS: u64 = 1 << 16;
 /// Chunks that [`Pipeline::stream`] reads ahead.
 const CHUNKS_AHEAD: usize = 8;
 
-/// How a pass over a model runs. None of it changes a result.
+/// Options of a pass over a model. They do not change results.
 #[derive(Clone, Copy)]
 pub struct PassOptions<'a> {
     /// Worker threads; 0 for one per core.
     pub threads: usize,
     /// Raised by the caller to stop.
     pub cancel: &'a Cancel,
-    /// Hears how far it is.
+    /// Receives the progress.
     pub progress: &'a dyn Progress,
 }
 
@@ -39,16 +39,16 @@ pub(crate) struct Pipeline<'a> {
     progress: &'a dyn Progress,
 }
 
-/// What is cut into chunks.
+/// A tensor, or part of one, to be cut into chunks.
 #[derive(Clone, Copy)]
 pub(crate) struct Span<'a> {
     /// Name of the tensor.
     pub(crate) name: &'a str,
-    /// How many elements, rows or bytes it has.
+    /// Its number of elements, rows or bytes.
     pub(crate) len: u64,
-    /// How many of them make a chunk; the last one has what is left.
+    /// Number of them in a chunk. The last chunk has the rest.
     pub(crate) step: u64,
-    /// What is reported as progress when all chunks are done.
+    /// Progress to report for all chunks.
     pub(crate) progress_bytes: u64,
 }
 
@@ -59,7 +59,7 @@ impl<'a> Pipeline<'a> {
         Ok(Self { pool, cancel: options.cancel, progress: options.progress })
     }
 
-    /// What `work` makes of every chunk of `span`, in their order. `work` gets buffers that it may leave in any state.
+    /// The results of `work` for every chunk of `span`, in order. `work` may leave its buffers in any state.
     pub(crate) fn map<S: Default, T: Send>(
         &self,
         span: Span<'_>,
@@ -82,8 +82,8 @@ impl<'a> Pipeline<'a> {
         })
     }
 
-    /// Does `work` on every chunk that `read` gives, in no particular order. One thread of its own reads; the first error
-    /// ends everything. `work` gets buffers that it may leave in any state, and reports progress itself.
+    /// Calls `work` for every chunk from `read`, in no particular order. A separate thread reads. The first error ends
+    /// everything. `work` may leave its buffers in any state, and reports progress itself.
     pub(crate) fn stream<C: Send, S: Default>(
         &self,
         mut read: impl Iterator<Item = Result<C, Error>> + Send,

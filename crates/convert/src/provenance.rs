@@ -1,4 +1,4 @@
-//! Where a file came from, in terms that mean the same on every machine: names and digests, no paths, no dates.
+//! The origin of a file, in terms that mean the same on every machine: names and digests, no paths, no dates.
 
 use crate::Error;
 use pythia_checkpoint::Checkpoint;
@@ -16,7 +16,7 @@ pub struct Provenance {
     pub name: String,
     /// Owner of the repository, if the folder is in the Hub's cache. Files do not record it.
     pub owner: Option<String>,
-    /// The commit, where the folder is a snapshot in the Hub's cache.
+    /// The commit, if the folder is a snapshot in the Hub's cache.
     pub revision: Option<String>,
     /// The license its model card states.
     pub license: Option<String>,
@@ -29,8 +29,8 @@ pub struct Provenance {
 }
 
 impl Provenance {
-    /// Reads it from the checkpoint's folder. With `hash_weights` every weight file is read once, besides the pass
-    /// that converts it: that pass reads tensors in another order than a digest of the file needs.
+    /// Reads it from the checkpoint's folder. With `hash_weights` every weight file is read once more, because the pass
+    /// that converts it reads tensors in another order than a digest needs.
     ///
     /// # Errors
     /// If a file cannot be read, or `cancel` is raised.
@@ -104,7 +104,7 @@ pub(crate) fn name_of(folder: &Path) -> String {
     Named::of(folder).name
 }
 
-/// What the path of a checkpoint's folder tells about it.
+/// Facts from the path of a checkpoint's folder.
 struct Named {
     name: String,
     owner: Option<String>,
@@ -113,7 +113,7 @@ struct Named {
 
 impl Named {
     fn of(folder: &Path) -> Self {
-        // `.` and `..` have no name of their own. A link keeps the name the user gave it.
+        // `.` and `..` have no names. A link keeps the name that the user gave it.
         let resolved = match folder.file_name() {
             Some(_) => folder.to_owned(),
             None => folder.canonicalize().unwrap_or_else(|_| folder.to_owned()),
@@ -132,7 +132,7 @@ impl Named {
     }
 }
 
-/// The first part of a text file, if there is one that can be read: a model card is a courtesy, not an input.
+/// The first part of a text file, if it can be read. Errors are ignored, because a model card is optional.
 fn read_head(path: &Path) -> Option<String> {
     const HEAD_BYTES: u64 = 1 << 16;
     if !fs::metadata(path).ok()?.is_file() {

@@ -1,8 +1,8 @@
-//! One pass over the source for all files.
+//! Runs a plan: one pass over the source for all files.
 //!
-//! A reader thread fetches chunks of whole rows, a bounded number ahead; each worker of the [pipeline](crate::pipeline)
-//! widens, checks, encodes and writes a chunk on its own. So reading, encoding and writing overlap, and memory is a few
-//! chunks, whatever the size of the model. Every byte's position is planned and depends on no thread.
+//! A reader thread fetches chunks of whole rows, a bounded number ahead. Each worker of the pipeline
+//! widens, checks, encodes and writes a chunk. So reading, encoding and writing overlap, and memory is a few chunks,
+//! independent of the size of the model. Every byte's position is planned and does not depend on threads.
 
 use crate::file::largest_magnitude;
 use crate::output::{AtomicFile, Naming, check_target};
@@ -17,31 +17,31 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// Elements of a chunk, as far as rows allow: large enough that a file is written in long pieces, small enough that
-/// the last chunks of a small model still feed every thread.
+/// Elements per chunk, rounded to whole rows: large enough to write a file in long pieces, small enough that every
+/// thread gets chunks of a small model.
 const CHUNK_ELEMS: usize = 1 << 18;
 
-/// Elements decoded and encoded at a time, as far as whole rows allow: 128 KiB of f32, which stay in the L2 cache until
-/// every type has used them, and enough blocks for encoders that take many at once.
+/// Elements decoded and encoded at a time, rounded to whole rows: 128 KiB of f32, which stay in the L2 cache for all
+/// types, and enough blocks for encoders that process many at once.
 const PIECE_ELEMS: usize = 1 << 15;
 
 /// From here on a value rounds to infinity in f16. The scale and the minimum of a block are stored in f16 too.
 const F16_OVERFLOW: f32 = 65520.0;
 
-/// How to run a plan. None of it changes a byte of the result.
+/// Options for running a plan. They do not change a byte of the result.
 #[derive(Clone, Copy)]
 pub struct RunOptions<'a> {
     /// Worker threads; 0 for one per core.
     pub threads: usize,
     /// Replace files that exist.
     pub force: bool,
-    /// Convert weights that are infinite or not a number, or too large for f16, instead of refusing them.
+    /// Accept weights that are infinite, NaN or too large for f16.
     pub allow_nonfinite: bool,
     /// Write `FILE.sha256` beside each file.
     pub sha256: bool,
-    /// Raised by the caller to stop: the run then removes what it has begun.
+    /// Raised by the caller to stop. The run then removes its unfinished files.
     pub cancel: &'a Cancel,
-    /// Hears how far it is.
+    /// Receives the progress.
     pub progress: &'a dyn Progress,
 }
 
@@ -52,7 +52,7 @@ pub struct Written {
     pub level: Level,
     /// Its file, or the files that it is split over.
     pub files: Vec<WrittenFile>,
-    /// Time spent on encoding for it and writing it, summed over the threads. Work shared between models counts in each.
+    /// Time for encoding and writing it, summed over the threads. Work shared between models counts in each.
     pub worker_seconds: f64,
 }
 
@@ -63,7 +63,7 @@ pub struct WrittenFile {
     pub path: PathBuf,
     /// Its size.
     pub n_bytes: u64,
-    /// SHA-256 of it, hexadecimal, if digests were asked for.
+    /// Its SHA-256, hexadecimal, if digests were requested.
     pub sha256: Option<String>,
 }
 
@@ -74,14 +74,14 @@ impl Written {
     }
 }
 
-/// Writes every file of `plan`. They get their names together at the end, each whole: once all are complete, digested
-/// and flushed to the disk, and after the last look at the cancel flag. Of a split model the first file is the last to
-/// get its name, and one that is replaced loses it before any other does: without it, what is there cannot be opened.
+/// Writes every file of `plan`. All files are renamed to their targets at the end: when all are complete, digested and
+/// synced, and after the last check of the cancel flag. The first file of a split model is renamed last. If it replaces
+/// an old one, that is removed first, because the model cannot be opened without it.
 ///
 /// # Errors
-/// If an output exists or is an input, a weight cannot be converted, the system refuses a read or write, or the run
-/// is cancelled. Nothing is left behind then; only where the system refuses one of the names at the very end do the
-/// files stay that had theirs already.
+/// If an output exists or is an input, a weight cannot be converted, the system refuses a read or write, or the run is
+/// cancelled. Nothing is left behind then, except if a rename at the end fails: files that already have their names
+/// stay.
 pub fn run(source: &dyn Source, plan: &Plan, options: &RunOptions<'_>) -> Result<Vec<Written>, Error> {
     check_targets(plan, options)?;
     let RunOptions { threads, cancel, progress, .. } = *options;
@@ -95,12 +95,12 @@ pub fn run(source: &dyn Source, plan: &Plan, options: &RunOptions<'_>) -> Result
         return Err(Error::Cancelled);
     }
     let _naming = Naming::begin();
-    // What has appeared since the start is found before the first file has its name.
+    // Finds targets that have appeared since the start, before the first rename.
     check_targets(plan, options)?;
     complete.into_iter().map(|model| model.commit(options.force)).collect()
 }
 
-/// Checks every name that will be given: the files', and those of their digests.
+/// Checks all targets: the files, and the sidecars of their digests.
 fn check_targets(plan: &Plan, options: &RunOptions<'_>) -> Result<(), Error> {
     for shard in plan.files.iter().flat_map(|file| &file.shards) {
         check_target(&shard.path, &plan.inputs, options.force)?;
@@ -111,14 +111,14 @@ fn check_targets(plan: &Plan, options: &RunOptions<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// A model whose files lack only their names.
+/// A model with complete files that are not renamed yet.
 struct Complete {
     /// In the order of the shards.
     files: Vec<CompleteFile>,
     written: Written,
 }
 
-/// A file that lacks only its name, and its sidecar, if digests are wanted, which does too.
+/// A complete file that is not renamed yet, with its sidecar if digests were requested.
 struct CompleteFile {
     file: AtomicFile,
     sidecar: Option<AtomicFile>,
@@ -138,7 +138,7 @@ impl Complete {
                 false => None,
             };
             let sidecar = digests.as_ref().map(|digests| digests.sidecar_of(&shard.path)).transpose()?;
-            // Now, so that no file waits for the disk between the names of two others.
+            // Synced now, so that no rename has to wait for the disk.
             file.file().sync_all().map_err(Error::io(&shard.path, "flush"))?;
             files.push(CompleteFile { file, sidecar });
             let (path, n_bytes) = (shard.path.clone(), shard.layout.total_bytes());
@@ -154,7 +154,7 @@ impl Complete {
         }
         for CompleteFile { file, sidecar } in self.files.into_iter().rev() {
             if force {
-                // No moment at which the digests are those of another file.
+                // Removed first, so that the digests are never those of another file.
                 digest::remove_sidecar(file.target())?;
             }
             file.commit(force)?;
@@ -191,7 +191,7 @@ impl Sink {
     }
 }
 
-/// Whole rows of one tensor, as the source stores their elements, in GGUF's row order.
+/// Whole rows of one tensor, with elements as stored in the source, in GGUF's row order.
 struct Chunk<'p> {
     tensor: &'p PlannedTensor,
     first_row: usize,
@@ -231,7 +231,7 @@ impl<'a> Pass<'a> {
         Ok(Chunk { tensor, first_row, bytes })
     }
 
-    /// Encodes a chunk in every type it is needed in, and writes it everywhere it is needed.
+    /// Encodes a chunk in all its types, and writes it to all its positions.
     fn convert(self, chunk: &Chunk<'_>, scratch: &mut Scratch) -> Result<(), Error> {
         let tensor = chunk.tensor;
         let Scratch { values, encoded } = scratch;
@@ -240,7 +240,7 @@ impl<'a> Pass<'a> {
         let source = &tensor.source;
         let piece_rows = (PIECE_ELEMS / source.row_elems()).max(1);
         for piece in chunk.bytes.chunks(piece_rows * source.row_bytes()) {
-            // Some types take a second for a chunk.
+            // Checked here too, because some types take a second per chunk.
             if self.options.cancel.is_raised() {
                 return Err(Error::Cancelled);
             }
@@ -251,7 +251,7 @@ impl<'a> Pass<'a> {
             for (encoding, out) in tensor.encodings.iter().zip(encoded.iter_mut()) {
                 let start = Instant::now();
                 match encoding.ty == source.ty {
-                    // A type that is the source's own is copied, bit for bit.
+                    // The source's own type is copied bit for bit.
                     true => out.extend_from_slice(piece),
                     false => append(encoding.ty, values, tensor.importance.as_deref(), out),
                 }
@@ -301,7 +301,8 @@ fn append(ty: TensorType, values: &[f32], importance: Option<&[f32]>, out: &mut 
     }
 }
 
-/// Refuses weights no model works with: they come from a damaged file or a diverged training run.
+/// Refuses infinite weights, NaN, and weights too large for f16. They come from a damaged file or a diverged training
+/// run.
 fn check_values(tensor: &PlannedTensor, values: &[f32]) -> Result<(), Error> {
     let largest = largest_magnitude(values);
     if !largest.is_finite() {
@@ -351,7 +352,8 @@ mod tests {
         use std::fs::{create_dir, read, remove_dir, write};
         let dir = tempfile::tempdir().unwrap();
         let path = |no: u8| dir.path().join(format!("m{no}"));
-        // A folder refuses the second of the names to be given. The first file, by which the model is opened, has none then.
+        // A folder refuses the second of the names to be given. The first file, by which the model is opened, has none
+        // then.
         let model = complete(dir.path());
         create_dir(path(2)).unwrap();
         model.commit(false).unwrap_err();

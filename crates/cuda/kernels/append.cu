@@ -1,4 +1,5 @@
-// Writing the cache. New positions of a prompt: queries rotated, keys and values appended. A warp does a head of a row.
+// Writes the cache. For new positions of a prompt, queries are rotated, and keys and values appended. A warp handles a
+// head of a row.
 
 constexpr int APPEND_THREADS = 128;
 
@@ -6,7 +7,7 @@ struct AppendArgs {
     float* qkv;  // [n, 3 * heads * head_dim]: queries are rotated in place
     Rope rope;
     Rows rows;
-    KvCache cache;
+    KvCacheArgs cache;
     uint64_t n;
 };
 
@@ -35,7 +36,7 @@ KERNEL(append_f32, AppendArgs, APPEND_THREADS) { append<Floats>(args); }
 // The first positions of a sequence, for another: blocks along y have a head, threads a piece of its keys and one of
 // its values. Keys come in whole tiles.
 struct CopyArgs {
-    KvCache cache;
+    KvCacheArgs cache;
     uint32_t from, to;  // sequences
     uint64_t positions;
 };

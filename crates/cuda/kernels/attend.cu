@@ -1,15 +1,15 @@
-// Causal attention over the cache: `one` for decoding, where every row is the newest position of its sequence, `many`
+// Causal attention over the cache: `one` for generation, where every row is the newest position of its sequence, `many`
 // for prompts, where a tile of rows shares keys and values.
 //
-// Per query and head: a score per key (one chain of fused multiply-adds over the dimensions), the largest, exponentials
-// of the distances to it, their sum in 16 lanes, and per dimension one chain over the keys. The online form, which
-// rescales when a larger score comes, rounds more often and in an order of its own; so the keys are gone through twice,
-// first for the largest score.
+// Per query and head, this computes a score per key (one chain of fused multiply-adds over the dimensions), the largest
+// score, the exponentials of the differences from it, their sum in 16 lanes, and per dimension one chain over the keys.
+// The online form, which rescales at each larger score, rounds more often and in a different order. So the keys are
+// read twice, first for the largest score.
 //
-// The largest score of a row is +infinity where a score is not finite (finite ones never give that), and the row's
-// results are then not numbers.
+// If a score is not finite, the largest score of its row is +infinity (which finite scores never give), and the row's
+// results are NaN.
 
-// Score of a key that a query does not see: its exponential is 0, and unlike an infinity it passes for finite.
+// Score of a key that a query does not see. Its exponential is 0, and unlike infinity it counts as finite.
 constexpr float UNSEEN = -3.40282346638528859812e38f;
 
 // The larger of `largest` and a score, +infinity for good once a score was not finite.
@@ -30,17 +30,17 @@ __device__ __forceinline__ float inverse_of_sum(const float* lanes, int stride, 
 
 // ---- one: rows that each are a sequence's newest position ----
 //
-// Each block of scores rotates the query for itself; the block that has the newest key appends it, and the value.
-// Scores are independent of each other: a thread each, all keys of the cache at once, into memory. Then a block per 32
-// dimensions, in which one warp walks the chain over the keys (4 cycles a key, which is what bounds a single row), one
-// sums the exponentials, and the others keep both supplied: values by asynchronous copies some stages ahead,
-// exponentials one stage ahead. The grids depend on the cache's size and not on the positions.
+// Each block of scores rotates the query itself. The block with the newest key appends it and the value. Scores are
+// independent: one thread each computes them for all keys of the cache. Then there is a block per 32 dimensions. In it,
+// one warp computes the chain over the keys (4 cycles per key, which bounds a single row), one sums the exponentials,
+// and the others supply both: values by asynchronous copies some stages ahead, exponentials one stage ahead. The grids
+// depend on the cache's size and not on the positions.
 
 struct OneArgs {
     const float* qkv;  // [n, 3 * heads * head_dim], not yet rotated
     Rope rope;
     Rows rows;
-    KvCache cache;
+    KvCacheArgs cache;
     float* scores;  // [n, heads, positions], times the scale
     float* out;     // [n, heads * head_dim]
     Quantized quantized;  // the same rows, unless its codes are null: only where head_dim is a multiple of 32
@@ -51,7 +51,7 @@ constexpr int SCORE_THREADS = 128, MOST_DIMS = 256;
 template <class E>
 __device__ __forceinline__ void one_scores(const OneArgs& args) {
     alignas(16) __shared__ float query[MOST_DIMS];
-    const KvCache& cache = args.cache;
+    const KvCacheArgs& cache = args.cache;
     const uint32_t head = blockIdx.y, row = blockIdx.z, position = args.rows.positions[row], seen = position + 1;
     const uint32_t first = blockIdx.x * SCORE_THREADS, key = first + threadIdx.x;
     if (first >= seen) return;
@@ -82,7 +82,7 @@ __device__ __forceinline__ void one_scores(const OneArgs& args) {
     args.scores[before + key] = score * cache.scale;
 }
 
-// Left alone, ptxas spills for more blocks than there is work for.
+// Without this limit, ptxas spills registers to fit more blocks than there is work for.
 KERNEL(one_scores_f16, OneArgs, SCORE_THREADS, 8) { one_scores<Halves>(args); }
 KERNEL(one_scores_f32, OneArgs, SCORE_THREADS, 8) { one_scores<Floats>(args); }
 
@@ -120,7 +120,7 @@ __device__ __forceinline__ void one_values(const OneArgs& args) {
     alignas(16) __shared__ float weights[2][KEYS];
     __shared__ float largest_of_warps[VALUE_THREADS / 32];
     __shared__ float lanes[16];
-    const KvCache& cache = args.cache;
+    const KvCacheArgs& cache = args.cache;
     const uint32_t thread = threadIdx.x, warp = thread / 32, lane = thread % 32, supplier = thread - 64;
     const uint32_t head = blockIdx.y, row = blockIdx.z, seen = args.rows.positions[row] + 1;
     const uint32_t first_dim = blockIdx.x * DIMS;
@@ -138,7 +138,7 @@ __device__ __forceinline__ void one_values(const OneArgs& args) {
             cp_async_commit();
         }
     }
-    // Eight scores at a time wait for memory together. Missing ones are as small as can be, and finite.
+    // Eight scores at a time are loaded together. Missing ones get the smallest finite value.
     float largest = -infinity();
     for (uint32_t first = thread; first < seen; first += 8 * VALUE_THREADS) {
         float some[8];
@@ -175,7 +175,7 @@ __device__ __forceinline__ void one_values(const OneArgs& args) {
         if (warp == 0) {
             const Stored* value = (const Stored*)stages[c % STAGES] + lane;
             const uint32_t n = keys_in(c);
-            // Of a whole stage the loads run ahead of the chain.
+            // In a whole stage, loads run ahead of the chain.
             if (n == KEYS) {
 #pragma unroll
                 for (uint32_t k = 0; k < KEYS; k += 4) acc = four_keys<E>(acc, weight + k, value + k * DIMS);
@@ -212,9 +212,9 @@ KERNEL(one_values_f32, OneArgs, VALUE_THREADS) { one_values<Floats>(args); }
 
 // ---- many: tiles of consecutive rows of a sequence ----
 //
-// A block has 32 queries and a head, and goes through the keys 64 at a time, twice: for the largest scores, then for
-// everything else. Scores are computed again in the second sweep: kept, they would take rows x heads x positions
-// floats, which is more than the rest of a prompt's memory, and reading them back costs half of what the sums cost.
+// A block has 32 queries of a head, and goes through the keys 64 at a time, twice: for the largest scores, then for
+// everything else. Scores are computed again in the second pass. Storing them would need rows x heads x positions
+// floats, more than the rest of a prompt's memory, and reading them back costs half as much as computing the sums.
 //
 // A thread has 4 queries and 4 keys of the scores, then 4 queries and 4 of each 64 dimensions of the values: two loads
 // of 16 bytes from shared memory for 16 multiply-adds. In a warp, 8 threads lie along the keys and 4 along the queries,
@@ -231,7 +231,7 @@ struct ManyArgs {
     const AttendTile* tiles;
     const float* qkv;  // [n, 3 * heads * head_dim]
     float* out;        // [n, heads * head_dim]
-    KvCache cache;
+    KvCacheArgs cache;
     uint64_t count;  // of tiles
 };
 
@@ -239,7 +239,7 @@ constexpr int MANY_THREADS = 128, QUERIES = 32, KEYS = 64;
 // Floats between the weights of neighbouring keys: 16 bytes more than the queries, for the banks.
 constexpr int WEIGHT_STRIDE = QUERIES + 4;
 
-// Where a thread stands: its first query and its first key (or dimension) of 64.
+// Position of a thread: its first query and its first key (or dimension) of 64.
 struct Stand {
     uint32_t query, key;
 };
@@ -263,7 +263,7 @@ __device__ __forceinline__ void outer(float acc[4][4], const float4& rows, const
 // Scores, before their scaling, of the thread's queries with its keys of the 64 from `first_key` on. `queries` is
 // [dimension][32], `stage` becomes [DEPTH dimensions][64 keys]. Begins with a barrier.
 template <class E, int DEPTH>
-__device__ __forceinline__ void score_tile(float acc[4][4], const KvCache& cache, const typename E::Stored* keys,
+__device__ __forceinline__ void score_tile(float acc[4][4], const KvCacheArgs& cache, const typename E::Stored* keys,
                                            uint32_t first_key, const float* queries, float* stage, const Stand& at) {
 #pragma unroll
     for (int i = 0; i < 4; i++) {
@@ -305,7 +305,7 @@ __device__ __forceinline__ void many(const ManyArgs& args) {
     alignas(16) __shared__ float weights[KEYS * WEIGHT_STRIDE];        // [key][query]
     __shared__ float largest_of[2][QUERIES];
     __shared__ float inverse_of[QUERIES];
-    const KvCache& cache = args.cache;
+    const KvCacheArgs& cache = args.cache;
     const uint32_t thread = threadIdx.x, head = blockIdx.x % cache.heads, head_dim = cache.head_dim;
     // Later tiles of a prompt see more keys; they go first, so that the last blocks to start are short.
     const AttendTile tile = args.tiles[args.count - 1 - blockIdx.x / cache.heads];
@@ -383,7 +383,7 @@ __device__ __forceinline__ void many(const ManyArgs& args) {
                 sums[l] = sums[l] + weights[(k + thread / 32 * 4 + l) * WEIGHT_STRIDE + thread % 32];
             }
         }
-        // Whether some query of the tile does not see some key of these. Its weight is 0 then, which would not do: the
+        // Whether some query of the tile does not see some of these keys. A weight of 0 is not enough then, because the
         // value may be anything, and adding 0 can change the sign of a zero.
         const bool ragged = first + KEYS - 1 > tile.first_position;
         for (uint32_t part = first; part < first + KEYS && part < end; part += DEPTH) {
@@ -424,7 +424,7 @@ __device__ __forceinline__ void many(const ManyArgs& args) {
         }
     }
 
-    // The sums' lanes meet where the weights were: [lane][query].
+    // The lanes of the sums are stored in place of the weights: [lane][query].
     __syncthreads();
 #pragma unroll
     for (int l = 0; l < 4; l++) weights[(thread / 32 * 4 + l) * WEIGHT_STRIDE + thread % 32] = sums[l];

@@ -1,13 +1,13 @@
-// Where keys and values lie on the device. `ops::append` has the sizes.
+// Layout of keys and values on the device. `ops::append` has the sizes.
 //
 // Keys: [sequence][head][tile of 32 positions][pieces of dimensions][32 positions][dimensions of a piece]. A piece has
-// 16 bytes. So a warp whose lanes are the positions of a tile reads 512 bytes side by side, and a lane has its key's
+// 16 bytes. So a warp whose lanes are the positions of a tile reads 512 contiguous bytes, and a lane gets its key's
 // dimensions in ascending order.
 // Values: [sequence][head][position][dimension].
 
 constexpr int TILE = 32;
 
-struct KvCache {
+struct KvCacheArgs {
     uint8_t* keys;
     uint8_t* values;
     uint32_t heads;
@@ -16,7 +16,7 @@ struct KvCache {
     float scale;        // of scores: 1 / sqrt(head_dim)
 };
 
-// Which positions the rows of a batch are: on the device, so that a recorded graph replays with others.
+// Positions of the rows of a batch. They are on the device, so that a graph can be replayed with others.
 struct Rows {
     const uint32_t* sequences;
     const uint32_t* positions;
@@ -49,21 +49,21 @@ struct Floats {
 
 // Keys of a sequence's head.
 template <class E>
-__device__ __forceinline__ typename E::Stored* keys_of(const KvCache& cache, uint32_t sequence, uint32_t head) {
+__device__ __forceinline__ typename E::Stored* keys_of(const KvCacheArgs& cache, uint32_t sequence, uint32_t head) {
     uint64_t before = ((uint64_t)sequence * cache.heads + head) * cache.tiles;
     return (typename E::Stored*)cache.keys + before * TILE * cache.head_dim;
 }
 
 // Values of a sequence's head.
 template <class E>
-__device__ __forceinline__ typename E::Stored* values_of(const KvCache& cache, uint32_t sequence, uint32_t head) {
+__device__ __forceinline__ typename E::Stored* values_of(const KvCacheArgs& cache, uint32_t sequence, uint32_t head) {
     uint64_t before = ((uint64_t)sequence * cache.heads + head) * cache.tiles;
     return (typename E::Stored*)cache.values + before * TILE * cache.head_dim;
 }
 
 // Where, among the keys of a head, element `dim` (the first of a piece, or any) of the key at `position` lies.
 template <class E>
-__device__ __forceinline__ uint64_t key_at(const KvCache& cache, uint32_t position, uint32_t dim) {
+__device__ __forceinline__ uint64_t key_at(const KvCacheArgs& cache, uint32_t position, uint32_t dim) {
     uint32_t pieces = cache.head_dim / E::PIECE;
     uint64_t piece = (uint64_t)(position / TILE) * pieces + dim / E::PIECE;
     return (piece * TILE + position % TILE) * E::PIECE + dim % E::PIECE;
@@ -90,7 +90,7 @@ __device__ __forceinline__ float rotated(const float* x, uint32_t i, const Rope&
 
 // Appends a head's key, rotated here, and value: a thread's share, among `threads`.
 template <class E>
-__device__ __forceinline__ void append_head(const KvCache& cache, const Rope& rope, uint32_t sequence, uint32_t head,
+__device__ __forceinline__ void append_head(const KvCacheArgs& cache, const Rope& rope, uint32_t sequence, uint32_t head,
                                             uint32_t position, const float* key, const float* value, uint32_t thread,
                                             uint32_t threads) {
     typename E::Stored* keys = keys_of<E>(cache, sequence, head);

@@ -1,26 +1,25 @@
-// What becomes of an element of a product once its sum is complete: `Output::finish` of crates/kernels/src/matmul.rs.
+// Finishes an element of a product after its sum is complete, like `Output::finish` of crates/kernels/src/matmul.rs.
 
-// The layout of `ops::OutputArgs`.
-struct Output {
+struct OutputArgs {
     const float* bias; // [rows], or null
     float* out;        // [n, rows]
     uint32_t rows;
     uint32_t epilogue; // 0 store, 1 add to what is there, 2 GELU by erf, 3 GELU by tanh
 };
 
-// The bias of a row of the weights, or that there is none: 0 is not added, since it would turn -0 into 0.
+// The bias of a row of the weights, if there is one. Otherwise nothing is added, because adding 0 would turn -0 into 0.
 struct Bias {
     bool is_there;
     float value;
 
-    __device__ __forceinline__ Bias(const Output& output, uint32_t row)
+    __device__ __forceinline__ Bias(const OutputArgs& output, uint32_t row)
         : is_there(output.bias != nullptr), value(is_there ? output.bias[row] : 0.0f) {}
 };
 
 // Finishes the elements of row `row` of the weights and the first `count` of N rows of x, `token`, `token + apart` and
 // so on. What they are added to is read before anything is written, so that the reads wait for memory together.
 template <int N>
-__device__ __forceinline__ void finish_run(const Output& output, const Bias& bias, uint32_t row, uint32_t token,
+__device__ __forceinline__ void finish_run(const OutputArgs& output, const Bias& bias, uint32_t row, uint32_t token,
                                            uint32_t apart, int count, const float acc[N]) {
     float* out = output.out + (uint64_t)token * output.rows + row;
     const uint64_t stride = (uint64_t)apart * output.rows;
@@ -53,6 +52,6 @@ __device__ __forceinline__ void finish_run(const Output& output, const Bias& bia
 }
 
 // Finishes the element of row `row` of the weights and row `token` of x, whose groups sum to `acc`.
-__device__ __forceinline__ void finish(const Output& output, uint32_t row, uint32_t token, float acc) {
+__device__ __forceinline__ void finish(const OutputArgs& output, uint32_t row, uint32_t token, float acc) {
     finish_run<1>(output, Bias(output, row), row, token, 0, 1, &acc);
 }

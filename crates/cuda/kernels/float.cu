@@ -17,7 +17,7 @@
 struct FloatArgs {
     const uint8_t* weights; // [rows, cols]
     const float* x;         // [n, cols]
-    Output output;
+    OutputArgs output;
     uint32_t cols;
     uint32_t n;
 };
@@ -65,7 +65,7 @@ struct Few {
     __device__ __forceinline__ Few(const FloatArgs& args, uint32_t first_row, uint32_t first_token, float2* decoded)
         : lane(threadIdx.x % 32), group(lane / 8), pair(lane % 8), decoded(decoded) {
         const uint64_t bytes = row_bytes<F>(args.cols);
-        // Past the end are the last rows once more, for nobody.
+        // Past the end, copies of the last rows, which are not used.
         const uint32_t last_row = args.output.rows - 1;
 #pragma unroll
         for (int r = 0; r < R; r++) w[r] = args.weights + at_most(first_row + r * GROUPS + group, last_row) * bytes;

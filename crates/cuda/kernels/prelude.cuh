@@ -6,7 +6,7 @@
 // (--fmad=false), so `a * b + c` is two roundings and `fma` is one, as in the CPU's kernels.
 
 #ifdef PYTHIA_EMULATED
-#include "emulation.h" // the same names for a C++ compiler: see crates/cuda/emulator
+#include "emulation.h" // the same names for a C++ compiler: see tools/cuda-emulator
 #else
 
 typedef unsigned char uint8_t;

@@ -1,10 +1,9 @@
 // Operands of a product of quantized weights with rows of x.
 
-// The layout of `ops::product::ProductArgs`.
 struct ProductArgs {
     const uint8_t* weights; // [rows, row_bytes]
     Quantized x;            // [n, cols]
-    Output output;
+    OutputArgs output;
     uint64_t row_bytes;
     uint32_t units; // of 32 elements in a row
     uint32_t n;

@@ -1,5 +1,5 @@
-//! The model's backend on a GPU. Weights lie on the device as they lie in the file; a batch travels as token ids and
-//! positions, and comes back as a few numbers.
+//! The model's backend on a GPU. Weights on the device have the layout of the file. The input of a batch is token ids
+//! and positions, and the output is a few numbers.
 
 mod buffer;
 mod head;
@@ -27,7 +27,7 @@ pub(crate) struct CudaBackend {
     device: Arc<Device>,
     files: Vec<FileMap>,
     activations: Activations,
-    /// Types of the matrices so far: what kernels are needed.
+    /// Types of the matrices so far, which determine the kernels.
     types: Mutex<BTreeSet<TensorType>>,
 }
 
@@ -56,11 +56,11 @@ pub(crate) struct Rope {
 }
 
 impl CudaBackend {
-    /// Ready to take the weights of these files.
+    /// A backend for the weights of these files.
     ///
     /// # Errors
-    /// If the device cannot run such a model: there is no compiler for its kernels, they do not know heads of this
-    /// size, or its memory does not hold the weights.
+    /// If the device cannot run the model: there is no compiler for its kernels, they do not support heads of this
+    /// size, or its memory is too small for the weights.
     pub(crate) fn new(
         device: Arc<Device>,
         source: pythia_model::Source,
@@ -108,17 +108,17 @@ impl CudaBackend {
         Ok(memory)
     }
 
-    /// Waits, and fails if anything did so far.
+    /// Waits. Fails if anything has failed so far.
     fn check(&self) -> Result<(), Error> {
         self.device.check().map_err(failed)
     }
 
-    /// Fails if something is known to have failed, without waiting.
+    /// Fails if a failure is known, without waiting.
     fn known_failure(&self) -> Result<(), Error> {
         self.device.known_failure().map_err(failed)
     }
 
-    /// Compiles the kernels that passes will need, or loads them.
+    /// Compiles or loads the kernels for passes.
     fn prepare(&self) -> Result<(), crate::Error> {
         let general = [Source::Quantize, Source::Norm, Source::Append, Source::Attend, Source::Head];
         let mut units: Vec<_> = general.map(|source| Unit { source, format: None }).into();
@@ -137,7 +137,7 @@ impl CudaBackend {
         self.device.prepare(&units)
     }
 
-    /// Whether products with such weights are of integers.
+    /// Whether products with such weights use integers.
     fn is_integer(&self, ty: TensorType) -> bool {
         ty.is_quantized() && self.activations == Activations::Int8
     }
@@ -153,9 +153,9 @@ impl CudaBackend {
     }
 
     /// Where a norm's results go: also quantized, where products want them so.
-    fn norm_target(&self, norm: &Norm<Self>, n: usize, out: &mut Buffer) -> norm::Target {
+    fn norm_target(&self, norm: &Norm<Self>, n: usize, out: &mut Buffer) -> norm::NormTarget {
         let quantized = self.rewritten(out, n, true);
-        norm::Target::new(norm.gamma.0.ptr(), norm.beta.0.ptr(), out.row(0), quantized)
+        norm::NormTarget::new(norm.gamma.0.ptr(), norm.beta.0.ptr(), out.row(0), quantized)
     }
 
     /// Rows `first .. first + n` of `x` times a matrix.
@@ -185,7 +185,7 @@ impl CudaBackend {
     }
 }
 
-/// A failure of the device, as the model's.
+/// Converts a failure of the device to an error of the model.
 fn failed(error: crate::Error) -> Error {
     Error::Device(error.to_string())
 }
@@ -266,8 +266,8 @@ impl Backend for CudaBackend {
         staging
     }
 
-    /// A batch of one token per sequence is what generation repeats: its second pass is recorded, and the later ones
-    /// are one launch each. The first runs as it is, so that everything is compiled before the recording.
+    /// Generation repeats batches of one token per sequence. The first pass is run, so that everything is compiled. The
+    /// second is recorded, and later ones are a single launch each.
     fn pass(
         &self,
         batch: Batch<'_>,
@@ -389,12 +389,12 @@ impl Backend for CudaBackend {
     }
 }
 
-/// The bytes of floats, in the order of the machine, which is that of every GPU.
+/// The bytes of floats, in native order, which is that of every GPU.
 fn bytes_of(values: impl IntoIterator<Item = f32>) -> Vec<u8> {
     values.into_iter().flat_map(f32::to_le_bytes).collect()
 }
 
-/// Brings floats to the host.
+/// Copies floats to the host.
 fn download(device: &Device, from: Ptr, out: &mut [f32]) {
     let mut bytes = vec![0; size_of_val(out)];
     device.download(from, &mut bytes);

@@ -1,4 +1,4 @@
-//! A GPU: memory, copies and launches, all in one stream and so in order.
+//! A GPU: memory, copies and launches, all in one stream and therefore in order.
 
 mod context;
 mod describe;
@@ -11,6 +11,7 @@ mod tests;
 
 use crate::compile::{self, Architecture, Kernel, Unit};
 use crate::error::Error;
+use crate::layout::Layout;
 use cudarc::driver::sys;
 use driver::ok;
 use std::ffi::c_void;
@@ -23,10 +24,10 @@ pub(crate) use context::Context;
 pub use describe::Description;
 pub(crate) use memory::Memory;
 
-/// A GPU. It may be used from any thread; what is launched from several is run in some order.
+/// A GPU. It may be used from any thread; launches from several threads run in some order.
 ///
-/// Nothing that is launched waits, and nothing that is launched returns an error: the first failure is kept, everything
-/// after it is left out, and [`check`](Self::check) tells it.
+/// Launches neither wait nor return errors. The first failure is kept, everything after it is skipped, and
+/// [`check`](Self::check) returns it.
 pub struct Device {
     modules: modules::Modules,
     staging: Mutex<staging::Staging>,
@@ -49,11 +50,14 @@ impl Ptr {
     }
 }
 
-/// The arguments of a kernel: one struct.
+/// The arguments of a kernel: one struct. See [`shared_structs!`](crate::layout::shared_structs).
 ///
 /// # Safety
-/// `#[repr(C)]`, with the layout of the struct that the kernels of this name take, and no padding between fields.
-pub(crate) unsafe trait Args: Copy {}
+/// `#[repr(C)]`, without padding, and with the layout of the struct of this name in the kernels' sources.
+pub(crate) unsafe trait Args: Copy {
+    /// What the compiler of the kernels checks.
+    const LAYOUT: Layout;
+}
 
 /// The oldest compute capability with a dot product of four bytes.
 const OLDEST: (u32, u32) = (6, 1);
@@ -117,38 +121,39 @@ impl Device {
         &self.name
     }
 
-    /// What it is.
+    /// Its description.
     ///
     /// # Errors
-    /// If the driver does not tell.
+    /// If the driver fails.
     pub fn describe(&self) -> Result<Description, Error> {
         self.context.bind().map_err(Error::Device)?;
         describe::describe(self.context.device)
     }
 
-    /// Bytes free and in all.
+    /// Free and total bytes of memory.
     ///
     /// # Errors
-    /// If the driver does not tell.
+    /// If the driver fails.
     pub fn memory(&self) -> Result<(usize, usize), Error> {
         self.context.bind().map_err(Error::Device)?;
         memory::free()
     }
 
-    /// Bytes that weights, caches and everything else of this device's models take of its memory.
+    /// Bytes of its memory used by weights, caches and everything else of its models.
     pub fn allocated(&self) -> usize {
         self.context.allocated.load(Ordering::Relaxed)
     }
 
-    /// Calls `hook` with the name of each unit of kernels before it is compiled. What the cache on disk has is not.
+    /// Calls `hook` with the name of each unit of kernels before it is compiled. Units in the disk cache are not
+    /// compiled.
     pub fn on_compile(&self, hook: impl Fn(&str) + Send + Sync + 'static) {
         self.modules.on_compile(Box::new(hook));
     }
 
-    /// Waits for everything launched so far, and says what failed first.
+    /// Waits for everything launched so far.
     ///
     /// # Errors
-    /// The first failure: nothing has run after it, and nothing will.
+    /// The first failure. Nothing has run after it, and nothing will.
     pub fn check(&self) -> Result<(), Error> {
         if !self.context.has_failed() {
             self.keep("waiting", self.context.bind().and_then(|()| self.context.synchronize()));
@@ -156,12 +161,12 @@ impl Device {
         self.context.failure().map_or(Ok(()), Err)
     }
 
-    /// What is known to have failed, without waiting for what was launched.
+    /// Returns a known failure, without waiting for launches.
     pub(crate) fn known_failure(&self) -> Result<(), Error> {
         self.context.failure().map_or(Ok(()), Err)
     }
 
-    /// How long what `work` launches takes, from an idle device to an idle device.
+    /// The time of the launches in `work`, from an idle device to an idle device.
     ///
     /// # Errors
     /// The first failure so far.
@@ -173,17 +178,17 @@ impl Device {
         Ok(start.elapsed())
     }
 
-    /// Memory of its own, zeroed.
+    /// Allocates zeroed memory.
     pub(crate) fn alloc(&self, bytes: usize) -> Result<Memory, Error> {
         Memory::new(&self.context, bytes)
     }
 
-    /// Copies to the device; the host's bytes may be reused at once.
+    /// Copies to the device. The host's bytes may be reused at once.
     pub(crate) fn upload(&self, to: Ptr, bytes: &[u8]) {
         self.copy("copying to the device", |staging, context| staging.upload(context, to, bytes));
     }
 
-    /// Waits for everything before and copies to the host. After a failure the bytes are left as they are.
+    /// Waits for everything before and copies to the host. After a failure the bytes are unchanged.
     pub(crate) fn download(&self, from: Ptr, bytes: &mut [u8]) {
         self.copy("copying to the host", |staging, context| staging.download(context, from, bytes));
     }
@@ -212,12 +217,12 @@ impl Device {
         compile::check(self.modules.architecture())
     }
 
-    /// Whether it multiplies matrices of int8 in one instruction: products with many rows need that.
+    /// Whether it has int8 tensor cores, which products with many rows need.
     pub(crate) fn has_tensor_cores(&self) -> bool {
         self.has_tensor_cores
     }
 
-    /// Compiles and loads units of kernels, several at a time, so that first launches need not wait.
+    /// Compiles and loads units of kernels, several at a time, so that first launches do not wait.
     pub(crate) fn prepare(&self, units: &[Unit]) -> Result<(), Error> {
         let next = Mutex::new(units.iter());
         let first_error = Mutex::new(None);
@@ -241,8 +246,8 @@ impl Device {
         first_error.into_inner().unwrap().map_or(Ok(()), Err)
     }
 
-    /// Runs a kernel over `grid` blocks of `threads`; an empty grid is no work. What fails is kept and told by
-    /// [`check`](Self::check): nothing runs after it.
+    /// Runs a kernel over `grid` blocks of `threads`. An empty grid does nothing. A failure is kept and returned by
+    /// [`check`](Self::check), and nothing runs after it.
     ///
     /// # Safety
     /// The addresses in `args` must be good for what the kernel does with them.
@@ -252,7 +257,8 @@ impl Device {
         }
         let (stream, recorded) = self.context.target();
         if recorded && self.modules.loaded(kernel).is_none() {
-            // Loading is not allowed meanwhile: the recording comes to nothing, and the next one finds the kernel.
+            // Loading is not allowed during a recording. This recording is discarded, and the next one finds the
+            // kernel.
             self.context.spoils();
             return;
         }
@@ -292,7 +298,7 @@ impl Device {
         &self.context
     }
 
-    /// Keeps a failure. Kernels fail after their launch, so it may be that of one launched before.
+    /// Keeps a failure. Kernels fail after their launch, so it may belong to an earlier launch.
     pub(crate) fn keep(&self, what: &str, result: Result<(), String>) {
         if let Err(problem) = result {
             let after = match *self.last.lock().unwrap() {

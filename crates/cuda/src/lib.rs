@@ -14,6 +14,7 @@ mod compile;
 mod device;
 mod error;
 mod graph;
+mod layout;
 mod ops;
 #[cfg(test)]
 mod testing;

@@ -1,4 +1,4 @@
-//! The operations of a forward pass: a file each, with its kernels' arguments and grids.
+//! The operations of a forward pass. Each has a file with the arguments and grids of its kernels.
 
 pub(crate) mod append;
 pub(crate) mod attend;
@@ -12,7 +12,8 @@ pub(crate) mod norm;
 pub(crate) mod product;
 pub(crate) mod quantize;
 
-use crate::device::Ptr;
+use crate::device::{Args, Ptr};
+use crate::layout::{Shared, shared_structs};
 use pythia_kernels::{Epilogue, Gelu};
 
 /// What becomes of a product.
@@ -48,12 +49,29 @@ impl Output {
     }
 }
 
-/// A part of the arguments of every product: `Output` in `kernels/epilogue.cuh`.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub(crate) struct OutputArgs {
-    bias: Ptr,
-    out: Ptr,
-    rows: u32,
-    epilogue: u32,
+shared_structs! {
+    /// A part of the arguments of every product.
+    pub(crate) struct OutputArgs {
+        bias: Ptr,
+        out: Ptr,
+        rows: u32,
+        epilogue: u32,
+    }
+}
+
+const SHARED: Shared = Shared { file: "epilogue.cuh", structs: &[OutputArgs::LAYOUT], constants: &[] };
+
+/// What the files of `kernels/` and Rust both declare.
+pub(crate) fn shared() -> impl Iterator<Item = Shared> {
+    let one = [
+        SHARED,
+        attend::SHARED,
+        embed::SHARED,
+        float::SHARED,
+        head::SHARED,
+        limits::SHARED,
+        norm::SHARED,
+        product::SHARED,
+    ];
+    one.into_iter().chain(append::SHARED).chain(quantize::SHARED)
 }

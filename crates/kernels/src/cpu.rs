@@ -1,7 +1,7 @@
 //! A processor to compute on: an ISA level and a team of threads.
 
 use crate::attention::{Append, Attend};
-use crate::isa::{IsaError, IsaLevel};
+use crate::isa::{IsaError, IsaLevel, Kernel, Supported};
 use crate::matmul::{LogLikelihood, Matmul, Workspace};
 use crate::norm::LayerNorm;
 use crate::softmax::LogSumExp;
@@ -9,7 +9,7 @@ use crate::team::Team;
 
 /// The kernels, compiled for one ISA and run by one team. Results do not depend on either.
 pub struct Cpu {
-    level: IsaLevel,
+    level: Supported,
     team: Team,
 }
 
@@ -20,18 +20,20 @@ impl Cpu {
     /// # Errors
     /// If this CPU lacks the level.
     pub fn new(threads: usize, level: Option<IsaLevel>) -> Result<Self, IsaError> {
-        let level = match level {
-            // Parsing is where support is checked.
-            Some(level) => level.name().parse()?,
-            None => IsaLevel::from_env()?,
-        };
+        let level = level.map_or_else(IsaLevel::from_env, Ok)?;
+        let level = level.supported().ok_or_else(|| IsaError(level.name().to_owned()))?;
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self { level, team: Team::new(if threads == 0 { available() } else { threads }) })
     }
 
     /// The ISA level in use.
     pub fn level(&self) -> IsaLevel {
-        self.level
+        self.level.level()
+    }
+
+    /// Runs a kernel on the calling thread.
+    pub(crate) fn dispatch<K: Kernel>(&self, kernel: K) -> K::Output {
+        self.level.dispatch(kernel)
     }
 
     /// The team.
@@ -86,12 +88,12 @@ impl Cpu {
 
     /// `ln(sum(exp(logits)))` of one row, on the calling thread.
     pub fn log_sum_exp(&self, logits: &[f32]) -> f64 {
-        self.level.dispatch(LogSumExp(logits))
+        self.dispatch(LogSumExp(logits))
     }
 }
 
 impl std::fmt::Debug for Cpu {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cpu").field("level", &self.level).field("threads", &self.threads()).finish()
+        f.debug_struct("Cpu").field("level", &self.level()).field("threads", &self.threads()).finish()
     }
 }

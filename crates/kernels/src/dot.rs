@@ -28,7 +28,7 @@ pub(crate) const UNIT: usize = 32;
 
 /// A quantized format as the products see it: `value = scale * (code - OFFSET) + min`, in units of 32 elements.
 ///
-/// `unit` counts units within a block. Kernels pass it as a constant where `UNROLL` (see [`for_each_unit`]), so that
+/// `unit` counts units within a block. Kernels pass it as a constant where both unroll (see [`for_each_unit`]), so that
 /// whatever depends on it costs nothing. All methods are `#[inline(always)]`, so that they are compiled with the ISA's
 /// features; closures would not be, unless the optimizer happens to inline them first.
 #[allow(clippy::missing_safety_doc)] // the one duty: whole readable blocks in every column
@@ -160,7 +160,7 @@ fn bits<I: Isa>(isa: I, a: I::B, from: usize, width: usize, to: usize) -> I::B {
 macro_rules! for_each_unit {
     ($isa:ty, $format:ty, $unit:ident => $body:block) => {
         const { assert!(<$format>::ELEMS / $crate::dot::UNIT <= 8) }
-        if <$isa>::UNROLL && <$format>::UNROLL {
+        if <$isa>::TUNING.unroll && <$format>::UNROLL {
             for_each_unit! { @ $format, $unit => $body; 0 1 2 3 4 5 6 7 }
         } else {
             for $unit in 0..<$format>::ELEMS / $crate::dot::UNIT $body

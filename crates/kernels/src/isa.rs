@@ -1,10 +1,10 @@
 //! The operations every instruction set provides, and the one place that chooses among them.
 //!
-//! Kernels are written once, generic over [`Isa`]. An ISA is a token: a zero-sized value that only
-//! [`IsaLevel::detect`]'s path can make, so holding one proves that the CPU has the feature. Vectors of floats have 16
-//! lanes on every ISA, whatever the registers' width, because the numeric contract fixes which lane sums what: a narrow
-//! ISA uses several registers for one vector, and every operation returns the same bits everywhere. Vectors of bytes
-//! only lead to integer sums, which are exact in any order, so they are as wide as a register.
+//! Kernels are written once, generic over [`Isa`]. An ISA is a token: a zero-sized value that is made only after its
+//! features were found, so holding one proves that the CPU has them. Vectors of floats have 16 lanes on every ISA,
+//! whatever the registers' width, because the numeric contract fixes which lane sums what: a narrow ISA uses several
+//! registers for one vector, and every operation returns the same bits everywhere. Vectors of bytes only lead to
+//! integer sums, which are exact in any order, so they are as wide as a register.
 
 /// Writes operations whose bodies are intrinsics, with the one reason why calling those is sound.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -64,16 +64,10 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
 
     /// Vectors of bytes that hold 16 rows together. Part p has rows p, p + PARTS, p + 2 PARTS and so on.
     const PARTS: usize;
-    /// Whether kernels unroll their loops over the units of a block.
-    const UNROLL: bool;
     /// What [`Self::prepare_i8`] adds to codes: 128 where the dot instruction wants its left side unsigned.
     const I8_BIAS: i32;
-    /// Sixteens of rows, and tokens, in a register tile of the integer GEMM. Of tokens, one of `TILE_SIZES`.
-    const GEMM_TILE: (usize, usize);
-    /// Rows and tokens in a register tile of the float GEMM: 2 or 4, and one of `TILE_SIZES`.
-    const FLOAT_TILE: (usize, usize);
-    /// Queries that share one pass over keys and values: 4 or 8.
-    const ATTEND_QUERIES: usize;
+    /// How kernels use the registers.
+    const TUNING: Tuning;
 
     fn splat(self, x: f32) -> Self::F;
     /// 16 floats.
@@ -209,6 +203,42 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     fn in_order(self);
 }
 
+/// How kernels use an instruction set's registers. No result depends on it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tuning {
+    /// Whether loops over the units of a block are unrolled.
+    pub(crate) unroll: bool,
+    /// Register tile of integer products. `w` counts panels of 16 rows: 1 or 2.
+    pub(crate) integer_tile: Tile,
+    /// Register tile of float products. `w` counts rows: 2 or 4.
+    pub(crate) float_tile: Tile,
+    /// Queries that share one pass over keys and values: 4 or 8.
+    pub(crate) attend_queries: usize,
+}
+
+/// The part of a product that is summed in registers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tile {
+    /// Rows of `W`, or panels of them.
+    pub(crate) w: usize,
+    /// Rows of `x`, at most.
+    pub(crate) x: TileSize,
+}
+
+/// Rows of `x` that tiles are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum TileSize {
+    One = 1,
+    Two = 2,
+    Three = 3,
+    Four = 4,
+    Six = 6,
+}
+
+impl TileSize {
+    pub(crate) const DESCENDING: [Self; 5] = [Self::Six, Self::Four, Self::Three, Self::Two, Self::One];
+}
+
 /// A computation that is generic over the ISA: a struct of its arguments.
 pub(crate) trait Kernel {
     /// What it returns.
@@ -217,14 +247,20 @@ pub(crate) trait Kernel {
     fn run<I: Isa>(self, isa: I) -> Self::Output;
 }
 
-/// Per row: `cfg`, variant, token, name, test for the CPU, `#[target_feature]` list. The trampolines, the detection
-/// order (last supported row wins) and `PYTHIA_ISA` all come from here, so that they cannot drift apart.
+/// Per row: `cfg`, variant, token, name, features. The levels, their proofs, the trampolines, the detection order (the
+/// last supported row wins) and `PYTHIA_ISA` all come from here, so that they cannot drift apart.
 macro_rules! isas {
     ($($(#[$cfg:meta])* $variant:ident, $token:ty, $name:literal, [$($feature:tt),*], $doc:literal;)*) => {
         /// An instruction set level that kernels are compiled for.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum IsaLevel {
             $($(#[$cfg])* #[doc = $doc] $variant,)*
+        }
+
+        /// Proof that this CPU has a level: its token. It is all that kernels can be dispatched on.
+        #[derive(Clone, Copy)]
+        pub(crate) enum Supported {
+            $($(#[$cfg])* $variant($token),)*
         }
 
         impl IsaLevel {
@@ -236,23 +272,41 @@ macro_rules! isas {
                 match self { $($(#[$cfg])* IsaLevel::$variant => $name,)* }
             }
 
-            /// Whether this CPU can run it.
-            pub fn is_supported(self) -> bool {
-                match self { $($(#[$cfg])* IsaLevel::$variant => true $(&& detected!($feature))*,)* }
-            }
-
-            /// Runs a kernel compiled for this level. The level must be supported; [`crate::Cpu`] checks it once.
-            #[inline]
-            pub(crate) fn dispatch<K: Kernel>(self, kernel: K) -> K::Output {
-                debug_assert!(self.is_supported(), "{self} on a CPU without it");
+            /// The proof that this CPU has it.
+            pub(crate) fn supported(self) -> Option<Supported> {
                 match self {
                     $($(#[$cfg])* IsaLevel::$variant => {
+                        let found = true $(&& detected!($feature))*;
+                        // SAFETY: the CPU has every feature of the row.
+                        found.then(|| Supported::$variant(unsafe { <$token>::new() }))
+                    })*
+                }
+            }
+        }
+
+        impl Supported {
+            /// The level that it proves.
+            pub(crate) fn level(self) -> IsaLevel {
+                match self { $($(#[$cfg])* Self::$variant(_) => IsaLevel::$variant,)* }
+            }
+
+            /// How its kernels use registers.
+            pub(crate) fn tuning(self) -> Tuning {
+                match self { $($(#[$cfg])* Self::$variant(_) => <$token>::TUNING,)* }
+            }
+
+            /// Runs a kernel compiled for this level.
+            #[inline]
+            pub(crate) fn dispatch<K: Kernel>(self, kernel: K) -> K::Output {
+                match self {
+                    $($(#[$cfg])* Self::$variant(token) => {
                         $(#[target_feature(enable = $feature)])*
                         fn trampoline<K: Kernel>(token: $token, kernel: K) -> K::Output {
                             kernel.run(token)
                         }
-                        // SAFETY: a `IsaLevel` reaches this only through `Cpu::new`, which checked `is_supported`.
-                        unsafe { trampoline(<$token>::new(), kernel) }
+                        #[allow(unused_unsafe)] // a row without features
+                        // SAFETY: the token proves that the CPU has every feature of the row.
+                        unsafe { trampoline(token, kernel) }
                     })*
                 }
             }
@@ -292,9 +346,14 @@ isas! {
 }
 
 impl IsaLevel {
+    /// Whether this CPU can run it.
+    pub fn is_supported(self) -> bool {
+        self.supported().is_some()
+    }
+
     /// The best level of this CPU.
     pub fn detect() -> Self {
-        *Self::ALL.iter().rev().find(|l| l.is_supported()).unwrap_or(&Self::Scalar)
+        Supported::all().last().map_or(Self::Scalar, Supported::level)
     }
 
     /// The level that `PYTHIA_ISA` names, else the best of this CPU.
@@ -309,6 +368,19 @@ impl IsaLevel {
     }
 }
 
+impl Supported {
+    /// Of every level that this CPU has, slowest first.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        IsaLevel::ALL.iter().filter_map(|level| level.supported())
+    }
+
+    /// Of the level that results are tested against.
+    #[cfg(test)]
+    pub(crate) fn scalar() -> Self {
+        IsaLevel::Scalar.supported().unwrap()
+    }
+}
+
 impl fmt::Display for IsaLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
@@ -317,11 +389,11 @@ impl fmt::Display for IsaLevel {
 
 /// An ISA name that cannot be used here.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IsaError(String);
+pub struct IsaError(pub(crate) String);
 
 impl fmt::Display for IsaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = IsaLevel::ALL.iter().filter(|l| l.is_supported()).map(|l| l.name()).collect();
+        let names: Vec<_> = Supported::all().map(|isa| isa.level().name()).collect();
         let found = pythia_text::quoted(&self.0, '\'', 40);
         write!(f, "ISA {found} is not one that this CPU can run: {}", names.join(", "))
     }

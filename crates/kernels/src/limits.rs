@@ -2,7 +2,7 @@
 
 use crate::cpu::Cpu;
 use crate::isa::{Isa, Kernel};
-use crate::matmul::LANES;
+use crate::matmul::{LANES, for_size};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -20,7 +20,7 @@ pub fn read_bandwidth(cpu: &Cpu) -> f64 {
     let part = buffer.len() / cpu.threads() / 64 * 64;
     let seconds = best_seconds(|| {
         cpu.team().run(cpu.threads(), &|i| {
-            black_box(cpu.level().dispatch(Sum(&buffer[i * part..(i + 1) * part])));
+            black_box(cpu.dispatch(Sum(&buffer[i * part..(i + 1) * part])));
         });
     });
     (4 * part * cpu.threads()) as f64 / seconds
@@ -74,7 +74,7 @@ fn vectors_per_second(cpu: &Cpu, rounds: impl Kernel<Output = usize> + Copy + Sy
     let seconds = best_seconds(|| {
         vectors.store(0, Ordering::Relaxed);
         cpu.team().run(cpu.threads(), &|_| {
-            vectors.fetch_add(cpu.level().dispatch(rounds), Ordering::Relaxed);
+            vectors.fetch_add(cpu.dispatch(rounds), Ordering::Relaxed);
         });
     });
     vectors.into_inner() as f64 / seconds
@@ -90,36 +90,36 @@ impl Kernel for FmaRounds {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> usize {
         // As many chains as the products have accumulators: that is what the ISA's registers are known to hold.
-        match I::FLOAT_TILE.0 * I::FLOAT_TILE.1 {
-            24 => chains::<I, 24>(isa, self.0),
-            6 => chains::<I, 6>(isa, self.0),
-            4 => chains::<I, 4>(isa, self.0),
-            other => unreachable!("a tile of {other}"),
-        }
+        let tile = I::TUNING.float_tile;
+        let mut vectors = 0;
+        for_size!(tile.x, tile.x, N => {
+            vectors = if tile.w == 4 { chains::<I, 4, N>(isa, self.0) } else { chains::<I, 2, N>(isa, self.0) };
+        });
+        vectors
     }
 }
 
 #[inline(always)]
-fn chains<I: Isa, const N: usize>(isa: I, rounds: usize) -> usize {
+fn chains<I: Isa, const R: usize, const N: usize>(isa: I, rounds: usize) -> usize {
     // Every chain starts elsewhere, so that none can be taken for another.
-    let starts = black_box([[1.0f32; LANES]; N]);
+    let starts = black_box([[[1.0f32; LANES]; N]; R]);
     let factor = isa.splat(black_box(0.5));
-    let mut acc = [factor; N];
-    for (acc, start) in acc.iter_mut().zip(&starts) {
+    let mut acc = [[factor; N]; R];
+    for (acc, start) in acc.as_flattened_mut().iter_mut().zip(starts.as_flattened()) {
         // SAFETY: 16 floats.
         *acc = unsafe { isa.load(start.as_ptr()) };
     }
     for _ in 0..rounds {
-        for acc in &mut acc {
+        for acc in acc.as_flattened_mut() {
             *acc = isa.fma(factor, factor, *acc);
         }
     }
     let mut total = factor;
-    for acc in acc {
-        total = isa.add(total, acc);
+    for acc in acc.as_flattened() {
+        total = isa.add(total, *acc);
     }
     black_box(isa.sum(total));
-    N * rounds
+    R * N * rounds
 }
 
 #[derive(Clone, Copy)]
@@ -131,12 +131,12 @@ impl Kernel for DotRounds {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> usize {
-        match I::GEMM_TILE {
-            (2, 6) => dots::<I, 2, 6>(isa, self.0),
-            (1, 3) => dots::<I, 1, 3>(isa, self.0),
-            (1, 4) => dots::<I, 1, 4>(isa, self.0),
-            other => unreachable!("a tile of {other:?}"),
-        }
+        let tile = I::TUNING.integer_tile;
+        let mut vectors = 0;
+        for_size!(tile.x, tile.x, M => {
+            vectors = if tile.w == 2 { dots::<I, 2, M>(isa, self.0) } else { dots::<I, 1, M>(isa, self.0) };
+        });
+        vectors
     }
 }
 

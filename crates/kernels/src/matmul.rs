@@ -12,7 +12,7 @@ mod likelihood;
 mod tests;
 
 use crate::dot::Format;
-use crate::isa::{Isa, IsaLevel, Kernel};
+use crate::isa::{Isa, Supported, TileSize};
 use crate::math;
 use crate::quantize::QuantizedRows;
 use crate::shared::SharedMut;
@@ -119,9 +119,9 @@ impl<'a> Weights<'a> {
         x.len() / self.cols
     }
 
-    /// Whether the product is one of integers.
-    fn is_integer(&self, activations: Activations) -> bool {
-        self.ty.is_quantized() && activations == Activations::Int8
+    /// The product of integers, if it is one.
+    fn integer_product(&self, activations: Activations) -> Option<integer::Product> {
+        integer_product(self.ty).filter(|_| activations == Activations::Int8)
     }
 
     /// Some of the rows.
@@ -133,7 +133,7 @@ impl<'a> Weights<'a> {
 }
 
 impl Matmul<'_> {
-    pub(crate) fn run(self, team: &Team, level: IsaLevel, workspace: &mut Workspace) {
+    pub(crate) fn run(self, team: &Team, level: Supported, workspace: &mut Workspace) {
         let w = &self.weights;
         let n = w.check(self.x);
         assert_eq!(self.out.len(), n * w.rows, "output matches x and weights");
@@ -142,60 +142,58 @@ impl Matmul<'_> {
             return;
         }
         let out = Output { out: SharedMut::new(self.out), rows: w.rows, bias: self.bias, epilogue: self.epilogue };
-        if w.is_integer(self.activations) {
+        if let Some(product) = w.integer_product(self.activations) {
             workspace.rows.fill(team, level, self.x, w.cols);
             let job = integer::Job { weights: *w, x: &workspace.rows, out };
-            job.run(&integer_product(w.ty), team, level, &mut workspace.corrections);
+            job.run(&product, team, level, &mut workspace.corrections);
         } else {
             float::Job { weights: *w, x: self.x, out }.run(team, level, &mut workspace.tiles);
         }
     }
 }
 
-/// Tile sizes that the kernels for many rows are compiled for.
-const TILE_SIZES: [usize; 5] = [6, 4, 3, 2, 1];
-
-/// Asks an ISA for its register tiles.
-struct RegisterTiles;
-
-/// The answer: [`Isa::GEMM_TILE`] and [`Isa::FLOAT_TILE`].
-struct TilesOfIsa {
-    integer: (usize, usize),
-    float: (usize, usize),
+/// Runs `$body` with the rows of a tile as the constant `$rows`. Larger sizes than `$largest` are not compiled: no tile
+/// is cut so.
+macro_rules! for_size {
+    ($size:expr, $largest:expr, $rows:ident => $body:expr) => {
+        for_size! { @ [One Two Three Four Six] $size, $largest, $rows => $body }
+    };
+    (@ [$($name:ident)*] $size:expr, $largest:expr, $rows:ident => $body:expr) => {
+        match $size {
+            $($crate::isa::TileSize::$name => {
+                const $rows: usize = $crate::isa::TileSize::$name as usize;
+                if $rows <= $largest as usize {
+                    $body;
+                }
+            })*
+        }
+    };
 }
+pub(crate) use for_size;
 
-impl Kernel for RegisterTiles {
-    type Output = TilesOfIsa;
-
-    #[inline(always)]
-    fn run<I: Isa>(self, _: I) -> TilesOfIsa {
-        TilesOfIsa { integer: I::GEMM_TILE, float: I::FLOAT_TILE }
-    }
-}
-
-/// Cuts `n` rows into tiles of at most `largest`: first row and number of rows of each.
-fn cut_into_tiles(n: usize, largest: usize, tiles: &mut Vec<(usize, usize)>) {
+/// Cuts `n` rows into tiles of at most `largest`: the first row and the size of each.
+fn cut_into_tiles(n: usize, largest: TileSize, tiles: &mut Vec<(usize, TileSize)>) {
     tiles.clear();
     let mut first = 0;
     while first < n {
-        let fits = |&&size: &&usize| size <= largest && size <= n - first;
-        let size = *TILE_SIZES.iter().find(fits).unwrap_or(&1);
+        let fits = |&&size: &&TileSize| size <= largest && size as usize <= n - first;
+        let size = *TileSize::DESCENDING.iter().find(fits).unwrap_or(&TileSize::One);
         tiles.push((first, size));
-        first += size;
+        first += size as usize;
     }
 }
 
 macro_rules! define_products {
     ($(($variant:ident, $block:ident, $id:literal, $name:literal, $note:literal),)*) => {
-        fn integer_product(ty: TensorType) -> integer::Product {
+        fn integer_product(ty: TensorType) -> Option<integer::Product> {
             match ty {
                 $(TensorType::$variant => <blocks::$block as Operand>::integer_product(),)*
             }
         }
 
-        fn decoder(ty: TensorType) -> Option<float::Decoder> {
+        fn storage(ty: TensorType) -> float::Storage {
             match ty {
-                $(TensorType::$variant => <blocks::$block as Operand>::decoder(),)*
+                $(TensorType::$variant => <blocks::$block as Operand>::storage(),)*
             }
         }
     };
@@ -204,32 +202,31 @@ for_each_tensor_type!(define_products);
 
 /// Takes a block type to its products.
 trait Operand {
-    fn integer_product() -> integer::Product;
+    /// `None` for floats, which take float activations.
+    fn integer_product() -> Option<integer::Product>;
 
-    /// `None` for floats, which are not decoded.
-    fn decoder() -> Option<float::Decoder>;
+    fn storage() -> float::Storage;
 }
 
 impl<T: Format> Operand for T {
-    fn integer_product() -> integer::Product {
-        integer::Product::of::<T>()
+    fn integer_product() -> Option<integer::Product> {
+        Some(integer::Product::of::<T>())
     }
 
-    fn decoder() -> Option<float::Decoder> {
-        Some(float::Decoder::of::<T>())
+    fn storage() -> float::Storage {
+        float::Storage::Blocks(float::Decoder::of::<T>())
     }
 }
 
-/// Floats have no integer product; nobody asks for it where [`Weights::is_integer`] says no.
 macro_rules! float_operand {
     ($($block:ident)*) => { $(
         impl Operand for blocks::$block {
-            fn integer_product() -> integer::Product {
-                unreachable!("float weights take float activations");
+            fn integer_product() -> Option<integer::Product> {
+                None
             }
 
-            fn decoder() -> Option<float::Decoder> {
-                None
+            fn storage() -> float::Storage {
+                float::Storage::$block
             }
         }
     )* };

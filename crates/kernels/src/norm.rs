@@ -1,6 +1,6 @@
 //! LayerNorm over rows.
 
-use crate::isa::{Isa, IsaLevel, Kernel};
+use crate::isa::{Isa, Kernel, Supported};
 use crate::shared::SharedMut;
 use crate::team::Team;
 
@@ -20,7 +20,7 @@ pub struct LayerNorm<'a> {
 }
 
 impl LayerNorm<'_> {
-    pub(crate) fn run(self, team: &Team, level: IsaLevel) {
+    pub(crate) fn run(self, team: &Team, level: Supported) {
         let cols = self.gamma.len();
         assert!(cols.is_multiple_of(16) && self.beta.len() == cols && self.x.len().is_multiple_of(cols));
         assert_eq!(self.out.len(), self.x.len());
@@ -79,6 +79,7 @@ impl Kernel for Rows<'_> {
 mod tests {
     use super::*;
     use crate::cpu::Cpu;
+    use crate::isa::IsaLevel;
 
     #[test]
     fn rows_are_normalised_and_bits_agree() {

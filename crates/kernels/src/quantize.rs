@@ -1,7 +1,7 @@
 //! Activations as int8 blocks of 32 with an f32 scale: the right-hand side of every integer product.
 
 use crate::dot::UNIT;
-use crate::isa::{Isa, IsaLevel, Kernel};
+use crate::isa::{Isa, Kernel, Supported};
 use crate::shared::SharedMut;
 use crate::team::Team;
 
@@ -28,7 +28,7 @@ impl QuantizedRows {
     }
 
     /// Quantizes `x`, `[rows, cols]`: code = nearest(x * 127 / amax), ties to even.
-    pub(crate) fn fill(&mut self, team: &Team, level: IsaLevel, x: &[f32], cols: usize) {
+    pub(crate) fn fill(&mut self, team: &Team, level: Supported, x: &[f32], cols: usize) {
         assert!(cols.is_multiple_of(UNIT) && x.len().is_multiple_of(cols), "whole rows of whole blocks");
         let rows = x.len() / cols;
         self.cols = cols;

@@ -97,7 +97,7 @@ fn part<I: Isa>(isa: I, chunk: &[f32]) -> LogSumPart {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::isa::IsaLevel;
+    use crate::isa::Supported;
 
     #[test]
     fn agrees_with_f64_and_across_isas() {
@@ -105,14 +105,14 @@ mod tests {
             let x: Vec<f32> = (0..len).map(|i| ((i * 7919) % 4001) as f32 / 100.0 - 25.0).collect();
             let max = x.iter().fold(f32::MIN, |m, &v| m.max(v));
             let want = f64::from(max) + x.iter().map(|&v| f64::from(v - max).exp()).sum::<f64>().ln();
-            let got = IsaLevel::Scalar.dispatch(LogSumExp(&x));
+            let got = Supported::scalar().dispatch(LogSumExp(&x));
             assert!((got - want).abs() < 1e-6, "{len}: {got}, want {want}");
-            for &level in IsaLevel::ALL.iter().filter(|l| l.is_supported()) {
-                assert_eq!(level.dispatch(LogSumExp(&x)).to_bits(), got.to_bits(), "{level}");
+            for isa in Supported::all() {
+                assert_eq!(isa.dispatch(LogSumExp(&x)).to_bits(), got.to_bits(), "{}", isa.level());
                 for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                     let mut x = x.clone();
                     x[len / 2] = broken;
-                    assert!(level.dispatch(LogSumExp(&x)).is_nan(), "{level} {broken}");
+                    assert!(isa.dispatch(LogSumExp(&x)).is_nan(), "{} {broken}", isa.level());
                 }
             }
         }

@@ -7,10 +7,10 @@ const ACTIVATIONS: &[(&str, Activations)] = &[("int8", Activations::Int8), ("f32
 const GELUS: &[(&str, Gelu)] = &[("erf", Gelu::Erf), ("tanh", Gelu::Tanh)];
 const KV_TYPES: &[(&str, KvType)] = &[("f16", KvType::F16), ("f32", KvType::F32)];
 
-/// How a model runs, where that changes its results.
+/// Settings of a model that change its results.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Arithmetic {
-    /// How activations enter a product with quantized weights: `int8` or `f32`.
+    /// Activations in products with quantized weights: `int8` or `f32`.
     pub activations: &'static str,
     /// `erf` (what the models were trained with) or `tanh`.
     pub gelu: &'static str,
@@ -23,14 +23,14 @@ impl Arithmetic {
     pub fn of(options: &Options) -> Self {
         Self {
             activations: name(ACTIVATIONS, options.activations),
-            // An opened model knows; for others it is the default of a file.
+            // An opened model knows its form; otherwise it is the default of a file.
             gelu: name(GELUS, options.gelu.unwrap_or_default()),
             kv_cache: name(KV_TYPES, options.kv),
         }
     }
 }
 
-/// Reads how activations enter a product.
+/// Parses the type of activations.
 ///
 /// # Errors
 /// What was found and what was wanted.
@@ -38,7 +38,7 @@ pub fn parse_activations(text: &str) -> Result<Activations, String> {
     parse(ACTIVATIONS, text)
 }
 
-/// Reads which GELU.
+/// Parses the form of GELU.
 ///
 /// # Errors
 /// What was found and what was wanted.
@@ -46,7 +46,7 @@ pub fn parse_gelu(text: &str) -> Result<Gelu, String> {
     parse(GELUS, text)
 }
 
-/// Reads the element type of the key-value cache.
+/// Parses the element type of the key-value cache.
 ///
 /// # Errors
 /// What was found and what was wanted.

@@ -1,4 +1,4 @@
-//! How well a model predicts a text, and how far one file of it is from another.
+//! Evaluates how well a model predicts a text, and the divergence of one file from another.
 
 mod exp;
 mod kept;
@@ -21,17 +21,17 @@ use pythia_task::Cancel;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-/// What is evaluated, apart from the models and the text. Of a file's text, leave out the
+/// Settings of an evaluation. The text of a file should be read without its
 /// [last line end](crate::TextReader::without_last_newline).
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'t> {
-    /// What made the tokens: it knows how many bytes each one stands for.
+    /// The tokenizer, which knows the bytes of each token.
     pub tokenizer: &'t Tokenizer,
-    /// Which tokens are scored, and with what context.
+    /// Which tokens are scored, and their context.
     pub protocol: Protocol,
-    /// Stop after so many windows.
+    /// Stop after this many windows.
     pub max_windows: Option<usize>,
-    /// Raised by the caller to stop, within a window too.
+    /// Raised by the caller to stop, also within a window.
     pub cancel: &'t Cancel,
 }
 
@@ -40,7 +40,7 @@ pub struct Request<'t> {
 pub struct Progress {
     /// Windows done.
     pub windows: usize,
-    /// Windows in all: an estimate until the end of a long text has been read. `None` if it is not known how long that is.
+    /// Total number of windows, an estimate until the end of the text has been read. `None` if its length is unknown.
     pub total_windows: Option<usize>,
     /// Tokens scored so far.
     pub scored: usize,
@@ -50,19 +50,19 @@ pub struct Progress {
     pub elapsed: Duration,
 }
 
-/// Is told how an evaluation goes.
+/// Receives the progress of an evaluation.
 pub trait Observer {
     /// Negative log-likelihood, in nats, of `token` at `position` of the text; of the base, in a comparison.
     fn token(&mut self, position: usize, token: u32, nll: f64) {
         let _ = (position, token, nll);
     }
 
-    /// A window is done. The answer is whether to go on. Short windows run together and are reported together.
+    /// A window is done. Returns whether to continue. Short windows run together and are reported together.
     fn window(&mut self, progress: &Progress) -> ControlFlow<()> {
         let _ = progress;
         ControlFlow::Continue(())
     }
 }
 
-/// An observer that does not look.
+/// An observer that does nothing.
 impl Observer for () {}

@@ -1,4 +1,4 @@
-//! A prompt continued, its text handed on as it appears.
+//! Continues a prompt and returns its text as it appears.
 
 use crate::{Error, Finish, GenerateOptions, Generator, Scheduler, Tokenizer};
 use pythia_model::Context;
@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a generation took.
+/// Times of a generation.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timings {
     /// Tokens of the prompt.
@@ -27,7 +27,8 @@ impl Timings {
         rate(self.prompt_tokens, self.prompt)
     }
 
-    /// Generated tokens per second, the first one not counted: its cost is the prompt's. 0 for fewer than two tokens.
+    /// Generated tokens per second, without the first one, whose cost is that of the prompt. 0 for fewer than two
+    /// tokens.
     pub fn generation_rate(&self) -> f64 {
         rate(self.generated_tokens.saturating_sub(1), self.generation)
     }
@@ -40,7 +41,7 @@ fn rate(tokens: usize, time: Duration) -> f64 {
 /// A finished text.
 #[derive(Clone, Debug)]
 pub struct Generation {
-    /// Every token generated, also those of a stop string and the end-of-text token.
+    /// Every generated token, including those of a stop string and the end-of-text token.
     pub ids: Vec<u32>,
     /// The text that was shown.
     pub text: String,
@@ -52,12 +53,12 @@ pub struct Generation {
 
 /// Continues `prompt` in a new sequence of `context`.
 ///
-/// `on_text` is called once per token with the text that became certain by it: empty while a character is incomplete
-/// or while a stop string may have begun. Its answer is whether to go on.
+/// `on_text` is called once per token with the new text that is certain: empty while a character is incomplete or a
+/// stop string may have begun. It returns whether to continue.
 ///
 /// # Errors
 /// If the context has no free sequence, if the prompt is empty or does not fit, if a setting is out of range, if the
-/// model's output is not finite, or if the context is cancelled before the first token; later that ends the text.
+/// model's output is not finite, or if the context is cancelled before the first token. A later cancel ends the text.
 pub fn generate(
     context: &mut Context,
     tokenizer: &Arc<Tokenizer>,
@@ -99,7 +100,7 @@ pub fn generate(
     }
     let rest = &generator.text()[shown..];
     if !rest.is_empty() {
-        // Whether to go on no longer matters.
+        // The returned value no longer matters.
         let _ = on_text(rest);
     }
     timings.generated_tokens = generator.ids().len();

@@ -1,13 +1,13 @@
 //! Tokenizer, sampling, generation and evaluation over a model.
 //!
-//! - [`Tokenizer`]: text to token ids and back, exactly as Hugging Face's `tokenizers` does it, from what a GGUF holds.
-//! - [`Text`], [`TextReader`] and [`TokenStream`]: a text of any length, read and tokenized as far as it is needed.
-//! - [`Sampler`]: which token comes next, by the rules and in the order of transformers' `generate`.
-//! - [`Generator`]: a text continued token by token, apart from the model's passes.
+//! - [`Tokenizer`]: converts text to token ids and back, exactly like Hugging Face's `tokenizers`.
+//! - [`Text`], [`TextReader`] and [`TokenStream`]: a text of any length, read and tokenized as far as needed.
+//! - [`Sampler`]: chooses the next token, with the rules and the order of transformers' `generate`.
+//! - [`Generator`]: continues a text token by token, separate from the model's passes.
 //! - [`Scheduler`]: passes that several generators share.
-//! - [`generate()`]: a prompt continued, its text handed on as it appears.
-//! - [`eval`]: perplexity of a text under a named protocol, and the distance of one file from another.
-//! - [`device`]: where a model runs; [`machine`]: what the system tells about that place.
+//! - [`generate()`]: continues a prompt and returns its text as it appears.
+//! - [`eval`]: perplexity of a text under a named protocol, and the divergence of one file from another.
+//! - [`device`]: the device that a model runs on; [`machine`]: facts from the system about it.
 
 mod arithmetic;
 pub mod device;

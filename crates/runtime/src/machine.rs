@@ -1,14 +1,14 @@
-//! What the operating system tells about the machine and this process.
+//! Facts from the operating system about the machine and this process.
 
 use crate::device::CPU;
 use pythia_model::Model;
 use serde::Serialize;
 use std::fmt;
 
-/// Where the measurements were made.
+/// The machine of a measurement.
 #[derive(Clone, Debug, Serialize)]
 pub struct Machine {
-    /// Where models ran: `cpu`, or the name of a GPU.
+    /// The device: `cpu`, or the name of a GPU.
     pub device: String,
     /// The processor's name.
     pub cpu: String,
@@ -49,12 +49,12 @@ fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     lines.into_iter().find(|(k, _)| k.trim() == key).map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
 }
 
-/// Starts counting [`peak_rss`] again from what is resident now, where the system lets a process do so (Linux).
+/// Resets [`peak_rss`] to the present value, where the system allows it (Linux).
 pub fn reset_peak_rss() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
-/// The peak resident memory of this process in bytes; `None` where the system does not tell.
+/// Peak resident memory of this process in bytes. `None` if the system does not report it.
 pub fn peak_rss() -> Option<u64> {
     high_water_mark(&std::fs::read_to_string("/proc/self/status").ok()?)
 }
@@ -67,7 +67,7 @@ pub struct ProcessorTime {
 }
 
 impl ProcessorTime {
-    /// Of all threads that live now, since each began; `None` where the system does not tell.
+    /// Sums over all present threads, since the start of each. `None` if the system does not report it.
     pub fn now() -> Option<Self> {
         let mut sum = Self::default();
         for task in std::fs::read_dir("/proc/self/task").ok()?.flatten() {
@@ -91,7 +91,7 @@ impl ProcessorTime {
     }
 }
 
-/// Memory that can be had without swapping, file cache included; `None` where the system does not tell.
+/// Memory available without swapping, including file cache. `None` if the system does not report it.
 pub fn memory_available() -> Option<u64> {
     kib_field(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable")
 }

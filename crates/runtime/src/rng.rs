@@ -1,5 +1,5 @@
-//! The random numbers of sampling, written out here so that a seed means the same text in every release and on every
-//! machine: xoshiro256++ 1.0 of Blackman and Vigna, its state filled by SplitMix64 (<https://prng.di.unimi.it>).
+//! The random generator of sampling: xoshiro256++ 1.0 of Blackman and Vigna, with its state filled by SplitMix64
+//! (<https://prng.di.unimi.it>). It is implemented here so that a seed gives the same text in every release.
 
 /// A generator with 256 bits of state.
 #[derive(Clone, Debug)]

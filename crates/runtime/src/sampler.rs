@@ -1,4 +1,4 @@
-//! Which token comes next.
+//! Chooses the next token.
 //!
 //! The steps and their order are those of transformers' `generate`: repetition penalty, temperature, top-k, top-p,
 //! min-p, then one draw. Probabilities are f64 and use a portable `exp`, so a seed gives the same tokens everywhere.
@@ -12,15 +12,15 @@ use std::collections::VecDeque;
 pub struct Sampling {
     /// Logits are divided by it; 0 takes the most likely token.
     pub temperature: f32,
-    /// Only the this many most likely tokens are candidates, and those that tie with the last; 0 is no limit.
+    /// Number of most likely tokens that are candidates, plus those that tie with the last; 0 is no limit.
     pub top_k: usize,
-    /// Only the fewest tokens whose probabilities reach this sum are candidates; 1 is no limit.
+    /// Only the smallest set of tokens whose probabilities reach this sum are candidates; 1 is no limit.
     pub top_p: f32,
-    /// Only tokens at least this likely, relative to the likeliest, are candidates; 0 is no limit.
+    /// Only tokens at least this likely, relative to the most likely one, are candidates; 0 is no limit.
     pub min_p: f32,
-    /// Logits of tokens that occurred are divided by it where positive and multiplied where negative; 1 changes nothing.
+    /// Positive logits of tokens that occurred are divided by it, negative ones multiplied; 1 changes nothing.
     pub repetition_penalty: f32,
-    /// How many of the last tokens count as having occurred; `None` for all, as transformers has it.
+    /// Number of last tokens that count as occurred; `None` for all, as in transformers.
     pub penalty_tokens: Option<usize>,
     /// Seed of the generator.
     pub seed: u64,
@@ -66,16 +66,16 @@ impl Sampling {
 /// A candidate: its id and its weight, first the scaled logit and then the probability before normalization.
 type Candidate = (u32, f64);
 
-/// The tokens that can come next, and how likely each is after temperature, filters and penalty.
+/// The candidates for the next token, with their probabilities after temperature, filters and penalty.
 #[derive(Clone, Debug, Default)]
 pub struct Distribution {
     candidates: Vec<Candidate>,
-    /// Sum of the weights. Kept apart, since dividing by it would round what [`draw`](Self::draw) adds up.
+    /// Sum of the weights. Weights are not divided by it, because that would round the terms of [`draw`](Self::draw).
     total: f64,
 }
 
 impl Distribution {
-    /// The candidates and their probabilities, which sum to 1: by ascending id, or the likeliest first after top-p.
+    /// The candidates and their probabilities, which sum to 1: by ascending id, or most likely first after top-p.
     pub fn probabilities(&self) -> impl Iterator<Item = (u32, f64)> {
         self.candidates.iter().map(|&(token, weight)| (token, weight / self.total))
     }
@@ -87,11 +87,11 @@ impl Distribution {
             left -= c.1;
             left < 0.0
         });
-        // Rounding can leave a hair after the last one.
+        // Rounding can leave a small rest after the last one.
         chosen.or(self.candidates.last()).map(|c| c.0)
     }
 
-    /// Becomes that of these logits under the settings.
+    /// Computes the distribution of these logits under the settings.
     fn fill(&mut self, settings: &Sampling, logits: impl Iterator<Item = (u32, f32)>) {
         let &Sampling { temperature, top_k, top_p, min_p, .. } = settings;
         let Self { candidates, total } = self;
@@ -101,7 +101,7 @@ impl Distribution {
             *total = 1.0;
             return;
         }
-        // Infinity would turn every probability into NaN; as the largest finite value it just wins.
+        // Infinity would turn every probability into NaN, so it is replaced by the largest finite value.
         let usable = logits.filter(|&(_, x)| x > f32::NEG_INFINITY);
         candidates.extend(usable.map(|(id, x)| (id, f64::from(x.min(f32::MAX)) / f64::from(temperature))));
         keep_top_k(candidates, top_k);
@@ -110,7 +110,7 @@ impl Distribution {
             c.1 = libm::exp(c.1 - max);
         }
         keep_top_p(candidates, f64::from(top_p));
-        // The likeliest weighs exactly 1.
+        // The most likely one has weight 1 exactly.
         candidates.retain(|c| c.1 >= f64::from(min_p));
         *total = candidates.iter().map(|c| c.1).sum();
     }
@@ -121,15 +121,15 @@ impl Distribution {
 pub struct Sampler {
     settings: Sampling,
     rng: Rng,
-    /// How often each token occurred, as far as that counts; as long as the tokenizer's vocabulary.
+    /// How often each token occurred among those that count. As long as the tokenizer's vocabulary.
     occurrences: Vec<u32>,
-    /// The last tokens, where only those count.
+    /// The last tokens, if only those count.
     recent: VecDeque<u32>,
     distribution: Distribution,
 }
 
 impl Sampler {
-    /// A sampler over token ids below `n_tokens`. Rows that only pad a model's vocabulary are never chosen.
+    /// A sampler over token ids below `n_tokens`. Padding rows of a model's vocabulary are never chosen.
     ///
     /// # Errors
     /// If a setting is out of its range.
@@ -144,7 +144,7 @@ impl Sampler {
         })
     }
 
-    /// Notes a token of the prompt or of the answer, for the repetition penalty.
+    /// Records a token of the prompt or of the continuation, for the repetition penalty.
     pub fn accept(&mut self, token: u32) {
         let Some(occurred) = self.occurrences.get_mut(token as usize) else { return };
         *occurred = occurred.saturating_add(1);
@@ -157,9 +157,9 @@ impl Sampler {
         }
     }
 
-    /// The distribution of the next token, from `logits`, one per vocabulary row, which the repetition penalty changes
-    /// in place. NaN counts as impossible: there are no candidates if no token has a value above minus infinity. Nothing
-    /// is chosen and nothing noted.
+    /// The distribution of the next token, from `logits`, one per vocabulary row. The repetition penalty changes them
+    /// in place. NaN counts as impossible: there are no candidates if no token has a value above minus infinity.
+    /// Nothing is drawn or recorded.
     pub fn distribution(&mut self, logits: &mut [f32]) -> &Distribution {
         let n = logits.len().min(self.occurrences.len());
         let logits = &mut logits[..n];
@@ -168,7 +168,7 @@ impl Sampler {
         &self.distribution
     }
 
-    /// Which logits decide as well as all of them do; `None` if all are needed.
+    /// The part of the logits that gives the same result as all of them; `None` if all are needed.
     pub fn enough(&self) -> Option<Largest> {
         let Sampling { temperature, top_k, repetition_penalty, .. } = self.settings;
         match top_k {
@@ -185,7 +185,7 @@ impl Sampler {
         &self.distribution
     }
 
-    /// Draws from the [`distribution`](Self::distribution) of these logits, and notes the choice. `None` if there are
+    /// Draws from the [`distribution`](Self::distribution) of these logits, and records the token. `None` if there are
     /// no candidates.
     pub fn sample(&mut self, logits: &mut [f32]) -> Option<u32> {
         self.distribution(logits);
@@ -231,7 +231,7 @@ fn keep_top_k(candidates: &mut Vec<Candidate>, k: usize) {
     }
     let (_, &mut (_, least), _) = candidates.select_nth_unstable_by(k - 1, by_weight);
     candidates.retain(|c| c.1 >= least);
-    // Selection moved them about, and the draw goes by their order.
+    // Sorted again, because selection reordered them and the draw depends on the order.
     candidates.sort_unstable_by_key(|c| c.0);
 }
 
@@ -240,8 +240,8 @@ fn keep_top_p(candidates: &mut Vec<Candidate>, p: f64) {
         return;
     }
     let total: f64 = candidates.iter().map(|c| c.1).sum();
-    // All tokens below this weight together weigh less than the share that may be cut off, so none of them can be
-    // among those kept. That leaves few to sort.
+    // All tokens below this weight together weigh less than the share that is cut off, so none of them is kept. Few
+    // remain to be sorted.
     let floor = (1.0 - p) * total / candidates.len() as f64;
     candidates.retain(|c| c.1 >= floor);
     candidates.sort_unstable_by(by_weight);

@@ -1,29 +1,29 @@
-//! Stop strings, found across the borders of tokens.
+//! Finds stop strings, also across tokens.
 
-/// Passes text on until one of some strings appears in it.
+/// Returns text until one of several strings appears in it.
 #[derive(Debug)]
 pub(crate) struct StopMatcher {
     stops: Vec<String>,
-    /// Text that may be the beginning of a stop string.
+    /// Text that may be the start of a stop string.
     held: String,
 }
 
-/// What became of a piece of text.
+/// The result for a piece of text.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Passed {
-    /// What may be shown now.
+    /// Text that can be shown now.
     pub(crate) text: String,
-    /// The stop string that was found. Nothing from its first character on is ever shown.
+    /// The stop string that was found. Text from its first character on is never shown.
     pub(crate) stop: Option<String>,
 }
 
 impl StopMatcher {
-    /// Looks for `stops`, none of them empty.
+    /// Searches for `stops`, which must not be empty strings.
     pub(crate) fn new(stops: Vec<String>) -> Self {
         Self { stops, held: String::new() }
     }
 
-    /// Takes the next piece of text.
+    /// Adds the next piece of text.
     pub(crate) fn push(&mut self, text: &str) -> Passed {
         self.held.push_str(text);
         let found = self.stops.iter().enumerate().filter_map(|(i, stop)| self.held.find(stop).map(|at| (at, i))).min();
@@ -32,14 +32,14 @@ impl StopMatcher {
             text.truncate(at);
             return Passed { text, stop: Some(self.stops[stop].clone()) };
         }
-        // The earliest suffix that begins a stop string: everything before it can no longer be part of one.
+        // The longest suffix that starts a stop string. Everything before it cannot be part of one.
         let begins_a_stop = |at: &usize| self.stops.iter().any(|stop| stop.starts_with(&self.held[*at..]));
         let keep_from = self.held.char_indices().map(|(at, _)| at).find(begins_a_stop).unwrap_or(self.held.len());
         let rest = self.held.split_off(keep_from);
         Passed { text: std::mem::replace(&mut self.held, rest), stop: None }
     }
 
-    /// What is still held when no more text comes.
+    /// The text that is still held at the end.
     pub(crate) fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)
     }

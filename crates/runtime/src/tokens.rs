@@ -1,4 +1,4 @@
-//! The tokens of a text, made as they are asked for: a text of any length takes no more memory than a short one.
+//! The tokens of a text, produced on demand, so that memory does not depend on the length of the text.
 
 use crate::{Error, TextReader, Tokenizer};
 use pythia_task::Cancel;
@@ -6,11 +6,11 @@ use pythia_tokenizer::{MAX_SEGMENT_BYTES, Segments};
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// Texts up to this size are tokenized at once, so that totals are known from the start. That takes about a second.
+/// Texts up to this size are tokenized at once, which takes about a second, so that totals are known from the start.
 const SHORT_TEXT_BYTES: u64 = 4 << 20;
 
-/// Token ids by their position in a text. What lies behind is [forgotten](Self::forget); what lies ahead is read and
-/// tokenized when it is [reached](Self::reach). The ids are those of [`Tokenizer::encode`] on the whole text.
+/// Token ids by their position in a text. Text is read and tokenized when its tokens are [reached](Self::reach), and
+/// tokens can be [forgotten](Self::forget). The ids are those of [`Tokenizer::encode`] for the whole text.
 #[derive(Debug)]
 pub struct TokenStream<'t> {
     ids: Cow<'t, [u32]>,
@@ -29,7 +29,7 @@ struct Unread<'t> {
     tokenizer: &'t Tokenizer,
     segments: Cow<'t, Segments>,
     reader: TextReader<'t>,
-    /// What was read and is not tokenized yet.
+    /// Text that was read and is not tokenized yet.
     text: String,
     /// `text` is known to have no cut before this byte.
     searched: usize,
@@ -56,7 +56,7 @@ impl<'t> TokenStream<'t> {
         self
     }
 
-    /// Reads on until there are `end` tokens, those forgotten included, or the text ends; returns how many there are
+    /// Reads until there are `end` tokens (including forgotten ones) or the text ends. Returns the number of tokens
     /// then, at most `end`.
     ///
     /// # Errors
@@ -78,10 +78,10 @@ impl<'t> TokenStream<'t> {
         Ok(end.min(self.first + self.ids.len()))
     }
 
-    /// As [`reach`](Self::reach) without an end if the text is short: totals are known then.
+    /// As [`reach`](Self::reach) up to the end of the text if the text is short, so that totals are known.
     ///
     /// # Errors
-    /// As there.
+    /// As [`reach`](Self::reach).
     pub fn reach_end_if_short(&mut self) -> Result<(), Error> {
         let n_bytes = self.unread.as_ref().and_then(|unread| unread.reader.n_bytes());
         if n_bytes.is_some_and(|n_bytes| n_bytes <= SHORT_TEXT_BYTES) {
@@ -90,22 +90,22 @@ impl<'t> TokenStream<'t> {
         Ok(())
     }
 
-    /// Makes ids from `n_vocab` on an error, also for those that come.
+    /// Makes ids of `n_vocab` or more an error, also later.
     ///
     /// # Errors
-    /// If one is there already.
+    /// If there is already such an id.
     pub fn require_below(&mut self, n_vocab: usize) -> Result<(), Error> {
         self.n_vocab = n_vocab;
         check(&self.ids, n_vocab)
     }
 
-    /// Tokens in all, if the end has been reached.
+    /// Total number of tokens, if the end has been reached.
     pub fn total(&self) -> Option<usize> {
         self.unread.is_none().then_some(self.first + self.ids.len())
     }
 
-    /// Tokens in all: an estimate by the bytes that are left, and exact once the end has been reached. `None` if it is
-    /// not known how many there are.
+    /// Total number of tokens: an estimate from the remaining bytes, exact once the end has been reached. `None` if the
+    /// length of the text is unknown.
     pub fn estimated_total(&self) -> Option<usize> {
         let Some(unread) = &self.unread else { return self.total() };
         let n_bytes = unread.reader.n_bytes()?;
@@ -113,12 +113,12 @@ impl<'t> TokenStream<'t> {
         (bytes > 0).then(|| (tokens as f64 * n_bytes.max(bytes) as f64 / bytes as f64) as usize)
     }
 
-    /// Gives up the tokens before position `end`.
+    /// Drops the tokens before position `end`.
     pub fn forget(&mut self, end: usize) {
         let n = end.saturating_sub(self.first).min(self.ids.len());
         match &mut self.ids {
             Cow::Borrowed(ids) => *ids = &ids[n..],
-            // Not for every few: those that stay are moved.
+            // Not for a few, because the remaining ones are moved.
             Cow::Owned(ids) if n >= ids.len() / 2 => drop(ids.drain(..n)),
             Cow::Owned(_) => return,
         }
@@ -141,13 +141,13 @@ impl<'t> TokenStream<'t> {
         self.ids[position - self.first]
     }
 
-    /// All tokens from here on that were reached and are not forgotten.
+    /// All tokens that were reached and are not forgotten.
     pub fn at_hand(&self) -> &[u32] {
         &self.ids
     }
 }
 
-/// Checks once what models index by.
+/// Checks ids once, because models use them as indices.
 fn check(ids: &[u32], n_vocab: usize) -> Result<(), Error> {
     match ids.iter().find(|&&token| token as usize >= n_vocab) {
         Some(&token) => Err(Error::TokenOutOfRange { token, n_vocab }),

@@ -33,6 +33,7 @@ pub struct Checkpoint {
 
 /// A tensor of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SourceTensor {
     /// Its name in `GPTNeoXForCausalLM`, without prefixes of wrappers.
     pub name: String,

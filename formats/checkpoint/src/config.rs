@@ -42,6 +42,7 @@ mod default {
 
 /// The activation between the two feed-forward matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum HiddenAct {
     /// `x * Phi(x)` by the error function: what Pythia was trained with.
     GeluErf,
@@ -64,6 +65,7 @@ impl HiddenAct {
 
 /// A checked `config.json`. Counts are at least 1.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Config {
     /// Transformer blocks (`num_hidden_layers`).
     pub n_layer: usize,

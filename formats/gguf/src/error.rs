@@ -18,6 +18,7 @@ pub struct Error {
 
 /// What an [`Error`] is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Place {
     /// The container itself: magic, version, counts.
     Header,

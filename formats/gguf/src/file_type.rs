@@ -1,4 +1,4 @@
-//! What a whole file is quantized to, in one word.
+//! The type of a whole file, `general.file_type`.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! The file of a model, or the files, opened by the path of the first.
+//! Opens the file or files of a model by the path of the first.
 
 use crate::error::Error;
 use crate::read::Gguf;
@@ -7,8 +7,9 @@ use pythia_tensor::FileMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A file of a model. What its tensors are is in the header of the model.
+/// A file of a model. Its tensors are described in the header of the model.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct ModelFile {
     /// Where it is.
     pub path: PathBuf,
@@ -30,7 +31,7 @@ pub enum OpenError {
         /// What it said.
         source: io::Error,
     },
-    /// A file is no GGUF file, or does not fit the others.
+    /// A file is not a GGUF file, or does not fit the others.
     Malformed {
         /// The file.
         path: PathBuf,
@@ -39,11 +40,11 @@ pub enum OpenError {
     },
 }
 
-/// Opens the model whose first or only file is `path`; the others of a [split](Merge) model are those beside it that are
-/// named like it. Tensors say which of the files they are in.
+/// Opens the model whose first or only file is `path`. The other files of a [split](Merge) model are found beside it by
+/// their names. Tensors have the number of their file.
 ///
 /// # Errors
-/// If a file cannot be read or is no GGUF file, or the files do not fit each other.
+/// If a file cannot be read or is not GGUF, or the files do not fit each other.
 pub fn open(path: &Path) -> Result<(Gguf, Vec<ModelFile>), OpenError> {
     let malformed = |path: &Path| {
         let path = path.to_owned();

@@ -1,8 +1,8 @@
-//! Importance matrices: how strongly each column of a weight matrix is driven when a model reads text.
+//! Importance matrices: the mean squared input of each column of a weight matrix while a model reads text.
 //!
-//! A file holds, per matrix, the sums over tokens of every input's square, and the number of those tokens. Quantizers
-//! weight the error of a column by the quotient, its mean square. Two forms are read: the GGUF of llama.cpp's
-//! `llama-imatrix`, which is also what is written, and the `.dat` that it wrote before.
+//! A file holds, per matrix, the sums over tokens of the squared inputs, and the number of tokens. Quantizers weight
+//! the error of a column by the quotient. Two forms are read: the GGUF form of llama.cpp's `llama-imatrix`, which is
+//! also written, and its older `.dat` form.
 
 mod container;
 mod legacy;
@@ -77,7 +77,7 @@ impl Imatrix {
         }
     }
 
-    /// What is doubtful but no error, a line each: matrices that never saw input.
+    /// Warnings, one line each: matrices that never received input.
     pub fn warnings(&self) -> Vec<String> {
         let unseen = self.entries.iter().filter(|entry| entry.counts.contains(&0.0));
         let line = |entry: &ImatrixEntry| {
@@ -87,7 +87,7 @@ impl Imatrix {
     }
 }
 
-/// What the inputs of one weight matrix summed up to.
+/// The sums over the inputs of a weight matrix.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImatrixEntry {
     name: String,
@@ -148,7 +148,7 @@ impl ImatrixEntry {
     }
 }
 
-/// Most entries of a file: each is two tensors in the GGUF form.
+/// Maximum number of entries. Each is two tensors in the GGUF form.
 const MAX_ENTRIES: u64 = rules::MAX_TENSORS / 2;
 
 /// Little-endian floats.
@@ -161,8 +161,8 @@ fn floats(bytes: &[u8]) -> Result<Vec<f32>, Error> {
     Ok(floats)
 }
 
-/// No activation comes near its root, and the sums of the encoders stay finite up to it.
+/// Maximum importance. No activation comes near its root, and the sums of the encoders stay finite.
 const MAX_IMPORTANCE: f32 = 1e20;
 
-/// What leaves a tensor name room for the longer of both suffixes.
+/// Maximum length of a name, so that a tensor name has space for the longer suffix.
 const MAX_NAME_BYTES: usize = rules::MAX_NAME_BYTES - container::SUMS.len();

@@ -18,8 +18,8 @@ use crate::tensor::{AnyType, TensorInfo};
 use crate::value::{ARRAY_ID, Array, BOOL_ID, STRING_ID, Value, for_each_number};
 use std::collections::HashSet;
 
-/// The header of a file, read and checked: every tensor lies inside the file, aligned, in order and without overlap. Or
-/// the headers of the files of one model, [merged](crate::Merge).
+/// The checked header of a file: every tensor is inside the file, aligned, in order and without overlap. Or the
+/// [merged](crate::Merge) headers of the files of one model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gguf {
     /// Version of the container: 2 or 3.
@@ -28,7 +28,7 @@ pub struct Gguf {
     pub alignment: u64,
     /// The key-value pairs.
     pub metadata: Metadata,
-    /// Where tensor data starts, from the start of the file; of a split model, of its first file. May lie past the end of
+    /// Start of tensor data, from the start of the file, or of the first file of a split model. May be past the end of
     /// a file without tensors.
     pub data_offset: u64,
     tensors: Vec<TensorInfo>,
@@ -37,25 +37,25 @@ pub struct Gguf {
 }
 
 impl Gguf {
-    /// Reads the header at the start of `bytes`, which are a whole file. Bytes after the last tensor are tolerated.
+    /// Reads the header of a whole file, `bytes`. Bytes after the last tensor are tolerated.
     ///
-    /// Memory used is proportional to the bytes of the header, whatever counts and lengths it declares, and some 150 MB
-    /// at most.
+    /// Memory is proportional to the bytes of the header, whatever counts and lengths it declares, and at most some 150
+    /// MB.
     ///
     /// # Errors
-    /// If the bytes are no GGUF file, break a rule of the format, or end too early.
+    /// If the bytes are not a GGUF file, break a rule of the format, or end too early.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         Self::parse_header(bytes, bytes.len() as u64)
     }
 
-    /// As [`parse`](Self::parse), of the first bytes of a file of `file_bytes`: the header at least.
+    /// As [`parse`](Self::parse), for a file of `file_bytes` of which `bytes` are the start, at least the header.
     pub(crate) fn parse_header(bytes: &[u8], file_bytes: u64) -> Result<Self, Error> {
         check_magic(bytes)?;
         let mut cursor = Cursor::new(bytes, MAGIC.len());
         let version = read_version(&mut cursor)?;
         let n_tensors = cursor.u64("tensor count")?;
         let n_pairs = cursor.u64("metadata pair count")?;
-        // An entry is never smaller than this, so absurd counts are refused before the first one is read.
+        // An entry is never smaller than this, so wrong counts are refused before the first entry is read.
         check_count(&cursor, n_pairs, MIN_PAIR_BYTES, MAX_PAIRS, "metadata pairs")?;
         check_count(&cursor, n_tensors, MIN_TENSOR_BYTES, MAX_TENSORS, "tensors")?;
 
@@ -72,7 +72,7 @@ impl Gguf {
         Ok(Self { version, alignment, metadata, data_offset, tensors, by_name })
     }
 
-    /// The same file or model with other tensors; no two names may be equal.
+    /// The same file or model with other tensors. Their names must be unique.
     pub(crate) fn with_tensors(self, tensors: Vec<TensorInfo>) -> Result<Self, Error> {
         let by_name = index_by_name(&tensors)?;
         Ok(Self { tensors, by_name, ..self })
@@ -110,7 +110,7 @@ const MIN_PAIR_BYTES: u64 = 8 + 1 + 4 + 1;
 /// Name length, a byte of name, n_dims, one extent, type, offset.
 const MIN_TENSOR_BYTES: u64 = 8 + 1 + 4 + 8 + 4 + 8;
 
-/// First bytes of files that get mistaken for GGUF, and what they are.
+/// First bytes of files that are mistaken for GGUF, and their kinds.
 const LOOKALIKES: &[(&[u8], &str)] = &[
     (b"lmgg", "a GGML file, older than GGUF"),
     (b"ggml", "a GGML file, older than GGUF"),
@@ -273,7 +273,7 @@ fn read_tensor_body(cursor: &mut Cursor<'_>, name: &str) -> Result<TensorInfo, E
     Ok(TensorInfo { name: name.to_owned(), ty, dims, file: 0, offset, n_bytes })
 }
 
-/// Indices of tensors by ascending name; no two names may be equal.
+/// Indices of tensors by ascending name. Names must be unique.
 pub(crate) fn index_by_name(tensors: &[TensorInfo]) -> Result<Vec<usize>, Error> {
     let mut by_name: Vec<usize> = (0..tensors.len()).collect();
     by_name.sort_by(|&a, &b| tensors[a].name.cmp(&tensors[b].name));
@@ -286,8 +286,8 @@ pub(crate) fn index_by_name(tensors: &[TensorInfo]) -> Result<Vec<usize>, Error>
     Ok(by_name)
 }
 
-/// Makes offsets absolute, after checking that every tensor starts where the one before ends, padded, and lies inside
-/// the file. llama.cpp demands exactly that too.
+/// Makes offsets absolute, after checking that every tensor starts at the padded end of the previous one and is inside
+/// the file. llama.cpp requires the same.
 fn place(tensors: &mut [TensorInfo], data_offset: u64, alignment: u64, file_bytes: u64) -> Result<(), Error> {
     let mut expected = 0;
     for t in tensors {
@@ -307,7 +307,7 @@ fn place(tensors: &mut [TensorInfo], data_offset: u64, alignment: u64, file_byte
             return Err(Error::tensor(&t.name, found, wanted));
         };
         t.offset += data_offset;
-        // Inside the file but for the padding, so this saturates only where no further tensor can be valid.
+        // Inside the file, except for the padding, so this saturates only if no further tensor can be valid.
         expected = rules::pad(end - data_offset, alignment).unwrap_or(u64::MAX);
     }
     Ok(())

@@ -1,7 +1,7 @@
-//! Models over several files: how they are named and numbered, and how their headers become one.
+//! Models split over several files: names, numbers, and merging of headers.
 //!
-//! The layout is that of llama.cpp's `gguf-split`. Each file is a GGUF file of its own with some of the tensors. The
-//! first one has the metadata of the model; all have
+//! The layout is that of llama.cpp's `gguf-split`. Each file is a complete GGUF file with some of the tensors. The
+//! first has the metadata of the model; all have
 //!
 //! | Key | Type | Value |
 //! | --- | --- | --- |
@@ -9,7 +9,7 @@
 //! | `split.count` | u16 | number of files |
 //! | `split.tensors.count` | i32 | tensors in all files together |
 //!
-//! and are called `PREFIX-%05d-of-%05d.gguf`, counted from 1. The first file is the one to open.
+//! and are named `PREFIX-%05d-of-%05d.gguf`, counted from 1. The first file is the one to open.
 
 mod layout;
 mod merge;
@@ -22,10 +22,10 @@ use crate::error::Error;
 use crate::keys;
 use crate::metadata::Metadata;
 
-/// Files that a model can have: `split.count` is a u16.
+/// Maximum number of files, because `split.count` is a u16.
 const MAX_COUNT: u32 = u16::MAX as u32;
 
-/// What a file says about the split model that it is a part of.
+/// The position of a file in a split model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Split {
     /// Number of the file, from 0.

@@ -66,6 +66,7 @@ impl From<TensorType> for AnyType {
 
 /// One tensor of a model: what it is and where its bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TensorInfo {
     /// Its name, 1 to 63 bytes.
     pub name: String,

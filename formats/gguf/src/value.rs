@@ -21,7 +21,7 @@ macro_rules! for_each_number {
 }
 pub(crate) use for_each_number;
 
-/// GGUF ids of the value types that are no numbers.
+/// GGUF ids of the value types that are not numbers.
 pub(crate) const BOOL_ID: u32 = 7;
 pub(crate) const STRING_ID: u32 = 8;
 pub(crate) const ARRAY_ID: u32 = 9;
@@ -40,7 +40,7 @@ macro_rules! define_values {
             Array(Array),
         }
 
-        /// An array of values of one type. GGUF allows arrays of arrays; nothing uses them, and they are refused.
+        /// An array of values of one type. Arrays of arrays, which GGUF allows but nothing uses, are refused.
         #[derive(Clone, Debug, PartialEq)]
         pub enum Array {
             $(#[doc = concat!("Of `", stringify!($t), "`.")] $variant(Vec<$t>),)*
@@ -143,7 +143,7 @@ impl Value {
         })
     }
 
-    /// The value for a message: its type, and what it is where that is short.
+    /// The value for a message: its type, and the value itself if it is short.
     pub fn describe(&self) -> String {
         match self {
             Self::String(v) => format!("string {}", quoted(v)),

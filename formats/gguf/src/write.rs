@@ -9,7 +9,7 @@ use crate::value::{Array, Value, for_each_number};
 use byteorder::{ByteOrder, LE};
 use pythia_tensor::TensorType;
 
-/// Where everything goes in a file about to be written.
+/// The layout of a file to write.
 ///
 /// The file is [`header`](Self::header), then each of [`tensors`](Self::tensors) at its offset, with zeros between
 /// and after them up to [`total_bytes`](Self::total_bytes).
@@ -38,7 +38,7 @@ impl Layout {
         tensors: impl IntoIterator<Item = (String, AnyType, Vec<u64>)>,
     ) -> Result<Self, Error> {
         let layout = Self::unchecked(metadata, tensors)?;
-        // The reader's limits are in one place, the reader. Reading a header takes some milliseconds.
+        // Checked by reading the header, so that the limits are only in the reader. This takes some milliseconds.
         Gguf::parse_header(&layout.header, layout.total_bytes)?;
         Ok(layout)
     }

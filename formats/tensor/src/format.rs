@@ -98,8 +98,8 @@ impl BlockFormat {
     /// Stores blocks: one of `scales` and `block_elems` of `codes` for each.
     ///
     /// # Panics
-    /// If the lengths do not fit each other, or the codes of a run are no entry of the format's codebook. Scales and codes
-    /// that the format has no bits for are stored as others, or panic.
+    /// If the lengths do not fit each other, or the codes of a run are no entry of the format's codebook. Scales and
+    /// codes that the format has no bits for are stored as others, or panic.
     pub fn pack(&self, scales: &[Scales], codes: &[u8], dst: &mut [u8]) {
         (self.pack)(scales, codes, dst);
     }
@@ -159,8 +159,8 @@ impl BlockGrid {
         step * self.levels.level(code) - min
     }
 
-    /// The code whose value in element `j` is nearest to `x`. If the step is 0, all values are the same, and it is the code
-    /// of the level nearest to 0.
+    /// The code whose value in element `j` is nearest to `x`. If the step is 0, all values are the same, and it is the
+    /// code of the level nearest to 0.
     ///
     /// In a format with a codebook not every combination of codes can be stored: see [`round`](Self::round).
     pub fn nearest(&self, j: usize, x: f32) -> u8 {
@@ -168,7 +168,8 @@ impl BlockGrid {
         self.levels.nearest(if step == 0.0 { 0.0 } else { (x + min) / step })
     }
 
-    /// Elements that must be rounded together: 1, or the 4 or 8 of a run in a format with a codebook. A block is whole runs.
+    /// Elements that must be rounded together: 1, or the 4 or 8 of a run in a format with a codebook. A block is whole
+    /// runs.
     pub fn run_elems(&self) -> usize {
         match self.codebook {
             None => 1,

@@ -4,6 +4,8 @@
 //! scales and packed integers. Decoders are scalar and portable: the oracle the vector kernels are tested against.
 //! Encoders repeat the float operations of the reference in its order, for many blocks side by side (`lanes`).
 //!
+//! A quantizer that chooses scales or codes itself works with a [`BlockFormat`]: scales first, then codes.
+//!
 //! ```
 //! use pythia_tensor::TensorType;
 //!

@@ -2,6 +2,7 @@
 
 use crate::blocks::{self, Block, Codec};
 use crate::format::BlockFormat;
+use pythia_task::ErrorKind;
 use pythia_text::nearest_name;
 use std::fmt;
 use std::str::FromStr;
@@ -206,6 +207,13 @@ impl fmt::Display for TensorType {
 /// A name that is no tensor type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseTypeError(String);
+
+impl ParseTypeError {
+    /// The kind of error: what was typed.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Usage
+    }
+}
 
 impl fmt::Display for ParseTypeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -28,6 +28,7 @@ pub struct ForModel {
 
 /// A byte-level BPE tokenizer, read from Hugging Face files.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct TokenizerFile {
     /// The vocabulary, with as many tokens as the model has rows; ids without a token are `[PADn]`. It embeds the text
     /// of `tokenizer.json`, without the tokens that are [left out](Self::left_out). If that file is missing, it embeds

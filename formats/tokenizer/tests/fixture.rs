@@ -5,7 +5,7 @@ use std::path::Path;
 
 #[test]
 fn the_tokenizer_in_the_repository_is_read() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/pythia-docs-6m");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
     let model = ForModel { n_vocab: 4096, bos: Some(0), eos: Some(0) };
     let file = TokenizerFile::find(&folder, &model).unwrap().unwrap();
     assert_eq!((file.notes(), file.is_built), (Vec::new(), false));

@@ -143,8 +143,10 @@ fn vocabulary(folder: &Path, n_vocab: usize) {
     write(folder, "model.safetensors", Weights::of_vocab(n_vocab).bytes());
 }
 
+/// Those of the merge, and numbers.
 fn many_pieces() -> serde_json::Value {
-    (0..1000).map(|i| (i.to_string(), json!(i))).collect::<serde_json::Map<_, _>>().into()
+    let pieces = ["h", "e", "he"].map(str::to_owned).into_iter().chain((3..1000).map(|i: u32| i.to_string()));
+    pieces.enumerate().map(|(id, piece)| (piece, json!(id))).collect::<serde_json::Map<_, _>>().into()
 }
 
 fn embedded(folder: &Path, json: String) {

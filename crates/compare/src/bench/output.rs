@@ -40,7 +40,7 @@ pub fn to_table(results: &[TestResult]) -> Table {
             format!("{:.2} M", s.model_n_params as f64 / 1e6),
             s.gpu().map_or_else(|| format!("CPU {}", s.isa), str::to_owned),
             s.threads.to_string(),
-            result.name(),
+            result.test.name(),
             format!("{mean:.2} \u{b1} {sd:.2}"),
             format!("{:.2}", median(&samples)),
             rate(result.share.reached, result.share.unit, result.share.limit),
@@ -67,12 +67,13 @@ fn cell(value: &Value) -> Cell<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Test;
     use super::super::result::sample::result;
     use super::*;
 
     #[test]
     fn markdown_has_llama_bench_columns() {
-        let text = to_table(&[result(512, 0), result(0, 128)]).to_markdown();
+        let text = to_table(&[result(Test::Prefill(512)), result(Test::Decode(128))]).to_markdown();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 4);
         for column in ["model", "size", "params", "backend", "threads", "test", "t/s"] {
@@ -84,7 +85,7 @@ mod tests {
 
     #[test]
     fn machine_formats_agree() {
-        let results = [result(512, 0), result(0, 128)];
+        let results = [result(Test::Prefill(512)), result(Test::Decode(128))];
         let list: Value = serde_json::from_str(&to_json(&results)).unwrap();
         let lines = to_json_lines(&results);
         let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -1,5 +1,6 @@
 //! One measured test, with the keys that llama-bench gives it, so that scripts made for its output read this too.
 
+use super::Test;
 use super::stopwatch::{mean_and_sd, median};
 use pythia_runtime::device::CPU;
 use serde_json::{Map, Value, json};
@@ -49,15 +50,13 @@ impl Setup {
     }
 }
 
-/// A test: `n_prompt` tokens processed at once or `n_gen` tokens generated, several times.
+/// What came of a test that was run several times.
 #[derive(Clone, Debug)]
 pub struct TestResult {
     /// What was run.
     pub setup: Setup,
-    /// Length of the prompt; 0 in a test of generation.
-    pub n_prompt: usize,
-    /// Tokens generated; 0 in a test of prompts.
-    pub n_gen: usize,
+    /// Which test.
+    pub test: Test,
     /// When the test began: UTC, ISO 8601.
     pub test_time: String,
     /// Nanoseconds of each repetition.
@@ -67,20 +66,19 @@ pub struct TestResult {
 }
 
 impl TestResult {
-    /// Its short name: `pp512` or `tg128`.
-    pub fn name(&self) -> String {
-        if self.n_gen == 0 { format!("pp{}", self.n_prompt) } else { format!("tg{}", self.n_gen) }
-    }
-
     /// Tokens per second of each repetition.
     pub fn samples_ts(&self) -> Vec<f64> {
-        let tokens = (self.n_prompt + self.n_gen) as f64;
+        let tokens = self.test.tokens() as f64;
         self.samples_ns.iter().map(|&ns| tokens * 1e9 / ns.max(1) as f64).collect()
     }
 
     /// Every key with its value, in llama-bench's order, ours after it under a prefix.
     pub fn fields(&self) -> Vec<(&'static str, Value)> {
         let s = &self.setup;
+        let (n_prompt, n_gen) = match self.test {
+            Test::Prefill(n) => (n, 0),
+            Test::Decode(n) => (0, n),
+        };
         let (avg_ts, stddev_ts) = mean_and_sd(&self.samples_ts());
         let ns: Vec<f64> = self.samples_ns.iter().map(|&ns| ns as f64).collect();
         let (avg_ns, stddev_ns) = mean_and_sd(&ns);
@@ -110,8 +108,8 @@ impl TestResult {
             ("tensor_split", json!("0.00")),
             ("use_mmap", json!(true)),
             ("embeddings", json!(false)),
-            ("n_prompt", json!(self.n_prompt)),
-            ("n_gen", json!(self.n_gen)),
+            ("n_prompt", json!(n_prompt)),
+            ("n_gen", json!(n_gen)),
             ("n_depth", json!(0)),
             ("test_time", json!(self.test_time)),
             ("avg_ns", json!(avg_ns.round() as u64)),
@@ -158,9 +156,9 @@ pub(super) mod sample {
     use super::*;
     use pythia_show::iso_time;
 
-    /// A test of `n_prompt` or `n_gen` tokens at 1000 and 500 tokens per second.
-    pub(crate) fn result(n_prompt: usize, n_gen: usize) -> TestResult {
-        let tokens = (n_prompt + n_gen) as u64;
+    /// A test at 1000 and 500 tokens per second.
+    pub(crate) fn result(test: Test) -> TestResult {
+        let tokens = test.tokens() as u64;
         TestResult {
             setup: Setup {
                 model_filename: "a,b.gguf".into(),
@@ -175,8 +173,7 @@ pub(super) mod sample {
                 kv_cache: "f16".into(),
                 n_batch: 512,
             },
-            n_prompt,
-            n_gen,
+            test,
             test_time: iso_time(0),
             samples_ns: vec![tokens * 1_000_000, tokens * 2_000_000],
             share: Share { reached: 8.0, limit: 32.0, unit: "GB/s" },
@@ -190,8 +187,8 @@ mod tests {
 
     #[test]
     fn speeds_follow_from_times() {
-        let result = sample::result(512, 0);
-        assert_eq!(result.name(), "pp512");
+        let result = sample::result(Test::Prefill(512));
+        assert_eq!(result.test.name(), "pp512");
         assert_eq!(result.samples_ts(), [1000.0, 500.0]);
         let json = result.to_json();
         assert_eq!(json["avg_ts"], 750.0);

@@ -80,8 +80,8 @@ impl Column {
     }
 }
 
-fn name(level: &Entry) -> String {
-    if level.against_base.is_none() { format!("{} (base)", level.name) } else { level.name.clone() }
+fn name(entry: &Entry) -> String {
+    if entry.against_base.is_none() { format!("{} (base)", entry.name) } else { entry.name.clone() }
 }
 
 /// A difference with its error, marked if it may be chance.
@@ -99,8 +99,8 @@ fn percent(share: Estimate) -> Estimate {
 }
 
 /// Empty for the base.
-fn against(level: &Entry, cell: impl Fn(&AgainstBase) -> String) -> String {
-    level.against_base.as_ref().map_or_else(|| "-".to_owned(), cell)
+fn against(entry: &Entry, cell: impl Fn(&AgainstBase) -> String) -> String {
+    entry.against_base.as_ref().map_or_else(|| "-".to_owned(), cell)
 }
 
 /// The whole table.
@@ -126,8 +126,8 @@ pub fn terminal(report: &Report, width: Width) -> String {
 
 fn table(report: &Report, cell: impl Fn(&Column) -> fn(&Entry) -> String) -> Table {
     let mut table = Table::new(COLUMNS.iter().map(|c| (c.title, c.align, c.rank)));
-    for level in &report.entries {
-        table.push(COLUMNS.iter().map(|c| cell(c)(level)).collect());
+    for entry in &report.entries {
+        table.push(COLUMNS.iter().map(|c| cell(c)(entry)).collect());
     }
     table
 }

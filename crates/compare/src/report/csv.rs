@@ -41,15 +41,15 @@ const FIELDS: &[(&str, Field)] = &[
 /// The file's content.
 pub(crate) fn render(report: &Report) -> String {
     let mut csv = Csv::new(FIELDS.iter().map(|(name, _)| *name), Quotes::WhereNeeded);
-    report.entries.iter().for_each(|level| csv.push(FIELDS.iter().map(|(_, field)| cell(level, field))));
+    report.entries.iter().for_each(|entry| csv.push(FIELDS.iter().map(|(_, field)| cell(entry, field))));
     csv.finish()
 }
 
-fn cell<'l>(level: &'l Entry, field: &Field) -> Cell<'l> {
+fn cell<'l>(entry: &'l Entry, field: &Field) -> Cell<'l> {
     let number = match field {
-        Field::Text(text) => return Cell::Text(text(level)),
-        Field::Number(number) => number(level),
-        Field::Distance(number) => level.against_base.as_ref().map(number),
+        Field::Text(text) => return Cell::Text(text(entry)),
+        Field::Number(number) => number(entry),
+        Field::Distance(number) => entry.against_base.as_ref().map(number),
     };
     Cell::Value(number.map_or_else(String::new, |n| n.to_string()))
 }

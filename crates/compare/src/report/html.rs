@@ -56,8 +56,8 @@ fn table(report: &Report) -> String {
     )
 }
 
-fn row(level: &Entry) -> String {
-    let cells = COLUMNS.iter().enumerate().map(|(i, c)| match (i, cell(&(c.cell)(level))) {
+fn row(entry: &Entry) -> String {
+    let cells = COLUMNS.iter().enumerate().map(|(i, c)| match (i, cell(&(c.cell)(entry))) {
         (0, name) => format!("<th scope=\"row\">{name}</th>"),
         (_, number) => format!("<td>{number}</td>"),
     });
@@ -130,8 +130,8 @@ mod tests {
                 assert_eq!(page.matches(&format!(" id=\"{id}\"")).count(), 1, "{id}");
             }
             let description = svg.split("<desc").nth(1).unwrap().split("</desc>").next().unwrap();
-            for level in &report.entries[1..] {
-                assert!(description.contains(&level.name), "{} in {description}", level.name);
+            for entry in &report.entries[1..] {
+                assert!(description.contains(&entry.name), "{} in {description}", entry.name);
             }
         }
     }

@@ -31,8 +31,8 @@ mod tests {
         let text = render(&report);
         let rows = text.lines().filter(|line| line.starts_with('|')).count();
         assert_eq!(rows, 2 + 7, "{text}");
-        for level in &report.entries {
-            assert!(text.contains(&format!("| {} ", level.name)), "{}", level.name);
+        for entry in &report.entries {
+            assert!(text.contains(&format!("| {} ", entry.name)), "{}", entry.name);
         }
         assert!(text.contains("Protocol `llama`") && text.contains("int8"));
         assert!(text.find("- Smallest level with").unwrap() < text.find("| level").unwrap(), "{text}");

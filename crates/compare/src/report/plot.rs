@@ -58,15 +58,15 @@ struct SizeUnit {
 
 impl SizeUnit {
     fn of(report: &Report) -> Self {
-        match report.entries.iter().map(|level| level.file_bytes).max().unwrap_or(0) {
+        match report.entries.iter().map(|entry| entry.file_bytes).max().unwrap_or(0) {
             2_000_000_000.. => Self { bytes: 1e9, title: "file size, GB" },
             2_000_000.. => Self { bytes: 1e6, title: "file size, MB" },
             _ => Self { bytes: 1e3, title: "file size, kB" },
         }
     }
 
-    fn x(&self, level: &Entry) -> f64 {
-        level.file_bytes as f64 / self.bytes
+    fn x(&self, entry: &Entry) -> f64 {
+        entry.file_bytes as f64 / self.bytes
     }
 }
 
@@ -78,10 +78,10 @@ fn words(id: &'static str, title: &str, points: &[Point]) -> Words {
 
 fn divergence(report: &Report) -> Figure {
     let size = SizeUnit::of(report);
-    let points = report.entries.iter().filter_map(|level| {
-        let kld = level.against_base.as_ref()?.kld_mean;
-        let tip = format!("{}: {}, mean KLD {}", level.name, bytes(level.file_bytes), significant(kld.value, 4));
-        Some(Point { label: level.name.clone(), x: size.x(level), y: kld.value, error: kld.se, range: None, tip })
+    let points = report.entries.iter().filter_map(|entry| {
+        let kld = entry.against_base.as_ref()?.kld_mean;
+        let tip = format!("{}: {}, mean KLD {}", entry.name, bytes(entry.file_bytes), significant(kld.value, 4));
+        Some(Point { label: entry.name.clone(), x: size.x(entry), y: kld.value, error: kld.se, range: None, tip })
     });
     let figure = Scatter {
         x_title: size.title,
@@ -107,24 +107,24 @@ fn divergence(report: &Report) -> Figure {
 
 fn perplexity(report: &Report) -> Figure {
     let size = SizeUnit::of(report);
-    let points = report.entries.iter().filter_map(|level| {
-        let over = percent(level)?;
+    let points = report.entries.iter().filter_map(|entry| {
+        let over = percent(entry)?;
         let tip = format!(
             "{}: {}, PPL {}, {} +- {} %",
-            level.name,
-            bytes(level.file_bytes),
-            plain(level.perplexity.value, 4),
+            entry.name,
+            bytes(entry.file_bytes),
+            plain(entry.perplexity.value, 4),
             signed(over.value, 2),
             plain(over.se, 2)
         );
-        Some(Point { label: level.name.clone(), x: size.x(level), y: over.value, error: over.se, range: None, tip })
+        Some(Point { label: entry.name.clone(), x: size.x(entry), y: over.value, error: over.se, range: None, tip })
     });
     let points: Vec<Point> = points.collect();
     let worst = points.iter().map(|p| p.y).fold(0.0, f64::max);
-    let base = report.base_entry().map(|level| Reference {
+    let base = report.base_entry().map(|entry| Reference {
         at: At::Y(0.0),
         class: "base",
-        label: format!("{}: {} at {}", level.name, plain(level.perplexity.value, 4), bytes(level.file_bytes)),
+        label: format!("{}: {} at {}", entry.name, plain(entry.perplexity.value, 4), bytes(entry.file_bytes)),
     });
     let limit = Reference {
         at: At::Y(LIMIT_PERCENT),
@@ -141,7 +141,7 @@ fn perplexity(report: &Report) -> Figure {
         references: base.into_iter().chain([limit]).collect(),
     };
     let words = words("perplexity", "Perplexity of each level above the base's against its file size", &figure.points);
-    let sampling = report.base_entry().map_or(0.0, |level| level.perplexity.se);
+    let sampling = report.base_entry().map_or(0.0, |entry| entry.perplexity.se);
     Figure {
         title: "Perplexity against size",
         drawing: Drawing::of(&figure, &words),
@@ -156,17 +156,17 @@ fn perplexity(report: &Report) -> Figure {
 }
 
 fn trade(report: &Report) -> Figure {
-    let points = report.entries.iter().filter_map(|level| {
-        let kld = level.against_base.as_ref()?.kld_mean;
-        let decode = level.speed.decode_tokens_per_second;
-        let range = Some((level.speed.decode_spread.min, level.speed.decode_spread.max));
-        let tip = format!("{}: {} tokens/s, mean KLD {}", level.name, rate(decode), significant(kld.value, 4));
-        Some(Point { label: level.name.clone(), x: decode, y: kld.value, error: kld.se, range, tip })
+    let points = report.entries.iter().filter_map(|entry| {
+        let kld = entry.against_base.as_ref()?.kld_mean;
+        let decode = entry.speed.decode_tokens_per_second;
+        let range = Some((entry.speed.decode_spread.min, entry.speed.decode_spread.max));
+        let tip = format!("{}: {} tokens/s, mean KLD {}", entry.name, rate(decode), significant(kld.value, 4));
+        Some(Point { label: entry.name.clone(), x: decode, y: kld.value, error: kld.se, range, tip })
     });
-    let base = report.base_entry().map(|level| Reference {
-        at: At::X(level.speed.decode_tokens_per_second),
+    let base = report.base_entry().map(|entry| Reference {
+        at: At::X(entry.speed.decode_tokens_per_second),
         class: "base",
-        label: format!("{}: {}", level.name, rate(level.speed.decode_tokens_per_second)),
+        label: format!("{}: {}", entry.name, rate(entry.speed.decode_tokens_per_second)),
     });
     let figure = Scatter {
         x_title: "decode, tokens per second",
@@ -191,22 +191,22 @@ fn trade(report: &Report) -> Figure {
 
 fn speed(report: &Report) -> Figure {
     let panel = |title, value: fn(&Speed) -> (f64, Spread)| {
-        let bar = |level: &Entry| {
-            let (value, spread) = value(&level.speed);
+        let bar = |entry: &Entry| {
+            let (value, spread) = value(&entry.speed);
             Bar { value, range: Some((spread.min, spread.max)), text: rate(value) }
         };
         Panel { title, bars: report.entries.iter().map(bar).collect() }
     };
     let names: Vec<(String, bool)> =
-        report.entries.iter().map(|level| (level.name.clone(), level.against_base.is_none())).collect();
+        report.entries.iter().map(|entry| (entry.name.clone(), entry.against_base.is_none())).collect();
     let panels = [
         panel("prefill, tokens per second", |speed| (speed.prefill_tokens_per_second, speed.prefill_spread)),
         panel("decode, tokens per second", |speed| (speed.decode_tokens_per_second, speed.decode_spread)),
     ];
-    let speeds = report.entries.iter().map(|level| {
+    let speeds = report.entries.iter().map(|entry| {
         let (prefill, decode) =
-            (rate(level.speed.prefill_tokens_per_second), rate(level.speed.decode_tokens_per_second));
-        format!("{}: prefill {prefill}, decode {decode}", level.name)
+            (rate(entry.speed.prefill_tokens_per_second), rate(entry.speed.decode_tokens_per_second));
+        format!("{}: prefill {prefill}, decode {decode}", entry.name)
     });
     let words = Words {
         id: "speed",
@@ -236,9 +236,9 @@ mod tests {
         for figure in figures(&report) {
             let drawing = figure.drawing.unwrap();
             for svg in [drawing.wide, drawing.narrow] {
-                for level in &report.entries {
-                    let drawn = svg.contains(&format!(">{}<", level.name));
-                    assert!(drawn || level.against_base.is_none(), "{} is missing in '{}'", level.name, figure.title);
+                for entry in &report.entries {
+                    let drawn = svg.contains(&format!(">{}<", entry.name));
+                    assert!(drawn || entry.against_base.is_none(), "{} is missing in '{}'", entry.name, figure.title);
                 }
             }
         }

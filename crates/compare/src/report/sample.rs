@@ -31,8 +31,8 @@ const ROWS: &[(&str, u64, f64, f64, f64, f64)] = &[
 
 /// A report of the first `n` rows, at most 20.
 pub(super) fn report(n: usize) -> Report {
-    let mut levels: Vec<Entry> = ROWS.iter().take(n).map(level).collect();
-    levels.sort_by_key(|level| std::cmp::Reverse(level.file_bytes));
+    let mut entries: Vec<Entry> = ROWS.iter().take(n).map(entry).collect();
+    entries.sort_by_key(|entry| std::cmp::Reverse(entry.file_bytes));
     Report {
         format: FORMAT,
         source: "pythia-docs-6m".into(),
@@ -61,12 +61,12 @@ pub(super) fn report(n: usize) -> Report {
         base: "F16".into(),
         process_per_level: true,
         busy: None,
-        answer: Answer::of(&levels, &[]),
-        entries: levels,
+        answer: Answer::of(&entries, &[]),
+        entries,
     }
 }
 
-fn level(&(name, file_bytes, bits, ppl, kld, top): &(&str, u64, f64, f64, f64, f64)) -> Entry {
+fn entry(&(name, file_bytes, bits, ppl, kld, top): &(&str, u64, f64, f64, f64, f64)) -> Entry {
     let base = ROWS[0].3;
     let against_base = (name != "F16").then(|| AgainstBase {
         perplexity_delta: Estimate { value: ppl - base, se: 0.3 * kld.sqrt() },

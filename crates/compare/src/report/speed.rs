@@ -62,9 +62,9 @@ impl Speed {
 }
 
 /// A sentence about unsteady speeds, if there are any.
-pub(crate) fn busy<'a>(levels: impl Iterator<Item = (&'a str, &'a Speed)> + Clone) -> Option<String> {
+pub(crate) fn busy<'a>(entries: impl Iterator<Item = (&'a str, &'a Speed)> + Clone) -> Option<String> {
     let largest = |share: fn(&Speed) -> f64| {
-        let shares = levels.clone().map(|(name, speed)| (name, share(speed)));
+        let shares = entries.clone().map(|(name, speed)| (name, share(speed)));
         shares.max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or(("", 0.0))
     };
     let (shared, contention) = largest(|speed| speed.contention.unwrap_or(0.0));

@@ -1,27 +1,27 @@
-//! What passes reuse: the batch in hand, scratch, recorded passes.
+//! Memory that passes reuse: the current batch, scratch, recorded passes.
 
 use crate::Error;
 use crate::device::{Device, Memory, Ptr};
 use crate::graph::Graph;
 use crate::ops::append::Rows;
-use crate::ops::attend::{self, Tile};
+use crate::ops::attend::{self, AttendTile};
 use crate::ops::head;
 use pythia_kernels::LogSumPart;
 use pythia_model::backend::{Batch, ContextSpec};
 use std::collections::HashMap;
 
-/// Rows whose logits are on the device at once, at most: 26 MB for Pythia's vocabulary.
+/// Maximum number of rows whose logits are on the device at once: 26 MB for Pythia's vocabulary.
 const LOGIT_ROWS: usize = 128;
 
-/// A pass over one token of each of so many sequences.
+/// A pass over one token per sequence, for a number of sequences.
 pub(super) enum Pass {
     /// It ran once, so all its kernels are compiled.
     Ran,
-    /// It can be repeated.
+    /// It is recorded and can be replayed.
     Recorded(Graph),
 }
 
-/// Device memory whose addresses passes keep, and the passes that do.
+/// Device memory at fixed addresses, and the recorded passes that use it.
 pub(crate) struct Workspace {
     /// Tokens, their sequences, their positions, u32 `[n]` each, then the tiles: one copy brings a batch.
     batch: Memory,
@@ -40,7 +40,7 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    /// What one takes, but for a few kilobytes.
+    /// Bytes of a workspace, except for a few kilobytes.
     pub(super) fn bytes(spec: &ContextSpec) -> u128 {
         let &ContextSpec { n_batch, n_vocab, kv, .. } = spec;
         let logits = n_batch.min(LOGIT_ROWS) as u128 * n_vocab as u128 * 4;
@@ -53,7 +53,7 @@ impl Workspace {
         let logit_rows = n_batch.min(LOGIT_ROWS);
         let words = |n: usize| device.alloc(n * size_of::<u32>());
         Ok(Self {
-            batch: device.alloc(n_batch * (3 * size_of::<u32>() + size_of::<Tile>()))?,
+            batch: device.alloc(n_batch * (3 * size_of::<u32>() + size_of::<AttendTile>()))?,
             scratch: device.alloc(attend::scratch_bytes(n_batch.min(kv.sequences), kv))?,
             logits: words(logit_rows * n_vocab)?,
             targets: words(logit_rows)?,
@@ -69,17 +69,16 @@ impl Workspace {
         })
     }
 
-    /// Brings a batch to the device, where the operations of its pass find it: at the same addresses for as many
-    /// tokens.
+    /// Copies a batch to the device. The addresses depend only on the number of tokens.
     pub(super) fn stage(&mut self, device: &Device, batch: Batch<'_>) {
         let Batch { tokens, spans } = batch;
         let (mut sequences, mut positions) = (Vec::with_capacity(tokens.len()), Vec::with_capacity(tokens.len()));
-        let mut tiles: Vec<Tile> = Vec::new();
+        let mut tiles: Vec<AttendTile> = Vec::new();
         for span in spans {
             sequences.extend(std::iter::repeat_n(span.sequence as u32, span.rows));
             positions.extend((span.first_position..span.first_position + span.rows).map(|p| p as u32));
             for first in (0..span.rows).step_by(attend::TILE_QUERIES) {
-                tiles.push(Tile {
+                tiles.push(AttendTile {
                     first_row: (span.first_row + first) as u32,
                     rows: attend::TILE_QUERIES.min(span.rows - first) as u32,
                     sequence: span.sequence as u32,
@@ -119,7 +118,7 @@ impl Workspace {
         self.scratch.ptr()
     }
 
-    /// Whether every row of the batch is a sequence's only one.
+    /// Whether every sequence of the batch has a single row.
     pub(super) fn is_one_each(&self) -> bool {
         self.is_one_each
     }

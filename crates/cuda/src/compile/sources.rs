@@ -1,6 +1,7 @@
 //! The sources, what each needs before it, and how they are put together.
 
 use super::{Unit, tables};
+use crate::ops;
 use pythia_tensor::TensorType;
 
 /// Every file of `kernels/`, by its path there.
@@ -114,7 +115,9 @@ pub(super) fn assemble(unit: Unit) -> String {
         parts.push(part(BYTES));
         parts.extend(tables::of(format).map(|text| format!("#line 1 \"tables\"\n{text}")));
         parts.push(part(&format_file));
-        parts.push(format!("typedef {} Format;\n", format.name()));
+        let (name, elems, bytes) = (format.name(), format.block_elems(), format.block_bytes());
+        parts.push(format!("typedef {name} Format;\n"));
+        parts.push(format!("static_assert({name}::ELEMS == {elems} && {name}::BYTES == {bytes}, \"{name}\");\n"));
     }
     parts.extend(unit.source.headers().iter().copied().map(part));
     parts.push(part(&unit.source.file()));
@@ -127,6 +130,8 @@ pub(super) fn prelude() -> String {
     part(PRELUDE)
 }
 
+/// A file, and assertions that it and Rust declare the same.
 fn part(name: &str) -> String {
-    format!("#line 1 \"{name}\"\n{}\n", file(name))
+    let asserts: String = ops::shared().filter(|shared| shared.file == name).map(|shared| shared.asserts()).collect();
+    format!("#line 1 \"{name}\"\n{}\n{asserts}", file(name))
 }

@@ -1,5 +1,6 @@
 use super::nvrtc::{Refusal, Target};
 use super::*;
+use crate::layout::{Layout, Shared};
 use crate::testing;
 use std::collections::HashSet;
 
@@ -21,6 +22,10 @@ fn units_are_whole() {
         let own = text.rsplit("#line 1 ").next().unwrap();
         assert!(own.starts_with(&format!("\"{}.cu\"", unit.source.name())), "{unit}: the source comes last");
         assert!(own.contains("KERNEL("), "{unit} has no kernel");
+        for (line, kernel) in own.lines().filter_map(|line| Some((line, line.strip_prefix("KERNEL(")?))) {
+            let args = kernel.split(", ").nth(1).unwrap();
+            assert!(text.contains(&format!("sizeof({args}) ==")), "{unit}: a layout that is not checked: {line}");
+        }
         let included = text.lines().filter(|line| line.starts_with("#include")).collect::<Vec<_>>();
         assert_eq!(included.len(), 1, "{unit}: nothing but the emulation is included: {included:?}");
         assert!(texts.insert(text), "{unit} is there twice");
@@ -50,6 +55,30 @@ fn nvrtc_compiles() {
     assert!(log.contains("double.cu") && log.contains("error"), "{log}");
     let error = Refusal::Log(log).of(Unit { source: Source::Gemv, format: Some(TensorType::Q4_K) });
     assert!(error.to_string().starts_with("kernels of gemv Q4_K do not compile: double.cu"), "{error}");
+}
+
+/// Where a struct or a constant differs from Rust's, the kernels do not compile.
+#[test]
+fn layouts_are_checked() {
+    let Some(nvrtc) = testing::nvrtc() else { return };
+    let pair = small("") + "struct Pair { int* a; int b, c; };\n";
+    let refusal = |asserts: &str| match nvrtc.compile(&(pair.clone() + asserts), Target::Native(80), &OPTIONS) {
+        Err(Refusal::Log(log)) => log,
+        other => other.map(|_| String::new()).unwrap(),
+    };
+    let layout = |bytes, fields| Layout { name: "Pair", bytes, fields }.asserts();
+    assert_eq!(refusal(&layout(16, &[("a", 8), ("b", 4), ("c", 4)])), "");
+    let constant = Shared { file: "double.cu", structs: &[], constants: &[("sizeof(int)", 5)] }.asserts();
+    for (asserts, what) in [
+        (layout(24, &[("a", 8), ("b", 4), ("c", 4)]), "Pair: 24 bytes in Rust"),
+        (layout(16, &[("a", 8), ("b", 8)]), "Pair::b: 8 bytes in Rust"),
+        (layout(16, &[("a", 8), ("c", 4), ("b", 4)]), "Pair: c before b in Rust"),
+        (layout(16, &[("a", 8), ("d", 4), ("c", 4)]), "d"),
+        (constant, "sizeof(int): 5 in Rust"),
+    ] {
+        let log = refusal(&asserts);
+        assert!(log.contains("error") && log.contains(what), "{what}: {log}");
+    }
 }
 
 /// The contract needs products and sums left apart, and `fmaf` fused.

@@ -1,6 +1,7 @@
 use super::*;
 use crate::compile::Source;
 use crate::graph::Graph;
+use crate::layout::shared_structs;
 use crate::ops::quantize::{Quantized, quantize};
 use crate::testing::{self, Random, download, upload};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -201,15 +202,12 @@ mod failures {
     fn the_first_failure_stays() {
         let Some(device) = own_device() else { return };
         let work = Work::new(&device);
-        #[derive(Clone, Copy)]
-        #[repr(C)]
-        struct Nothing(u64);
-        // SAFETY: no kernel takes it: none is launched.
-        unsafe impl Args for Nothing {}
+        // No kernel takes it: none is launched.
+        shared_structs! { struct Nothing { nothing: u64, } }
         for name in ["absent", "absent too"] {
             let kernel = Kernel { source: Source::Quantize, format: None, name };
             // SAFETY: as above.
-            unsafe { device.launch(kernel, [1, 1, 1], 32, Nothing(0)) };
+            unsafe { device.launch(kernel, [1, 1, 1], 32, Nothing { nothing: 0 }) };
         }
         work.set(&device, 3.0);
         work.launch(&device);

@@ -1,7 +1,8 @@
-//! Rotation of queries and keys, and the cache they are appended to.
+//! Rotates queries and keys, and appends to the cache.
 
 use crate::compile::{Kernel, Source};
 use crate::device::{Args, Device, Ptr};
+use crate::layout::{Shared, shared_structs};
 use pythia_kernels::{KvShape, KvType};
 
 /// Threads of a block, a warp per head of a row.
@@ -10,17 +11,18 @@ const THREADS: usize = 128;
 /// Positions in a tile of keys: `TILE` in kernels/cache.cuh, where the layout is described.
 const TILE: usize = 32;
 
-/// Which positions the rows of a batch are. They lie on the device, so that a recorded graph replays with others.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub(crate) struct Rows {
-    /// Sequences, u32 `[n]`.
-    pub(crate) sequences: Ptr,
-    /// Positions in them, u32 `[n]`.
-    pub(crate) positions: Ptr,
+shared_structs! {
+    /// Sequences and positions of the rows of a batch. They are on the device, so that a graph can be replayed with
+    /// others.
+    pub(crate) struct Rows {
+        /// Sequences, u32 `[n]`.
+        pub(crate) sequences: Ptr,
+        /// Positions in them, u32 `[n]`.
+        pub(crate) positions: Ptr,
+    }
 }
 
-/// Where the keys and values of one layer lie.
+/// The keys and values of one layer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KvPtrs {
     pub(crate) keys: Ptr,
@@ -28,12 +30,12 @@ pub(crate) struct KvPtrs {
     pub(crate) shape: KvShape,
 }
 
-/// Whether there are kernels for heads of this size.
+/// Whether the kernels support heads of this size.
 pub(crate) fn knows_heads_of(head_dim: usize) -> bool {
     head_dim.is_multiple_of(8) && (8..=256).contains(&head_dim)
 }
 
-/// Bytes of the keys and of the values of one layer. `None` if they cannot be counted.
+/// Bytes of the keys and of the values of one layer. `None` on overflow.
 pub(crate) fn kv_bytes(shape: KvShape) -> Option<(usize, usize)> {
     let positions = shape.positions.checked_next_multiple_of(TILE)?;
     let heads = shape.sequences.checked_mul(shape.heads)?;
@@ -41,16 +43,16 @@ pub(crate) fn kv_bytes(shape: KvShape) -> Option<(usize, usize)> {
     Some((bytes, bytes))
 }
 
-/// `KvCache` of kernels/cache.cuh.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub(super) struct KvCacheArgs {
-    keys: Ptr,
-    values: Ptr,
-    heads: u32,
-    head_dim: u32,
-    tiles: u32,
-    scale: f32,
+shared_structs! {
+    /// `KvCache` of kernels/cache.cuh.
+    pub(super) struct KvCacheArgs {
+        keys: Ptr,
+        values: Ptr,
+        heads: u32,
+        head_dim: u32,
+        tiles: u32,
+        scale: f32,
+    }
 }
 
 impl KvPtrs {
@@ -77,28 +79,45 @@ pub(super) fn padded_positions(shape: KvShape) -> usize {
     tiles(shape) * TILE
 }
 
-/// Cosines and sines by which queries and keys turn: `Rope` of kernels/cache.cuh.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub(crate) struct Rope {
-    /// f32 pairs of cosine and sine, `[positions][pairs]`.
-    pub(crate) turns: Ptr,
-    /// Dimensions that turn, by two: at most half of a head.
-    pub(crate) pairs: u64,
+shared_structs! {
+    /// Cosines and sines by which queries and keys turn: `Rope` of kernels/cache.cuh.
+    pub(crate) struct Rope {
+        /// f32 pairs of cosine and sine, `[positions][pairs]`.
+        pub(crate) turns: Ptr,
+        /// Dimensions that turn, by two: at most half of a head.
+        pub(crate) pairs: u64,
+    }
 }
 
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct AppendArgs {
-    qkv: Ptr,
-    rope: Rope,
-    rows: Rows,
-    cache: KvCacheArgs,
-    n: u64,
+shared_structs! {
+    struct AppendArgs {
+        qkv: Ptr,
+        rope: Rope,
+        rows: Rows,
+        cache: KvCacheArgs,
+        n: u64,
+    }
+
+    struct CopyArgs {
+        cache: KvCacheArgs,
+        from: u32,
+        to: u32,
+        positions: u64,
+    }
 }
 
-// SAFETY: the layout of `AppendArgs` in kernels/append.cu: fields of 8 bytes, and a cache of 32.
-unsafe impl Args for AppendArgs {}
+pub(super) const SHARED: [Shared; 2] = [
+    Shared {
+        file: "cache.cuh",
+        structs: &[KvCacheArgs::LAYOUT, Rows::LAYOUT, Rope::LAYOUT],
+        constants: &[("TILE", TILE)],
+    },
+    Shared {
+        file: "append.cu",
+        structs: &[AppendArgs::LAYOUT, CopyArgs::LAYOUT],
+        constants: &[("APPEND_THREADS", THREADS)],
+    },
+];
 
 /// Rotates the queries in `qkv`, f32 `[n, 3 * heads * head_dim]`, by their positions, and appends its values and its
 /// keys, rotated, to the cache.
@@ -118,18 +137,6 @@ pub(crate) unsafe fn append(device: &Device, rows: Rows, n: usize, qkv: Ptr, rop
     // SAFETY: each warp works on a head of a row and its places in the cache, which the caller vouches for.
     unsafe { device.launch(kernel, [blocks, 1, 1], THREADS, args) };
 }
-
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct CopyArgs {
-    cache: KvCacheArgs,
-    from: u32,
-    to: u32,
-    positions: u64,
-}
-
-// SAFETY: the layout of `CopyArgs` in kernels/append.cu: a cache of 32 bytes and fields without padding.
-unsafe impl Args for CopyArgs {}
 
 /// Makes the first `positions` of sequence `to` those of sequence `from`.
 ///

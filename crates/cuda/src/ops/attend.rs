@@ -4,6 +4,7 @@ use super::append::{KvCacheArgs, KvPtrs, Rope, Rows, padded_positions};
 use super::quantize::Quantized;
 use crate::compile::{Kernel, Source};
 use crate::device::{Args, Device, Ptr};
+use crate::layout::{Shared, shared_structs};
 use pythia_kernels::{KvShape, KvType};
 
 /// Rows of a tile, at most.
@@ -16,45 +17,51 @@ const VALUE_THREADS: usize = 192;
 const VALUE_DIMS: usize = 32;
 const MANY_THREADS: usize = 128;
 
-/// Consecutive rows of a batch that are consecutive positions of a sequence.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub(crate) struct Tile {
-    pub(crate) first_row: u32,
-    /// 1 to [`TILE_QUERIES`].
-    pub(crate) rows: u32,
-    pub(crate) sequence: u32,
-    /// Position of the first row.
-    pub(crate) first_position: u32,
+shared_structs! {
+    /// Consecutive rows of a batch that are consecutive positions of a sequence.
+    pub(crate) struct AttendTile {
+        pub(crate) first_row: u32,
+        /// 1 to [`TILE_QUERIES`].
+        pub(crate) rows: u32,
+        pub(crate) sequence: u32,
+        /// Position of the first row.
+        pub(crate) first_position: u32,
+    }
 }
 
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct OneArgs {
-    qkv: Ptr,
-    rope: Rope,
-    rows: Rows,
-    cache: KvCacheArgs,
-    scores: Ptr,
-    out: Ptr,
-    quantized: Quantized,
+shared_structs! {
+    struct OneArgs {
+        qkv: Ptr,
+        rope: Rope,
+        rows: Rows,
+        cache: KvCacheArgs,
+        scores: Ptr,
+        out: Ptr,
+        quantized: Quantized,
+    }
 }
 
-// SAFETY: the layout of `OneArgs` in kernels/attend.cu: addresses, and a cache of 32 bytes.
-unsafe impl Args for OneArgs {}
-
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct ManyArgs {
-    tiles: Ptr,
-    qkv: Ptr,
-    out: Ptr,
-    cache: KvCacheArgs,
-    count: u64,
+shared_structs! {
+    struct ManyArgs {
+        tiles: Ptr,
+        qkv: Ptr,
+        out: Ptr,
+        cache: KvCacheArgs,
+        count: u64,
+    }
 }
 
-// SAFETY: the layout of `ManyArgs` in kernels/attend.cu: fields of 8 bytes, and a cache of 32.
-unsafe impl Args for ManyArgs {}
+pub(super) const SHARED: Shared = Shared {
+    file: "attend.cu",
+    structs: &[OneArgs::LAYOUT, AttendTile::LAYOUT, ManyArgs::LAYOUT],
+    constants: &[
+        ("SCORE_THREADS", SCORE_THREADS),
+        ("VALUE_THREADS", VALUE_THREADS),
+        ("DIMS", VALUE_DIMS),
+        ("MANY_THREADS", MANY_THREADS),
+        ("QUERIES", TILE_QUERIES),
+    ],
+};
 
 /// Bytes of scratch that [`one`] takes for `n` rows.
 pub(crate) fn scratch_bytes(n: usize, shape: KvShape) -> usize {
@@ -119,7 +126,7 @@ pub(crate) unsafe fn one(
 /// `out`, f32 `[rows, heads * head_dim]`.
 ///
 /// # Safety
-/// `tiles` must be good for reading `n_tiles` of [`Tile`], `qkv` and `out` for their rows; the tiles' sequences and
+/// `tiles` must be good for reading `n_tiles` of [`AttendTile`], `qkv` and `out` for their rows; the tiles' sequences and
 /// positions must be in the cache.
 pub(crate) unsafe fn many(device: &Device, tiles: Ptr, n_tiles: usize, qkv: Ptr, cache: KvPtrs, out: Ptr) {
     let KvShape { ty, heads, head_dim, .. } = cache.shape;

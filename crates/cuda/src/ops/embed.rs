@@ -2,6 +2,7 @@
 
 use crate::compile::{Kernel, Source};
 use crate::device::{Args, Device, Ptr};
+use crate::layout::{Shared, shared_structs};
 use pythia_tensor::TensorType;
 
 #[cfg(test)]
@@ -12,18 +13,17 @@ const THREADS: usize = 128;
 /// Elements that a thread decodes.
 const UNIT: usize = 32;
 
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct EmbedArgs {
-    table: Ptr,
-    tokens: Ptr,
-    out: Ptr,
-    cols: u32,
-    n: u32,
+shared_structs! {
+    struct EmbedArgs {
+        table: Ptr,
+        tokens: Ptr,
+        out: Ptr,
+        cols: u32,
+        n: u32,
+    }
 }
 
-// SAFETY: the layout of `EmbedArgs` in kernels/embed.cu: three fields of 8 bytes and two of 4.
-unsafe impl Args for EmbedArgs {}
+pub(super) const SHARED: Shared = Shared { file: "embed.cu", structs: &[EmbedArgs::LAYOUT], constants: &[] };
 
 /// Decodes rows `tokens`, u32 `[n]`, of a table with rows of `cols` elements into `out`, f32 `[n, cols]`.
 ///

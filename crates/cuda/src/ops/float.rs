@@ -4,23 +4,20 @@ use super::product::Weights;
 use super::{Output, OutputArgs};
 use crate::compile::{Kernel, Source};
 use crate::device::{Args, Device, Ptr};
+use crate::layout::{Shared, shared_structs};
 
 #[cfg(test)]
 mod tests;
 
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct FloatArgs {
-    weights: Ptr,
-    x: Ptr,
-    output: OutputArgs,
-    cols: u32,
-    n: u32,
+shared_structs! {
+    struct FloatArgs {
+        weights: Ptr,
+        x: Ptr,
+        output: OutputArgs,
+        cols: u32,
+        n: u32,
+    }
 }
-
-// SAFETY: the layout of `FloatArgs` in kernels/float.cu: two fields of 8 bytes, an output (24 bytes, see there), two
-// fields of 4.
-unsafe impl Args for FloatArgs {}
 
 /// A kernel for a few rows of `x` at a time, which reads all weights for each such few.
 struct Few {
@@ -44,6 +41,12 @@ const MOST_FEW: usize = 16;
 const MANY_THREADS: usize = 256;
 /// Rows of the weights and of `x` that a block of `many` multiplies.
 const TILE: usize = 32;
+
+pub(super) const SHARED: Shared = Shared {
+    file: "float.cu",
+    structs: &[FloatArgs::LAYOUT],
+    constants: &[("FEW_THREADS", FEW_THREADS), ("MANY_THREADS", MANY_THREADS), ("TILE", TILE)],
+};
 
 /// `weights` times `n` rows of `x`, f32 `[n, cols]`.
 ///

@@ -1,7 +1,8 @@
-//! What follows the output matrix: parts of a log-sum-exp, the largest logits.
+//! Operations on logits: parts of a log-sum-exp, the largest logits.
 
 use crate::compile::{Kernel, Source};
 use crate::device::{Args, Device, Ptr};
+use crate::layout::{Shared, shared_structs};
 use pythia_kernels::LogSumPart;
 
 const PARTS: Kernel = Kernel { source: Source::Head, format: None, name: "parts" };
@@ -16,51 +17,57 @@ const ROW_THREADS: usize = 1024;
 /// Threads of a block of [`top_k`], which sorts as many logits.
 const SORTED: usize = 1024;
 
-/// The most that [`top_k`] finds.
+/// Maximum `k` of [`top_k`].
 pub(crate) const MOST_K: usize = SORTED - 1;
 
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct PartsArgs {
-    logits: Ptr,
-    targets: Ptr,
-    parts: Ptr,
-    target_logits: Ptr,
-    vocab: u32,
-    chunks: u32,
+shared_structs! {
+    struct PartsArgs {
+        logits: Ptr,
+        targets: Ptr,
+        parts: Ptr,
+        target_logits: Ptr,
+        vocab: u32,
+        chunks: u32,
+    }
 }
 
-// SAFETY: the layout of `PartsArgs` in kernels/head.cu.
-unsafe impl Args for PartsArgs {}
-
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct ArgmaxArgs {
-    logits: Ptr,
-    out: Ptr,
-    vocab: u32,
-    valid: u32,
+shared_structs! {
+    struct ArgmaxArgs {
+        logits: Ptr,
+        out: Ptr,
+        vocab: u32,
+        valid: u32,
+    }
 }
 
-// SAFETY: the layout of `ArgmaxArgs` in kernels/head.cu.
-unsafe impl Args for ArgmaxArgs {}
-
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct TopKArgs {
-    logits: Ptr,
-    top: TopK,
-    vocab: u32,
-    valid: u32,
-    k: u32,
-    chunks: u32,
+shared_structs! {
+    struct TopKArgs {
+        logits: Ptr,
+        kept: Ptr,
+        ids: Ptr,
+        values: Ptr,
+        candidates: Ptr,
+        vocab: u32,
+        valid: u32,
+        k: u32,
+        chunks: u32,
+    }
 }
 
-// SAFETY: the layout of `TopKArgs` in kernels/head.cu.
-unsafe impl Args for TopKArgs {}
+pub(super) const SHARED: Shared = Shared {
+    file: "head.cu",
+    structs: &[PartsArgs::LAYOUT, ArgmaxArgs::LAYOUT, TopKArgs::LAYOUT],
+    constants: &[
+        ("CHUNK", LogSumPart::LOGITS),
+        ("PART_THREADS", PART_THREADS),
+        ("ROW_THREADS", ROW_THREADS),
+        ("SORTED", SORTED),
+        ("sizeof(float2)", size_of::<LogSumPart>()),
+    ],
+};
 
-/// What `n` rows of logits, f32 `[n, vocab]`, add to their log-sum-exps: [`LogSumPart`]s, `[n, ceil(vocab / 1024)]`, to
-/// `parts`; and the logit of each row's target, of u32 `[n]`, to `target_logits`, f32 `[n]`.
+/// Writes the parts of the log-sum-exps of `n` rows of logits, f32 `[n, vocab]`, to `parts`: [`LogSumPart`]s,
+/// `[n, ceil(vocab / 1024)]`. Writes the logit of each row's target, u32 `[n]`, to `target_logits`, f32 `[n]`.
 ///
 /// # Safety
 /// The addresses must be good for as much, and the targets be below `vocab`.
@@ -79,11 +86,11 @@ pub(crate) unsafe fn parts(
     unsafe { device.launch(PARTS, [n * chunks, 1, 1], PART_THREADS, args) };
 }
 
-/// The id that stands for none.
+/// The id for "none".
 pub(crate) const NONE: u32 = u32::MAX;
 
-/// The first of the largest of the first `valid` logits of `n` rows, f32 `[n, vocab]`, to `out`, pairs of id and bits
-/// `[n]`: [`NONE`] if none is above minus infinity. NaN is skipped.
+/// Writes the first of the largest among the first `valid` logits of `n` rows, f32 `[n, vocab]`, to `out`, pairs of id
+/// and bits `[n]`: [`NONE`] if none is above minus infinity. NaN is skipped.
 ///
 /// # Safety
 /// The addresses must be good for as much, and `valid` be at most `vocab`.
@@ -94,23 +101,22 @@ pub(crate) unsafe fn argmax(device: &Device, logits: Ptr, n: usize, vocab: usize
     unsafe { device.launch(ARGMAX, [n, 1, 1], ROW_THREADS, args) };
 }
 
-/// Where [`top_k`] puts what it finds.
+/// The outputs of [`top_k`].
 #[derive(Clone, Copy, Debug)]
-#[repr(C)]
 pub(crate) struct TopK {
     /// Scratch of [`scratch_bytes`].
     pub(crate) scratch: Ptr,
-    /// Ids, the largest logit first, of equal ones the lower id first: u32 `[n, k]`. Where fewer can be chosen, the
-    /// rest is [`NONE`].
+    /// Ids, largest logit first, lower id first of equal ones: u32 `[n, k]`. If there are fewer candidates, the rest is
+    /// [`NONE`].
     pub(crate) ids: Ptr,
     /// Their logits, f32 `[n, k]`.
     pub(crate) values: Ptr,
-    /// How many logits are as large as the k-th or larger, u32 `[n]`: if some that tie with the k-th were left out,
-    /// some number above `k`; fewer than `k` if fewer can be chosen.
+    /// Number of logits at least as large as the k-th, u32 `[n]`: any number above `k` if some that tie with the k-th
+    /// were left out; fewer than `k` if there are fewer candidates.
     pub(crate) candidates: Ptr,
 }
 
-/// Bytes of scratch that [`top_k`] takes for `n` rows.
+/// Bytes of scratch that [`top_k`] needs for `n` rows.
 pub(crate) fn scratch_bytes(n: usize, valid: usize, k: usize) -> usize {
     n * valid.div_ceil(SORTED) * (k + 1) * 2 * size_of::<u32>()
 }
@@ -123,7 +129,9 @@ pub(crate) fn scratch_bytes(n: usize, valid: usize, k: usize) -> usize {
 pub(crate) unsafe fn top_k(device: &Device, logits: Ptr, n: usize, vocab: usize, valid: usize, k: usize, top: TopK) {
     debug_assert!(valid <= vocab && (1..=MOST_K).contains(&k), "ids of the row");
     let chunks = valid.div_ceil(SORTED);
-    let args = TopKArgs { logits, top, vocab: vocab as u32, valid: valid as u32, k: k as u32, chunks: chunks as u32 };
+    let TopK { scratch: kept, ids, values, candidates } = top;
+    let [vocab, valid, k, n_chunks] = [vocab, valid, k, chunks].map(|count| count as u32);
+    let args = TopKArgs { logits, kept, ids, values, candidates, vocab, valid, k, chunks: n_chunks };
     // SAFETY: the caller's promise: a block reads a part of a row, then one what the others kept, and writes its
     // results.
     unsafe {

@@ -1,14 +1,15 @@
-//! What a device can do at most, measured: the yardstick that `bench` holds results against.
+//! Measures the limits of a device, for `bench`.
 
 use crate::compile::{Kernel, Source};
 use crate::device::{Args, Device, Ptr};
 use crate::error::Error;
+use crate::layout::{Shared, shared_structs};
 use std::time::Duration;
 
 #[cfg(test)]
 mod tests;
 
-/// What a device can do at most, the best of several passes each.
+/// Limits of a device, each the best of several passes.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Bytes per second that a copy within the device's memory reads and writes together.
@@ -26,7 +27,7 @@ const BUFFER_BYTES: (usize, usize) = (1 << 20, 512 << 20);
 /// Rounds of the arithmetic kernels, at least and at most.
 const ROUNDS: (usize, usize) = (1 << 4, 1 << 16);
 
-/// Work is doubled until a pass takes as long: a launch does not count beside it.
+/// Work is doubled until a pass takes this long, so that the cost of a launch does not matter.
 const ENOUGH: Duration = Duration::from_millis(2);
 
 /// Passes of each measurement: the best one counts.
@@ -37,25 +38,25 @@ const THREADS: usize = 256;
 const AT_ONCE: usize = 4;
 /// Chains of a thread or warp: `CHAINS` of both arithmetic kernels.
 const CHAINS: usize = 8;
-/// Blocks for each multiprocessor: as many threads as hide how long an instruction takes.
+/// Blocks per multiprocessor, with enough threads to hide the latency of instructions.
 const BLOCKS: usize = 4;
 
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct LimitsArgs {
-    from: Ptr,
-    to: Ptr,
-    sink: Ptr,
-    words: u64,
-    rounds: u32,
-    one: u32,
+shared_structs! {
+    struct LimitsArgs {
+        from: Ptr,
+        to: Ptr,
+        sink: Ptr,
+        words: u64,
+        rounds: u32,
+        one: u32,
+    }
 }
 
-// SAFETY: the layout of `LimitsArgs` in kernels/limits.cu: fields of 8 bytes, then a pair of 4.
-unsafe impl Args for LimitsArgs {}
+pub(super) const SHARED: Shared =
+    Shared { file: "limits.cu", structs: &[LimitsArgs::LAYOUT], constants: &[("AT_ONCE", AT_ONCE)] };
 
 impl Limits {
-    /// Measures a device that has nothing else to do, in about a tenth of a second.
+    /// Measures an otherwise idle device, in about a tenth of a second.
     ///
     /// # Errors
     /// If the device fails, or has no memory for the buffers.

@@ -1,11 +1,12 @@
-//! What products of quantized weights have in common: their operands.
+//! The operands of products of quantized weights.
 
 use super::quantize::Quantized;
 use super::{Output, OutputArgs};
 use crate::device::{Args, Ptr};
+use crate::layout::{Shared, shared_structs};
 use pythia_tensor::TensorType;
 
-/// Weights on the device, as they lie in a file.
+/// Weights on the device, with the layout of the file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Weights {
     pub(crate) ty: TensorType,
@@ -17,20 +18,19 @@ pub(crate) struct Weights {
     pub(crate) at: Ptr,
 }
 
-/// `ProductArgs` of kernels/product.cuh.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub(super) struct ProductArgs {
-    weights: Ptr,
-    x: Quantized,
-    output: OutputArgs,
-    row_bytes: u64,
-    units: u32,
-    n: u32,
+shared_structs! {
+    /// `ProductArgs` of kernels/product.cuh.
+    pub(super) struct ProductArgs {
+        weights: Ptr,
+        x: Quantized,
+        output: OutputArgs,
+        row_bytes: u64,
+        units: u32,
+        n: u32,
+    }
 }
 
-// SAFETY: the layout of `ProductArgs` in kernels/product.cuh: fields of 8 bytes, then pairs of 4.
-unsafe impl Args for ProductArgs {}
+pub(super) const SHARED: Shared = Shared { file: "product.cuh", structs: &[ProductArgs::LAYOUT], constants: &[] };
 
 impl ProductArgs {
     /// # Panics

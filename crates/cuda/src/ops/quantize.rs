@@ -2,17 +2,18 @@
 
 use crate::compile::{Kernel, Source};
 use crate::device::{Args, Device, Ptr};
+use crate::layout::{Shared, shared_structs};
 
-/// Rows of activations, quantized: what products with quantized weights read.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub(crate) struct Quantized {
-    /// Codes, -127..=127, i8: `[rows, cols]`.
-    pub(crate) codes: Ptr,
-    /// Scales, `amax / 127`, f32: `[rows, cols / 32]`.
-    pub(crate) scales: Ptr,
-    /// Sums of the codes of each 16 elements, i32: `[rows, cols / 16]`.
-    pub(crate) sums: Ptr,
+shared_structs! {
+    /// Rows of activations, quantized: what products with quantized weights read.
+    pub(crate) struct Quantized {
+        /// Codes, -127..=127, i8: `[rows, cols]`.
+        pub(crate) codes: Ptr,
+        /// Scales, `amax / 127`, f32: `[rows, cols / 32]`.
+        pub(crate) scales: Ptr,
+        /// Sums of the codes of each 16 elements, i32: `[rows, cols / 16]`.
+        pub(crate) sums: Ptr,
+    }
 }
 
 impl Quantized {
@@ -23,16 +24,18 @@ impl Quantized {
 pub(crate) const QUANTIZE: Kernel = Kernel { source: Source::Quantize, format: None, name: "quantize" };
 const THREADS: usize = 256;
 
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct QuantizeArgs {
-    x: Ptr,
-    out: Quantized,
-    fours: u64,
+shared_structs! {
+    struct QuantizeArgs {
+        x: Ptr,
+        out: Quantized,
+        fours: u64,
+    }
 }
 
-// SAFETY: the layout of `QuantizeArgs` in kernels/quantize.cu: fields of 8 bytes each.
-unsafe impl Args for QuantizeArgs {}
+pub(super) const SHARED: [Shared; 2] = [
+    Shared { file: "quantize.cuh", structs: &[Quantized::LAYOUT], constants: &[] },
+    Shared { file: "quantize.cu", structs: &[QuantizeArgs::LAYOUT], constants: &[("QUANTIZE_THREADS", THREADS)] },
+];
 
 /// Quantizes `x`, f32 `[n, cols]`, `cols` a multiple of 32.
 ///

@@ -1,7 +1,7 @@
 //! New positions: rotate queries and keys, append keys and values to the cache.
 
 use super::cache::{KvCache, KvShape, KvType, TILE};
-use crate::isa::{Isa, IsaLevel, Kernel};
+use crate::isa::{Isa, Kernel, Supported};
 use crate::rope::RopeTable;
 use crate::shared::SharedMut;
 use crate::team::Team;
@@ -23,7 +23,7 @@ pub struct Append<'a> {
 }
 
 impl Append<'_> {
-    pub(crate) fn run(self, team: &Team, level: IsaLevel) {
+    pub(crate) fn run(self, team: &Team, level: Supported) {
         let shape = self.cache.shape;
         let width = shape.heads * shape.head_dim;
         let n = self.qkv.len() / (3 * width);

@@ -2,7 +2,7 @@
 
 use super::cache::{KvCache, KvType, TILE};
 use crate::element::Element;
-use crate::isa::{Isa, IsaLevel, Kernel};
+use crate::isa::{Isa, Kernel, Supported};
 use crate::math;
 use crate::shared::SharedMut;
 use crate::team::Team;
@@ -31,9 +31,9 @@ pub struct Attend<'a> {
 }
 
 impl Attend<'_> {
-    pub(crate) fn run(self, team: &Team, level: IsaLevel) {
+    pub(crate) fn run(self, team: &Team, level: Supported) {
         let shape = self.cache.shape;
-        let width = shape.heads * shape.head_dim;
+        let width = shape.width();
         let n = self.out.len() / width;
         assert!(self.out.len().is_multiple_of(width) && self.sequence < shape.sequences);
         assert!(self.stride >= width && self.queries.len() >= n.saturating_sub(1) * self.stride + width.min(n * width));
@@ -96,7 +96,7 @@ impl<E: Element> Kernel for Over<'_, E> {
         let mut scores = SCORES.take();
         let (mut q, end) = head.range;
         while q < end {
-            if I::ATTEND_QUERIES >= 8 && end - q >= 8 {
+            if I::TUNING.attend_queries >= 8 && end - q >= 8 {
                 head.queries::<I, E, 8, 2, 2>(isa, q, &mut scores);
                 q += 8;
             } else if end - q >= 4 {

@@ -1,6 +1,6 @@
 //! The operations on AVX2 with FMA and F16C: two registers per float vector. `VNNI` adds the dot instruction.
 
-use super::Isa;
+use super::{Isa, Tile, TileSize, Tuning};
 use std::arch::asm;
 use std::arch::x86_64::*;
 
@@ -16,7 +16,7 @@ impl<const VNNI: bool> Avx2<VNNI> {
     }
 }
 
-// SAFETY: the token is made only by the dispatcher, which checked the features.
+// SAFETY: the token is made only where the features were found.
 unsafe impl<const VNNI: bool> Isa for Avx2<VNNI> {
     type F = [__m256; 2];
     type N = [__m256i; 2];
@@ -25,11 +25,15 @@ unsafe impl<const VNNI: bool> Isa for Avx2<VNNI> {
     type Parts<V: Copy> = [V; 8]; // rows p and p + 8
 
     const PARTS: usize = 8;
-    const UNROLL: bool = true;
     const I8_BIAS: i32 = if VNNI { 128 } else { 0 }; // vpdpbusd wants unsigned codes, the sign trick does not
-    const GEMM_TILE: (usize, usize) = (1, 4); // 8 sums in 16 bits of the 16 registers
-    const FLOAT_TILE: (usize, usize) = (2, 3); // 12 registers of accumulators of the 16
-    const ATTEND_QUERIES: usize = 4;
+    const TUNING: Tuning = Tuning {
+        unroll: true,
+        // 8 sums in 16 bits of the 16 registers
+        integer_tile: Tile { w: 1, x: TileSize::Four },
+        // 12 registers of accumulators of the 16
+        float_tile: Tile { w: 2, x: TileSize::Three },
+        attend_queries: 4,
+    };
 
     operations! {
         fn splat(self, x: f32) -> [__m256; 2] { [_mm256_set1_ps(x); 2] }

@@ -1,6 +1,6 @@
 //! The operations on AVX-512 with VNNI: one register per float vector.
 
-use super::Isa;
+use super::{Isa, Tile, TileSize, Tuning};
 use std::arch::asm;
 use std::arch::x86_64::*;
 
@@ -16,7 +16,7 @@ impl Avx512 {
     }
 }
 
-// SAFETY: the token is made only by the dispatcher, which checked the features.
+// SAFETY: the token is made only where the features were found.
 unsafe impl Isa for Avx512 {
     type F = __m512;
     type N = __m512i;
@@ -25,11 +25,15 @@ unsafe impl Isa for Avx512 {
     type Parts<V: Copy> = [V; 4]; // rows p, p + 4, p + 8 and p + 12
 
     const PARTS: usize = 4;
-    const UNROLL: bool = true;
     const I8_BIAS: i32 = 128; // vpdpbusd takes unsigned x signed
-    const GEMM_TILE: (usize, usize) = (2, 6); // 12 integer and 12 float accumulators of the 32 registers
-    const FLOAT_TILE: (usize, usize) = (4, 6); // 24 accumulators of the 32 registers
-    const ATTEND_QUERIES: usize = 8;
+    const TUNING: Tuning = Tuning {
+        unroll: true,
+        // 12 integer and 12 float accumulators of the 32 registers
+        integer_tile: Tile { w: 2, x: TileSize::Six },
+        // 24 accumulators of the 32 registers
+        float_tile: Tile { w: 4, x: TileSize::Six },
+        attend_queries: 8,
+    };
 
     operations! {
         fn splat(self, x: f32) -> __m512 { _mm512_set1_ps(x) }

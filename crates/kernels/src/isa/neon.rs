@@ -1,6 +1,6 @@
 //! The operations on AArch64 NEON: four registers per float vector. `DOT` adds the SDOT instruction, `MATRIX` SMMLA.
 
-use super::Isa;
+use super::{Isa, Tile, TileSize, Tuning};
 use std::arch::aarch64::*;
 use std::arch::asm;
 
@@ -110,7 +110,7 @@ type F = [float32x4_t; 4];
 type N = [int32x4_t; 4];
 type B = int8x16_t;
 
-// SAFETY: the token is made only by the dispatcher, which checked the features.
+// SAFETY: the token is made only where the features were found.
 unsafe impl<const DOT: bool, const MATRIX: bool> Isa for Neon<DOT, MATRIX> {
     type F = F;
     type N = N;
@@ -119,12 +119,14 @@ unsafe impl<const DOT: bool, const MATRIX: bool> Isa for Neon<DOT, MATRIX> {
     type Parts<V: Copy> = [V; 16];
 
     const PARTS: usize = 16;
-    const UNROLL: bool = true;
     const I8_BIAS: i32 = 0;
-    // 12 integer and 12 float accumulators of the 32 registers; SMMLA works on pairs of tokens.
-    const GEMM_TILE: (usize, usize) = (1, if MATRIX { 4 } else { 3 });
-    const FLOAT_TILE: (usize, usize) = (2, 2);
-    const ATTEND_QUERIES: usize = 4;
+    const TUNING: Tuning = Tuning {
+        unroll: true,
+        // 12 integer and 12 float accumulators of the 32 registers; SMMLA works on pairs of rows
+        integer_tile: Tile { w: 1, x: if MATRIX { TileSize::Four } else { TileSize::Three } },
+        float_tile: Tile { w: 2, x: TileSize::Two },
+        attend_queries: 4,
+    };
 
     operations! {
         fn splat(self, x: f32) -> F { [vdupq_n_f32(x); 4] }

@@ -1,6 +1,6 @@
 //! The operations in portable Rust: what each of them means.
 
-use super::Isa;
+use super::{Isa, Tile, TileSize, Tuning};
 use half::f16;
 use std::array::from_fn;
 
@@ -33,11 +33,13 @@ unsafe impl Isa for Scalar {
     type Parts<V: Copy> = [V; 16];
 
     const PARTS: usize = 16;
-    const UNROLL: bool = false;
     const I8_BIAS: i32 = 0;
-    const GEMM_TILE: (usize, usize) = (1, 4);
-    const FLOAT_TILE: (usize, usize) = (2, 2);
-    const ATTEND_QUERIES: usize = 4;
+    const TUNING: Tuning = Tuning {
+        unroll: false,
+        integer_tile: Tile { w: 1, x: TileSize::Four },
+        float_tile: Tile { w: 2, x: TileSize::Two },
+        attend_queries: 4,
+    };
 
     #[inline(always)]
     fn splat(self, x: f32) -> [f32; 16] {

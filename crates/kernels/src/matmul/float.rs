@@ -14,12 +14,21 @@ mod many;
 
 pub(super) use decode::Decoder;
 
-use super::{CACHE_LINE_BYTES, LANES, Lanes, Output, RegisterTiles, Weights, cut_into_tiles, decoder};
+use super::{CACHE_LINE_BYTES, LANES, Lanes, Output, Weights, cut_into_tiles, for_size, storage};
 use crate::element::Element;
-use crate::isa::IsaLevel;
+use crate::isa::{Supported, TileSize};
 use crate::shared::SharedMut;
 use crate::team::Team;
 use std::ops::Range;
+
+/// How weights become f32.
+#[derive(Clone, Copy)]
+pub(super) enum Storage {
+    F32,
+    F16,
+    BF16,
+    Blocks(Decoder),
+}
 
 /// A product with checked shapes.
 pub(super) struct Job<'a> {
@@ -29,20 +38,19 @@ pub(super) struct Job<'a> {
 }
 
 impl Job<'_> {
-    pub(super) fn run(self, team: &Team, level: IsaLevel, tiles: &mut Tiles) {
+    pub(super) fn run(self, team: &Team, level: Supported, tiles: &mut Tiles) {
         tiles.prepare(team, level, self.x, self.weights.cols);
         team.run_ranges(self.weights.rows, LANES, &|range| self.rows(level, tiles, range));
     }
 
     /// Some rows of `W`, on the calling thread. `tiles` are prepared of the same `x`.
-    pub(super) fn rows(&self, level: IsaLevel, tiles: &Tiles, range: Range<usize>) {
-        let decoder = decoder(self.weights.ty);
-        match decoder {
-            Some(decoder) if self.x.len() == self.weights.cols => (decoder.one)(self, level, range),
-            _ if tiles.are_few() => {
-                level.dispatch(few::Few { job: self, tiles: &tiles.tiles, range, level, decoder });
+    pub(super) fn rows(&self, level: Supported, tiles: &Tiles, range: Range<usize>) {
+        match storage(self.weights.ty) {
+            Storage::Blocks(decoder) if self.x.len() == self.weights.cols => (decoder.one)(self, level, range),
+            storage if tiles.are_few() => {
+                level.dispatch(few::Few { job: self, storage, tiles: &tiles.tiles, range, level })
             }
-            _ => level.dispatch(many::Many { job: self, tiles, range, level, decoder }),
+            storage => level.dispatch(many::Many { job: self, storage, tiles, range, level }),
         }
     }
 }
@@ -50,16 +58,16 @@ impl Job<'_> {
 /// Rows of `x` in the order `many` reads them.
 #[derive(Debug, Default)]
 pub(super) struct Tiles {
-    /// First row and number of rows of each tile.
-    tiles: Vec<(usize, usize)>,
+    /// First row and size of each tile.
+    tiles: Vec<(usize, TileSize)>,
     /// `[tile][cols / 16][rows of the tile]`.
     x: Vec<Lanes>,
 }
 
 impl Tiles {
     /// Cuts `x` into tiles, and packs them unless they are few.
-    pub(super) fn prepare(&mut self, team: &Team, level: IsaLevel, x: &[f32], cols: usize) {
-        cut_into_tiles(x.len() / cols, level.dispatch(RegisterTiles).float.1, &mut self.tiles);
+    pub(super) fn prepare(&mut self, team: &Team, level: Supported, x: &[f32], cols: usize) {
+        cut_into_tiles(x.len() / cols, level.tuning().float_tile.x, &mut self.tiles);
         if !self.are_few() {
             self.pack(team, x, cols);
         }
@@ -75,6 +83,7 @@ impl Tiles {
         let (tiles, packed) = (&self.tiles, SharedMut::new(&mut self.x));
         team.run_ranges(tiles.len(), 1, &|range| {
             for &(first, size) in &tiles[range] {
+                let size = size as usize;
                 // SAFETY: tiles do not overlap, and each is written by one task.
                 let tile = unsafe { packed.slice(first * cols / LANES, size * cols / LANES) };
                 for (m, row) in x[first * cols..][..size * cols].chunks_exact(cols).enumerate() {

@@ -6,9 +6,9 @@
 mod many;
 mod one;
 
-use super::{CACHE_LINE_BYTES, LANES, Lanes, Output, RegisterTiles, Weights, cut_into_tiles};
+use super::{CACHE_LINE_BYTES, LANES, Lanes, Output, Weights, cut_into_tiles};
 use crate::dot::{Format, UNIT};
-use crate::isa::{Isa, IsaLevel, Kernel};
+use crate::isa::{Isa, Kernel, Supported, TileSize};
 use crate::quantize::QuantizedRows;
 use crate::shared::SharedMut;
 use crate::team::Team;
@@ -25,9 +25,9 @@ pub(super) struct Job<'a> {
 /// The two steps of a product, for one type of weights.
 pub(super) struct Product {
     /// Makes ready what every row of `W` needs of `x`.
-    pub(super) prepare: fn(&mut Corrections, &Team, IsaLevel, &QuantizedRows),
+    pub(super) prepare: fn(&mut Corrections, &Team, Supported, &QuantizedRows),
     /// Multiplies some rows of `W`, on the calling thread.
-    pub(super) rows: fn(&Job<'_>, IsaLevel, &Corrections, Range<usize>),
+    pub(super) rows: fn(&Job<'_>, Supported, &Corrections, Range<usize>),
 }
 
 impl Product {
@@ -40,13 +40,13 @@ impl Product {
 }
 
 impl Job<'_> {
-    pub(super) fn run(&self, product: &Product, team: &Team, level: IsaLevel, corrections: &mut Corrections) {
+    pub(super) fn run(&self, product: &Product, team: &Team, level: Supported, corrections: &mut Corrections) {
         (product.prepare)(corrections, team, level, self.x);
-        let grain = if self.x.len() == 1 { LANES } else { level.dispatch(RegisterTiles).integer.0 * LANES };
+        let grain = if self.x.len() == 1 { LANES } else { LANES * level.tuning().integer_tile.w };
         team.run_ranges(self.weights.rows, grain, &|range| (product.rows)(self, level, corrections, range));
     }
 
-    fn rows<T: Format>(&self, level: IsaLevel, corrections: &Corrections, range: Range<usize>) {
+    fn rows<T: Format>(&self, level: Supported, corrections: &Corrections, range: Range<usize>) {
         if self.x.len() == 1 {
             level.dispatch(one::One::<T> { job: self, corrections, range, format: PhantomData });
         } else {
@@ -61,8 +61,8 @@ impl Job<'_> {
 /// A minimum adds `min * scale * sum of activations` per group.
 #[derive(Debug, Default)]
 pub(super) struct Corrections {
-    /// Tiles of rows: first row and number of rows.
-    tiles: Vec<(usize, usize)>,
+    /// Tiles of rows: first row and size.
+    tiles: Vec<(usize, TileSize)>,
     /// Codes, four at a time: `[tile][cols / 4][rows of the tile]`.
     codes: Vec<i32>,
     /// Scales: `[tile][units][rows of the tile]`.
@@ -74,9 +74,9 @@ pub(super) struct Corrections {
 }
 
 impl Corrections {
-    fn fill<T: Format>(&mut self, team: &Team, level: IsaLevel, x: &QuantizedRows) {
+    fn fill<T: Format>(&mut self, team: &Team, level: Supported, x: &QuantizedRows) {
         let n = x.len();
-        cut_into_tiles(n, level.dispatch(RegisterTiles).integer.1, &mut self.tiles);
+        cut_into_tiles(n, level.tuning().integer_tile.x, &mut self.tiles);
         let units = n * x.cols / UNIT;
         let groups = units * groups_per_unit::<T>();
         self.codes.resize(units * (UNIT / 4), 0);
@@ -90,6 +90,7 @@ impl Corrections {
         let tiles = &self.tiles;
         team.run_ranges(tiles.len(), 1, &|range| {
             for &(first, size) in &tiles[range] {
+                let size = size as usize;
                 let (at, len) = (first * units_per_row, size * units_per_row);
                 let per_unit = groups_per_unit::<T>();
                 // SAFETY: tiles do not overlap, and each is written by one task.

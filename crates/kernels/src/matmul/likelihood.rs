@@ -4,8 +4,8 @@
 //! log-sum-exp and the target's logit. So weights are decoded once however many rows there are, and the logits of a
 //! chunk never leave the core's cache.
 
-use super::{Activations, Epilogue, Output, Weights, Workspace, float, integer, integer_product};
-use crate::isa::IsaLevel;
+use super::{Activations, Epilogue, Output, Weights, Workspace, float, integer};
+use crate::isa::Supported;
 use crate::shared::SharedMut;
 use crate::softmax::{CHUNK, LogSumPart, Parts};
 use crate::team::Team;
@@ -33,17 +33,16 @@ thread_local! {
 }
 
 impl LogLikelihood<'_> {
-    pub(crate) fn run(self, team: &Team, level: IsaLevel, workspace: &mut Workspace) {
+    pub(crate) fn run(self, team: &Team, level: Supported, workspace: &mut Workspace) {
         let n = self.weights.check(self.x);
         assert!(self.targets.len() == n && self.out.len() == n, "a target and a result for each row of x");
         assert!(self.targets.iter().all(|&t| (t as usize) < self.weights.rows), "targets are rows of the matrix");
         if n == 0 {
             return;
         }
-        if self.weights.is_integer(self.activations) {
+        if let Some(product) = self.weights.integer_product(self.activations) {
             let (x, corrections) = (&mut workspace.rows, &mut workspace.corrections);
             x.fill(team, level, self.x, self.weights.cols);
-            let product = integer_product(self.weights.ty);
             (product.prepare)(corrections, team, level, x);
             self.chunks(team, level, &|weights, out| {
                 (product.rows)(&integer::Job { weights, x, out }, level, corrections, 0..weights.rows);
@@ -58,7 +57,7 @@ impl LogLikelihood<'_> {
     }
 
     /// `product` multiplies some rows of the matrix with all of `x`, on the calling thread.
-    fn chunks(self, team: &Team, level: IsaLevel, product: &(dyn Fn(Weights<'_>, Output<'_>) + Sync)) {
+    fn chunks(self, team: &Team, level: Supported, product: &(dyn Fn(Weights<'_>, Output<'_>) + Sync)) {
         let (n, rows) = (self.targets.len(), self.weights.rows);
         let chunks = rows.div_ceil(CHUNK);
         let mut parts = vec![LogSumPart::default(); chunks * n];

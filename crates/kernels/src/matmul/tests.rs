@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cpu::Cpu;
+use crate::isa::IsaLevel;
 use pythia_tensor::{TensorType, blocks};
 use std::mem::offset_of;
 
@@ -110,20 +111,21 @@ fn bits_do_not_depend_on_isa_threads_or_batch() {
 fn decoded_weights_have_the_bits_of_the_scalar_decoder() {
     for &ty in TensorType::ALL.iter().filter(|ty| ty.is_quantized()) {
         let cols = 3 * ty.block_elems().max(32);
+        let float::Storage::Blocks(decoder) = storage(ty) else { panic!("{ty} has blocks") };
         for case in [Case::new(ty, 37, cols, 1), Case::scrambled(ty, 37, cols, 1)] {
             let weights = Weights { ty, rows: case.rows, cols, data: &case.data };
             let mut want = vec![0.0; case.rows * cols];
             ty.decode(&case.data, &mut want);
-            for level in levels() {
+            for level in Supported::all() {
                 for (first, group) in [(0, 1), (16, 2), (0, 4), (32, 1), (32, 4)] {
                     let mut out = vec![Lanes([f32::NAN; LANES]); cols];
-                    (decoder(ty).unwrap().panel)(level, &weights, first, group, &mut out);
+                    (decoder.panel)(level, &weights, first, group, &mut out);
                     for row in 0..LANES {
                         let want = &want[(first + row).min(case.rows - 1) * cols..][..cols];
                         let start = row / group * group * (cols / LANES) + row % group;
                         let got = out[start..].iter().step_by(group).flat_map(|lanes| lanes.0).map(f32::to_bits);
                         let same = got.take(cols).eq(want.iter().map(|value| value.to_bits()));
-                        assert!(same, "{ty} {level} row {first} + {row}, by {group}");
+                        assert!(same, "{ty} {} row {first} + {row}, by {group}", level.level());
                     }
                 }
             }

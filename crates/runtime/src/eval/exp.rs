@@ -2,8 +2,8 @@
 
 /// `exp(x)` for `x <= 0`, within 2 units in the last place; 0 below -708, where the result would be subnormal.
 ///
-/// Only plain f64 operations and no branch, so the same bits everywhere and a loop over it becomes vector code; libm's
-/// takes four times as long and would be most of the cost of a comparison over 50,304 logits.
+/// It uses only plain f64 operations without branches. So it gives the same bits everywhere, and a loop over it becomes
+/// vector code. libm's takes four times as long, and would be most of the cost of a comparison over 50,304 logits.
 #[inline(always)]
 pub(super) fn exp_negative(x: f64) -> f64 {
     /// Adding it leaves the nearest integer in the low bits.

@@ -1,6 +1,6 @@
-//! Scores that outlive a run.
+//! Scores that are kept after a run.
 
-/// What is kept of a model's prediction of one token.
+/// The score of a model for one token.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct TokenScore {
     /// Negative log-likelihood of the correct token, in nats.
@@ -11,14 +11,14 @@ pub struct TokenScore {
     pub same_top: bool,
 }
 
-/// Scores that an earlier run has left, and a place for those of this one: a comparison that was stopped goes on where
-/// it was, with the same results to the bit. Models are numbered: 0 is the base, the levels follow. Windows are numbered
-/// from the first of the text on.
+/// A store for the scores of earlier runs and of this one. With it, a stopped comparison continues where it was, with
+/// the same results to the bit. Models are numbered: 0 is the base, the levels follow. Windows are numbered from the
+/// start of the text.
 pub trait Store {
-    /// The scores of a window, one for each scored token, if they are there.
+    /// The scores of a window, one for each scored token, if they are stored.
     fn read(&mut self, model: usize, window: usize) -> Option<Vec<TokenScore>>;
 
-    /// Takes the scores of a window that was not there. Windows of a model come in order.
+    /// Stores the scores of a new window. Windows of a model come in order.
     fn write(&mut self, model: usize, window: usize, scores: &[TokenScore]);
 }
 

@@ -1,8 +1,8 @@
-//! How far files of a model are from a base file, on the same text.
+//! The divergence of files of a model from a base file, on the same text.
 //!
-//! All models see a batch of windows together and only a tile of logits of each is in memory, so nothing is written to disk:
-//! llama.cpp's way, a file with the base's logits, takes 14 GB for a usual test text. The whole vocabulary counts and
-//! nothing is clipped or rounded; sums are f64.
+//! All models process a batch of windows together, and only a tile of logits of each is in memory. So nothing is
+//! written to disk; llama.cpp's file with the base's logits takes 14 GB for a usual test text. The whole vocabulary
+//! counts, nothing is clipped or rounded, and sums are f64.
 
 use super::kept::{Store, TokenScore};
 use super::perplexity::{Perplexity, Score};
@@ -16,7 +16,7 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// How well a base and other files of the model predict a text.
+/// The results of a comparison.
 #[derive(Clone, Debug)]
 pub struct Qualities {
     /// Of the base.
@@ -25,17 +25,17 @@ pub struct Qualities {
     pub others: Vec<Quality>,
 }
 
-/// How well a file predicts a text, and how far it is from the base.
+/// The results of a file: its perplexity, and its divergence from the base.
 #[derive(Clone, Copy, Debug)]
 pub struct Quality {
-    /// How well it predicts the text.
+    /// Its perplexity.
     pub perplexity: Perplexity,
-    /// How far it is from the base.
+    /// Its divergence from the base.
     pub against_base: AgainstBase,
 }
 
-/// Distance of a file from the base, on the same tokens. Differences are paired: taken token by token. Reports have the
-/// fields that are serialized.
+/// Comparison of a file with the base, on the same tokens. Differences are paired token by token. Reports have the
+/// serialized fields.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct AgainstBase {
     /// Perplexity minus the base's.
@@ -73,8 +73,8 @@ pub struct AgainstBase {
     pub probability_change_rms: Estimate,
 }
 
-/// Runs `others` against `base`, but for windows whose scores `store` has. The results of a model do not depend on which
-/// others run with it, nor on what comes from the store.
+/// Compares `others` with `base`, except for windows whose scores are in `store`. The results of a model do not depend
+/// on the other models or on the store.
 ///
 /// # Errors
 /// As [`super::perplexity()`], and if a model's vocabulary has another size than the base's.
@@ -118,14 +118,14 @@ pub fn compare<'m>(
     }
 }
 
-/// What all models have scored by now.
+/// The scores of all models so far.
 struct Scores {
     base: Score,
     others: Vec<OtherScore>,
 }
 
 impl Scores {
-    /// Takes what the base and the others predict of the next scored token.
+    /// Adds the scores of the base and the others for the next token.
     fn push(
         &mut self,
         tokenizer: &Tokenizer,
@@ -198,8 +198,9 @@ impl OtherScore {
     }
 }
 
-/// Difference of both perplexities. To first order it moves by `Q q - B b` when the mean log-likelihoods move by `q` and
-/// `b`; with `q = b + d` its variance takes those of `b` and `d` and their covariance, which the variance of `q` gives.
+/// Difference of both perplexities. To first order it moves by `Q q - B b` when the mean log-likelihoods move by `q`
+/// and `b`; with `q = b + d` its variance takes those of `b` and `d` and their covariance, which the variance of `q`
+/// gives.
 fn perplexity_delta(level: &Perplexity, base: &Perplexity, log_ratio: Estimate) -> Estimate {
     let variance = |e: Estimate| e.se * e.se;
     let (q, b, d) = (variance(level.nll), variance(base.nll), variance(log_ratio));

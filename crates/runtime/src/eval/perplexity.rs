@@ -11,17 +11,17 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// How well a model predicts a text.
+/// The perplexity of a text, with related figures.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Perplexity {
-    /// What was scored, and with what context.
+    /// Which tokens were scored, and their context.
     pub protocol: Protocol,
     /// Windows evaluated.
     pub windows: usize,
     /// Tokens scored.
     pub scored: usize,
-    /// Bytes that the scored tokens stand for. `hf-stride` counts those of the text's first token too, which it cannot
-    /// score: bits per byte are stated over the whole text.
+    /// Bytes of the scored tokens. `hf-stride` also counts those of the text's first token, which it cannot score, so
+    /// that bits per byte refer to the whole text.
     pub bytes: usize,
     /// Mean negative log-likelihood of a scored token, in nats.
     pub nll: Estimate,
@@ -29,12 +29,12 @@ pub struct Perplexity {
     pub perplexity: Estimate,
     /// Bits to encode a byte of the text.
     pub bits_per_byte: f64,
-    /// Tokens through the model per second, logits included; of a comparison, its own work apart, and 0 if nothing
-    /// had to be run.
+    /// Tokens per second through the model, including logits. In a comparison, without the work of comparing; 0 if
+    /// nothing was run.
     pub tokens_per_second: f64,
 }
 
-/// Scores a text, and reads no more of it than the windows need.
+/// Scores a text. Reads no more of it than the windows need.
 ///
 /// # Errors
 /// If the text cannot be read or tokenized, is too short for the protocol or holds ids that are not in the model's
@@ -84,7 +84,7 @@ pub(super) struct Score {
 }
 
 impl Score {
-    /// Takes the next scored token.
+    /// Adds the next scored token.
     pub(super) fn push(&mut self, tokenizer: &Tokenizer, token: u32, position: usize, nll: f64) -> Result<(), Error> {
         if !nll.is_finite() {
             return Err(Error::NotFinite { position });
@@ -94,7 +94,7 @@ impl Score {
         Ok(())
     }
 
-    /// Where things stand.
+    /// The state so far.
     pub(super) fn progress(&self, windows: usize, total_windows: Option<usize>, start: Instant) -> Progress {
         let perplexity = self.nll.estimate().exp().value;
         Progress { windows, total_windows, scored: self.nll.n(), perplexity, elapsed: start.elapsed() }

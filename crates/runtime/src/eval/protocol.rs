@@ -1,7 +1,6 @@
-//! Which tokens of a text are scored, and how much context each one has.
+//! Protocols: which tokens of a text are scored, and the context of each.
 //!
-//! Perplexities under different protocols, or different window lengths, cannot be compared: that is why every result
-//! names its protocol.
+//! Perplexities under different protocols or window lengths cannot be compared, so every result names its protocol.
 
 use crate::{Error, TokenStream};
 use serde::Serialize;
@@ -11,14 +10,14 @@ use std::ops::Range;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "name", rename_all = "kebab-case")]
 pub enum Protocol {
-    /// As llama.cpp's `llama-perplexity` does: disjoint windows of `n_ctx` tokens, each with an empty context; the
-    /// tokens after the one in the middle are scored (255 of 512). What does not fill a window is dropped.
+    /// Like llama.cpp's `llama-perplexity`: disjoint windows of `n_ctx` tokens, each with an empty context. The tokens
+    /// after the middle one are scored (255 of 512). An incomplete last window is dropped.
     Llama {
         /// Tokens in a window.
         n_ctx: usize,
     },
-    /// As Hugging Face's guide to the perplexity of fixed-length models does: a window of `window` tokens every
-    /// `stride`; of each, the tokens that no earlier window held are scored. Only the text's first token is not.
+    /// Like Hugging Face's guide to the perplexity of fixed-length models: a window of `window` tokens every `stride`.
+    /// In each, the tokens that no earlier window had are scored, except for the first token of the text.
     HfStride {
         /// Tokens in a window.
         window: usize,
@@ -27,12 +26,12 @@ pub enum Protocol {
     },
 }
 
-/// Tokens that go through the model at once, from an empty context.
+/// Tokens that the model processes together, from an empty context.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// Positions in the text of the tokens that the model sees.
+    /// Positions in the text of the tokens of the window.
     pub tokens: Range<usize>,
-    /// Positions in the text of the tokens that are scored; each is predicted from those before it in the window.
+    /// Positions in the text of the scored tokens. Each is predicted from those before it in the window.
     pub scored: Range<usize>,
 }
 
@@ -63,7 +62,7 @@ impl Protocol {
         std::iter::from_fn(|| cutter.next(&mut reach).transpose()).collect()
     }
 
-    /// How many [`windows`](Self::windows) a text of `n_tokens` has; 0 if it is too short.
+    /// Number of [`windows`](Self::windows) in a text of `n_tokens`; 0 if it is too short.
     pub(super) fn count(self, n_tokens: usize) -> usize {
         match self {
             _ if n_tokens < self.least_tokens() => 0,
@@ -77,7 +76,7 @@ impl Protocol {
         }
     }
 
-    /// Tokens that a text must have.
+    /// Minimum number of tokens of a text.
     pub(super) fn least_tokens(self) -> usize {
         match self {
             // One chunk could be scored, but the reference refuses fewer than two.
@@ -86,7 +85,7 @@ impl Protocol {
         }
     }
 
-    /// Whether a text is long enough, of which no more than that is read.
+    /// Checks that a text is long enough. Reads no more than necessary.
     ///
     /// # Errors
     /// If it is too short, or cannot be read or tokenized.
@@ -94,7 +93,7 @@ impl Protocol {
         Cutter::new(self, &mut |end| tokens.reach(end)).map(|_| ())
     }
 
-    /// Whether its lengths are possible.
+    /// Checks its lengths.
     ///
     /// # Errors
     /// If one is out of range.
@@ -113,20 +112,19 @@ impl Protocol {
     }
 }
 
-/// Cuts a text into windows, one after the other, and looks no further ahead than it must.
+/// Cuts a text into windows, one after the other. Reads no further ahead than necessary.
 #[derive(Debug)]
 pub(super) struct Cutter {
     protocol: Protocol,
-    /// Where the next window starts.
+    /// Start of the next window.
     start: usize,
-    /// What is scored by now, from the first token on.
+    /// End of the scored tokens so far.
     scored_to: usize,
     ended: bool,
 }
 
 impl Cutter {
-    /// At the start of a text. `reach` is asked for the tokens up to a position and answers with how many there are, at
-    /// most as many.
+    /// Starts at the start of a text. `reach` is called with a position and returns the number of tokens up to it.
     pub(super) fn new(
         protocol: Protocol,
         reach: &mut impl FnMut(usize) -> Result<usize, Error>,

@@ -1,4 +1,4 @@
-//! Windows through a model, as many at a time as fit a batch.
+//! Runs windows through a model, as many at a time as fit a batch.
 
 use super::protocol::Window;
 use crate::{Error, TokenStream};
@@ -8,18 +8,18 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Windows that share a batch at most. Attention takes each on its own, in a cache of whole tiles: many tiny windows
-/// would cost more time and memory than they save.
+/// Maximum number of windows in a batch. Attention processes each separately, in a cache of whole tiles, so many tiny
+/// windows would cost more time and memory than they save.
 const MAX_SEQUENCES: usize = 32;
 
-/// Tokens for one call of a model: of one window, or all of several windows, each in a sequence of its own.
+/// Tokens for one call of a model: part of a window, or several whole windows, each in its own sequence.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Batch {
     /// By sequence.
     pub(super) parts: Vec<Part>,
 }
 
-/// What a batch holds of a window.
+/// The part of a window in a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Part {
     /// Positions in the text.
@@ -59,21 +59,21 @@ impl Batch {
 /// How the windows of a text are put into batches.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Batching {
-    /// Sequences in a batch at most.
+    /// Maximum number of sequences in a batch.
     n_seq: usize,
-    /// Tokens in a batch at most.
+    /// Maximum number of tokens in a batch.
     n_batch: usize,
 }
 
 impl Batching {
-    /// For so many windows, or any number, of which a model runs at most `longest` tokens.
+    /// For this number of windows, if known, of at most `longest` tokens each.
     pub(super) fn new(longest: usize, n_windows: usize) -> Self {
         let longest = longest.max(1);
         let n_seq = (BATCH_TOKENS / longest).clamp(1, n_windows.clamp(1, MAX_SEQUENCES));
         Self { n_seq, n_batch: BATCH_TOKENS.min(n_seq * longest) }
     }
 
-    /// Windows that share a batch at most.
+    /// Maximum number of windows in a batch.
     pub(super) fn n_seq(self) -> usize {
         self.n_seq
     }
@@ -103,12 +103,12 @@ fn run_tokens(window: &Window) -> Range<usize> {
     window.tokens.start..window.scored.end - 1
 }
 
-/// A context, a sequence for each window of a batch, and the tile in hand.
+/// A context with a sequence for each window of a batch, and the current tile of logits.
 pub(super) struct Runner {
     context: Context,
     sequences: Vec<Sequence>,
     logits: Vec<f32>,
-    /// Tokens that went through the model, and the time that took, logits included.
+    /// Tokens processed by the model, and the time for that, including logits.
     tokens: usize,
     time: Duration,
 }
@@ -160,7 +160,7 @@ impl Runner {
         Ok(nlls)
     }
 
-    /// Brings the logits of these rows of the last batch in hand.
+    /// Computes the logits of these rows of the last batch into the tile.
     pub(super) fn load(&mut self, rows: &[usize]) -> Result<(), Error> {
         let start = Instant::now();
         self.logits.resize(rows.len() * self.model().hparams().n_vocab, 0.0);
@@ -169,7 +169,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Row `i` of those in hand.
+    /// Row `i` of the tile.
     pub(super) fn row(&self, i: usize) -> &[f32] {
         let n_vocab = self.model().hparams().n_vocab;
         &self.logits[i * n_vocab..(i + 1) * n_vocab]

@@ -7,7 +7,7 @@ use pythia_gguf::{Imatrix, ImatrixEntry};
 use std::path::Path;
 
 fn golden() -> Vec<u8> {
-    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/goldens/imatrix.gguf")).unwrap()
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/imatrix.gguf")).unwrap()
 }
 
 fn floats(values: &[f32]) -> Vec<u8> {

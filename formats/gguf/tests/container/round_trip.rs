@@ -154,7 +154,7 @@ fn the_bytes_are_those_of_the_format() {
 
 #[test]
 fn a_file_of_llama_cpp_is_rewritten_to_the_same_bytes() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/goldens/imatrix.gguf");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/imatrix.gguf");
     let file = std::fs::read(path).unwrap();
     let gguf = Gguf::parse(&file).unwrap();
     let entries = gguf.tensors().iter().map(|t| (t.name.clone(), t.ty.known().unwrap(), t.dims.clone()));

@@ -3,10 +3,13 @@
 use super::{Encoded, Neighbours, Unit};
 use crate::scales::Scales;
 
-/// Implements [`Quantized`](crate::blocks::Quantized) for a format that has `unit` and `store`, whose codebook is `$codes`
-/// and whose levels are `$levels`. `$step` is the step of a group from `d` and the code of the group's scale.
+/// Implements [`Quantized`](crate::blocks::Quantized) for a format that has `unit` and `store`, whose codebook is
+/// `$codes` and whose levels are `$levels`. `$step` is the step of a group from `d` and the code of the group's scale.
 macro_rules! quantized {
-    ($name:ident, $codes:ident, $levels:ident, group_elems = $group_elems:expr, even_signs = $even:expr, step = $step:expr) => {
+    (
+        $name:ident, $codes:ident, $levels:ident,
+        group_elems = $group_elems:expr, even_signs = $even:expr, step = $step:expr
+    ) => {
         impl crate::blocks::Quantized for $name {
             const GROUP_ELEMS: usize = $group_elems;
             const LEVELS: crate::scales::Levels = crate::scales::Levels::Listed(&crate::grid::$levels);

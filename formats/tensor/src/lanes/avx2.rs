@@ -77,7 +77,7 @@ unsafe impl Lanes for Avx2 {
     }
     #[inline(always)]
     fn store(self, to: &mut [f32]) {
-        let to: &mut [f32; 8] = to.first_chunk_mut().expect("room for every lane");
+        let to: &mut [f32; 8] = to.first_chunk_mut().expect("a place for every lane");
         // SAFETY: as above; 8 floats are written.
         unsafe { _mm256_storeu_ps(to.as_mut_ptr(), self.0) }
     }

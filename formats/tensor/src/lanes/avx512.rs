@@ -75,7 +75,7 @@ unsafe impl Lanes for Avx512 {
     }
     #[inline(always)]
     fn store(self, to: &mut [f32]) {
-        let to: &mut [f32; 16] = to.first_chunk_mut().expect("room for every lane");
+        let to: &mut [f32; 16] = to.first_chunk_mut().expect("a place for every lane");
         // SAFETY: as above; 16 floats are written.
         unsafe { _mm512_storeu_ps(to.as_mut_ptr(), self.0) }
     }

@@ -60,7 +60,7 @@ unsafe impl<const N: usize> Lanes for Portable<N> {
     }
     #[inline(always)]
     fn store(self, to: &mut [f32]) {
-        *to.first_chunk_mut().expect("room for every lane") = self.0;
+        *to.first_chunk_mut().expect("a place for every lane") = self.0;
     }
     #[inline(always)]
     fn abs(self) -> Self {

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 /// The vocabulary of the test model, as the converter writes it: 4,095 tokens and one row of padding.
 fn vocab() -> Vocab {
-    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/pythia-docs-6m"));
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"));
     let model = ForModel { n_vocab: 4096, bos: None, eos: None };
     TokenizerFile::find(folder, &model).unwrap().expect("the test model is part of the repository").vocab
 }

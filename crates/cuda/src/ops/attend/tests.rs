@@ -298,9 +298,9 @@ fn what_is_not_a_number_spreads_as_on_the_cpu() {
 
 #[test]
 fn tiles_travel_as_their_words() {
-    let tile = Tile { first_row: 1, rows: 2, sequence: 3, first_position: 4 };
+    let tile = AttendTile { first_row: 1, rows: 2, sequence: 3, first_position: 4 };
     // SAFETY: four u32, nothing between them.
     let words: [u32; 4] = unsafe { std::mem::transmute(tile) };
     assert_eq!(words, [1, 2, 3, 4]);
-    assert_eq!(u32::bytes(&words).len(), size_of::<Tile>());
+    assert_eq!(u32::bytes(&words).len(), size_of::<AttendTile>());
 }

@@ -36,7 +36,7 @@ fn rows_have_the_cpus_bits() {
         let case = Case::new(n, cols);
         let [gamma, beta] = case.parameters[0].each_ref().map(|p| upload(device, p));
         let (x, out) = (upload(device, &case.x), upload(device, &vec![f32::NAN; n * cols]));
-        let target = Target::new(gamma.ptr(), beta.ptr(), out.ptr(), None);
+        let target = NormTarget::new(gamma.ptr(), beta.ptr(), out.ptr(), None);
         // SAFETY: memory of these sizes.
         unsafe { layer_norm(device, x.ptr(), target, EPS, n, cols) };
         assert_same_bits(&format!("{n} x {cols}"), &download(device, &out, n * cols), &case.on_cpu(0));
@@ -58,8 +58,9 @@ fn a_pair_of_norms_is_both_of_them_and_quantizes_in_passing() {
         let parameters = case.parameters.each_ref().map(|p| p.each_ref().map(|p| upload(device, p)));
         let outs = [0; 2].map(|_| upload(device, &vec![f32::NAN; len]));
         let (fused, apart) = (QuantizedMemory::new(device, len), QuantizedMemory::new(device, len));
-        let target =
-            |i: usize, quantized| Target::new(parameters[i][0].ptr(), parameters[i][1].ptr(), outs[i].ptr(), quantized);
+        let target = |i: usize, quantized| {
+            NormTarget::new(parameters[i][0].ptr(), parameters[i][1].ptr(), outs[i].ptr(), quantized)
+        };
         let targets = [target(0, None), target(1, Some(fused.addresses()))];
         // SAFETY: memory of these sizes.
         unsafe {

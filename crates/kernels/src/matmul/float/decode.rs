@@ -9,7 +9,7 @@
 
 use super::{Job, LANES, Lanes};
 use crate::dot::{Column, Format, UNIT, for_each_unit};
-use crate::isa::{Isa, IsaLevel, Kernel};
+use crate::isa::{Isa, Kernel, Supported};
 use crate::matmul::Weights;
 use crate::matmul::integer::{groups_per_unit, sixteen_rows};
 use std::cell::Cell;
@@ -21,9 +21,9 @@ use std::ops::Range;
 pub(in crate::matmul) struct Decoder {
     /// Decodes 16 rows from `first` on; those that are missing at the end repeat the last. The result has the vectors
     /// of `group` rows in turn: `[16 / group][cols / 16][group]`, so row by row where `group` is 1.
-    pub(in crate::matmul) panel: fn(IsaLevel, &Weights<'_>, first: usize, group: usize, out: &mut [Lanes]),
+    pub(in crate::matmul) panel: fn(Supported, &Weights<'_>, first: usize, group: usize, out: &mut [Lanes]),
     /// Some rows times one row of `x`, without storing what was decoded.
-    pub(in crate::matmul) one: fn(&Job<'_>, IsaLevel, Range<usize>),
+    pub(in crate::matmul) one: fn(&Job<'_>, Supported, Range<usize>),
 }
 
 impl Decoder {

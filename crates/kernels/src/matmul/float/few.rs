@@ -1,21 +1,20 @@
 //! One row of `x`, or as few as two register tiles take: rows of `W` are read as they lie in the file, several at a
 //! time, and widened on their way into the multiplication.
 
-use super::{CACHE_LINE_BYTES, Decoder, Element, Job, LANES, Lanes};
-use crate::isa::{Isa, IsaLevel, Kernel};
-use pythia_tensor::{TensorType, blocks};
+use super::{CACHE_LINE_BYTES, Element, Job, LANES, Lanes, Storage, for_size};
+use crate::isa::{Isa, Kernel, Supported, TileSize};
+use pythia_tensor::blocks;
 use std::cell::Cell;
 use std::ops::Range;
 
 pub(super) struct Few<'a> {
     pub(super) job: &'a Job<'a>,
-    /// First row of `x` and number of rows of each tile.
-    pub(super) tiles: &'a [(usize, usize)],
+    pub(super) storage: Storage,
+    /// First row of `x` and size of each tile.
+    pub(super) tiles: &'a [(usize, TileSize)],
     pub(super) range: Range<usize>,
-    /// What `decoder` runs on.
-    pub(super) level: IsaLevel,
-    /// Of quantized weights.
-    pub(super) decoder: Option<Decoder>,
+    /// What decoders run on.
+    pub(super) level: Supported,
 }
 
 thread_local! {
@@ -34,17 +33,15 @@ impl Kernel for Few<'_> {
         for first in self.range.clone().step_by(LANES) {
             let count = LANES.min(w.rows - first);
             let bytes = &w.data[first * row_bytes..][..count * row_bytes];
-            if let Some(decoder) = &self.decoder {
-                decoded.resize(w.cols, Lanes::default());
-                (decoder.panel)(self.level, w, first, 1, &mut decoded);
-                self.sixteen(isa, Lanes::flat(&decoded), first);
-                continue;
-            }
-            match w.ty {
-                TensorType::F32 => self.sixteen(isa, blocks::cast::<blocks::F32>(bytes), first),
-                TensorType::F16 => self.sixteen(isa, blocks::cast::<blocks::F16>(bytes), first),
-                TensorType::BF16 => self.sixteen(isa, blocks::cast::<blocks::BF16>(bytes), first),
-                _ => unreachable!("quantized weights have a decoder"),
+            match self.storage {
+                Storage::F32 => self.sixteen(isa, blocks::cast::<blocks::F32>(bytes), first),
+                Storage::F16 => self.sixteen(isa, blocks::cast::<blocks::F16>(bytes), first),
+                Storage::BF16 => self.sixteen(isa, blocks::cast::<blocks::BF16>(bytes), first),
+                Storage::Blocks(decoder) => {
+                    decoded.resize(w.cols, Lanes::default());
+                    (decoder.panel)(self.level, w, first, 1, &mut decoded);
+                    self.sixteen(isa, Lanes::flat(&decoded), first);
+                }
             }
         }
         DECODED.set(decoded);
@@ -55,20 +52,22 @@ impl Few<'_> {
     /// Up to 16 rows of `W`, the first for `column` of the output.
     #[inline(always)]
     fn sixteen<I: Isa, E: Element>(&self, isa: I, rows: &[E], column: usize) {
-        let (wide, largest) = (I::FLOAT_TILE.0 >= 4, I::FLOAT_TILE.1);
-        for &(t, size) in self.tiles {
-            match size {
-                6 if wide && largest >= 6 => self.tile::<I, E, 4, 6>(isa, rows, t, column),
-                4 if wide && largest >= 4 => self.tile::<I, E, 4, 4>(isa, rows, t, column),
-                3 if wide && largest >= 3 => self.tile::<I, E, 4, 3>(isa, rows, t, column),
-                3 if largest >= 3 => self.tile::<I, E, 2, 3>(isa, rows, t, column),
-                2 if wide => self.tile::<I, E, 4, 2>(isa, rows, t, column),
-                2 => self.tile::<I, E, 2, 2>(isa, rows, t, column),
-                // More rows of `W`, so that there are enough independent sums.
-                1 if wide => self.tile::<I, E, 8, 1>(isa, rows, t, column),
-                1 => self.tile::<I, E, 4, 1>(isa, rows, t, column),
-                _ => unreachable!("a tile that the ISA does not have"),
-            }
+        if I::TUNING.float_tile.w == 4 {
+            self.tiles::<I, E, 4, 8>(isa, rows, column);
+        } else {
+            self.tiles::<I, E, 2, 4>(isa, rows, column);
+        }
+    }
+
+    /// `R` rows at a time, or `ONE` times a single row of `x`: more, so that there are enough independent sums.
+    #[inline(always)]
+    fn tiles<I: Isa, E: Element, const R: usize, const ONE: usize>(&self, isa: I, rows: &[E], column: usize) {
+        for &(first, size) in self.tiles {
+            for_size!(size, I::TUNING.float_tile.x, T => if T == 1 {
+                self.tile::<I, E, ONE, 1>(isa, rows, first, column);
+            } else {
+                self.tile::<I, E, R, T>(isa, rows, first, column);
+            });
         }
     }
 

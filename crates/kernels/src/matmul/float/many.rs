@@ -3,9 +3,9 @@
 //! A tile of `x` stays in the first cache while the panel comes by from the second. Rows too long for that are cut into
 //! stretches, between which the accumulators rest in memory: a register stored and loaded again is the same bits.
 
-use super::{Decoder, Element, Job, LANES, Lanes, Tiles};
-use crate::isa::{Isa, IsaLevel, Kernel};
-use pythia_tensor::{TensorType, blocks};
+use super::{Element, Job, LANES, Lanes, Storage, Tiles, for_size};
+use crate::isa::{Isa, Kernel, Supported};
+use pythia_tensor::blocks;
 use std::cell::Cell;
 use std::ops::Range;
 
@@ -15,12 +15,11 @@ const STRETCH: usize = 64;
 
 pub(super) struct Many<'a> {
     pub(super) job: &'a Job<'a>,
+    pub(super) storage: Storage,
     pub(super) tiles: &'a Tiles,
     pub(super) range: Range<usize>,
-    /// What `decoder` runs on.
-    pub(super) level: IsaLevel,
-    /// Of quantized weights.
-    pub(super) decoder: Option<Decoder>,
+    /// What decoders run on.
+    pub(super) level: Supported,
 }
 
 #[derive(Default)]
@@ -42,9 +41,10 @@ impl Kernel for Many<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let mut buffers = BUFFERS.take();
-        match I::FLOAT_TILE.0 {
-            4 => self.multiply::<I, 4>(isa, &mut buffers),
-            _ => self.multiply::<I, 2>(isa, &mut buffers),
+        if I::TUNING.float_tile.w == 4 {
+            self.multiply::<I, 4>(isa, &mut buffers);
+        } else {
+            self.multiply::<I, 2>(isa, &mut buffers);
         }
         BUFFERS.set(buffers);
     }
@@ -56,18 +56,11 @@ impl Many<'_> {
     fn multiply<I: Isa, const R: usize>(&self, isa: I, buffers: &mut Buffers) {
         let Buffers { panel, sums } = buffers;
         panel.resize(self.job.weights.cols, Lanes::default());
-        sums.resize(LANES * I::FLOAT_TILE.1, Lanes::default());
+        sums.resize(LANES * I::TUNING.float_tile.x as usize, Lanes::default());
         for first in self.range.clone().step_by(LANES) {
             self.decode::<I, R>(isa, first, panel);
             for &(t, size) in &self.tiles.tiles {
-                match size {
-                    6 if I::FLOAT_TILE.1 >= 6 => self.tile::<I, R, 6>(isa, panel, t, first, sums),
-                    4 if I::FLOAT_TILE.1 >= 4 => self.tile::<I, R, 4>(isa, panel, t, first, sums),
-                    3 if I::FLOAT_TILE.1 >= 3 => self.tile::<I, R, 3>(isa, panel, t, first, sums),
-                    2 => self.tile::<I, R, 2>(isa, panel, t, first, sums),
-                    1 => self.tile::<I, R, 1>(isa, panel, t, first, sums),
-                    _ => unreachable!("a tile that the ISA does not have"),
-                }
+                for_size!(size, I::TUNING.float_tile.x, T => self.tile::<I, R, T>(isa, panel, t, first, sums));
             }
         }
     }
@@ -77,19 +70,13 @@ impl Many<'_> {
     #[inline(always)]
     fn decode<I: Isa, const R: usize>(&self, isa: I, first: usize, panel: &mut [Lanes]) {
         let w = &self.job.weights;
-        if let Some(decoder) = &self.decoder {
-            return (decoder.panel)(self.level, w, first, R, panel);
-        }
         let row_bytes = w.data.len() / w.rows;
-        for i in 0..LANES.min(w.rows - first) {
-            let bytes = &w.data[(first + i) * row_bytes..][..row_bytes];
-            let panel = &mut panel[i / R * R * (w.cols / LANES) + i % R..];
-            match w.ty {
-                TensorType::F32 => widen::<I, _, R>(isa, blocks::cast::<blocks::F32>(bytes), panel),
-                TensorType::F16 => widen::<I, _, R>(isa, blocks::cast::<blocks::F16>(bytes), panel),
-                TensorType::BF16 => widen::<I, _, R>(isa, blocks::cast::<blocks::BF16>(bytes), panel),
-                _ => unreachable!("quantized weights have a decoder"),
-            }
+        let bytes = &w.data[first * row_bytes..][..LANES.min(w.rows - first) * row_bytes];
+        match self.storage {
+            Storage::F32 => widen::<I, _, R>(isa, blocks::cast::<blocks::F32>(bytes), w.cols, panel),
+            Storage::F16 => widen::<I, _, R>(isa, blocks::cast::<blocks::F16>(bytes), w.cols, panel),
+            Storage::BF16 => widen::<I, _, R>(isa, blocks::cast::<blocks::BF16>(bytes), w.cols, panel),
+            Storage::Blocks(decoder) => (decoder.panel)(self.level, w, first, R, panel),
         }
     }
 
@@ -151,11 +138,14 @@ impl Many<'_> {
     }
 }
 
-/// A row into every `R`th vector of a panel.
+/// Each row into every `R`th vector of a panel.
 #[inline(always)]
-fn widen<I: Isa, E: Element, const R: usize>(isa: I, row: &[E], panel: &mut [Lanes]) {
-    for (w, out) in row.as_chunks::<LANES>().0.iter().zip(panel.iter_mut().step_by(R)) {
-        // SAFETY: 16 elements, and 16 floats.
-        unsafe { isa.store(out.0.as_mut_ptr(), E::load(isa, w.as_ptr())) };
+fn widen<I: Isa, E: Element, const R: usize>(isa: I, rows: &[E], cols: usize, panel: &mut [Lanes]) {
+    for (i, row) in rows.chunks_exact(cols).enumerate() {
+        let panel = &mut panel[i / R * R * (cols / LANES) + i % R..];
+        for (w, out) in row.as_chunks::<LANES>().0.iter().zip(panel.iter_mut().step_by(R)) {
+            // SAFETY: 16 elements, and 16 floats.
+            unsafe { isa.store(out.0.as_mut_ptr(), E::load(isa, w.as_ptr())) };
+        }
     }
 }

@@ -8,6 +8,7 @@
 use super::{Corrections, Job, LANES, Lanes, groups_per_unit, sixteen_rows};
 use crate::dot::{Column, Format, UNIT, for_each_unit};
 use crate::isa::{Isa, Kernel};
+use crate::matmul::for_size;
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -50,7 +51,7 @@ impl<T: Format> Kernel for Many<'_, T> {
     fn run<I: Isa>(self, isa: I) {
         let mut panels = PANELS.take();
         let mut padded = Vec::new();
-        let rows_of_tile = I::GEMM_TILE.0 * LANES;
+        let rows_of_tile = I::TUNING.integer_tile.w * LANES;
         for first in self.range.clone().step_by(rows_of_tile) {
             let end = self.range.end.min(first + rows_of_tile);
             for (panel, first) in panels.iter_mut().zip((first..end).step_by(LANES)) {
@@ -58,7 +59,7 @@ impl<T: Format> Kernel for Many<'_, T> {
                 // SAFETY: 16 whole rows of `stride` bytes lie behind `rows`.
                 unsafe { panel.decode(isa, rows, stride, self.job.x.cols / UNIT) };
             }
-            if I::GEMM_TILE.0 == 2 && end - first > LANES {
+            if I::TUNING.integer_tile.w == 2 && end - first > LANES {
                 self.multiply(isa, panels.each_ref(), first);
             } else {
                 self.multiply(isa, [&panels[0]], first);
@@ -116,14 +117,7 @@ impl<T: Format> Many<'_, T> {
     #[inline(always)]
     fn multiply<I: Isa, const P: usize>(&self, isa: I, panels: [&Panel; P], column: usize) {
         for &(first, size) in &self.corrections.tiles {
-            match size {
-                6 if I::GEMM_TILE.1 >= 6 => self.tile::<I, P, 6>(isa, panels, first, column),
-                4 if I::GEMM_TILE.1 >= 4 => self.tile::<I, P, 4>(isa, panels, first, column),
-                3 if I::GEMM_TILE.1 >= 3 => self.tile::<I, P, 3>(isa, panels, first, column),
-                2 => self.tile::<I, P, 2>(isa, panels, first, column),
-                1 => self.tile::<I, P, 1>(isa, panels, first, column),
-                _ => unreachable!("a tile that the ISA does not have"),
-            }
+            for_size!(size, I::TUNING.integer_tile.x, M => self.tile::<I, P, M>(isa, panels, first, column));
         }
     }
 

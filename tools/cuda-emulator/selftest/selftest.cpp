@@ -1,4 +1,5 @@
-// Tests of the emulated driver through its interface:  selftest DIR, where DIR holds right.cu, wrong.cu and, two levels up, the kernels.
+// Tests of the emulated driver through its interface:  selftest DIR KERNELS, where DIR holds right.cu and wrong.cu, and
+// KERNELS prelude.cuh.
 
 #include "../result.h"
 
@@ -76,7 +77,7 @@ struct Args {
     int n, unused;
 };
 
-static std::string folder;
+static std::string folder, prelude;
 
 static std::string slurp(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
@@ -108,7 +109,7 @@ struct Module {
     void* handle;
     Module(const char* file, const std::string& sm, bool ptx = false) {
         setenv("PYTHIA_EMULATED_SM", sm.c_str(), 1);
-        std::string source = slurp(folder + "/../../kernels/prelude.cuh") + slurp(folder + "/" + file);
+        std::string source = prelude + slurp(folder + "/" + file);
         OK(cuModuleLoadData(&handle, compile(source, ((ptx ? "compute_" : "sm_") + sm).c_str(), ptx).data()));
     }
     Module(const Module&) = delete;
@@ -361,7 +362,7 @@ static void queues() {
 
 // Another GPU's binary, or no binary.
 static void images() {
-    std::string source = slurp(folder + "/../../kernels/prelude.cuh") + slurp(folder + "/right.cu");
+    std::string source = prelude + slurp(folder + "/right.cu");
     setenv("PYTHIA_EMULATED_SM", "75", 1);
     void* module;
     CHECK(cuModuleLoadData(&module, compile(source, "sm_90", false).data()) == NO_BINARY_FOR_GPU);
@@ -414,6 +415,7 @@ static void orders() {
 
 int main(int, char** arguments) {
     folder = arguments[1];
+    prelude = slurp(std::string(arguments[2]) + "/prelude.cuh");
     int count;
     CHECK(cuDeviceGetCount(&count) == NOT_INITIALIZED);
     OK(cuInit(0));

@@ -1,18 +1,10 @@
-//! Writes a random GPT-NeoX checkpoint of any Pythia shape, for work on speed and memory:
-//!
-//! ```text
-//! cargo run --release --example synth -- 410m OUT_DIR
-//! ```
-//!
-//! The folder is laid out as EleutherAI's are. The weights are noise, so perplexities mean nothing; sizes, shapes and
-//! the cost of everything are those of the real model. Weights go straight to disk in constant memory, and their bytes
-//! depend on the options alone, not on the machine or its number of cores.
+//! What `synth` does, for it and for tests.
 
-#[path = "synth/shape.rs"]
+#[path = "shape.rs"]
 mod shape;
-#[path = "synth/tokenizer.rs"]
+#[path = "tokenizer.rs"]
 mod tokenizer;
-#[path = "synth/weights.rs"]
+#[path = "weights.rs"]
 mod weights;
 
 use clap::Parser;
@@ -22,7 +14,6 @@ use shape::Shape;
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Instant;
 
 /// Writes a random GPT-NeoX checkpoint of any Pythia shape.
@@ -74,16 +65,7 @@ fn parse_dtype(name: &str) -> Result<Dtype, String> {
     Dtype::ALL.into_iter().find(wanted).ok_or_else(|| "wanted f32, f16 or bf16".to_owned())
 }
 
-fn main() -> ExitCode {
-    match synthesize(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("synth: {e}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
+/// Writes the checkpoint, and says what it did.
 pub(crate) fn synthesize(args: &Args) -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     let shape = match (&args.custom, &args.size) {

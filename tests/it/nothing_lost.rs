@@ -147,8 +147,8 @@ fn a_run_that_is_still_alive_is_left_alone() {
     assert_eq!(names(dir.path()), ["i.gguf"]);
 }
 
-/// A bar of one second, and what a machine that runs all tests at once may add.
-const STOPPED_WITHIN: Duration = Duration::from_secs(5);
+/// A second is promised; the rest is for a machine that runs all tests at once.
+const STOPPED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Every command at work, or waiting for a text, stops in time when it is told to, once or twice, and leaves nothing.
 /// `tools/signals.py` does that at random moments.
@@ -184,7 +184,7 @@ fn signals_end_commands_in_time_and_leave_nothing() {
             // Open until the end: waiting for the child would close it.
             let stdin = child.stdin.take();
             match begins_in {
-                "never" => std::thread::sleep(Duration::from_millis(300)),
+                "never" => std::thread::sleep(Duration::from_secs(1)),
                 folder => assert!(wait_for_temporary(&mut child, &dir.path().join(folder)), "{args:?} ended"),
             }
             let start = Instant::now();

@@ -73,9 +73,9 @@ pub(crate) fn run_at<S: AsRef<OsStr>>(
     run(Command::new(path).env("COLUMNS", columns.to_string()), folder, args)
 }
 
-/// With a cache that is not the user's.
+/// With a cache that is not the user's; all runs share it, so that kernels of a GPU are compiled once.
 fn run<S: AsRef<OsStr>>(command: &mut Command, folder: &Path, args: impl IntoIterator<Item = S>) -> Outcome {
-    command.env("XDG_CACHE_HOME", super::scratch().join("cache"));
+    command.env("PYTHIA_CACHE", super::scratch().join("cache"));
     command.args(args).current_dir(folder).output().expect("the program starts").into()
 }
 

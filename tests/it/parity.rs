@@ -6,7 +6,7 @@ mod variants;
 use crate::common;
 use pythia_model::{Activations, ContextShape, KvType, Model, Options, Span};
 use pythia_runtime::eval::{
-    Observer, Perplexity, Progress, Protocol, Qualities, Request, Store, TokenScore, compare, perplexity,
+    Observer, Perplexity, Protocol, Qualities, Request, State, Store, TokenScore, compare, perplexity,
 };
 use pythia_runtime::{Finish, GenerateOptions, TextReader, TokenStream, Tokenizer, generate};
 use pythia_task::Cancel;
@@ -232,12 +232,14 @@ impl Store for Memory {
     }
 }
 
-/// Stops after so many windows.
-struct StopAfter(usize);
+/// Cancels after so many windows.
+struct StopAfter(usize, Cancel);
 
 impl Observer for StopAfter {
-    fn window(&mut self, progress: &Progress) -> ControlFlow<()> {
-        if progress.windows < self.0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    fn window(&mut self, state: &State) {
+        if state.windows == self.0 {
+            self.1.raise();
+        }
     }
 }
 
@@ -250,9 +252,10 @@ fn a_comparison_that_was_stopped_goes_on_to_the_same_bits() {
     // Windows of 128 tokens share batches, those of 512 do not.
     for (n_ctx, n_windows, stop) in [(128, 10, 5), (512, 3, 2)] {
         let protocol = Protocol::Llama { n_ctx };
-        let request =
-            Request { tokenizer: &setup.tokenizer, protocol, max_windows: Some(n_windows), cancel: &Cancel::new() };
-        let run = |levels: &[&Arc<Model>], store: &mut Memory, observer: &mut dyn Observer| {
+        let run = |levels: &[&Arc<Model>], store: &mut Memory, stop: usize| {
+            let (tokenizer, max_windows, cancel) = (&*setup.tokenizer, Some(n_windows), &Cancel::new());
+            let request = Request { tokenizer, protocol, max_windows, cancel };
+            let observer = &mut StopAfter(stop, cancel.clone());
             let mut text = TokenStream::of_ids(&tokens);
             compare(&base, levels, &request, &mut text, store, observer)
         };
@@ -261,23 +264,23 @@ fn a_comparison_that_was_stopped_goes_on_to_the_same_bits() {
             let far = comparison.others.iter().map(|level| (level.against_base.kld_p99, level.against_base.same_top));
             (comparison.base.nll, levels.collect::<Vec<_>>(), far.collect::<Vec<_>>())
         };
-        let whole = run(&[&q8, &q4], &mut Memory::default(), &mut ()).unwrap();
+        let whole = run(&[&q8, &q4], &mut Memory::default(), usize::MAX).unwrap();
 
         let mut store = Memory::default();
-        run(&[&q8, &q4], &mut store, &mut StopAfter(stop)).unwrap_err();
+        run(&[&q8, &q4], &mut store, stop).unwrap_err();
         let before = store.written;
         assert!(before >= 3 * stop && before < 3 * n_windows, "{before}");
-        let resumed = run(&[&q8, &q4], &mut store, &mut ()).unwrap();
+        let resumed = run(&[&q8, &q4], &mut store, usize::MAX).unwrap();
         assert_eq!(numbers(&resumed), numbers(&whole));
         assert_eq!(store.written, 3 * n_windows, "nothing is scored twice");
 
-        let again = run(&[&q8, &q4], &mut store, &mut ()).unwrap();
+        let again = run(&[&q8, &q4], &mut store, usize::MAX).unwrap();
         assert_eq!(numbers(&again), numbers(&whole));
         assert_eq!((store.written, again.base.tokens_per_second), (3 * n_windows, 0.0), "nothing has to be run");
 
         // A further level is run beside the base, and the base's scores may be lost.
         store.scores.retain(|(model, window), _| *model == 1 || (*model == 0 && *window != 1));
-        let further = run(&[&q8, &q4], &mut store, &mut ()).unwrap();
+        let further = run(&[&q8, &q4], &mut store, usize::MAX).unwrap();
         assert_eq!(numbers(&further), numbers(&whole));
         assert_eq!(store.written, 3 * n_windows + n_windows + 1);
     }

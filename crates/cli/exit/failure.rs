@@ -15,17 +15,17 @@ pub struct Failure {
 impl Failure {
     /// The command line is wrong: exit code 2.
     pub fn usage(message: impl Display) -> Self {
-        Self::new(2, message)
+        Self::new(ErrorKind::Usage, message)
     }
 
     /// A file has wrong contents: exit code 65.
     pub fn data(message: impl Display) -> Self {
-        Self::new(65, message)
+        Self::new(ErrorKind::Data, message)
     }
 
     /// The operating system refused: exit code 74.
     pub fn io(message: impl Display) -> Self {
-        Self::new(74, message)
+        Self::new(ErrorKind::Io, message)
     }
 
     /// The operating system refused `path`: exit code 74.
@@ -40,20 +40,11 @@ impl Failure {
 
     /// Ctrl-C or SIGTERM, with a `message` about the state of the work: exit code 130.
     pub(crate) fn interrupted_with(message: impl Display) -> Self {
-        Self::new(super::signal::INTERRUPTED_CODE, message)
+        Self::new(ErrorKind::Cancelled, message)
     }
 
-    fn of_kind(kind: ErrorKind, message: impl Display) -> Self {
-        match kind {
-            ErrorKind::Usage => Self::usage(message),
-            ErrorKind::Data => Self::data(message),
-            ErrorKind::Io => Self::io(message),
-            ErrorKind::Cancelled => Self::interrupted_with(message),
-        }
-    }
-
-    fn new(code: u8, message: impl Display) -> Self {
-        Self { code, message: message.to_string() }
+    fn new(kind: ErrorKind, message: impl Display) -> Self {
+        Self { code: kind.exit_code(), message: message.to_string() }
     }
 
     /// The exit code.
@@ -72,7 +63,7 @@ macro_rules! from_libraries {
     ($($error:ty),*) => {
         $(impl From<$error> for Failure {
             fn from(error: $error) -> Self {
-                Self::of_kind(error.kind(), error)
+                Self::new(error.kind(), error)
             }
         })*
     };

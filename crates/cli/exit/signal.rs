@@ -6,7 +6,7 @@
 //! at once.
 
 use super::note;
-use pythia_task::Cancel;
+use pythia_task::{Cancel, ErrorKind};
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, OnceLock};
@@ -18,9 +18,6 @@ const GRACE: Duration = Duration::from_millis(700);
 
 /// Additional time for outputs that are being renamed when [`GRACE`] ends. They are complete and belong together.
 const NAMING: Duration = Duration::from_secs(2);
-
-/// The exit code after all these signals.
-pub(super) const INTERRUPTED_CODE: u8 = 130;
 
 /// Raised by the first signal.
 static INTERRUPTED: LazyLock<Cancel> = LazyLock::new(Cancel::new);
@@ -89,5 +86,5 @@ fn say_stopping() {
 fn leave() -> ! {
     pythia_convert::output::give_up(NAMING);
     // Without the exit handlers of libraries, because some wait for running work.
-    pythia_process::exit_now(INTERRUPTED_CODE.into())
+    pythia_process::exit_now(ErrorKind::Cancelled.exit_code().into())
 }

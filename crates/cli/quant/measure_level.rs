@@ -7,6 +7,7 @@ use pythia_compare::measure;
 use pythia_kernels::IsaLevel;
 use pythia_model::{Activations, Gelu, KvType, Options};
 use pythia_runtime::{parse_activations, parse_gelu, parse_kv};
+use pythia_task::ErrorKind;
 use std::io::Read;
 use std::path::PathBuf;
 
@@ -37,7 +38,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     std::thread::spawn(|| {
         let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
-        std::process::exit(130);
+        std::process::exit(ErrorKind::Cancelled.exit_code().into());
     });
     let &Args { threads, activations, gelu, kv, isa, .. } = args;
     let options = Options { threads, isa, activations, gelu, kv };

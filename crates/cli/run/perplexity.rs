@@ -8,13 +8,12 @@ use crate::progress::{Bar, Unit};
 use pythia_convert::output::{AtomicFile, check_target};
 use pythia_model::Model;
 use pythia_runtime::Text;
-use pythia_runtime::eval::{self, Observer, Perplexity, Progress, Protocol, Request};
+use pythia_runtime::eval::{self, Observer, Perplexity, Protocol, Request, State};
 use pythia_show::{Width, facts};
 use pythia_task::Cancel;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 /// Measure the perplexity of a text
@@ -68,11 +67,11 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let locate = |e| exit::locate(e, args.model.path(), &text);
     let max_windows = args.chunks.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
     let request = Request { tokenizer: &tokenizer, protocol, max_windows, cancel: interrupted };
-    let mut watch = Watch { nll_file, bar: None, quiet: args.quiet, interrupted, failure: None };
+    let mut watch = Watch { nll_file, bar: None, quiet: args.quiet, cancel: interrupted, failure: None };
     let result = eval::perplexity(&model, &request, &mut text.tokens(&tokenizer, interrupted)?, &mut watch);
     let Watch { nll_file, failure, bar, .. } = watch;
     drop(bar);
-    // The observer can only stop the run. If it did, its reason is the error to report.
+    // If the record stopped the run, its reason is the error to report.
     if let Some(failure) = failure {
         return Err(failure);
     }
@@ -142,12 +141,12 @@ fn json(model: &Model, args: &Args, text: &Text, p: &Perplexity) -> Value {
     })
 }
 
-/// Shows and records an evaluation. Stops it on Ctrl-C, or if the record cannot be written.
+/// Shows and records an evaluation. Stops it if the record cannot be written.
 struct Watch {
     nll_file: Option<NllFile>,
     bar: Option<Bar>,
     quiet: bool,
-    interrupted: &'static Cancel,
+    cancel: &'static Cancel,
     failure: Option<Failure>,
 }
 
@@ -155,16 +154,17 @@ impl Observer for Watch {
     fn token(&mut self, position: usize, token: u32, nll: f64) {
         if let (Some(file), None) = (&mut self.nll_file, &self.failure) {
             self.failure = file.push(position, token, nll).err();
+            if self.failure.is_some() {
+                self.cancel.raise();
+            }
         }
     }
 
-    fn window(&mut self, progress: &Progress) -> ControlFlow<()> {
+    fn window(&mut self, state: &State) {
         let bar = self.bar.get_or_insert_with(|| Bar::new(0, Unit::Items("windows"), self.quiet));
-        bar.expect(progress.total_windows.map(|total| total as u64));
+        bar.expect(state.total_windows.map(|total| total as u64));
         bar.advance(1);
-        bar.message(format!("PPL {:.4}", progress.perplexity));
-        let stop = self.failure.is_some() || self.interrupted.is_raised();
-        if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        bar.message(format!("PPL {:.4}", state.perplexity));
     }
 }
 

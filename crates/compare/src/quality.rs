@@ -12,8 +12,7 @@ use pythia_runtime::eval::{self, AgainstBase, Estimate};
 use pythia_runtime::machine::Machine;
 use pythia_runtime::{Arithmetic, Device, Tokenizer};
 use pythia_schema::Hparams;
-use pythia_task::{Cancel, Progress};
-use std::ops::ControlFlow;
+use pythia_task::Progress;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -144,7 +143,7 @@ impl Evaluation<'_> {
             let mut tokens = text.tokens(&tokenizer, cancel)?;
             let mut store = journals.group(1 + files.len(), observer);
             let progress = observer.begin(Stage::Score { group: i, n_groups: groups.len() });
-            let mut watch = Watch { base: &base.name, progress: &*progress, cancel };
+            let mut watch = Watch { base: &base.name, progress: &*progress };
             let qualities = eval::compare(&base_model, &models, &evaluated, &mut tokens, &mut store, &mut watch);
             let qualities = qualities.map_err(locate)?;
             files.extend(models.iter().zip(&qualities.others).map(|(model, other)| Quality {
@@ -249,18 +248,16 @@ fn warn_of_other_gelu(base: &Model, file: &Candidate, model: &Model, observer: &
     }
 }
 
-/// Reports the progress of an evaluation, and stops it if it is cancelled.
+/// Reports the progress of an evaluation.
 struct Watch<'a> {
     base: &'a str,
     progress: &'a dyn Progress,
-    cancel: &'a Cancel,
 }
 
 impl eval::Observer for Watch<'_> {
-    fn window(&mut self, progress: &eval::Progress) -> ControlFlow<()> {
-        self.progress.expect(progress.total_windows.map(|total| total as u64));
-        self.progress.advance(&format!("{} PPL {:.4}", self.base, progress.perplexity), 1);
-        if self.cancel.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    fn window(&mut self, state: &eval::State) {
+        self.progress.expect(state.total_windows.map(|total| total as u64));
+        self.progress.advance(&format!("{} PPL {:.4}", self.base, state.perplexity), 1);
     }
 }
 

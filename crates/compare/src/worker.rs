@@ -22,7 +22,7 @@ const POLL: Duration = Duration::from_millis(20);
 /// It is started with `args`, then `--threads N --activations int8|f32 --kv f16|f32 --device DEVICE [--gelu erf|tanh]
 /// [--isa ISA] -- FILE`. It calls [`measure()`](crate::measure()) and prints the result to stdout as JSON. It should end when its stdin ends, so
 /// that it never outlives its parent. If it fails, its last line on stderr is `NAME: error: MESSAGE`, and its exit code
-/// is 2 for an invalid request, 65 for bad data, 74 for input and output, or 130 if it was cancelled.
+/// is that of the [kind](ErrorKind::exit_code).
 #[derive(Clone, Debug)]
 pub struct Worker {
     /// The program.
@@ -128,13 +128,7 @@ fn lost(file: &Path, error: &io::Error) -> Error {
 /// The error that a child reports.
 fn failure(file: &Path, status: ExitStatus, stderr: &str) -> Error {
     let message = stderr.lines().rev().find_map(|line| Some(line.split_once(": error: ")?.1));
-    let kind = match status.code() {
-        Some(2) => Some(ErrorKind::Usage),
-        Some(65) => Some(ErrorKind::Data),
-        Some(74) => Some(ErrorKind::Io),
-        Some(130) => Some(ErrorKind::Cancelled),
-        _ => None,
-    };
+    let kind = status.code().and_then(ErrorKind::from_exit_code);
     match (message, kind) {
         (Some(message), Some(kind)) => Error::Worker { kind, message: message.to_owned() },
         _ => io_failure(format!("{}: the process that measured it ended with {status}", file.display())),

@@ -16,9 +16,8 @@ pub use perplexity::{Perplexity, perplexity};
 pub use protocol::{Protocol, Window};
 pub use statistics::Estimate;
 
-use crate::Tokenizer;
+use crate::{Error, Tokenizer};
 use pythia_task::Cancel;
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 /// Settings of an evaluation. The text of a file should be read without its
@@ -35,9 +34,15 @@ pub struct Request<'t> {
     pub cancel: &'t Cancel,
 }
 
+impl Request<'_> {
+    fn check_cancel(&self) -> Result<(), Error> {
+        if self.cancel.is_raised() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+}
+
 /// State of an evaluation after a window.
 #[derive(Clone, Copy, Debug)]
-pub struct Progress {
+pub struct State {
     /// Windows done.
     pub windows: usize,
     /// Total number of windows, an estimate until the end of the text has been read. `None` if its length is unknown.
@@ -57,10 +62,9 @@ pub trait Observer {
         let _ = (position, token, nll);
     }
 
-    /// A window is done. Returns whether to continue. Short windows run together and are reported together.
-    fn window(&mut self, progress: &Progress) -> ControlFlow<()> {
-        let _ = progress;
-        ControlFlow::Continue(())
+    /// A window is done. Short windows run together and are reported together.
+    fn window(&mut self, state: &State) {
+        let _ = state;
     }
 }
 

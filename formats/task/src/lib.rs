@@ -1,6 +1,10 @@
-//! Cancelling, progress and error kinds of long operations.
+//! Cancelling, progress and error kinds of long operations, and the folder for what they keep.
 //!
-//! Every crate of the workspace uses these three types, so a caller handles all operations in the same way.
+//! Every crate of the workspace uses these types, so a caller handles all operations in the same way.
+
+mod cache;
+
+pub use cache::user_cache;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -68,4 +72,24 @@ pub enum ErrorKind {
     Io,
     /// The operation was cancelled.
     Cancelled,
+}
+
+impl ErrorKind {
+    const ALL: [Self; 4] = [Self::Usage, Self::Data, Self::Io, Self::Cancelled];
+
+    /// The exit code of a program that ends with such an error: `EX_DATAERR` and `EX_IOERR` of `sysexits.h`, 2 for a
+    /// wrong command line as most programs have it, and the shell's code for Ctrl-C.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Usage => 2,
+            Self::Data => 65,
+            Self::Io => 74,
+            Self::Cancelled => 130,
+        }
+    }
+
+    /// The kind with this exit code.
+    pub fn from_exit_code(code: i32) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| i32::from(kind.exit_code()) == code)
+    }
 }

@@ -6,7 +6,7 @@
 
 use crate::{Error, Observer, worker};
 use pythia_convert::output::{AtomicFile, MadeFolders, remove_leftovers};
-use pythia_process::user_cache;
+use pythia_task::user_cache;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};

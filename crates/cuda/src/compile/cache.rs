@@ -7,7 +7,7 @@
 //! Images are executed, so the checksum is not enough: folder and file must belong to this user and must not be
 //! writable by anyone else. Links are not followed.
 
-use pythia_process::user_cache;
+use pythia_task::user_cache;
 use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions};

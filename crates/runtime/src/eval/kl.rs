@@ -111,9 +111,9 @@ pub fn compare<'m>(
                 row += 1;
             }
             done += 1;
-            if observer.window(&scores.base.progress(done, windows.total(tokens), start)).is_break() {
-                return Err(Error::Cancelled);
-            }
+            observer.window(&scores.base.state(done, windows.total(tokens), start));
+            // A window whose scores are known does not run a model, which would check this too.
+            request.check_cancel()?;
         }
     }
 }

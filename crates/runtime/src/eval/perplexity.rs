@@ -4,7 +4,7 @@ use super::protocol::Protocol;
 use super::runner::Runner;
 use super::statistics::{Estimate, Moments};
 use super::windows::Windows;
-use super::{Observer, Progress, Request};
+use super::{Observer, Request, State};
 use crate::{Error, TokenStream, Tokenizer};
 use pythia_model::Model;
 use serde::Serialize;
@@ -38,8 +38,7 @@ pub struct Perplexity {
 ///
 /// # Errors
 /// If the text cannot be read or tokenized, is too short for the protocol or holds ids that are not in the model's
-/// vocabulary, if a window does not fit the model's context, if the model's output is not finite, if it is cancelled or
-/// if the observer asks to stop.
+/// vocabulary, if a window does not fit the model's context, if the model's output is not finite, or if it is cancelled.
 pub fn perplexity(
     model: &Arc<Model>,
     request: &Request<'_>,
@@ -67,9 +66,8 @@ pub fn perplexity(
                 }
                 if part.ends {
                     done += 1;
-                    if observer.window(&score.progress(done, windows.total(tokens), start)).is_break() {
-                        return Err(Error::Cancelled);
-                    }
+                    observer.window(&score.state(done, windows.total(tokens), start));
+                    request.check_cancel()?;
                 }
             }
         }
@@ -95,9 +93,9 @@ impl Score {
     }
 
     /// The state so far.
-    pub(super) fn progress(&self, windows: usize, total_windows: Option<usize>, start: Instant) -> Progress {
+    pub(super) fn state(&self, windows: usize, total_windows: Option<usize>, start: Instant) -> State {
         let perplexity = self.nll.estimate().exp().value;
-        Progress { windows, total_windows, scored: self.nll.n(), perplexity, elapsed: start.elapsed() }
+        State { windows, total_windows, scored: self.nll.n(), perplexity, elapsed: start.elapsed() }
     }
 
     /// The result.

@@ -6,9 +6,8 @@ mod stopwatch;
 mod work;
 
 pub use output::{to_csv, to_json, to_json_lines, to_table};
-pub use result::{Setup, Share, TestResult, rate};
-pub use stopwatch::{Stopwatch, mean_and_sd, median};
-pub use work::Work;
+pub use result::{TestResult, rate};
+pub(crate) use stopwatch::{Stopwatch, median};
 
 use crate::Error;
 use pythia_gguf::FileType;
@@ -18,9 +17,11 @@ use pythia_runtime::device::Limits;
 use pythia_runtime::machine::Machine;
 use pythia_show::iso_time;
 use pythia_task::{Cancel, Progress};
+use result::{Setup, Share};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use work::Work;
 
 /// A test of a model.
 #[derive(Clone, Copy, Debug)]

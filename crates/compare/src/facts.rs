@@ -4,6 +4,7 @@ use crate::cache::digests::Digests;
 use crate::cache::folder::Folder;
 use crate::report::{FileDigest, ImatrixOrigin};
 use crate::{Candidate, Error};
+use pythia_convert::metadata::{RECIPE, REQUANTIZED};
 use pythia_gguf::{Gguf, Metadata, TensorInfo};
 use pythia_schema::block_part;
 use pythia_task::Cancel;
@@ -63,8 +64,8 @@ pub(crate) fn read(candidates: &[Candidate], folder: Option<&Folder>, cancel: &C
 impl Variant {
     /// Reads the metadata of a file.
     pub(crate) fn of(metadata: &Metadata) -> Self {
-        let recipe = metadata.str("pythia_quant.recipe").ok().flatten().map(str::to_owned);
-        let requantized = metadata.strings("pythia_quant.requantized").ok().flatten();
+        let recipe = metadata.str(RECIPE).ok().flatten().map(str::to_owned);
+        let requantized = metadata.strings(REQUANTIZED).ok().flatten();
         Self {
             imatrix: ImatrixOrigin::of_file(metadata),
             recipe,

@@ -23,7 +23,7 @@ mod digest;
 mod error;
 mod file;
 mod imatrix;
-mod metadata;
+pub mod metadata;
 pub mod output;
 mod pipeline;
 pub mod plan;

@@ -24,10 +24,16 @@ use pythia_gguf::{Metadata, keys};
 use pythia_tensor::TensorType;
 use std::ops::Range;
 
-pub(crate) const VERSION: &str = "pythia_quant.version";
-const RECIPE: &str = "pythia_quant.recipe";
-pub(crate) const REQUANTIZED: &str = "pythia_quant.requantized";
-pub(crate) const IMATRIX_SHA256: &str = "pythia_quant.imatrix.sha256";
+/// Version of the program that wrote the file.
+pub const VERSION: &str = "pythia_quant.version";
+/// The options that changed the mix of types.
+pub const RECIPE: &str = "pythia_quant.recipe";
+/// The block formats that tensors were decoded from.
+pub const REQUANTIZED: &str = "pythia_quant.requantized";
+/// SHA-256 of the importance matrix file.
+pub const IMATRIX_SHA256: &str = "pythia_quant.imatrix.sha256";
+/// Start of the keys about the checkpoint: its `name`, `revision`, `config_sha256`, `weights` and `weights_sha256`.
+pub const SOURCE: &str = "pythia_quant.source.";
 /// Keys that llama.cpp writes after quantizing with an importance matrix.
 const QUANTIZE_IMATRIX: &str = "quantize.imatrix.";
 
@@ -144,16 +150,16 @@ fn of_model(source: &CheckpointSource, provenance: &Provenance, name: &str) -> R
     if let Some(tokenizer) = source.tokenizer() {
         tokenizer.vocab.to_metadata(&mut metadata)?;
     }
-    metadata.insert("pythia_quant.source.name", provenance.name.as_str());
+    metadata.insert(format!("{SOURCE}name"), provenance.name.as_str());
     let optional = [("revision", &provenance.revision), ("config_sha256", &provenance.config_sha256)];
     for (key, value) in optional {
         if let Some(value) = value {
-            metadata.insert(format!("pythia_quant.source.{key}"), value.as_str());
+            metadata.insert(format!("{SOURCE}{key}"), value.as_str());
         }
     }
     let lists = [("weights", &provenance.weight_files), ("weights_sha256", &provenance.weights_sha256)];
     for (key, values) in lists.into_iter().filter(|(_, values)| !values.is_empty()) {
-        metadata.insert(format!("pythia_quant.source.{key}"), values.clone());
+        metadata.insert(format!("{SOURCE}{key}"), values.clone());
     }
     Ok(metadata)
 }

@@ -39,7 +39,8 @@ impl Observer for Watch {
         let unit = match stage {
             Stage::Convert => Unit::Bytes,
             Stage::Score { .. } => Unit::Items("chunks"),
-            _ => Unit::Items("levels timed"),
+            Stage::Measure => Unit::Items("levels timed"),
+            _ => Unit::Items("steps"),
         };
         let bar = Bar::new(0, unit, self.quiet);
         Box::new(StageWatch { stage, bar, log: &self.log, done: AtomicU64::new(0), total: AtomicU64::new(UNKNOWN) })

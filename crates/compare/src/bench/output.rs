@@ -61,6 +61,8 @@ pub fn to_csv(results: &[TestResult]) -> String {
 fn cell(value: &Value) -> Cell<'_> {
     match value {
         Value::String(text) => Cell::Text(text),
+        // A number that is not finite.
+        Value::Null => Cell::Value(String::new()),
         other => Cell::Value(other.to_string()),
     }
 }
@@ -94,5 +96,8 @@ mod tests {
         assert_eq!(csv.lines().count(), 3);
         assert!(csv.contains("\"a,b.gguf\""));
         assert_eq!(csv.lines().next().unwrap().split(',').count(), results[0].fields().len());
+        let mut endless = result(Test::Decode(1));
+        endless.share.reached = f64::INFINITY;
+        assert!(to_csv(&[endless]).ends_with(",\"\",\"32.0\",\"GB/s\",\"\"\n"));
     }
 }

@@ -7,45 +7,45 @@ use serde_json::{Map, Value, json};
 
 /// Which of the machine's limits bounds a test, and how far it got. Both in billions per second.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Share {
+pub(super) struct Share {
     /// What was reached.
-    pub reached: f64,
+    pub(super) reached: f64,
     /// What the machine can do.
-    pub limit: f64,
+    pub(super) limit: f64,
     /// `GB/s` or `GOP/s`.
-    pub unit: &'static str,
+    pub(super) unit: &'static str,
 }
 
 /// The model and the settings of a test.
 #[derive(Clone, Debug)]
-pub struct Setup {
+pub(super) struct Setup {
     /// The file as it was named on the command line.
-    pub model_filename: String,
+    pub(super) model_filename: String,
     /// Architecture, size and file type in words: `gptneox 7M Q4_0`.
-    pub model_type: String,
+    pub(super) model_type: String,
     /// Bytes of all tensors.
-    pub model_size: u64,
+    pub(super) model_size: u64,
     /// Elements of all tensors.
-    pub model_n_params: u64,
+    pub(super) model_n_params: u64,
     /// Where it ran: `cpu`, or the name of a GPU.
-    pub device: String,
+    pub(super) device: String,
     /// Name of the processor.
-    pub cpu: String,
+    pub(super) cpu: String,
     /// Instruction set of the kernels.
-    pub isa: String,
+    pub(super) isa: String,
     /// Threads that computed.
-    pub threads: usize,
+    pub(super) threads: usize,
     /// `int8` or `f32`.
-    pub activations: String,
+    pub(super) activations: String,
     /// Element type of the key-value cache.
-    pub kv_cache: String,
+    pub(super) kv_cache: String,
     /// Tokens of one call at most.
-    pub n_batch: usize,
+    pub(super) n_batch: usize,
 }
 
 impl Setup {
     /// The GPU's name, if it ran on one.
-    pub fn gpu(&self) -> Option<&str> {
+    pub(super) fn gpu(&self) -> Option<&str> {
         (self.device != CPU).then_some(self.device.as_str())
     }
 }
@@ -54,7 +54,7 @@ impl Setup {
 #[derive(Clone, Debug)]
 pub struct TestResult {
     /// What was run.
-    pub setup: Setup,
+    pub(super) setup: Setup,
     /// Which test.
     pub test: Test,
     /// When the test began: UTC, ISO 8601.
@@ -62,18 +62,18 @@ pub struct TestResult {
     /// Nanoseconds of each repetition.
     pub samples_ns: Vec<u64>,
     /// How close the median came to the machine's limit.
-    pub share: Share,
+    pub(super) share: Share,
 }
 
 impl TestResult {
     /// Tokens per second of each repetition.
-    pub fn samples_ts(&self) -> Vec<f64> {
+    pub(super) fn samples_ts(&self) -> Vec<f64> {
         let tokens = self.test.tokens() as f64;
         self.samples_ns.iter().map(|&ns| tokens * 1e9 / ns.max(1) as f64).collect()
     }
 
     /// Every key with its value, in llama-bench's order, ours after it under a prefix.
-    pub fn fields(&self) -> Vec<(&'static str, Value)> {
+    pub(super) fn fields(&self) -> Vec<(&'static str, Value)> {
         let s = &self.setup;
         let (n_prompt, n_gen) = match self.test {
             Test::Prefill(n) => (n, 0),
@@ -146,7 +146,7 @@ pub fn rate(billions: f64, unit: &str, limit: f64) -> String {
 
 impl Share {
     /// Percent of the limit.
-    pub fn percent(&self) -> f64 {
+    pub(super) fn percent(&self) -> f64 {
         100.0 * self.reached / self.limit
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A model ready to be timed, with an empty context.
-pub struct Stopwatch {
+pub(crate) struct Stopwatch {
     context: Context,
     sequence: Sequence,
     n_vocab: usize,
@@ -19,7 +19,7 @@ impl Stopwatch {
     ///
     /// # Errors
     /// If the model cannot have such a context.
-    pub fn new(model: &Arc<Model>, n_ctx: usize, cancel: &Cancel) -> Result<Self, Error> {
+    pub(crate) fn new(model: &Arc<Model>, n_ctx: usize, cancel: &Cancel) -> Result<Self, Error> {
         let n_ctx = n_ctx.max(1);
         let context = model.context(ContextShape { n_seq: 1, n_ctx, n_batch: n_ctx.min(BATCH_TOKENS) })?;
         let context = context.cancelled_by(cancel.clone());
@@ -32,7 +32,7 @@ impl Stopwatch {
     ///
     /// # Errors
     /// If the prompt does not fit.
-    pub fn prefill(&mut self, n: usize) -> Result<Duration, Error> {
+    pub(crate) fn prefill(&mut self, n: usize) -> Result<Duration, Error> {
         let tokens: Vec<u32> = tokens(self.n_vocab).take(n).collect();
         self.sequence.truncate(0);
         let start = Instant::now();
@@ -59,7 +59,7 @@ impl Stopwatch {
     ///
     /// # Errors
     /// If they do not fit.
-    pub fn decode(&mut self, n: usize) -> Result<Vec<Duration>, Error> {
+    pub(crate) fn decode(&mut self, n: usize) -> Result<Vec<Duration>, Error> {
         self.sequence.truncate(0);
         let tokens = tokens(self.n_vocab);
         let step = |token: u32| {
@@ -81,7 +81,7 @@ fn tokens(n_vocab: usize) -> impl Iterator<Item = u32> {
 }
 
 /// The middle of the samples; the mean of the middle two of an even number. 0 without any.
-pub fn median(samples: &[f64]) -> f64 {
+pub(crate) fn median(samples: &[f64]) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
     match sorted.len() {
@@ -92,7 +92,7 @@ pub fn median(samples: &[f64]) -> f64 {
 }
 
 /// Mean and sample standard deviation, 0 where there is none.
-pub fn mean_and_sd(samples: &[f64]) -> (f64, f64) {
+pub(crate) fn mean_and_sd(samples: &[f64]) -> (f64, f64) {
     let n = samples.len() as f64;
     if samples.is_empty() {
         return (0.0, 0.0);

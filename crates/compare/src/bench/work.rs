@@ -7,20 +7,20 @@ use pythia_tensor::TensorType;
 /// Bytes read and operations done. Attention over earlier tokens is not counted: at the lengths measured here it is a
 /// few percent, and leaving it out makes a share too low rather than too high.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Work {
+pub(crate) struct Work {
     /// Bytes of weights that decoding a token reads: every tensor but the embedding table, of which it reads a row.
-    pub decode_bytes: f64,
+    pub(crate) decode_bytes: f64,
     /// A multiply and an add per weight of the blocks' matrices, for every token.
-    pub block_ops: f64,
+    pub(crate) block_ops: f64,
     /// The same for the output matrix, which a prompt needs once, after its last token.
-    pub head_ops: f64,
+    pub(crate) head_ops: f64,
     /// Whether any of the blocks' matrices is quantized: which of the processor's rates bounds a prompt.
-    pub is_quantized: bool,
+    pub(crate) is_quantized: bool,
 }
 
 impl Work {
     /// Counts the tensors of a file.
-    pub fn of(gguf: &Gguf) -> Self {
+    pub(crate) fn of(gguf: &Gguf) -> Self {
         let tensors = gguf.tensors();
         // A tied model has no output matrix: the embedding table is read in its place.
         let [embedding, head] =
@@ -41,7 +41,7 @@ impl Work {
     }
 
     /// Operations of a prompt of `n` tokens.
-    pub fn prefill_ops(&self, n: usize) -> f64 {
+    pub(crate) fn prefill_ops(&self, n: usize) -> f64 {
         self.block_ops * n as f64 + self.head_ops
     }
 }

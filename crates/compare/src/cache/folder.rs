@@ -5,6 +5,7 @@
 //! any number of runs can share a folder.
 
 use crate::{Error, Observer, worker};
+use pythia_convert::metadata::VERSION;
 use pythia_convert::output::{AtomicFile, MadeFolders, remove_leftovers};
 use pythia_task::user_cache;
 use serde::de::DeserializeOwned;
@@ -139,9 +140,7 @@ pub(super) fn files(folder: &Path) -> Vec<(PathBuf, u64)> {
 /// Whether a file of a cache folder was written by this program, by what is in it.
 pub(super) fn is_ours(path: &Path) -> bool {
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("gguf") => {
-            pythia_gguf::open(path).is_ok_and(|(gguf, _)| gguf.metadata.get("pythia_quant.version").is_some())
-        }
+        Some("gguf") => pythia_gguf::open(path).is_ok_and(|(gguf, _)| gguf.metadata.get(VERSION).is_some()),
         Some("json") => read_json::<Tagged>(path).is_some_and(|tagged| tagged.format.starts_with(FORMATS)),
         Some(super::rows::EXTENSION) => super::rows::is_rows(path),
         _ => false,

@@ -1,13 +1,11 @@
 //! What made a report, when, and from what.
 
+use pythia_convert::metadata::{IMATRIX_SHA256, SOURCE};
 use pythia_gguf::Metadata;
 use pythia_show::iso_time;
 use serde::Serialize;
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
-
-/// Keys of the files that [`pythia_convert`] writes.
-const SOURCE: &str = "pythia_quant.source.";
 
 /// What a report was made with.
 #[derive(Clone, Debug, Serialize)]
@@ -119,7 +117,7 @@ impl ImatrixOrigin {
         Some(Self {
             file: base_name(file),
             dataset: text("quantize.imatrix.dataset").map(base_name),
-            sha256: text("pythia_quant.imatrix.sha256"),
+            sha256: text(IMATRIX_SHA256),
         })
     }
 }

@@ -101,7 +101,8 @@ fn every_type_has_the_id_and_the_size_that_its_row_says() {
     }
 }
 
-/// `docs/architecture.md` names files and folders; all of them exist, apart from the `x`, `y` and `z` that stand for new ones.
+/// `docs/architecture.md` names files and folders. All of them exist, apart from the `x`, `y` and `z` that stand for
+/// new ones.
 #[test]
 fn paths_of_the_architecture_exist() {
     const ARCHITECTURE: &str = include_str!("../../docs/architecture.md");

@@ -6,8 +6,8 @@ use super::convert::check_adapter;
 use super::measure_level;
 use crate::device::DeviceArgs;
 use crate::exit::{self, Failure};
-use crate::input::{self, Located, SourceOptions, TextOptions, check_gguf, parse_size, parse_threads};
-use pythia_compare::{Base, CheckpointBase, Comparison, Request, Worker, report};
+use crate::input::{self, Located, SourceOptions, TextOptions, check_gguf, parse_memory_size, parse_threads};
+use pythia_compare::{Base, CheckpointBase, Comparison, Request, Worker, check_n_ctx, report};
 use pythia_convert::Level;
 use pythia_model::{Activations, Gelu, Options};
 use pythia_runtime::{Text, parse_activations, parse_gelu};
@@ -57,7 +57,7 @@ pub(super) struct Args {
     /// The file, the key-value cache for 2048 tokens (or for the model's context if that is smaller), the buffers of a
     /// batch and the program are counted. Without this option, common memory sizes are reported that only some levels
     /// fit into.
-    #[arg(long, value_name = "SIZE", value_delimiter = ',', value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", value_delimiter = ',', value_parser = parse_memory_size)]
     fit: Vec<u64>,
     /// Folder for the report
     #[arg(short, long, value_name = "DIR", default_value = "pythia-compare")]
@@ -94,6 +94,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    check_n_ctx(args.n_ctx)?;
     let watch = Watch::new(args.quiet);
     let named = [&args.text, &args.source].into_iter().chain(&args.imatrix).chain(&args.files);
     report::Files::check(&args.output, &input::files(named.map(PathBuf::as_path)), args.force)?;

@@ -4,8 +4,9 @@ use crate::device::DeviceArgs;
 use crate::exit::{self, Failure};
 use crate::input::parse_threads;
 use pythia_compare::measure;
-use pythia_model::{Activations, Gelu, Options};
-use pythia_runtime::{parse_activations, parse_gelu};
+use pythia_kernels::IsaLevel;
+use pythia_model::{Activations, Gelu, KvType, Options};
+use pythia_runtime::{parse_activations, parse_gelu, parse_kv};
 use std::io::Read;
 use std::path::PathBuf;
 
@@ -24,17 +25,22 @@ pub(super) struct Args {
     activations: Activations,
     #[arg(long, value_parser = parse_gelu)]
     gelu: Option<Gelu>,
+    #[arg(long, value_parser = parse_kv, default_value = "f16")]
+    kv: KvType,
+    #[arg(long)]
+    isa: Option<IsaLevel>,
     #[command(flatten)]
     device: DeviceArgs,
 }
+
 /// The subcommand.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     std::thread::spawn(|| {
         let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
         std::process::exit(130);
     });
-    let options =
-        Options { threads: args.threads, activations: args.activations, gelu: args.gelu, ..Options::default() };
+    let &Args { threads, activations, gelu, kv, isa, .. } = args;
+    let options = Options { threads, isa, activations, gelu, kv };
     let measured = measure(&args.device.find()?, &args.file, &options, exit::catch_interrupts())?;
     exit::print_json_line(&serde_json::to_value(measured).map_err(Failure::io)?)
 }

@@ -55,6 +55,7 @@ pub use comparison::{Candidate, Comparison};
 pub use error::Error;
 pub use measure::{Measured, measure};
 pub use observer::{Observer, Stage};
+pub use quality::check_n_ctx;
 pub use report::Report;
 pub use request::{Base, CheckpointBase, Request};
 pub use worker::Worker;

@@ -36,7 +36,7 @@ pub(crate) struct Prepared {
 
 /// Checks the whole request.
 pub(crate) fn prepare(request: &Request) -> Result<Prepared, Error> {
-    quality::check_chunk(request)?;
+    quality::check_n_ctx(request.n_ctx)?;
     match &request.base {
         Base::Gguf(path) => from_gguf(request, path),
         Base::Checkpoint(base) => from_checkpoint(request, base),

@@ -42,10 +42,14 @@ fn protocol(n_ctx: usize) -> eval::Protocol {
     eval::Protocol::Llama { n_ctx }
 }
 
-/// Refuses a chunk length that is too small, before anything is opened.
-pub(crate) fn check_chunk(request: &Request) -> Result<(), Error> {
-    if request.n_ctx > 0 {
-        protocol(request.n_ctx).check()?;
+/// Checks [`Request::n_ctx`]. [`Comparison::prepare`](crate::Comparison::prepare) does this too. A program calls it before
+/// it reads a text or downloads a checkpoint.
+///
+/// # Errors
+/// If no token of so short a chunk could be scored.
+pub fn check_n_ctx(n_ctx: usize) -> Result<(), Error> {
+    if n_ctx > 0 {
+        protocol(n_ctx).check()?;
     }
     Ok(())
 }

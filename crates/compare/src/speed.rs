@@ -63,8 +63,9 @@ impl KeptSpeeds {
         let Arithmetic { activations, kv_cache, .. } = Arithmetic::of(options);
         // `None` means that each file uses its own.
         let gelu = options.gelu;
-        let (program, cpu, device, threads) = (program_id(), cpu_name(), device.argument(), options.threads);
-        let setting = format!("{program}, {cpu}, {device}, {threads}, {activations}, {gelu:?}, {kv_cache}");
+        let Options { threads, isa, .. } = options;
+        let (program, cpu, device) = (program_id(), cpu_name(), device.argument());
+        let setting = format!("{program}, {cpu}, {device}, {threads}, {isa:?}, {activations}, {gelu:?}, {kv_cache}");
         let kept = path.as_deref().filter(|_| !afresh).and_then(read_json::<Kept>);
         let kept = kept.filter(|kept| kept.format == FORMAT && kept.setting == setting);
         let mut kept = kept.unwrap_or_else(|| Kept { format: FORMAT.to_owned(), setting, levels: Vec::new() });

@@ -19,8 +19,8 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// The program that measures one file, and its first arguments.
 ///
-/// It is started with `args`, then `--threads N --activations int8|f32 --device DEVICE [--gelu erf|tanh] -- FILE`. It
-/// calls [`measure()`](crate::measure()) and prints the result to stdout as JSON. It should end when its stdin ends, so
+/// It is started with `args`, then `--threads N --activations int8|f32 --kv f16|f32 --device DEVICE [--gelu erf|tanh]
+/// [--isa ISA] -- FILE`. It calls [`measure()`](crate::measure()) and prints the result to stdout as JSON. It should end when its stdin ends, so
 /// that it never outlives its parent. If it fails, its last line on stderr is `NAME: error: MESSAGE`, and its exit code
 /// is 2 for an invalid request, 65 for bad data, 74 for input and output, or 130 if it was cancelled.
 #[derive(Clone, Debug)]
@@ -73,16 +73,19 @@ impl Worker {
 }
 
 /// The arguments of a worker for these options.
-fn arguments(file: &Path, device: &Device, options: &Options) -> impl Iterator<Item = OsString> {
-    let Arithmetic { activations, gelu, .. } = Arithmetic::of(options);
+fn arguments(file: &Path, device: &Device, options: &Options) -> impl Iterator<Item = OsString> + use<> {
+    let Arithmetic { activations, gelu, kv_cache } = Arithmetic::of(options);
     let settings = [
         ("--threads", options.threads.to_string()),
         ("--activations", activations.to_owned()),
+        ("--kv", kv_cache.to_owned()),
         ("--device", device.argument()),
     ];
     // `None` means that each file uses its own.
     let gelu = options.gelu.map(|_| ("--gelu", gelu.to_owned()));
-    let settings = settings.into_iter().chain(gelu).flat_map(|(name, value)| [name.into(), value.into()]);
+    // `None` means what is best on this machine.
+    let isa = options.isa.map(|isa| ("--isa", isa.name().to_owned()));
+    let settings = settings.into_iter().chain(gelu).chain(isa).flat_map(|(name, value)| [name.into(), value.into()]);
     // The file comes last, after `--`, because its name may begin with a dash.
     settings.chain(["--".into(), file.into()])
 }
@@ -141,6 +144,7 @@ fn failure(file: &Path, status: ExitStatus, stderr: &str) -> Error {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+    use pythia_model::{Activations, Gelu, KvType};
     use std::os::unix::process::ExitStatusExt;
 
     fn shell(script: &str) -> Child {
@@ -157,6 +161,21 @@ mod tests {
         assert!(start.elapsed() < Duration::from_secs(10));
         let status = wait(&mut shell("exit 3"), &Cancel::new()).unwrap();
         assert_eq!(status.code(), Some(3));
+    }
+
+    #[test]
+    fn a_worker_gets_all_options() {
+        let options = Options {
+            threads: 3,
+            isa: Some("scalar".parse().unwrap()),
+            activations: Activations::F32,
+            gelu: Some(Gelu::Tanh),
+            kv: KvType::F32,
+        };
+        let words = arguments(Path::new("-x.gguf"), &Device::cpu(), &options);
+        let line: Vec<String> = words.map(|word| word.into_string().unwrap()).collect();
+        let wanted = "--threads 3 --activations f32 --kv f32 --device cpu --gelu tanh --isa scalar -- -x.gguf";
+        assert_eq!(line.join(" "), wanted);
     }
 
     #[test]

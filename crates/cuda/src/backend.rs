@@ -162,7 +162,7 @@ impl CudaBackend {
     fn multiply(&self, matrix: &Matrix, x: &Buffer, first: usize, n: usize, output: Output) {
         let (device, weights) = (&*self.device, matrix.weights());
         let Weights { ty, rows, cols, .. } = weights;
-        debug_assert_eq!(cols, x.cols());
+        assert_eq!(cols, x.cols());
         // SAFETY: the weights are a matrix of this type and shape; `x` has these rows, quantized or not; the callers
         // give an output with `rows` biases and memory for `n` rows of results.
         unsafe {
@@ -321,7 +321,7 @@ impl Backend for CudaBackend {
 
     fn layer_norm_pair(&self, norms: [&Norm<Self>; 2], x: &Buffer, n: usize, outs: [&mut Buffer; 2]) {
         let eps = norms[0].eps;
-        debug_assert_eq!(eps, norms[1].eps);
+        assert_eq!(eps, norms[1].eps);
         let ([a, b], [to_a, to_b]) = (norms, outs);
         let targets = [self.norm_target(a, n, to_a), self.norm_target(b, n, to_b)];
         // SAFETY: as above; the results are in buffers of their own.

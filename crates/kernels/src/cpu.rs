@@ -9,7 +9,7 @@ use crate::team::Team;
 
 /// The kernels, compiled for one ISA and run by one team. Results do not depend on either.
 pub struct Cpu {
-    level: Supported,
+    isa: Supported,
     team: Team,
 }
 
@@ -21,19 +21,19 @@ impl Cpu {
     /// If this CPU lacks the level.
     pub fn new(threads: usize, level: Option<IsaLevel>) -> Result<Self, IsaError> {
         let level = level.map_or_else(IsaLevel::from_env, Ok)?;
-        let level = level.supported().ok_or_else(|| IsaError(level.name().to_owned()))?;
+        let isa = level.supported().ok_or_else(|| IsaError(level.name().to_owned()))?;
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self { level, team: Team::new(if threads == 0 { available() } else { threads }) })
+        Ok(Self { isa, team: Team::new(if threads == 0 { available() } else { threads }) })
     }
 
     /// The ISA level in use.
     pub fn level(&self) -> IsaLevel {
-        self.level.level()
+        self.isa.level()
     }
 
     /// Runs a kernel on the calling thread.
     pub(crate) fn dispatch<K: Kernel>(&self, kernel: K) -> K::Output {
-        self.level.dispatch(kernel)
+        self.isa.dispatch(kernel)
     }
 
     /// The team.
@@ -51,7 +51,7 @@ impl Cpu {
     /// # Panics
     /// If shapes do not match.
     pub fn matmul(&self, matmul: Matmul<'_>, workspace: &mut Workspace) {
-        matmul.run(&self.team, self.level, workspace);
+        matmul.run(&self.team, self.isa, workspace);
     }
 
     /// Log-likelihood of a token per row, from the output matrix.
@@ -59,7 +59,7 @@ impl Cpu {
     /// # Panics
     /// If shapes do not match or a target is no row of the matrix.
     pub fn log_likelihood(&self, job: LogLikelihood<'_>, workspace: &mut Workspace) {
-        job.run(&self.team, self.level, workspace);
+        job.run(&self.team, self.isa, workspace);
     }
 
     /// LayerNorm of every row.
@@ -67,7 +67,7 @@ impl Cpu {
     /// # Panics
     /// If shapes do not match.
     pub fn layer_norm(&self, norm: LayerNorm<'_>) {
-        norm.run(&self.team, self.level);
+        norm.run(&self.team, self.isa);
     }
 
     /// Rotates queries and keys and appends keys and values to a cache.
@@ -75,7 +75,7 @@ impl Cpu {
     /// # Panics
     /// If shapes do not match or positions are out of range.
     pub fn append(&self, append: Append<'_>) {
-        append.run(&self.team, self.level);
+        append.run(&self.team, self.isa);
     }
 
     /// Causal attention over a cache.
@@ -83,7 +83,7 @@ impl Cpu {
     /// # Panics
     /// If shapes do not match.
     pub fn attend(&self, attend: Attend<'_>) {
-        attend.run(&self.team, self.level);
+        attend.run(&self.team, self.isa);
     }
 
     /// `ln(sum(exp(logits)))` of one row, on the calling thread.

@@ -133,7 +133,7 @@ impl<'a> Weights<'a> {
 }
 
 impl Matmul<'_> {
-    pub(crate) fn run(self, team: &Team, level: Supported, workspace: &mut Workspace) {
+    pub(crate) fn run(self, team: &Team, isa: Supported, workspace: &mut Workspace) {
         let w = &self.weights;
         let n = w.check(self.x);
         assert_eq!(self.out.len(), n * w.rows, "output matches x and weights");
@@ -143,11 +143,11 @@ impl Matmul<'_> {
         }
         let out = Output { out: SharedMut::new(self.out), rows: w.rows, bias: self.bias, epilogue: self.epilogue };
         if let Some(product) = w.integer_product(self.activations) {
-            workspace.rows.fill(team, level, self.x, w.cols);
+            workspace.rows.fill(team, isa, self.x, w.cols);
             let job = integer::Job { weights: *w, x: &workspace.rows, out };
-            job.run(&product, team, level, &mut workspace.corrections);
+            job.run(&product, team, isa, &mut workspace.corrections);
         } else {
-            float::Job { weights: *w, x: self.x, out }.run(team, level, &mut workspace.tiles);
+            float::Job { weights: *w, x: self.x, out }.run(team, isa, &mut workspace.tiles);
         }
     }
 }

@@ -20,7 +20,7 @@ pub struct LayerNorm<'a> {
 }
 
 impl LayerNorm<'_> {
-    pub(crate) fn run(self, team: &Team, level: Supported) {
+    pub(crate) fn run(self, team: &Team, isa: Supported) {
         let cols = self.gamma.len();
         assert!(cols.is_multiple_of(16) && self.beta.len() == cols && self.x.len().is_multiple_of(cols));
         assert_eq!(self.out.len(), self.x.len());
@@ -30,7 +30,7 @@ impl LayerNorm<'_> {
             // SAFETY: the ranges of different tasks do not overlap.
             let out = unsafe { out.slice(first, len) };
             let x = &self.x[first..][..len];
-            level.dispatch(Rows { x, gamma: self.gamma, beta: self.beta, eps: self.eps, out });
+            isa.dispatch(Rows { x, gamma: self.gamma, beta: self.beta, eps: self.eps, out });
         });
     }
 }

@@ -28,7 +28,7 @@ impl QuantizedRows {
     }
 
     /// Quantizes `x`, `[rows, cols]`: code = nearest(x * 127 / amax), ties to even.
-    pub(crate) fn fill(&mut self, team: &Team, level: Supported, x: &[f32], cols: usize) {
+    pub(crate) fn fill(&mut self, team: &Team, isa: Supported, x: &[f32], cols: usize) {
         assert!(cols.is_multiple_of(UNIT) && x.len().is_multiple_of(cols), "whole rows of whole blocks");
         let rows = x.len() / cols;
         self.cols = cols;
@@ -45,7 +45,7 @@ impl QuantizedRows {
             let (codes, scales, sums) = unsafe {
                 (codes.slice(first * UNIT, units * UNIT), scales.slice(first, units), sums.slice(2 * first, 2 * units))
             };
-            level.dispatch(Quantize { x: &x[first * UNIT..][..units * UNIT], codes, scales, sums });
+            isa.dispatch(Quantize { x: &x[first * UNIT..][..units * UNIT], codes, scales, sums });
         });
     }
 }

@@ -1,3 +1,3 @@
 //! Architectures: a file each, written over the backend trait.
 
-pub mod gptneox;
+pub(crate) mod gptneox;

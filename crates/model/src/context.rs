@@ -36,7 +36,7 @@ pub struct Context {
     slots: Arc<Slots>,
     running: Box<dyn Running>,
     cancel: Cancel,
-    /// The last batch: its tokens and where they belong.
+    /// The last batch: its tokens and where they belong. Empty after an error, when there are no rows to read.
     tokens: Vec<u32>,
     row_spans: Vec<RowSpan>,
 }
@@ -98,7 +98,7 @@ impl Context {
     /// # Errors
     /// If a span names a sequence of another context or a token that does not exist, a sequence would outgrow the
     /// context, or there are more tokens than a batch holds. Or if the device failed, or the pass was
-    /// [cancelled](Self::cancelled_by). The sequences are then as before.
+    /// [cancelled](Self::cancelled_by). The sequences are then as before, and there is no last batch.
     pub fn forward(&mut self, spans: &mut [Span<'_>]) -> Result<(), Error> {
         self.run(spans, |running, batch, cancel| running.forward(batch, cancel))
     }
@@ -121,12 +121,12 @@ impl Context {
         spans: &mut [Span<'_>],
         forward: impl FnOnce(&mut dyn Running, Batch<'_>, &Cancel) -> Result<(), Error>,
     ) -> Result<(), Error> {
+        self.tokens.clear();
         spans.iter().try_for_each(|span| self.check(span))?;
         let n: usize = spans.iter().map(|span| span.tokens.len()).sum();
         if n > self.shape.n_batch {
             return Err(Error::Request(format!("{n} tokens in a batch of {}", self.shape.n_batch)));
         }
-        self.tokens.clear();
         self.row_spans.clear();
         for Span { sequence, tokens } in spans.iter().filter(|span| !span.tokens.is_empty()) {
             let (first_row, rows) = (self.tokens.len(), tokens.len());
@@ -135,7 +135,11 @@ impl Context {
         }
         if n > 0 {
             let batch = Batch { tokens: &self.tokens, spans: &self.row_spans };
-            forward(&mut *self.running, batch, &self.cancel)?;
+            let result = forward(&mut *self.running, batch, &self.cancel);
+            if result.is_err() {
+                self.tokens.clear();
+                return result;
+            }
         }
         spans.iter_mut().for_each(|span| span.sequence.len += span.tokens.len());
         Ok(())

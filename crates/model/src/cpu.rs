@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// The kernels, over mapped files.
 #[derive(Debug)]
-pub struct CpuBackend {
+pub(crate) struct CpuBackend {
     cpu: Arc<Cpu>,
     files: Vec<FileMap>,
     activations: Activations,
@@ -20,7 +20,7 @@ pub struct CpuBackend {
 
 /// Rows of activations.
 #[derive(Debug)]
-pub struct Buffer {
+pub(crate) struct Buffer {
     data: Vec<f32>,
     cols: usize,
 }

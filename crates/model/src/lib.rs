@@ -15,7 +15,7 @@
 //! Logits have the same bits on every ISA, with any number of threads, and however tokens are split over calls of
 //! [`Context::forward`].
 
-pub mod arch;
+mod arch;
 pub mod backend;
 mod context;
 mod cpu;
@@ -27,7 +27,6 @@ mod options;
 mod sequence;
 
 pub use context::{Context, ContextShape, Span};
-pub use cpu::CpuBackend;
 pub use error::Error;
 pub use model::{Model, Source};
 pub use observer::MatrixInput;

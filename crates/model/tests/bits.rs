@@ -5,9 +5,10 @@
 
 use pythia_convert::{ImatrixFile, Level, Request, RunOptions, plan, run};
 use pythia_kernels::{Activations, Gelu, IsaLevel, KvType};
-use pythia_model::{Context, ContextShape, Model, Options, Sequence, Span};
+use pythia_model::{Context, ContextShape, Error, Model, Options, Sequence, Span};
 use pythia_task::Cancel;
 use sha2::{Digest, Sha256};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -205,6 +206,62 @@ fn forked_and_truncated_sequences_are_what_computing_them_again_gives() {
         drop(fork);
         let mut again = context.fork(&first, 0).unwrap();
         assert!(append(&mut context, &mut again, a) == alone(&options, a), "{kv:?}: in a slot that was in use");
+    }
+}
+
+/// A pass that is cancelled in the middle leaves no rows to read, and the sequence as it was.
+#[test]
+fn a_cancelled_pass_leaves_nothing_to_read_and_can_be_repeated() {
+    let options = Options::default();
+    let cancel = Cancel::new();
+    let mut context = context(&options, 1).cancelled_by(cancel.clone());
+    let ids = tokens(context.model().hparams().n_vocab);
+    let mut sequence = context.sequence().unwrap();
+    append(&mut context, &mut sequence, &ids[..10]);
+    let mut inputs = 0;
+    let spans = &mut [Span { sequence: &mut sequence, tokens: &ids[10..15] }];
+    let result = context.forward_observed(spans, &mut |_| {
+        inputs += 1;
+        cancel.raise();
+    });
+    assert!(matches!(result, Err(Error::Cancelled)) && inputs > 0, "in the middle of the pass");
+    assert_eq!(sequence.len(), 10);
+    assert!(catch_unwind(AssertUnwindSafe(|| bits(&mut context, 0))).is_err(), "rows of a cancelled pass");
+    let mut context = context.cancelled_by(Cancel::new());
+    assert!(append(&mut context, &mut sequence, &ids[10..15]) == alone(&options, &ids[..15]));
+}
+
+/// Keys and values that are no numbers do not outlive their sequence.
+#[test]
+fn a_slot_that_held_nan_gives_the_same_bits() {
+    const POISON: u32 = 5;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("poison.gguf");
+    let mut bytes = std::fs::read(&files()[0]).unwrap();
+    let model = Model::open(&files()[0], &Options::default()).unwrap();
+    let embedding = model.gguf().tensors().iter().find(|tensor| tensor.name == "token_embd.weight").unwrap();
+    let row_bytes = 4 * embedding.dims[0] as usize;
+    let row = &mut bytes[embedding.offset as usize + POISON as usize * row_bytes..][..row_bytes];
+    row.as_chunks_mut().0.iter_mut().for_each(|value| *value = f32::NAN.to_le_bytes());
+    std::fs::write(&path, &bytes).unwrap();
+    for kv in [KvType::F16, KvType::F32] {
+        let model = Model::open(&path, &Options { kv, ..Options::default() }).unwrap();
+        let ids: Vec<u32> = tokens(model.hparams().n_vocab)[..40].iter().map(|&id| id.max(POISON + 1)).collect();
+        let shape = ContextShape { n_seq: 1, n_ctx: 64, n_batch: 64 };
+        let [fresh, reused] = [false, true].map(|poisoned| {
+            let mut context = model.context(shape).unwrap();
+            if poisoned {
+                let mut sequence = context.sequence().unwrap();
+                let logits = append(&mut context, &mut sequence, &[POISON; 64]);
+                assert!(logits.into_iter().all(|bits| f32::from_bits(bits).is_nan()));
+            }
+            let mut sequence = context.sequence().unwrap();
+            let prompt = append(&mut context, &mut sequence, &ids[..37]);
+            let decoded = ids[37..].iter().map(|&id| append(&mut context, &mut sequence, &[id]));
+            [vec![prompt], decoded.collect()].concat()
+        });
+        assert!(fresh.iter().flatten().all(|&bits| f32::from_bits(bits).is_finite()));
+        assert!(fresh == reused, "{kv:?}");
     }
 }
 

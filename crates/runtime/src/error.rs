@@ -45,8 +45,8 @@ pub enum Error {
     PromptTooLong {
         /// Its length.
         tokens: usize,
-        /// Positions left in the context.
-        room: usize,
+        /// Positions of the context.
+        n_ctx: usize,
     },
     /// The text is shorter than the protocol needs.
     TextTooShort {
@@ -146,8 +146,8 @@ impl fmt::Display for Error {
             Self::NoCut { at } => write!(f, "{}", pythia_tokenizer::Error::NoCut { at: *at }),
             Self::TextTooLong { max_bytes } => write!(f, "the text is longer than {max_bytes} bytes"),
             Self::EmptyPrompt => f.write_str("the prompt is empty, wanted at least one token"),
-            Self::PromptTooLong { tokens, room } => {
-                write!(f, "the prompt has {tokens} tokens, but the context has space for only {room}")
+            Self::PromptTooLong { tokens, n_ctx } => {
+                write!(f, "the prompt has {tokens} tokens, but the context has space for only {n_ctx}")
             }
             Self::TextTooShort { tokens, wanted, protocol } => {
                 write!(f, "the text has {tokens} tokens, protocol {protocol} needs at least {wanted}")

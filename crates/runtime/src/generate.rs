@@ -54,11 +54,12 @@ pub struct Generation {
 /// Continues `prompt` in a new sequence of `context`.
 ///
 /// `on_text` is called once per token with the new text that is certain: empty while a character is incomplete or a
-/// stop string may have begun. It returns whether to continue.
+/// stop string may have begun. It returns whether to continue. The end-of-text token has no text and no call; text that
+/// was held back until the end has one more.
 ///
 /// # Errors
-/// If the context has no free sequence, if the prompt is empty or does not fit, if a setting is out of range, if the
-/// model's output is not finite, or if the context is cancelled before the first token. A later cancel ends the text.
+/// Those of [`Generator::new`] and of the device, if the model's output is not finite, or if the context is cancelled
+/// before the first token. A later cancel ends the text.
 pub fn generate(
     context: &mut Context,
     tokenizer: &Arc<Tokenizer>,
@@ -66,7 +67,7 @@ pub fn generate(
     options: &GenerateOptions,
     on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
 ) -> Result<Generation, Error> {
-    let mut generator = Generator::new(Arc::clone(tokenizer), context.sequence()?, prompt, options)?;
+    let mut generator = Generator::new(context, tokenizer, prompt, options)?;
     let mut scheduler = Scheduler::new();
     let mut timings = Timings { prompt_tokens: prompt.len(), ..Timings::default() };
     let mut shown = 0;
@@ -92,21 +93,22 @@ pub fn generate(
             timings.first_token = start.elapsed();
         }
         timings.generation = start.elapsed() - timings.first_token;
-        let certain = shown..generator.text().len();
-        shown = certain.end;
-        if on_text(&generator.text()[certain]).is_break() {
-            generator.interrupt();
+        if let Some(piece) = generator.piece() {
+            shown += piece.len();
+            if on_text(piece).is_break() {
+                generator.interrupt();
+            }
         }
-    }
-    let rest = &generator.text()[shown..];
-    if !rest.is_empty() {
-        // The returned value no longer matters.
-        let _ = on_text(rest);
     }
     timings.generated_tokens = generator.ids().len();
     let finish = generator.finish().cloned().expect("the loop ends with the text");
     if let Finish::NotFinite { position } = finish {
         return Err(Error::NotFinite { position });
+    }
+    let rest = &generator.text()[shown..];
+    if !rest.is_empty() {
+        // The returned value no longer matters.
+        let _ = on_text(rest);
     }
     Ok(Generation { ids: generator.ids().to_vec(), text: generator.text().to_owned(), finish, timings })
 }

@@ -1,9 +1,10 @@
 //! A text in the making, apart from the model's passes: what the model must see next, and what a choice makes certain.
 
 use crate::stop::StopMatcher;
-use crate::{Error, Sampler, Sampling, TextStream, Tokenizer};
+use crate::{Error, Sampler, Sampling, TextStream, Tokenizer, tokens};
 use pythia_model::backend::{Candidate, Largest};
-use pythia_model::{Sequence, Span};
+use pythia_model::{Context, Sequence, Span};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// How far a text is continued, and how.
@@ -69,34 +70,62 @@ pub struct Generator {
     stream: TextStream,
     stops: StopMatcher,
     text: String,
+    /// The part of `text` that the last token made certain; `None` after the end-of-text token, which has no text.
+    piece: Option<Range<usize>>,
     finish: Option<Finish>,
 }
 
 impl Generator {
-    /// Continues `prompt`. What `sequence` holds must be the first tokens of the prompt: none, or those that a
-    /// [fork](pythia_model::Context::fork) shares with another sequence. They are not computed again.
+    /// Continues `prompt` in a new sequence of `context`.
     ///
     /// # Errors
-    /// If the prompt is empty or does not fit the context, or a setting is out of range.
+    /// If the context has no free sequence, if the prompt is empty, does not fit the context or has a token that the
+    /// model does not have, or if a setting is out of range.
     pub fn new(
-        tokenizer: Arc<Tokenizer>,
-        mut sequence: Sequence,
+        context: &Context,
+        tokenizer: &Arc<Tokenizer>,
         prompt: &[u32],
         options: &GenerateOptions,
     ) -> Result<Self, Error> {
+        Self::start(context, context.sequence()?, tokenizer, prompt, options)
+    }
+
+    /// Continues `prompt` in a new sequence of the same context. Tokens at its start that the model has seen here too
+    /// are not computed again: their keys and values are [copied](Context::fork).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), or if this generator is of another context.
+    pub fn fork(&self, context: &mut Context, prompt: &[u32], options: &GenerateOptions) -> Result<Self, Error> {
+        let seen = &self.tokens[..self.sequence.len()];
+        let common = seen.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+        // The last token runs in any case: its logits choose the first new one.
+        let sequence = context.fork(&self.sequence, common.min(prompt.len().saturating_sub(1)))?;
+        Self::start(context, sequence, &self.tokenizer, prompt, options)
+    }
+
+    /// A generator whose `sequence` holds the first tokens of the prompt, not all.
+    fn start(
+        context: &Context,
+        sequence: Sequence,
+        tokenizer: &Arc<Tokenizer>,
+        prompt: &[u32],
+        options: &GenerateOptions,
+    ) -> Result<Self, Error> {
+        let (n_ctx, n_vocab) = (context.n_ctx(), context.model().hparams().n_vocab);
         if options.stop.iter().any(String::is_empty) {
             return Err(Error::Setting { name: "stop", problem: "found an empty string, wanted text".to_owned() });
         }
-        let Some(last) = prompt.len().checked_sub(1) else { return Err(Error::EmptyPrompt) };
-        if prompt.len() > sequence.n_ctx() {
-            return Err(Error::PromptTooLong { tokens: prompt.len(), room: sequence.n_ctx() });
+        if prompt.is_empty() {
+            return Err(Error::EmptyPrompt);
         }
-        // The last token runs in any case: its logits choose the first new one.
-        sequence.truncate(last);
+        if prompt.len() > n_ctx {
+            return Err(Error::PromptTooLong { tokens: prompt.len(), n_ctx });
+        }
+        tokens::check(prompt, n_vocab)?;
         let mut sampler = Sampler::new(options.sampling, tokenizer.n_tokens())?;
         prompt.iter().for_each(|&token| sampler.accept(token));
         Ok(Self {
-            tokenizer,
+            tokenizer: Arc::clone(tokenizer),
             sequence,
             tokens: prompt.to_vec(),
             n_prompt: prompt.len(),
@@ -106,6 +135,7 @@ impl Generator {
             stream: TextStream::new(),
             stops: StopMatcher::new(options.stop.clone()),
             text: String::new(),
+            piece: None,
             finish: None,
         })
     }
@@ -115,7 +145,7 @@ impl Generator {
         if self.finish.is_some() { 0 } else { self.tokens.len() - self.sequence.len() }
     }
 
-    /// The first of the [pending](Self::pending) tokens, at most `limit`, for a [pass](pythia_model::Context::forward).
+    /// The first of the [pending](Self::pending) tokens, at most `limit`, for a [pass](Context::forward).
     pub fn next_span(&mut self, limit: usize) -> Span<'_> {
         let (seen, n) = (self.sequence.len(), self.pending().min(limit));
         Span { sequence: &mut self.sequence, tokens: &self.tokens[seen..seen + n] }
@@ -131,12 +161,11 @@ impl Generator {
         self.sampler.enough()
     }
 
-    /// Chooses the next token from the logits that follow the last one, a value per vocabulary row. They are changed
-    /// where a repetition penalty applies.
+    /// Chooses the next token from the logits that follow the last one, a value per vocabulary row.
     ///
     /// # Panics
     /// If it is not [ready](Self::is_ready).
-    pub fn choose(&mut self, logits: &mut [f32]) {
+    pub fn choose(&mut self, logits: &[f32]) {
         self.advance(|sampler| sampler.sample(logits));
     }
 
@@ -148,16 +177,33 @@ impl Generator {
         self.advance(|sampler| sampler.sample_among(candidates));
     }
 
-    /// Ends the text here, unless it has ended.
+    /// Makes the last token pending again if the model has seen all: a pass then computes the logits for the next
+    /// choice, with the same bits.
+    pub(crate) fn repeat_last(&mut self) {
+        if self.is_ready() {
+            self.sequence.truncate(self.tokens.len() - 1);
+        }
+    }
+
+    /// Ends the text here. It also counts as interrupted if it ended at a limit, but not if the model or a stop string
+    /// ended it.
     pub fn interrupt(&mut self) {
-        if self.finish.is_none() {
-            self.end(Finish::Interrupted);
+        match &self.finish {
+            None => self.end(Finish::Interrupted),
+            Some(Finish::Length | Finish::ContextFull) => self.finish = Some(Finish::Interrupted),
+            Some(_) => {}
         }
     }
 
     /// The text that is certain: whole characters that cannot be part of a stop string. It only grows.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The text that the last token made certain; `None` before the first token and after the end-of-text token. What
+    /// was held back until the text ended comes after it.
+    pub(crate) fn piece(&self) -> Option<&str> {
+        self.piece.clone().map(|piece| &self.text[piece])
     }
 
     /// Every token chosen so far, also those of a stop string and the end-of-text token.
@@ -170,9 +216,14 @@ impl Generator {
         self.finish.as_ref()
     }
 
-    /// The keys and values of the tokens that the model has seen, to [fork](pythia_model::Context::fork) from.
+    /// The keys and values of the tokens that the model has seen.
     pub fn sequence(&self) -> &Sequence {
         &self.sequence
+    }
+
+    /// Gives up the generator and keeps its [sequence](Self::sequence).
+    pub fn into_sequence(self) -> Sequence {
+        self.sequence
     }
 
     /// Ids that can be chosen are below.
@@ -189,10 +240,13 @@ impl Generator {
             return self.end(Finish::NotFinite { position: self.tokens.len() });
         };
         self.tokens.push(token);
+        self.piece = None;
         if self.tokenizer.eos() == Some(token) && !self.ignore_eos {
             return self.end(Finish::EndOfText);
         }
+        let before = self.text.len();
         self.show(|tokenizer, stream| stream.push(tokenizer.token_bytes(token)));
+        self.piece = Some(before..self.text.len());
         if self.finish.is_none() {
             if self.has_length() {
                 self.end(Finish::Length);
@@ -222,4 +276,4 @@ impl Generator {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -75,6 +75,11 @@ pub struct Distribution {
 }
 
 impl Distribution {
+    /// The probability of a token; 0 if it is no candidate.
+    pub fn probability(&self, token: u32) -> f64 {
+        self.probabilities().find(|candidate| candidate.0 == token).map_or(0.0, |candidate| candidate.1)
+    }
+
     /// The candidates and their probabilities, which sum to 1: by ascending id, or most likely first after top-p.
     pub fn probabilities(&self) -> impl Iterator<Item = (u32, f64)> {
         self.candidates.iter().map(|&(token, weight)| (token, weight / self.total))
@@ -117,7 +122,7 @@ impl Distribution {
 }
 
 /// Chooses tokens, one position after another.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Sampler {
     settings: Sampling,
     rng: Rng,
@@ -157,14 +162,16 @@ impl Sampler {
         }
     }
 
-    /// The distribution of the next token, from `logits`, one per vocabulary row. The repetition penalty changes them
-    /// in place. NaN counts as impossible: there are no candidates if no token has a value above minus infinity.
-    /// Nothing is drawn or recorded.
-    pub fn distribution(&mut self, logits: &mut [f32]) -> &Distribution {
-        let n = logits.len().min(self.occurrences.len());
-        let logits = &mut logits[..n];
-        self.penalize(logits);
-        self.distribution.fill(&self.settings, (0..).zip(logits.iter().copied()));
+    /// The distribution of the next token, from `logits`, one per vocabulary row. NaN counts as impossible: there are
+    /// no candidates if no token has a value above minus infinity. Nothing is drawn or recorded.
+    pub fn distribution(&mut self, logits: &[f32]) -> &Distribution {
+        let penalty = self.settings.repetition_penalty;
+        let penalized = logits.iter().zip(&self.occurrences).map(|(&x, &n)| match n {
+            0 => x,
+            _ if x < 0.0 => x * penalty,
+            _ => x / penalty,
+        });
+        self.distribution.fill(&self.settings, (0..).zip(penalized));
         &self.distribution
     }
 
@@ -187,7 +194,7 @@ impl Sampler {
 
     /// Draws from the [`distribution`](Self::distribution) of these logits, and records the token. `None` if there are
     /// no candidates.
-    pub fn sample(&mut self, logits: &mut [f32]) -> Option<u32> {
+    pub fn sample(&mut self, logits: &[f32]) -> Option<u32> {
         self.distribution(logits);
         self.draw()
     }
@@ -202,15 +209,6 @@ impl Sampler {
         let token = self.distribution.draw(&mut self.rng)?;
         self.accept(token);
         Some(token)
-    }
-
-    fn penalize(&self, logits: &mut [f32]) {
-        let penalty = self.settings.repetition_penalty;
-        if penalty != 1.0 {
-            for (x, _) in logits.iter_mut().zip(&self.occurrences).filter(|&(_, &n)| n > 0) {
-                *x = if *x < 0.0 { *x * penalty } else { *x / penalty };
-            }
-        }
     }
 }
 
@@ -273,7 +271,7 @@ mod tests {
         let mut counts = vec![0; logits.len()];
         let mut sampler = sampler(settings, logits.len());
         for _ in 0..draws {
-            counts[sampler.sample(&mut logits.to_vec()).unwrap() as usize] += 1;
+            counts[sampler.sample(logits).unwrap() as usize] += 1;
         }
         counts
     }
@@ -291,11 +289,11 @@ mod tests {
     #[test]
     fn greedy_takes_the_first_of_the_largest_and_skips_nan() {
         let mut greedy = sampler(Sampling::default(), 5);
-        assert_eq!(greedy.sample(&mut [f32::NAN, 1.0, 3.0, 3.0, f32::NAN]), Some(2));
-        assert_eq!(greedy.sample(&mut [0.0, f32::INFINITY, 1.0, 0.0, 0.0]), Some(1));
-        assert_eq!(greedy.sample(&mut [f32::NAN; 5]), None);
-        assert_eq!(greedy.sample(&mut [f32::NEG_INFINITY; 5]), None);
-        assert_eq!(greedy.sample(&mut []), None);
+        assert_eq!(greedy.sample(&[f32::NAN, 1.0, 3.0, 3.0, f32::NAN]), Some(2));
+        assert_eq!(greedy.sample(&[0.0, f32::INFINITY, 1.0, 0.0, 0.0]), Some(1));
+        assert_eq!(greedy.sample(&[f32::NAN; 5]), None);
+        assert_eq!(greedy.sample(&[f32::NEG_INFINITY; 5]), None);
+        assert_eq!(greedy.sample(&[]), None);
     }
 
     /// What a device returns.
@@ -325,7 +323,7 @@ mod tests {
                 let mut logits: Vec<f32> = (0..300).map(|i| ((i * 37 + step * 101) % 211 / 8) as f32 / 4.0).collect();
                 logits[step] = f32::NAN;
                 let candidates = largest(&logits, which);
-                assert_eq!(few.sample_among(&candidates), all.sample(&mut logits), "{settings:?} step {step}");
+                assert_eq!(few.sample_among(&candidates), all.sample(&logits), "{settings:?} step {step}");
             }
         }
         assert_eq!(sampler(WARM, 4).enough(), None);
@@ -337,7 +335,7 @@ mod tests {
         for settings in [Sampling::default(), WARM] {
             let mut sampler = sampler(settings, 2);
             for _ in 0..50 {
-                assert!(sampler.sample(&mut [0.0, 0.0, 90.0, f32::INFINITY]).unwrap() < 2);
+                assert!(sampler.sample(&[0.0, 0.0, 90.0, f32::INFINITY]).unwrap() < 2);
             }
         }
     }
@@ -369,7 +367,7 @@ mod tests {
         ] {
             let mut sampler = sampler(settings, 60);
             [3, 3, 59].into_iter().for_each(|token| sampler.accept(token));
-            let distribution = sampler.distribution(&mut logits.clone()).clone();
+            let distribution = sampler.distribution(&logits).clone();
             let sum: f64 = distribution.probabilities().map(|(_, p)| p).sum();
             assert!((sum - 1.0).abs() < 1e-12, "{settings:?}: {sum}");
             let (mut drawn, mut rng) = ([0; 60], Rng::new(5));
@@ -377,7 +375,7 @@ mod tests {
                 drawn[distribution.draw(&mut rng).unwrap() as usize] += 1;
             }
             let mut expected = [0.0; 60];
-            distribution.probabilities().for_each(|(token, p)| expected[token as usize] = p);
+            (0..).zip(&mut expected).for_each(|(token, p)| *p = distribution.probability(token));
             for (n, p) in drawn.into_iter().zip(expected) {
                 // Five standard deviations of a binomial share.
                 let bound = 5.0 * (p * (1.0 - p) / DRAWS as f64).sqrt();
@@ -385,7 +383,7 @@ mod tests {
             }
             // The next draw of the sampler is the first of its seed.
             let first = distribution.draw(&mut Rng::new(settings.seed));
-            assert_eq!(sampler.sample(&mut logits.clone()), first);
+            assert_eq!(sampler.sample(&logits), first);
         }
     }
 
@@ -412,25 +410,33 @@ mod tests {
         let mut s = sampler(Sampling { repetition_penalty: 2.0, ..Sampling::default() }, 4);
         s.accept(0);
         s.accept(3);
-        let mut logits = [3.0, 1.0, 2.0, -1.0];
-        assert_eq!(s.sample(&mut logits), Some(2));
-        assert_eq!(logits, [1.5, 1.0, 2.0, -2.0]);
+        assert_eq!(s.sample(&[3.0, 1.0, 2.0, -1.0]), Some(2));
         // The choice counts from now on, once however often it occurs.
         s.accept(2);
-        let mut logits = [0.0, 1.5, 2.0, 0.0];
-        assert_eq!(s.sample(&mut logits), Some(1));
-        assert_eq!(logits[2], 1.0);
+        assert_eq!(s.sample(&[0.0, 1.5, 2.0, 0.0]), Some(1));
+
+        let penalty = Sampling { repetition_penalty: 2.0, ..WARM };
+        let (mut penalized, mut plain) = (sampler(penalty, 4), sampler(WARM, 4));
+        [0, 3, 3].into_iter().for_each(|token| penalized.accept(token));
+        let wanted: Vec<_> = plain.distribution(&[1.5, 1.0, 2.0, -2.0]).probabilities().collect();
+        // Also when asked again, and of a clone.
+        for _ in 0..2 {
+            let got: Vec<_> = penalized.distribution(&[3.0, 1.0, 2.0, -1.0]).probabilities().collect();
+            assert_eq!(got, wanted);
+        }
+        let (mut clone, logits) = (penalized.clone(), [3.0, 1.0, 2.0, -1.0]);
+        assert_eq!([0; 9].map(|_| clone.sample(&logits)), [0; 9].map(|_| penalized.sample(&logits)));
     }
 
     #[test]
     fn the_penalty_looks_back_as_far_as_asked() {
+        const UNSEEN: u32 = 3;
         let penalized = |penalty_tokens| {
-            let settings = Sampling { repetition_penalty: 2.0, penalty_tokens, ..Sampling::default() };
+            let settings = Sampling { repetition_penalty: 2.0, penalty_tokens, ..WARM };
             let mut sampler = sampler(settings, 4);
             [0, 1, 1, 2].into_iter().for_each(|token| sampler.accept(token));
-            let mut logits = [1.0; 4];
-            sampler.sample(&mut logits);
-            logits.map(|x| x < 1.0)
+            let distribution = sampler.distribution(&[1.0; 4]);
+            [0, 1, 2, 3].map(|token| distribution.probability(token) < distribution.probability(UNSEEN))
         };
         assert_eq!(penalized(None), [true, true, true, false]);
         assert_eq!(penalized(Some(4)), [true, true, true, false]);
@@ -443,18 +449,18 @@ mod tests {
     fn a_seed_means_the_same_tokens_for_ever() {
         let logits: Vec<f32> = (0..100).map(|i| (i * 37 % 101) as f32 / 16.0).collect();
         let mut s = sampler(Sampling { seed: 42, ..WARM }, 100);
-        let drawn: Vec<u32> = (0..8).map(|_| s.sample(&mut logits.clone()).unwrap()).collect();
+        let drawn: Vec<u32> = (0..8).map(|_| s.sample(&logits).unwrap()).collect();
         assert_eq!(drawn, [81, 30, 98, 68, 79, 60, 16, 60], "as a plain script of the same steps draws");
     }
 
     #[test]
     fn draws_survive_odd_values() {
         let mut s = sampler(Sampling { top_k: 3, top_p: 0.9, min_p: 0.1, ..WARM }, 4);
-        assert_eq!(s.sample(&mut [f32::NAN, 5.0, f32::NEG_INFINITY, f32::NAN]), Some(1));
-        assert_eq!(s.sample(&mut [f32::INFINITY, 5.0, 0.0, f32::NAN]), Some(0));
-        assert_eq!(s.sample(&mut [f32::NAN; 4]), None);
+        assert_eq!(s.sample(&[f32::NAN, 5.0, f32::NEG_INFINITY, f32::NAN]), Some(1));
+        assert_eq!(s.sample(&[f32::INFINITY, 5.0, 0.0, f32::NAN]), Some(0));
+        assert_eq!(s.sample(&[f32::NAN; 4]), None);
         let mut cold = sampler(Sampling { temperature: f32::MIN_POSITIVE, ..WARM }, 2);
-        assert_eq!(cold.sample(&mut [f32::MAX, f32::MIN]), Some(0));
+        assert_eq!(cold.sample(&[f32::MAX, f32::MIN]), Some(0));
     }
 
     #[test]

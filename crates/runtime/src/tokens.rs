@@ -148,7 +148,7 @@ impl<'t> TokenStream<'t> {
 }
 
 /// Checks ids once, because models use them as indices.
-fn check(ids: &[u32], n_vocab: usize) -> Result<(), Error> {
+pub(crate) fn check(ids: &[u32], n_vocab: usize) -> Result<(), Error> {
     match ids.iter().find(|&&token| token as usize >= n_vocab) {
         Some(&token) => Err(Error::TokenOutOfRange { token, n_vocab }),
         None => Ok(()),

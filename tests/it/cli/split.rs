@@ -282,7 +282,7 @@ fn limits_that_cannot_be_kept_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let args = |limit| ["-t", "F16", "-o", "m.gguf", "--split-max-size", limit];
     convert(dir.path(), &args("100K")).fails(PROGRAM, 2, &["m.gguf: cannot be split", "bytes of metadata", "100000"]);
-    for limit in ["0", "1.5.0G", "2X", ""] {
+    for limit in ["0", "1.5G", "2T", ""] {
         convert(dir.path(), &args(limit)).fails(PROGRAM, 2, &["--split-max-size"]);
     }
     convert(dir.path(), &["-t", "F16", "--split-max-tensors", "0"]).fails(PROGRAM, 2, &["--split-max-tensors"]);

@@ -138,6 +138,16 @@ fn paths_win_and_near_misses_are_explained() {
 }
 
 #[test]
+fn a_comparison_that_cannot_be_scored_is_refused_before_a_download() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = hub();
+    let text = checkpoint().join("heldout.txt");
+    quant(&hub, dir.path(), &["compare", ID, "-c", "3", "-f", text.to_str().unwrap()]).fails(PROGRAM, 2, &["window"]);
+    assert_eq!(hub.take_requests().len(), 0);
+    assert_eq!(names(dir.path()), [""; 0]);
+}
+
+#[test]
 fn wrong_content_is_bad_data() {
     let dir = tempfile::tempdir().unwrap();
     let hub = hub();

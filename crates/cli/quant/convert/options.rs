@@ -2,7 +2,7 @@
 
 use super::report::{self, Outcome};
 use crate::exit::{self, Failure};
-use crate::input::{check_file, parse_size, parse_threads};
+use crate::input::{check_file, parse_file_size, parse_threads};
 use crate::progress::{Bar, Unit};
 use pythia_convert::output::MadeFolders;
 use pythia_convert::{ImatrixFile, Level, Plan, Recipe, Request, RunOptions, Source, TypeRule};
@@ -43,7 +43,7 @@ pub(in crate::quant) struct Options {
     ///
     /// The limit covers the whole file, header included. Only a file with a single tensor that is larger exceeds it.
     /// The first file has all metadata and is the one to open. A model that fits in one file is written as OUT.gguf.
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_file_size)]
     split_max_size: Option<u64>,
     /// Split a model of more than N tensors in the same way, N per file; both limits can be combined
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]

@@ -31,13 +31,13 @@ pub struct Answer {
     pub sentences: Vec<String>,
     /// The smallest level that is good enough, if there is one.
     pub good_enough: Option<GoodEnough>,
-    /// Name of the level at the knee. `None` if the curve has no knee, or fewer than [`LEAST_LEVELS`] levels.
+    /// Name of the level at the knee. `None` if the curve has no knee, or fewer than `LEAST_LEVELS` levels.
     pub knee: Option<String>,
     /// An entry per size of memory.
     pub fits: Vec<Fit>,
 }
 
-/// A level at most [`LIMIT_PERCENT`] above the base.
+/// A level at most `LIMIT_PERCENT` above the base.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GoodEnough {
     /// Its name.

@@ -3,7 +3,7 @@
 use pythia_model::{BATCH_TOKENS, ContextShape, Model};
 use serde::Serialize;
 
-/// Memory for generation with a context of [`TOKENS`](Self::TOKENS), or the model's if that is smaller. What is the
+/// Memory for generation with a context of `TOKENS`, or the model's if that is smaller. What is the
 /// same for all levels is counted too: it decides whether a model fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Memory {

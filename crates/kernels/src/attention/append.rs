@@ -23,7 +23,7 @@ pub struct Append<'a> {
 }
 
 impl Append<'_> {
-    pub(crate) fn run(self, team: &Team, level: Supported) {
+    pub(crate) fn run(self, team: &Team, isa: Supported) {
         let shape = self.cache.shape;
         let width = shape.heads * shape.head_dim;
         let n = self.qkv.len() / (3 * width);
@@ -42,7 +42,7 @@ impl Append<'_> {
                 (keys.slice(k, positions * shape.head_dim), values.slice(v, positions * shape.padded_dim()))
             };
             let rope = self.rope;
-            level.dispatch(Head { shape, keys, values, rope, qkv, head, n, first_position: self.first_position });
+            isa.dispatch(Head { shape, keys, values, rope, qkv, head, n, first_position: self.first_position });
         };
         // One position takes less time than waking the team.
         if n == 1 { (0..shape.heads).for_each(task) } else { team.run(shape.heads, &task) }

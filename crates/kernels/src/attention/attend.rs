@@ -31,7 +31,7 @@ pub struct Attend<'a> {
 }
 
 impl Attend<'_> {
-    pub(crate) fn run(self, team: &Team, level: Supported) {
+    pub(crate) fn run(self, team: &Team, isa: Supported) {
         let shape = self.cache.shape;
         let width = shape.width();
         let n = self.out.len() / width;
@@ -56,8 +56,8 @@ impl Attend<'_> {
                 width,
             };
             match shape.ty {
-                KvType::F16 => level.dispatch(Over::<blocks::F16>(head, PhantomData)),
-                KvType::F32 => level.dispatch(Over::<f32>(head, PhantomData)),
+                KvType::F16 => isa.dispatch(Over::<blocks::F16>(head, PhantomData)),
+                KvType::F32 => isa.dispatch(Over::<f32>(head, PhantomData)),
             }
         });
     }

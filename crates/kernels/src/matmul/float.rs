@@ -38,19 +38,19 @@ pub(super) struct Job<'a> {
 }
 
 impl Job<'_> {
-    pub(super) fn run(self, team: &Team, level: Supported, tiles: &mut Tiles) {
-        tiles.prepare(team, level, self.x, self.weights.cols);
-        team.run_ranges(self.weights.rows, LANES, &|range| self.rows(level, tiles, range));
+    pub(super) fn run(self, team: &Team, isa: Supported, tiles: &mut Tiles) {
+        tiles.prepare(team, isa, self.x, self.weights.cols);
+        team.run_ranges(self.weights.rows, LANES, &|range| self.rows(isa, tiles, range));
     }
 
     /// Some rows of `W`, on the calling thread. `tiles` are prepared of the same `x`.
-    pub(super) fn rows(&self, level: Supported, tiles: &Tiles, range: Range<usize>) {
+    pub(super) fn rows(&self, isa: Supported, tiles: &Tiles, range: Range<usize>) {
         match storage(self.weights.ty) {
-            Storage::Blocks(decoder) if self.x.len() == self.weights.cols => (decoder.one)(self, level, range),
+            Storage::Blocks(decoder) if self.x.len() == self.weights.cols => (decoder.one)(self, isa, range),
             storage if tiles.are_few() => {
-                level.dispatch(few::Few { job: self, storage, tiles: &tiles.tiles, range, level })
+                isa.dispatch(few::Few { job: self, storage, tiles: &tiles.tiles, range, isa })
             }
-            storage => level.dispatch(many::Many { job: self, storage, tiles, range, level }),
+            storage => isa.dispatch(many::Many { job: self, storage, tiles, range, isa }),
         }
     }
 }
@@ -66,8 +66,8 @@ pub(super) struct Tiles {
 
 impl Tiles {
     /// Cuts `x` into tiles, and packs them unless they are few.
-    pub(super) fn prepare(&mut self, team: &Team, level: Supported, x: &[f32], cols: usize) {
-        cut_into_tiles(x.len() / cols, level.tuning().float_tile.x, &mut self.tiles);
+    pub(super) fn prepare(&mut self, team: &Team, isa: Supported, x: &[f32], cols: usize) {
+        cut_into_tiles(x.len() / cols, isa.tuning().float_tile.x, &mut self.tiles);
         if !self.are_few() {
             self.pack(team, x, cols);
         }

@@ -34,23 +34,23 @@ impl Product {
     pub(super) fn of<T: Format>() -> Self {
         Self {
             prepare: Corrections::fill::<T>,
-            rows: |job, level, corrections, range| job.rows::<T>(level, corrections, range),
+            rows: |job, isa, corrections, range| job.rows::<T>(isa, corrections, range),
         }
     }
 }
 
 impl Job<'_> {
-    pub(super) fn run(&self, product: &Product, team: &Team, level: Supported, corrections: &mut Corrections) {
-        (product.prepare)(corrections, team, level, self.x);
-        let grain = if self.x.len() == 1 { LANES } else { LANES * level.tuning().integer_tile.w };
-        team.run_ranges(self.weights.rows, grain, &|range| (product.rows)(self, level, corrections, range));
+    pub(super) fn run(&self, product: &Product, team: &Team, isa: Supported, corrections: &mut Corrections) {
+        (product.prepare)(corrections, team, isa, self.x);
+        let grain = if self.x.len() == 1 { LANES } else { LANES * isa.tuning().integer_tile.w };
+        team.run_ranges(self.weights.rows, grain, &|range| (product.rows)(self, isa, corrections, range));
     }
 
-    fn rows<T: Format>(&self, level: Supported, corrections: &Corrections, range: Range<usize>) {
+    fn rows<T: Format>(&self, isa: Supported, corrections: &Corrections, range: Range<usize>) {
         if self.x.len() == 1 {
-            level.dispatch(one::One::<T> { job: self, corrections, range, format: PhantomData });
+            isa.dispatch(one::One::<T> { job: self, corrections, range, format: PhantomData });
         } else {
-            level.dispatch(many::Many::<T> { job: self, corrections, range, format: PhantomData });
+            isa.dispatch(many::Many::<T> { job: self, corrections, range, format: PhantomData });
         }
     }
 }
@@ -74,9 +74,9 @@ pub(super) struct Corrections {
 }
 
 impl Corrections {
-    fn fill<T: Format>(&mut self, team: &Team, level: Supported, x: &QuantizedRows) {
+    fn fill<T: Format>(&mut self, team: &Team, isa: Supported, x: &QuantizedRows) {
         let n = x.len();
-        cut_into_tiles(n, level.tuning().integer_tile.x, &mut self.tiles);
+        cut_into_tiles(n, isa.tuning().integer_tile.x, &mut self.tiles);
         let units = n * x.cols / UNIT;
         let groups = units * groups_per_unit::<T>();
         self.codes.resize(units * (UNIT / 4), 0);
@@ -85,7 +85,7 @@ impl Corrections {
         self.sums.resize(groups, 0.0);
         let (codes, scales) = (SharedMut::new(&mut self.codes), SharedMut::new(&mut self.scales));
         let (starts, sums) = (SharedMut::new(&mut self.starts), SharedMut::new(&mut self.sums));
-        let excess = level.dispatch(Excess::<T>(PhantomData));
+        let excess = isa.dispatch(Excess::<T>(PhantomData));
         let units_per_row = x.cols / UNIT;
         let tiles = &self.tiles;
         team.run_ranges(tiles.len(), 1, &|range| {

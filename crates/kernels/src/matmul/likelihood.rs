@@ -33,7 +33,7 @@ thread_local! {
 }
 
 impl LogLikelihood<'_> {
-    pub(crate) fn run(self, team: &Team, level: Supported, workspace: &mut Workspace) {
+    pub(crate) fn run(self, team: &Team, isa: Supported, workspace: &mut Workspace) {
         let n = self.weights.check(self.x);
         assert!(self.targets.len() == n && self.out.len() == n, "a target and a result for each row of x");
         assert!(self.targets.iter().all(|&t| (t as usize) < self.weights.rows), "targets are rows of the matrix");
@@ -42,22 +42,22 @@ impl LogLikelihood<'_> {
         }
         if let Some(product) = self.weights.integer_product(self.activations) {
             let (x, corrections) = (&mut workspace.rows, &mut workspace.corrections);
-            x.fill(team, level, self.x, self.weights.cols);
-            (product.prepare)(corrections, team, level, x);
-            self.chunks(team, level, &|weights, out| {
-                (product.rows)(&integer::Job { weights, x, out }, level, corrections, 0..weights.rows);
+            x.fill(team, isa, self.x, self.weights.cols);
+            (product.prepare)(corrections, team, isa, x);
+            self.chunks(team, isa, &|weights, out| {
+                (product.rows)(&integer::Job { weights, x, out }, isa, corrections, 0..weights.rows);
             });
         } else {
             let (x, tiles) = (self.x, &mut workspace.tiles);
-            tiles.prepare(team, level, x, self.weights.cols);
-            self.chunks(team, level, &|weights, out| {
-                float::Job { weights, x, out }.rows(level, tiles, 0..weights.rows);
+            tiles.prepare(team, isa, x, self.weights.cols);
+            self.chunks(team, isa, &|weights, out| {
+                float::Job { weights, x, out }.rows(isa, tiles, 0..weights.rows);
             });
         }
     }
 
     /// `product` multiplies some rows of the matrix with all of `x`, on the calling thread.
-    fn chunks(self, team: &Team, level: Supported, product: &(dyn Fn(Weights<'_>, Output<'_>) + Sync)) {
+    fn chunks(self, team: &Team, isa: Supported, product: &(dyn Fn(Weights<'_>, Output<'_>) + Sync)) {
         let (n, rows) = (self.targets.len(), self.weights.rows);
         let chunks = rows.div_ceil(CHUNK);
         let mut parts = vec![LogSumPart::default(); chunks * n];
@@ -73,7 +73,7 @@ impl LogLikelihood<'_> {
                 product(self.weights.slice(columns.clone()), out);
                 // SAFETY: this task alone works on this chunk.
                 let parts = unsafe { shared_parts.slice(chunk * n, n) };
-                level.dispatch(Parts { logits: &logits, len, parts });
+                isa.dispatch(Parts { logits: &logits, len, parts });
                 for (i, &target) in self.targets.iter().enumerate() {
                     if columns.contains(&(target as usize)) {
                         // SAFETY: the target is in no other task's chunk.

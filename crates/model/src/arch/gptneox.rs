@@ -24,7 +24,7 @@ struct Layer<B: Backend> {
 }
 
 /// All weights, ready for a backend.
-pub struct GptNeoX<B: Backend> {
+pub(crate) struct GptNeoX<B: Backend> {
     hparams: Hparams,
     gelu: Gelu,
     token_embd: B::Matrix,
@@ -34,7 +34,7 @@ pub struct GptNeoX<B: Backend> {
 }
 
 /// Activations of a batch and the caches of all layers.
-pub struct State<B: Backend> {
+pub(crate) struct State<B: Backend> {
     hidden: B::Buffer,
     attn_in: B::Buffer,
     ffn_in: B::Buffer,
@@ -51,7 +51,7 @@ impl<B: Backend> GptNeoX<B> {
     ///
     /// # Errors
     /// Whatever `find` or the backend returns.
-    pub fn load(
+    pub(crate) fn load(
         backend: &B,
         hparams: &Hparams,
         gelu: Gelu,
@@ -89,7 +89,7 @@ impl<B: Backend> GptNeoX<B> {
     }
 
     /// The sizes of a context that runs `n_batch` tokens at a time, in `n_seq` sequences of up to `n_ctx` positions.
-    pub fn spec(&self, kv: KvType, n_seq: usize, n_ctx: usize, n_batch: usize) -> ContextSpec {
+    pub(crate) fn spec(&self, kv: KvType, n_seq: usize, n_ctx: usize, n_batch: usize) -> ContextSpec {
         let h = &self.hparams;
         let head_dim = h.n_embd / h.n_head;
         ContextSpec {
@@ -106,7 +106,7 @@ impl<B: Backend> GptNeoX<B> {
     ///
     /// # Errors
     /// If the backend has not enough memory.
-    pub fn state(&self, backend: &B, spec: &ContextSpec) -> Result<State<B>, Error> {
+    pub(crate) fn state(&self, backend: &B, spec: &ContextSpec) -> Result<State<B>, Error> {
         let Hparams { rope_base: base, rope_factor: factor, .. } = self.hparams;
         let rotary = Rotary { base, factor, dims: spec.n_rot };
         let buffers = spec.widths.iter().map(|&cols| backend.buffer(spec.n_batch, cols));
@@ -130,7 +130,7 @@ impl<B: Backend> GptNeoX<B> {
     ///
     /// # Errors
     /// If the backend failed, or `cancel` is raised: the state is then good for another pass from the same positions.
-    pub fn forward<O: Observer<B>>(
+    pub(crate) fn forward<O: Observer<B>>(
         &self,
         backend: &B,
         state: &mut State<B>,
@@ -177,7 +177,7 @@ impl<B: Backend> GptNeoX<B> {
     }
 
     /// Makes the first `positions` of sequence `to` those of sequence `from`.
-    pub fn copy_prefix(&self, backend: &B, state: &mut State<B>, from: usize, to: usize, positions: usize) {
+    pub(crate) fn copy_prefix(&self, backend: &B, state: &mut State<B>, from: usize, to: usize, positions: usize) {
         state.caches.iter_mut().for_each(|cache| backend.copy_prefix(cache, from, to, positions));
     }
 
@@ -185,7 +185,7 @@ impl<B: Backend> GptNeoX<B> {
     ///
     /// # Errors
     /// If the backend failed.
-    pub fn head(&self, backend: &B, state: &mut State<B>, head: Head<'_>) -> Result<(), Error> {
+    pub(crate) fn head(&self, backend: &B, state: &mut State<B>, head: Head<'_>) -> Result<(), Error> {
         backend.head(&self.output, &state.attn_in, head, &mut state.workspace)
     }
 }

@@ -3,15 +3,16 @@
 use super::*;
 use crate::{Generation, Scheduler, generate};
 use pythia_convert::{CheckpointSource, Request, RunOptions, plan, run};
-use pythia_model::{Context, ContextShape, Model, Options};
+use pythia_model::{Context, ContextShape, KvType, Model, Options};
 use pythia_task::Cancel;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::OnceLock;
 
-fn model() -> (&'static Arc<Model>, &'static Arc<Tokenizer>) {
-    static MODEL: OnceLock<(Arc<Model>, Arc<Tokenizer>)> = OnceLock::new();
-    let (model, tokenizer) = MODEL.get_or_init(|| {
+/// The model with each type of cache.
+fn model(kv: KvType) -> (&'static Arc<Model>, &'static Arc<Tokenizer>) {
+    static MODEL: OnceLock<([Arc<Model>; 2], Arc<Tokenizer>)> = OnceLock::new();
+    let (models, tokenizer) = MODEL.get_or_init(|| {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/pythia-docs-6m");
         let checkpoint = CheckpointSource::open(&source).unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -27,25 +28,37 @@ fn model() -> (&'static Arc<Model>, &'static Arc<Tokenizer>) {
             progress: &(),
         };
         run(&checkpoint, &plan(&checkpoint, &request).unwrap(), &options).unwrap();
-        let model = Model::open(&path, &Options { threads: 2, ..Options::default() }).unwrap();
-        let tokenizer = Tokenizer::from_gguf(&model.gguf().metadata).unwrap();
-        (model, Arc::new(tokenizer))
+        let models = [KvType::F16, KvType::F32]
+            .map(|kv| Model::open(&path, &Options { threads: 2, kv, ..Options::default() }).unwrap());
+        let tokenizer = Tokenizer::from_gguf(&models[0].gguf().metadata).unwrap();
+        (models, Arc::new(tokenizer))
     });
-    (model, tokenizer)
+    (&models[usize::from(kv == KvType::F32)], tokenizer)
 }
 
-fn context(n_seq: usize, n_ctx: usize) -> Context {
-    // Small batches, so that prompts come in chunks.
-    model().0.context(ContextShape { n_seq, n_ctx, n_batch: 7 }).unwrap()
+fn tokenizer() -> &'static Arc<Tokenizer> {
+    model(KvType::F16).1
 }
+
+/// With small batches, so that prompts come in chunks.
+pub(crate) fn context_of(kv: KvType, n_seq: usize, n_ctx: usize) -> Context {
+    model(kv).0.context(ContextShape { n_seq, n_ctx, n_batch: 7 }).unwrap()
+}
+
+pub(crate) fn context(n_seq: usize, n_ctx: usize) -> Context {
+    context_of(KvType::F16, n_seq, n_ctx)
+}
+
+/// A prompt and how to continue it.
+pub(crate) type Asked = (Vec<u32>, GenerateOptions);
 
 /// Three requests that differ in all that a generator owns.
-fn requests() -> [(Vec<u32>, GenerateOptions); 3] {
+pub(crate) fn requests() -> [Asked; 3] {
     let warm = |seed| Sampling { temperature: 0.9, top_p: 0.95, repetition_penalty: 1.1, seed, ..Sampling::default() };
     let request = |text: &str, max, stop: &[&str], sampling| {
         let stop = stop.iter().map(|&s| s.to_owned()).collect();
         let options = GenerateOptions { max_new_tokens: Some(max), stop, ignore_eos: true, sampling };
-        (model().1.encode(text).unwrap(), options)
+        (tokenizer().encode(text).unwrap(), options)
     };
     [
         request("The license of this software says that you may", 24, &[], Sampling::default()),
@@ -54,136 +67,90 @@ fn requests() -> [(Vec<u32>, GenerateOptions); 3] {
     ]
 }
 
-fn generator(context: &Context, (prompt, options): &(Vec<u32>, GenerateOptions)) -> Generator {
-    Generator::new(Arc::clone(model().1), context.sequence().unwrap(), prompt, options).unwrap()
+pub(crate) fn generator(context: &Context, (prompt, options): &Asked) -> Generator {
+    Generator::new(context, tokenizer(), prompt, options).unwrap()
 }
 
-fn alone((prompt, options): &(Vec<u32>, GenerateOptions)) -> Generation {
-    generate(&mut context(1, 64), model().1, prompt, options, &mut |_| ControlFlow::Continue(())).unwrap()
+pub(crate) fn alone((prompt, options): &Asked) -> Generation {
+    generate(&mut context(1, 64), tokenizer(), prompt, options, &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
 #[track_caller]
-fn assert_same(generator: &Generator, wanted: &Generation) {
+pub(crate) fn assert_same(generator: &Generator, wanted: &Generation) {
     assert_eq!(generator.ids(), wanted.ids);
     assert_eq!((generator.text(), generator.finish()), (&*wanted.text, Some(&wanted.finish)));
 }
 
-/// One pass over all generators, at most 3 tokens of each; the bits of the logits that each chooses from are kept.
-fn step_by_hand(context: &mut Context, generators: &mut [(&mut Generator, &mut Vec<Vec<u32>>)]) {
-    let mut spans: Vec<Span<'_>> = generators.iter_mut().map(|(generator, _)| generator.next_span(3)).collect();
+/// The logits that a generator has chosen from, as bits.
+pub(crate) type Bits = Vec<Vec<u32>>;
+
+/// One pass over all generators, the same number of tokens of each.
+pub(crate) fn step_by_hand(context: &mut Context, generators: &mut [(&mut Generator, &mut Bits)]) {
+    let limit = context.n_batch() / generators.len();
+    let mut spans: Vec<Span<'_>> = generators.iter_mut().map(|(generator, _)| generator.next_span(limit)).collect();
     let lens: Vec<usize> = spans.iter().map(|span| span.tokens.len()).collect();
     context.forward(&mut spans).unwrap();
-    let mut logits = vec![0.0; context.model().hparams().n_vocab];
     let mut end = 0;
     for ((generator, bits), len) in generators.iter_mut().zip(lens) {
         end += len;
         if generator.is_ready() {
-            context.logits([end - 1], &mut logits).unwrap();
+            let logits = logits(context, end - 1);
             bits.push(logits.iter().map(|x| x.to_bits()).collect());
-            generator.choose(&mut logits);
+            generator.choose(&logits);
         }
     }
 }
 
-#[test]
-fn generators_get_the_bits_that_they_get_alone_while_others_join_and_leave() {
-    let requests = requests();
-    let alone: Vec<_> = requests
-        .iter()
-        .map(|request| {
-            let mut context = context(1, 64);
-            let (mut generator, mut bits) = (generator(&context, request), Vec::new());
-            while generator.finish().is_none() {
-                step_by_hand(&mut context, &mut [(&mut generator, &mut bits)]);
-            }
-            assert_same(&generator, &self::alone(request));
-            bits
-        })
-        .collect();
-
-    let mut context = context(3, 64);
-    let [mut a, mut b] = [0, 1].map(|i| (generator(&context, &requests[i]), Vec::new()));
-    let mut third = None;
-    for step in 0.. {
-        match step {
-            3 => third = Some((generator(&context, &requests[2]), Vec::new())),
-            11 => {
-                let (generator, bits) = third.take().unwrap();
-                assert!(generator.finish().is_none() && !bits.is_empty(), "it leaves in the middle");
-                assert!(alone[2].starts_with(&bits), "logits of the third");
-            }
-            _ => {}
-        }
-        let mut all: Vec<_> = [&mut a, &mut b].into_iter().chain(&mut third).map(|(g, bits)| (g, bits)).collect();
-        if all.iter().all(|(generator, _)| generator.finish().is_some()) {
-            break;
-        }
-        step_by_hand(&mut context, &mut all);
-    }
-    assert!(a.1 == alone[0], "logits of the first");
-    assert!(b.1 == alone[1], "logits of the second");
-}
-
-#[test]
-fn a_scheduler_steps_generators_as_if_each_were_alone() {
-    let requests = requests();
-    let mut context = context(2, 64);
-    let mut scheduler = Scheduler::new();
-    let [mut a, mut b] = [0, 1].map(|i| generator(&context, &requests[i]));
-    assert!(context.sequence().is_err(), "no third sequence");
-    while a.finish().is_none() && b.finish().is_none() {
-        scheduler.step(&mut context, &mut [&mut a, &mut b]).unwrap();
-    }
-    // Whichever is done makes way for the third.
-    let (done, mut rest, of) = if a.finish().is_some() { (a, b, [0, 1]) } else { (b, a, [1, 0]) };
-    assert_same(&done, &alone(&requests[of[0]]));
-    drop(done);
-    let mut third = generator(&context, &requests[2]);
-    while rest.finish().is_none() || third.finish().is_none() {
-        scheduler.step(&mut context, &mut [&mut third, &mut rest]).unwrap();
-    }
-    assert_same(&rest, &alone(&requests[of[1]]));
-    assert_same(&third, &alone(&requests[2]));
-}
-
-#[test]
-fn a_prompt_does_not_hold_up_those_that_decode() {
-    let [short, _, long] = requests();
-    let mut context = context(2, 64);
-    let mut scheduler = Scheduler::new();
-    let mut decoding = generator(&context, &short);
-    while decoding.ids().is_empty() {
-        scheduler.step(&mut context, &mut [&mut decoding]).unwrap();
-    }
-    let mut joining = generator(&context, &long);
-    for step in 2..4 {
-        scheduler.step(&mut context, &mut [&mut joining, &mut decoding]).unwrap();
-        assert_eq!(decoding.ids().len(), step);
-        assert_eq!(joining.sequence().len(), 6 * (step - 1), "the rest of the batch");
-    }
+pub(crate) fn logits(context: &mut Context, row: usize) -> Vec<f32> {
+    let mut logits = vec![0.0; context.model().hparams().n_vocab];
+    context.logits([row], &mut logits).unwrap();
+    logits
 }
 
 #[test]
 fn a_fork_continues_as_the_prompt_computed_again() {
-    let [(prompt, options), ..] = requests();
+    let [(prompt, options), (other, warm), _] = requests();
     let mut context = context(3, 64);
     let mut scheduler = Scheduler::new();
     let mut first = generator(&context, &(prompt.clone(), options.clone()));
     while first.ids().len() < 5 {
         scheduler.step(&mut context, &mut [&mut first]).unwrap();
     }
-    // The whole prompt is there: only its last token runs again. Then a prompt that parts from it.
     let parted: Vec<u32> = prompt[..6].iter().copied().chain([40, 41, 42]).collect();
-    for (prompt, shared) in [(&prompt, prompt.len()), (&parted, 6)] {
-        let sequence = context.fork(first.sequence(), shared).unwrap();
-        let mut fork = Generator::new(Arc::clone(model().1), sequence, prompt, &options).unwrap();
-        assert_eq!(fork.pending(), prompt.len() - shared.min(prompt.len() - 1));
+    // With all the tokens that were seen, and one that was chosen and is not seen yet.
+    let longer = [&*prompt, first.ids(), &[40, 41]].concat();
+    let seen = first.sequence().len();
+    assert_eq!(seen + 1, prompt.len() + first.ids().len());
+    let whole = prompt.len() - 1;
+    for (prompt, options, shared) in
+        [(&prompt, &options, whole), (&parted, &options, 6), (&longer, &warm, seen), (&other, &warm, 0)]
+    {
+        let mut fork = first.fork(&mut context, prompt, options).unwrap();
+        assert_eq!(fork.pending(), prompt.len() - shared);
+        let (mut bits, mut wanted) = (Vec::new(), Vec::new());
+        let request = (prompt.clone(), options.clone());
+        let mut context_alone = self::context(1, 64);
+        let mut alone = generator(&context_alone, &request);
         while fork.finish().is_none() {
-            scheduler.step(&mut context, &mut [&mut fork, &mut first]).unwrap();
+            step_by_hand(&mut context, &mut [(&mut fork, &mut bits)]);
         }
-        assert_same(&fork, &alone(&(prompt.clone(), options.clone())));
+        while alone.finish().is_none() {
+            step_by_hand(&mut context_alone, &mut [(&mut alone, &mut wanted)]);
+        }
+        assert!(bits == wanted, "logits of the fork after {shared} tokens");
+        assert_same(&fork, &self::alone(&request));
     }
-    assert_same(&first, &alone(&(prompt, options)));
+    while first.finish().is_none() {
+        scheduler.step(&mut context, &mut [&mut first]).unwrap();
+    }
+    assert_same(&first, &alone(&(prompt.clone(), options.clone())));
+    assert_eq!(
+        first.fork(&mut context, &[], &options).map(drop).unwrap_err().to_string(),
+        Error::EmptyPrompt.to_string()
+    );
+    assert!(first.fork(&mut self::context(1, 64), &prompt, &options).is_err(), "another context");
+    let sequence = first.into_sequence();
+    assert_eq!(sequence.len(), prompt.len() + 23);
 }
 
 #[test]
@@ -205,7 +172,7 @@ fn a_context_moves_to_another_thread_with_its_generators() {
 fn texts_end_for_the_reasons_that_are_told() {
     let [(prompt, options), ..] = requests();
     let run = |context: &mut Context, options: &GenerateOptions| {
-        let generation = generate(context, model().1, &prompt, options, &mut |_| ControlFlow::Continue(())).unwrap();
+        let generation = generate(context, tokenizer(), &prompt, options, &mut |_| ControlFlow::Continue(())).unwrap();
         (generation.ids.len(), generation.finish)
     };
     assert_eq!(run(&mut context(1, 64), &options), (24, Finish::Length));
@@ -227,22 +194,86 @@ fn texts_end_for_the_reasons_that_are_told() {
         }
         ControlFlow::Continue(())
     };
-    let generation = generate(&mut cancelled, model().1, &prompt, &options, &mut on_text).unwrap();
+    let generation = generate(&mut cancelled, tokenizer(), &prompt, &options, &mut on_text).unwrap();
     assert_eq!((generation.ids.len(), &generation.finish), (3, &Finish::Interrupted));
     assert_eq!(generation.text, shown);
-    let again = generate(&mut cancelled, model().1, &prompt, &options, &mut |_| ControlFlow::Continue(()));
+    let again = generate(&mut cancelled, tokenizer(), &prompt, &options, &mut |_| ControlFlow::Continue(()));
     assert!(matches!(again, Err(Error::Cancelled)), "before the first token it is an error");
+}
+
+/// The calls of `on_text`, which asks to stop after `calls` of them.
+fn pieces((prompt, options): &Asked, n_ctx: usize, calls: usize) -> (Vec<String>, Finish) {
+    let mut pieces = Vec::new();
+    let mut on_text = |text: &str| {
+        pieces.push(text.to_owned());
+        if pieces.len() == calls { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let generation = generate(&mut context(1, n_ctx), tokenizer(), prompt, options, &mut on_text).unwrap();
+    assert_eq!(generation.text, pieces.concat());
+    (pieces, generation.finish)
+}
+
+#[test]
+fn text_is_shown_once_per_token_and_what_was_held_back_at_the_end() {
+    let [(prompt, options), ..] = requests();
+    let asked = (prompt.clone(), options.clone());
+    let (all, finish) = pieces(&asked, 64, usize::MAX);
+    assert_eq!((all.len(), finish), (24, Finish::Length));
+    // A caller that stops at the last token has interrupted the text, also at the end of the context.
+    assert_eq!(pieces(&asked, 64, 24), (all.clone(), Finish::Interrupted));
+    assert_eq!(pieces(&asked, prompt.len() + 4, 5), (all[..5].to_vec(), Finish::Interrupted));
+    // A stop string that begins with the last token, and never comes.
+    let stop = vec![format!("{}\u{1}", all[23])];
+    let (held, finish) = pieces(&(prompt, GenerateOptions { stop, ..options }), 64, usize::MAX);
+    assert_eq!((held.concat(), finish), (all.concat(), Finish::Length));
+    assert_eq!(held[23..], ["", &all[23]]);
+}
+
+#[test]
+fn the_end_of_text_and_bad_logits_have_no_text() {
+    let [_, (prompt, options), _] = requests();
+    let eos = tokenizer().eos().unwrap() as usize;
+    for eos in [Some(eos), None] {
+        let context = &mut context(1, 64);
+        let options = GenerateOptions { ignore_eos: false, sampling: Sampling::default(), ..options.clone() };
+        let mut generator = generator(context, &(prompt.clone(), options));
+        let mut choose = |logits: &[f32]| {
+            while !generator.is_ready() {
+                context.forward(&mut [generator.next_span(7)]).unwrap();
+            }
+            generator.choose(logits);
+            (generator.piece().map(str::to_owned), generator.finish().cloned())
+        };
+        let n_vocab = tokenizer().n_tokens();
+        // It may begin the stop string " the".
+        let space = tokenizer().encode(" ").unwrap()[0] as usize;
+        let only = |token| (0..n_vocab).map(|id| if id == token { 1.0 } else { 0.0 }).collect::<Vec<f32>>();
+        assert_eq!(choose(&only(space)), (Some(String::new()), None));
+        match eos {
+            Some(eos) => assert_eq!(choose(&only(eos)), (None, Some(Finish::EndOfText))),
+            None => {
+                let position = prompt.len() + 1;
+                assert_eq!(choose(&vec![f32::NAN; n_vocab]).1, Some(Finish::NotFinite { position }));
+            }
+        }
+        assert_eq!(generator.text(), " ", "held back until the end");
+        generator.interrupt();
+        assert_ne!(generator.finish(), Some(&Finish::Interrupted));
+    }
 }
 
 #[test]
 fn prompts_that_cannot_be_continued_are_refused() {
     let [(prompt, options), ..] = requests();
     let context = context(1, 8);
-    let refused = |prompt: &[u32], options: &GenerateOptions| {
-        Generator::new(Arc::clone(model().1), context.sequence().unwrap(), prompt, options).unwrap_err()
-    };
+    let refused =
+        |prompt: &[u32], options: &GenerateOptions| Generator::new(&context, tokenizer(), prompt, options).unwrap_err();
     assert!(matches!(refused(&[], &options), Error::EmptyPrompt));
-    assert!(matches!(refused(&prompt, &options), Error::PromptTooLong { room: 8, .. }));
+    assert!(matches!(refused(&prompt, &options), Error::PromptTooLong { n_ctx: 8, .. }));
+    let n_vocab = context.model().hparams().n_vocab;
+    let token = n_vocab as u32;
+    let error = refused(&[1, token], &options);
+    assert!(matches!(error, Error::TokenOutOfRange { token: found, .. } if found == token), "{error}");
     let stop = vec![String::new()];
     assert!(matches!(refused(&prompt, &GenerateOptions { stop, ..options }), Error::Setting { name: "stop", .. }));
 }

@@ -29,10 +29,10 @@ pub(in crate::matmul) struct Decoder {
 impl Decoder {
     pub(in crate::matmul) fn of<T: Format>() -> Self {
         Self {
-            panel: |level, weights, first, group, out| {
-                level.dispatch(Panel::<T> { weights, first, group, out, format: PhantomData });
+            panel: |isa, weights, first, group, out| {
+                isa.dispatch(Panel::<T> { weights, first, group, out, format: PhantomData });
             },
-            one: |job, level, range| level.dispatch(One::<T> { job, range, format: PhantomData }),
+            one: |job, isa, range| isa.dispatch(One::<T> { job, range, format: PhantomData }),
         }
     }
 }

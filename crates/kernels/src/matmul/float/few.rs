@@ -14,7 +14,7 @@ pub(super) struct Few<'a> {
     pub(super) tiles: &'a [(usize, TileSize)],
     pub(super) range: Range<usize>,
     /// What decoders run on.
-    pub(super) level: Supported,
+    pub(super) isa: Supported,
 }
 
 thread_local! {
@@ -39,7 +39,7 @@ impl Kernel for Few<'_> {
                 Storage::BF16 => self.sixteen(isa, blocks::cast::<blocks::BF16>(bytes), first),
                 Storage::Blocks(decoder) => {
                     decoded.resize(w.cols, Lanes::default());
-                    (decoder.panel)(self.level, w, first, 1, &mut decoded);
+                    (decoder.panel)(self.isa, w, first, 1, &mut decoded);
                     self.sixteen(isa, Lanes::flat(&decoded), first);
                 }
             }

@@ -19,7 +19,7 @@ pub(super) struct Many<'a> {
     pub(super) tiles: &'a Tiles,
     pub(super) range: Range<usize>,
     /// What decoders run on.
-    pub(super) level: Supported,
+    pub(super) isa: Supported,
 }
 
 #[derive(Default)]
@@ -76,7 +76,7 @@ impl Many<'_> {
             Storage::F32 => widen::<I, _, R>(isa, blocks::cast::<blocks::F32>(bytes), w.cols, panel),
             Storage::F16 => widen::<I, _, R>(isa, blocks::cast::<blocks::F16>(bytes), w.cols, panel),
             Storage::BF16 => widen::<I, _, R>(isa, blocks::cast::<blocks::BF16>(bytes), w.cols, panel),
-            Storage::Blocks(decoder) => (decoder.panel)(self.level, w, first, R, panel),
+            Storage::Blocks(decoder) => (decoder.panel)(self.isa, w, first, R, panel),
         }
     }
 

@@ -26,14 +26,15 @@ impl Scheduler {
 
     /// One step of the generators that have not ended.
     ///
-    /// The batch is shared evenly: each generator that waits for tokens gets one, and prompts divide the rest. So a long
-    /// prompt holds up neither those that decode nor another prompt. If the batch is too small for all, the next step
-    /// begins with those that this one left out; for that the generators must keep their order. The last token of a
-    /// generator that is [ready](Generator::is_ready) beforehand is computed again.
+    /// The batch is shared evenly: each generator that waits for tokens gets one, and prompts divide the rest. A long
+    /// prompt therefore delays neither generators that decode nor other prompts. If the batch is too small for all, the
+    /// next step begins with those that got nothing; for that the generators must keep their order.
+    ///
+    /// The last token of a generator that is [ready](Generator::is_ready) beforehand is computed again.
     ///
     /// # Errors
-    /// If the device failed or the context was cancelled, or if a generator is of another context. Generators that have
-    /// not got on can go on with the next step.
+    /// If the device failed, the context was cancelled, or a generator is of another context. A generator for which no
+    /// token was chosen continues from the same token with the next step.
     pub fn step(&mut self, context: &mut Context, generators: &mut [&mut Generator]) -> Result<(), Error> {
         self.forward(context, generators)?;
         self.choose(context, generators)

@@ -54,7 +54,7 @@ pub unsafe trait Block: Copy + Send + Sync + 'static {
 
 /// How values become blocks and come back.
 pub(crate) trait Codec: Block {
-    /// Scales and codes apart from each other, if the format has them.
+    /// The format of its scales and codes, if it has them.
     const FORMAT: Option<BlockFormat> = None;
     /// Quantizes whole blocks by the reference algorithm. `importance`, where it is known, holds the mean squared
     /// activation of every column of a row, and `src` whole rows; formats that have no use for it ignore it.
@@ -69,6 +69,12 @@ pub(crate) trait Quantized: Block {
     const GROUP_ELEMS: usize = Self::ELEMS;
     /// What codes stand for.
     const LEVELS: Levels;
+    /// The smallest and the largest scale of a group, if groups have scales.
+    const SCALES: Option<(i8, i8)> = None;
+    /// The smallest and the largest minimum of a group, if groups have minima.
+    const MINS: Option<(u8, u8)> = None;
+    /// Whether a block has `dmin`.
+    const HAS_DMIN: bool = Self::MINS.is_some();
     /// Which combinations of codes can be stored, if not all.
     const CODEBOOK: Option<Codebook> = None;
 

@@ -1,15 +1,21 @@
 //! Quantization in two phases, for callers that choose scales or codes themselves.
 //!
-//! [`TensorType::encode`](crate::TensorType::encode) does both phases as the reference does. A quantizer that rounds
-//! elements together takes them apart: [`BlockFormat::fit`] gives the scales of the reference's search, which may be
-//! changed; [`BlockGrid`] says which value every code then stands for, and rounds onto those values, all elements of a
-//! block or one column after the other; [`BlockFormat::pack`] stores scales and codes.
+//! A quantizer that rounds elements together does three steps. [`BlockFormat::fit`] gives the scales of the reference's
+//! encoder, which may be changed. [`BlockGrid`] says which value every code then stands for, and rounds onto these
+//! values, a whole block or one column after the other. [`BlockFormat::pack`] stores scales and codes.
+//!
+//! [`TensorType::encode`](crate::TensorType::encode) does both phases as the reference does. Inside, the encoders of the
+//! K-quants, the IQ4 formats, Q4_0, Q4_1, Q5_0 and Q5_1 first choose all scales of a block and then round. Those of IQ2
+//! and IQ3 search for scales and codes together. Q8_0 has no search. The encoders round as the reference rounds, partly
+//! onto scales before these are stored; [`BlockGrid::round`] rounds to the nearest value on the stored grid.
 
 #[cfg(test)]
 mod tests;
 
 use crate::blocks::{Codec, Quantized, cast, cast_mut};
 use crate::scales::{Group, Levels, MAX_GROUPS, Scales};
+use half::f16;
+use std::ops::RangeInclusive;
 
 /// A quantized format: blocks of scales and codes. See [`TensorType::block_format`](crate::TensorType::block_format).
 ///
@@ -35,6 +41,9 @@ pub struct BlockFormat {
     block_elems: usize,
     group_elems: usize,
     levels: Levels,
+    scales: Option<(i8, i8)>,
+    mins: Option<(u8, u8)>,
+    has_dmin: bool,
     codebook: Option<Codebook>,
     group: fn(&Scales, usize) -> Group,
     pack: fn(&[Scales], &[u8], &mut [u8]),
@@ -59,6 +68,9 @@ impl BlockFormat {
             block_elems: B::ELEMS,
             group_elems: B::GROUP_ELEMS,
             levels: B::LEVELS,
+            scales: B::SCALES,
+            mins: B::MINS,
+            has_dmin: B::HAS_DMIN,
             codebook: B::CODEBOOK,
             group: B::group,
             pack: pack::<B>,
@@ -72,13 +84,42 @@ impl BlockFormat {
         self.block_elems
     }
 
+    /// Elements of a group, which share a step and a minimum.
+    pub fn group_elems(&self) -> usize {
+        self.group_elems
+    }
+
+    /// Groups of a block: 1 in formats without group scales.
+    pub fn n_groups(&self) -> usize {
+        self.block_elems / self.group_elems
+    }
+
     /// What codes stand for.
     pub fn levels(&self) -> Levels {
         self.levels
     }
 
-    /// The scales of whole blocks by the reference's search, one per block. With `importance`, the mean squared
-    /// activation of every column, `src` is whole rows.
+    /// The values that [`Scales::scales`] can have. `None` if the format has no group scales.
+    pub fn scale_range(&self) -> Option<RangeInclusive<i8>> {
+        self.scales.map(|(first, last)| first..=last)
+    }
+
+    /// The values that [`Scales::mins`] can have. `None` if the format has no group minima.
+    pub fn min_range(&self) -> Option<RangeInclusive<u8>> {
+        self.mins.map(|(first, last)| first..=last)
+    }
+
+    /// Whether the format has [`Scales::dmin`].
+    pub fn has_dmin(&self) -> bool {
+        self.has_dmin
+    }
+
+    /// The scales that the reference's encoder stores, one [`Scales`] per block: encodes `src` and keeps the scales.
+    /// `importance` is the mean squared activation of every column, and `src` is then whole rows.
+    ///
+    /// The weight of an element depends on its importance and, in Q4_0, Q4_1, Q5_0 and Q5_1, on the mean square of its
+    /// row. To fit some columns of such a matrix alone gives other scales than to fit its rows. In the other formats a
+    /// block's scales depend only on the block and its importances.
     ///
     /// # Panics
     /// If `src` is not whole blocks, or not whole rows of `importance.len()` elements.
@@ -98,10 +139,25 @@ impl BlockFormat {
     /// Stores blocks: one of `scales` and `block_elems` of `codes` for each.
     ///
     /// # Panics
-    /// If the lengths do not fit each other, or the codes of a run are no entry of the format's codebook. Scales and
-    /// codes that the format has no bits for are stored as others, or panic.
+    /// If the lengths do not match, a scale, minimum or code is out of range, a field that the format does not have is
+    /// not zero, or the codes of a run are no entry of the format's codebook.
     pub fn pack(&self, scales: &[Scales], codes: &[u8], dst: &mut [u8]) {
+        scales.iter().for_each(|scales| self.check(scales));
+        let n_codes = self.levels.n_codes();
+        assert!(codes.iter().all(|&code| usize::from(code) < n_codes), "codes are below {n_codes}");
         (self.pack)(scales, codes, dst);
+    }
+
+    /// Panics if the format cannot store the scales of a block.
+    fn check(&self, scales: &Scales) {
+        let ((low, high), (least, most)) = (self.scales.unwrap_or_default(), self.mins.unwrap_or_default());
+        let (used, unused) = scales.scales.split_at(self.n_groups());
+        assert!(used.iter().all(|scale| (low..=high).contains(scale)), "group scales are from {low} to {high}");
+        let (used_mins, unused_mins) = scales.mins.split_at(self.n_groups());
+        assert!(used_mins.iter().all(|min| (least..=most).contains(min)), "group minima are from {least} to {most}");
+        let rest = unused.iter().all(|&scale| scale == 0) && unused_mins.iter().all(|&min| min == 0);
+        assert!(rest, "a block has {} groups", self.n_groups());
+        assert!(self.has_dmin || scales.dmin == f16::ZERO, "the format has no dmin");
     }
 
     /// The scales of the blocks in `src`, and their codes into `codes`: the inverse of [`pack`](Self::pack).
@@ -127,7 +183,7 @@ fn unpack<B: Quantized>(src: &[u8], codes: &mut [u8]) -> Vec<Scales> {
     src.iter().zip(codes.chunks_exact_mut(B::ELEMS)).map(|(block, codes)| block.unpack(codes)).collect()
 }
 
-/// Encodes and keeps the scales: next to the search, rounding takes no time.
+/// Encodes and keeps the scales. Rounding takes little time next to the search for scales.
 fn fit<B: Quantized + Codec>(src: &[f32], importance: Option<&[f32]>) -> Vec<Scales> {
     let n_blocks = src.len() / B::ELEMS;
     let cols = importance.map_or(B::ELEMS, <[f32]>::len);
@@ -179,8 +235,8 @@ impl BlockGrid {
         }
     }
 
-    /// Rounds whole runs that start with element `first`: of the codes that can be stored, those with the smallest
-    /// squared error, every element's error times its weight if there are `weights`.
+    /// Rounds whole runs from element `first` on to the nearest values on the stored grid. Of the codes that can be
+    /// stored, these have the smallest sum of squared errors; with `weights`, each squared error counts that often.
     ///
     /// # Panics
     /// If the lengths differ, or `values` is not whole runs of this block.

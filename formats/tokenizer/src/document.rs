@@ -13,6 +13,7 @@ use crate::{alphabet, merges};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use tokenizers::models::bpe::{Merges, Vocab as Pieces};
 
@@ -33,7 +34,9 @@ pub(crate) struct Document {
 /// Why a `tokenizer.json` is refused.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    /// A step is of another kind, `None` if there is none.
+    /// The format has another version.
+    Version(String),
+    /// A step is of another kind: `None` if there is no step, empty if it has no kind.
     Step { key: &'static str, found: Option<String>, wanted: &'static str },
     /// A setting of the split before BPE has another value.
     Split { key: &'static str, found: Value, wanted: bool },
@@ -124,6 +127,9 @@ impl Fault {
     /// The key and the problem, for a separate file.
     pub(crate) fn in_file(self) -> (String, String) {
         match self {
+            Self::Version(found) => {
+                ("version".to_owned(), format!("{} is not supported, wanted \"1.0\"", excerpt(&found)))
+            }
             Self::Step { key, found, wanted } => {
                 let found = found.map_or("none".to_owned(), |kind| excerpt(&kind));
                 (key.to_owned(), format!("{found} is not supported, wanted {wanted}"))
@@ -196,7 +202,7 @@ impl Raw {
             |step: &Option<Value>| step.as_ref().map(|step| step["type"].as_str().unwrap_or_default().to_owned());
         let step = |key, found: Option<String>, wanted| Err(Fault::Step { key, found, wanted });
         if let Some(version) = self.version.as_ref().filter(|version| **version != "1.0") {
-            return step("version", Some(version.as_str().map_or(version.to_string(), str::to_owned)), "\"1.0\"");
+            return Err(Fault::Version(version.as_str().map_or(version.to_string(), str::to_owned)));
         }
         match kind(&self.normalizer) {
             None => {}
@@ -276,10 +282,12 @@ impl<'de> Deserialize<'de> for UniquePieces {
             fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<UniquePieces, A::Error> {
                 let mut pieces = Pieces::new();
                 while let Some((piece, id)) = access.next_entry::<String, u32>()? {
-                    if pieces.contains_key(&piece) {
-                        return Err(de::Error::custom(format_args!("{} comes twice", excerpt(&piece))));
+                    match pieces.entry(piece) {
+                        Entry::Vacant(free) => drop(free.insert(id)),
+                        Entry::Occupied(taken) => {
+                            return Err(de::Error::custom(format_args!("{} comes twice", excerpt(taken.key()))));
+                        }
                     }
-                    pieces.insert(piece, id);
                 }
                 Ok(UniquePieces(pieces))
             }

@@ -57,6 +57,7 @@ impl Fit for IQ4_XS {
 impl Quantized for IQ4_XS {
     const GROUP_ELEMS: usize = 32;
     const LEVELS: Levels = Levels::Listed(&LEVELS);
+    const SCALES: Option<(i8, i8)> = Some((-32, 31));
 
     fn group(scales: &Scales, g: usize) -> Group {
         Group::symmetric(scales.d.to_f32() * f32::from(scales.scales[g]))

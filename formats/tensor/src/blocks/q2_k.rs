@@ -41,6 +41,8 @@ impl Fit for Q2_K {
 impl Quantized for Q2_K {
     const GROUP_ELEMS: usize = 16;
     const LEVELS: Levels = Levels::integers(0, 3);
+    const SCALES: Option<(i8, i8)> = Some((0, 15));
+    const MINS: Option<(u8, u8)> = Some((0, 15));
 
     fn group(scales: &Scales, g: usize) -> Group {
         let step = scales.d.to_f32() * f32::from(scales.scales[g]);

@@ -126,6 +126,7 @@ fn pack_scales(scales: &Scales) -> [u8; 12] {
 impl Quantized for Q3_K {
     const GROUP_ELEMS: usize = 16;
     const LEVELS: Levels = Levels::integers(-4, 3);
+    const SCALES: Option<(i8, i8)> = Some((-32, 31));
 
     fn group(scales: &Scales, g: usize) -> Group {
         Group::symmetric(scales.d.to_f32() * f32::from(scales.scales[g]))

@@ -56,6 +56,7 @@ impl Fit for Q4_1 {
 
 impl Quantized for Q4_1 {
     const LEVELS: Levels = Levels::integers(0, 15);
+    const HAS_DMIN: bool = true;
 
     fn group(scales: &Scales, _: usize) -> Group {
         Group { step: scales.d.to_f32(), min: -scales.dmin.to_f32() }

@@ -40,6 +40,8 @@ impl Fit for Q4_K {
 impl Quantized for Q4_K {
     const GROUP_ELEMS: usize = 32;
     const LEVELS: Levels = Levels::integers(0, 15);
+    const SCALES: Option<(i8, i8)> = Some((0, 63));
+    const MINS: Option<(u8, u8)> = Some((0, 63));
 
     fn group(scales: &Scales, g: usize) -> Group {
         let step = scales.d.to_f32() * f32::from(scales.scales[g]);

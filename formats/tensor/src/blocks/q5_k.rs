@@ -43,6 +43,8 @@ impl Fit for Q5_K {
 impl Quantized for Q5_K {
     const GROUP_ELEMS: usize = 32;
     const LEVELS: Levels = Levels::integers(0, 31);
+    const SCALES: Option<(i8, i8)> = Some((0, 63));
+    const MINS: Option<(u8, u8)> = Some((0, 63));
 
     fn group(scales: &Scales, g: usize) -> Group {
         let step = scales.d.to_f32() * f32::from(scales.scales[g]);

@@ -64,6 +64,7 @@ impl Fit for Q6_K {
 impl Quantized for Q6_K {
     const GROUP_ELEMS: usize = 16;
     const LEVELS: Levels = Levels::integers(-32, 31);
+    const SCALES: Option<(i8, i8)> = Some((i8::MIN, i8::MAX));
 
     fn group(scales: &Scales, g: usize) -> Group {
         Group::symmetric(scales.d.to_f32() * f32::from(scales.scales[g]))

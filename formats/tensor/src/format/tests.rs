@@ -183,3 +183,52 @@ fn runs_are_the_best_of_the_codebook() {
         }
     }
 }
+
+/// What is in range comes back, and one step further panics.
+#[test]
+fn packing_refuses_what_a_format_has_no_bits_for() {
+    for (ty, format) in formats() {
+        let bytes = any_blocks(ty, &format, 1);
+        let mut codes = vec![0; format.block_elems()];
+        let usual = format.unpack(&bytes, &mut codes)[0];
+        let packed = |scales: Scales, codes: &[u8]| {
+            let mut bytes = vec![0; ty.block_bytes()];
+            format.pack(&[scales], codes, &mut bytes);
+            format.unpack(&bytes, &mut vec![0; codes.len()])[0]
+        };
+        let refuses = |scales: Scales, codes: &[u8]| std::panic::catch_unwind(|| packed(scales, codes)).is_err();
+        let n_groups = format.n_groups();
+        assert_eq!(n_groups * format.group_elems(), format.block_elems(), "{ty}");
+        for g in 0..MAX_GROUPS {
+            let with_scale = |scale| {
+                let mut changed = usual;
+                changed.scales[g] = scale;
+                changed
+            };
+            let with_min = |min| {
+                let mut changed = usual;
+                changed.mins[g] = min;
+                changed
+            };
+            let scales = format.scale_range().filter(|_| g < n_groups).unwrap_or(0..=0);
+            let mins = format.min_range().filter(|_| g < n_groups).unwrap_or(0..=0);
+            for scale in [*scales.start(), *scales.end()] {
+                assert_eq!(packed(with_scale(scale), &codes), with_scale(scale), "{ty}");
+            }
+            for min in [*mins.start(), *mins.end()] {
+                assert_eq!(packed(with_min(min), &codes), with_min(min), "{ty}");
+            }
+            for scale in [scales.start().checked_sub(1), scales.end().checked_add(1)].into_iter().flatten() {
+                assert!(refuses(with_scale(scale), &codes), "{ty}, scale {scale} of group {g}");
+            }
+            for min in [mins.start().checked_sub(1), mins.end().checked_add(1)].into_iter().flatten() {
+                assert!(refuses(with_min(min), &codes), "{ty}, minimum {min} of group {g}");
+            }
+        }
+        assert_eq!(refuses(Scales { dmin: half::f16::ONE, ..usual }, &codes), !format.has_dmin(), "{ty}");
+        if let Ok(beyond) = u8::try_from(format.levels().n_codes()) {
+            codes[5] = beyond;
+            assert!(refuses(usual, &codes), "{ty}, code {beyond}");
+        }
+    }
+}

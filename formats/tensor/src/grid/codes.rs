@@ -13,6 +13,7 @@ macro_rules! quantized {
         impl crate::blocks::Quantized for $name {
             const GROUP_ELEMS: usize = $group_elems;
             const LEVELS: crate::scales::Levels = crate::scales::Levels::Listed(&crate::grid::$levels);
+            const SCALES: Option<(i8, i8)> = Some((0, 15));
             const CODEBOOK: Option<crate::format::Codebook> = Some(crate::format::Codebook {
                 entry_elems: crate::grid::$codes[0].len(),
                 entries: (&crate::grid::$codes).as_flattened(),

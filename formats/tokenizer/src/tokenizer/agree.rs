@@ -17,13 +17,17 @@ use std::collections::HashMap;
 /// Checks all of it. The pieces themselves are compared when the tokenizer is made.
 pub(super) fn check(document: &Document, pairs: &[(String, String)], vocab: &Vocab) -> Result<(), Error> {
     if document.normalizes == vocab.extras.unnormalized {
-        let name = |normalizes| if normalizes { "NFC" } else { "none" };
-        let (found, wanted) = (name(document.normalizes), name(!vocab.extras.unnormalized));
+        let (found, wanted) = (normalizer(document.normalizes), normalizer(!vocab.extras.unnormalized));
         return Err(differs(format!("normalizer is {found}, the GGUF keys mean {wanted}")));
     }
     merges(pairs, vocab)?;
     unknown(document)?;
     added_tokens(&document.added_tokens, vocab)
+}
+
+/// The name of the normalizer in messages.
+pub(super) fn normalizer(normalizes: bool) -> &'static str {
+    if normalizes { "NFC" } else { "none" }
 }
 
 /// Checks that the merges are the same, in the same order.

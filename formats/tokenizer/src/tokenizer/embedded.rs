@@ -33,12 +33,21 @@ pub(super) fn tokenizer(text: &str, listed: &Vocab) -> Result<Tokenizer, Error> 
     assemble(model, normalizes, added_tokens, keys::HUGGINGFACE_JSON)
 }
 
-/// What is not done, of a file whose other keys mean what is.
+/// The error for an embedded text: its settings must be those that the other keys of the file mean.
 fn of_file(fault: Fault, listed: &Vocab) -> Error {
     wrong(match fault {
+        Fault::Version(found) => format!("version is {found}, only 1.0 is supported"),
         Fault::Step { key, found, wanted } => {
-            let (found, wanted) = (found.unwrap_or("none".to_owned()), wanted.replace('"', ""));
-            format!("{key} is {found}, the GGUF keys mean {wanted}")
+            let found = match found.as_deref() {
+                None => "is none".to_owned(),
+                Some("") => "has no type".to_owned(),
+                Some(kind) => format!("is {kind}"),
+            };
+            let wanted = match key {
+                "normalizer" => agree::normalizer(!listed.extras.unnormalized),
+                _ => wanted.trim_matches('"'),
+            };
+            format!("{key} {found}, the GGUF keys mean {wanted}")
         }
         Fault::Split { key, found, wanted } => {
             let pre = &listed.pre;

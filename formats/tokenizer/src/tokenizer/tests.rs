@@ -90,6 +90,50 @@ fn vocabularies_that_do_not_hold_together_are_refused() {
     assert!(rebuilt(&|v| v.merges[7] = format!("{longest} {longest}")).contains("is no token"));
 }
 
+/// Whole messages: what the keys mean is exactly one thing.
+#[test]
+fn a_json_of_other_steps_is_refused_by_name() {
+    let split = "\"pre_tokenizer\": {\n    \"type\": \"ByteLevel\"";
+    let cases = [
+        ("\"NFC\"", "\"NFKC\"", false, "normalizer is NFKC, the GGUF keys mean NFC"),
+        ("\"NFC\"", "\"NFKC\"", true, "normalizer is NFKC, the GGUF keys mean none"),
+        ("\"type\": \"NFC\"", "", false, "normalizer has no type, the GGUF keys mean NFC"),
+        (split, "\"pre_tokenizer\": {\"type\": 7", false, "pre_tokenizer has no type, the GGUF keys mean ByteLevel"),
+        (
+            split,
+            "\"pre_tokenizer\": {\"type\": \"Split\"",
+            false,
+            "pre_tokenizer is Split, the GGUF keys mean ByteLevel",
+        ),
+        ("\"version\": \"1.0\"", "\"version\": \"2.0\"", false, "version is 2.0, only 1.0 is supported"),
+        (
+            "\"use_regex\": true",
+            "\"use_regex\": 1",
+            false,
+            "pre_tokenizer.use_regex is 1, tokenizer.ggml.pre 'olmo' means true",
+        ),
+        ("\"dropout\": null", "\"dropout\": 0.5", false, "model.dropout is 0.5, the GGUF keys mean none"),
+    ];
+    for (found, replacement, unnormalized, wanted) in cases {
+        let mut vocab = changed(found, replacement);
+        vocab.extras.unnormalized = unnormalized;
+        assert_eq!(Tokenizer::from_vocab(&vocab).unwrap_err().to_string(), format!("{DIFFERS}{wanted}"));
+    }
+    assert!(Tokenizer::from_vocab(&changed("\"dropout\": null", "\"dropout\": 0.0")).is_ok());
+}
+
+/// Other readers keep the last of two equal keys, or count on from the last id.
+#[test]
+fn a_json_that_can_be_read_in_two_ways_is_refused() {
+    for (found, replacement, wanted) in [
+        ("\"vocab\": {", "\"vocab\": {\"x\": 9, ", "not the JSON expected: \"x\" comes twice at line "),
+        ("\"id\": 0,", "", "not the JSON expected: missing field `id` at line "),
+    ] {
+        let line = Tokenizer::from_vocab(&changed(found, replacement)).unwrap_err().to_string();
+        assert!(line.starts_with(&format!("{DIFFERS}{wanted}")), "{line}");
+    }
+}
+
 /// The embedded text with a piece of it replaced.
 fn changed(found: &str, replacement: &str) -> Vocab {
     let json = vocab().huggingface_json.unwrap();
@@ -251,7 +295,7 @@ proptest! {
     ]), 0..30)) {
         let text = parts.concat();
         let mut whole = Vec::new();
-            BOTH[0].encode_segment(&text, &mut whole).unwrap();
+        BOTH[0].encode_segment(&text, &mut whole).unwrap();
         prop_assert_eq!(&BOTH[1].encode(&text).unwrap(), &whole);
         for tokenizer in BOTH.iter() {
             let everywhere = tokenizer.segments.clone().of_at_least(1);

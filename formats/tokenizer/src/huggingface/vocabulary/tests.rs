@@ -23,7 +23,7 @@ fn small() -> Value {
 }
 
 fn parse(document: &Value) -> Result<TokenizerFile, String> {
-    TokenizerFile::parse(Path::new("tokenizer.vocab.json"), document.to_string(), 250).map_err(|e| e.to_string())
+    TokenizerFile::parse(Path::new("tokenizer.json"), document.to_string(), 250).map_err(|e| e.to_string())
 }
 
 /// `small()` with the value at each JSON pointer replaced.
@@ -86,10 +86,12 @@ fn what_the_vocabulary_keys_cannot_express_is_refused() {
     let cases = [
         ("/model/type", json!("WordPiece"), r#"model.type: "WordPiece", wanted "BPE""#),
         ("/model/type", json!(null), r#"model.type: missing, wanted "BPE""#),
+        ("/version", json!("2.0"), r#"version: "2.0" is not supported, wanted "1.0""#),
         ("/normalizer", json!({"type": "NFKC"}), r#"normalizer: "NFKC" is not supported"#),
         ("/pre_tokenizer", json!({"type": "Metaspace"}), r#"pre_tokenizer: "Metaspace" is not supported"#),
         ("/pre_tokenizer", json!(null), "pre_tokenizer: none is not supported"),
         ("/pre_tokenizer/use_regex", json!(false), "pre_tokenizer.use_regex: false is not supported, wanted true"),
+        ("/pre_tokenizer/use_regex", json!(1), "pre_tokenizer.use_regex: 1 is not supported, wanted true"),
         ("/pre_tokenizer/add_prefix_space", json!(true), "pre_tokenizer.add_prefix_space: true"),
         ("/post_processor", json!({"type": "BertProcessing"}), "post_processor: adds tokens"),
         (
@@ -131,7 +133,7 @@ fn what_the_vocabulary_keys_cannot_express_is_refused() {
     for (pointer, value, wanted) in cases {
         let message = parse(&edited(&[(pointer, value)])).expect_err(wanted);
         assert!(message.contains(wanted), "{pointer}: {message}\nwanted: {wanted}");
-        assert!(message.starts_with("tokenizer.vocab.json: ") && !message.contains('\n'), "{message}");
+        assert!(message.starts_with("tokenizer.json: ") && !message.contains('\n'), "{message}");
     }
 }
 

@@ -66,8 +66,9 @@ fn vocabularies_that_do_not_hold_together_are_refused() {
     let error = |change: &dyn Fn(&mut Vocab)| {
         let mut vocab = vocab();
         change(&mut vocab);
-        let error = Tokenizer::from_vocab(&vocab).unwrap_err().to_string();
+        let error = Tokenizer::from_checked(&vocab).unwrap_err().to_string();
         assert!(!error.contains('\n'), "{error}");
+        assert!(Tokenizer::from_vocab(&vocab).is_err());
         error
     };
     assert!(error(&|v| v.tokens[5] = "zz".to_owned()).contains("token 5 is"));

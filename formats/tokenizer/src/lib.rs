@@ -1,7 +1,7 @@
 //! The byte-level BPE tokenizers of Pythia models: text to token ids and back.
 //!
-//! A tokenizer comes in two forms. Hugging Face folders have [files](TokenizerFile), above all `tokenizer.json`; GGUF files
-//! have the keys `tokenizer.ggml.*`, and may embed the `tokenizer.json` too. Both become a [`Vocab`], and a [`Vocab`]
+//! A tokenizer comes in two forms. Hugging Face folders have [files](TokenizerFile), above all `tokenizer.json`; GGUF
+//! files have the keys `tokenizer.ggml.*`, and may embed the `tokenizer.json` too. Both become a [`Vocab`], and a [`Vocab`]
 //! becomes a [`Tokenizer`].
 //!
 //! ```no_run

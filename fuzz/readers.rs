@@ -1,15 +1,14 @@
-//! What every fuzz target does with its bytes: all that a command does with a file before the weights are used, and then
-//! it reads some of them. What a reader accepts has to hold what the reader promises. Each says whether the whole way is
-//! open: a model that a conversion can be planned for, or as much as there is of that in its kind of file.
+//! What every fuzz target does with its bytes: it reads and checks a file as a command does, and then reads weights.
+//! What a reader accepts must keep the reader's promises. Each target returns whether every step succeeded, up to the
+//! plan of a conversion where the kind of file allows one.
 //!
 //! The ordinary tests replay inputs through the same functions, so nothing here needs libFuzzer.
 
-use pythia_checkpoint::{Config, to_f32};
+use pythia_checkpoint::{Config, WeightFile, to_f32};
 use pythia_convert::{CheckpointSource, GgufSource, Level, Plan, Provenance, Request, Source, plan};
 use pythia_gguf::{AnyType, FileType, Gguf, Imatrix, Layout, Merge, Metadata, keys, shard_name};
-use pythia_runtime::Tokenizer;
 use pythia_schema::Hparams;
-use pythia_tokenizer::Vocab;
+use pythia_tokenizer::{Tokenizer, Vocab};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -286,7 +285,18 @@ fn tensors(source: &CheckpointSource) -> (u64, bool) {
         }
         assert!(checkpoint.read_rows(tensor, n_rows, 1, &mut last).is_err());
     }
+    checkpoint.files().iter().for_each(|path| weight_file(path, &mut all));
     (checkpoint.tensors().map(|tensor| tensor.n_bytes()).sum(), planned(source, false))
+}
+
+/// Reads every tensor of a file of a checkpoint that was accepted.
+fn weight_file(path: &Path, bytes: &mut Vec<u8>) {
+    let file = WeightFile::open(path).expect("a file of a checkpoint that opens");
+    for tensor in file.tensors().filter_map(ok) {
+        if ok(file.read_rows(&tensor, 0, tensor.n_rows(), bytes)).is_some() {
+            assert_eq!(bytes.len() as u64, tensor.n_bytes());
+        }
+    }
 }
 
 /// Writes weights without which no checkpoint opens: an embedding that takes no room. Not if it were too large to try.

@@ -1,4 +1,5 @@
-//! Processes the tensors of a model in chunks, on a pool of threads. Everything that reads a whole model uses it.
+//! Processes the tensors of a model in chunks, on a pool of threads. Digests of whole files are computed elsewhere,
+//! because they need all bytes in order.
 //!
 //! [`Pipeline::stream`] reads a source in order, once: one thread reads ahead while the pool works. [`Pipeline::map`]
 //! reads a file by position: every worker reads its own chunks. Results are returned in order, so sums of floats do not

@@ -69,6 +69,12 @@ impl SourceTensor {
         self.n_rows() as u64 * self.row_bytes() as u64
     }
 
+    /// Whether it is this tensor of a file, unchanged.
+    pub(crate) fn is(&self, listed: &ListedTensor) -> bool {
+        let is_place = |(dtype, view): &(Dtype, View)| *dtype == self.dtype && Some(view) == self.view.as_ref();
+        listed.name == self.name && listed.shape == self.shape && listed.place.as_ref().is_ok_and(is_place)
+    }
+
     /// Replaces `out` by rows of it, from the file it is in.
     pub(crate) fn read_rows(
         &self,
@@ -240,11 +246,12 @@ impl Checkpoint {
         Ok(tensor)
     }
 
-    /// Replaces `out` by `n_rows` rows of `tensor` from `first_row` on, little-endian elements of its
-    /// [`dtype`](SourceTensor::dtype). Can be called from several threads.
+    /// Replaces `out` by `n_rows` rows of `tensor`, one of [`tensors`](Self::tensors), from `first_row` on:
+    /// little-endian elements of its [`dtype`](SourceTensor::dtype). Can be called from several threads.
     ///
     /// # Errors
-    /// If rows are missing, the file cannot be read, or a checksum of the file does not match. A checksum is complete
+    /// If it is a tensor of another checkpoint or was changed, rows are missing, the file cannot be read, or a checksum
+    /// of the file does not match. A checksum is complete
     /// when all of a tensor has been read, so the read of the last rows returns that error.
     pub fn read_rows(
         &self,
@@ -253,10 +260,10 @@ impl Checkpoint {
         n_rows: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
-        let Some(file) = self.files.get(tensor.file) else {
-            return Err(Error::tensor(&self.path, &tensor.name, format!("no weight file {}", tensor.file)));
-        };
-        tensor.read_rows(file, first_row, n_rows, out)
+        match self.tensor(&tensor.name) {
+            Some(own) if own == tensor => own.read_rows(&self.files[own.file], first_row, n_rows, out),
+            _ => Err(Error::tensor(&self.path, &tensor.name, "is not a tensor of this checkpoint")),
+        }
     }
 
     /// Collects the tensors of all files under their canonical names, and compares them with the index.

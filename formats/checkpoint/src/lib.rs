@@ -38,3 +38,8 @@ pub use dtype::{Dtype, to_f32};
 pub use error::Error;
 pub use positioned::PositionedFile;
 pub use weights::WeightFile;
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

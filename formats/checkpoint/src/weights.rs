@@ -120,8 +120,8 @@ impl WeightFile {
     /// little-endian elements of its [`dtype`](SourceTensor::dtype).
     ///
     /// # Errors
-    /// If rows are missing, the file cannot be read, or its checksum does not match. The checksum is complete when all
-    /// of a tensor has been read.
+    /// If it is a tensor of another file or was changed, rows are missing, the file cannot be read, or its checksum does
+    /// not match. The checksum is complete when all of a tensor has been read.
     pub fn read_rows(
         &self,
         tensor: &SourceTensor,
@@ -129,6 +129,9 @@ impl WeightFile {
         n_rows: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
+        if !self.tensors.iter().any(|listed| tensor.is(listed)) {
+            return Err(Error::tensor(&self.path, &tensor.name, "is not a tensor of this file"));
+        }
         tensor.read_rows(self, first_row, n_rows, out)
     }
 

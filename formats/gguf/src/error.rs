@@ -68,7 +68,7 @@ impl Error {
         Self { place: Place::Tensor(name.to_owned()), ..self }
     }
 
-    /// Where its cause lies: always in the file.
+    /// The kind of error: the file's data.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Data
     }

@@ -14,8 +14,6 @@ pub const BASENAME: &str = "general.basename";
 pub const SIZE_LABEL: &str = "general.size_label";
 /// SPDX identifier of the model's licence.
 pub const LICENSE: &str = "general.license";
-/// Where the model came from.
-pub const SOURCE_URL: &str = "general.source.url";
 /// What the tensors are mostly stored as, u32: [`FileType`](crate::FileType).
 pub const FILE_TYPE: &str = "general.file_type";
 /// Version of the quantized block layouts, u32; must be present once anything is quantized.

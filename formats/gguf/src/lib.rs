@@ -3,7 +3,7 @@
 //! A GGUF file is a header (metadata as typed key-value pairs, then a table of tensors) and the tensors' bytes, each
 //! aligned. Reading works on the bytes of a whole file, usually a map of it; writing produces the header and the
 //! offsets, and leaves it to the caller to stream the tensors there. What a model's keys and tensors mean is for the
-//! caller to know; `FORMAT.md` beside this crate lists those of the files that this project writes.
+//! caller to know; `docs/gguf-files.md` in the repository lists those of the files that this project writes.
 //!
 //! ```
 //! use pythia_gguf::{Gguf, Layout, Metadata};
@@ -49,3 +49,8 @@ pub use split::{Limits, Merge, Split, shard_name, shard_prefix};
 pub use tensor::{AnyType, TensorInfo};
 pub use value::{Array, Value};
 pub use write::Layout;
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

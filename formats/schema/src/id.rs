@@ -1,4 +1,4 @@
-//! The tensors by what they are, and the one table of their names.
+//! Identifies the tensors of a model by module, layer and parameter, and names them in both schemes.
 
 use std::fmt;
 
@@ -111,14 +111,17 @@ impl Names {
 }
 
 impl TensorId {
-    /// The weight of a module.
+    /// The weight of a module. `layer` is the block of a module that every block has, and `None` for the others.
     pub const fn weight(kind: Kind, layer: Option<usize>) -> Self {
+        let in_block = !matches!(kind, Kind::TokenEmbd | Kind::OutputNorm | Kind::Output);
+        debug_assert!(layer.is_some() == in_block, "a layer for the modules of blocks only");
         Self { kind, layer, param: Param::Weight }
     }
 
-    /// The bias of the same module.
+    /// The bias of the same module, which must not be one of the [two matrices without one](Kind::is_vocab).
     #[must_use]
     pub const fn bias(self) -> Self {
+        debug_assert!(!matches!(self.kind, Kind::TokenEmbd | Kind::Output), "this module has no bias");
         Self { param: Param::Bias, ..self }
     }
 

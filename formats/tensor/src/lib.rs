@@ -32,3 +32,8 @@ pub use format::{BlockFormat, BlockGrid};
 pub use map::{FileMap, MapWatcher, watch_maps};
 pub use registry::{ForeignType, ParseTypeError, TensorType};
 pub use scales::{Group, Levels, Scales};
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

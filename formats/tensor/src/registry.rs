@@ -123,7 +123,7 @@ macro_rules! define_tensor_type {
                 match self { $(Self::$variant => size_of::<blocks::$block>(),)* }
             }
 
-            /// The format of its blocks, to choose scales and codes apart from each other; `None` for plain floats.
+            /// The format of its blocks, for quantizers that choose scales or codes themselves; `None` for plain floats.
             pub const fn block_format(self) -> Option<BlockFormat> {
                 match self { $(Self::$variant => <blocks::$block as Codec>::FORMAT,)* }
             }

@@ -1,4 +1,4 @@
-//! Opening files from strangers: regular ones only, text with a size cap, failed downloads recognised.
+//! Opens files of unknown origin: only regular files, text up to a size limit, failed downloads recognised.
 
 use std::fmt;
 use std::fs::{self, File};

@@ -1,4 +1,4 @@
-//! Reads foreign text with care, and makes it safe to show.
+//! Reads text of unknown origin within limits, and makes it safe to show.
 //!
 //! Names in model files, file names, answers of servers and command lines can hold anything: escape sequences that
 //! control a terminal, line breaks that forge a line of output, marks that reorder a name, invisible characters.

@@ -91,12 +91,12 @@ impl Document {
             let reason = format!("{n_pairs} of {} are pairs and the others strings, wanted one form", found.len());
             return Err(Fault::other("model.merges", reason));
         }
-        let mut pairs = Vec::with_capacity(found.len());
+        let (mut pairs, mut whole) = (Vec::with_capacity(found.len()), String::new());
         for (rank, merge) in found.into_iter().enumerate() {
             let refuse =
                 |text: &str, what| Fault::other(format!("model.merges[{rank}]"), format!("{} {what}", excerpt(text)));
             let (left, right) = merge.halves.map_err(|text| refuse(&text, "is not two pieces"))?;
-            if merges::no_token(&left, &right, |piece| self.pieces.contains_key(piece)).is_some() {
+            if merges::no_token(&left, &right, &mut whole, |piece| self.pieces.contains_key(piece)).is_some() {
                 return Err(refuse(&format!("{left} {right}"), "joins or makes a piece that is not in model.vocab"));
             }
             pairs.push((left, right));

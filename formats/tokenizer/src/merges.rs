@@ -11,8 +11,10 @@ pub(crate) fn is_piece(text: &str) -> bool {
 }
 
 /// The first of both pieces and what they make that is no token. A merge that makes a longer text than any token makes
-/// the `tokenizers` crate panic.
-pub(crate) fn no_token(left: &str, right: &str, is_token: impl Fn(&str) -> bool) -> Option<String> {
-    let whole = [left, right].concat();
-    [left, right, &whole].into_iter().find(|piece| !is_token(piece)).map(str::to_owned)
+/// the `tokenizers` crate panic. `whole` is a buffer in any state, so that thousands of merges need one allocation.
+pub(crate) fn no_token(left: &str, right: &str, whole: &mut String, is_token: impl Fn(&str) -> bool) -> Option<String> {
+    whole.clear();
+    whole.push_str(left);
+    whole.push_str(right);
+    [left, right, whole].into_iter().find(|piece| !is_token(piece)).map(str::to_owned)
 }

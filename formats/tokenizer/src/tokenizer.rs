@@ -44,14 +44,20 @@ impl Tokenizer {
     /// # Errors
     /// If both are missing or invalid, or if they disagree.
     pub fn from_gguf(metadata: &Metadata) -> Result<Self, Error> {
-        Self::from_vocab(&Vocab::from_metadata(metadata)?)
+        Self::from_checked(&Vocab::from_metadata(metadata)?)
     }
 
     /// As [`Tokenizer::from_gguf`], from a vocabulary.
     ///
     /// # Errors
-    /// As [`Tokenizer::from_gguf`].
+    /// As [`Tokenizer::from_gguf`], and as [`Vocab::check`].
     pub fn from_vocab(vocab: &Vocab) -> Result<Self, Error> {
+        vocab.check()?;
+        Self::from_checked(vocab)
+    }
+
+    /// From a vocabulary that has passed [`Vocab::check`], which bounds its size.
+    fn from_checked(vocab: &Vocab) -> Result<Self, Error> {
         match &vocab.huggingface_json {
             Some(json) => Self::new(embedded::tokenizer(json, vocab)?, vocab, keys::HUGGINGFACE_JSON),
             None => Self::rebuilt(vocab),

@@ -284,7 +284,7 @@ impl Vocab {
     ///
     /// # Errors
     /// Names the key that embeds it.
-    pub fn check_json(json: &str) -> Result<(), Error> {
+    pub(crate) fn check_json(json: &str) -> Result<(), Error> {
         pythia_json::check(json, pythia_json::LIMIT_VALUES)
             .map_err(|found| Error::key(keys::HUGGINGFACE_JSON, found, "a smaller tokenizer.json"))
     }
@@ -294,7 +294,7 @@ impl Vocab {
     ///
     /// # Errors
     /// Names the key.
-    pub fn check_added_bytes(key: &str, n_bytes: usize) -> Result<(), Error> {
+    pub(crate) fn check_added_bytes(key: &str, n_bytes: usize) -> Result<(), Error> {
         if n_bytes <= MAX_ADDED_BYTES {
             return Ok(());
         }
@@ -302,12 +302,13 @@ impl Vocab {
     }
 
     fn check_merges(&self, ids: &HashMap<&str, usize>) -> Result<(), Error> {
+        let mut whole = String::new();
         for (rank, merge) in self.merges.iter().enumerate() {
             let found = || format!("merge {rank}, {}", quoted(merge));
             let Some((left, right)) = merges::halves(merge) else {
                 return Err(Error::key(keys::MERGES, found(), "two pieces with one space between"));
             };
-            if let Some(unknown) = merges::no_token(left, right, |piece| ids.contains_key(piece)) {
+            if let Some(unknown) = merges::no_token(left, right, &mut whole, |piece| ids.contains_key(piece)) {
                 let wanted = format!("tokens only, {} is none", quoted(&unknown));
                 return Err(Error::key(keys::MERGES, found(), wanted));
             }

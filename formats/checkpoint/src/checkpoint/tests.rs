@@ -85,8 +85,19 @@ fn rows_are_read_where_they_are() {
             let message = checkpoint.read_rows(found[1], first_row, n_rows, &mut bytes).unwrap_err().to_string();
             assert!(message.contains("attention.dense.weight\": rows"), "{message}");
         }
-        let foreign = SourceTensor { file: 3, ..found[1].clone() };
-        assert!(checkpoint.read_rows(&foreign, 0, 1, &mut bytes).is_err());
+        let changed = SourceTensor { shape: vec![1, 1 << 40], ..found[1].clone() };
+        for foreign in [SourceTensor { file: 3, ..found[1].clone() }, changed.clone()] {
+            let message = checkpoint.read_rows(&foreign, 0, 1, &mut bytes).unwrap_err().to_string();
+            assert!(message.ends_with("is not a tensor of this checkpoint"), "{message}");
+        }
+        let file = WeightFile::open(&checkpoint.files()[0]).unwrap();
+        let own = file.tensors().next().unwrap().unwrap();
+        file.read_rows(&own, 0, own.n_rows(), &mut bytes).unwrap();
+        let view = own.view.clone().map(|view| View { checksum: Some(7), ..view });
+        for foreign in [changed, SourceTensor { view, ..own }] {
+            let message = file.read_rows(&foreign, 0, 1, &mut bytes).unwrap_err().to_string();
+            assert!(message.ends_with("is not a tensor of this file"), "{message}");
+        }
     }
 }
 

@@ -52,10 +52,10 @@ impl<V: Lanes> Fitted<V> {
     }
 }
 
-/// What the reference takes the nearest level of: `factor * (x - offset) / divisor`.
+/// How the reference rounds an element `x`: to the level nearest to `factor * (x - offset) / divisor`.
 ///
-/// It need not be the inverse of `step * level - min`: several formats round with a scale that is not yet rounded to
-/// f16.
+/// This is not always the inverse of `step * level - min`, because several formats round with a scale that is not yet
+/// rounded to f16.
 #[derive(Clone, Copy)]
 pub(crate) struct Rule<V> {
     factor: V,

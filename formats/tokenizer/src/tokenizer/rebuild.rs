@@ -20,11 +20,11 @@ fn model(vocab: &Vocab) -> Result<BPE, Error> {
     let entries = vocab.tokens.iter().zip(&vocab.kinds).zip(0..);
     let used = entries.filter(|((_, kind), _)| **kind != TokenKind::Unused);
     let ids: Pieces = used.map(|((text, _), id)| (text.clone(), id)).collect();
-    let mut pairs = Vec::with_capacity(vocab.merges.len());
+    let (mut pairs, mut whole) = (Vec::with_capacity(vocab.merges.len()), String::new());
     for (i, merge) in vocab.merges.iter().enumerate() {
         let refuse = |problem| Error::key(keys::MERGES, format!("merge {i}: {problem}"));
         let (left, right) = merges::halves(merge).ok_or_else(|| refuse("found no two halves".to_owned()))?;
-        if let Some(piece) = merges::no_token(left, right, |piece| ids.contains_key(piece)) {
+        if let Some(piece) = merges::no_token(left, right, &mut whole, |piece| ids.contains_key(piece)) {
             return Err(refuse(format!("{left:?} and {right:?}, but {piece:?} is no token")));
         }
         pairs.push((left.to_owned(), right.to_owned()));

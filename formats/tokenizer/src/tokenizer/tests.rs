@@ -46,7 +46,8 @@ fn a_rebuilt_json_makes_the_same_tokenizer() {
 #[test]
 fn a_rebuilt_json_that_would_be_too_large_is_refused() {
     let mut long = Vocab { huggingface_json: None, ..vocab() };
-    long.tokens.extend((0..150).map(|i| "x".repeat(60_000 + i)));
+    // A quote takes two bytes there.
+    long.tokens.extend((0..100).map(|i| "\"".repeat(60_000 + i)));
     long.kinds.resize(long.tokens.len(), TokenKind::Normal);
     let line = Tokenizer::json(&long).unwrap_err().to_string();
     assert!(line.contains("tokenizer.huggingface.json") && line.contains("of JSON"), "{line}");
@@ -66,8 +67,9 @@ fn vocabularies_that_do_not_hold_together_are_refused() {
     let error = |change: &dyn Fn(&mut Vocab)| {
         let mut vocab = vocab();
         change(&mut vocab);
-        let error = Tokenizer::from_vocab(&vocab).unwrap_err().to_string();
+        let error = Tokenizer::from_checked(&vocab).unwrap_err().to_string();
         assert!(!error.contains('\n'), "{error}");
+        assert!(Tokenizer::from_vocab(&vocab).is_err());
         error
     };
     assert!(error(&|v| v.tokens[5] = "zz".to_owned()).contains("token 5 is"));

@@ -3,7 +3,7 @@
 use crate::exit::{self, Failure};
 use crate::input::{check_gguf, parse_threads};
 use crate::progress::{Bar, Unit};
-use pythia_convert::dequantize::{Settings, WrittenFile, dequantize};
+use pythia_convert::dequantize::{ExportedFile, Settings, dequantize};
 use pythia_convert::{GgufFile, PassOptions};
 use pythia_gguf::keys;
 use pythia_runtime::Tokenizer;
@@ -95,7 +95,7 @@ fn tokenizer(file: &GgufFile) -> Result<Option<(String, TokenizerOrigin)>, Failu
     Ok(Some((Tokenizer::json(&vocab).map_err(at_file)?, origin)))
 }
 
-fn text(args: &Args, file: &GgufFile, origin: Option<TokenizerOrigin>, written: &[WrittenFile]) -> String {
+fn text(args: &Args, file: &GgufFile, origin: Option<TokenizerOrigin>, written: &[ExportedFile]) -> String {
     let tokenizer = match origin {
         Some(TokenizerOrigin::Embedded) => "tokenizer.json as embedded in the file",
         Some(TokenizerOrigin::Rebuilt) => "tokenizer.json rebuilt from the vocabulary of the file",
@@ -129,7 +129,7 @@ struct JsonFile {
     bytes: u64,
 }
 
-fn json(args: &Args, file: &GgufFile, tokenizer: Option<TokenizerOrigin>, written: &[WrittenFile]) -> Json {
+fn json(args: &Args, file: &GgufFile, tokenizer: Option<TokenizerOrigin>, written: &[ExportedFile]) -> Json {
     Json {
         folder: args.folder.display().to_string(),
         dtype: args.dtype.name(),

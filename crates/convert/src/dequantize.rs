@@ -10,7 +10,7 @@ mod header;
 use crate::Error;
 use crate::file::{Elems, GgufFile};
 use crate::output::{AtomicFile, AtomicFolder, check_folder, recover_folder};
-use crate::pipeline::{CHUNK_ELEMS, PassOptions, Pipeline, Span};
+use crate::pipeline::{CHUNK_ELEMS, Chunked, PassOptions, Pipeline};
 use crate::qkv::QkvOrder;
 use header::Header;
 use pythia_gguf::{TensorInfo, keys};
@@ -36,7 +36,7 @@ pub struct Settings {
 
 /// A file of the folder that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WrittenFile {
+pub struct ExportedFile {
     /// Its name.
     pub name: &'static str,
     /// Its size.
@@ -53,7 +53,7 @@ pub fn dequantize(
     target: &Path,
     settings: &Settings,
     options: &PassOptions<'_>,
-) -> Result<Vec<WrittenFile>, Error> {
+) -> Result<Vec<ExportedFile>, Error> {
     let malformed = |source| Error::Input { path: file.path().to_owned(), source };
     let hparams = Hparams::from_metadata(&file.gguf().metadata).map_err(malformed)?;
     let bound = pythia_schema::bind(&hparams, file.gguf()).map_err(malformed)?;
@@ -88,11 +88,11 @@ pub fn dequantize(
     Ok(written)
 }
 
-fn write_text(folder: &AtomicFolder, name: &'static str, text: &str) -> Result<WrittenFile, Error> {
+fn write_text(folder: &AtomicFolder, name: &'static str, text: &str) -> Result<ExportedFile, Error> {
     let file = folder.create_file(name, text.len() as u64)?;
     file.write_at(text.as_bytes(), 0)?;
     file.commit(false)?;
-    Ok(WrittenFile { name, n_bytes: text.len() as u64 })
+    Ok(ExportedFile { name, n_bytes: text.len() as u64 })
 }
 
 fn write_weights(
@@ -102,7 +102,7 @@ fn write_weights(
     folder: &AtomicFolder,
     settings: &Settings,
     options: &PassOptions<'_>,
-) -> Result<WrittenFile, Error> {
+) -> Result<ExportedFile, Error> {
     const NAME: &str = "model.safetensors";
     let specs = pythia_schema::tensors(hparams);
     let header = Header::new(&specs, settings.dtype);
@@ -118,7 +118,7 @@ fn write_weights(
         Restore { file, tensor, out: &out, offset, dtype: settings.dtype, order }.run(&pipeline, spec)?;
     }
     out.commit(false)?;
-    Ok(WrittenFile { name: NAME, n_bytes: header.n_bytes })
+    Ok(ExportedFile { name: NAME, n_bytes: header.n_bytes })
 }
 
 /// A tensor to write.
@@ -147,7 +147,7 @@ impl Restore<'_> {
             _ => (spec.n_elems() as u64, 1),
         };
         let step = (CHUNK_ELEMS / row_elems).max(1);
-        let span = Span { name: &spec.gguf, len: n_rows, step, progress_bytes: self.tensor.n_bytes };
+        let span = Chunked { name: &spec.gguf, len: n_rows, step, progress_bytes: self.tensor.n_bytes };
         pipeline.map(span, |rows, scratch| self.rows(rows, row_elems, scratch))?;
         Ok(())
     }

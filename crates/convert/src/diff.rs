@@ -6,7 +6,7 @@
 use crate::Error;
 use crate::deviation::Deviation;
 use crate::file::{Elems, GgufFile};
-use crate::pipeline::{CHUNK_ELEMS, PassOptions, Pipeline, Span};
+use crate::pipeline::{CHUNK_ELEMS, Chunked, PassOptions, Pipeline};
 use pythia_gguf::{Array, Metadata, TensorInfo, Value};
 use std::collections::HashMap;
 
@@ -168,7 +168,7 @@ fn content(
         pipeline.advance(&a.name, progress_bytes);
         return Ok(decided.unwrap_or(Content::Bytes));
     };
-    let span = Span { name: &a.name, len: a.n_elems(), step: CHUNK_ELEMS, progress_bytes };
+    let span = Chunked { name: &a.name, len: a.n_elems(), step: CHUNK_ELEMS, progress_bytes };
     let parts = pipeline.map(span, |elems, (in_a, in_b): &mut (Elems, Elems)| {
         in_a.read(file_a, a, ty_a, &elems)?;
         in_b.read(file_b, b, ty_b, &elems)?;
@@ -186,7 +186,7 @@ fn same_bytes(
     (file_b, b): (&GgufFile, &TensorInfo),
 ) -> Result<bool, Error> {
     const CHUNK_BYTES: u64 = 1 << 19;
-    let span = Span { name: &a.name, len: a.n_bytes, step: CHUNK_BYTES, progress_bytes: 0 };
+    let span = Chunked { name: &a.name, len: a.n_bytes, step: CHUNK_BYTES, progress_bytes: 0 };
     let same = pipeline.map(span, |bytes, (in_a, in_b): &mut (Vec<u8>, Vec<u8>)| {
         file_a.read(a, a.offset + bytes.start..a.offset + bytes.end, in_a)?;
         file_b.read(b, b.offset + bytes.start..b.offset + bytes.end, in_b)?;

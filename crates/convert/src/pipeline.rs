@@ -42,7 +42,7 @@ pub(crate) struct Pipeline<'a> {
 
 /// A tensor, or part of one, to be cut into chunks.
 #[derive(Clone, Copy)]
-pub(crate) struct Span<'a> {
+pub(crate) struct Chunked<'a> {
     /// Name of the tensor.
     pub(crate) name: &'a str,
     /// Its number of elements, rows or bytes.
@@ -63,7 +63,7 @@ impl<'a> Pipeline<'a> {
     /// The results of `work` for every chunk of `span`, in order. `work` may leave its buffers in any state.
     pub(crate) fn map<S: Default, T: Send>(
         &self,
-        span: Span<'_>,
+        span: Chunked<'_>,
         work: impl Fn(Range<u64>, &mut S) -> Result<T, Error> + Sync,
     ) -> Result<Vec<T>, Error> {
         let step = span.step.max(1);
@@ -132,7 +132,7 @@ mod tests {
         for threads in [1, 3] {
             let progress = Sum(AtomicI64::new(0));
             let pipeline = Pipeline::new(&PassOptions { threads, cancel: &cancel, progress: &progress }).unwrap();
-            let span = Span { name: "t", len: 1003, step: 10, progress_bytes: 777 };
+            let span = Chunked { name: "t", len: 1003, step: 10, progress_bytes: 777 };
             let chunks = pipeline.map(span, |chunk, (): &mut ()| Ok(chunk)).unwrap();
             assert_eq!(chunks.len(), 101);
             assert!(chunks.iter().cloned().flatten().eq(0..1003));
@@ -145,7 +145,7 @@ mod tests {
         let cancel = Cancel::new();
         cancel.raise();
         let pipeline = Pipeline::new(&PassOptions { threads: 1, cancel: &cancel, progress: &() }).unwrap();
-        let span = Span { name: "t", len: 1, step: 1, progress_bytes: 0 };
+        let span = Chunked { name: "t", len: 1, step: 1, progress_bytes: 0 };
         assert!(matches!(pipeline.map(span, |_, (): &mut ()| Ok(())), Err(Error::Cancelled)));
     }
 

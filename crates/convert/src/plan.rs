@@ -67,12 +67,12 @@ pub struct Encoding {
     /// The type.
     pub ty: TensorType,
     /// The places.
-    pub places: Vec<Place>,
+    pub places: Vec<Slot>,
 }
 
 /// A position in one of the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Slot {
     /// Index into [`Plan::files`].
     pub file: usize,
     /// Index into its [`shards`](FilePlan::shards).
@@ -359,7 +359,7 @@ fn encodings(files: &[FilePlan]) -> Vec<Vec<Encoding>> {
         all.resize_with(file.choices.len(), Vec::new);
         for ((encodings, choice), (shard, tensor)) in all.iter_mut().zip(&file.choices).zip(file.tensors()) {
             let ty = choice.ty;
-            let place = Place { file: number, shard, offset: tensor.offset };
+            let place = Slot { file: number, shard, offset: tensor.offset };
             match encodings.iter_mut().find(|encoding| encoding.ty == ty) {
                 Some(encoding) => encoding.places.push(place),
                 None => encodings.push(Encoding { ty, places: vec![place] }),

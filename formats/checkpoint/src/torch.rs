@@ -84,7 +84,7 @@ fn open_zip(opened: Opened<'_>) -> Result<WeightFile, Error> {
             let reason = format!("{} has {n_bytes} bytes, wanted {} x {size}", excerpt(&name), storage.n_elems);
             return Err(Error::container(opened.path, at, reason));
         }
-        places.insert(key, Place { range: stored.range, crc: stored.crc });
+        places.insert(key, StorageRange { range: stored.range, crc: stored.crc });
     }
     listed(opened, &pickle, start, places)
 }
@@ -100,12 +100,12 @@ fn open_legacy(opened: Opened<'_>) -> Result<WeightFile, Error> {
         let key = pickle.texts.find(key)?;
         storages.get(&key).map(|storage| (key, storage.element, storage.n_elems))
     })?;
-    let places = ranges.into_iter().map(|(key, range)| (key, Place { range, crc: None })).collect();
+    let places = ranges.into_iter().map(|(key, range)| (key, StorageRange { range, crc: None })).collect();
     listed(opened, &pickle, start, places)
 }
 
 /// Position of the bytes of a storage.
-struct Place {
+struct StorageRange {
     range: Range<u64>,
     crc: Option<u32>,
 }
@@ -151,7 +151,7 @@ fn listed(
     opened: Opened<'_>,
     pickle: &Pickle<'_>,
     pickle_at: u64,
-    places: BTreeMap<TextId, Place>,
+    places: BTreeMap<TextId, StorageRange>,
 ) -> Result<WeightFile, Error> {
     let path = opened.path;
     let mut checksums = Vec::new();

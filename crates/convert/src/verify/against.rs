@@ -5,7 +5,7 @@ use super::reencode::{Blocks, Encoded, Encoder};
 use super::{Problem, expected};
 use crate::deviation::Deviation;
 use crate::file::{Elems, GgufFile, byte_range};
-use crate::pipeline::{CHUNK_ELEMS, PassOptions, Pipeline, Span};
+use crate::pipeline::{CHUNK_ELEMS, Chunked, PassOptions, Pipeline};
 use crate::{Error, ImatrixFile, Provenance, Source, SourceTensor};
 use pythia_gguf::{Metadata, TensorInfo, Value, keys};
 use pythia_schema::Hparams;
@@ -153,7 +153,7 @@ impl Measure<'_> {
         let row_elems = original.row_elems() as u64;
         let step = (CHUNK_ELEMS / row_elems.max(1)).max(1);
         let len = original.n_rows() as u64;
-        let span = Span { name: &tensor.name, len, step, progress_bytes: tensor.n_bytes };
+        let span = Chunked { name: &tensor.name, len, step, progress_bytes: tensor.n_bytes };
         let parts = pipeline.map(span, |rows, scratch: &mut Scratch| {
             let Scratch { found, wanted, anew } = scratch;
             let elems = rows.start * row_elems..rows.end * row_elems;

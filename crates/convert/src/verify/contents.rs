@@ -3,7 +3,7 @@
 use super::{BytePlace, Problem, Report};
 use crate::Error;
 use crate::file::{Elems, GgufFile, byte_range, largest_magnitude};
-use crate::pipeline::{CHUNK_ELEMS, Pipeline, Span};
+use crate::pipeline::{CHUNK_ELEMS, Chunked, Pipeline};
 use crate::provenance::base_name;
 use pythia_gguf::TensorInfo;
 use pythia_tensor::TensorType;
@@ -64,7 +64,7 @@ fn values(
     report: &mut Report,
 ) -> Result<(), Error> {
     let block = ty.block_elems() as u64;
-    let span = Span { name: &tensor.name, len: tensor.n_elems(), step: CHUNK_ELEMS, progress_bytes: tensor.n_bytes };
+    let span = Chunked { name: &tensor.name, len: tensor.n_elems(), step: CHUNK_ELEMS, progress_bytes: tensor.n_bytes };
     let parts = pipeline.map(span, |elems, scratch: &mut Elems| {
         scratch.read(file, tensor, ty, &elems)?;
         Ok(look(&scratch.values, ty.block_elems(), elems.start / block))

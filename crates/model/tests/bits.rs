@@ -85,7 +85,7 @@ fn digest(path: &Path, options: &Options, n_tokens: usize, batch: usize) -> Stri
         context.logits(0..span.len(), &mut logits).unwrap();
         logits.iter().for_each(|x| sha.update(x.to_bits().to_le_bytes()));
     }
-    sha.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
+    pythia_text::hex(&sha.finalize()[..8])
 }
 
 fn supported() -> impl Iterator<Item = IsaLevel> {

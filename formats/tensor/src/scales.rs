@@ -40,6 +40,16 @@ impl Group {
     pub(crate) fn symmetric(step: f32) -> Self {
         Self { step, min: 0.0 }
     }
+
+    /// Group `g` of a super-block that has a scale per group.
+    pub(crate) fn scaled(scales: &Scales, g: usize) -> Self {
+        Self::symmetric(scales.d.to_f32() * f32::from(scales.scales[g]))
+    }
+
+    /// Group `g` of a super-block that has a scale and a minimum per group.
+    pub(crate) fn affine(scales: &Scales, g: usize) -> Self {
+        Self { min: scales.dmin.to_f32() * f32::from(scales.mins[g]), ..Self::scaled(scales, g) }
+    }
 }
 
 /// The level that each code stands for, ascending.

@@ -60,7 +60,7 @@ impl Quantized for IQ4_XS {
     const SCALES: Option<(i8, i8)> = Some((-32, 31));
 
     fn group(scales: &Scales, g: usize) -> Group {
-        Group::symmetric(scales.d.to_f32() * f32::from(scales.scales[g]))
+        Group::scaled(scales, g)
     }
 
     fn pack(scales: &Scales, codes: &[u8]) -> Self {

@@ -47,8 +47,7 @@ impl Quantized for Q5_K {
     const MINS: Option<(u8, u8)> = Some((0, 63));
 
     fn group(scales: &Scales, g: usize) -> Group {
-        let step = scales.d.to_f32() * f32::from(scales.scales[g]);
-        Group { step, min: scales.dmin.to_f32() * f32::from(scales.mins[g]) }
+        Group::affine(scales, g)
     }
 
     fn pack(scales: &Scales, codes: &[u8]) -> Self {

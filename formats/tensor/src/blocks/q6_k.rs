@@ -67,7 +67,7 @@ impl Quantized for Q6_K {
     const SCALES: Option<(i8, i8)> = Some((i8::MIN, i8::MAX));
 
     fn group(scales: &Scales, g: usize) -> Group {
-        Group::symmetric(scales.d.to_f32() * f32::from(scales.scales[g]))
+        Group::scaled(scales, g)
     }
 
     fn pack(scales: &Scales, codes: &[u8]) -> Self {

@@ -7,9 +7,19 @@ pub(crate) mod torch;
 
 pub(crate) use program::{Outcome, PYTHIA_QUANT, PYTHIA_RUN, printed, python, quant, run_at, run_model};
 
+use pythia_task::{Cancel, Progress};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
+
+/// Cancels what reports to it, as soon as anything is done.
+pub(crate) struct Impatient<'a>(pub(crate) &'a Cancel);
+
+impl Progress for Impatient<'_> {
+    fn advance(&self, _item: &str, _units: i64) {
+        self.0.raise();
+    }
+}
 
 /// A file or folder under `tests/data`.
 pub(crate) fn data(name: &str) -> PathBuf {

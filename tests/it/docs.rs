@@ -1,5 +1,6 @@
 //! The tables of `docs/formats.md` say what the code does; `docs/architecture.md` names what exists.
 
+use crate::common::tiny;
 use pythia_convert::{Level, Recipe};
 use pythia_schema::{Hparams, tensors};
 use pythia_tensor::TensorType;
@@ -52,20 +53,8 @@ impl Position {
 }
 
 fn model(n_layer: usize) -> Hparams {
-    Hparams {
-        n_layer,
-        n_embd: 256,
-        n_head: 8,
-        n_ff: 1024,
-        n_vocab: 512,
-        n_ctx: 64,
-        n_rot: 8,
-        rope_base: 1e4,
-        rope_factor: 1.0,
-        norm_eps: 1e-5,
-        parallel_residual: true,
-        gelu_tanh: false,
-    }
+    let (n_embd, n_ff) = (256, 1024);
+    Hparams { n_layer, n_embd, n_head: 8, n_ff, n_vocab: 512, n_ctx: 64, n_rot: 8, ..tiny::hparams() }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 #[path = "../../tools/synth/make.rs"]
 mod synth;
 
-use crate::common;
+use crate::common::{self, Impatient};
 use clap::Parser;
 use pythia_convert::{
     CheckpointSource, Error, ImatrixFile, Level, Provenance, Request, RunOptions, Written, plan, run,
@@ -12,6 +12,7 @@ use pythia_convert::{
 use pythia_gguf::{Gguf, Imatrix, ImatrixEntry};
 use pythia_schema::{Hparams, Kind, TensorSpec};
 use pythia_task::{Cancel, Progress};
+use pythia_text::hex;
 use pythia_tokenizer::Vocab;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -48,10 +49,6 @@ fn write(checkpoint: &CheckpointSource, request: &Request, threads: usize) -> Re
     let options =
         RunOptions { threads, force: false, allow_nonfinite: false, sha256: false, cancel: &cancel, progress: &() };
     run(checkpoint, &plan(checkpoint, request).unwrap(), &options)
-}
-
-fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Holds the files of `source` at every level to the list in `tests/data/goldens` made by `tools/goldens.py`.
@@ -193,13 +190,6 @@ fn no_file_gets_its_name_unless_all_can() {
 
 #[test]
 fn a_run_that_is_cancelled_half_way_leaves_nothing() {
-    /// Raises the flag as soon as anything is done.
-    struct Impatient<'a>(&'a Cancel);
-    impl Progress for Impatient<'_> {
-        fn advance(&self, _tensor: &str, _source_bytes: i64) {
-            self.0.raise();
-        }
-    }
     let dir = tempfile::tempdir().unwrap();
     let cancel = Cancel::new();
     let result = try_convert(dir.path(), &Level::ALL[..8], 2, &cancel, &Impatient(&cancel));

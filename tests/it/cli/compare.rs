@@ -48,7 +48,7 @@ impl Run {
 
 fn sha256(path: &Path) -> String {
     use sha2::{Digest, Sha256};
-    Sha256::digest(std::fs::read(path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect()
+    pythia_text::hex(&Sha256::digest(std::fs::read(path).unwrap()))
 }
 
 fn number(value: &Value) -> f64 {

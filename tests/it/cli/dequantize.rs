@@ -1,13 +1,13 @@
 //! `pythia-quant dequantize`: back to the checkpoint that a file was made from, or to one of what it stands for.
 
-use crate::common::{Outcome, checkpoint, file, gguf, names, printed, python, quant};
+use crate::common::{Impatient, Outcome, checkpoint, file, gguf, names, printed, python, quant};
 use pythia_convert::CheckpointSource;
 use pythia_convert::dequantize::{Settings, dequantize};
 use pythia_convert::{Error, GgufFile, PassOptions};
 use pythia_gguf::{Gguf, Metadata, keys};
 use pythia_model::{Activations, ContextShape, KvType, Model, Options, Span};
 use pythia_runtime::Tokenizer;
-use pythia_task::{Cancel, Progress};
+use pythia_task::Cancel;
 use pythia_tensor::TensorType;
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -181,13 +181,6 @@ fn files_that_are_no_model_are_refused_and_values_that_do_not_fit_too() {
 
 #[test]
 fn a_run_that_is_cancelled_leaves_nothing() {
-    /// Raises the flag as soon as anything is done.
-    struct Impatient<'a>(&'a Cancel);
-    impl Progress for Impatient<'_> {
-        fn advance(&self, _tensor: &str, _source_bytes: i64) {
-            self.0.raise();
-        }
-    }
     let dir = tempfile::tempdir().unwrap();
     let cancel = Cancel::new();
     let file = GgufFile::open(&gguf("Q4_0")).unwrap();

@@ -174,8 +174,7 @@ fn sidecars_hold_the_digests_of_the_file() {
     let dir = tempfile::tempdir().unwrap();
     convert(dir.path(), &checkpoint(), &["-t", "Q4_0", "-o", "x.gguf", "--sha256", "-q"]).ok();
     assert_eq!(names(dir.path()), ["x.gguf", "x.gguf.sha256"]);
-    let digest = Sha256::digest(fs::read(dir.path().join("x.gguf")).unwrap());
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = pythia_text::hex(&Sha256::digest(fs::read(dir.path().join("x.gguf")).unwrap()));
     let sidecar = fs::read_to_string(dir.path().join("x.gguf.sha256")).unwrap();
     assert_eq!(sidecar.lines().next(), Some(format!("{hex}  x.gguf").as_str()));
     // Of one tensor, as llama.cpp's file has it.

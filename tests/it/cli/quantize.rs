@@ -1,7 +1,7 @@
 //! `pythia-quant quantize` and importance matrices as users and scripts meet them: the real binary, its files, its exit
 //! codes.
 
-use crate::common::{self, checkpoint, file, gguf, names, quant};
+use crate::common::{self, checkpoint, file, gguf, names, quant, tiny};
 use pythia_gguf::{Gguf, Imatrix, ImatrixEntry, Metadata, Value, keys};
 use pythia_schema::Hparams;
 use pythia_tensor::TensorType;
@@ -35,20 +35,7 @@ fn tensor(path: &Path, name: &str) -> (String, Vec<u8>) {
 
 /// A model of three blocks whose rows no block of 256 divides; all weights are 0.
 fn narrow_model(path: &Path) {
-    let hparams = Hparams {
-        n_layer: 3,
-        n_embd: 64,
-        n_head: 4,
-        n_ff: 96,
-        n_vocab: 40,
-        n_ctx: 32,
-        n_rot: 4,
-        rope_base: 10000.0,
-        rope_factor: 1.0,
-        norm_eps: 1e-5,
-        parallel_residual: true,
-        gelu_tanh: false,
-    };
+    let hparams = Hparams { n_layer: 3, ..tiny::hparams() };
     let mut metadata = Metadata::new();
     hparams.to_metadata(&mut metadata);
     let tensors = pythia_schema::tensors(&hparams);

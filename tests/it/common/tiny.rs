@@ -1,7 +1,26 @@
-//! A tokenizer that is as small as one can be.
+//! A model and a tokenizer that are as small as they can be.
 
+use pythia_schema::Hparams;
 use pythia_tokenizer::{TokenKind, TokenizerExtras, Vocab};
 use serde_json::{Map, Value, json};
+
+/// A narrow model of two blocks, for tests to change what they are about.
+pub(crate) fn hparams() -> Hparams {
+    Hparams {
+        n_layer: 2,
+        n_embd: 64,
+        n_head: 4,
+        n_ff: 96,
+        n_vocab: 40,
+        n_ctx: 32,
+        n_rot: 4,
+        rope_base: 10000.0,
+        rope_factor: 1.0,
+        norm_eps: 1e-5,
+        parallel_residual: true,
+        gelu_tanh: false,
+    }
+}
 
 /// Every byte, one merge, an end of text; nothing but the keys.
 pub(crate) fn vocab() -> Vocab {

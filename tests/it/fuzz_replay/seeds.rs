@@ -76,20 +76,7 @@ fn joined(files: &[Vec<u8>]) -> Vec<u8> {
 
 /// One block of width 4, four tokens: the model that the targets of checkpoints have a config of.
 fn hparams() -> Hparams {
-    Hparams {
-        n_layer: 1,
-        n_embd: 4,
-        n_head: 2,
-        n_ff: 4,
-        n_vocab: 4,
-        n_ctx: 4,
-        n_rot: 2,
-        rope_base: 10000.0,
-        rope_factor: 1.0,
-        norm_eps: 1e-5,
-        parallel_residual: true,
-        gelu_tanh: false,
-    }
+    Hparams { n_layer: 1, n_embd: 4, n_head: 2, n_ff: 4, n_vocab: 4, n_ctx: 4, n_rot: 2, ..tiny::hparams() }
 }
 
 fn specs() -> Vec<TensorSpec> {

@@ -16,20 +16,8 @@ pub(crate) struct Model {
 }
 
 pub(crate) fn hparams(n_embd: usize) -> Hparams {
-    Hparams {
-        n_layer: 1,
-        n_embd,
-        n_head: 2,
-        n_ff: 2 * n_embd,
-        n_vocab: vocab().tokens.len(),
-        n_ctx: 32,
-        n_rot: 4,
-        rope_base: 10000.0,
-        rope_factor: 1.0,
-        norm_eps: 1e-5,
-        parallel_residual: true,
-        gelu_tanh: false,
-    }
+    let n_vocab = vocab().tokens.len();
+    Hparams { n_layer: 1, n_embd, n_head: 2, n_ff: 2 * n_embd, n_vocab, ..tiny::hparams() }
 }
 
 /// The tokenizer of the model.

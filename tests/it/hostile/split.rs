@@ -2,6 +2,7 @@
 
 use super::Case;
 use crate::common::file::{self, Entry};
+use crate::common::tiny;
 use pythia_gguf::{Metadata, Value, keys};
 use pythia_schema::Hparams;
 use pythia_tensor::TensorType;
@@ -12,20 +13,7 @@ use std::path::Path;
 const WIDTH: usize = 64;
 
 fn hparams(n_embd: usize) -> Hparams {
-    Hparams {
-        n_layer: 2,
-        n_embd,
-        n_head: 4,
-        n_ff: 96,
-        n_vocab: 40,
-        n_ctx: 32,
-        n_rot: 4,
-        rope_base: 10000.0,
-        rope_factor: 1.0,
-        norm_eps: 1e-5,
-        parallel_residual: true,
-        gelu_tanh: false,
-    }
+    Hparams { n_embd, ..tiny::hparams() }
 }
 
 /// One file about to be written, whole and right until it is changed.

@@ -4,6 +4,7 @@
 //! Small files it sends itself; for weights it redirects to a second port, which plays the content network that the Hub
 //! stores large files in. Every request is recorded.
 
+use pythia_text::hex;
 use serde_json::{Value, json};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
@@ -185,10 +186,6 @@ pub(crate) fn git_sha1(bytes: &[u8]) -> String {
     hasher.update(format!("blob {}\0", bytes.len()));
     hasher.update(bytes);
     hex(&hasher.finalize())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn is_large(name: &str) -> bool {

@@ -5,10 +5,6 @@
 // Numbers: the order of float operations is that of docs/numerics.md. The compiler is told not to contract
 // (--fmad=false), so `a * b + c` is two roundings and `fma` is one, as in the CPU's kernels.
 
-#ifdef PYTHIA_EMULATED
-#include "emulation.h" // the same names for a C++ compiler: see tools/cuda-emulator
-#else
-
 typedef unsigned char uint8_t;
 typedef signed char int8_t;
 typedef unsigned short uint16_t;
@@ -17,6 +13,10 @@ typedef unsigned int uint32_t;
 typedef int int32_t;
 typedef unsigned long long uint64_t;
 typedef long long int64_t;
+
+#ifdef PYTHIA_EMULATED
+#include "emulation.h" // the same names for a C++ compiler: see tools/cuda-emulator
+#else
 
 // A kernel takes one struct by value, whose layout its wrapper in `src/ops` repeats. What follows the struct are the
 // threads of a block and, where the compiler should not use fewer registers than that takes, the blocks to a

@@ -16,6 +16,7 @@ mod attention;
 mod cpu;
 mod dot;
 mod element;
+mod gemm;
 mod isa;
 pub mod limits;
 mod math;
@@ -29,6 +30,7 @@ mod team;
 
 pub use attention::{Append, Attend, KvCache, KvShape, KvType};
 pub use cpu::Cpu;
+pub use gemm::{MatRef, Store};
 pub use isa::{IsaError, IsaLevel};
 pub use matmul::{Activations, Epilogue, Gelu, LogLikelihood, Matmul, Weights, Workspace};
 pub use norm::LayerNorm;

@@ -10,10 +10,15 @@
 //! ISA, with any number of threads, and however windows are grouped.
 
 mod attention;
+mod backward;
+mod head;
 
 mod ops;
 #[cfg(test)]
 mod tests;
+
+pub use backward::{Observer, Workspace};
+pub use head::{Head, Labels};
 
 use crate::Error;
 use pythia_convert::{Source, SourceTensor, read_f32};

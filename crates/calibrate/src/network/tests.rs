@@ -4,7 +4,9 @@ use super::*;
 use pythia_convert::CheckpointSource;
 use pythia_kernels::IsaLevel;
 use safetensors::SafeTensors;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use tempfile::TempDir;
 
 pub(super) fn data(name: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data")).join(name)
@@ -38,7 +40,7 @@ fn hidden_states_and_logits_are_those_of_transformers() {
     let source = CheckpointSource::open(&data("pythia-docs-6m")).unwrap();
     let network = Network::open(&source, cpu(None, 2), None).unwrap();
     // The golden positions are spread over a window of 512. What comes later does not matter to the earlier ones.
-    let n_ctx = 130;
+    let n_ctx = 64;
     let tokens = &integers(&goldens, "input_ids")[..n_ctx];
     let width = network.hparams().n_embd;
     let positions: Vec<usize> = integers(&goldens, "positions").into_iter().map(|at| at as usize).collect();
@@ -64,4 +66,173 @@ fn hidden_states_and_logits_are_those_of_transformers() {
     let output = network.output().unwrap();
     network.linear(&output, &normal, &mut logits);
     check("logits", &logits, output.rows, 1e-3);
+}
+
+/// What `tools/autograd_golden.py` has made.
+pub(crate) struct Autograd {
+    bytes: Vec<u8>,
+}
+
+impl Autograd {
+    pub(crate) fn open() -> Self {
+        Self { bytes: std::fs::read(data("goldens/autograd.safetensors")).unwrap() }
+    }
+
+    fn tensors(&self) -> SafeTensors<'_> {
+        SafeTensors::deserialize(&self.bytes).unwrap()
+    }
+
+    pub(crate) fn ids(&self, name: &str) -> Vec<u32> {
+        integers(&self.tensors(), name)
+    }
+
+    fn floats(&self, name: &str) -> Vec<f32> {
+        floats(&self.tensors(), name)
+    }
+
+    /// The model as a checkpoint. The folder lives as long as the guard.
+    pub(crate) fn checkpoint(&self, parallel: bool) -> (CheckpointSource, TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let tensors = self.tensors();
+        let is_weight = |name: &str| name.starts_with("gpt_neox.") || name.starts_with("lm_head.");
+        let weights = tensors.tensors().into_iter().filter(|(name, _)| is_weight(name));
+        safetensors::serialize_to_file(weights, None, &folder.path().join("model.safetensors")).unwrap();
+        let gelu = if parallel { "gelu" } else { "gelu_new" };
+        let config = format!(
+            r#"{{"architectures": ["GPTNeoXForCausalLM"], "model_type": "gpt_neox", "hidden_act": "{gelu}",
+            "hidden_size": 32, "intermediate_size": 48, "layer_norm_eps": 1e-05, "max_position_embeddings": 256,
+            "num_attention_heads": 2, "num_hidden_layers": 2, "rotary_emb_base": 10000, "rotary_pct": 0.25,
+            "tie_word_embeddings": false, "use_parallel_residual": {parallel}, "vocab_size": 40}}"#
+        );
+        std::fs::write(folder.path().join("config.json"), config).unwrap();
+        (CheckpointSource::open(folder.path()).unwrap(), folder)
+    }
+}
+
+/// Keeps all gradients, and the number of inputs.
+#[derive(Default)]
+struct Keep {
+    gradients: BTreeMap<String, Vec<f32>>,
+    inputs: BTreeMap<String, usize>,
+}
+
+impl Observer for Keep {
+    fn input(&mut self, id: TensorId, x: &[f32]) {
+        self.inputs.insert(id.gguf(), x.len());
+    }
+
+    fn gradient(&mut self, ids: &[TensorId], g: &[f32]) {
+        ids.iter().for_each(|id| assert_eq!(self.gradients.insert(id.gguf(), g.to_vec()), None));
+    }
+}
+
+/// A whole pass over whole windows, all at once.
+fn differentiate(network: &Network<'_>, n_ctx: usize, tokens: &[u32], labels: Labels<'_>) -> (f64, Keep) {
+    let mut keep = Keep::default();
+    let (mut inputs, mut h, mut dh) = (Vec::new(), Vec::new(), Vec::new());
+    network.embed(tokens, &mut h).unwrap();
+    for layer in 0..network.hparams().n_layer {
+        inputs.push(h.clone());
+        network.forward(&network.block(layer).unwrap(), n_ctx, &mut h);
+    }
+    let likelihood = network.head_backward(&network.head().unwrap(), labels, &h, &mut dh, &mut keep).unwrap();
+    let mut work = Workspace::default();
+    for (layer, h) in inputs.iter().enumerate().rev() {
+        network.backward(&network.block(layer).unwrap(), n_ctx, h, &mut dh, &mut work, &mut keep);
+    }
+    keep.gradient(&[TensorId::weight(Kind::TokenEmbd, None)], &dh);
+    (likelihood, keep)
+}
+
+fn norm(x: impl Iterator<Item = f32>) -> f64 {
+    x.map(|x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt()
+}
+
+fn assert_near(name: &str, got: &[f32], want: &[f32]) {
+    assert_eq!(got.len(), want.len(), "{name}");
+    let relative = norm(got.iter().zip(want).map(|(a, b)| a - b)) / norm(want.iter().copied());
+    assert!(relative < 1e-5, "{name}: {relative:.1e}");
+}
+
+#[test]
+fn gradients_are_those_of_autograd() {
+    let goldens = Autograd::open();
+    let (tokens, labels) = (goldens.ids("tokens"), goldens.ids("labels"));
+    for (form, parallel) in [("parallel", true), ("sequential", false)] {
+        let (source, _folder) = goldens.checkpoint(parallel);
+        let network = Network::open(&source, cpu(None, 2), None).unwrap();
+        let (likelihood, keep) = differentiate(&network, 20, &tokens, Labels::Given(&labels));
+        let want = f64::from(goldens.floats(&format!("{form}.likelihood"))[0]);
+        assert!((likelihood / want - 1.0).abs() < 1e-6, "{likelihood}, wanted {want}");
+        assert_eq!(keep.gradients.len(), 9);
+        for (name, got) in &keep.gradients {
+            assert_near(&format!("{form} {name}"), got, &goldens.floats(&format!("{form}.{name}")));
+        }
+        // A norm of 40 tokens before each of two matrices, attention, GELU; and before the head.
+        assert_eq!(keep.inputs["blk.1.ffn_down.weight"], 40 * 48);
+        assert_eq!((keep.inputs.len(), keep.inputs["output.weight"]), (9, 40 * 32));
+    }
+}
+
+/// More positions than have their scores in memory at a time.
+#[test]
+fn gradients_of_a_long_window_are_those_of_autograd() {
+    let goldens = Autograd::open();
+    let (tokens, labels) = (goldens.ids("long.tokens"), goldens.ids("long.labels"));
+    let (source, _folder) = goldens.checkpoint(true);
+    let network = Network::open(&source, cpu(None, 2), None).unwrap();
+    let (_, keep) = differentiate(&network, tokens.len(), &tokens, Labels::Given(&labels));
+    for name in ["token_embd.weight", "blk.0.attn_qkv.weight"] {
+        let rows = keep.gradients[name].len() / tokens.len();
+        let mut sums = vec![0.0; rows * rows];
+        network.cpu().gram(pythia_kernels::MatRef::new(&keep.gradients[name], tokens.len(), rows), &mut sums);
+        assert_near(name, &sums, &goldens.floats(&format!("long.{name}")));
+    }
+}
+
+#[test]
+fn bits_depend_neither_on_the_processor_nor_on_the_windows_beside() {
+    let goldens = Autograd::open();
+    let tokens = goldens.ids("tokens");
+    for parallel in [true, false] {
+        let (source, _folder) = goldens.checkpoint(parallel);
+        let run = |level, threads, windows: std::ops::Range<usize>| {
+            let network = Network::open(&source, cpu(Some(level), threads), None).unwrap();
+            let labels = Labels::Sampled { seed: 3, first: windows.start as u64 };
+            differentiate(&network, 20, &tokens[windows], labels).1.gradients
+        };
+        let want = run(IsaLevel::Scalar, 1, 0..40);
+        for &level in IsaLevel::ALL.iter().filter(|level| level.is_supported()) {
+            assert!(run(level, 3, 0..40) == want, "{level}");
+        }
+        let last = run(IsaLevel::Scalar, 2, 20..40);
+        assert!(last.iter().all(|(name, g)| *g == want[name][g.len()..]), "one window at a time");
+    }
+}
+
+/// The likelihood at both sides of an embedding against its gradient: an independent look at the whole chain.
+#[test]
+fn gradients_are_differences() {
+    let goldens = Autograd::open();
+    let (tokens, labels) = (goldens.ids("tokens"), goldens.ids("labels"));
+    let (tokens, labels) = (&tokens[..20], &labels[..20]);
+    for parallel in [true, false] {
+        let (source, _folder) = goldens.checkpoint(parallel);
+        let network = Network::open(&source, cpu(None, 1), None).unwrap();
+        let (_, keep) = differentiate(&network, 20, tokens, Labels::Given(labels));
+        let gradient = &keep.gradients["token_embd.weight"];
+        let likelihood = |moved: f32| {
+            // Along the gradient, where the difference is largest.
+            let mut h = Vec::new();
+            network.embed(tokens, &mut h).unwrap();
+            h.iter_mut().zip(gradient).for_each(|(h, g)| *h += moved * g);
+            (0..2).for_each(|layer| network.forward(&network.block(layer).unwrap(), 20, &mut h));
+            let (head, mut dh) = (network.head().unwrap(), Vec::new());
+            network.head_backward(&head, Labels::Given(labels), &h, &mut dh, &mut Keep::default()).unwrap()
+        };
+        let step = 1e-4;
+        let slope = (likelihood(step) - likelihood(-step)) / f64::from(2.0 * step);
+        let want = norm(gradient.iter().copied()).powi(2);
+        assert!((slope / want - 1.0).abs() < 1e-2, "{slope}, wanted {want}");
+    }
 }

@@ -6,13 +6,13 @@
 //!
 //! A [quantizer](crate::Quantizer) has its turn before the pass, which leaves out what it wrote.
 
+use crate::decode::decode;
 use crate::file::largest_magnitude;
 use crate::output::{AtomicFile, Naming, check_target};
 use crate::pipeline::{PassOptions, Pipeline};
 use crate::plan::{Encoding, Plan, PlannedTensor, Slot};
 use crate::quantizer::{Done, QuantizeJob};
 use crate::{Error, FilePlan, Level, Quantizer, Source, SourceTensor, digest};
-use pythia_checkpoint::{Dtype, to_f32};
 use pythia_task::{Cancel, Progress};
 use pythia_tensor::TensorType;
 use std::ops::Range;
@@ -342,19 +342,6 @@ impl<'a> Pass<'a> {
 /// Rows that are decoded and encoded at a time.
 fn piece_rows(source: &SourceTensor) -> usize {
     (PIECE_ELEMS / source.row_elems()).max(1)
-}
-
-/// Replaces `values` by the elements in `bytes`, which are whole blocks.
-fn decode(ty: TensorType, bytes: &[u8], values: &mut Vec<f32>) {
-    match ty {
-        TensorType::F32 => to_f32(Dtype::F32, bytes, values),
-        TensorType::F16 => to_f32(Dtype::F16, bytes, values),
-        TensorType::BF16 => to_f32(Dtype::BF16, bytes, values),
-        _ => {
-            values.resize(bytes.len() / ty.block_bytes() * ty.block_elems(), 0.0);
-            ty.decode(bytes, values);
-        }
-    }
 }
 
 /// Appends the encoding of whole rows.

@@ -1,30 +1,14 @@
 //! Against transformers, and the same bits however it is computed.
 
+use super::testing::{Autograd, data, differentiate_windows, floats, integers};
 use super::*;
 use pythia_convert::CheckpointSource;
 use pythia_kernels::IsaLevel;
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use tempfile::TempDir;
-
-pub(super) fn data(name: &str) -> PathBuf {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data")).join(name)
-}
 
 pub(super) fn cpu(level: Option<IsaLevel>, threads: usize) -> Arc<Cpu> {
     Arc::new(Cpu::new(threads, level).unwrap())
-}
-
-/// The elements of a golden tensor, as numbers of eight or four bytes.
-pub(super) fn integers(goldens: &SafeTensors<'_>, name: &str) -> Vec<u32> {
-    let (values, _) = goldens.tensor(name).unwrap().data().as_chunks::<8>();
-    values.iter().map(|&b| i64::from_le_bytes(b) as u32).collect()
-}
-
-pub(super) fn floats(goldens: &SafeTensors<'_>, name: &str) -> Vec<f32> {
-    let (values, _) = goldens.tensor(name).unwrap().data().as_chunks::<4>();
-    values.iter().map(|&b| f32::from_le_bytes(b)).collect()
 }
 
 /// The largest difference.
@@ -68,47 +52,6 @@ fn hidden_states_and_logits_are_those_of_transformers() {
     check("logits", &logits, output.rows, 1e-3);
 }
 
-/// What `tools/autograd_golden.py` has made.
-pub(crate) struct Autograd {
-    bytes: Vec<u8>,
-}
-
-impl Autograd {
-    pub(crate) fn open() -> Self {
-        Self { bytes: std::fs::read(data("goldens/autograd.safetensors")).unwrap() }
-    }
-
-    fn tensors(&self) -> SafeTensors<'_> {
-        SafeTensors::deserialize(&self.bytes).unwrap()
-    }
-
-    pub(crate) fn ids(&self, name: &str) -> Vec<u32> {
-        integers(&self.tensors(), name)
-    }
-
-    fn floats(&self, name: &str) -> Vec<f32> {
-        floats(&self.tensors(), name)
-    }
-
-    /// The model as a checkpoint. The folder lives as long as the guard.
-    pub(crate) fn checkpoint(&self, parallel: bool) -> (CheckpointSource, TempDir) {
-        let folder = tempfile::tempdir().unwrap();
-        let tensors = self.tensors();
-        let is_weight = |name: &str| name.starts_with("gpt_neox.") || name.starts_with("lm_head.");
-        let weights = tensors.tensors().into_iter().filter(|(name, _)| is_weight(name));
-        safetensors::serialize_to_file(weights, None, &folder.path().join("model.safetensors")).unwrap();
-        let gelu = if parallel { "gelu" } else { "gelu_new" };
-        let config = format!(
-            r#"{{"architectures": ["GPTNeoXForCausalLM"], "model_type": "gpt_neox", "hidden_act": "{gelu}",
-            "hidden_size": 32, "intermediate_size": 48, "layer_norm_eps": 1e-05, "max_position_embeddings": 256,
-            "num_attention_heads": 2, "num_hidden_layers": 2, "rotary_emb_base": 10000, "rotary_pct": 0.25,
-            "tie_word_embeddings": false, "use_parallel_residual": {parallel}, "vocab_size": 40}}"#
-        );
-        std::fs::write(folder.path().join("config.json"), config).unwrap();
-        (CheckpointSource::open(folder.path()).unwrap(), folder)
-    }
-}
-
 /// Keeps all gradients, and the number of inputs.
 #[derive(Default)]
 struct Keep {
@@ -126,21 +69,10 @@ impl Observer for Keep {
     }
 }
 
-/// A whole pass over whole windows, all at once.
-fn differentiate(network: &Network<'_>, n_ctx: usize, tokens: &[u32], labels: Labels<'_>) -> (f64, Keep) {
+/// All gradients of windows of `n_ctx` tokens.
+fn gradients(network: &Network<'_>, n_ctx: usize, tokens: &[u32], labels: Labels<'_>) -> (f64, Keep) {
     let mut keep = Keep::default();
-    let (mut inputs, mut h, mut dh) = (Vec::new(), Vec::new(), Vec::new());
-    network.embed(tokens, &mut h).unwrap();
-    for layer in 0..network.hparams().n_layer {
-        inputs.push(h.clone());
-        network.forward(&network.block(layer).unwrap(), n_ctx, &mut h);
-    }
-    let likelihood = network.head_backward(&network.head().unwrap(), labels, &h, &mut dh, &mut keep).unwrap();
-    let mut work = Workspace::default();
-    for (layer, h) in inputs.iter().enumerate().rev() {
-        network.backward(&network.block(layer).unwrap(), n_ctx, h, &mut dh, &mut work, &mut keep);
-    }
-    keep.gradient(&[TensorId::weight(Kind::TokenEmbd, None)], &dh);
+    let likelihood = differentiate_windows(network, &network.head().unwrap(), n_ctx, tokens, labels, &mut keep);
     (likelihood, keep)
 }
 
@@ -161,7 +93,7 @@ fn gradients_are_those_of_autograd() {
     for (form, parallel) in [("parallel", true), ("sequential", false)] {
         let (source, _folder) = goldens.checkpoint(parallel);
         let network = Network::open(&source, cpu(None, 2), None).unwrap();
-        let (likelihood, keep) = differentiate(&network, 20, &tokens, Labels::Given(&labels));
+        let (likelihood, keep) = gradients(&network, 20, &tokens, Labels::Given(&labels));
         let want = f64::from(goldens.floats(&format!("{form}.likelihood"))[0]);
         assert!((likelihood / want - 1.0).abs() < 1e-6, "{likelihood}, wanted {want}");
         assert_eq!(keep.gradients.len(), 9);
@@ -181,7 +113,7 @@ fn gradients_of_a_long_window_are_those_of_autograd() {
     let (tokens, labels) = (goldens.ids("long.tokens"), goldens.ids("long.labels"));
     let (source, _folder) = goldens.checkpoint(true);
     let network = Network::open(&source, cpu(None, 2), None).unwrap();
-    let (_, keep) = differentiate(&network, tokens.len(), &tokens, Labels::Given(&labels));
+    let (_, keep) = gradients(&network, tokens.len(), &tokens, Labels::Given(&labels));
     for name in ["token_embd.weight", "blk.0.attn_qkv.weight"] {
         let rows = keep.gradients[name].len() / tokens.len();
         let mut sums = vec![0.0; rows * rows];
@@ -199,7 +131,7 @@ fn bits_depend_neither_on_the_processor_nor_on_the_windows_beside() {
         let run = |level, threads, windows: std::ops::Range<usize>| {
             let network = Network::open(&source, cpu(Some(level), threads), None).unwrap();
             let labels = Labels::Sampled { seed: 3, first: windows.start as u64 };
-            differentiate(&network, 20, &tokens[windows], labels).1.gradients
+            gradients(&network, 20, &tokens[windows], labels).1.gradients
         };
         let want = run(IsaLevel::Scalar, 1, 0..40);
         for &level in IsaLevel::ALL.iter().filter(|level| level.is_supported()) {
@@ -219,7 +151,7 @@ fn gradients_are_differences() {
     for parallel in [true, false] {
         let (source, _folder) = goldens.checkpoint(parallel);
         let network = Network::open(&source, cpu(None, 1), None).unwrap();
-        let (_, keep) = differentiate(&network, 20, tokens, Labels::Given(labels));
+        let (_, keep) = gradients(&network, 20, tokens, Labels::Given(labels));
         let gradient = &keep.gradients["token_embd.weight"];
         let likelihood = |moved: f32| {
             // Along the gradient, where the difference is largest.

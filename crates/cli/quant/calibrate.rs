@@ -40,7 +40,7 @@ pub(super) struct Args {
     output: PathBuf,
     #[command(flatten)]
     settings: Settings,
-    /// Collect the second moments of the inputs of every matrix too; the file grows about threefold
+    /// Collect the second moments of the inputs of every matrix too; several times larger for wide models
     #[arg(long)]
     inputs: bool,
     /// Threads [default: one per core]; does not change the result
@@ -97,7 +97,7 @@ struct Named {
 struct Outcome {
     collected: Collected,
     estimate: Estimate,
-    /// Windows that an earlier run had done.
+    /// Windows that an earlier run had completed.
     resumed: usize,
     /// Where the text comes from.
     text: String,
@@ -173,7 +173,7 @@ impl Args {
             file_bytes: collected.write(&self.output, self.force)?,
             collected,
             estimate,
-            resumed,
+            resumed: resumed.unwrap_or(0),
             text: text.to_string(),
             text_tokens: stream.total(),
             threads: network.cpu().threads(),
@@ -182,9 +182,9 @@ impl Args {
     }
 
     /// Says what the run takes before it begins, where it takes long.
-    fn announce(&self, collector: &Collector<'_, '_>, resumed: usize) {
+    fn announce(&self, collector: &Collector<'_, '_>, resumed: Option<usize>) {
         let estimate = collector.estimate();
-        if resumed > 0 {
+        if let Some(resumed) = resumed {
             let partial = partial_path(&self.output);
             let partial = partial.display();
             exit::note(format_args!("{partial}: going on after {resumed} of {} windows", collector.windows()));

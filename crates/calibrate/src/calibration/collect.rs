@@ -126,19 +126,23 @@ impl<'n, 's> Collector<'n, 's> {
     }
 
     /// Keeps the state in the file at `partial` from time to time and when the run is cancelled. If there is such a
-    /// file already, the run goes on from its state, to the same bits. Returns the number of windows in that state.
+    /// file already, the run goes on from its state, to the same bits. Returns the number of windows that are complete
+    /// in that state; of the ones after them it may have parts.
     ///
     /// # Errors
     /// If the file cannot be read, is damaged, or was begun with another model, text or setting. With `force`, it is
     /// replaced then.
-    pub fn keep_state(&mut self, partial: PathBuf, force: bool) -> Result<usize, Error> {
-        let resumed = if partial.symlink_metadata().is_ok() { self.resume(&partial) } else { Ok(()) };
+    pub fn keep_state(&mut self, partial: PathBuf, force: bool) -> Result<Option<usize>, Error> {
+        let exists = partial.symlink_metadata().is_ok();
+        let resumed = if exists { self.resume(&partial) } else { Ok(()) };
         self.partial = Some(partial);
         match resumed {
-            Err(_) if force => self.totals = Totals::new(Arc::clone(self.network.shared_cpu()), &self.header),
-            resumed => resumed?,
+            Err(_) if force => {
+                self.totals = Totals::new(Arc::clone(self.network.shared_cpu()), &self.header);
+                Ok(None)
+            }
+            resumed => resumed.map(|()| exists.then(|| self.totals.windows())),
         }
-        Ok(self.totals.windows())
     }
 
     fn resume(&mut self, path: &Path) -> Result<(), Error> {

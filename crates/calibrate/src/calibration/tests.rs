@@ -205,14 +205,14 @@ fn a_run_goes_on_where_it_was_stopped_to_the_same_bytes() {
             let cancel = Cancel::new();
             let request = Request { cancel: cancel.clone(), ..setup.request.clone() };
             let mut collector = Collector::new(&network, &request, setup.tokens.clone()).unwrap().in_groups_of(2);
-            assert_eq!(collector.keep_state(partial.clone(), false).unwrap(), 0);
+            assert_eq!(collector.keep_state(partial.clone(), false).unwrap(), None);
             let stopped = collector.run(&After(&cancel, AtomicUsize::new(stop)));
             assert!(matches!(stopped, Err(Error::Cancelled)), "after {stop}");
 
             // The next run may have other groups.
             let mut collector = setup.collector(&network, 3);
             let done = collector.keep_state(partial.clone(), false).unwrap();
-            assert_eq!(done, (stop - 1) / 5 * 2, "after {stop}");
+            assert_eq!(done, Some((stop - 1) / 5 * 2), "after {stop}");
             collector.run(&()).unwrap().write(&target, true).unwrap();
             assert!(fs::read(&target).unwrap() == want, "after {stop}");
             assert!(!partial.exists());
@@ -241,17 +241,17 @@ fn the_state_of_another_run_is_refused() {
         let mut collector = Collector::new(&network, &request, tokens.clone()).unwrap();
         let error = collector.keep_state(partial.clone(), false).unwrap_err();
         assert!(error.kind() == ErrorKind::Usage && error.to_string().contains(key), "{error}");
-        assert_eq!(collector.keep_state(partial.clone(), true).unwrap(), 0);
+        assert_eq!(collector.keep_state(partial.clone(), true).unwrap(), None);
     }
     // Another program may go on; a damaged state is not taken for one.
     let request = Request { program: "tests 2".to_owned(), ..fresh };
     let mut collector = Collector::new(&network, &request, setup.tokens.clone()).unwrap();
-    assert_eq!(collector.keep_state(partial.clone(), false).unwrap(), 1);
+    assert_eq!(collector.keep_state(partial.clone(), false).unwrap(), Some(1));
     let bytes = fs::read(&partial).unwrap();
     fs::write(&partial, &bytes[..bytes.len() - 64]).unwrap();
     let mut collector = Collector::new(&network, &request, setup.tokens.clone()).unwrap();
     assert_eq!(collector.keep_state(partial.clone(), false).unwrap_err().kind(), ErrorKind::Data);
-    assert_eq!(collector.keep_state(partial, true).unwrap(), 0);
+    assert_eq!(collector.keep_state(partial, true).unwrap(), None);
     assert!(Calibration::open(&setup.path("none")).is_err());
 }
 

@@ -9,9 +9,12 @@ use crate::input::InputMetric;
 use crate::output::{OutputMetric, Outputs, outputs};
 use crate::parallel::map;
 use crate::rounded::Rounded;
+use crate::rescale::{GroupMetric, neighbours};
+use crate::search::code_of;
+use crate::trial::{MAX_ELEMS, Trial};
 use pythia_kernels::{Cpu, MatRef, Store};
 use pythia_task::Cancel;
-use pythia_tensor::Group;
+use pythia_tensor::{Group, Scales};
 
 /// Columns of a panel: a multiple of every run, a divisor of every row.
 const PANEL: usize = 32;
@@ -24,15 +27,32 @@ struct Change {
     value: f32,
 }
 
+/// New scales of a group.
+struct Rescaled {
+    block: usize,
+    group: usize,
+    scales: Scales,
+}
+
+/// What a pass changes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Codes, one after the other.
+    Codes,
+    /// The scales of groups with all their codes, group after group.
+    Groups,
+}
+
 /// The outcome of a panel for some outputs.
 struct Changes {
     list: Vec<Change>,
+    rescaled: Vec<Rescaled>,
     /// `G d` of the changes d: `[outputs, PANEL]`.
     seen: Vec<f32>,
 }
 
-/// Improves `rounded` in passes over all columns, until fewer than one in ten thousand codes change. `None` if it is
-/// cancelled.
+/// Improves `rounded` in passes over all columns, until fewer than one in ten thousand codes change: first the codes,
+/// then scales and codes in turn. `None` if it is cancelled.
 pub(crate) fn descend(
     cpu: &Cpu,
     rounded: &mut Rounded,
@@ -42,34 +62,72 @@ pub(crate) fn descend(
     max_passes: usize,
     cancel: &Cancel,
 ) -> Option<()> {
-    let (rows, cols) = (rounded.rows, rounded.cols);
-    let outputs = outputs(rows, output);
-    let mut residual = residual(cpu, rounded, wanted, input, &outputs);
-    for _ in 0..max_passes {
-        let mut changed = 0;
-        for first in (0..cols).step_by(PANEL) {
-            if cancel.is_raised() {
-                return None;
-            }
-            let panel = Panel { rounded, input, residual: &residual, first };
-            let all = map(cpu.team(), outputs.len(), |n| panel.run(outputs[n]));
-            let mut seen = Vec::with_capacity(rows * PANEL);
-            for Changes { list, seen: some } in all {
-                changed += list.len();
-                seen.extend_from_slice(&some);
-                for Change { row, col, code, value } in list {
-                    rounded.codes[row * cols + col] = code;
-                    rounded.values[row * cols + col] = value;
-                }
-            }
-            let h = MatRef::new(&input.h[first * cols..][..PANEL * cols], PANEL, cols);
-            cpu.gemm(MatRef::new(&seen, rows, PANEL), h, Store::Sub, &mut residual, cols);
-        }
-        if changed * 10_000 < rows * cols {
-            break;
+    let outputs = outputs(rounded.rows, output);
+    let residual = residual(cpu, rounded, wanted, input, &outputs);
+    let mut descent = Descent { cpu, rounded, input, outputs: &outputs, residual, cancel };
+    descent.passes(Step::Codes, max_passes)?;
+    // Entries of a list do not follow their scale.
+    if descent.rounded.format.run_elems() == 1 {
+        for _ in 0..SCALE_ROUNDS {
+            descent.passes(Step::Groups, 1)?;
+            descent.passes(Step::Codes, max_passes)?;
         }
     }
     Some(())
+}
+
+/// How often scales are changed.
+const SCALE_ROUNDS: usize = 2;
+
+/// A matrix on its way down.
+struct Descent<'a> {
+    cpu: &'a Cpu,
+    rounded: &'a mut Rounded,
+    input: &'a InputMetric,
+    outputs: &'a [Outputs<'a>],
+    /// R.
+    residual: Vec<f32>,
+    cancel: &'a Cancel,
+}
+
+impl Descent<'_> {
+    fn passes(&mut self, step: Step, max: usize) -> Option<()> {
+        for _ in 0..max {
+            let changed = self.pass(step)?;
+            if changed * 10_000 < self.rounded.codes.len() {
+                break;
+            }
+        }
+        Some(())
+    }
+
+    /// One pass over all columns: the number of codes that changed.
+    fn pass(&mut self, step: Step) -> Option<usize> {
+        let (rows, cols) = (self.rounded.rows, self.rounded.cols);
+        let mut changed = 0;
+        for first in (0..cols).step_by(PANEL) {
+            if self.cancel.is_raised() {
+                return None;
+            }
+            let panel = Panel::new(self.rounded, self.input, &self.residual, first, step);
+            let all = map(self.cpu.team(), self.outputs.len(), |n| panel.run(self.outputs[n]));
+            let mut seen = Vec::with_capacity(rows * PANEL);
+            for Changes { list, rescaled, seen: some } in all {
+                changed += list.len();
+                seen.extend_from_slice(&some);
+                for Rescaled { block, group, scales } in rescaled {
+                    self.rounded.rescale(block, group, &scales);
+                }
+                for Change { row, col, code, value } in list {
+                    self.rounded.codes[row * cols + col] = code;
+                    self.rounded.values[row * cols + col] = value;
+                }
+            }
+            let h = MatRef::new(&self.input.h[first * cols..][..PANEL * cols], PANEL, cols);
+            self.cpu.gemm(MatRef::new(&seen, rows, PANEL), h, Store::Sub, &mut self.residual, cols);
+        }
+        Some(changed)
+    }
 }
 
 /// `G (W - Q) H`.
@@ -101,22 +159,39 @@ fn residual(
 /// A panel of columns, before its changes.
 struct Panel<'a> {
     rounded: &'a Rounded,
-    input: &'a InputMetric,
     residual: &'a [f32],
     first: usize,
+    /// The block of H on the diagonal, `[PANEL, PANEL]`.
+    h: Vec<f32>,
+    /// The metrics of its groups, where they are changed.
+    groups: Vec<GroupMetric>,
 }
 
-impl Panel<'_> {
-    fn h(&self, i: usize, j: usize) -> f32 {
-        self.input.h[(self.first + i) * self.input.n() + self.first + j]
+impl<'a> Panel<'a> {
+    fn new(rounded: &'a Rounded, input: &'a InputMetric, residual: &'a [f32], first: usize, step: Step) -> Self {
+        let row = |i: usize| &input.h[(first + i) * input.n() + first..][..PANEL];
+        let h: Vec<f32> = (0..PANEL).flat_map(row).copied().collect();
+        let groups = match step {
+            Step::Codes => Vec::new(),
+            Step::Groups => GroupMetric::all(&h, PANEL, rounded.format.group_elems().min(PANEL)),
+        };
+        Self { rounded, residual, first, h, groups }
     }
 
-    /// All elements of the panel in these outputs, column by column.
+    fn h(&self, i: usize, j: usize) -> f32 {
+        self.h[i * PANEL + j]
+    }
+
+    /// All elements of the panel in these outputs, column by column, or group by group.
     fn run(&self, outputs: Outputs<'_>) -> Changes {
         let mut work = Work::new(self, outputs);
         let run = self.rounded.format.run_elems();
-        for j in (0..PANEL).step_by(run) {
-            if run == 1 { work.column(j) } else { work.run_of_columns(j, run) }
+        if !self.groups.is_empty() {
+            (0..self.groups.len()).for_each(|g| work.group(g));
+        } else if run == 1 {
+            (0..PANEL).for_each(|j| work.column(j));
+        } else {
+            (0..PANEL).step_by(run).for_each(|j| work.run_of_columns(j, run));
         }
         work.finish()
     }
@@ -131,6 +206,7 @@ struct Work<'a> {
     /// `G d` of the changes so far.
     seen: Vec<f32>,
     list: Vec<Change>,
+    rescaled: Vec<Rescaled>,
 }
 
 impl<'a> Work<'a> {
@@ -141,7 +217,7 @@ impl<'a> Work<'a> {
             let row = &panel.residual[(outputs.first + i) * cols + panel.first..][..PANEL];
             row.iter().enumerate().for_each(|(j, &x)| residual[j * n + i] = x);
         }
-        Self { panel, outputs, residual, seen: vec![0.0; PANEL * n], list: Vec::new() }
+        Self { panel, outputs, residual, seen: vec![0.0; PANEL * n], list: Vec::new(), rescaled: Vec::new() }
     }
 
     fn g(&self, i: usize) -> f32 {
@@ -216,6 +292,46 @@ impl<'a> Work<'a> {
         self.subtract(j, run);
     }
 
+    /// A group of columns, output by output: the best of some scales next to its own, with the codes that each asks for.
+    fn group(&mut self, g: usize) {
+        let n = self.outputs.n;
+        let panel = self.panel;
+        let (rounded, metric) = (panel.rounded, &panel.groups[g]);
+        let (size, j) = (metric.n(), g * metric.n());
+        let mut trial = Trial::default();
+        for i in 0..n {
+            let row = self.outputs.first + i;
+            let at = row * rounded.cols + panel.first + j;
+            let mut left = [0.0; MAX_ELEMS];
+            for (k, left) in left[..size].iter_mut().enumerate() {
+                let seen = |m: usize| self.seen[(j + m) * n + i] * panel.h(j + m, j + k);
+                *left = (self.residual[(j + k) * n + i] - (0..size).map(seen).sum::<f32>()) / self.g(i);
+            }
+            let values = &rounded.values[at..at + size];
+            let best = metric.best(values, &left[..size]);
+            let block = rounded.block(row, panel.first + j);
+            let in_block = (panel.first + j) % rounded.format.block_elems();
+            let group = in_block / rounded.format.group_elems();
+            let (candidates, scales) = neighbours(&rounded.format, &rounded.scales[block], group);
+            trial.run(rounded.format.levels(), &candidates, metric.stretch(&best[..size]));
+            let lane = trial.best();
+            if !(trial.loss[lane] < 0.9999 * metric.loss(values, &best[..size])) {
+                continue;
+            }
+            self.rescaled.push(Rescaled { block, group, scales: scales[lane] });
+            let Group { step, min } = rounded.format.group(&scales[lane], group);
+            let levels = rounded.format.levels();
+            for (k, level) in trial.levels(lane).take(size).enumerate() {
+                let (code, new) = (code_of(levels, level), step * level - min);
+                if new != values[k] || code != rounded.codes[at + k] {
+                    self.list.push(Change { row, col: panel.first + j + k, code, value: new });
+                    self.see(i, j + k, new - values[k]);
+                }
+            }
+        }
+        self.subtract(j, size);
+    }
+
     /// Every output sees the change of output `i`.
     fn see(&mut self, i: usize, j: usize, change: f32) {
         let n = self.outputs.n;
@@ -244,6 +360,6 @@ impl<'a> Work<'a> {
         for (j, column) in self.seen.chunks_exact(n).enumerate() {
             column.iter().enumerate().for_each(|(i, &x)| seen[i * PANEL + j] = x);
         }
-        Changes { list: self.list, seen }
+        Changes { list: self.list, rescaled: self.rescaled, seen }
     }
 }

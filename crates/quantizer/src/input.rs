@@ -18,8 +18,10 @@ pub struct InputMetric {
     pub(crate) r: Vec<f32>,
     /// D.
     pub(crate) d: Vec<f32>,
-    /// The factor of the damped moments, for solving.
-    factor: Cholesky,
+    /// What damping added to the diagonal.
+    pub(crate) added: f64,
+    /// The factor of the damped moments with rows and columns reversed, for solving.
+    back: Cholesky,
 }
 
 /// How often damping grows tenfold before moments are given up.
@@ -46,9 +48,9 @@ impl InputMetric {
             let h = damped(damping);
             // Column k of the factor of the reversed matrix is column n - 1 - k of R.
             let reversed: Vec<f64> = h.iter().rev().copied().collect();
-            if let (Some(back), Some(factor)) = (Cholesky::new(team, reversed, n), Cholesky::new(team, h.clone(), n)) {
+            if let Some(back) = Cholesky::new(team, reversed, n) {
                 let (r, d) = unit_upper(&back, n);
-                return Some(Self { n, h: h.iter().map(|&x| x as f32).collect(), r, d, factor });
+                return Some(Self { n, h: h.iter().map(|&x| x as f32).collect(), r, d, added: damping * unit, back });
             }
             damping *= 10.0;
         }
@@ -67,12 +69,16 @@ impl InputMetric {
 
     /// Replaces each row b of `rows` by `b H^-1`.
     pub fn solve_rows(&self, team: &Team, rows: &mut [f64]) {
-        self.factor.solve_rows(team, rows);
+        let n = self.n;
+        let reverse = |rows: &mut [f64]| rows.chunks_exact_mut(n).for_each(<[f64]>::reverse);
+        reverse(rows);
+        self.back.solve_rows(team, rows);
+        reverse(rows);
     }
 }
 
 /// R and D from the Cholesky factor of the matrix with rows and columns reversed.
-fn unit_upper(back: &Cholesky, n: usize) -> (Vec<f32>, Vec<f32>) {
+pub(crate) fn unit_upper(back: &Cholesky, n: usize) -> (Vec<f32>, Vec<f32>) {
     let mut r = vec![0.0; n * n];
     let mut d = vec![0.0; n];
     for i in 0..n {
@@ -100,6 +106,15 @@ mod tests {
                 assert!((product - metric.h[i * n + j]).abs() < 1e-4, "{i} {j}");
             }
             assert_eq!(metric.r[i * n + i], 1.0);
+        }
+        let mut x: Vec<f64> = (0..2 * n).map(|i| (i % 7) as f64).collect();
+        let b = x.clone();
+        metric.solve_rows(&team, &mut x);
+        for (x, b) in x.chunks_exact(n).zip(b.chunks_exact(n)) {
+            for j in 0..n {
+                let product: f64 = (0..n).map(|k| x[k] * f64::from(metric.h[k * n + j])).sum();
+                assert!((product - b[j]).abs() < 1e-3, "{product} {}", b[j]);
+            }
         }
     }
 

@@ -11,6 +11,7 @@ mod input;
 mod matrix;
 mod output;
 mod parallel;
+mod rescale;
 mod rounded;
 mod search;
 mod trial;

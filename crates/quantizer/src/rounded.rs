@@ -59,6 +59,15 @@ impl Rounded {
         self.ty
     }
 
+    /// Gives a group the scales that it has in `scales`; in a format without group scales, its block.
+    pub(crate) fn rescale(&mut self, block: usize, group: usize, scales: &Scales) {
+        let own = &mut self.scales[block];
+        (own.scales[group], own.mins[group]) = (scales.scales[group], scales.mins[group]);
+        if self.format.scale_range().is_none() {
+            (own.d, own.dmin) = (scales.d, scales.dmin);
+        }
+    }
+
     /// Number of the block of an element.
     pub(crate) fn block(&self, row: usize, col: usize) -> usize {
         (row * self.cols + col) / self.format.block_elems()

@@ -358,7 +358,7 @@ impl Best {
 }
 
 /// The code of a level.
-fn code_of(levels: Levels, level: f32) -> u8 {
+pub(crate) fn code_of(levels: Levels, level: f32) -> u8 {
     match levels {
         Levels::Integers { first, .. } => (level - f32::from(first)) as u8,
         Levels::Listed(_) => levels.nearest(level),

@@ -1,70 +1,119 @@
-//! The first pass over a matrix: block after block of columns, each row's errors made up for by its later columns.
+//! The quantizer as a conversion calls it.
 
-use crate::input::InputMetric;
-use crate::parallel::map;
-use crate::rounded::Rounded;
-use crate::search::{BlockProblem, Found, Search};
-use pythia_kernels::{Cpu, MatRef, Store};
-use pythia_task::Cancel;
+use crate::error::Error;
+use crate::report::Report;
+use crate::settings::Settings;
+use crate::walk::{Target, Walk};
+use pythia_calibrate::calibration::Calibration;
+use pythia_calibrate::network::Network;
+use pythia_convert::metadata::{CALIBRATION, QUANTIZER_DETAILS};
+use pythia_convert::{Level, QuantizeJob, Quantizer};
+use pythia_gguf::Value;
+use pythia_kernels::{Cpu, Gelu};
+use pythia_schema::TensorId;
+use pythia_task::ErrorKind;
 use pythia_tensor::TensorType;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// Rows that a thread rounds at a time.
-const TASK_ROWS: usize = 8;
+/// Rounds the matrices of a model together, with the inputs that they have behind each other and in the metric of the
+/// model's output.
+pub struct Feedback {
+    calibration: Calibration,
+    settings: Settings,
+    gelu: Option<Gelu>,
+    reports: Mutex<Vec<(Level, Report)>>,
+}
 
-/// Rounds `wanted`, `[rows, cols]`, in the metric of its inputs. Rows do not depend on each other. `None` if it is
-/// cancelled.
-pub(crate) fn round(
-    cpu: &Cpu,
-    ty: TensorType,
-    wanted: &[f32],
-    rows: usize,
-    input: &InputMetric,
-    cancel: &Cancel,
-) -> Option<Rounded> {
-    let cols = input.n();
-    let mut rounded = Rounded::zeros(ty, rows, cols);
-    let format = rounded.format;
-    let elems = format.block_elems();
-    let importance = input.diagonal();
-    // What is left to round, given the errors so far.
-    let mut base = wanted.to_vec();
-    let mut errors = vec![0.0; rows * elems];
-    for first in (0..cols).step_by(elems) {
-        if cancel.is_raised() {
-            return None;
-        }
-        let last = first + elems;
-        let mut r = Vec::with_capacity(elems * elems);
-        (first..last).for_each(|k| r.extend_from_slice(&input.r[k * cols + first..k * cols + last]));
-        let found: Vec<Vec<Found>> = map(cpu.team(), rows.div_ceil(TASK_ROWS), |task| {
-            let mut search = Search::new(&format);
-            let rows = task * TASK_ROWS..rows.min((task + 1) * TASK_ROWS);
-            let problem = |row: usize| BlockProblem {
-                wanted: &wanted[row * cols + first..row * cols + last],
-                base: &base[row * cols + first..row * cols + last],
-                r: &r,
-                d: &input.d[first..last],
-                importance: &importance[first..last],
-            };
-            rows.map(|row| search.run(problem(row))).collect()
-        });
-        for (row, found) in found.into_iter().flatten().enumerate() {
-            let elems_at = row * cols + first;
-            let grid = format.grid(&found.scales);
-            for (j, &code) in found.codes[..elems].iter().enumerate() {
-                let value = grid.value(j, code);
-                rounded.values[elems_at + j] = value;
-                errors[row * elems + j] = value - wanted[elems_at + j];
-            }
-            rounded.codes[elems_at..elems_at + elems].copy_from_slice(&found.codes[..elems]);
-            let block = rounded.block(row, first);
-            rounded.scales[block] = found.scales;
-        }
-        if last < cols {
-            let errors = MatRef::new(&errors, rows, elems);
-            let later = MatRef::strided(&input.r[first * cols + last..], elems, cols - last, cols);
-            cpu.gemm(errors, later, Store::Sub, &mut base[last..], cols);
-        }
+impl Feedback {
+    /// Its name, as a user types it.
+    pub const NAME: &'static str = "feedback";
+
+    /// Rounds by the windows and metrics of `calibration`. `gelu` replaces the form of GELU that the model asks for.
+    pub fn new(calibration: Calibration, settings: Settings, gelu: Option<Gelu>) -> Self {
+        Self { calibration, settings, gelu, reports: Mutex::new(Vec::new()) }
     }
-    Some(rounded)
+
+    /// What was done to the files so far, with their levels.
+    pub fn reports(&self) -> Vec<(Level, Report)> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn run(&self, job: &QuantizeJob<'_>) -> Result<Report, Error> {
+        let cpu = Cpu::new(job.options.threads, None).map_err(|e| Error::Mismatch(e.to_string()))?;
+        let network = Network::open(job.source, Arc::new(cpu), self.gelu)?;
+        let target = Placed::new(job);
+        let walk = Walk {
+            network: &network,
+            calibration: &self.calibration,
+            settings: &self.settings,
+            target: &target,
+            cancel: job.options.cancel,
+            progress: job.options.progress,
+        };
+        walk.run()
+    }
+}
+
+impl Quantizer for Feedback {
+    fn name(&self) -> &str {
+        Self::NAME
+    }
+
+    fn metadata(&self) -> Vec<(String, Value)> {
+        let calibration = [("sha256", Value::from(self.calibration.sha256()))];
+        let settings = [("settings", Value::from(self.settings.to_string().as_str()))];
+        let calibration = calibration.into_iter().map(|(key, value)| (format!("{CALIBRATION}{key}"), value));
+        calibration.chain(settings.into_iter().map(|(key, value)| (format!("{QUANTIZER_DETAILS}{key}"), value))).collect()
+    }
+
+    fn changes_vectors(&self) -> bool {
+        self.settings.biases
+    }
+
+    fn quantize(&self, job: &QuantizeJob<'_>) -> Result<(), pythia_convert::Error> {
+        let report = self.run(job).map_err(|e| match e {
+            Error::Convert(e) => e,
+            Error::Cancelled => pythia_convert::Error::Cancelled,
+            e => pythia_convert::Error::quantizer(e.kind(), e.to_string()),
+        })?;
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner).push((job.file_plan().level, report));
+        Ok(())
+    }
+}
+
+/// Tensors at their places in a file.
+struct Placed<'j> {
+    job: &'j QuantizeJob<'j>,
+    /// Index of every tensor in the plan.
+    index: HashMap<String, usize>,
+}
+
+impl<'j> Placed<'j> {
+    fn new(job: &'j QuantizeJob<'j>) -> Self {
+        let names = job.plan.tensors.iter().map(|tensor| tensor.name.clone());
+        Self { job, index: names.zip(0..).collect() }
+    }
+
+    fn index(&self, id: TensorId) -> Result<usize, Error> {
+        let name = id.gguf();
+        self.index.get(&name).copied().ok_or_else(|| Error::Mismatch(format!("{name}: not in the plan of the file")))
+    }
+}
+
+impl Target for Placed<'_> {
+    fn ty(&self, id: TensorId) -> Option<TensorType> {
+        let index = self.index(id).ok()?;
+        let ty = self.job.file_plan().choices[index].ty;
+        (ty.is_quantized() && ty != self.job.plan.tensors[index].source.ty).then_some(ty)
+    }
+
+    fn matrix(&self, id: TensorId, bytes: &[u8]) -> Result<(), Error> {
+        Ok(self.job.put(self.index(id)?, bytes)?)
+    }
+
+    fn vector(&self, id: TensorId, values: &[f32]) -> Result<(), Error> {
+        let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        Ok(self.job.put(self.index(id)?, &bytes)?)
+    }
 }

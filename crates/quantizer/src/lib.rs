@@ -6,17 +6,29 @@
 
 mod cholesky;
 mod descent;
+mod divergence;
+mod error;
 mod feedback;
 mod input;
 mod matrix;
+mod moments;
 mod output;
 mod parallel;
+mod report;
 mod rescale;
 mod rounded;
 mod search;
+mod sequential;
+mod settings;
 mod trial;
+mod walk;
 
+pub use error::Error;
+pub use feedback::Feedback;
 pub use input::InputMetric;
 pub use matrix::{MatrixProblem, round};
 pub use output::{OutputBlock, OutputMetric};
+pub use report::{MatrixReport, Report};
 pub use rounded::Rounded;
+pub use settings::Settings;
+pub use walk::{Target, Walk};

@@ -3,13 +3,10 @@
 use crate::input::InputMetric;
 use crate::output::{OutputMetric, outputs};
 use crate::rounded::Rounded;
-use crate::{descent, feedback};
+use crate::{descent, sequential};
 use pythia_kernels::{Cpu, MatRef, Store};
 use pythia_task::Cancel;
 use pythia_tensor::TensorType;
-
-/// Passes of the descent, at most.
-const MAX_PASSES: usize = 6;
 
 /// A matrix to round, and by which metric.
 #[derive(Clone, Copy)]
@@ -49,11 +46,11 @@ impl MatrixProblem<'_> {
     }
 }
 
-/// Rounds a matrix. `None` if it is cancelled.
-pub fn round(cpu: &Cpu, problem: MatrixProblem<'_>, cancel: &Cancel) -> Option<Rounded> {
+/// Rounds a matrix, with at most `passes` passes of the descent at a time. `None` if it is cancelled.
+pub fn round(cpu: &Cpu, problem: MatrixProblem<'_>, passes: usize, cancel: &Cancel) -> Option<Rounded> {
     let MatrixProblem { ty, wanted, rows, input, output } = problem;
-    let mut rounded = feedback::round(cpu, ty, wanted, rows, input, cancel)?;
-    descent::descend(cpu, &mut rounded, wanted, input, output, MAX_PASSES, cancel)?;
+    let mut rounded = sequential::round(cpu, ty, wanted, rows, input, cancel)?;
+    descent::descend(cpu, &mut rounded, wanted, input, output, passes, cancel)?;
     Some(rounded)
 }
 
@@ -77,7 +74,7 @@ mod tests {
             let output = OutputMetric::new(vec![OutputBlock::new(0, rows, g.clone(), 0.05).unwrap()]);
             for output in [None, Some(&output)] {
                 let problem = MatrixProblem { ty, wanted: &wanted, rows, input: &input, output };
-                let [rounded, again] = cpus.each_ref().map(|cpu| round(cpu, problem, &cancel).unwrap());
+                let [rounded, again] = cpus.each_ref().map(|cpu| round(cpu, problem, 6, &cancel).unwrap());
                 let bytes = rounded.pack();
                 assert_eq!(bytes, again.pack(), "{ty}: threads");
                 assert_eq!(Rounded::unpack(ty, rows, cols, &bytes).values, rounded.values, "{ty}: values");

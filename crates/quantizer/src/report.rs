@@ -36,6 +36,8 @@ impl MatrixReport {
 pub struct Report {
     /// The matrices.
     pub matrices: Vec<MatrixReport>,
+    /// Mean divergence of the file's predictions from the full model's on held-out tokens, with f32 activations.
+    pub divergence: Option<f64>,
 }
 
 impl Report {

@@ -1,5 +1,7 @@
 //! How matrices are rounded.
 
+use std::fmt;
+
 /// What the quantizer takes from the notes of its makers: see `docs/quantizer.md` for what each setting was measured to
 /// bring.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,5 +36,17 @@ impl Default for Settings {
             held_out: 8,
             passes: 6,
         }
+    }
+}
+
+impl fmt::Display for Settings {
+    /// All of them on one line: two files with the same line, calibration and types have the same bytes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { input_damping, output_damping, embedding_damping, pull, residual, biases, held_out, passes } = self;
+        write!(
+            f,
+            "damping {input_damping} {output_damping} {embedding_damping}, pull {pull}, residual {residual}, \
+             biases {biases}, held out {held_out}, passes {passes}"
+        )
     }
 }

@@ -3,6 +3,7 @@
 //! Two residual streams run side by side, that of the full model and that of the model as far as it is quantized. Only
 //! one block's weights are in memory at a time.
 
+use crate::divergence;
 use crate::error::Error;
 use crate::input::InputMetric;
 use crate::matrix::{MatrixProblem, round};
@@ -22,6 +23,9 @@ use std::time::Instant;
 
 /// Tokens that are computed at a time, rounded up to whole windows.
 const GROUP_TOKENS: usize = 2048;
+
+/// Tokens whose logits are in memory at a time.
+const LOGIT_TOKENS: usize = 256;
 
 /// Where rounded matrices go.
 pub trait Target {
@@ -107,8 +111,29 @@ impl Walk<'_> {
         let normed = |side: Side, rows: Range<usize>, out: &mut Vec<f32>| {
             self.network.layer_norm(&norm, &stream.of(side)[rows.start * width..rows.end * width], out);
         };
-        self.linear(&self.network.output()?, &normed, None, &mut report)?;
+        let output = self.network.output()?;
+        let output = Both { quantized: self.linear(&output, &normed, None, &mut report)?, full: output };
+        report.divergence = self.divergence(&output, &normed)?;
         Ok(report)
+    }
+
+    /// The mean divergence of the held-out tokens; `None` if there are none.
+    fn divergence(&self, output: &Both<Linear>, inputs: Inputs<'_>) -> Result<Option<f64>, Error> {
+        let held_out = self.held_out();
+        let n = held_out.len();
+        let n_vocab = output.full.rows;
+        let (mut x, mut sum) = (Vec::new(), 0.0);
+        let mut logits = Both::<Vec<f32>>::default();
+        for start in held_out.step_by(LOGIT_TOKENS) {
+            self.check()?;
+            let tokens = start..self.n_tokens().min(start + LOGIT_TOKENS);
+            for side in [Side::Full, Side::Quantized] {
+                inputs(side, tokens.clone(), &mut x);
+                self.network.linear(output.of(side), &x, logits.of_mut(side));
+            }
+            sum += divergence::sum(self.network.cpu().team(), &logits.full, &logits.quantized, n_vocab);
+        }
+        Ok((n > 0).then(|| sum / n as f64))
     }
 
     fn n_tokens(&self) -> usize {

@@ -2,13 +2,17 @@
 //!
 //! - [`imatrix`]: the importance of every column of every weight matrix.
 //! - [`ColumnSummary`]: how uneven those importances are.
+//! - [`network`]: the model in f32, layer by layer, for what a pass of the runtime does not keep.
 //!
-//! A calibration runs the model, so this crate depends on `model` and `runtime`. Its result is a file that the
-//! conversion reads, so neither depends on the other.
+//! A calibration runs the model, so this crate depends on `model` and `runtime`. [`network`] reads weights from any
+//! source of a conversion, so it depends on `convert` too; `convert` knows nothing of it.
 
 #![forbid(unsafe_code)]
 
+mod error;
 pub mod imatrix;
+pub mod network;
 mod summary;
 
+pub use error::Error;
 pub use summary::ColumnSummary;

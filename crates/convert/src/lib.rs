@@ -16,6 +16,7 @@
 
 #![forbid(unsafe_code)]
 
+mod decode;
 pub mod dequantize;
 mod deviation;
 pub mod diff;
@@ -34,6 +35,7 @@ pub mod run;
 mod source;
 pub mod verify;
 
+pub use decode::read_f32;
 pub use dequantize::dequantize;
 pub use deviation::Deviation;
 pub use diff::diff;

@@ -4,12 +4,12 @@
 //! widens, checks, encodes and writes a chunk. So reading, encoding and writing overlap, and memory is a few chunks,
 //! independent of the size of the model. Every byte's position is planned and does not depend on threads.
 
+use crate::decode::decode;
 use crate::file::largest_magnitude;
 use crate::output::{AtomicFile, Naming, check_target};
 use crate::pipeline::{PassOptions, Pipeline};
 use crate::plan::{Encoding, Plan, PlannedTensor};
 use crate::{Error, FilePlan, Level, Source, digest};
-use pythia_checkpoint::{Dtype, to_f32};
 use pythia_task::{Cancel, Progress};
 use pythia_tensor::TensorType;
 use std::ops::Range;
@@ -275,19 +275,6 @@ impl<'a> Pass<'a> {
             self.sinks[place.file].add_time(start);
         }
         Ok(())
-    }
-}
-
-/// Replaces `values` by the elements in `bytes`, which are whole blocks.
-fn decode(ty: TensorType, bytes: &[u8], values: &mut Vec<f32>) {
-    match ty {
-        TensorType::F32 => to_f32(Dtype::F32, bytes, values),
-        TensorType::F16 => to_f32(Dtype::F16, bytes, values),
-        TensorType::BF16 => to_f32(Dtype::BF16, bytes, values),
-        _ => {
-            values.resize(bytes.len() / ty.block_bytes() * ty.block_elems(), 0.0);
-            ty.decode(bytes, values);
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::attention::{Append, Attend};
 use crate::isa::{IsaError, IsaLevel, Kernel, Supported};
 use crate::matmul::{LogLikelihood, Matmul, Workspace};
-use crate::norm::LayerNorm;
+use crate::norm::{LayerNorm, LayerNormBackward};
 use crate::softmax::LogSumExp;
 use crate::team::Team;
 
@@ -67,6 +67,14 @@ impl Cpu {
     /// # Panics
     /// If shapes do not match.
     pub fn layer_norm(&self, norm: LayerNorm<'_>) {
+        norm.run(&self.team, self.isa);
+    }
+
+    /// The gradient at the input of a LayerNorm.
+    ///
+    /// # Panics
+    /// If shapes do not match.
+    pub fn layer_norm_backward(&self, norm: LayerNormBackward<'_>) {
         norm.run(&self.team, self.isa);
     }
 

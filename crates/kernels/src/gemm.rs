@@ -77,7 +77,10 @@ impl Cpu {
     /// If shapes do not match, or this is called from a task of the same team.
     pub fn gemm(&self, a: MatRef<'_>, b: MatRef<'_>, store: Store, c: &mut [f32], stride: usize) {
         assert_eq!(a.cols, b.rows, "inner dimensions");
-        assert!(b.cols <= stride && (a.rows == 0 || (a.rows - 1) * stride + b.cols <= c.len()), "a result in its place");
+        assert!(
+            b.cols <= stride && (a.rows == 0 || (a.rows - 1) * stride + b.cols <= c.len()),
+            "a result in its place"
+        );
         for i in 0..a.rows {
             for j in 0..b.cols {
                 let mut sum = 0.0f32;

@@ -68,15 +68,39 @@ pub(crate) fn gelu_erf<I: Isa>(isa: I, x: I::F) -> I::F {
     isa.mul(isa.mul(x, isa.splat(0.5)), isa.add(isa.splat(1.0), e))
 }
 
+const SQRT_2_OVER_PI: f32 = 0.797_884_6;
+
 /// GELU's tanh approximation: x / 2 * (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))).
 #[inline(always)]
 pub(crate) fn gelu_tanh<I: Isa>(isa: I, x: I::F) -> I::F {
-    const SQRT_2_OVER_PI: f32 = 0.797_884_6;
     let inner = isa.mul(isa.splat(0.044_715), isa.mul(x, x));
     let u = isa.mul(isa.mul(isa.splat(SQRT_2_OVER_PI), x), isa.add(isa.splat(1.0), inner));
     // (1 + tanh u) / 2 = 1 / (1 + e^(-2u))
     let e = exp(isa, isa.mul(u, isa.splat(-2.0)));
     isa.div(x, isa.add(isa.splat(1.0), e))
+}
+
+/// The derivative of [`gelu_erf`]: the distribution function of the normal distribution, plus x times its density.
+#[inline(always)]
+pub(crate) fn gelu_erf_slope<I: Isa>(isa: I, x: I::F) -> I::F {
+    const INVERSE_SQRT_2_PI: f32 = 0.398_942_3;
+    let e = erf(isa, isa.mul(x, isa.splat(std::f32::consts::FRAC_1_SQRT_2)));
+    let below = isa.mul(isa.splat(0.5), isa.add(isa.splat(1.0), e));
+    let density = exp(isa, isa.mul(isa.mul(x, x), isa.splat(-0.5)));
+    isa.fma(isa.mul(x, isa.splat(INVERSE_SQRT_2_PI)), density, below)
+}
+
+/// The derivative of [`gelu_tanh`]. With s = 1 / (1 + e^(-2u)): s + x s (1 - s) 2u'.
+#[inline(always)]
+pub(crate) fn gelu_tanh_slope<I: Isa>(isa: I, x: I::F) -> I::F {
+    let square = isa.mul(x, x);
+    let inner = isa.fma(isa.splat(0.044_715), square, isa.splat(1.0));
+    let u = isa.mul(isa.mul(isa.splat(SQRT_2_OVER_PI), x), inner);
+    let s = isa.div(isa.splat(1.0), isa.add(isa.splat(1.0), exp(isa, isa.mul(u, isa.splat(-2.0)))));
+    let inner_slope = isa.fma(isa.splat(3.0 * 0.044_715), square, isa.splat(1.0));
+    let twice_slope = isa.mul(isa.splat(2.0 * SQRT_2_OVER_PI), inner_slope);
+    let rest = isa.mul(isa.mul(x, s), isa.sub(isa.splat(1.0), s));
+    isa.fma(rest, twice_slope, s)
 }
 
 /// Horner's rule, highest power first.

@@ -58,10 +58,22 @@ impl RopeTable {
     /// # Panics
     /// If the table has no such position, or the vector is shorter than the rotated part.
     pub fn rotate(&self, position: usize, head: &mut [f32]) {
+        self.turn(position, head, |a, b, cos, sin| (a * cos - b * sin, b * cos + a * sin));
+    }
+
+    /// Rotates the other way: the gradient at the output of [`rotate`](Self::rotate) becomes that at its input.
+    ///
+    /// # Panics
+    /// As [`rotate`](Self::rotate).
+    pub fn rotate_back(&self, position: usize, head: &mut [f32]) {
+        self.turn(position, head, |a, b, cos, sin| (a * cos + b * sin, b * cos - a * sin));
+    }
+
+    fn turn(&self, position: usize, head: &mut [f32], turned: impl Fn(f32, f32, f32, f32) -> (f32, f32)) {
         let turns = &self.turns[position * self.pairs..][..self.pairs];
         let (first, second) = head[..2 * self.pairs].split_at_mut(self.pairs);
         for ((a, b), &(cos, sin)) in first.iter_mut().zip(second).zip(turns) {
-            (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+            (*a, *b) = turned(*a, *b, cos, sin);
         }
     }
 }
@@ -79,6 +91,10 @@ mod tests {
         assert_eq!(v, start);
         table.rotate(1777, &mut v);
         assert_eq!(v[8..], start[8..], "dimensions past the rotated ones stay");
+        let turned = v.clone();
+        table.rotate_back(1777, &mut v);
+        assert!(v.iter().zip(&start).all(|(back, start)| (back - start).abs() < 1e-5), "{v:?}");
+        v = turned;
         for i in 0..4 {
             let (before, after) = (start[i].hypot(start[i + 4]), v[i].hypot(v[i + 4]));
             assert!((before - after).abs() < 1e-5);

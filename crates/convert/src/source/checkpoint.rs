@@ -156,8 +156,3 @@ pub(super) fn tensor_type(dtype: Dtype) -> TensorType {
         Dtype::BF16 => TensorType::BF16,
     }
 }
-
-/// The type of a checkpoint for a GGUF type. `None` for block formats.
-pub(super) fn dtype(ty: TensorType) -> Option<Dtype> {
-    Dtype::ALL.into_iter().find(|&dtype| tensor_type(dtype) == ty)
-}

@@ -7,10 +7,11 @@ mod product;
 
 use super::checkpoint::{read_in_order, tensor_type};
 use super::{CheckpointSource, Source, SourceTensor};
+use crate::decode::decode;
 use crate::provenance::{base_name, folder_of, name_of, sha256_file};
 use crate::{Error, Provenance, metadata};
 use product::add_product;
-use pythia_checkpoint::{Adapter, Addend, Change, to_f32};
+use pythia_checkpoint::{Adapter, Addend, Change};
 use pythia_gguf::Metadata;
 use pythia_schema::{Hparams, TensorSpec};
 use pythia_task::Cancel;
@@ -199,14 +200,6 @@ struct Factors {
     left: Vec<f32>,
     /// `A`, `[rank, columns]`.
     right: Vec<f32>,
-}
-
-/// Converts the bytes of a float type to f32.
-fn decode(ty: TensorType, bytes: &[u8], values: &mut Vec<f32>) {
-    match super::checkpoint::dtype(ty) {
-        Some(dtype) => to_f32(dtype, bytes, values),
-        None => values.clear(),
-    }
 }
 
 /// The name of the merged model: that of the adapter alone if it begins with the base's name.

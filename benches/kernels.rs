@@ -1,12 +1,13 @@
-//! Products, attention, norms and likelihoods of the 410m shape, on the best ISA (or `PYTHIA_ISA`) and all processors.
+//! Products, attention, norms, likelihoods and products of float matrices of the 410m shape, on the best ISA (or `PYTHIA_ISA`) and all processors.
 //!
 //! What it shows: `one` is the matrix-vector product of generation and should move its bytes at memory speed; `many`
-//! is the prompt's product over 512 rows and should approach the int8 rate that `pythia-run bench` measures.
+//! is the prompt's product over 512 rows and should approach the int8 rate that `pythia-run bench` measures. `gemm`
+//! should approach the f32 rate.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pythia_kernels::{
-    Activations, Append, Attend, Cpu, Epilogue, KvCache, KvShape, KvType, LayerNorm, LogLikelihood, Matmul, RopeTable,
-    Rotary, Weights, Workspace,
+    Activations, Append, Attend, Cpu, Epilogue, KvCache, KvShape, KvType, LayerNorm, LogLikelihood, MatRef, Matmul,
+    RopeTable, Rotary, Store, Weights, Workspace,
 };
 use pythia_tensor::TensorType;
 
@@ -104,5 +105,32 @@ fn likelihoods(c: &mut Criterion) {
     assert!(out.iter().all(|y| y.is_finite()), "every row was scored");
 }
 
-criterion_group!(benches, products, attention, norms, likelihoods);
+/// A layer and its gradients, second moments, and the updates of a low rank that quantizers make.
+fn gemm(c: &mut Criterion) {
+    let cpu = Cpu::new(0, None).expect("an ISA of this CPU");
+    let (a, b) = (noise(2 * WIDTH * WIDTH), noise(2 * WIDTH * WIDTH));
+    let mut out = vec![0.0; 2 * WIDTH * WIDTH];
+    let mut group = c.benchmark_group("gemm");
+    for (name, m, n, k, store) in [
+        ("x W^T", 2 * WIDTH, WIDTH, WIDTH, Store::Set),
+        ("x^T g", WIDTH, WIDTH, 2 * WIDTH, Store::Add),
+        ("rank 32", WIDTH, WIDTH, 32, Store::Sub),
+        ("rank 32", WIDTH / 4, WIDTH / 4, 32, Store::Sub),
+    ] {
+        let a = if name == "x^T g" { MatRef::new(&a, k, m).t() } else { MatRef::new(&a, m, k) };
+        let b = if name == "x W^T" { MatRef::new(&b, n, k).t() } else { MatRef::new(&b, k, n) };
+        group.throughput(Throughput::Elements((2 * m * n * k) as u64)); // operations
+        group.bench_function(BenchmarkId::new(name, format!("{m}x{n}x{k}")), |bencher| {
+            bencher.iter(|| cpu.gemm(a, b, store, &mut out[..m * n], n));
+        });
+    }
+    let (tokens, n) = (2 * WIDTH, WIDTH);
+    group.throughput(Throughput::Elements((tokens * n * (n + 1)) as u64)); // operations
+    group.bench_function(BenchmarkId::new("gram", format!("{tokens}x{n}")), |bencher| {
+        bencher.iter(|| cpu.gram(MatRef::new(&a, tokens, n), &mut out[..n * n]));
+    });
+    assert!(out.iter().any(|&y| y != 0.0), "products were written");
+}
+
+criterion_group!(benches, products, attention, norms, likelihoods, gemm);
 criterion_main!(benches);

@@ -10,12 +10,15 @@ use pythia_task::Progress;
 use pythia_text::Line;
 use std::fmt::Display;
 use std::io::{self, IsTerminal};
+use std::sync::{Mutex, PoisonError};
 
 /// A bar with an ETA. Hidden unless stderr is a terminal.
 #[derive(Debug)]
 pub struct Bar {
     bar: ProgressBar,
     quiet: bool,
+    /// The stage of an operation that has several.
+    stage: Mutex<String>,
 }
 
 /// What a bar counts.
@@ -25,6 +28,8 @@ pub enum Unit {
     Bytes,
     /// Things of this name, in the plural: `chunks`.
     Items(&'static str),
+    /// Shares of the whole, because the thing counted means nothing to people.
+    Share,
 }
 
 impl Bar {
@@ -34,9 +39,8 @@ impl Bar {
         if !quiet && io::stderr().is_terminal() {
             bar.set_draw_target(ProgressDrawTarget::stderr());
         }
-        // A test checks that our templates are valid.
-        bar.set_style(ProgressStyle::with_template(&template(unit)).unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar, quiet }
+        bar.set_style(style(unit));
+        Self { bar, quiet, stage: Mutex::default() }
     }
 
     /// Sets the total, if it is known.
@@ -68,10 +72,16 @@ impl Bar {
     }
 }
 
+fn style(unit: Unit) -> ProgressStyle {
+    // A test checks that our templates are valid.
+    ProgressStyle::with_template(&template(unit)).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
 fn template(unit: Unit) -> String {
     let counts = match unit {
         Unit::Bytes => "{decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}".to_owned(),
         Unit::Items(name) => format!("{{pos}}/{{len}} {name}"),
+        Unit::Share => "{percent} %".to_owned(),
     };
     format!("{{bar:30}} {counts} eta {{eta}} {{wide_msg}}")
 }
@@ -88,8 +98,22 @@ impl Progress for Bar {
         Bar::expect(self, total);
     }
 
+    /// Starts again at 0, with the stage before each item. Stages count different things, so shares are shown.
+    fn stage(&self, name: &str) {
+        name.clone_into(&mut self.stage.lock().unwrap_or_else(PoisonError::into_inner));
+        self.bar.set_style(style(Unit::Share));
+        self.bar.unset_length();
+        self.bar.reset();
+        self.message(name);
+    }
+
     fn advance(&self, item: &str, units: i64) {
-        self.message(item);
+        let stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        match stage.as_str() {
+            "" => self.message(item),
+            stage => self.message(format_args!("{stage}: {item}")),
+        }
+        drop(stage);
         if units < 0 {
             self.bar.dec(units.unsigned_abs());
         } else {
@@ -110,8 +134,22 @@ mod tests {
 
     #[test]
     fn templates_are_valid() {
-        for unit in [Unit::Bytes, Unit::Items("chunks")] {
+        for unit in [Unit::Bytes, Unit::Items("chunks"), Unit::Share] {
             ProgressStyle::with_template(&template(unit)).unwrap();
         }
+    }
+
+    #[test]
+    fn a_stage_starts_at_nothing_and_names_its_items() {
+        let bar = Bar::new(10, Unit::Bytes, true);
+        let progress: &dyn Progress = &bar;
+        progress.advance("a", 7);
+        assert_eq!((bar.bar.position(), bar.bar.message().as_str()), (7, "a"));
+        progress.stage("quantizing Q4_0");
+        assert_eq!((bar.bar.position(), bar.bar.length(), bar.bar.message().as_str()), (0, None, "quantizing Q4_0"));
+        progress.expect(Some(6));
+        progress.advance("layer 1 of 6", 1);
+        assert_eq!(bar.bar.message(), "quantizing Q4_0: layer 1 of 6");
+        assert_eq!((bar.bar.position(), bar.bar.length()), (1, Some(6)));
     }
 }

@@ -18,6 +18,7 @@ mod imatrix;
 #[cfg(unix)]
 mod nothing_lost;
 mod parity;
+mod quantizer;
 mod sizes;
 mod tokenizer;
 mod torch;

@@ -22,7 +22,8 @@ use std::path::{Path, PathBuf};
 /// With --against, encodes the source again and compares every byte. Most files are equal; blocks that differ wrongly
 /// are named. If the file was made with an importance matrix, pass it with --imatrix. Without it, or if the weights
 /// were quantized before, a block is wrong only if no encoder makes such an error. The error of every tensor is
-/// measured too. A tensor is marked SUSPECT if its error is more than three times what its type causes on heavy-tailed
+/// measured too. Matrices that `--quantizer feedback` rounded together cannot be encoded again: only their errors are
+/// checked. A tensor is marked SUSPECT if its error is more than three times what its type causes on heavy-tailed
 /// weights.
 ///
 /// The exit code is 65 if anything is wrong.

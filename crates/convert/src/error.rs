@@ -32,6 +32,13 @@ pub enum Error {
         /// What was found and what was expected.
         reason: String,
     },
+    /// The request's [`Quantizer`](crate::Quantizer) stopped.
+    Quantizer {
+        /// The kind of its error.
+        kind: ErrorKind,
+        /// Its error, one line when displayed.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The operating system refused a file.
     Io {
         /// The file or folder.
@@ -53,8 +60,17 @@ impl Error {
             Self::Checkpoint(e) => e.kind(),
             Self::Tokenizer(e) => e.kind(),
             Self::Input { .. } | Self::Gguf(_) | Self::Tensor { .. } => ErrorKind::Data,
+            Self::Quantizer { kind, .. } => *kind,
             Self::Io { .. } => ErrorKind::Io,
             Self::Cancelled => ErrorKind::Cancelled,
+        }
+    }
+
+    /// An error of a [`Quantizer`](crate::Quantizer).
+    pub fn quantizer(kind: ErrorKind, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        match kind {
+            ErrorKind::Cancelled => Self::Cancelled,
+            _ => Self::Quantizer { kind, source: source.into() },
         }
     }
 
@@ -79,6 +95,7 @@ impl fmt::Display for Error {
             Self::Input { path, source } => write!(f, "{}: {source}", shown(path)),
             Self::Gguf(e) => write!(f, "{e}"),
             Self::Tensor { name, reason } => write!(f, "tensor {}: {reason}", quoted(name, '"', 80)),
+            Self::Quantizer { source, .. } => write!(f, "{source}"),
             Self::Io { path, action, source } => write!(f, "{}: cannot {action}: {source}", shown(path)),
             Self::Cancelled => f.write_str("interrupted"),
         }
@@ -92,6 +109,7 @@ impl std::error::Error for Error {
             Self::Tokenizer(e) => Some(e),
             Self::Input { source, .. } => Some(source),
             Self::Gguf(e) => Some(e),
+            Self::Quantizer { source, .. } => Some(&**source),
             Self::Io { source, .. } => Some(source),
             Self::Request(_) | Self::Tensor { .. } | Self::Cancelled => None,
         }

@@ -7,6 +7,7 @@
 //!    tensor, and warnings. It writes nothing, so it is also the dry run.
 //! 3. [`run()`] reads the weights once for all levels. One thread reads chunks of rows ahead. The pool widens each
 //!    chunk to f32 in a buffer that stays in cache, encodes it for every level and writes it to its planned position.
+//!    Before that, a [`Quantizer`] may round tensors its own way.
 //! 4. [`output`] makes a file appear whole or not at all.
 //!
 //! The bytes depend only on the source and the request, not on threads, machine or time.
@@ -30,6 +31,7 @@ mod pipeline;
 pub mod plan;
 pub mod provenance;
 mod qkv;
+mod quantizer;
 pub mod recipe;
 pub mod run;
 mod source;
@@ -46,6 +48,7 @@ pub use imatrix::ImatrixFile;
 pub use pipeline::PassOptions;
 pub use plan::{FilePlan, Plan, Request, plan};
 pub use provenance::Provenance;
+pub use quantizer::{QuantizeJob, Quantizer};
 pub use recipe::{Level, Recipe, TypeRule};
 pub use run::{RunOptions, Written, WrittenFile, run};
 pub use source::{CheckpointSource, GgufSource, LoraFacts, LoraSource, Source, SourceTensor, model_name};

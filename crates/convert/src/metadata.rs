@@ -15,11 +15,14 @@
 //! | `recipe` | string | the options that changed the mix of types, as on a command line |
 //! | `requantized` | strings | block formats that tensors were decoded from |
 //! | `imatrix.sha256` | string | SHA-256 of the importance matrix file |
+//! | `quantizer` | string | the [quantizer](crate::Quantizer) that rounded the matrices together |
+//! | `quantizer.vectors` | bool | true if it changed norms or biases too; else absent |
+//! | `quantizer.*`, `calibration.*` | any | what it records about its settings and its calibration |
 //!
 //! The metadata of a GGUF source are kept, except for keys that describe how its tensors are stored.
 
 use crate::source::CheckpointSource;
-use crate::{ImatrixFile, Level, LoraFacts, Provenance, Recipe, Source};
+use crate::{ImatrixFile, Level, LoraFacts, Provenance, Quantizer, Recipe, Source};
 use pythia_gguf::{Metadata, keys};
 use pythia_tensor::TensorType;
 use std::ops::Range;
@@ -32,6 +35,14 @@ pub const RECIPE: &str = "pythia_quant.recipe";
 pub const REQUANTIZED: &str = "pythia_quant.requantized";
 /// SHA-256 of the importance matrix file.
 pub const IMATRIX_SHA256: &str = "pythia_quant.imatrix.sha256";
+/// The quantizer that rounded the matrices.
+pub const QUANTIZER: &str = "pythia_quant.quantizer";
+/// Start of the keys about how the quantizer worked.
+pub const QUANTIZER_DETAILS: &str = "pythia_quant.quantizer.";
+/// Whether the quantizer changed norms or biases.
+pub const QUANTIZER_VECTORS: &str = "pythia_quant.quantizer.vectors";
+/// Start of the keys about what the quantizer was calibrated on.
+pub const CALIBRATION: &str = "pythia_quant.calibration.";
 /// Start of the keys about the checkpoint: its `name`, `revision`, `config_sha256`, `weights` and `weights_sha256`.
 pub const SOURCE: &str = "pythia_quant.source.";
 /// Keys that llama.cpp writes after quantizing with an importance matrix.
@@ -47,6 +58,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) requantized: &'a [TensorType],
     /// The importance matrix, if an encoder used it.
     pub(crate) imatrix: Option<&'a ImatrixFile>,
+    /// The quantizer, if it has a matrix to round.
+    pub(crate) quantizer: Option<&'a dyn Quantizer>,
 }
 
 /// The metadata of a file made from a source with the metadata `model`.
@@ -74,13 +87,21 @@ pub(crate) fn of_file(model: &Metadata, facts: &Facts<'_>) -> Metadata {
     if let Some(imatrix) = facts.imatrix {
         insert_imatrix(&mut metadata, imatrix);
     }
+    if let Some(quantizer) = facts.quantizer {
+        insert_quantizer(&mut metadata, quantizer);
+    }
     metadata
 }
 
 /// Whether a key describes how tensors are stored, and is dropped when they are encoded again.
 fn is_about_types(key: &str) -> bool {
-    let keys = [keys::FILE_TYPE, keys::QUANTIZATION_VERSION, RECIPE, IMATRIX_SHA256];
-    keys.contains(&key) || key.starts_with(QUANTIZE_IMATRIX)
+    let keys = [keys::FILE_TYPE, keys::QUANTIZATION_VERSION, RECIPE, IMATRIX_SHA256, QUANTIZER];
+    keys.contains(&key) || key.starts_with(QUANTIZE_IMATRIX) || is_of_quantizer(key)
+}
+
+/// Whether a key is one that a quantizer may record.
+pub(crate) fn is_of_quantizer(key: &str) -> bool {
+    key.starts_with(CALIBRATION) || key.starts_with(QUANTIZER_DETAILS)
 }
 
 /// Adds `types` to the earlier block formats that `model` lists.
@@ -106,6 +127,14 @@ fn insert_imatrix(metadata: &mut Metadata, file: &ImatrixFile) {
         metadata.insert(format!("{QUANTIZE_IMATRIX}chunks_count"), imatrix.chunk_count);
     }
     metadata.insert(IMATRIX_SHA256, file.sha256());
+}
+
+fn insert_quantizer(metadata: &mut Metadata, quantizer: &dyn Quantizer) {
+    metadata.insert(QUANTIZER, quantizer.name());
+    if quantizer.changes_vectors() {
+        metadata.insert(QUANTIZER_VECTORS, true);
+    }
+    quantizer.metadata().into_iter().for_each(|(key, value)| metadata.insert(key, value));
 }
 
 /// The metadata of a model from its checkpoint, with the checkpoint's `provenance`.

@@ -2,12 +2,13 @@
 
 use crate::metadata::{self, Facts};
 use crate::recipe::{self, Choice};
-use crate::{Error, ImatrixFile, Level, LoraFacts, Provenance, Recipe, Source, SourceTensor, imatrix};
+use crate::{Error, ImatrixFile, Level, LoraFacts, Provenance, Quantizer, Recipe, Source, SourceTensor, imatrix};
 use pythia_gguf::{Layout, Limits, Metadata, TensorInfo, shard_name};
 use pythia_schema::{Hparams, TensorSpec};
 use pythia_tensor::TensorType;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A request for a conversion.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +22,8 @@ pub struct Request {
     pub provenance: Provenance,
     /// Importances of the matrices' columns, for the encoders that use them.
     pub imatrix: Option<ImatrixFile>,
+    /// Rounds the quantized matrices instead of the encoders, all of a file together.
+    pub quantizer: Option<Arc<dyn Quantizer>>,
     /// Fail if a tensor cannot have its type because its rows are not whole blocks, instead of using another type.
     pub strict: bool,
     /// Accept tensors that are already in a block format: decode and encode them again.
@@ -38,6 +41,8 @@ pub struct Plan {
     pub tensors: Vec<PlannedTensor>,
     /// The files.
     pub files: Vec<FilePlan>,
+    /// Rounds the files that [ask for it](FilePlan::by_quantizer).
+    pub quantizer: Option<Arc<dyn Quantizer>>,
     /// The adapter that is merged on the way, if there is one.
     pub lora: Option<LoraFacts>,
     /// The files that are read. None of them is overwritten.
@@ -92,6 +97,8 @@ pub struct FilePlan {
     pub shards: Vec<Shard>,
     /// The type of every tensor, in the order of [`Plan::tensors`].
     pub choices: Vec<Choice>,
+    /// Whether the quantizer rounds it: there is one, and a matrix to quantize.
+    pub by_quantizer: bool,
 }
 
 /// A file of a model.
@@ -198,6 +205,7 @@ pub fn plan(source: &dyn Source, request: &Request) -> Result<Plan, Error> {
     if request.files.is_empty() {
         return Err(Error::Request("no type was asked for".to_owned()));
     }
+    request.quantizer.as_deref().map_or(Ok(()), check_recorded)?;
     let hparams = source.hparams();
     // Checked before anything is sized by them, because a config may say anything.
     hparams.check()?;
@@ -223,7 +231,20 @@ pub fn plan(source: &dyn Source, request: &Request) -> Result<Plan, Error> {
         importance,
         encodings,
     });
-    Ok(Plan { tensors: tensors.collect(), hparams, files, lora: source.lora().cloned(), inputs, warnings })
+    let (quantizer, lora) = (request.quantizer.clone(), source.lora().cloned());
+    Ok(Plan { tensors: tensors.collect(), hparams, files, quantizer, lora, inputs, warnings })
+}
+
+/// Refuses a quantizer that would change what a file says of its model.
+fn check_recorded(quantizer: &dyn Quantizer) -> Result<(), Error> {
+    match quantizer.metadata().iter().find(|(key, _)| !metadata::is_of_quantizer(key)) {
+        None => Ok(()),
+        Some((key, _)) => {
+            let (details, calibration) = (metadata::QUANTIZER_DETAILS, metadata::CALIBRATION);
+            let wanted = format!("wanted one that begins with {details} or {calibration}");
+            Err(Error::Request(format!("the quantizer {} records the key '{key}', {wanted}", quantizer.name())))
+        }
+    }
 }
 
 fn check_distinct(files: &[FilePlan]) -> Result<(), Error> {
@@ -260,18 +281,31 @@ impl Draft<'_> {
             quantized: choices.iter().any(|choice| choice.ty.is_quantized()),
             requantized: &self.requantized(&choices)?,
             imatrix: request.imatrix.as_ref().filter(|_| choices.iter().zip(self.importance).any(uses_importance)),
+            quantizer: request.quantizer.as_deref().filter(|_| self.quantizes_a_matrix(&choices)),
         };
         let metadata = metadata::of_file(self.model, &facts);
         let tensors = specs.iter().zip(&choices).map(|(spec, choice)| (spec.gguf.clone(), choice.ty, spec.dims()));
         let layout = Layout::new(&metadata, tensors.collect())?;
         let layouts = layout.split(&metadata, &request.limits);
         let layouts = layouts.map_err(|e| Error::Request(format!("{}: cannot be split: {e}", path.display())))?;
-        let file = FilePlan { level, metadata, shards: shards(path, layouts)?, choices };
+        let by_quantizer = facts.quantizer.is_some();
+        let file = FilePlan { level, metadata, shards: shards(path, layouts)?, choices, by_quantizer };
         if request.strict { file.check_strict().map(|()| file) } else { Ok(file) }
     }
 
-    /// Refuses levels that are useless without importances. The embedding and the output matrix do not need them.
+    /// Whether a matrix is stored in a block format that it does not have yet.
+    fn quantizes_a_matrix(self, choices: &[Choice]) -> bool {
+        let mut tensors = self.specs.iter().zip(self.sources).zip(choices);
+        tensors
+            .any(|((spec, source), choice)| spec.id.is_matrix() && choice.ty.is_quantized() && choice.ty != source.ty)
+    }
+
+    /// Refuses levels that are useless without importances. The embedding and the output matrix do not need them, and
+    /// neither does a quantizer, which has its own.
     fn check_importance(self, level: Level, choices: &[Choice]) -> Result<(), Error> {
+        if self.request.quantizer.is_some() {
+            return Ok(());
+        }
         let Some(imatrix) = &self.request.imatrix else {
             // Options can select such types at any level.
             let forced = self.specs.iter().zip(choices).find(|(_, choice)| recipe::needs_importance(choice.ty));

@@ -3,13 +3,16 @@
 //! A reader thread fetches chunks of whole rows, a bounded number ahead. Each worker of the pipeline
 //! widens, checks, encodes and writes a chunk. So reading, encoding and writing overlap, and memory is a few chunks,
 //! independent of the size of the model. Every byte's position is planned and does not depend on threads.
+//!
+//! A [quantizer](crate::Quantizer) has its turn before the pass, which leaves out what it wrote.
 
 use crate::decode::decode;
 use crate::file::largest_magnitude;
 use crate::output::{AtomicFile, Naming, check_target};
 use crate::pipeline::{PassOptions, Pipeline};
-use crate::plan::{Encoding, Plan, PlannedTensor};
-use crate::{Error, FilePlan, Level, Source, digest};
+use crate::plan::{Encoding, Plan, PlannedTensor, Slot};
+use crate::quantizer::{Done, QuantizeJob};
+use crate::{Error, FilePlan, Level, Quantizer, Source, SourceTensor, digest};
 use pythia_task::{Cancel, Progress};
 use pythia_tensor::TensorType;
 use std::ops::Range;
@@ -41,7 +44,8 @@ pub struct RunOptions<'a> {
     pub sha256: bool,
     /// Raised by the caller to stop. The run then removes its unfinished files.
     pub cancel: &'a Cancel,
-    /// Receives the progress.
+    /// Receives the progress, in bytes of the source. With a quantizer there are stages: `checking the weights`,
+    /// `quantizing LEVEL` in the quantizer's units for each file that it rounds, and `writing`.
     pub progress: &'a dyn Progress,
 }
 
@@ -52,7 +56,8 @@ pub struct Written {
     pub level: Level,
     /// Its file, or the files that it is split over.
     pub files: Vec<WrittenFile>,
-    /// Time for encoding and writing it, summed over the threads. Work shared between models counts in each.
+    /// Time for encoding and writing it, summed over the threads. Work shared between models counts in each. The time
+    /// of a quantizer is that of the clock.
     pub worker_seconds: f64,
 }
 
@@ -88,6 +93,9 @@ pub fn run(source: &dyn Source, plan: &Plan, options: &RunOptions<'_>) -> Result
     let pipeline = Pipeline::new(&PassOptions { threads, cancel, progress })?;
     let sinks = plan.files.iter().map(|file| Sink::create(file, options.progress)).collect::<Result<Vec<_>, _>>()?;
     let pass = Pass { source, plan, options, sinks: &sinks };
+    if let Some(quantizer) = plan.quantizer.as_deref().filter(|_| plan.files.iter().any(|file| file.by_quantizer)) {
+        pass.quantize(quantizer, &pipeline)?;
+    }
     pipeline.stream(pass.chunks(), |chunk, scratch| pass.convert(&chunk, scratch))?;
     let complete = sinks.into_iter().zip(&plan.files).map(|(sink, file)| Complete::new(sink, file, options));
     let complete = complete.collect::<Result<Vec<_>, _>>()?;
@@ -170,6 +178,8 @@ impl Complete {
 struct Sink {
     /// In the order of the shards.
     files: Vec<AtomicFile>,
+    /// The tensors that need no encoding any more.
+    done: Done,
     worker_nanos: AtomicU64,
 }
 
@@ -183,7 +193,7 @@ impl Sink {
             file.write_at(shard.layout.header(), 0)?;
             files.push(file);
         }
-        Ok(Self { files, worker_nanos: AtomicU64::new(0) })
+        Ok(Self { files, done: Done::new(plan.choices.len()), worker_nanos: AtomicU64::new(0) })
     }
 
     fn add_time(&self, since: Instant) {
@@ -193,6 +203,8 @@ impl Sink {
 
 /// Whole rows of one tensor, with elements as stored in the source, in GGUF's row order.
 struct Chunk<'p> {
+    /// Index of the tensor in the plan.
+    index: usize,
     tensor: &'p PlannedTensor,
     first_row: usize,
     bytes: Vec<u8>,
@@ -216,30 +228,76 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    /// Every chunk of every tensor, read in order.
+    /// Lets the quantizer round the files that ask for it, one after the other. It computes with all weights, so they
+    /// are checked before and not when it is done.
+    fn quantize(self, quantizer: &dyn Quantizer, pipeline: &Pipeline<'_>) -> Result<(), Error> {
+        let RunOptions { threads, cancel, progress, .. } = *self.options;
+        if !self.options.allow_nonfinite {
+            progress.stage("checking the weights");
+            progress.expect(Some(self.plan.source_bytes()));
+            pipeline.stream(self.chunks(), |chunk, scratch| self.check(&chunk, scratch))?;
+        }
+        for (file, sink) in self.sinks.iter().enumerate().filter(|(file, _)| self.plan.files[*file].by_quantizer) {
+            if cancel.is_raised() {
+                return Err(Error::Cancelled);
+            }
+            progress.stage(&format!("quantizing {}", self.plan.files[file].level));
+            let start = Instant::now();
+            let options = PassOptions { threads, cancel, progress };
+            let Self { source, plan, .. } = self;
+            quantizer.quantize(&QuantizeJob { source, plan, file, options, outputs: &sink.files, done: &sink.done })?;
+            sink.add_time(start);
+        }
+        progress.stage("writing");
+        progress.expect(Some(self.needed().map(|(_, tensor)| tensor.source.n_bytes()).sum()));
+        Ok(())
+    }
+
+    /// The tensors that are not written yet to every file, with their indices.
+    fn needed(self) -> impl Iterator<Item = (usize, &'a PlannedTensor)> + Send {
+        let needed = move |&(index, _): &(usize, &PlannedTensor)| self.sinks.iter().any(|sink| !sink.done.has(index));
+        self.plan.tensors.iter().enumerate().filter(needed)
+    }
+
+    /// Every chunk of every needed tensor, read in order.
     fn chunks(self) -> impl Iterator<Item = Result<Chunk<'a>, Error>> + Send {
-        self.plan.tensors.iter().flat_map(move |tensor| {
+        self.needed().flat_map(move |(index, tensor)| {
             let n_rows = tensor.source.n_rows();
             let step = (CHUNK_ELEMS / tensor.source.row_elems().max(1)).max(1);
-            (0..n_rows).step_by(step).map(move |row| self.read(tensor, row..n_rows.min(row + step)))
+            (0..n_rows).step_by(step).map(move |row| self.read(index, tensor, row..n_rows.min(row + step)))
         })
     }
 
-    fn read(self, tensor: &'a PlannedTensor, rows: Range<usize>) -> Result<Chunk<'a>, Error> {
+    fn read(self, index: usize, tensor: &'a PlannedTensor, rows: Range<usize>) -> Result<Chunk<'a>, Error> {
         let (first_row, mut bytes) = (rows.start, Vec::new());
         self.source.read_rows(&tensor.source, rows, &mut bytes)?;
-        Ok(Chunk { tensor, first_row, bytes })
+        Ok(Chunk { index, tensor, first_row, bytes })
+    }
+
+    /// Where an encoding of tensor `index` is still to be written.
+    fn places(self, index: usize, encoding: &'a Encoding) -> impl Iterator<Item = &'a Slot> {
+        encoding.places.iter().filter(move |place| !self.sinks[place.file].done.has(index))
+    }
+
+    /// Refuses a chunk with weights that cannot be converted.
+    fn check(self, chunk: &Chunk<'_>, scratch: &mut Scratch) -> Result<(), Error> {
+        let source = &chunk.tensor.source;
+        for piece in chunk.bytes.chunks(piece_rows(source) * source.row_bytes()) {
+            decode(source.ty, piece, &mut scratch.values);
+            check_values(chunk.tensor, &scratch.values)?;
+        }
+        self.options.progress.advance(&chunk.tensor.name, chunk.bytes.len() as i64);
+        Ok(())
     }
 
     /// Encodes a chunk in all its types, and writes it to all its positions.
-    fn convert(self, chunk: &Chunk<'_>, scratch: &mut Scratch) -> Result<(), Error> {
-        let tensor = chunk.tensor;
+    fn convert(self, chunk: &Chunk<'a>, scratch: &mut Scratch) -> Result<(), Error> {
+        let Chunk { index, tensor, .. } = *chunk;
         let Scratch { values, encoded } = scratch;
         encoded.resize_with(tensor.encodings.len().max(encoded.len()), Vec::new);
         encoded.iter_mut().for_each(Vec::clear);
         let source = &tensor.source;
-        let piece_rows = (PIECE_ELEMS / source.row_elems()).max(1);
-        for piece in chunk.bytes.chunks(piece_rows * source.row_bytes()) {
+        for piece in chunk.bytes.chunks(piece_rows(source) * source.row_bytes()) {
             // Checked here too, because some types take a second per chunk.
             if self.options.cancel.is_raised() {
                 return Err(Error::Cancelled);
@@ -249,13 +307,16 @@ impl<'a> Pass<'a> {
                 check_values(tensor, values)?;
             }
             for (encoding, out) in tensor.encodings.iter().zip(encoded.iter_mut()) {
+                if self.places(index, encoding).next().is_none() {
+                    continue;
+                }
                 let start = Instant::now();
                 match encoding.ty == source.ty {
                     // The source's own type is copied bit for bit.
                     true => out.extend_from_slice(piece),
                     false => append(encoding.ty, values, tensor.importance.as_deref(), out),
                 }
-                encoding.places.iter().for_each(|place| self.sinks[place.file].add_time(start));
+                self.places(index, encoding).for_each(|place| self.sinks[place.file].add_time(start));
             }
         }
         for (encoding, bytes) in tensor.encodings.iter().zip(encoded.iter()) {
@@ -265,17 +326,22 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    fn write(self, chunk: &Chunk<'_>, encoding: &Encoding, bytes: &[u8]) -> Result<(), Error> {
+    fn write(self, chunk: &Chunk<'_>, encoding: &'a Encoding, bytes: &[u8]) -> Result<(), Error> {
         // Rows are whole blocks, so they are of one size and the chunk starts at a multiple of it.
         let n_rows = chunk.bytes.len() / chunk.tensor.source.row_bytes();
         let within = chunk.first_row as u64 * (bytes.len() / n_rows) as u64;
-        for place in &encoding.places {
+        for place in self.places(chunk.index, encoding) {
             let start = Instant::now();
             self.sinks[place.file].files[place.shard].write_at(bytes, place.offset + within)?;
             self.sinks[place.file].add_time(start);
         }
         Ok(())
     }
+}
+
+/// Rows that are decoded and encoded at a time.
+fn piece_rows(source: &SourceTensor) -> usize {
+    (PIECE_ELEMS / source.row_elems()).max(1)
 }
 
 /// Appends the encoding of whole rows.
@@ -312,7 +378,6 @@ fn check_values(tensor: &PlannedTensor, values: &[f32]) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::SourceTensor;
     use std::path::Path;
 
     fn tensor(source: TensorType, types: &[TensorType]) -> PlannedTensor {

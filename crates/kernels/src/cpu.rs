@@ -36,6 +36,11 @@ impl Cpu {
         self.isa.dispatch(kernel)
     }
 
+    /// The proof of that level.
+    pub(crate) fn supported(&self) -> Supported {
+        self.isa
+    }
+
     /// The team.
     pub fn team(&self) -> &Team {
         &self.team

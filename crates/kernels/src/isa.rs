@@ -212,6 +212,8 @@ pub(crate) struct Tuning {
     pub(crate) integer_tile: Tile,
     /// Register tile of float products. `w` counts rows: 2 or 4.
     pub(crate) float_tile: Tile,
+    /// Register tile of products of two float matrices.
+    pub(crate) gemm_tile: GemmTile,
     /// Queries that share one pass over keys and values: 4 or 8.
     pub(crate) attend_queries: usize,
 }
@@ -223,6 +225,13 @@ pub(crate) struct Tile {
     pub(crate) w: usize,
     /// Rows of `x`, at most.
     pub(crate) x: TileSize,
+}
+
+/// Rows of `a`, and vectors of columns of `b`: 12 and 2, or 6 and 1.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GemmTile {
+    pub(crate) rows: usize,
+    pub(crate) vectors: usize,
 }
 
 /// Rows of `x` that tiles are compiled for.

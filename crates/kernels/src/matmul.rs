@@ -9,7 +9,7 @@ mod float;
 mod integer;
 mod likelihood;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::dot::Format;
 use crate::isa::{Isa, Supported, TileSize};
@@ -31,11 +31,11 @@ const CACHE_LINE_BYTES: usize = 64;
 /// 16 floats as the kernels load them: never across two cache lines.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(64))]
-struct Lanes([f32; LANES]);
+pub(crate) struct Lanes(pub(crate) [f32; LANES]);
 
 impl Lanes {
     /// All floats of a slice.
-    fn flat(lanes: &[Self]) -> &[f32] {
+    pub(crate) fn flat(lanes: &[Self]) -> &[f32] {
         // SAFETY: an array of 16 floats and nothing else (its alignment is its size), so they follow each other.
         unsafe { std::slice::from_raw_parts(lanes.as_ptr().cast(), LANES * lanes.len()) }
     }

@@ -20,6 +20,12 @@ impl<'a, T> SharedMut<'a, T> {
         Self { start: slice.as_mut_ptr(), len: slice.len(), slice: PhantomData }
     }
 
+    /// Where an element is, or would be: to prefetch it.
+    #[inline(always)]
+    pub(crate) fn at(&self, index: usize) -> *const T {
+        self.start.wrapping_add(index)
+    }
+
     /// `len` elements from `first`.
     ///
     /// # Safety

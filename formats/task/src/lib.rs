@@ -47,6 +47,12 @@ pub trait Progress: Send + Sync {
         let _ = total;
     }
 
+    /// The operation enters a stage called `name`. Units count from 0 again, and the total is unknown until the next
+    /// [`expect`](Self::expect). Operations that have a single stage do not call it.
+    fn stage(&self, name: &str) {
+        let _ = name;
+    }
+
     /// `units` more are done, of the tensor, file or text called `item`. Negative if work must be repeated.
     fn advance(&self, item: &str, units: i64) {
         let _ = (item, units);

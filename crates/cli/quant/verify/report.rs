@@ -4,7 +4,7 @@ use super::super::value;
 use super::{Args, Findings};
 use crate::exit::IN_JSON;
 use pythia_convert::Deviation;
-use pythia_convert::verify::{Encoded, TensorError};
+use pythia_convert::verify::{Against, Encoded, TensorError};
 use pythia_schema::block_part;
 use pythia_show::number::significant;
 use pythia_show::{Align, Table, Width, wrap};
@@ -51,7 +51,7 @@ fn summary(findings: &Findings<'_>) -> String {
     if let Some(against) = &findings.against {
         let identical = against.tensors.iter().filter(|tensor| tensor.is_identical()).count();
         parts.push(format!("{identical} of {} tensors identical to the source's", against.tensors.len()));
-        parts.extend(encoding(&against.tensors));
+        parts.extend(encoding(against));
     }
     let verdict = match findings.problems().count() {
         0 => "sound".to_owned(),
@@ -62,7 +62,8 @@ fn summary(findings: &Findings<'_>) -> String {
 }
 
 /// The result of encoding the source again.
-fn encoding(tensors: &[TensorError]) -> Option<String> {
+fn encoding(against: &Against) -> Option<String> {
+    let tensors = &against.tensors;
     let n = tensors.len();
     let count = |wanted: fn(&Encoded) -> bool| tensors.iter().filter(|tensor| wanted(&tensor.encoded)).count();
     let equal = count(|encoded| *encoded == Encoded::Equal);
@@ -76,6 +77,14 @@ fn encoding(tensors: &[TensorError]) -> Option<String> {
     };
     if otherwise > 0 {
         text += &format!(", {otherwise} encoded differently, with errors that are normal for their types");
+    }
+    let together = count(|encoded| *encoded == Encoded::Together);
+    if let Some(quantizer) = against.quantizer.as_ref().filter(|_| together > 0) {
+        let quantizer = value::escaped(quantizer);
+        text += &format!(
+            ", {together} rounded together by the quantizer {quantizer}, which cannot be repeated from the source: of \
+             these only the errors were checked"
+        );
     }
     Some(text)
 }
@@ -101,7 +110,7 @@ fn verdict(tensor: &TensorError) -> &'static str {
     match tensor.encoded {
         _ if tensor.is_suspect() => "SUSPECT",
         Encoded::Wrong(_) => "WRONG BLOCKS",
-        Encoded::Equal | Encoded::Otherwise => "",
+        Encoded::Equal | Encoded::Otherwise | Encoded::Together => "",
     }
 }
 
@@ -216,7 +225,8 @@ struct JsonError {
     not_finite: u64,
     /// The largest relative RMS that is not suspect.
     limit: Option<f64>,
-    /// How the bytes compare with a new encoding of the source: `equal`, `otherwise` or `wrong`.
+    /// How the bytes compare with a new encoding of the source: `equal`, `otherwise`, `together` or
+    /// `wrong`.
     encoded: &'static str,
 }
 
@@ -268,6 +278,7 @@ fn error(tensor: &TensorError) -> JsonError {
         encoded: match tensor.encoded {
             Encoded::Equal => "equal",
             Encoded::Otherwise => "otherwise",
+            Encoded::Together => "together",
             Encoded::Wrong(_) => "wrong",
         },
     }

@@ -17,6 +17,8 @@ use std::fmt;
 pub struct Against {
     /// Differences that show another model, then the suspect tensors.
     pub problems: Vec<Problem>,
+    /// Name of the quantizer that rounded matrices together, if the file states one. Those are not re-encoded.
+    pub quantizer: Option<String>,
     /// All tensors, the worst relative error first. Empty if the two models have different tensors.
     pub tensors: Vec<TensorError>,
 }
@@ -72,7 +74,8 @@ impl fmt::Display for TensorError {
 }
 
 /// Compares `file`, a model of `hparams`, with its source, whose tensors are F32, F16 or BF16. Compares values, and
-/// bytes with a new encoding of the source. A file made with an importance matrix needs `imatrix` for that.
+/// bytes with a new encoding of the source. A file made with an importance matrix needs `imatrix` for that. Matrices
+/// that a [quantizer](crate::Quantizer) rounded together cannot be encoded again: only their errors are compared.
 ///
 /// # Errors
 /// If the source lacks a tensor or has quantized ones, `imatrix` does not fit or is not the one that the file was made
@@ -92,7 +95,7 @@ pub fn against(
     problems.extend(different_text(file_says, source_says, keys::MERGES, "merge"));
     let specs = pythia_schema::tensors(hparams);
     if specs != pythia_schema::tensors(&source_hparams) {
-        return Ok(Against { problems, tensors: Vec::new() });
+        return Ok(Against { problems, quantizer: None, tensors: Vec::new() });
     }
     let bound = pythia_schema::bind(hparams, file.gguf());
     let bound = bound.map_err(|source| Error::Input { path: file.path().to_owned(), source })?;
@@ -104,16 +107,19 @@ pub fn against(
         return Err(Error::Request(format!("{path}: tensor {reason}")));
     }
     let encoder = Encoder::of(&file.gguf().metadata, imatrix, &specs)?;
+    let types = bound.iter().filter_map(|tensor| tensor.ty.known()).filter(|ty| ty.is_quantized());
+    let limit_together = expected::limit_together(types);
     let pipeline = Pipeline::new(options)?;
     let mut tensors = Vec::with_capacity(specs.len());
     for (index, (tensor, original)) in bound.into_iter().zip(&sources).enumerate() {
-        tensors.push(Measure { file, tensor, source, original, encoder: &encoder, index }.run(&pipeline)?);
+        let measure = Measure { file, tensor, source, original, encoder: &encoder, limit_together, index };
+        tensors.push(measure.run(&pipeline)?);
     }
     // A tensor without a relative error deviates from zeros, which is worst. The sort is stable.
     let key = |tensor: &TensorError| tensor.deviation.relative_rms().unwrap_or(f64::INFINITY);
     tensors.sort_by(|a, b| key(b).total_cmp(&key(a)));
     problems.extend(tensors.iter().filter_map(problem));
-    Ok(Against { problems, tensors })
+    Ok(Against { problems, quantizer: encoder.together.map(|together| together.name), tensors })
 }
 
 /// The problem of a tensor, if there is one: the whole tensor or some blocks.
@@ -123,7 +129,7 @@ fn problem(tensor: &TensorError) -> Option<Problem> {
         Encoded::Wrong(wrong) => {
             Some(Problem::Blocks { tensor: tensor.name.clone(), ty: tensor.ty, wrong: wrong.clone() })
         }
-        Encoded::Equal | Encoded::Otherwise => None,
+        Encoded::Equal | Encoded::Otherwise | Encoded::Together => None,
     }
 }
 
@@ -134,6 +140,8 @@ struct Measure<'a> {
     source: &'a dyn Source,
     original: &'a SourceTensor,
     encoder: &'a Encoder,
+    /// Limit for the relative error of a matrix that was rounded together with others.
+    limit_together: f64,
     /// Its number in the list of specs.
     index: usize,
 }
@@ -169,11 +177,17 @@ impl Measure<'_> {
             deviation = deviation.merge(part);
             blocks.append(its_blocks);
         }
-        let encoded = self.encoder.judge(&blocks, |block, byte| {
+        let is_matrix = original.shape.len() > 1;
+        let together = self.encoder.together.as_ref().is_some_and(|together| together.has(ty, is_matrix));
+        let encoded = self.encoder.judge(&blocks, together, |block, byte| {
             let elem = block * ty.block_elems() as u64;
             place(file, tensor.file, byte_range(tensor, &(elem..elem)).start + byte as u64)
         });
-        let limit = expected::limit(ty, original.ty);
+        let limit = match encoded {
+            // A vector that was changed has no type that its error could come from.
+            Encoded::Together => is_matrix.then_some(self.limit_together),
+            _ => expected::limit(ty, original.ty),
+        };
         Ok(TensorError { name: tensor.name.clone(), ty, source: original.ty, deviation, limit, encoded })
     }
 }

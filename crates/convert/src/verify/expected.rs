@@ -36,6 +36,10 @@ const EXPECTED: &[Expected] = &[
 /// scaled, truncated or from another model have errors of 0.3 to 1.4 times their own size.
 const MARGIN: f64 = 3.0;
 
+/// The same for matrices that were rounded together: each takes over errors of those before it, so the coarsest type
+/// of the file sets the expected error of all.
+const MARGIN_TOGETHER: f64 = 6.0;
+
 /// No error above this counts as rounding, at any width. All zeros would have an error of 1.
 const CEILING: f64 = 0.9;
 
@@ -54,6 +58,12 @@ pub(super) fn limit(ty: TensorType, source: TensorType) -> Option<f64> {
     Some((MARGIN * expected.nmse.sqrt()).min(CEILING))
 }
 
+/// The largest plausible relative RMS error of a matrix that was rounded together with those of the types `all`.
+pub(super) fn limit_together(all: impl Iterator<Item = TensorType>) -> f64 {
+    let expected = all.map(nmse).fold(0.0, f64::max);
+    (MARGIN_TOGETHER * expected.sqrt()).min(CEILING)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,5 +78,8 @@ mod tests {
         assert!(limit(TensorType::F16, TensorType::F32).unwrap() < 0.005);
         assert!(limit(TensorType::Q8_0, TensorType::F16).unwrap() < 0.021);
         assert!(limit(TensorType::Q4_0, TensorType::F16).unwrap() < 0.4);
+        let together = |types: &[TensorType]| limit_together(types.iter().copied());
+        assert!(together(&[TensorType::Q8_0]) < together(&[TensorType::Q8_0, TensorType::Q4_0, TensorType::Q6_K]));
+        assert_eq!(together(&[TensorType::Q2_K]), CEILING);
     }
 }

@@ -1,16 +1,18 @@
 //! Compares the bytes of a file with a new encoding of its source.
 //!
 //! Encoders are deterministic and byte-equal to the reference's. So most files, of this project or of llama.cpp, are
-//! equal to the byte, and a difference is damage. There are two exceptions:
+//! equal to the byte, and a difference is damage. There are three exceptions:
 //!
 //! - Tensors that were encoded with unavailable importances, from quantized weights, or by another program. Most of
 //!   their blocks differ, and the only test for a block is whether its type can cause such an error at all.
 //! - Files of other builds of the reference, which round a few blocks differently with about the same error. A block is
 //!   damaged if most other blocks are equal and its error is far larger than ours.
+//! - Matrices that a [quantizer](crate::Quantizer) rounded together, which depend on more than the source. No block of
+//!   them can be judged alone, because it may take over the errors of others.
 
 use super::{BytePlace, expected};
 use crate::file::Elems;
-use crate::metadata::{IMATRIX_SHA256, REQUANTIZED, VERSION};
+use crate::metadata::{IMATRIX_SHA256, QUANTIZER, QUANTIZER_VECTORS, REQUANTIZED, VERSION};
 use crate::{Error, ImatrixFile};
 use pythia_gguf::Metadata;
 use pythia_schema::TensorSpec;
@@ -27,9 +29,32 @@ enum Certainty {
     No,
 }
 
+/// A quantizer that rounded tensors together, according to the metadata of its file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Together {
+    /// Its name.
+    pub(super) name: String,
+    /// Whether it changed norms or biases.
+    vectors: bool,
+}
+
+impl Together {
+    pub(super) fn of(metadata: &Metadata) -> Option<Self> {
+        let name = metadata.str(QUANTIZER).ok().flatten()?.to_owned();
+        Some(Self { name, vectors: metadata.bool(QUANTIZER_VECTORS).ok().flatten().unwrap_or(false) })
+    }
+
+    /// Whether it may have changed a tensor.
+    pub(super) fn has(&self, ty: TensorType, is_matrix: bool) -> bool {
+        if is_matrix { ty.is_quantized() } else { self.vectors }
+    }
+}
+
 /// How the tensors of a file were encoded, according to its metadata.
 pub(super) struct Encoder {
     certainty: Certainty,
+    /// Tensors that have no encoding of their own.
+    pub(super) together: Option<Together>,
     /// Importances of each spec. `None` if the file was made without, or with an importance matrix that is not
     /// available.
     importance: Vec<Option<Vec<f32>>>,
@@ -58,7 +83,7 @@ impl Encoder {
             Some(env!("CARGO_PKG_VERSION")) => Certainty::Sure,
             _ => Certainty::Likely,
         };
-        Ok(Self { certainty, importance })
+        Ok(Self { certainty, together: Together::of(metadata), importance })
     }
 
     /// Compares blocks of tensor `index` in the file with their source.
@@ -103,8 +128,12 @@ impl Encoder {
         blocks
     }
 
-    /// The verdict on a tensor from the counts of its blocks. `place` locates a byte of a block, both by number.
-    pub(super) fn judge(&self, blocks: &Blocks, place: impl Fn(u64, usize) -> BytePlace) -> Encoded {
+    /// The verdict on a tensor from the counts of its blocks. `together` says whether a quantizer may have changed it.
+    /// `place` locates a byte of a block, both by number.
+    pub(super) fn judge(&self, blocks: &Blocks, together: bool, place: impl Fn(u64, usize) -> BytePlace) -> Encoded {
+        if together && (self.certainty == Certainty::No || blocks.different.n > 0) {
+            return Encoded::Together;
+        }
         // Importances, other weights or another algorithm would change nearly every block.
         let is_ours = self.certainty != Certainty::No && 2 * blocks.different.n <= blocks.n;
         let (fault, wrong) = match (is_ours, self.certainty) {
@@ -203,6 +232,8 @@ pub enum Encoded {
     /// It was encoded differently: with unavailable importances, from quantized weights, or by another program. All
     /// errors are possible for its type.
     Otherwise,
+    /// A quantizer rounded it together with others, so it cannot be encoded again. Only its error was checked.
+    Together,
     /// Some blocks are wrong.
     Wrong(WrongBlocks),
 }

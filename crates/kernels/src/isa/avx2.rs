@@ -1,6 +1,6 @@
 //! The operations on AVX2 with FMA and F16C: two registers per float vector. `VNNI` adds the dot instruction.
 
-use super::{Isa, Tile, TileSize, Tuning};
+use super::{GemmTile, Isa, Tile, TileSize, Tuning};
 use std::arch::asm;
 use std::arch::x86_64::*;
 
@@ -32,6 +32,8 @@ unsafe impl<const VNNI: bool> Isa for Avx2<VNNI> {
         integer_tile: Tile { w: 1, x: TileSize::Four },
         // 12 registers of accumulators of the 16
         float_tile: Tile { w: 2, x: TileSize::Three },
+        // 12 registers of accumulators of the 16, 2 of columns
+        gemm_tile: GemmTile { rows: 6, vectors: 1 },
         attend_queries: 4,
     };
 

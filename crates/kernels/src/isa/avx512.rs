@@ -1,6 +1,6 @@
 //! The operations on AVX-512 with VNNI: one register per float vector.
 
-use super::{Isa, Tile, TileSize, Tuning};
+use super::{GemmTile, Isa, Tile, TileSize, Tuning};
 use std::arch::asm;
 use std::arch::x86_64::*;
 
@@ -32,6 +32,8 @@ unsafe impl Isa for Avx512 {
         integer_tile: Tile { w: 2, x: TileSize::Six },
         // 24 accumulators of the 32 registers
         float_tile: Tile { w: 4, x: TileSize::Six },
+        // 24 accumulators of the 32 registers, 2 vectors of columns
+        gemm_tile: GemmTile { rows: 12, vectors: 2 },
         attend_queries: 8,
     };
 

@@ -1,6 +1,6 @@
 //! The operations on AArch64 NEON: four registers per float vector. `DOT` adds the SDOT instruction, `MATRIX` SMMLA.
 
-use super::{Isa, Tile, TileSize, Tuning};
+use super::{GemmTile, Isa, Tile, TileSize, Tuning};
 use std::arch::aarch64::*;
 use std::arch::asm;
 
@@ -125,6 +125,8 @@ unsafe impl<const DOT: bool, const MATRIX: bool> Isa for Neon<DOT, MATRIX> {
         // 12 integer and 12 float accumulators of the 32 registers; SMMLA works on pairs of rows
         integer_tile: Tile { w: 1, x: if MATRIX { TileSize::Four } else { TileSize::Three } },
         float_tile: Tile { w: 2, x: TileSize::Two },
+        // 24 registers of accumulators of the 32, 4 of columns
+        gemm_tile: GemmTile { rows: 6, vectors: 1 },
         attend_queries: 4,
     };
 

@@ -1,6 +1,6 @@
 //! The operations in portable Rust: what each of them means.
 
-use super::{Isa, Tile, TileSize, Tuning};
+use super::{GemmTile, Isa, Tile, TileSize, Tuning};
 use half::f16;
 use std::array::from_fn;
 
@@ -38,6 +38,7 @@ unsafe impl Isa for Scalar {
         unroll: false,
         integer_tile: Tile { w: 1, x: TileSize::Four },
         float_tile: Tile { w: 2, x: TileSize::Two },
+        gemm_tile: GemmTile { rows: 6, vectors: 1 },
         attend_queries: 4,
     };
 

@@ -11,7 +11,6 @@ use pythia_convert::{Level, QuantizeJob, Quantizer};
 use pythia_gguf::Value;
 use pythia_kernels::{Cpu, Gelu};
 use pythia_schema::TensorId;
-use pythia_task::ErrorKind;
 use pythia_tensor::TensorType;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

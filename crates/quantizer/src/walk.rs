@@ -256,15 +256,16 @@ impl Walk<'_> {
         };
         let down = self.linear(&block.ffn_down, &activated, Some(&middle), report)?;
         let down = Both { full: &block.ffn_down, quantized: &down };
+        let mut after = middle.clone();
         for side in [Side::Full, Side::Quantized] {
             for rows in self.groups(all.clone()) {
                 self.check()?;
                 activated(side, rows.clone(), &mut x);
                 network.linear(down.of(side), &x, &mut y);
-                add(&mut middle.of_mut(side)[elems(&rows)], &y);
+                add(&mut after.of_mut(side)[elems(&rows)], &y);
             }
         }
-        *stream = middle;
+        *stream = after;
         Ok(())
     }
 
@@ -380,7 +381,9 @@ impl Walk<'_> {
         if id.kind == Kind::Output {
             return Ok(None);
         }
-        let blocks = self.calibration.output_metric(id)?.into_iter().map(|block| {
+        let blocks = self.calibration.output_metric(id)?;
+        if blocks.is_empty() { return Ok(None); }
+        let blocks = blocks.into_iter().map(|block| {
             let damping = self.settings.output_damping;
             OutputBlock::new(block.first_row, block.rows, block.values, damping)
         });

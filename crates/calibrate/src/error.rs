@@ -29,6 +29,13 @@ pub enum Error {
         /// Its fault.
         source: pythia_gguf::Error,
     },
+    /// The state of a run that was begun with another model, text or setting.
+    OtherRun {
+        /// Where it is.
+        path: PathBuf,
+        /// The metadata key in which they differ.
+        key: &'static str,
+    },
     /// The system refused a file.
     Io {
         /// Where it is.
@@ -51,7 +58,7 @@ impl Error {
     /// The kind of error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Setting { .. } => ErrorKind::Usage,
+            Self::Setting { .. } | Self::OtherRun { .. } => ErrorKind::Usage,
             Self::Text(e) => e.kind(),
             Self::Convert(e) => e.kind(),
             Self::Model(_) | Self::File { .. } | Self::NotFinite { .. } => ErrorKind::Data,
@@ -71,6 +78,11 @@ impl fmt::Display for Error {
             Self::Model(e) => write!(f, "{e}"),
             Self::File { path, source } => write!(f, "{}: {source}", shown(path)),
             Self::Io { path, action, source } => write!(f, "{}: cannot {action}: {source}", shown(path)),
+            Self::OtherRun { path, key } => write!(
+                f,
+                "{}: the state of a run that was begun with another {key}; --force begins anew, removing it too",
+                shown(path)
+            ),
             Self::NotFinite { place } => {
                 write!(f, "{place}: infinite or NaN: the weights are damaged or overflow")
             }
@@ -86,7 +98,7 @@ impl std::error::Error for Error {
             Self::Convert(e) => Some(e),
             Self::Model(source) | Self::File { source, .. } => Some(source),
             Self::Io { source, .. } => Some(source),
-            Self::Setting { .. } | Self::NotFinite { .. } | Self::Cancelled => None,
+            Self::Setting { .. } | Self::OtherRun { .. } | Self::NotFinite { .. } | Self::Cancelled => None,
         }
     }
 }

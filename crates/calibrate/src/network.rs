@@ -10,15 +10,24 @@
 //! ISA, with any number of threads, and however windows are grouped.
 
 mod attention;
+mod backward;
+mod head;
 
 mod ops;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
+
+pub use backward::{Observer, Workspace};
+pub use head::{Head, Labels};
 
 use crate::Error;
 use pythia_convert::{Source, SourceTensor, read_f32};
 use pythia_kernels::{Cpu, Gelu, RopeTable, Rotary};
 use pythia_schema::{Hparams, Kind, TensorId, tensors};
+use pythia_text::hex;
+use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -105,6 +114,23 @@ impl<'s> Network<'s> {
     /// The processor that it is computed on.
     pub fn cpu(&self) -> &Cpu {
         &self.cpu
+    }
+
+    pub(crate) fn shared_cpu(&self) -> &Arc<Cpu> {
+        &self.cpu
+    }
+
+    /// SHA-256 of the norms and biases as f32, in the order of files, hexadecimal. Cheap, and no two steps of a
+    /// training have the same. Quantized files of a model have the same, because they keep these in F32.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn fingerprint(&self) -> Result<String, Error> {
+        let mut hasher = Sha256::new();
+        for id in TensorId::all(self.hparams.n_layer).filter(|id| !id.is_matrix()) {
+            self.read(id)?.iter().for_each(|x| hasher.update(x.to_le_bytes()));
+        }
+        Ok(hex(&hasher.finalize()))
     }
 
     /// The form of GELU.

@@ -30,6 +30,24 @@ pub(crate) fn check_file(path: &Path) -> Result<(), Failure> {
     }
 }
 
+/// Reads a short text file, such as a list that the user wrote.
+///
+/// # Errors
+/// If it cannot be read, has more than `max_bytes`, or is not UTF-8.
+pub(crate) fn read_text(path: &Path, max_bytes: u64) -> Result<String, Failure> {
+    check_file(path)?;
+    let (mut bytes, shown) = (Vec::new(), pythia_text::path(path));
+    let file = fs::File::open(path).map_err(|e| Failure::at(path, &e))?;
+    file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(|e| Failure::at(path, &e))?;
+    if bytes.len() as u64 > max_bytes {
+        return Err(Failure::data(format_args!("{shown}: longer than {max_bytes} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        Failure::data(format_args!("{shown}: byte {at} is not UTF-8, wanted a text file"))
+    })
+}
+
 /// Reads a GGUF model without its weights, from its only or its first file.
 ///
 /// # Errors

@@ -111,7 +111,6 @@ habits! {
         Missing("use --output-tensor-type F16, which keeps the precision of an f16 checkpoint");
     QUANT, ["--include-weights", "--exclude-weights"] => Missing("an importance matrix is always used as a whole");
     QUANT, ["--keep-split"] => Missing("use --split-max-size or --split-max-tensors to split the output");
-    QUANT, ["--tensor-type-file"] => Missing("use --tensor-type REGEX=TYPE, which may be repeated");
     QUANT, ["-ofreq", "--output-frequency", "--save-frequency"] =>
         Missing("the matrix is written once, at the end; --chunks shortens the run");
     QUANT, ["--prune-layers"] => Missing("layers cannot be removed");

@@ -17,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+mod budget;
 mod decode;
 pub mod dequantize;
 mod deviation;
@@ -37,6 +38,7 @@ pub mod run;
 mod source;
 pub mod verify;
 
+pub use budget::Budget;
 pub use decode::read_f32;
 pub use dequantize::dequantize;
 pub use deviation::Deviation;

@@ -457,3 +457,33 @@ fn the_lowest_levels_need_importance() {
     refused.fails(PROGRAM, 2, &["part", "blk.0.attn_output.weight", "Q2_K_S"]);
     assert_eq!(names(dir.path()), ["out.gguf", "part", "whole"]);
 }
+
+#[test]
+fn rules_come_from_a_file_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let rules = dir.path().join("rules.txt");
+    fs::write(&rules, "# early layers\nblk\\.[01]\\.=Q5_0\nffn_up=Q8_0   output\\.weight=F16\n").unwrap();
+    let source = gguf("F16");
+    quantize(dir.path(), &source, &["a.gguf", "Q4_0", "--tensor-type-file", "rules.txt", "-q"]).ok();
+    let typed = ["--tensor-type", "blk\\.[01]\\.=Q5_0", "--tensor-type", "ffn_up=Q8_0", "--tensor-type"];
+    quantize(dir.path(), &source, &[&["b.gguf", "Q4_0", "-q"], &typed[..], &["output\\.weight=F16"]].concat()).ok();
+    assert_same(&dir.path().join("a.gguf"), &dir.path().join("b.gguf"));
+    // What is typed wins.
+    let more = ["c.gguf", "Q4_0", "-q", "--tensor-type", "ffn_up=Q4_1", "--tensor-type-file", "rules.txt"];
+    quantize(dir.path(), &source, &more).ok();
+    assert_eq!(tensor(&dir.path().join("a.gguf"), "blk.0.ffn_up.weight").0, "Q8_0");
+    assert_eq!(tensor(&dir.path().join("c.gguf"), "blk.0.ffn_up.weight").0, "Q4_1");
+    assert_eq!(tensor(&dir.path().join("c.gguf"), "blk.0.ffn_down.weight").0, "Q5_0");
+
+    let refused = |text: &[u8], code, parts: &[&str]| {
+        fs::write(&rules, text).unwrap();
+        let outcome = quantize(dir.path(), &source, &["d.gguf", "Q4_0", "--tensor-type-file", "rules.txt"]);
+        outcome.fails(PROGRAM, code, parts);
+    };
+    refused(b"ffn_up=Q8_0\nffn_up\n", 65, &["rules.txt: line 2: rule 'ffn_up' is not of the form REGEX=TYPE"]);
+    refused(b"# nothing\n", 65, &["rules.txt: holds no rule"]);
+    refused(b"a=Q8_0\xff", 65, &["rules.txt: byte 6 is not UTF-8"]);
+    refused(b"blk\\.9\\.=Q8_0", 2, &["matches no weight matrix of this model"]);
+    let absent = quantize(dir.path(), &source, &["d.gguf", "Q4_0", "--tensor-type-file", "absent.txt"]);
+    absent.fails(PROGRAM, 74, &["absent.txt"]);
+}

@@ -2,7 +2,7 @@
 
 use super::report::{self, Outcome};
 use crate::exit::{self, Failure};
-use crate::input::{check_file, parse_file_size, parse_threads};
+use crate::input::{self, check_file, parse_file_size, parse_threads};
 use crate::progress::{Bar, Unit};
 use pythia_convert::output::MadeFolders;
 use pythia_convert::{ImatrixFile, Level, Plan, Recipe, Request, RunOptions, Source, TypeRule};
@@ -11,6 +11,9 @@ use pythia_show::Width;
 use pythia_tensor::TensorType;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+/// Limit for a file of rules. A rule for every matrix of the largest model takes some ten kilobytes.
+const MAX_RULES_BYTES: u64 = 1 << 20;
 
 /// How tensors are encoded, and how files are written.
 #[derive(Debug, clap::Args)]
@@ -21,6 +24,9 @@ pub(in crate::quant) struct Options {
     /// Store the weight matrices whose GGUF name matches REGEX as TYPE; may be repeated, the last match wins
     #[arg(long, value_name = "REGEX=TYPE")]
     tensor_type: Vec<TypeRule>,
+    /// Rules like those of --tensor-type from a file: one per line, # before comments; --tensor-type wins over them
+    #[arg(long, value_name = "FILE")]
+    tensor_type_file: Option<PathBuf>,
     /// Type of the output matrix
     #[arg(long, value_name = "TYPE")]
     output_tensor_type: Option<TensorType>,
@@ -79,7 +85,7 @@ impl Options {
             pure: self.pure,
             output: self.output_tensor_type,
             token_embd: self.token_embedding_type,
-            rules: self.tensor_type.clone(),
+            rules: self.rules()?,
         };
         let limits = Limits {
             max_bytes: self.split_max_size,
@@ -87,6 +93,20 @@ impl Options {
         };
         let files = targets.files.clone();
         Ok(Request { files, recipe, imatrix: imatrix.transpose()?, strict: self.strict, limits, ..Request::default() })
+    }
+
+    /// The rules by name, those with precedence last.
+    fn rules(&self) -> Result<Vec<TypeRule>, Failure> {
+        let mut rules = match &self.tensor_type_file {
+            Some(path) => {
+                let text = input::read_text(path, MAX_RULES_BYTES)?;
+                TypeRule::parse_file(&text)
+                    .map_err(|e| Failure::data(format_args!("{}: {e}", pythia_text::path(path))))?
+            }
+            None => Vec::new(),
+        };
+        rules.extend(self.tensor_type.iter().cloned());
+        Ok(rules)
     }
 
     /// Plans `request`, carries it out unless this is a dry run, and reports.

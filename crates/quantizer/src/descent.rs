@@ -8,8 +8,8 @@
 use crate::input::InputMetric;
 use crate::output::{OutputMetric, Outputs, outputs};
 use crate::parallel::map;
-use crate::rounded::Rounded;
 use crate::rescale::{GroupMetric, neighbours};
+use crate::rounded::Rounded;
 use crate::search::code_of;
 use crate::trial::{MAX_ELEMS, Trial};
 use pythia_kernels::{Cpu, MatRef, Store};
@@ -131,13 +131,7 @@ impl Descent<'_> {
 }
 
 /// `G (W - Q) H`.
-fn residual(
-    cpu: &Cpu,
-    rounded: &Rounded,
-    wanted: &[f32],
-    input: &InputMetric,
-    outputs: &[Outputs<'_>],
-) -> Vec<f32> {
+fn residual(cpu: &Cpu, rounded: &Rounded, wanted: &[f32], input: &InputMetric, outputs: &[Outputs<'_>]) -> Vec<f32> {
     let (rows, cols) = (rounded.rows, rounded.cols);
     let error: Vec<f32> = wanted.iter().zip(&rounded.values).map(|(w, q)| w - q).collect();
     let mut by_input = vec![0.0; rows * cols];
@@ -315,7 +309,8 @@ impl<'a> Work<'a> {
             let (candidates, scales) = neighbours(&rounded.format, &rounded.scales[block], group);
             trial.run(rounded.format.levels(), &candidates, metric.stretch(&best[..size]));
             let lane = trial.best();
-            if !(trial.loss[lane] < 0.9999 * metric.loss(values, &best[..size])) {
+            let own = metric.loss(values, &best[..size]);
+            if trial.loss[lane] >= 0.9999 * own {
                 continue;
             }
             self.rescaled.push(Rescaled { block, group, scales: scales[lane] });

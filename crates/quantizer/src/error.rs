@@ -8,9 +8,9 @@ use std::fmt;
 #[non_exhaustive]
 pub enum Error {
     /// The model or its calibration cannot be used.
-    Calibrate(pythia_calibrate::Error),
+    Calibrate(Box<pythia_calibrate::Error>),
     /// The result cannot be stored.
-    Convert(pythia_convert::Error),
+    Convert(Box<pythia_convert::Error>),
     /// Moments of this matrix are not finite, or the metric of its outputs is zero.
     Metric(String),
     /// The calibration is one of another model.
@@ -37,7 +37,10 @@ impl fmt::Display for Error {
             Self::Calibrate(e) => write!(f, "{e}"),
             Self::Convert(e) => write!(f, "{e}"),
             Self::Metric(tensor) => {
-                write!(f, "{tensor}: its inputs or its metric are not finite, or zero; the model or the text is damaged")
+                write!(
+                    f,
+                    "{tensor}: its inputs or its metric are not finite, or zero; the model or the text is damaged"
+                )
             }
             Self::Mismatch(problem) => write!(f, "{problem}"),
             Self::Cancelled => f.write_str("interrupted"),
@@ -59,7 +62,7 @@ impl From<pythia_calibrate::Error> for Error {
     fn from(e: pythia_calibrate::Error) -> Self {
         match e {
             pythia_calibrate::Error::Cancelled => Self::Cancelled,
-            e => Self::Calibrate(e),
+            e => Self::Calibrate(e.into()),
         }
     }
 }
@@ -68,7 +71,7 @@ impl From<pythia_convert::Error> for Error {
     fn from(e: pythia_convert::Error) -> Self {
         match e {
             pythia_convert::Error::Cancelled => Self::Cancelled,
-            e => Self::Convert(e),
+            e => Self::Convert(e.into()),
         }
     }
 }

@@ -63,7 +63,9 @@ impl Quantizer for Feedback {
         let calibration = [("sha256", Value::from(self.calibration.sha256()))];
         let settings = [("settings", Value::from(self.settings.to_string().as_str()))];
         let calibration = calibration.into_iter().map(|(key, value)| (format!("{CALIBRATION}{key}"), value));
-        calibration.chain(settings.into_iter().map(|(key, value)| (format!("{QUANTIZER_DETAILS}{key}"), value))).collect()
+        calibration
+            .chain(settings.into_iter().map(|(key, value)| (format!("{QUANTIZER_DETAILS}{key}"), value)))
+            .collect()
     }
 
     fn changes_vectors(&self) -> bool {
@@ -72,7 +74,7 @@ impl Quantizer for Feedback {
 
     fn quantize(&self, job: &QuantizeJob<'_>) -> Result<(), pythia_convert::Error> {
         let report = self.run(job).map_err(|e| match e {
-            Error::Convert(e) => e,
+            Error::Convert(e) => *e,
             Error::Cancelled => pythia_convert::Error::Cancelled,
             e => pythia_convert::Error::quantizer(e.kind(), e.to_string()),
         })?;

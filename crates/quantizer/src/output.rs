@@ -17,7 +17,7 @@ impl OutputBlock {
     pub fn new(first: usize, n: usize, mut g: Vec<f32>, damping: f64) -> Option<Self> {
         assert_eq!(g.len(), n * n, "a square matrix");
         let mean = (0..n).map(|i| f64::from(g[i * n + i])).sum::<f64>() / n as f64;
-        if !(mean > 0.0) || g.iter().any(|x| !x.is_finite()) {
+        if mean <= 0.0 || g.iter().any(|x| !x.is_finite()) {
             return None;
         }
         (0..n).for_each(|i| g[i * n + i] += (damping * mean) as f32);

@@ -261,11 +261,7 @@ impl<'f> Search<'f> {
     /// Rounds the block with these scales: every group takes the best of the multiples next to its step and minimum.
     fn with_scales(&mut self, problem: BlockProblem<'_>, d: f16, dmin: f16, steps: &[f32], mins: &[f32]) -> Found {
         self.base[..problem.base.len()].copy_from_slice(problem.base);
-        let mut found = Found {
-            scales: Scales { d, dmin, ..Scales::default() },
-            loss: 0.0,
-            codes: [0; MAX_BLOCK],
-        };
+        let mut found = Found { scales: Scales { d, dmin, ..Scales::default() }, loss: 0.0, codes: [0; MAX_BLOCK] };
         let size = self.format.group_elems();
         for g in 0..self.format.n_groups() {
             let multiples = self.multiples(&found.scales, steps[g], mins[g]);

@@ -27,12 +27,12 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            input_damping: 0.02,
+            input_damping: 0.05,
             output_damping: 0.05,
             embedding_damping: 0.05,
-            pull: 0.5,
+            pull: 1.0,
             residual: 0.5,
-            biases: true,
+            biases: false,
             held_out: 8,
             passes: 6,
         }

@@ -195,13 +195,7 @@ impl Walk<'_> {
         Ok(Both { full, quantized: tokens.iter().flat_map(row).collect() })
     }
 
-    fn block(
-        &self,
-        layer: usize,
-        width: usize,
-        stream: &mut Both<Vec<f32>>,
-        report: &mut Report,
-    ) -> Result<(), Error> {
+    fn block(&self, layer: usize, width: usize, stream: &mut Both<Vec<f32>>, report: &mut Report) -> Result<(), Error> {
         let (network, n_ctx) = (self.network, self.calibration.n_ctx());
         let block = network.block(layer)?;
         let all = 0..self.n_tokens();
@@ -382,7 +376,6 @@ impl Walk<'_> {
             return Ok(None);
         }
         let blocks = self.calibration.output_metric(id)?;
-        if blocks.is_empty() { return Ok(None); }
         let blocks = blocks.into_iter().map(|block| {
             let damping = self.settings.output_damping;
             OutputBlock::new(block.first_row, block.rows, block.values, damping)

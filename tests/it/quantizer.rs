@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 /// Encodes the matrices of the blocks closer to zero than they are, the first in the file first. Leaves the embedding
 /// and the output matrix.
 #[derive(Default)]
-struct Shrinking {
+pub(crate) struct Shrinking {
     /// Changes the final norm too.
     vectors: bool,
     /// Stops with an error of this kind after the first layer.
@@ -32,6 +32,11 @@ struct Shrinking {
 }
 
 impl Shrinking {
+    /// One that changes the final norm too.
+    pub(crate) fn with_vectors() -> Self {
+        Self { vectors: true, ..Self::default() }
+    }
+
     const FACTOR: f32 = 0.96;
 
     /// What it makes of a tensor in `ty`.
@@ -190,7 +195,7 @@ fn levels_that_need_importances_need_none_with_a_quantizer() {
 fn quantizing_anew_forgets_the_quantizer() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("made");
-    made(&folder, &[Level::Q4_0], Shrinking { vectors: true, ..Shrinking::default() });
+    made(&folder, &[Level::Q4_0], Shrinking::with_vectors());
     quant(&folder, ["quantize", "Q4_0.gguf", "again.gguf", "F32", "-q"]).ok();
     let (says, _) = read(folder.join("again.gguf"));
     let left: Vec<_> =
@@ -301,7 +306,7 @@ fn verify_does_not_expect_the_bytes_of_an_encoder() {
 fn vectors_are_changed_by_quantizers_that_say_so() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("made");
-    made(&folder, &[Level::Q4_0], Shrinking { vectors: true, ..Shrinking::default() });
+    made(&folder, &[Level::Q4_0], Shrinking::with_vectors());
     let (says, _) = read(folder.join("Q4_0.gguf"));
     assert_eq!(says.bool("pythia_quant.quantizer.vectors").unwrap(), Some(true));
     verify(&folder, "Q4_0.gguf", &[]).ok();

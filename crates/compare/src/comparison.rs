@@ -4,7 +4,7 @@ use crate::cache::folder::Folder;
 use crate::facts::{self, Facts};
 use crate::prepare::{Prepared, prepare};
 use crate::quality::{Evaluation, Quality};
-use crate::report::{self, Answer, Entry, Provenance, Report, Speed};
+use crate::report::{self, Answer, Entry, Provenance, Report, SideBySide, Speed};
 use crate::speed::{KeptSpeeds, Measurement};
 use crate::{Error, Observer, Request};
 use pythia_runtime::Device;
@@ -25,6 +25,10 @@ pub struct Comparison {
 pub struct Candidate {
     /// Its name in the report.
     pub name: String,
+    /// The type that it states, such as `Q4_0`; otherwise its own name.
+    pub level: String,
+    /// How it was rounded: the name of a [`Rounding`](crate::Rounding), or what a file says of itself.
+    pub series: String,
     /// Its path, also if it is not converted yet.
     pub path: PathBuf,
 }
@@ -90,7 +94,9 @@ impl Comparison {
         let quality = evaluation.run(candidates, &facts, folder)?;
         let names = candidates.iter().map(|file| file.name.as_str());
         let busy = report::busy(names.zip(&speeds.files));
-        let entries = entries(candidates, facts, quality.files, speeds.files);
+        let mut entries = entries(candidates, facts, quality.files, speeds.files);
+        let order: Vec<String> = request.quantizers.iter().map(|rounding| rounding.name().to_owned()).collect();
+        let side_by_side = SideBySide::of(&mut entries, &order);
         let (program, command) = &request.program;
         let report = Report {
             format: report::FORMAT,
@@ -102,7 +108,8 @@ impl Comparison {
             base: candidates.first().map_or_else(String::new, |base| base.name.clone()),
             process_per_level: speeds.process_per_level,
             busy,
-            answer: Answer::of(&entries, &request.fit),
+            answer: Answer::of(&entries, &request.fit).with_series(side_by_side.as_ref()),
+            side_by_side,
             entries,
         };
         self.speeds = Some(kept);
@@ -121,17 +128,21 @@ fn entries(candidates: &[Candidate], facts: Vec<Facts>, qualities: Vec<Quality>,
     let rows = candidates.iter().zip(facts).zip(qualities).zip(speeds);
     let rows = rows.map(|(((candidate, facts), quality), speed)| Entry {
         name: candidate.name.clone(),
+        level: candidate.level.clone(),
+        series: quality.against_base.is_some().then(|| candidate.series.clone()),
         file: base_name(&candidate.path),
         file_bytes: facts.file_bytes(),
         files: facts.files,
         bits_per_weight: facts.bits_per_weight,
         bits_per_weight_blocks: facts.bits_per_weight_blocks,
         imatrix: facts.variant.imatrix,
+        quantizer: facts.variant.quantizer,
         recipe: facts.variant.recipe,
         requantized: facts.variant.requantized,
         memory: quality.memory,
         perplexity: quality.perplexity,
         against_base: quality.against_base,
+        kld_of_first_series: None,
         speed,
     });
     let mut rows: Vec<Entry> = rows.collect();

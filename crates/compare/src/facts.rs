@@ -2,8 +2,8 @@
 
 use crate::cache::digests::Digests;
 use crate::cache::folder::Folder;
-use crate::report::{FileDigest, ImatrixOrigin};
-use crate::{Candidate, Error};
+use crate::report::{FileDigest, ImatrixOrigin, QuantizerOrigin};
+use crate::{Candidate, Error, Rounding};
 use pythia_convert::metadata::{RECIPE, REQUANTIZED};
 use pythia_gguf::{Gguf, Metadata, TensorInfo};
 use pythia_schema::block_part;
@@ -24,6 +24,7 @@ pub(crate) struct Facts {
 #[derive(Clone, Default)]
 pub(crate) struct Variant {
     pub(crate) imatrix: Option<ImatrixOrigin>,
+    pub(crate) quantizer: Option<QuantizerOrigin>,
     /// Options that changed the mix of types.
     pub(crate) recipe: Option<String>,
     /// Block formats that tensors were decoded from.
@@ -68,15 +69,27 @@ impl Variant {
         let requantized = metadata.strings(REQUANTIZED).ok().flatten();
         Self {
             imatrix: ImatrixOrigin::of_file(metadata),
+            quantizer: QuantizerOrigin::of_file(metadata),
             recipe,
             requantized: requantized.map(<[String]>::to_vec).unwrap_or_default(),
         }
     }
 
+    /// How it was rounded: the quantizer, or how the encoders were used.
+    pub(crate) fn series(&self) -> String {
+        match (&self.quantizer, &self.imatrix) {
+            (Some(quantizer), _) => quantizer.name.clone(),
+            (None, Some(_)) => Rounding::Imatrix.name().to_owned(),
+            (None, None) => Rounding::Plain.name().to_owned(),
+        }
+    }
+
     /// The words in which its name differs from that of a plain file of its level, each with a space before it.
     pub(crate) fn suffix(&self) -> String {
+        let quantizer = self.quantizer.as_ref().map(|quantizer| format!(" {}", quantizer.name));
         let words = [(self.imatrix.is_some(), " imatrix"), (self.recipe.is_some(), " mixed")];
-        words.into_iter().filter(|(applies, _)| *applies).map(|(_, word)| word).collect()
+        let words = words.into_iter().filter(|(applies, _)| *applies).map(|(_, word)| word.to_owned());
+        quantizer.into_iter().chain(words).collect()
     }
 }
 

@@ -7,7 +7,8 @@
 use crate::cache::DIGEST_CHARS;
 use crate::cache::folder::{self, Folder};
 use crate::facts::Variant;
-use crate::{Candidate, Error, Observer, Request, Stage};
+use crate::rounding::{digest as digest_of, short};
+use crate::{Candidate, Error, Observer, Request, Rounding, Stage};
 use pythia_convert::output::{check_target, remove_leftovers};
 use pythia_convert::plan::Shard;
 use pythia_convert::{FilePlan, ImatrixFile, Level, Plan, Provenance, RunOptions, Source};
@@ -15,90 +16,151 @@ use pythia_gguf::Metadata;
 use pythia_show::number;
 use pythia_text::path;
 use sha2::{Digest, Sha256};
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-/// Digits of an importance matrix's digest in file names.
-const IMATRIX_CHARS: usize = 8;
-
 /// The files of the levels, existing and missing ones.
 pub(crate) struct Levels {
     source: Box<dyn Source>,
-    /// All files.
+    /// One per series, the base's first.
+    batches: Vec<Batch>,
+}
+
+/// The files of a series.
+struct Batch {
+    rounding: Rounding,
     plan: Plan,
     request: pythia_convert::Request,
 }
 
 impl Levels {
-    /// Plans a file per level in `folder`, of the model called `name`. Nothing is written.
+    /// Plans a file per level and series in `folder`, of the model called `name`. Nothing is written. Files of several
+    /// series that would have the same bytes are one file of the first. The base is the first of `levels`.
     pub(crate) fn plan(
         source: Box<dyn Source>,
-        provenance: Provenance,
+        provenance: &Provenance,
         name: &str,
         folder: &Path,
         levels: &[Level],
         request: &Request,
     ) -> Result<Self, Error> {
+        let roundings = Rounding::of(request)?;
         let imatrix = request.imatrix.as_deref().map(ImatrixFile::open).transpose()?;
-        let files = levels.iter().map(|&level| (level, folder.join(format!("{name}-{level}.gguf")))).collect();
-        let allow_requantize = request.allow_requantize;
-        let mut request =
-            pythia_convert::Request { files, provenance, imatrix, allow_requantize, ..Default::default() };
-        let plan = pythia_convert::plan(&*source, &request)?;
-        let Some(imatrix) = &request.imatrix else { return Ok(Self { source, plan, request }) };
-        // Files of different importance matrices have different names. Levels that use none share a file.
-        let digest = imatrix.sha256().get(..IMATRIX_CHARS).unwrap_or_default();
-        for ((level, path), file) in request.files.iter_mut().zip(&plan.files) {
-            if Variant::of(&file.metadata).imatrix.is_some() {
-                *path = folder.join(format!("{name}-{level}-imatrix-{digest}.gguf"));
+        let only = roundings.len() == 1;
+        let mut batches: Vec<Batch> = Vec::new();
+        for rounding in roundings {
+            // What a series cannot make, another one does.
+            let makes = |level: &Level| only || rounding.has_importances() || !level.needs_importance();
+            let levels: Vec<Level> = levels.iter().filter(|level| makes(level)).copied().collect();
+            let request = pythia_convert::Request {
+                files: levels.iter().map(|&level| (level, folder.join(format!("{name}-{level}.gguf")))).collect(),
+                provenance: provenance.clone(),
+                imatrix: imatrix.clone().filter(|_| matches!(rounding, Rounding::Imatrix)),
+                quantizer: match &rounding {
+                    Rounding::By(quantizer) => Some(quantizer.clone()),
+                    Rounding::Plain | Rounding::Imatrix => None,
+                },
+                allow_requantize: request.allow_requantize,
+                ..Default::default()
+            };
+            let taken = |path: &Path| batches.iter().any(|batch| batch.plan.files.iter().any(|f| f.path() == path));
+            if let Some(batch) = Batch::plan(&*source, rounding, request, folder, name, taken)? {
+                batches.push(batch);
             }
         }
-        let plan = pythia_convert::plan(&*source, &request)?;
-        Ok(Self { source, plan, request })
+        Ok(Self { source, batches })
     }
 
-    /// A file per level, in the requested order.
+    /// A file per level and series: the levels in the requested order, those of the first series first.
     pub(crate) fn candidates(&self) -> Vec<Candidate> {
-        let candidate = |file: &FilePlan| Candidate {
+        let candidate = |batch: &Batch, file: &FilePlan| Candidate {
             name: file.level.name().to_owned() + &Variant::of(&file.metadata).suffix(),
+            level: file.level.name().to_owned(),
+            series: batch.rounding.name().to_owned(),
             path: file.path().to_owned(),
         };
-        self.plan.files.iter().map(candidate).collect()
+        self.batches.iter().flat_map(|batch| batch.plan.files.iter().map(|file| candidate(batch, file))).collect()
     }
 
     /// The metadata of the first file.
     pub(crate) fn first_metadata(&self) -> Result<&Metadata, Error> {
-        let first = self.plan.files.first().ok_or_else(|| Error::Request("nothing to compare".to_owned()))?;
-        Ok(&first.metadata)
+        let first = self.batches.iter().flat_map(|batch| &batch.plan.files).next();
+        Ok(&first.ok_or_else(|| Error::Request("nothing to compare".to_owned()))?.metadata)
     }
 
-    /// Converts the missing levels in one pass over the source. `request` names further files of the comparison, which
-    /// may be in the cache too.
+    /// Converts the missing levels, in one pass over the source for each series. `request` names further files of the
+    /// comparison, which may be in the cache too.
     pub(crate) fn fill(&self, folder: &Folder, request: &Request, observer: &dyn Observer) -> Result<(), Error> {
-        self.plan.warnings.iter().for_each(|warning| observer.warn(warning));
+        let mut warnings: Vec<&String> = self.batches.iter().flat_map(|batch| &batch.plan.warnings).collect();
+        // Most are about the source, the same for every series.
+        let mut seen = HashSet::new();
+        warnings.retain(|warning| seen.insert(*warning));
+        warnings.into_iter().for_each(|warning| observer.warn(warning));
         // Checks existing files again, because another run may have written them since.
-        let leftovers = self.plan.files.iter().flat_map(|file| remove_leftovers(file.path()));
+        let files = || self.batches.iter().flat_map(|batch| &batch.plan.files);
+        let leftovers = files().flat_map(|file| remove_leftovers(file.path()));
         leftovers.for_each(|leftover| observer.note(&leftover.to_string()));
-        let planned = self.plan.files.iter().zip(&self.request.files);
-        let missing: Vec<_> = planned.filter(|(file, _)| !is_current(file)).map(|(_, asked)| asked.clone()).collect();
-        let (n, kept) = (self.plan.files.len(), self.plan.files.len() - missing.len());
+        let (n, kept) = (files().count(), files().filter(|file| is_current(file)).count());
         observer.note(&format!("cache: {}: {kept} of {n} files are there", path(folder.path())));
-        if !missing.is_empty() {
-            self.make(missing, request, observer)?;
-        }
+        self.batches.iter().try_for_each(|batch| batch.fill(&*self.source, request, observer))?;
         let (n, bytes) = folder.size();
         observer.note(&format!("cache: {}: {n} files, {}", path(folder.path()), number::bytes(bytes)));
         Ok(())
     }
+}
 
-    fn make(&self, missing: Vec<(Level, PathBuf)>, request: &Request, observer: &dyn Observer) -> Result<(), Error> {
+impl Batch {
+    /// Plans the files of `request`, without those whose paths are `taken`; `None` if none is left. Its paths are those
+    /// of plain files; a file that is not plain gets another name.
+    fn plan(
+        source: &dyn Source,
+        rounding: Rounding,
+        mut request: pythia_convert::Request,
+        folder: &Path,
+        name: &str,
+        taken: impl Fn(&Path) -> bool,
+    ) -> Result<Option<Self>, Error> {
+        if request.files.is_empty() {
+            return Ok(None);
+        }
+        let plan = pythia_convert::plan(source, &request)?;
+        for ((level, path), file) in request.files.iter_mut().zip(&plan.files) {
+            let mut name = format!("{name}-{level}");
+            if let Some(imatrix) = request.imatrix.as_ref().filter(|_| Variant::of(&file.metadata).imatrix.is_some()) {
+                name += &format!("-imatrix-{}", short(imatrix.sha256()));
+            }
+            if let Some(quantizer) = request.quantizer.as_deref().filter(|_| file.by_quantizer) {
+                name += &format!("-{}-{}", quantizer.name(), short(&digest_of(quantizer)));
+            }
+            *path = folder.join(name + ".gguf");
+        }
+        request.files.retain(|(_, path)| !taken(path));
+        if request.files.is_empty() {
+            return Ok(None);
+        }
+        let plan = pythia_convert::plan(source, &request)?;
+        Ok(Some(Self { rounding, plan, request }))
+    }
+
+    /// Converts the missing files.
+    fn fill(&self, source: &dyn Source, request: &Request, observer: &dyn Observer) -> Result<(), Error> {
+        let planned = self.plan.files.iter().zip(&self.request.files);
+        let missing: Vec<_> = planned.filter(|(file, _)| !is_current(file)).map(|(_, asked)| asked.clone()).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
         missing.iter().try_for_each(|(_, path)| check_target(path, &request.files, true))?;
         let names: Vec<&str> = missing.iter().map(|(level, _)| level.name()).collect();
-        observer.step(&format!("making {} levels: {}", names.len(), names.join(", ")));
+        let how = match &self.rounding {
+            Rounding::By(quantizer) => format!(" by {}", quantizer.name()),
+            Rounding::Plain | Rounding::Imatrix => String::new(),
+        };
+        observer.step(&format!("making {} levels{how}: {}", names.len(), names.join(", ")));
         let asked = pythia_convert::Request { files: missing, ..self.request.clone() };
-        let plan = pythia_convert::plan(&*self.source, &asked)?;
+        let plan = pythia_convert::plan(source, &asked)?;
         let progress = observer.begin(Stage::Convert);
         progress.expect(Some(plan.source_bytes()));
         let options = RunOptions {
@@ -110,7 +172,7 @@ impl Levels {
             cancel: &request.cancel,
             progress: &*progress,
         };
-        pythia_convert::run(&*self.source, &plan, &options)?;
+        pythia_convert::run(source, &plan, &options)?;
         Ok(())
     }
 }

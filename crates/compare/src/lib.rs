@@ -2,7 +2,7 @@
 //!
 //! [`Comparison::prepare`] checks a [`Request`]: files, context, text. Nothing is written. [`Comparison::run`]
 //!
-//! 1. converts what the [`cache`] lacks, in one pass over the checkpoint or file;
+//! 1. converts what the [`cache`] lacks, in one pass over the checkpoint or file for each [`Rounding`];
 //! 2. reads the digests of all files;
 //! 3. measures speed and memory of each, in a process of its own where there is a [`Worker`];
 //! 4. scores all of them against the base, window by window, with the base's predictions computed once for as many
@@ -48,6 +48,7 @@ mod prepare;
 mod quality;
 pub mod report;
 mod request;
+mod rounding;
 mod speed;
 mod worker;
 
@@ -58,4 +59,5 @@ pub use observer::{Observer, Stage};
 pub use quality::check_n_ctx;
 pub use report::Report;
 pub use request::{Base, CheckpointBase, Request};
+pub use rounding::Rounding;
 pub use worker::Worker;

@@ -53,7 +53,7 @@ fn from_gguf(request: &Request, path: &Path) -> Result<Prepared, Error> {
     }
     wanted.retain(|level| level.name() != own);
     let wanted = each_once(wanted);
-    check_imatrix(request, &wanted)?;
+    check_used(request, &wanted)?;
     check_count(1 + wanted.len() + request.files.len())?;
     let name = model_name(path);
     let source = GgufSource::open(path)?;
@@ -62,11 +62,11 @@ fn from_gguf(request: &Request, path: &Path) -> Result<Prepared, Error> {
     let made = match &cache_path {
         _ if wanted.is_empty() => None,
         Some(cache_path) => {
-            Some(Levels::plan(Box::new(source), Provenance::default(), &name, cache_path, &wanted, request)?)
+            Some(Levels::plan(Box::new(source), &Provenance::default(), &name, cache_path, &wanted, request)?)
         }
         None => return Err(no_cache()),
     };
-    let mut candidates = vec![Candidate { name: level_name(&base, path), path: path.to_owned() }];
+    let mut candidates = vec![candidate(&base, path, level_name(&base, path))];
     candidates.extend(made.iter().flat_map(Levels::candidates));
     add_files(request, path, &base, &mut candidates)?;
     let n_ctx = quality::check(request, path, &base)?;
@@ -83,14 +83,14 @@ fn from_checkpoint(request: &Request, base: &CheckpointBase) -> Result<Prepared,
         return Err(Error::File { path: path.to_owned(), problem: problem.to_owned() });
     }
     let wanted = wanted_levels(request, base.level, checkpoint.checkpoint());
-    check_imatrix(request, &wanted)?;
+    check_used(request, &wanted)?;
     check_count(wanted.len() + request.files.len())?;
     let provenance = Provenance::gather(checkpoint.checkpoint(), false, &request.cancel)?;
     let owner = base.owner.clone().or_else(|| provenance.owner.clone());
     let merged = Merged::new(base, checkpoint, provenance.name.clone(), &request.cancel)?;
     let inputs = merged.source.inputs();
     let cache_path = levels::cache_folder(request, &merged.name, &merged.weights)?.ok_or_else(no_cache)?;
-    let made = Levels::plan(merged.source, provenance, &merged.name, &cache_path, &wanted, request)?;
+    let made = Levels::plan(merged.source, &provenance, &merged.name, &cache_path, &wanted, request)?;
     let metadata = made.first_metadata()?;
     let mut candidates = made.candidates();
     add_files(request, path, metadata, &mut candidates)?;
@@ -134,11 +134,12 @@ fn no_cache() -> Error {
     usage("there is no home folder for converted levels; use --cache DIR")
 }
 
-fn check_imatrix(request: &Request, wanted: &[Level]) -> Result<(), Error> {
-    if request.imatrix.is_some() && wanted.is_empty() {
-        return Err(usage("--imatrix is used for converting levels, but --type names none"));
+fn check_used(request: &Request, wanted: &[Level]) -> Result<(), Error> {
+    let named = [(request.imatrix.is_some(), "--imatrix"), (!request.quantizers.is_empty(), "--quantizer")];
+    match named.into_iter().find(|(is_given, _)| *is_given && wanted.is_empty()) {
+        Some((_, option)) => Err(usage(format!("{option} is used for converting levels, but --type names none"))),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Adds the further GGUF files of the request. The base is at `source`, or is made from it.
@@ -153,7 +154,7 @@ fn add_files(request: &Request, source: &Path, base: &Metadata, candidates: &mut
             return Err(usage(format!("{}: another file of this name is already compared", path.display())));
         }
         quality::check_file(request, (source, base), (path, &metadata))?;
-        candidates.push(Candidate { name, path: path.clone() });
+        candidates.push(candidate(&metadata, path, name));
     }
     check_count(candidates.len())
 }
@@ -193,6 +194,12 @@ fn native_level(checkpoint: &Checkpoint) -> Level {
         (_, true, _) => Level::BF16,
         _ => Level::F16,
     }
+}
+
+/// The GGUF file at `path`, called `name`.
+fn candidate(metadata: &Metadata, path: &Path, name: String) -> Candidate {
+    let (level, series) = (file_level(metadata, path), Variant::of(metadata).series());
+    Candidate { name, level, series, path: path.to_owned() }
 }
 
 /// Name of a GGUF file in the report: `Q4_0`, `Q4_0 imatrix`.

@@ -14,13 +14,15 @@ mod plot;
 mod provenance;
 #[cfg(test)]
 mod sample;
+mod series;
 mod speed;
 
 pub use answer::{Answer, Fit, GoodEnough};
 pub use columns::terminal;
 pub use files::Files;
 pub use memory::Memory;
-pub use provenance::{FileDigest, ImatrixOrigin, Origin, Provenance};
+pub use provenance::{FileDigest, ImatrixOrigin, Origin, Provenance, QuantizerOrigin};
+pub use series::{LevelRow, SeriesKld, SideBySide};
 pub(crate) use speed::busy;
 pub use speed::{Speed, Spread};
 
@@ -55,6 +57,8 @@ pub struct Report {
     pub process_per_level: bool,
     /// A sentence about unsteady speeds, if there are any.
     pub busy: Option<String>,
+    /// The series of levels that were rounded in several ways; `None` if no level was.
+    pub side_by_side: Option<SideBySide>,
     /// Answers to the most common questions.
     pub answer: Answer,
     /// The base and the levels, the largest file first.
@@ -86,6 +90,10 @@ pub struct Scored {
 pub struct Entry {
     /// Its name in tables and plots: `Q4_0`, `Q4_0 imatrix`.
     pub name: String,
+    /// Its type without more words: `Q4_0`.
+    pub level: String,
+    /// How it was rounded: `plain`, `imatrix` or the name of a quantizer. `None` for the base.
+    pub series: Option<String>,
     /// Name of the file; of a split model, of the first.
     pub file: String,
     /// Every file of the level, with its digest.
@@ -98,6 +106,8 @@ pub struct Entry {
     pub bits_per_weight_blocks: f64,
     /// The importance matrix that it was quantized with.
     pub imatrix: Option<ImatrixOrigin>,
+    /// The quantizer that rounded its matrices together.
+    pub quantizer: Option<QuantizerOrigin>,
     /// The options that changed its mix of types, as on a command line.
     pub recipe: Option<String>,
     /// Block formats that its weights were decoded from.
@@ -108,6 +118,8 @@ pub struct Entry {
     pub perplexity: Estimate,
     /// The distance to the base. `None` for the base itself.
     pub against_base: Option<AgainstBase>,
+    /// Its mean KLD as a multiple of that of the first series at the same level, where there are series.
+    pub kld_of_first_series: Option<f64>,
     /// How fast it runs, and in how much memory.
     #[serde(flatten)]
     pub speed: Speed,

@@ -1,6 +1,6 @@
 //! The request for a comparison.
 
-use crate::Worker;
+use crate::{Rounding, Worker};
 use pythia_convert::Level;
 use pythia_model::Options;
 use pythia_runtime::Text;
@@ -17,6 +17,9 @@ pub struct Request {
     pub files: Vec<PathBuf>,
     /// Importance matrix for converting levels.
     pub imatrix: Option<PathBuf>,
+    /// How levels are rounded: every level is made in each of these ways. If empty, with the importance matrix if there
+    /// is one, and otherwise plainly.
+    pub quantizers: Vec<Rounding>,
     /// Accept source weights that are already quantized.
     pub allow_requantize: bool,
     /// The text to score. It is read several times, so it must not be a [stream](Text::stream).
@@ -76,6 +79,7 @@ impl Request {
             levels: Vec::new(),
             files: Vec::new(),
             imatrix: None,
+            quantizers: Vec::new(),
             allow_requantize: false,
             text,
             n_ctx: 512,

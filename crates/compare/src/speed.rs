@@ -123,7 +123,7 @@ impl Measurement<'_> {
         }
         let mut worker = self.worker;
         let mut speeds = Vec::new();
-        for (i, (Candidate { name, path }, facts)) in candidates.iter().zip(facts).enumerate() {
+        for (i, (Candidate { name, path, .. }, facts)) in candidates.iter().zip(facts).enumerate() {
             if self.cancel.is_raised() {
                 return Err(Error::Cancelled);
             }

@@ -6,6 +6,7 @@ use pythia_compare::{Observer, Stage};
 use pythia_show::number;
 use pythia_task::Progress;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Shows the progress of a comparison.
 pub(super) struct Watch {
@@ -43,7 +44,8 @@ impl Observer for Watch {
             _ => Unit::Items("steps"),
         };
         let bar = Bar::new(0, unit, self.quiet);
-        Box::new(StageWatch { stage, bar, log: &self.log, done: AtomicU64::new(0), total: AtomicU64::new(UNKNOWN) })
+        let (done, total) = (AtomicU64::new(0), AtomicU64::new(UNKNOWN));
+        Box::new(StageWatch { stage, bar, log: &self.log, part: Mutex::default(), done, total })
     }
 }
 
@@ -54,6 +56,8 @@ struct StageWatch<'w> {
     stage: Stage,
     bar: Bar,
     log: &'w Log,
+    /// The part of the stage that is under way, if it has several.
+    part: Mutex<String>,
     done: AtomicU64,
     total: AtomicU64,
 }
@@ -64,12 +68,24 @@ impl Progress for StageWatch<'_> {
         self.bar.expect(total);
     }
 
+    fn stage(&self, name: &str) {
+        Progress::stage(&self.bar, name);
+        name.clone_into(&mut self.part.lock().unwrap_or_else(PoisonError::into_inner));
+        self.done.store(0, Ordering::Relaxed);
+        self.total.store(UNKNOWN, Ordering::Relaxed);
+    }
+
     fn advance(&self, item: &str, units: i64) {
         Progress::advance(&self.bar, item, units);
         let units = u64::try_from(units).unwrap_or(0);
         let done = self.done.fetch_add(units, Ordering::Relaxed) + units;
         let total = Some(self.total.load(Ordering::Relaxed)).filter(|&total| total != UNKNOWN);
+        let part = self.part.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match self.stage {
+            Stage::Convert if !part.is_empty() => self.log.tick(|| match total {
+                Some(total) if total > 0 => format!("{part}: {} %, {item}", 100 * done / total),
+                _ => format!("{part}: {item}"),
+            }),
             Stage::Convert => self
                 .log
                 .tick(|| format!("made from {} of {}", number::bytes(done), number::bytes(total.unwrap_or_default()))),

@@ -8,7 +8,7 @@
 //!   levels, and a nearly straight curve has no knee.
 //! - **What fits** is the level with the smallest divergence among those whose [`Memory`] is at most the given size.
 
-use super::{Entry, Estimate};
+use super::{Entry, Estimate, SideBySide};
 use pythia_show::number::{bytes, plain, signed};
 use serde::Serialize;
 
@@ -73,6 +73,13 @@ impl Answer {
         answer.bend(base, entries);
         answer.fill(entries, sizes);
         answer
+    }
+
+    /// With the sentences about series before all others.
+    #[must_use]
+    pub fn with_series(mut self, series: Option<&SideBySide>) -> Self {
+        self.sentences.splice(0..0, series.into_iter().flat_map(SideBySide::sentences));
+        self
     }
 
     /// Finds the smallest level that is good enough.

@@ -1,6 +1,6 @@
 //! The columns of the tables for people: one list, shown in a terminal, in Markdown and in HTML.
 
-use super::{AgainstBase, Entry, Estimate, Report};
+use super::{AgainstBase, Entry, Estimate, Report, SideBySide};
 use pythia_show::number::{bytes, plain, rate, signed, significant};
 use pythia_show::{Align, Table, Width, wrap};
 
@@ -114,6 +114,10 @@ pub fn terminal(report: &Report, width: Width) -> String {
     let mut text: String = sentences.collect();
     if !text.is_empty() {
         text.push('\n');
+    }
+    if let Some(series) = &report.side_by_side {
+        let table = series.table().to_terminal(width).with_remark(width, "report.md has them");
+        text += &format!("{}:\n{table}\n", SideBySide::TITLE);
     }
     let table = table(report, |column| column.short.unwrap_or(column.cell));
     text += &table.to_terminal(width).with_remark(width, "report.md has them");

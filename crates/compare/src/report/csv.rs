@@ -36,6 +36,9 @@ const FIELDS: &[(&str, Field)] = &[
     ("decode_max", Field::Number(|l| Some(l.speed.decode_spread.max))),
     ("peak_rss_bytes", Field::Number(|l| l.speed.peak_rss_bytes.map(|b| b as f64))),
     ("gpu_bytes", Field::Number(|l| l.speed.gpu_bytes.map(|b| b as f64))),
+    ("type", Field::Text(|l| &l.level)),
+    ("series", Field::Text(|l| l.series.as_deref().unwrap_or_default())),
+    ("kld_of_first_series", Field::Number(|l| l.kld_of_first_series)),
 ];
 
 /// The file's content.

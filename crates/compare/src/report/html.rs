@@ -2,7 +2,7 @@
 
 use super::columns::{COLUMNS, Column};
 use super::plot::{self, Figure};
-use super::{Entry, Report};
+use super::{Entry, Report, SideBySide};
 use pythia_show::html as escape;
 
 /// Colours and spacing, also of the figures.
@@ -20,7 +20,7 @@ pub(crate) fn render(report: &Report) -> String {
          <h2>Notes</h2>\n{notes}</main>\n</body>\n</html>\n",
         summary = escape(&summary(report)),
         answer = answer(report),
-        table = table(report),
+        table = series(report) + &table(report),
         notes = list(&report.notes(str::to_owned)),
     )
 }
@@ -54,6 +54,35 @@ fn table(report: &Report) -> String {
         "<div class=\"scroll\" role=\"region\" aria-label=\"Table of levels\" tabindex=\"0\">\n<table>\n\
          <thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n"
     )
+}
+
+/// The table of the series, if there are several.
+fn series(report: &Report) -> String {
+    let Some(series) = &report.side_by_side else { return String::new() };
+    let heads = series.headings().into_iter().map(|(title, ..)| format!("<th scope=\"col\">{}</th>", escape(&title)));
+    let row = |cells: Vec<String>| {
+        let cells = cells.iter().enumerate().map(|(i, text)| match i {
+            0 => format!("<th scope=\"row\">{}</th>", escape(text)),
+            _ => format!("<td>{}</td>", under(text)),
+        });
+        format!("<tr>{}</tr>\n", cells.collect::<String>())
+    };
+    let rows: String = series.rows().into_iter().map(row).collect();
+    format!(
+        "<h2>{title}</h2>\n<div class=\"scroll\" role=\"region\" aria-label=\"{title}\" tabindex=\"0\">\n\
+         <table class=\"series\">\n<thead><tr>{}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n\
+         <h2>All files</h2>\n",
+        heads.collect::<String>(),
+        title = SideBySide::TITLE
+    )
+}
+
+/// A ratio with its percentage under it.
+fn under(text: &str) -> String {
+    match text.strip_suffix(')').and_then(|text| text.split_once(" (")) {
+        Some((ratio, percent)) => format!("{}<span class=\"se\">{}</span>", escape(ratio), escape(percent)),
+        None => escape(text),
+    }
 }
 
 fn row(entry: &Entry) -> String {
@@ -137,6 +166,19 @@ mod tests {
     }
 
     #[test]
+    fn series_have_a_table_and_lines() {
+        let page = render(&sample::series());
+        assert!(page.find("Mean KLD by quantizer").unwrap() < page.find("All files").unwrap());
+        assert!(page.contains("<th scope=\"col\">feedback / plain</th>"));
+        assert!(page.contains("<td>0.310<span class=\"se\">-69.0 %</span></td>"), "{page}");
+        for series in ["series-0", "series-1", "series-2"] {
+            assert!(page.contains(&format!("<polyline class=\"series-line {series}\"")), "{series}");
+            assert!(STYLE.contains(&format!(".{series} ")), "{series}");
+        }
+        assert!(!render(&sample::report(7)).contains("class=\"series-line"));
+    }
+
+    #[test]
     fn answers_stand_above_the_table() {
         let report = sample::report(7);
         let page = render(&report);
@@ -163,5 +205,6 @@ mod tests {
             let path = std::path::Path::new(&dir).join(format!("report-{n}.html"));
             std::fs::write(path, render(&sample::report(n))).unwrap();
         }
+        std::fs::write(std::path::Path::new(&dir).join("report-series.html"), render(&sample::series())).unwrap();
     }
 }

@@ -1,6 +1,6 @@
 //! `report.md`: the answers, the whole table and the notes.
 
-use super::{Report, columns};
+use super::{Report, SideBySide, columns};
 use pythia_show::markdown;
 
 /// The file's content.
@@ -10,6 +10,9 @@ pub(crate) fn render(report: &Report) -> String {
     let answers: Vec<String> = report.answer.sentences.iter().map(|sentence| markdown(sentence)).collect();
     if !answers.is_empty() {
         out += &format!("{}\n", list(&answers));
+    }
+    if let Some(series) = &report.side_by_side {
+        out += &format!("{}:\n\n{}\n", SideBySide::TITLE, series.table().to_markdown());
     }
     out += &columns::full_table(report).to_markdown();
     out.push('\n');

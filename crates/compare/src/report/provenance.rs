@@ -1,6 +1,6 @@
 //! What made a report, when, and from what.
 
-use pythia_convert::metadata::{IMATRIX_SHA256, SOURCE};
+use pythia_convert::metadata::{CALIBRATION, IMATRIX_SHA256, QUANTIZER, SOURCE};
 use pythia_gguf::Metadata;
 use pythia_show::iso_time;
 use serde::Serialize;
@@ -61,6 +61,15 @@ pub struct ImatrixOrigin {
     pub sha256: Option<String>,
 }
 
+/// Which quantizer rounded the matrices of a file together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct QuantizerOrigin {
+    /// Its name.
+    pub name: String,
+    /// SHA-256 of its calibration file, hexadecimal, if it had one.
+    pub calibration_sha256: Option<String>,
+}
+
 impl Provenance {
     /// Of a run that ends now: by which program, and by which command, a word each.
     pub(crate) fn now(program: &str, command: &[String], origin: Origin) -> Self {
@@ -119,6 +128,14 @@ impl ImatrixOrigin {
             dataset: text("quantize.imatrix.dataset").map(base_name),
             sha256: text(IMATRIX_SHA256),
         })
+    }
+}
+
+impl QuantizerOrigin {
+    /// What a file says about it; `None` if its encoders rounded every row alone.
+    pub fn of_file(metadata: &Metadata) -> Option<Self> {
+        let text = |key: &str| metadata.str(key).ok().flatten().map(str::to_owned);
+        Some(Self { name: text(QUANTIZER)?, calibration_sha256: text(&format!("{CALIBRATION}sha256")) })
     }
 }
 

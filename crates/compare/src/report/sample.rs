@@ -61,9 +61,40 @@ pub(super) fn report(n: usize) -> Report {
         base: "F16".into(),
         process_per_level: true,
         busy: None,
+        side_by_side: None,
         answer: Answer::of(&entries, &[]),
         entries,
     }
+}
+
+/// A report with each of seven levels as it is, with an importance matrix that changes all but Q8_0, and by a quantizer.
+pub(super) fn series() -> Report {
+    let mut report = report(0);
+    let ways = [("plain", 1.0), ("imatrix", 0.97), ("feedback", 0.31)];
+    for (way, factor) in ways {
+        let levels = ["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K"];
+        for row in ROWS.iter().filter(|row| levels.contains(&row.0)) {
+            let mut made = entry(row);
+            let is_other = way != "plain" && (row.0 == "F16" || (way == "imatrix" && row.0 == "Q8_0"));
+            let Some(against) = made.against_base.as_mut().filter(|_| !is_other) else {
+                report.entries.extend((way == "plain").then_some(made));
+                continue;
+            };
+            // A quantizer gains less where activations are rounded more coarsely than weights.
+            against.kld_mean.value *= if row.0 == "Q8_0" { f64::sqrt(factor) } else { factor };
+            against.perplexity_delta_percent.value *= factor;
+            made.series = Some(way.to_owned());
+            if way != "plain" {
+                made.name = format!("{} {way}", row.0);
+            }
+            report.entries.push(made);
+        }
+    }
+    report.entries.sort_by_key(|entry| std::cmp::Reverse(entry.file_bytes));
+    let order = ways.map(|(way, _)| way.to_owned());
+    report.side_by_side = super::SideBySide::of(&mut report.entries, &order);
+    report.answer = Answer::of(&report.entries, &[]).with_series(report.side_by_side.as_ref());
+    report
 }
 
 fn entry(&(name, file_bytes, bits, ppl, kld, top): &(&str, u64, f64, f64, f64, f64)) -> Entry {
@@ -82,17 +113,21 @@ fn entry(&(name, file_bytes, bits, ppl, kld, top): &(&str, u64, f64, f64, f64, f
     let file = format!("pythia-docs-6m-{name}.gguf");
     Entry {
         name: name.into(),
+        level: name.into(),
+        series: (name != "F16").then(|| "plain".into()),
         files: vec![FileDigest { name: file.clone(), bytes: file_bytes, sha256: "cd".repeat(32) }],
         file,
         file_bytes,
         bits_per_weight: bits,
         bits_per_weight_blocks: bits + 0.07,
         imatrix: None,
+        quantizer: None,
         recipe: None,
         requantized: Vec::new(),
         memory: Memory { context_tokens: 512, context_bytes: 10_000_000 },
         perplexity: Estimate { value: ppl, se: 0.3683 },
         against_base,
+        kld_of_first_series: None,
         speed: Speed {
             prefill_tokens_per_second: prefill,
             prefill_spread: around(prefill, 5),

@@ -7,8 +7,10 @@ use super::svg::{Canvas, Words, label_width};
 
 /// One labelled point.
 pub(super) struct Point {
-    /// Its name.
+    /// Its name; empty for a point that stands below one of the same name.
     pub(super) label: String,
+    /// Index of its series in [`Scatter::series`], if there are several.
+    pub(super) series: usize,
     /// Place along the lower axis.
     pub(super) x: f64,
     /// Place along the left axis.
@@ -61,6 +63,8 @@ pub(super) struct Scatter {
     pub(super) y_always: Vec<f64>,
     /// The points; those that are not finite are left out.
     pub(super) points: Vec<Point>,
+    /// Names of series, each of which gets a line and a colour; empty if there is only one.
+    pub(super) series: Vec<String>,
     /// The lines.
     pub(super) references: Vec<Reference>,
 }
@@ -102,17 +106,21 @@ impl Scatter {
             return None;
         }
         // Many labels need room.
-        let bottom = match (finite.len() > 10, canvas) {
+        let n_labels = finite.iter().filter(|point| !point.label.is_empty()).count();
+        let bottom = match (n_labels > 10 || !self.series.is_empty(), canvas) {
             (false, _) => 320.0,
             (true, Canvas::Wide) => 430.0,
             (true, Canvas::Narrow) => 560.0,
         };
-        let y = self.y_scale(&finite, (bottom, TOP));
+        // On a narrow drawing the legend has a line of its own.
+        let has_legend_line = canvas == Canvas::Narrow && !self.series.is_empty();
+        let top = if has_legend_line { TOP + 12.0 } else { TOP };
+        let y = self.y_scale(&finite, (bottom, top));
         let ticks = y.ticks(draw::Y_TICKS).into_iter().filter_map(|tick| tick.label);
         // Where there is room, the axes of all figures begin at the same place.
         let least = if canvas == Canvas::Wide { 50.0 } else { 24.0 };
         let left = ticks.map(|label| label_width(&label)).fold(least, f64::max) + draw::TICK_GAP + 2.0;
-        let frame = Frame { left, right: canvas.width() - 18.0, top: TOP, bottom };
+        let frame = Frame { left, right: canvas.width() - 18.0, top, bottom };
         let x = self.x_scale(&finite, &frame);
         let drawn: Vec<Drawn<'_>> = finite
             .into_iter()
@@ -157,6 +165,16 @@ impl Scatter {
         Scale::new(self.y_kind, values, pixels)
     }
 
+    /// The points of each series, in the order of the lower axis.
+    fn series_lines(&self, drawn: &[Drawn<'_>]) -> Vec<Vec<(f64, f64)>> {
+        let line = |series: usize| {
+            let mut line: Vec<_> = drawn.iter().filter(|d| d.point.series == series).map(|d| d.at).collect();
+            line.sort_by(|a, b| a.0.total_cmp(&b.0));
+            line
+        };
+        (0..self.series.len()).map(line).collect()
+    }
+
     /// The points that no point as good or better in x beats, in the order of the lower axis.
     fn frontier(&self, drawn: &[Drawn<'_>]) -> Vec<(f64, f64)> {
         let sign = if self.better == Better::Left { 1.0 } else { -1.0 };
@@ -180,12 +198,13 @@ mod tests {
     use super::*;
 
     fn point(label: &str, x: f64, y: f64) -> Point {
-        Point { label: label.into(), x, y, error: 0.1, range: None, tip: String::new() }
+        Point { label: label.into(), series: 0, x, y, error: 0.1, range: None, tip: String::new() }
     }
 
     fn scatter(points: Vec<Point>, y_kind: Kind) -> Scatter {
         let (x_title, y_title, better) = ("x", "y".to_owned(), Better::Left);
-        Scatter { x_title, better, y_title, y_kind, y_always: Vec::new(), points, references: Vec::new() }
+        let (y_always, series, references) = (Vec::new(), Vec::new(), Vec::new());
+        Scatter { x_title, better, y_title, y_kind, y_always, points, series, references }
     }
 
     /// Where the circles are.

@@ -16,6 +16,10 @@ const RADIUS: f64 = 4.5;
 /// Half the length of the mark at the end of an error bar.
 const CAP: f64 = 4.0;
 const LONGEST_LABEL: usize = 22;
+/// Styles of series in the page. More series than that share them.
+const SERIES_STYLES: usize = 4;
+/// Length of the line before a name in the legend.
+const LEGEND_LINE: f64 = 26.0;
 
 impl Scatter {
     pub(super) fn draw(
@@ -29,6 +33,7 @@ impl Scatter {
         let mut svg = Svg::new(canvas, frame.bottom + FOOT, words);
         let n_ticks = if canvas == Canvas::Wide { 8 } else { 4 };
         self.draw_axes(&mut svg, &frame, scales, n_ticks);
+        self.draw_legend(&mut svg, canvas, &frame);
         self.draw_points(&mut svg, &frame, scales, drawn);
         svg.finish()
     }
@@ -56,9 +61,13 @@ impl Scatter {
     }
 
     fn draw_points(&self, svg: &mut Svg, frame: &Frame, scales: (&Scale, &Scale), drawn: &[Drawn<'_>]) {
-        let frontier = self.frontier(drawn);
+        let curves = match self.series.is_empty() {
+            true => vec![self.frontier(drawn)],
+            false => self.series_lines(drawn),
+        };
         let bars: Vec<Segment> = drawn.iter().flat_map(Drawn::bars).collect();
-        let mut lines: Vec<Segment> = frontier.windows(2).map(|pair| (pair[0], pair[1])).collect();
+        let segments = curves.iter().flat_map(|curve| curve.windows(2).map(|pair| (pair[0], pair[1])));
+        let mut lines: Vec<Segment> = segments.collect();
         lines.extend(&bars);
         let mut taken = Vec::new();
         for reference in &self.references {
@@ -70,25 +79,58 @@ impl Scatter {
             let class = format!("label {}-label", reference.class);
             svg.text(&class, (rect.x + 4.0, rect.y + 11.0), Anchor::Start, &reference.label);
         }
-        svg.polyline("frontier", &frontier);
-        drawn.iter().for_each(|d| d.draw_bars(svg));
-        let names: Vec<String> = drawn.iter().map(Drawn::name).collect();
-        let targets = drawn.iter().zip(&names).map(|(d, name)| Target { at: d.at, width: label_width(name) });
+        for (index, curve) in curves.iter().enumerate() {
+            svg.polyline(&self.class("frontier", "series-line", index), curve);
+        }
+        for d in drawn {
+            d.draw_bars(svg, &self.class("error", "error", d.point.series));
+        }
+        // A point without a name only keeps the labels of others away.
+        let mut named: Vec<&Drawn<'_>> = drawn.iter().filter(|d| !d.point.label.is_empty()).collect();
+        named.sort_by_key(|d| d.point.series);
+        let nameless = drawn.iter().filter(|d| d.point.label.is_empty());
+        taken.extend(nameless.map(|d| Rect { x: d.at.0 - RADIUS, y: d.at.1 - RADIUS, width: 9.0, height: 9.0 }));
+        let names: Vec<String> = named.iter().map(|d| d.name()).collect();
+        let targets = named.iter().zip(&names).map(|(d, name)| Target { at: d.at, width: label_width(name) });
         let targets: Vec<Target> = targets.collect();
         let &Frame { left, right, top, bottom } = frame;
         let inside = Rect { x: left, y: top - 12.0, width: right + 14.0 - left, height: bottom + 10.0 - top };
         let places = labels::place(&targets, &Scene { frame: inside, taken: &taken, lines: &lines });
-        for (d, place) in drawn.iter().zip(&places) {
+        for (d, place) in named.iter().zip(&places) {
             if let Some(end) = place.leader {
                 svg.line("leader", d.at, end);
             }
         }
         for d in drawn {
-            svg.dot(if d.is_below { "dot below" } else { "dot" }, d.at, RADIUS, &d.point.tip);
+            let class = if d.is_below { "dot below" } else { "dot" };
+            svg.dot(&self.class(class, class, d.point.series), d.at, RADIUS, &d.point.tip);
         }
         for (name, place) in names.iter().zip(&places) {
             let middle = place.rect.x + place.rect.width / 2.0;
             svg.text("label", (middle, place.rect.y + 11.0), Anchor::Middle, name);
+        }
+    }
+
+    /// The class of something in a series: `alone` if there is only one.
+    fn class(&self, alone: &str, among: &str, series: usize) -> String {
+        match self.series.is_empty() {
+            true => alone.to_owned(),
+            false => format!("{among} series-{}", series % SERIES_STYLES),
+        }
+    }
+
+    /// The names of the series with their lines, right of the title of the left axis or below it.
+    fn draw_legend(&self, svg: &mut Svg, canvas: Canvas, frame: &Frame) {
+        let width = |name: &String| LEGEND_LINE + 6.0 + label_width(name) + 12.0;
+        let total: f64 = self.series.iter().map(width).sum();
+        let y = if canvas == Canvas::Wide { 12.0 } else { 28.0 };
+        let mut x = (frame.right - total + 12.0).max(4.0);
+        for (index, name) in self.series.iter().enumerate() {
+            let class = self.class("", "series-line", index);
+            svg.line(&class, (x, y), (x + LEGEND_LINE, y));
+            svg.dot(&self.class("", "dot", index), (x + LEGEND_LINE / 2.0, y), RADIUS, name);
+            svg.text("legend", (x + LEGEND_LINE + 6.0, y + 4.0), Anchor::Start, name);
+            x += width(name);
         }
     }
 }
@@ -101,17 +143,17 @@ impl Drawn<'_> {
     }
 
     /// Bars that the dot hides are not drawn.
-    fn draw_bars(&self, svg: &mut Svg) {
+    fn draw_bars(&self, svg: &mut Svg, class: &str) {
         let ((x, y), (high, low)) = (self.at, self.bar);
         if low - high > 2.0 * RADIUS {
-            svg.line("error", (x, high), (x, low));
-            svg.line("error", (x - CAP, high), (x + CAP, high));
-            svg.line("error", (x - CAP, low), (x + CAP, low));
+            svg.line(class, (x, high), (x, low));
+            svg.line(class, (x - CAP, high), (x + CAP, high));
+            svg.line(class, (x - CAP, low), (x + CAP, low));
         }
         if let Some((low, high)) = self.range.filter(|(low, high)| high - low > 2.0 * RADIUS) {
-            svg.line("error", (low, y), (high, y));
-            svg.line("error", (low, y - CAP), (low, y + CAP));
-            svg.line("error", (high, y - CAP), (high, y + CAP));
+            svg.line(class, (low, y), (high, y));
+            svg.line(class, (low, y - CAP), (low, y + CAP));
+            svg.line(class, (high, y - CAP), (high, y + CAP));
         }
     }
 

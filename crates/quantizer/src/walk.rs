@@ -380,8 +380,8 @@ impl Walk<'_> {
             let damping = self.settings.output_damping;
             OutputBlock::new(block.first_row, block.rows, block.values, damping)
         });
-        let blocks: Option<Vec<_>> = blocks.collect();
-        Ok(Some(OutputMetric::new(blocks.ok_or_else(|| Error::Metric(id.gguf()))?)))
+        // Outputs without any gradient count alike.
+        Ok(blocks.collect::<Option<_>>().map(OutputMetric::new))
     }
 
     /// Half of the sum of `e G e` over rows e.

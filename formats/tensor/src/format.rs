@@ -127,13 +127,35 @@ impl BlockFormat {
         (self.fit)(src, importance)
     }
 
+    /// Elements that must be rounded together: 1, or the 4 or 8 of a run in a format with a codebook. A block is whole
+    /// runs.
+    pub fn run_elems(&self) -> usize {
+        match self.codebook {
+            None => 1,
+            // Eight signs that depend on each other.
+            Some(Codebook { even_signs: true, .. }) => 8,
+            Some(codebook) => codebook.entry_elems,
+        }
+    }
+
+    /// Step and minimum of group `g` of a block of these scales.
+    pub fn group(&self, scales: &Scales, g: usize) -> Group {
+        (self.group)(scales, g)
+    }
+
     /// The values that a block of these scales can hold.
     pub fn grid(&self, scales: &Scales) -> BlockGrid {
         let mut groups = [Group::default(); MAX_GROUPS];
-        for (g, group) in groups[..self.block_elems / self.group_elems].iter_mut().enumerate() {
-            *group = (self.group)(scales, g);
+        for (g, group) in groups[..self.n_groups()].iter_mut().enumerate() {
+            *group = self.group(scales, g);
         }
-        BlockGrid { groups, group_elems: self.group_elems, levels: self.levels, codebook: self.codebook }
+        BlockGrid {
+            groups,
+            group_elems: self.group_elems,
+            run_elems: self.run_elems(),
+            levels: self.levels,
+            codebook: self.codebook,
+        }
     }
 
     /// Stores blocks: one of `scales` and `block_elems` of `codes` for each.
@@ -199,6 +221,7 @@ fn fit<B: Quantized + Codec>(src: &[f32], importance: Option<&[f32]>) -> Vec<Sca
 pub struct BlockGrid {
     groups: [Group; MAX_GROUPS],
     group_elems: usize,
+    run_elems: usize,
     levels: Levels,
     codebook: Option<Codebook>,
 }
@@ -224,15 +247,9 @@ impl BlockGrid {
         self.levels.nearest(if step == 0.0 { 0.0 } else { (x + min) / step })
     }
 
-    /// Elements that must be rounded together: 1, or the 4 or 8 of a run in a format with a codebook. A block is whole
-    /// runs.
+    /// Elements that must be rounded together: see [`BlockFormat::run_elems`].
     pub fn run_elems(&self) -> usize {
-        match self.codebook {
-            None => 1,
-            // Eight signs that depend on each other.
-            Some(Codebook { even_signs: true, .. }) => 8,
-            Some(codebook) => codebook.entry_elems,
-        }
+        self.run_elems
     }
 
     /// Rounds whole runs from element `first` on to the nearest values on the stored grid. Of the codes that can be

@@ -1,0 +1,120 @@
+//! The quantizer as a conversion calls it.
+
+use crate::error::Error;
+use crate::report::Report;
+use crate::settings::Settings;
+use crate::walk::{Target, Walk};
+use pythia_calibrate::calibration::Calibration;
+use pythia_calibrate::network::Network;
+use pythia_convert::metadata::{CALIBRATION, QUANTIZER_DETAILS};
+use pythia_convert::{Level, QuantizeJob, Quantizer};
+use pythia_gguf::Value;
+use pythia_kernels::{Cpu, Gelu};
+use pythia_schema::TensorId;
+use pythia_tensor::TensorType;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Rounds the matrices of a model together, with the inputs that they have behind each other and in the metric of the
+/// model's output.
+pub struct Feedback {
+    calibration: Calibration,
+    settings: Settings,
+    gelu: Option<Gelu>,
+    reports: Mutex<Vec<(Level, Report)>>,
+}
+
+impl Feedback {
+    /// Its name, as a user types it.
+    pub const NAME: &'static str = "feedback";
+
+    /// Rounds by the windows and metrics of `calibration`. `gelu` replaces the form of GELU that the model asks for.
+    pub fn new(calibration: Calibration, settings: Settings, gelu: Option<Gelu>) -> Self {
+        Self { calibration, settings, gelu, reports: Mutex::new(Vec::new()) }
+    }
+
+    /// What was done to the files so far, with their levels.
+    pub fn reports(&self) -> Vec<(Level, Report)> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn run(&self, job: &QuantizeJob<'_>) -> Result<Report, Error> {
+        let cpu = Cpu::new(job.options.threads, None).map_err(|e| Error::Mismatch(e.to_string()))?;
+        let network = Network::open(job.source, Arc::new(cpu), self.gelu)?;
+        let target = Placed::new(job);
+        let walk = Walk {
+            network: &network,
+            calibration: &self.calibration,
+            settings: &self.settings,
+            target: &target,
+            cancel: job.options.cancel,
+            progress: job.options.progress,
+        };
+        walk.run()
+    }
+}
+
+impl Quantizer for Feedback {
+    fn name(&self) -> &str {
+        Self::NAME
+    }
+
+    fn metadata(&self) -> Vec<(String, Value)> {
+        let calibration = [("sha256", Value::from(self.calibration.sha256()))];
+        let settings = [("settings", Value::from(self.settings.to_string().as_str()))];
+        let calibration = calibration.into_iter().map(|(key, value)| (format!("{CALIBRATION}{key}"), value));
+        calibration
+            .chain(settings.into_iter().map(|(key, value)| (format!("{QUANTIZER_DETAILS}{key}"), value)))
+            .collect()
+    }
+
+    fn changes_vectors(&self) -> bool {
+        self.settings.biases
+    }
+
+    fn quantize(&self, job: &QuantizeJob<'_>) -> Result<(), pythia_convert::Error> {
+        let report = self.run(job).map_err(|e| match e {
+            Error::Convert(e) => *e,
+            Error::Cancelled => pythia_convert::Error::Cancelled,
+            e => pythia_convert::Error::quantizer(e.kind(), e.to_string()),
+        })?;
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner).push((job.file_plan().level, report));
+        Ok(())
+    }
+}
+
+/// Tensors at their places in a file.
+struct Placed<'j> {
+    job: &'j QuantizeJob<'j>,
+    /// Index of every tensor in the plan.
+    index: HashMap<String, usize>,
+}
+
+impl<'j> Placed<'j> {
+    fn new(job: &'j QuantizeJob<'j>) -> Self {
+        let names = job.plan.tensors.iter().map(|tensor| tensor.name.clone());
+        Self { job, index: names.zip(0..).collect() }
+    }
+
+    fn index(&self, id: TensorId) -> Result<usize, Error> {
+        let name = id.gguf();
+        self.index.get(&name).copied().ok_or_else(|| Error::Mismatch(format!("{name}: not in the plan of the file")))
+    }
+}
+
+impl Target for Placed<'_> {
+    fn ty(&self, id: TensorId) -> Option<TensorType> {
+        let index = self.index(id).ok()?;
+        let ty = self.job.file_plan().choices[index].ty;
+        (ty.is_quantized() && ty != self.job.plan.tensors[index].source.ty).then_some(ty)
+    }
+
+    fn matrix(&self, id: TensorId, bytes: &[u8]) -> Result<(), Error> {
+        Ok(self.job.put(self.index(id)?, bytes)?)
+    }
+
+    fn vector(&self, id: TensorId, values: &[f32]) -> Result<(), Error> {
+        let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        Ok(self.job.put(self.index(id)?, &bytes)?)
+    }
+}

@@ -1,0 +1,34 @@
+//! Rounds the matrices of a model together, in the metric of its output.
+
+#![forbid(unsafe_code)]
+// Columns and lanes are walked by index in several arrays at once.
+#![allow(clippy::needless_range_loop)]
+
+mod cholesky;
+mod descent;
+mod divergence;
+mod error;
+mod feedback;
+mod input;
+mod matrix;
+mod moments;
+mod output;
+mod parallel;
+mod report;
+mod rescale;
+mod rounded;
+mod search;
+mod sequential;
+mod settings;
+mod trial;
+mod walk;
+
+pub use error::Error;
+pub use feedback::Feedback;
+pub use input::InputMetric;
+pub use matrix::{MatrixProblem, round};
+pub use output::{OutputBlock, OutputMetric};
+pub use report::{MatrixReport, Report};
+pub use rounded::Rounded;
+pub use settings::Settings;
+pub use walk::{Target, Walk};

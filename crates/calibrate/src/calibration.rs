@@ -18,7 +18,7 @@ mod windows;
 pub use collect::{Collected, Collector, Request, partial_path};
 pub use estimate::Estimate;
 pub use format::Provenance;
-pub use windows::windows;
+pub use windows::{check_n_ctx, windows};
 
 use crate::Error;
 use format::Header;

@@ -5,7 +5,7 @@ mod report;
 use crate::exit::{self, Failure};
 use crate::input::{self, SourceOptions, TextOptions, parse_threads};
 use crate::progress::{Bar, Unit};
-use pythia_calibrate::calibration::{Collected, Collector, Estimate, Request, partial_path, windows};
+use pythia_calibrate::calibration::{Collected, Collector, Estimate, Request, check_n_ctx, partial_path, windows};
 use pythia_calibrate::network::Network;
 use pythia_convert::output::check_target;
 use pythia_convert::{GgufSource, Provenance, Source, model_name};
@@ -69,7 +69,7 @@ pub(super) struct Settings {
     #[arg(short = 'c', long = "ctx", visible_alias = "ctx-size", value_name = "N")]
     n_ctx: Option<usize>,
     /// Use the first N windows of the text
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, visible_alias = "chunks", value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..))]
     windows: u64,
     /// Seed of the labels that are drawn from the model's predictions
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -147,6 +147,7 @@ impl Args {
         let network = Network::open(&*model.source, cpu, self.gelu)?;
         let tokenizer = self.tokenizer(model)?;
         let n_ctx = self.settings.n_ctx(network.hparams().n_ctx);
+        check_n_ctx(n_ctx, network.hparams().n_ctx)?;
         let max = usize::try_from(self.settings.windows).unwrap_or(usize::MAX);
         let mut stream = text.tokens(&tokenizer, interrupted)?;
         let tokens = windows(&mut stream, network.hparams().n_vocab, n_ctx, max).map_err(located)?;

@@ -309,6 +309,11 @@ fn files_of_strangers_are_refused_in_one_line() {
         (changed(&setup, "a", |header, _| header.tokens[3] = 40), "id 40"),
         (changed(&setup, "a", |header, _| header.tokens[3] ^= 1), "of the tokens"),
         (changed(&setup, "a", |header, _| header.hparams.n_ff = 64), "ffn_up.weight.out_metric.0"),
+        // As many tensors as a header can ask for.
+        (
+            changed(&setup, "a", |header, _| (header.hparams.n_embd, header.hparams.n_layer) = (1 << 20, 512)),
+            "528 values",
+        ),
         (changed(&setup, "a", |header, _| header.hparams.n_layer = 3), "blk.2.attn_qkv.weight.out_metric.0"),
         (changed(&setup, "a", |_, table| table[0].0.push('x')), "no such tensor"),
         (changed(&setup, "a", |_, table| table[0].2[0] -= 1), "527 values"),

@@ -23,7 +23,7 @@ pub use windows::{check_n_ctx, windows};
 use crate::Error;
 use format::Header;
 use pythia_gguf::Gguf;
-use pythia_schema::TensorId;
+use pythia_schema::{Hparams, TensorId};
 use pythia_tensor::FileMap;
 use pythia_text::hex;
 use sha2::{Digest, Sha256};
@@ -83,6 +83,11 @@ impl Calibration {
     /// What it was made from.
     pub fn provenance(&self) -> &Provenance {
         &self.0.header.provenance
+    }
+
+    /// The sizes of the model, with the GELU that it was computed with.
+    pub fn hparams(&self) -> &Hparams {
+        &self.0.header.hparams
     }
 
     /// Tokens of a window.

@@ -1,6 +1,7 @@
 //! `pythia-quant`: converts checkpoints to GGUF files, and inspects, compares and checks such files.
 
 mod cache;
+mod calibrate;
 mod compare;
 mod convert;
 mod dequantize;
@@ -36,6 +37,7 @@ enum Command {
     MeasureLevel(measure_level::Args),
     Cache(cache::Args),
     Imatrix(imatrix::Args),
+    Calibrate(calibrate::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
     Diff(diff::Args),
@@ -55,6 +57,7 @@ pub fn main() -> ExitCode {
         Command::Cache(args) => cache::run(&args),
         Command::MeasureLevel(args) => measure_level::run(&args),
         Command::Imatrix(args) => imatrix::run(&args),
+        Command::Calibrate(args) => calibrate::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Dequantize(args) => dequantize::run(&args),

@@ -1,6 +1,7 @@
 //! The commands of the two programs: what they print, write and refuse.
 
 mod bench;
+mod calibrate;
 mod compare;
 mod dequantize;
 mod diff;

@@ -5,7 +5,7 @@
 //! the model's predictions by a divergence of `eT G e / 2` (Amari, "Natural Gradient Works Efficiently in Learning",
 //! 1998, section 4). A quantizer that knows G, and the second moments of the inputs, knows which errors are cheap.
 //!
-//! [`collect`] makes such a file, and [`Calibration`] reads it. `docs/gguf-files.md` in the repository describes it.
+//! A [`Collector`] makes such a file, and [`Calibration`] reads it. `docs/gguf-files.md` in the repository describes it.
 
 mod collect;
 mod estimate;
@@ -18,7 +18,7 @@ mod windows;
 pub use collect::{Collected, Collector, Request, partial_path};
 pub use estimate::Estimate;
 pub use format::Provenance;
-pub use windows::windows;
+pub use windows::{check_n_ctx, windows};
 
 use crate::Error;
 use format::Header;

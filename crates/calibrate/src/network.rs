@@ -20,6 +20,7 @@ pub(crate) mod testing;
 mod tests;
 
 pub use backward::{Observer, Workspace};
+pub(crate) use head::LOGITS_BYTES;
 pub use head::{Head, Labels};
 
 use crate::Error;

@@ -70,6 +70,7 @@ macro_rules! from_libraries {
 }
 
 from_libraries!(
+    pythia_calibrate::Error,
     pythia_checkpoint::Error,
     pythia_compare::Error,
     pythia_convert::Error,

@@ -3,8 +3,9 @@
 use super::estimate::Estimate;
 use super::format::{self, Header, Provenance};
 use super::totals::Totals;
+use super::windows::check_n_ctx;
 use crate::Error;
-use crate::network::{Head, Labels, Network, Observer, Workspace};
+use crate::network::{Labels, Network, Observer, Workspace};
 use pythia_convert::output::AtomicFile;
 use pythia_gguf::{Gguf, Layout, Metadata};
 use pythia_kernels::Gelu;
@@ -70,13 +71,11 @@ impl<'n, 's> Collector<'n, 's> {
     /// weights cannot be read.
     pub fn new(network: &'n Network<'s>, request: &Request, tokens: Vec<u32>) -> Result<Self, Error> {
         let hparams = network.hparams();
-        let wrong = |name, problem| Err(Error::Setting { name, problem });
         let n_ctx = request.n_ctx;
-        if !(1..=hparams.n_ctx).contains(&n_ctx) {
-            return wrong("ctx", format!("found {n_ctx}, wanted 1 to {}, the model's context", hparams.n_ctx));
-        }
+        check_n_ctx(n_ctx, hparams.n_ctx)?;
         if tokens.is_empty() || !tokens.len().is_multiple_of(n_ctx) {
-            return wrong("tokens", format!("found {}, wanted whole windows of {n_ctx}", tokens.len()));
+            let problem = format!("found {}, wanted whole windows of {n_ctx}", tokens.len());
+            return Err(Error::Setting { name: "tokens", problem });
         }
         if let Some(&token) = tokens.iter().find(|&&token| token as usize >= hparams.n_vocab) {
             return Err(pythia_runtime::Error::TokenOutOfRange { token, n_vocab: hparams.n_vocab }.into());
@@ -126,19 +125,23 @@ impl<'n, 's> Collector<'n, 's> {
     }
 
     /// Keeps the state in the file at `partial` from time to time and when the run is cancelled. If there is such a
-    /// file already, the run goes on from its state, to the same bits. Returns the number of windows in that state.
+    /// file already, the run goes on from its state, to the same bits. Returns the number of windows that are complete
+    /// in that state; of the ones after them it may have parts.
     ///
     /// # Errors
     /// If the file cannot be read, is damaged, or was begun with another model, text or setting. With `force`, it is
     /// replaced then.
-    pub fn keep_state(&mut self, partial: PathBuf, force: bool) -> Result<usize, Error> {
-        let resumed = if partial.symlink_metadata().is_ok() { self.resume(&partial) } else { Ok(()) };
+    pub fn keep_state(&mut self, partial: PathBuf, force: bool) -> Result<Option<usize>, Error> {
+        let exists = partial.symlink_metadata().is_ok();
+        let resumed = if exists { self.resume(&partial) } else { Ok(()) };
         self.partial = Some(partial);
         match resumed {
-            Err(_) if force => self.totals = Totals::new(Arc::clone(self.network.shared_cpu()), &self.header),
-            resumed => resumed?,
+            Err(_) if force => {
+                self.totals = Totals::new(Arc::clone(self.network.shared_cpu()), &self.header);
+                Ok(None)
+            }
+            resumed => resumed.map(|()| exists.then(|| self.totals.windows())),
         }
-        Ok(self.totals.windows())
     }
 
     fn resume(&mut self, path: &Path) -> Result<(), Error> {
@@ -172,24 +175,17 @@ impl<'n, 's> Collector<'n, 's> {
     }
 
     fn all_groups(&mut self, progress: &dyn Progress) -> Result<(), Error> {
-        let head = self.network.head()?;
         let mut buffers = Buffers::default();
         let windows = self.windows();
         while self.totals.windows() < windows {
             let first = self.totals.windows();
-            self.group(first..windows.min(first + self.estimate.group), &head, &mut buffers, progress)?;
+            self.group(first..windows.min(first + self.estimate.group), &mut buffers, progress)?;
         }
         Ok(())
     }
 
     /// Forward and backward over some windows.
-    fn group(
-        &mut self,
-        windows: Range<usize>,
-        head: &Head,
-        buffers: &mut Buffers,
-        progress: &dyn Progress,
-    ) -> Result<(), Error> {
+    fn group(&mut self, windows: Range<usize>, buffers: &mut Buffers, progress: &dyn Progress) -> Result<(), Error> {
         let (network, n_ctx) = (self.network, self.header.n_ctx);
         let n_layer = network.hparams().n_layer;
         let positions = windows.start * n_ctx..windows.end * n_ctx;
@@ -207,7 +203,7 @@ impl<'n, 's> Collector<'n, 's> {
         }
         self.pause()?;
         let labels = Labels::Sampled { seed: self.header.provenance.seed, first: positions.start as u64 };
-        network.head_backward(head, labels, h, dh, &mut self.totals)?;
+        network.head_backward(&network.head()?, labels, h, dh, &mut self.totals)?;
         steps.advance("head");
         for (layer, input) in inputs.iter().enumerate().rev() {
             self.pause()?;

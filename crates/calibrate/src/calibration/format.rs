@@ -159,18 +159,16 @@ pub(super) fn matrices(n_layer: usize) -> impl Iterator<Item = TensorId> {
     TensorId::all(n_layer).filter(|id| id.is_matrix() && id.kind != Kind::TokenEmbd)
 }
 
-/// Every tensor of a file, with the rows of its square, in the order of the file.
-pub(super) fn squares(header: &Header) -> Vec<(String, usize)> {
-    let ids = || matrices(header.hparams.n_layer);
-    let mut squares = vec![(embedding_name(), header.hparams.n_embd)];
-    for id in ids() {
+/// Every tensor of a file, with the rows of its square, in the order of the file. An iterator, because the sizes of a
+/// stranger's header may ask for millions.
+pub(super) fn squares(header: &Header) -> impl Iterator<Item = (String, usize)> {
+    let metrics = matrices(header.hparams.n_layer).flat_map(|id| {
         let rows = header.metric_rows(id).unwrap_or(0);
-        squares.extend(blocks(rows).enumerate().map(|(i, range)| (metric_name(id, i), range.len())));
-    }
-    if header.inputs {
-        squares.extend(ids().filter_map(|id| Some((moment_name(id), header.moment_cols(id)?))));
-    }
-    squares
+        blocks(rows).enumerate().map(move |(i, range)| (metric_name(id, i), range.len()))
+    });
+    let moments = matrices(header.hparams.n_layer).filter(|_| header.inputs);
+    let moments = moments.filter_map(|id| Some((moment_name(id), header.moment_cols(id)?)));
+    std::iter::once((embedding_name(), header.hparams.n_embd)).chain(metrics).chain(moments)
 }
 
 /// The rows of each block of the metric of a matrix.
@@ -197,8 +195,7 @@ pub(super) fn packed_len(rows: usize) -> usize {
 
 /// The table of tensors for a [`Layout`](pythia_gguf::Layout).
 pub(super) fn table(header: &Header) -> Vec<(String, TensorType, Vec<u64>)> {
-    let squares = squares(header).into_iter();
-    squares.map(|(name, rows)| (name, TensorType::F32, vec![packed_len(rows) as u64])).collect()
+    squares(header).map(|(name, rows)| (name, TensorType::F32, vec![packed_len(rows) as u64])).collect()
 }
 
 /// Adds the number of windows in each total.

@@ -205,14 +205,14 @@ fn a_run_goes_on_where_it_was_stopped_to_the_same_bytes() {
             let cancel = Cancel::new();
             let request = Request { cancel: cancel.clone(), ..setup.request.clone() };
             let mut collector = Collector::new(&network, &request, setup.tokens.clone()).unwrap().in_groups_of(2);
-            assert_eq!(collector.keep_state(partial.clone(), false).unwrap(), 0);
+            assert_eq!(collector.keep_state(partial.clone(), false).unwrap(), None);
             let stopped = collector.run(&After(&cancel, AtomicUsize::new(stop)));
             assert!(matches!(stopped, Err(Error::Cancelled)), "after {stop}");
 
             // The next run may have other groups.
             let mut collector = setup.collector(&network, 3);
             let done = collector.keep_state(partial.clone(), false).unwrap();
-            assert_eq!(done, (stop - 1) / 5 * 2, "after {stop}");
+            assert_eq!(done, Some((stop - 1) / 5 * 2), "after {stop}");
             collector.run(&()).unwrap().write(&target, true).unwrap();
             assert!(fs::read(&target).unwrap() == want, "after {stop}");
             assert!(!partial.exists());
@@ -241,17 +241,17 @@ fn the_state_of_another_run_is_refused() {
         let mut collector = Collector::new(&network, &request, tokens.clone()).unwrap();
         let error = collector.keep_state(partial.clone(), false).unwrap_err();
         assert!(error.kind() == ErrorKind::Usage && error.to_string().contains(key), "{error}");
-        assert_eq!(collector.keep_state(partial.clone(), true).unwrap(), 0);
+        assert_eq!(collector.keep_state(partial.clone(), true).unwrap(), None);
     }
     // Another program may go on; a damaged state is not taken for one.
     let request = Request { program: "tests 2".to_owned(), ..fresh };
     let mut collector = Collector::new(&network, &request, setup.tokens.clone()).unwrap();
-    assert_eq!(collector.keep_state(partial.clone(), false).unwrap(), 1);
+    assert_eq!(collector.keep_state(partial.clone(), false).unwrap(), Some(1));
     let bytes = fs::read(&partial).unwrap();
     fs::write(&partial, &bytes[..bytes.len() - 64]).unwrap();
     let mut collector = Collector::new(&network, &request, setup.tokens.clone()).unwrap();
     assert_eq!(collector.keep_state(partial.clone(), false).unwrap_err().kind(), ErrorKind::Data);
-    assert_eq!(collector.keep_state(partial, true).unwrap(), 0);
+    assert_eq!(collector.keep_state(partial, true).unwrap(), None);
     assert!(Calibration::open(&setup.path("none")).is_err());
 }
 
@@ -309,6 +309,11 @@ fn files_of_strangers_are_refused_in_one_line() {
         (changed(&setup, "a", |header, _| header.tokens[3] = 40), "id 40"),
         (changed(&setup, "a", |header, _| header.tokens[3] ^= 1), "of the tokens"),
         (changed(&setup, "a", |header, _| header.hparams.n_ff = 64), "ffn_up.weight.out_metric.0"),
+        // As many tensors as a header can ask for.
+        (
+            changed(&setup, "a", |header, _| (header.hparams.n_embd, header.hparams.n_layer) = (1 << 20, 512)),
+            "528 values",
+        ),
         (changed(&setup, "a", |header, _| header.hparams.n_layer = 3), "blk.2.attn_qkv.weight.out_metric.0"),
         (changed(&setup, "a", |_, table| table[0].0.push('x')), "no such tensor"),
         (changed(&setup, "a", |_, table| table[0].2[0] -= 1), "527 values"),
@@ -383,4 +388,57 @@ fn the_estimate_counts_what_there_is() {
     assert!((1.6e9..1.9e9).contains(&(small.sums as f64)) && small.memory() < 4 << 30, "{small:?}");
     assert!((4.0e9..5.0e9).contains(&(large.sums as f64)) && large.memory() < 8 << 30, "{large:?}");
     assert!(small.group >= 2 && large.group >= 1);
+}
+
+/// What the metric is for: half of `tr(G D H DT)` is the divergence that an error D of a matrix causes, up to terms
+/// between positions and the chance of the labels.
+#[test]
+fn the_metric_predicts_the_divergence_of_an_error() {
+    let setup = Setup::new(true);
+    let network = setup.network(None, 2);
+    let (n_ctx, n_vocab) = (16, network.hparams().n_vocab);
+    let mut rng = pythia_runtime::Rng::new(1);
+    let tokens: Vec<u32> = (0..200 * n_ctx).map(|_| (rng.next_u64() % n_vocab as u64) as u32).collect();
+    let request = Request { n_ctx, ..setup.request.clone() };
+    let collector = Collector::new(&network, &request, tokens.clone()).unwrap();
+    collector.run(&()).unwrap().write(&setup.path("c.gguf"), false).unwrap();
+    let file = Calibration::open(&setup.path("c.gguf")).unwrap();
+
+    let logits = |changed: Option<(Kind, &[f32])>| {
+        let (mut h, mut normal, mut logits) = (Vec::new(), Vec::new(), Vec::new());
+        network.embed(&tokens, &mut h).unwrap();
+        for layer in 0..2 {
+            let mut block = network.block(layer).unwrap();
+            for linear in [&mut block.qkv, &mut block.attn_output, &mut block.ffn_up, &mut block.ffn_down] {
+                if let Some((_, error)) = changed.filter(|(kind, _)| layer == 0 && *kind == linear.id.kind) {
+                    linear.weight.iter_mut().zip(error).for_each(|(w, e)| *w += e);
+                }
+            }
+            network.forward(&block, n_ctx, &mut h);
+        }
+        network.layer_norm(&network.output_norm().unwrap(), &h, &mut normal);
+        network.linear(&network.output().unwrap(), &normal, &mut logits);
+        network.cpu().softmax(pythia_kernels::SeenRows::all(n_vocab), 1.0, &mut logits);
+        logits
+    };
+    let base = logits(None);
+    for kind in [Kind::AttnQkv, Kind::AttnOutput, Kind::FfnUp, Kind::FfnDown] {
+        let id = TensorId::weight(kind, Some(0));
+        let (metric, moment) = (&file.output_metric(id).unwrap()[0], file.input_moment(id).unwrap().unwrap());
+        let (rows, cols) = (metric.rows, moment.len().isqrt());
+        let error: Vec<f32> = (0..rows * cols).map(|_| (rng.next_f64() - 0.5) as f32 * 0.01).collect();
+        let mut predicted = 0.0;
+        for i in 0..rows {
+            for j in 0..rows {
+                for k in 0..cols {
+                    let row = (0..cols).map(|l| moment[k * cols + l] * error[j * cols + l]).sum::<f32>();
+                    predicted += f64::from(metric.values[i * rows + j] * error[i * cols + k] * row) / 2.0;
+                }
+            }
+        }
+        let changed = logits(Some((kind, &error)));
+        let divergence = |(&p, &q): (&f32, &f32)| f64::from(p) * (f64::from(p) / f64::from(q)).ln();
+        let measured = base.iter().zip(&changed).map(divergence).sum::<f64>() / tokens.len() as f64;
+        assert!((0.6..1.6).contains(&(predicted / measured)), "{id}: predicted {predicted:e}, measured {measured:e}");
+    }
 }

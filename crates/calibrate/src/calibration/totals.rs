@@ -123,14 +123,18 @@ impl Totals {
         self.all.iter().flat_map(Total::names).collect()
     }
 
-    /// The matrices with metrics and the traces of these, as means over tokens.
+    /// The matrices with metrics and the traces of these, as means over tokens: the embedding, then in the order of a
+    /// forward pass.
     pub(super) fn traces(&self) -> Vec<(TensorId, f64)> {
         let metrics = self.all.iter().filter(|total| !total.is_moment);
-        let traces = metrics.flat_map(|total| {
-            let tokens = (total.windows * self.n_ctx).max(1) as f64;
-            total.ids.iter().map(move |&id| (id, total.trace() / tokens))
-        });
-        traces.collect()
+        let mut traces: Vec<_> = metrics
+            .flat_map(|total| {
+                let tokens = (total.windows * self.n_ctx).max(1) as f64;
+                total.ids.iter().map(move |&id| (id, total.trace() / tokens))
+            })
+            .collect();
+        traces.sort_by_key(|(id, _)| (id.layer, id.kind as usize));
+        traces
     }
 
     /// Checks that all sums are finite.

@@ -3,6 +3,17 @@
 use crate::Error;
 use pythia_runtime::TokenStream;
 
+/// Checks the length of windows for a model with a context of `longest` tokens.
+///
+/// # Errors
+/// If it is 0 or longer.
+pub fn check_n_ctx(n_ctx: usize, longest: usize) -> Result<(), Error> {
+    if (1..=longest).contains(&n_ctx) {
+        return Ok(());
+    }
+    Err(Error::Setting { name: "ctx", problem: format!("found {n_ctx}, wanted 1 to {longest}, the model's context") })
+}
+
 /// The first windows of `n_ctx` tokens of a text, at most `max`, disjoint and in order. An incomplete last window is
 /// dropped.
 ///

@@ -8,7 +8,7 @@ use pythia_runtime::Rng;
 use std::sync::{Mutex, PoisonError};
 
 /// Bytes of logits in memory at a time, about.
-const LOGITS_BYTES: usize = 64 << 20;
+pub(crate) const LOGITS_BYTES: usize = 64 << 20;
 
 /// The last weights of a model.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,7 +5,7 @@
 //! the model's predictions by a divergence of `eT G e / 2` (Amari, "Natural Gradient Works Efficiently in Learning",
 //! 1998, section 4). A quantizer that knows G, and the second moments of the inputs, knows which errors are cheap.
 //!
-//! A [`Collector`] makes such a file, and [`Calibration`] reads it. `docs/gguf-files.md` in the repository describes it.
+//! [`collect`] makes such a file, and [`Calibration`] reads it. `docs/gguf-files.md` in the repository describes it.
 
 mod collect;
 mod estimate;

@@ -1,13 +1,12 @@
 //! The divergence of predictions, from logits.
 
-use crate::parallel::map;
+use crate::parallel::{for_each_piece, map};
 use pythia_kernels::Team;
 
 /// Sum over rows of the Kullback-Leibler divergence between the predictions that logits stand for, in nats.
 pub(crate) fn sum(team: &Team, base: &[f32], other: &[f32], n_vocab: usize) -> f64 {
-    let rows = base.len() / n_vocab;
-    let row = |logits: &'_ [f32], n: usize| logits[n * n_vocab..(n + 1) * n_vocab].to_vec();
-    map(team, rows, |n| of_row(&row(base, n), &row(other, n))).iter().sum()
+    let rows: Vec<_> = base.chunks_exact(n_vocab).zip(other.chunks_exact(n_vocab)).collect();
+    map(team, rows.len(), |n| of_row(rows[n].0, rows[n].1)).iter().sum()
 }
 
 /// `sum of p (ln p - ln q)` of two rows of logits.
@@ -19,6 +18,24 @@ fn of_row(base: &[f32], other: &[f32]) -> f64 {
     });
     terms.sum()
 }
+
+/// Adds to `sums`, per token of the vocabulary, the sum of `p (1 - p)` over rows of logits.
+pub(crate) fn add_variances(team: &Team, logits: &[f32], sums: &mut [f64]) {
+    let n_vocab = sums.len();
+    let rows: Vec<&[f32]> = logits.chunks_exact(n_vocab).collect();
+    let totals = map(team, rows.len(), |n| log_sum_exp(rows[n]));
+    for_each_piece(team, sums, VOCAB_PIECE, |piece, sums| {
+        for (row, total) in rows.iter().zip(&totals) {
+            for (sum, &x) in sums.iter_mut().zip(&row[piece * VOCAB_PIECE..]) {
+                let p = libm::exp(f64::from(x) - total);
+                *sum += p * (1.0 - p);
+            }
+        }
+    });
+}
+
+/// Tokens of the vocabulary that a thread sums at a time.
+const VOCAB_PIECE: usize = 1024;
 
 fn log_sum_exp(logits: &[f32]) -> f64 {
     let max = logits.iter().fold(f32::NEG_INFINITY, |max, &x| if x > max { x } else { max });

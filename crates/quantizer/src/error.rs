@@ -15,6 +15,8 @@ pub enum Error {
     Metric(String),
     /// The calibration is one of another model.
     Mismatch(String),
+    /// A budget is too small.
+    Budget(String),
     /// The caller asked to stop.
     Cancelled,
 }
@@ -26,6 +28,7 @@ impl Error {
             Self::Calibrate(e) => e.kind(),
             Self::Convert(e) => e.kind(),
             Self::Metric(_) | Self::Mismatch(_) => ErrorKind::Data,
+            Self::Budget(_) => ErrorKind::Usage,
             Self::Cancelled => ErrorKind::Cancelled,
         }
     }
@@ -43,6 +46,7 @@ impl fmt::Display for Error {
                 )
             }
             Self::Mismatch(problem) => write!(f, "{problem}"),
+            Self::Budget(problem) => write!(f, "budget: {problem}"),
             Self::Cancelled => f.write_str("interrupted"),
         }
     }
@@ -53,7 +57,7 @@ impl std::error::Error for Error {
         match self {
             Self::Calibrate(e) => Some(e),
             Self::Convert(e) => Some(e),
-            Self::Metric(_) | Self::Mismatch(_) | Self::Cancelled => None,
+            Self::Metric(_) | Self::Mismatch(_) | Self::Budget(_) | Self::Cancelled => None,
         }
     }
 }

@@ -12,6 +12,7 @@ use pythia_gguf::Value;
 use pythia_kernels::{Cpu, Gelu};
 use pythia_schema::TensorId;
 use pythia_tensor::TensorType;
+use pythia_text::Line;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -41,12 +42,14 @@ impl Feedback {
     fn run(&self, job: &QuantizeJob<'_>) -> Result<Report, Error> {
         let cpu = Cpu::new(job.options.threads, None).map_err(|e| Error::Mismatch(e.to_string()))?;
         let network = Network::open(job.source, Arc::new(cpu), self.gelu)?;
+        check(&network, &self.calibration)?;
         let target = Placed::new(job);
         let walk = Walk {
             network: &network,
             calibration: &self.calibration,
             settings: &self.settings,
             target: &target,
+            alternatives: &[],
             cancel: job.options.cancel,
             progress: job.options.progress,
         };
@@ -80,6 +83,21 @@ impl Quantizer for Feedback {
         })?;
         self.reports.lock().unwrap_or_else(PoisonError::into_inner).push((job.file_plan().level, report));
         Ok(())
+    }
+}
+
+/// Checks that a calibration is one of this model.
+pub(crate) fn check(network: &Network<'_>, calibration: &Calibration) -> Result<(), Error> {
+    let path = pythia_text::path(calibration.path());
+    let (tokens, n_vocab) = (calibration.tokens(), network.hparams().n_vocab);
+    if network.fingerprint()? != calibration.provenance().fingerprint {
+        let model = Line(&calibration.provenance().model);
+        let problem = format!("{path}: is the calibration of another model or step, {model}");
+        return Err(Error::Mismatch(problem));
+    }
+    match tokens.iter().find(|&&token| token as usize >= n_vocab) {
+        Some(token) => Err(Error::Mismatch(format!("{path}: token {token}, wanted one below {n_vocab}"))),
+        None => Ok(()),
     }
 }
 

@@ -19,8 +19,11 @@ pub struct MatrixProblem<'a> {
     pub rows: usize,
     /// Metric of its inputs.
     pub input: &'a InputMetric,
-    /// Metric of its outputs; `None` if every output counts alike and for itself.
+    /// Metric of its outputs; `None` if every output counts for itself.
     pub output: Option<&'a OutputMetric>,
+    /// What an output counts in the loss where they have no metric; empty if all count alike. They are rounded alike,
+    /// because each has its own row.
+    pub weights: &'a [f32],
 }
 
 impl MatrixProblem<'_> {
@@ -32,6 +35,12 @@ impl MatrixProblem<'_> {
         let mut by_input = vec![0.0; error.len()];
         let h = MatRef::new(&self.input.h, cols, cols);
         cpu.gemm(MatRef::new(&error, self.rows, cols), h, Store::Set, &mut by_input, cols);
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
+        if self.output.is_none() {
+            let rows = by_input.chunks_exact(cols).zip(error.chunks_exact(cols)).enumerate();
+            let weight = |i: usize| self.weights.get(i).map_or(1.0, |&weight| f64::from(weight));
+            return rows.map(|(i, (a, b))| weight(i) * dot(a, b)).sum::<f64>() / 2.0;
+        }
         let mut sum = 0.0;
         for block in outputs(self.rows, self.output) {
             let elems = block.first * cols..(block.first + block.n) * cols;
@@ -40,15 +49,51 @@ impl MatrixProblem<'_> {
                 let by_input = MatRef::new(&by_input[elems.clone()], block.n, cols);
                 cpu.gemm(MatRef::new(g, block.n, block.n), by_input, Store::Set, &mut part, cols);
             }
-            sum += part.iter().zip(&error[elems]).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
+            sum += dot(&part, &error[elems]);
         }
         sum / 2.0
     }
 }
 
+/// Rows of which the losses of other types are estimated.
+const SAMPLE_ROWS: usize = 64;
+
+/// What the loss would be in each of `types`, from that in the type of the problem: in proportion to the losses that
+/// error feedback alone has in a sample of the rows. `None` if it is cancelled, or a type's blocks do not divide a row.
+pub(crate) fn estimate(
+    cpu: &Cpu,
+    problem: MatrixProblem<'_>,
+    loss: f64,
+    types: &[TensorType],
+    cancel: &Cancel,
+) -> Option<Vec<(TensorType, f64)>> {
+    let MatrixProblem { wanted, rows, input, output, weights, .. } = problem;
+    if types.is_empty() {
+        return Some(Vec::new());
+    }
+    let cols = input.n();
+    let n = rows.min(SAMPLE_ROWS);
+    let sample: Vec<usize> = (0..n).map(|i| i * rows / n).collect();
+    let weight = |row: usize| match output {
+        Some(output) => output.diagonal(row),
+        None => weights.get(row).copied().unwrap_or(1.0),
+    };
+    let weights: Vec<f32> = sample.iter().map(|&row| weight(row)).collect();
+    let row = |&row: &usize| wanted[row * cols..(row + 1) * cols].iter().copied();
+    let wanted: Vec<f32> = sample.iter().flat_map(row).collect();
+    let problem = MatrixProblem { wanted: &wanted, rows: n, output: None, weights: &weights, ..problem };
+    let sampled = |ty: TensorType| -> Option<f64> {
+        let rounded = sequential::round(cpu, ty, &wanted, n, input, cancel)?;
+        Some(problem.loss(cpu, rounded.values()))
+    };
+    let own = sampled(problem.ty)?;
+    let of = |&ty: &TensorType| Some((ty, if own > 0.0 { loss * sampled(ty)? / own } else { 0.0 }));
+    types.iter().filter(|ty| ty.row_bytes(cols).is_some()).map(of).collect()
+}
+
 /// Rounds a matrix, with at most `passes` passes of the descent at a time. `None` if it is cancelled.
 pub fn round(cpu: &Cpu, problem: MatrixProblem<'_>, passes: usize, cancel: &Cancel) -> Option<Rounded> {
-    let MatrixProblem { ty, wanted, rows, input, output } = problem;
+    let MatrixProblem { ty, wanted, rows, input, output, .. } = problem;
     let mut rounded = sequential::round(cpu, ty, wanted, rows, input, cancel)?;
     descent::descend(cpu, &mut rounded, wanted, input, output, passes, cancel)?;
     Some(rounded)
@@ -73,7 +118,7 @@ mod tests {
             let input = InputMetric::new(cpus[0].team(), &h, cols, 0.01).unwrap();
             let output = OutputMetric::new(vec![OutputBlock::new(0, rows, g.clone(), 0.05).unwrap()]);
             for output in [None, Some(&output)] {
-                let problem = MatrixProblem { ty, wanted: &wanted, rows, input: &input, output };
+                let problem = MatrixProblem { ty, wanted: &wanted, rows, input: &input, output, weights: &[] };
                 let [rounded, again] = cpus.each_ref().map(|cpu| round(cpu, problem, 6, &cancel).unwrap());
                 let bytes = rounded.pack();
                 assert_eq!(bytes, again.pack(), "{ty}: threads");

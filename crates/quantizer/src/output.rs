@@ -53,6 +53,13 @@ impl OutputMetric {
         self.blocks.last().map_or(0, |block| block.first + block.n)
     }
 
+    /// The metric of one output by itself.
+    pub(crate) fn diagonal(&self, output: usize) -> f32 {
+        let block = self.blocks.iter().find(|block| output < block.first + block.n).expect("an output of the matrix");
+        let i = output - block.first;
+        block.g[i * block.n + i]
+    }
+
     pub(crate) fn blocks(&self) -> &[OutputBlock] {
         &self.blocks
     }

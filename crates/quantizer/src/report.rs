@@ -2,7 +2,7 @@
 
 use pythia_schema::TensorId;
 use pythia_tensor::TensorType;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// A matrix of a file.
 #[derive(Clone, Debug, Serialize)]
@@ -10,7 +10,8 @@ pub struct MatrixReport {
     /// Its name in GGUF.
     pub tensor: String,
     /// Its type.
-    pub ty: String,
+    #[serde(serialize_with = "name")]
+    pub ty: TensorType,
     /// Half of `tr(G D H DT)`: what its rounding adds to the divergence of a token, by the metrics that it was rounded
     /// in.
     pub predicted: f64,
@@ -22,12 +23,37 @@ pub struct MatrixReport {
     pub accepted: bool,
     /// Seconds that it took.
     pub seconds: f64,
+    /// What `predicted` would be in other types, where they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<Alternative>,
+}
+
+/// A type that a matrix could have.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Alternative {
+    /// The type.
+    #[serde(serialize_with = "name")]
+    pub ty: TensorType,
+    /// An estimate of [`MatrixReport::predicted`].
+    pub predicted: f64,
+}
+
+fn name<S: Serializer>(ty: &TensorType, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(ty.name())
 }
 
 impl MatrixReport {
     pub(crate) fn new(id: TensorId, ty: TensorType) -> Self {
-        let (tensor, ty) = (id.gguf(), ty.name().to_owned());
-        Self { tensor, ty, predicted: 0.0, measured: 0.0, plain: 0.0, accepted: false, seconds: 0.0 }
+        Self {
+            tensor: id.gguf(),
+            ty,
+            predicted: 0.0,
+            measured: 0.0,
+            plain: 0.0,
+            accepted: false,
+            seconds: 0.0,
+            alternatives: Vec::new(),
+        }
     }
 }
 

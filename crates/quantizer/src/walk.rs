@@ -6,10 +6,10 @@
 use crate::divergence;
 use crate::error::Error;
 use crate::input::InputMetric;
-use crate::matrix::{MatrixProblem, round};
+use crate::matrix::{MatrixProblem, estimate, round};
 use crate::moments::{Means, Moments};
 use crate::output::{OutputBlock, OutputMetric};
-use crate::report::{MatrixReport, Report};
+use crate::report::{Alternative, MatrixReport, Report};
 use crate::rounded::Rounded;
 use crate::settings::Settings;
 use pythia_calibrate::calibration::Calibration;
@@ -55,6 +55,8 @@ pub struct Walk<'a> {
     pub settings: &'a Settings,
     /// Types, and where matrices go.
     pub target: &'a dyn Target,
+    /// Types whose losses are estimated too, for every matrix.
+    pub alternatives: &'a [TensorType],
     /// Raised to stop.
     pub cancel: &'a Cancel,
     /// Counts matrices.
@@ -176,16 +178,18 @@ impl Walk<'_> {
         let damping = self.settings.embedding_damping;
         let input = InputMetric::new(cpu.team(), &metric.values, table.cols, damping);
         let input = input.ok_or_else(|| Error::Metric(id.gguf()))?;
-        let problem = MatrixProblem { ty, wanted: &table.weight, rows: table.rows, input: &input, output: None };
+        let weights = frequencies(tokens, table.rows);
+        let (wanted, rows, weights) = (&table.weight, table.rows, &weights);
+        let problem = MatrixProblem { ty, wanted, rows, input: &input, output: None, weights };
         let rounded = round(cpu, problem, self.settings.passes, self.cancel).ok_or(Error::Cancelled)?;
         let plain = encoded(ty, &table, None);
-        // A token stands in one row of the table; the loss of the table is that of all rows.
-        let loss = |values: &[f32]| problem.loss(cpu, values) / table.rows as f64;
+        let loss = |values: &[f32]| problem.loss(cpu, values);
         let mut line = MatrixReport::new(id, ty);
         (line.predicted, line.plain) = (loss(rounded.values()), loss(plain.values()));
         line.accepted = line.predicted < line.plain;
         line.measured = line.predicted.min(line.plain);
         let kept = if line.accepted { rounded } else { plain };
+        line.alternatives = self.alternatives(problem, line.predicted)?;
         line.seconds = start.elapsed().as_secs_f64();
         report.matrices.push(line);
         self.target.matrix(id, &kept.pack())?;
@@ -303,7 +307,9 @@ impl Walk<'_> {
         let input = input.ok_or_else(|| Error::Metric(linear.id.gguf()))?;
         let wanted = self.wanted(linear, &means, &input);
         let output = self.output_metric(linear.id)?;
-        let problem = MatrixProblem { ty, wanted: &wanted, rows, input: &input, output: output.as_ref() };
+        let weights = if linear.id.kind == Kind::Output { self.logit_weights(linear, inputs)? } else { Vec::new() };
+        let (wanted, weights) = (&wanted, &weights);
+        let problem = MatrixProblem { ty, wanted, rows, input: &input, output: output.as_ref(), weights };
         let rounded = round(cpu, problem, settings.passes, self.cancel).ok_or(Error::Cancelled)?;
         let plain = encoded(ty, linear, Some(&importance(&means, &input, centred)));
         let mut ours = Linear { weight: rounded.values().to_vec(), ..linear.clone() };
@@ -328,7 +334,7 @@ impl Walk<'_> {
                 let mut outputs = Vec::new();
                 self.network.linear(linear, &quantized, &mut outputs);
                 outputs.iter_mut().zip(&exact).for_each(|(y, exact)| *y -= exact);
-                *sum += self.cost(&outputs, rows, output.as_ref());
+                *sum += self.cost(&outputs, rows, output.as_ref(), weights);
             }
         }
         let n_held = n_held.max(1) as f64;
@@ -341,6 +347,7 @@ impl Walk<'_> {
         };
         let (kept, linear) = if line.accepted { (rounded, ours) } else { (plain, theirs) };
         line.measured = line.measured.min(line.plain);
+        line.alternatives = self.alternatives(problem, line.predicted)?;
         line.seconds = start.elapsed().as_secs_f64();
         self.target.matrix(linear.id, &kept.pack())?;
         if line.accepted && centred {
@@ -384,12 +391,40 @@ impl Walk<'_> {
         Ok(blocks.collect::<Option<_>>().map(OutputMetric::new))
     }
 
+    /// What an error of a logit costs by itself: the mean of `p (1 - p)` over some tokens, p its probability in the full
+    /// model.
+    fn logit_weights(&self, output: &Linear, inputs: Inputs<'_>) -> Result<Vec<f32>, Error> {
+        let end = self.n_tokens();
+        let tokens = end - self.calibration.n_ctx().min(end)..end;
+        let n = tokens.len() as f64;
+        let mut sums = vec![0.0f64; output.rows];
+        let (mut x, mut logits) = (Vec::new(), Vec::new());
+        for start in tokens.step_by(LOGIT_TOKENS) {
+            self.check()?;
+            inputs(Side::Full, start..end.min(start + LOGIT_TOKENS), &mut x);
+            self.network.linear(output, &x, &mut logits);
+            divergence::add_variances(self.network.cpu().team(), &logits, &mut sums);
+        }
+        Ok(sums.iter().map(|sum| (sum / n) as f32).collect())
+    }
+
+    fn alternatives(&self, problem: MatrixProblem<'_>, loss: f64) -> Result<Vec<Alternative>, Error> {
+        let losses = estimate(self.network.cpu(), problem, loss, self.alternatives, self.cancel);
+        let losses = losses.ok_or(Error::Cancelled)?;
+        Ok(losses.into_iter().map(|(ty, predicted)| Alternative { ty, predicted }).collect())
+    }
+
     /// Half of the sum of `e G e` over rows e.
-    fn cost(&self, errors: &[f32], width: usize, output: Option<&OutputMetric>) -> f64 {
+    fn cost(&self, errors: &[f32], width: usize, output: Option<&OutputMetric>, weights: &[f32]) -> f64 {
         let n = errors.len() / width;
         let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
-        let Some(output) = output else { return dot(errors, errors) / 2.0 };
-        let mut seen = vec![0.0; errors.len()];
+        let mut seen = errors.to_vec();
+        let Some(output) = output else {
+            for row in seen.chunks_exact_mut(width) {
+                row.iter_mut().zip(weights).for_each(|(x, weight)| *x *= weight);
+            }
+            return dot(errors, &seen) / 2.0;
+        };
         for block in output.blocks() {
             let part = MatRef::strided(&errors[block.first..], n, block.n, width);
             let g = MatRef::new(&block.g, block.n, block.n);
@@ -407,6 +442,13 @@ fn encoded(ty: TensorType, linear: &Linear, importance: Option<&[f32]>) -> Round
         None => ty.encode(&linear.weight, &mut bytes),
     }
     Rounded::unpack(ty, linear.rows, linear.cols, &bytes)
+}
+
+/// The share of every token of a vocabulary of `n`.
+fn frequencies(tokens: &[u32], n: usize) -> Vec<f32> {
+    let mut counts = vec![0u32; n];
+    tokens.iter().for_each(|&token| counts[token as usize] += 1);
+    counts.iter().map(|&count| count as f32 / tokens.len().max(1) as f32).collect()
 }
 
 /// Mean squares of the inputs, as an importance matrix has them.

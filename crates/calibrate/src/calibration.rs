@@ -5,7 +5,7 @@
 //! the model's predictions by a divergence of `eT G e / 2` (Amari, "Natural Gradient Works Efficiently in Learning",
 //! 1998, section 4). A quantizer that knows G, and the second moments of the inputs, knows which errors are cheap.
 //!
-//! [`collect`] makes such a file, and [`Calibration`] reads it. `docs/gguf-files.md` in the repository describes it.
+//! A [`Collector`] makes such a file, and [`Calibration`] reads it. `docs/gguf-files.md` in the repository describes it.
 
 mod collect;
 mod estimate;
@@ -21,6 +21,7 @@ pub use format::Provenance;
 pub use windows::{check_n_ctx, windows};
 
 use crate::Error;
+use crate::network::Network;
 use format::Header;
 use pythia_gguf::Gguf;
 use pythia_schema::{Hparams, TensorId};
@@ -88,6 +89,16 @@ impl Calibration {
     /// The sizes of the model, with the GELU that it was computed with.
     pub fn hparams(&self) -> &Hparams {
         &self.0.header.hparams
+    }
+
+    /// Whether it is one of this model, in any type that keeps norms and biases.
+    ///
+    /// # Errors
+    /// If the model cannot be read.
+    pub fn is_of(&self, network: &Network<'_>) -> Result<bool, Error> {
+        // The fingerprint alone is a claim of the file, and sizes decide what is read from it.
+        let sizes = Hparams { gelu_tanh: self.hparams().gelu_tanh, ..network.hparams().clone() };
+        Ok(*self.hparams() == sizes && self.provenance().fingerprint == network.fingerprint()?)
     }
 
     /// Tokens of a window.

@@ -1,17 +1,14 @@
 //! `--quantizer` and its calibration, for every command that quantizes.
 
-use crate::exit::{self, Failure};
+use super::calibrate::{self, Job};
+use crate::exit::Failure;
 use crate::input::{TextOptions, check_file};
-use crate::progress::{Bar, Unit};
-use pythia_calibrate::calibration::{Calibration, Collector, Request, windows};
-use pythia_calibrate::network::Network;
+use pythia_calibrate::calibration::Calibration;
 use pythia_convert::output::{AtomicFile, check_target};
 use pythia_convert::{Level, Provenance, Source};
 use pythia_gguf::keys;
-use pythia_kernels::Cpu;
 use pythia_model::Gelu;
 use pythia_quantizer::{Feedback, Report, Settings};
-use pythia_runtime::Tokenizer;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -146,44 +143,22 @@ fn calibrate(
     threads: usize,
     quiet: bool,
 ) -> Result<(), Failure> {
-    /// Windows of a text.
-    const WINDOWS: usize = 64;
-    /// Tokens of a window, where the model's context is not shorter.
-    const N_CTX: usize = 512;
-    let cancel = exit::catch_interrupts();
-    let metadata = source.metadata(provenance)?;
-    let shown = source.inputs().first().map(|path| pythia_text::path(path).to_string()).unwrap_or_default();
-    if metadata.get(keys::TOKENS).is_none() {
-        return Err(Failure::data(format_args!("{shown}: no tokenizer, wanted one to read the text with")));
-    }
-    let tokenizer = Tokenizer::from_gguf(&metadata).map_err(|e| Failure::data(format_args!("{shown}: {e}")))?;
     let text = TextOptions::default().open(text)?;
     let text = if quiet { text.watched(|_| ()) } else { text };
-    let located = |error: pythia_calibrate::Error| match error {
-        pythia_calibrate::Error::Text(error) => exit::locate(error, Path::new(&shown), &text),
-        error => error.into(),
+    let metadata = source.metadata(provenance)?;
+    let path = source.inputs().into_iter().next().unwrap_or_default();
+    let job = Job {
+        source,
+        provenance,
+        name: metadata.str(keys::NAME).ok().flatten().unwrap_or_default(),
+        path: &path,
+        text: &text,
+        settings: calibrate::Settings::default(),
+        threads,
+        gelu: None,
+        quiet,
     };
-    let cpu = Arc::new(Cpu::new(threads, None).map_err(Failure::usage)?);
-    let network = Network::open(source, cpu, None)?;
-    let n_ctx = network.hparams().n_ctx.min(N_CTX);
-    let mut stream = text.tokens(&tokenizer, cancel)?;
-    let tokens = windows(&mut stream, network.hparams().n_vocab, n_ctx, WINDOWS).map_err(located)?;
-    let name = metadata.str(keys::NAME).ok().flatten().unwrap_or_default().to_owned();
-    let request = Request {
-        n_ctx,
-        seed: 0,
-        inputs: false,
-        model: name,
-        text: text.name(),
-        program: format!("{} {}", super::PROGRAM, env!("CARGO_PKG_VERSION")),
-        cancel: cancel.clone(),
-    };
-    let collector = Collector::new(&network, &request, tokens).map_err(located)?;
-    let bar = Bar::new(0, Unit::Items("tokens"), quiet);
-    bar.message("calibrating");
-    let collected = collector.run(&bar);
-    drop(bar);
-    collected?.write(target, false)?;
+    job.run(|_| Ok(()))?.collected.write(target, false)?;
     Ok(())
 }
 

@@ -117,6 +117,9 @@ fn metrics_and_moments_are_means_of_outer_products() {
 
         let network = setup.network(None, 1);
         assert_eq!(provenance.fingerprint, network.fingerprint().unwrap());
+        assert!(file.is_of(&network).unwrap());
+        let other = Setup::new(!parallel);
+        assert!(!file.is_of(&other.network(None, 1)).unwrap(), "the same weights in another order");
         let (head, mut products) = (network.head().unwrap(), Products::default());
         for (window, tokens) in setup.tokens.chunks(N_CTX).enumerate() {
             let labels = crate::network::Labels::Sampled { seed: 7, first: (window * N_CTX) as u64 };
@@ -388,4 +391,57 @@ fn the_estimate_counts_what_there_is() {
     assert!((1.6e9..1.9e9).contains(&(small.sums as f64)) && small.memory() < 4 << 30, "{small:?}");
     assert!((4.0e9..5.0e9).contains(&(large.sums as f64)) && large.memory() < 8 << 30, "{large:?}");
     assert!(small.group >= 2 && large.group >= 1);
+}
+
+/// What the metric is for: half of `tr(G D H DT)` is the divergence that an error D of a matrix causes, up to terms
+/// between positions and the chance of the labels.
+#[test]
+fn the_metric_predicts_the_divergence_of_an_error() {
+    let setup = Setup::new(true);
+    let network = setup.network(None, 2);
+    let (n_ctx, n_vocab) = (16, network.hparams().n_vocab);
+    let mut rng = pythia_runtime::Rng::new(1);
+    let tokens: Vec<u32> = (0..200 * n_ctx).map(|_| (rng.next_u64() % n_vocab as u64) as u32).collect();
+    let request = Request { n_ctx, ..setup.request.clone() };
+    let collector = Collector::new(&network, &request, tokens.clone()).unwrap();
+    collector.run(&()).unwrap().write(&setup.path("c.gguf"), false).unwrap();
+    let file = Calibration::open(&setup.path("c.gguf")).unwrap();
+
+    let logits = |changed: Option<(Kind, &[f32])>| {
+        let (mut h, mut normal, mut logits) = (Vec::new(), Vec::new(), Vec::new());
+        network.embed(&tokens, &mut h).unwrap();
+        for layer in 0..2 {
+            let mut block = network.block(layer).unwrap();
+            for linear in [&mut block.qkv, &mut block.attn_output, &mut block.ffn_up, &mut block.ffn_down] {
+                if let Some((_, error)) = changed.filter(|(kind, _)| layer == 0 && *kind == linear.id.kind) {
+                    linear.weight.iter_mut().zip(error).for_each(|(w, e)| *w += e);
+                }
+            }
+            network.forward(&block, n_ctx, &mut h);
+        }
+        network.layer_norm(&network.output_norm().unwrap(), &h, &mut normal);
+        network.linear(&network.output().unwrap(), &normal, &mut logits);
+        network.cpu().softmax(pythia_kernels::SeenRows::all(n_vocab), 1.0, &mut logits);
+        logits
+    };
+    let base = logits(None);
+    for kind in [Kind::AttnQkv, Kind::AttnOutput, Kind::FfnUp, Kind::FfnDown] {
+        let id = TensorId::weight(kind, Some(0));
+        let (metric, moment) = (&file.output_metric(id).unwrap()[0], file.input_moment(id).unwrap().unwrap());
+        let (rows, cols) = (metric.rows, moment.len().isqrt());
+        let error: Vec<f32> = (0..rows * cols).map(|_| (rng.next_f64() - 0.5) as f32 * 0.01).collect();
+        let mut predicted = 0.0;
+        for i in 0..rows {
+            for j in 0..rows {
+                for k in 0..cols {
+                    let row = (0..cols).map(|l| moment[k * cols + l] * error[j * cols + l]).sum::<f32>();
+                    predicted += f64::from(metric.values[i * rows + j] * error[i * cols + k] * row) / 2.0;
+                }
+            }
+        }
+        let changed = logits(Some((kind, &error)));
+        let divergence = |(&p, &q): (&f32, &f32)| f64::from(p) * (f64::from(p) / f64::from(q)).ln();
+        let measured = base.iter().zip(&changed).map(divergence).sum::<f64>() / tokens.len() as f64;
+        assert!((0.6..1.6).contains(&(predicted / measured)), "{id}: predicted {predicted:e}, measured {measured:e}");
+    }
 }

@@ -174,6 +174,12 @@ def imatrix(quant, folder):
     return Trial(command, ["i.gguf"], clear(folder), sources=[CHECKPOINT, source])
 
 
+def calibrate(quant, folder):
+    """A run that is stopped leaves its state, c.gguf.partial, and the next one goes on from there to the same bytes."""
+    command = [quant, "calibrate", str(CHECKPOINT), "-f", str(TEXT), "-o", "c.gguf", "-c", "128", "--windows", "12", "--force"]
+    return Trial(command, ["c.gguf"], clear(folder))
+
+
 def compare_essence(path, data):
     """Speeds and memory differ from run to run: of reports what was measured of the model, whole or not at all."""
     if path.endswith(".json"):
@@ -283,6 +289,7 @@ MODES = {
     "dequantize": dequantize,
     "dequantize-force": dequantize_over_older,
     "imatrix": imatrix,
+    "calibrate": calibrate,
     "compare": compare,
     "split": split,
     "split-force": split_over_older,

@@ -4,10 +4,11 @@
 //!
 //! The ordinary tests replay inputs through the same functions, so nothing here needs libFuzzer.
 
+use pythia_calibrate::{Calibration, METRIC_ROWS, MetricBlock};
 use pythia_checkpoint::{Config, WeightFile, to_f32};
 use pythia_convert::{CheckpointSource, GgufSource, Level, Plan, Provenance, Request, Source, plan};
 use pythia_gguf::{AnyType, FileType, Gguf, Imatrix, Layout, Merge, Metadata, keys, shard_name};
-use pythia_schema::Hparams;
+use pythia_schema::{Hparams, TensorId, TensorSpec};
 use pythia_tokenizer::{Tokenizer, Vocab};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -122,6 +123,45 @@ pub fn imatrix(bytes: &[u8]) -> bool {
     imatrix.warnings().iter().for_each(one_line);
     let written = imatrix.to_gguf().expect("what was read can be written");
     assert_eq!(Imatrix::parse(&written).as_ref(), Ok(&imatrix));
+    true
+}
+
+/// A calibration file: its header, then every metric and moment.
+pub fn calibration(bytes: &[u8]) -> bool {
+    SCRATCH.with(|scratch| {
+        scratch.put("c.gguf", bytes);
+        let Some(file) = ok(Calibration::open(&scratch.path("c.gguf"))) else { return false };
+        let hparams = file.hparams();
+        assert!(!file.tokens().is_empty() && file.tokens().len().is_multiple_of(file.n_ctx()));
+        assert!(file.tokens().iter().all(|&token| (token as usize) < hparams.n_vocab));
+        let mut sound = ok(file.embedding_metric()).is_some_and(|metric| square(&metric.values, hparams.n_embd));
+        for id in TensorId::all(hparams.n_layer) {
+            let rows = |blocks: Vec<MetricBlock>| {
+                let all = blocks.iter().all(|block| block.rows <= METRIC_ROWS && square(&block.values, block.rows));
+                assert!(all);
+                blocks.iter().fold(0, |next, block| if block.first_row == next { next + block.rows } else { 0 })
+            };
+            let wanted = TensorSpec::new(id, hparams).shape;
+            let in_block = id.is_matrix() && id.layer.is_some();
+            let metric = ok(file.output_metric(id)).map(rows);
+            assert!(metric.is_none_or(|rows| in_block && rows == wanted[0]));
+            let moment = ok(file.input_moment(id)).flatten();
+            assert!(moment.as_ref().is_none_or(|moment| square(moment, wanted[1])));
+            sound &= metric.is_some() || !in_block;
+        }
+        sound
+    })
+}
+
+/// Whether values are those of a symmetric square of finite values. They must be.
+fn square(values: &[f32], rows: usize) -> bool {
+    assert_eq!(values.len(), rows * rows);
+    for i in 0..rows {
+        for j in 0..=i {
+            let [value, mirrored] = [values[i * rows + j], values[j * rows + i]];
+            assert!(value.is_finite() && value.to_bits() == mirrored.to_bits());
+        }
+    }
     true
 }
 

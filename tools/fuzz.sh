@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fuzzes one target of fuzz/:  tools/fuzz.sh TARGET [RUNS [LIBFUZZER-OPTION...]]
 #
-# TARGET is gguf, safetensors, torch, config or imatrix; RUNS the executions, 10 million unless given, -1 for no end.
+# TARGET is gguf, safetensors, torch, config, imatrix or calibration; RUNS the executions, 10 million unless given, -1 for no end.
 # Needs `cargo install cargo-fuzz` and a C++ compiler, for libFuzzer; stable Rust will do. New inputs go to
 # target/fuzz/corpus/TARGET, where the next run finds them; inputs that fail go to fuzz/artifacts/TARGET.
 set -euo pipefail

@@ -10,6 +10,7 @@ mod imatrix;
 mod inspect;
 mod measure_level;
 mod quantize;
+mod quantizer;
 mod value;
 mod verify;
 

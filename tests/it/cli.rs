@@ -5,6 +5,7 @@ mod calibrate;
 mod compare;
 mod dequantize;
 mod diff;
+mod feedback;
 mod imatrix;
 mod quant;
 mod quantize;

@@ -21,6 +21,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("torch", readers::torch),
     ("config", readers::config),
     ("imatrix", readers::imatrix),
+    ("calibration", readers::calibration),
 ];
 
 fn target(name: &str) -> Target {
@@ -115,6 +116,7 @@ sweeps! {
     sweep_of_tokenizers: "config", "transformers-4.json";
     sweep_of_imatrix: "imatrix", "imatrix.gguf";
     sweep_of_old_imatrix: "imatrix", "imatrix.dat";
+    sweep_of_calibrations: "calibration", "moments.gguf";
 }
 
 /// Names what [`child`] is to do.

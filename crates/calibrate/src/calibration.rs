@@ -21,9 +21,10 @@ pub use format::Provenance;
 pub use windows::{check_n_ctx, windows};
 
 use crate::Error;
+use crate::network::Network;
 use format::Header;
 use pythia_gguf::Gguf;
-use pythia_schema::TensorId;
+use pythia_schema::{Hparams, TensorId};
 use pythia_tensor::FileMap;
 use pythia_text::hex;
 use sha2::{Digest, Sha256};
@@ -83,6 +84,21 @@ impl Calibration {
     /// What it was made from.
     pub fn provenance(&self) -> &Provenance {
         &self.0.header.provenance
+    }
+
+    /// The sizes of the model, with the GELU that it was computed with.
+    pub fn hparams(&self) -> &Hparams {
+        &self.0.header.hparams
+    }
+
+    /// Whether it is one of this model, in any type that keeps norms and biases.
+    ///
+    /// # Errors
+    /// If the model cannot be read.
+    pub fn is_of(&self, network: &Network<'_>) -> Result<bool, Error> {
+        // The fingerprint alone is a claim of the file, and sizes decide what is read from it.
+        let sizes = Hparams { gelu_tanh: self.hparams().gelu_tanh, ..network.hparams().clone() };
+        Ok(*self.hparams() == sizes && self.provenance().fingerprint == network.fingerprint()?)
     }
 
     /// Tokens of a window.

@@ -3,11 +3,11 @@
 mod watch;
 
 use super::convert::check_adapter;
-use super::measure_level;
+use super::{measure_level, quantizer};
 use crate::device::DeviceArgs;
 use crate::exit::{self, Failure};
 use crate::input::{self, Located, SourceOptions, TextOptions, check_gguf, parse_memory_size, parse_threads};
-use pythia_compare::{Base, CheckpointBase, Comparison, Request, Worker, check_n_ctx, report};
+use pythia_compare::{Base, CheckpointBase, Comparison, Request, Rounding, Worker, check_n_ctx, report};
 use pythia_convert::Level;
 use pythia_model::{Activations, Gelu, Options};
 use pythia_runtime::{Text, parse_activations, parse_gelu};
@@ -43,6 +43,13 @@ pub(super) struct Args {
     /// Importance matrix for converting levels, from `pythia-quant imatrix`
     #[arg(long, value_name = "FILE")]
     imatrix: Option<PathBuf>,
+    /// How levels are rounded: each of them is made in each of these ways, which the report sets side by side [default:
+    /// imatrix with --imatrix, otherwise plain]
+    #[arg(long, value_enum, value_delimiter = ',', hide_possible_values = true, value_name = "plain,imatrix,feedback")]
+    quantizer: Vec<Way>,
+    /// Calibration file for the quantizer feedback, from `pythia-quant calibrate`
+    #[arg(long, value_name = "FILE")]
+    calibration: Option<PathBuf>,
     /// Accept source weights that are already quantized; they are rounded a second time
     #[arg(long)]
     allow_requantize: bool,
@@ -96,7 +103,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     check_n_ctx(args.n_ctx)?;
     let watch = Watch::new(args.quiet);
-    let named = [&args.text, &args.source].into_iter().chain(&args.imatrix).chain(&args.files);
+    let named = [&args.text, &args.source].into_iter().chain(&args.imatrix).chain(&args.calibration).chain(&args.files);
     report::Files::check(&args.output, &input::files(named.map(PathBuf::as_path)), args.force)?;
     let text = args.text_options.open(&args.text)?.rereadable()?;
     // Before the folder of the report is created, because it could be mistaken for a checkpoint with an id of the Hub.
@@ -116,7 +123,32 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if args.json { exit::print_json(&report) } else { exit::print(&report::terminal(&report, Width::of_stdout())) }
 }
 
+/// A way to round levels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Way {
+    Plain,
+    Imatrix,
+    Feedback,
+}
+
 impl Args {
+    /// The ways to round, with what they need.
+    fn roundings(&self) -> Result<Vec<Rounding>, Failure> {
+        if self.calibration.is_some() && !self.quantizer.contains(&Way::Feedback) {
+            let problem = "--calibration is for the quantizer feedback, which --quantizer does not name";
+            return Err(Failure::usage(problem));
+        }
+        let rounding = |way: &Way| match way {
+            Way::Plain => Ok(Rounding::Plain),
+            Way::Imatrix => Ok(Rounding::Imatrix),
+            Way::Feedback => {
+                let calibration = quantizer::open_calibration(self.calibration.as_deref())?;
+                Ok(Rounding::By(quantizer::feedback(calibration, self.gelu)))
+            }
+        };
+        self.quantizer.iter().map(rounding).collect()
+    }
+
     fn request(&self, source: Located, text: Text) -> Result<Request, Failure> {
         let base = self.base(source)?;
         self.files.iter().try_for_each(|path| check_gguf(path))?;
@@ -125,6 +157,7 @@ impl Args {
             levels: self.types.clone(),
             files: self.files.clone(),
             imatrix: self.imatrix.clone(),
+            quantizers: self.roundings()?,
             allow_requantize: self.allow_requantize,
             n_ctx: self.n_ctx,
             max_chunks: self.chunks.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),

@@ -45,6 +45,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let cancel = exit::catch_interrupts();
+    args.options.check()?;
     let source = args.source_options.locate(&args.source, args.options.quiet)?;
     let checkpoint = args.source_options.open(&source.path)?;
     let provenance = Provenance::gather(checkpoint.checkpoint(), args.provenance_sha && !args.options.dry_run, cancel)?;
@@ -63,7 +64,7 @@ impl Args {
     fn write(&self, source: &dyn Source, provenance: Provenance, stem: &str) -> Result<(), Failure> {
         let targets = Targets::new(self.output.as_deref(), stem, &self.types)?;
         let request = Request { provenance, ..self.options.request(&targets)? };
-        self.options.run(source, &request, &targets)
+        self.options.run(source, request, &targets)
     }
 }
 

@@ -31,9 +31,10 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    args.options.check()?;
     check_gguf(&args.source)?;
     let source = GgufSource::open(&args.source)?;
     let targets = Targets::new(Some(&args.output), &model_name(&args.source), &args.types)?;
     let request = Request { allow_requantize: args.allow_requantize, ..args.options.request(&targets)? };
-    args.options.run(&source, &request, &targets)
+    args.options.run(&source, request, &targets)
 }

@@ -6,7 +6,7 @@ use crate::prepare::{Prepared, prepare};
 use crate::quality::{Evaluation, Quality};
 use crate::report::{self, Answer, Entry, Provenance, Report, SideBySide, Speed};
 use crate::speed::{KeptSpeeds, Measurement};
-use crate::{Error, Observer, Request};
+use crate::{Error, Observer, Request, Rounding};
 use pythia_runtime::Device;
 use std::path::{Path, PathBuf};
 
@@ -95,7 +95,10 @@ impl Comparison {
         let names = candidates.iter().map(|file| file.name.as_str());
         let busy = report::busy(names.zip(&speeds.files));
         let mut entries = entries(candidates, facts, quality.files, speeds.files);
-        let order: Vec<String> = request.quantizers.iter().map(|rounding| rounding.name().to_owned()).collect();
+        // Without a request, what files say of themselves; the others are compared with plain ones.
+        let usual = [Rounding::Plain, Rounding::Imatrix];
+        let order = if request.quantizers.is_empty() { &usual[..] } else { &request.quantizers };
+        let order: Vec<String> = order.iter().map(|rounding| rounding.name().to_owned()).collect();
         let side_by_side = SideBySide::of(&mut entries, &order);
         let (program, command) = &request.program;
         let report = Report {

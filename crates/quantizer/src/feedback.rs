@@ -90,7 +90,7 @@ impl Quantizer for Feedback {
 pub(crate) fn check(network: &Network<'_>, calibration: &Calibration) -> Result<(), Error> {
     let path = pythia_text::path(calibration.path());
     let (tokens, n_vocab) = (calibration.tokens(), network.hparams().n_vocab);
-    if network.fingerprint()? != calibration.provenance().fingerprint {
+    if !calibration.is_of(network)? {
         let model = Line(&calibration.provenance().model);
         let problem = format!("{path}: is the calibration of another model or step, {model}");
         return Err(Error::Mismatch(problem));

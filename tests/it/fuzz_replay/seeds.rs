@@ -3,11 +3,12 @@
 use crate::common::file::Entry;
 use crate::common::tiny;
 use crate::common::torch::{self, Container, Pickle, Tensor, archive, legacy, members};
-use pythia_gguf::{Imatrix, ImatrixEntry, Layout, Metadata, Value, keys};
+use pythia_gguf::{Array, Imatrix, ImatrixEntry, Layout, Metadata, Value, keys};
 use pythia_schema::{Hparams, TensorSpec};
 use pythia_tensor::TensorType;
 use pythia_tokenizer::{TokenKind, TokenizerExtras, Vocab};
 use serde_json::{Map, json};
+use sha2::{Digest, Sha256};
 
 /// An input of a target.
 pub(crate) struct Seed {
@@ -54,12 +55,18 @@ pub(crate) fn all() -> Vec<Seed> {
         ("imatrix.dat", dat(true)),
         ("imatrix-old.dat", dat(false)),
     ];
+    let calibration = [
+        ("metrics.gguf", calibration(false, true)),
+        ("moments.gguf", calibration(true, true)),
+        ("sequential.gguf", calibration(true, false)),
+    ];
     let of = |target| move |(name, bytes)| Seed { target, name, bytes };
     let mut seeds: Vec<Seed> = gguf.into_iter().map(of("gguf")).collect();
     seeds.extend(safetensors.into_iter().map(of("safetensors")));
     seeds.extend(torch.into_iter().map(of("torch")));
     seeds.extend(config.into_iter().map(of("config")));
     seeds.extend(imatrix.into_iter().map(of("imatrix")));
+    seeds.extend(calibration.into_iter().map(of("calibration")));
     seeds
 }
 
@@ -287,6 +294,47 @@ fn imatrix() -> Imatrix {
         chunk_count: 3,
         chunk_size: 4,
     }
+}
+
+/// Of a model of one block with four rows of everything.
+fn calibration(inputs: bool, parallel_residual: bool) -> Vec<u8> {
+    let tokens = [3u32, 1, 0, 2];
+    let digest = Sha256::digest(tokens.map(u32::to_le_bytes).concat());
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let sizes =
+        Hparams { n_layer: 1, n_embd: 4, n_head: 2, n_ff: 4, n_vocab: 4, n_ctx: 4, n_rot: 2, ..tiny::hparams() };
+    let mut metadata = Metadata::new();
+    Hparams { parallel_residual, ..sizes }.to_metadata(&mut metadata);
+    for (key, value) in [
+        (keys::TYPE, "calibration"),
+        (keys::NAME, "tiny"),
+        ("calibration.program", "tests"),
+        ("calibration.model.fingerprint", "none"),
+        ("calibration.text.name", "text"),
+        ("calibration.tokens.sha256", &digest),
+    ] {
+        metadata.insert(key, value);
+    }
+    metadata.insert("calibration.version", 1u32);
+    metadata.insert("calibration.context_length", 2u32);
+    metadata.insert("calibration.seed", 7u64);
+    metadata.insert("calibration.inputs", inputs);
+    metadata.insert("calibration.tokens", Value::Array(Array::U32(tokens.to_vec())));
+    let matrices = ["attn_qkv", "attn_output", "ffn_up", "ffn_down"].map(|name| format!("blk.0.{name}.weight"));
+    let rows = |name: &str| if name.contains("qkv") { 12 } else { 4 };
+    let metrics = matrices.iter().map(|name| (format!("{name}.out_metric.0"), rows(name)));
+    let moments = matrices.iter().map(String::as_str).chain(["output.weight"]).filter(|_| inputs);
+    let moments = moments.map(|name| (format!("{name}.in_moment"), 4));
+    let squares = std::iter::once(("token_embd.weight.out_metric".to_owned(), 4)).chain(metrics).chain(moments);
+    let table = squares.map(|(name, rows)| (name, TensorType::F32, vec![rows * (rows + 1) / 2])).collect();
+    let layout = Layout::new(&metadata, table).expect("a valid header");
+    let mut file = layout.header().to_vec();
+    for tensor in layout.tensors() {
+        file.resize(tensor.offset as usize, 0);
+        file.extend((0..tensor.n_elems()).flat_map(|i| (i as f32 / 7.0).to_le_bytes()));
+    }
+    file.resize(layout.total_bytes() as usize, 0);
+    file
 }
 
 fn dat(with_tail: bool) -> Vec<u8> {

@@ -117,6 +117,9 @@ fn metrics_and_moments_are_means_of_outer_products() {
 
         let network = setup.network(None, 1);
         assert_eq!(provenance.fingerprint, network.fingerprint().unwrap());
+        assert!(file.is_of(&network).unwrap());
+        let other = Setup::new(!parallel);
+        assert!(!file.is_of(&other.network(None, 1)).unwrap(), "the same weights in another order");
         let (head, mut products) = (network.head().unwrap(), Products::default());
         for (window, tokens) in setup.tokens.chunks(N_CTX).enumerate() {
             let labels = crate::network::Labels::Sampled { seed: 7, first: (window * N_CTX) as u64 };

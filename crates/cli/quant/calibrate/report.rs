@@ -1,23 +1,35 @@
 //! What `calibrate` prints: a row per kind of matrix, or JSON with every matrix.
 
-use super::{Args, Outcome};
+use super::Args;
+use super::job::Done;
 use crate::exit::IN_JSON;
 use pythia_runtime::machine::peak_rss;
 use pythia_schema::{TensorId, block_part};
 use pythia_show::{Align, Table, Width, number, wrap};
 use serde::Serialize;
 
+/// What a run came to.
+pub(super) struct Outcome {
+    pub(super) done: Done,
+    /// Windows that an earlier run had completed.
+    pub(super) resumed: usize,
+    /// Where the text comes from.
+    pub(super) text: String,
+    pub(super) file_bytes: u64,
+    pub(super) seconds: f64,
+}
+
 /// The report for people.
 pub(super) fn text(args: &Args, outcome: &Outcome, width: Width) -> String {
-    let provenance = outcome.collected.provenance();
+    let provenance = outcome.done.collected.provenance();
     let (text, output) = (pythia_text::Line(&outcome.text), pythia_text::path(&args.output));
-    let (tokens, windows) = (outcome.collected.tokens(), provenance.windows);
-    let all = outcome.text_tokens.map_or(String::new(), |all| format!(" of {all}"));
+    let (tokens, windows) = (outcome.done.collected.tokens(), provenance.windows);
+    let all = outcome.done.text_tokens.map_or(String::new(), |all| format!(" of {all}"));
     let read = format!("{text}: {tokens}{all} tokens, {windows} windows of {}", tokens / windows);
     let memory = peak_rss().map_or(String::new(), |bytes| format!(", {} of memory", number::bytes(bytes)));
     let bytes = number::bytes(outcome.file_bytes);
     let written = format!("{output}: {bytes}, {:.1} s{memory}", outcome.seconds);
-    let table = table(&outcome.collected.traces()).to_terminal(width).with_remark(width, IN_JSON);
+    let table = table(&outcome.done.collected.traces()).to_terminal(width).with_remark(width, IN_JSON);
     format!("{table}\n{}{}", wrap(&read, width, "  "), wrap(&written, width, "  "))
 }
 
@@ -85,27 +97,27 @@ struct Tensor {
 }
 
 pub(super) fn json(args: &Args, outcome: &Outcome) -> Json {
-    let provenance = outcome.collected.provenance();
-    let tokens = outcome.collected.tokens();
-    let tensors = outcome.collected.traces().into_iter();
+    let provenance = outcome.done.collected.provenance();
+    let tokens = outcome.done.collected.tokens();
+    let tensors = outcome.done.collected.traces().into_iter();
     Json {
         path: args.output.display().to_string(),
         bytes: outcome.file_bytes,
         model: provenance.model.clone(),
         model_fingerprint: provenance.fingerprint.clone(),
         text: outcome.text.clone(),
-        text_tokens: outcome.text_tokens,
+        text_tokens: outcome.done.text_tokens,
         tokens,
         tokens_sha256: provenance.tokens_sha256.clone(),
         windows: provenance.windows,
         windows_resumed: outcome.resumed,
         window_size: tokens / provenance.windows,
         seed: provenance.seed,
-        inputs: args.inputs,
-        threads: outcome.threads,
+        inputs: args.settings.inputs,
+        threads: outcome.done.threads,
         seconds: outcome.seconds,
         peak_bytes: peak_rss(),
-        estimated_bytes: outcome.estimate.memory(),
+        estimated_bytes: outcome.done.estimate.memory(),
         tensors: tensors.map(|(id, trace)| Tensor { tensor: id.gguf(), trace }).collect(),
     }
 }

@@ -1,15 +1,17 @@
 //! What `convert` and `quantize` share: their options, and the steps from a request to files and a report.
 
+use super::super::quantizer::QuantizerOptions;
 use super::report::{self, Outcome};
 use crate::exit::{self, Failure};
 use crate::input::{self, check_file, parse_file_size, parse_threads};
 use crate::progress::{Bar, Unit};
 use pythia_convert::output::MadeFolders;
-use pythia_convert::{ImatrixFile, Level, Plan, Recipe, Request, RunOptions, Source, TypeRule};
+use pythia_convert::{ImatrixFile, Level, Plan, Quantizer, Recipe, Request, RunOptions, Source, TypeRule};
 use pythia_gguf::Limits;
 use pythia_show::Width;
 use pythia_tensor::TensorType;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Limit for a file of rules. A rule for every matrix of the largest model takes some ten kilobytes.
@@ -18,6 +20,8 @@ const MAX_RULES_BYTES: u64 = 1 << 20;
 /// How tensors are encoded, and how files are written.
 #[derive(Debug, clap::Args)]
 pub(in crate::quant) struct Options {
+    #[command(flatten)]
+    quantizer: QuantizerOptions,
     /// Importance matrix (.gguf, or the older .dat): gives important columns the smallest errors
     #[arg(long, value_name = "FILE")]
     imatrix: Option<PathBuf>,
@@ -75,6 +79,11 @@ pub(in crate::quant) struct Options {
 }
 
 impl Options {
+    /// Checks what needs no source.
+    pub(in crate::quant) fn check(&self) -> Result<(), Failure> {
+        self.quantizer.check(self.force)
+    }
+
     /// The request that these options make for `targets`.
     pub(in crate::quant) fn request(&self, targets: &Targets) -> Result<Request, Failure> {
         let imatrix = self.imatrix.as_deref().map(|path| {
@@ -113,11 +122,14 @@ impl Options {
     pub(in crate::quant) fn run(
         &self,
         source: &dyn Source,
-        request: &Request,
+        mut request: Request,
         targets: &Targets,
     ) -> Result<(), Failure> {
         let cancel = exit::catch_interrupts();
-        let plan = pythia_convert::plan(source, request)?;
+        let quantizer = self.quantizer.ready(source, &request.provenance, self.threads, self.quiet)?;
+        request.quantizer = quantizer.as_ref().map(|ready| ready.feedback.clone() as Arc<dyn Quantizer>);
+        let mut plan = pythia_convert::plan(source, &request)?;
+        plan.inputs.extend(quantizer.iter().flat_map(|ready| ready.inputs.iter().cloned()));
         if !self.quiet {
             plan.warnings.iter().for_each(|warning| super::super::warn(warning));
         }
@@ -138,7 +150,10 @@ impl Options {
         let written = pythia_convert::run(source, &plan, &options)?;
         made.map_or(Ok(()), MadeFolders::keep)?;
         bar.finish();
-        self.report(&plan, Some(Outcome { written: &written, seconds: start.elapsed().as_secs_f64() }))
+        let rounded = quantizer.map_or_else(Vec::new, |ready| ready.feedback.reports());
+        self.quantizer.write_report(&rounded, self.force)?;
+        let seconds = start.elapsed().as_secs_f64();
+        self.report(&plan, Some(Outcome { written: &written, seconds, rounded: &rounded }))
     }
 
     fn report(&self, plan: &Plan, outcome: Option<Outcome<'_>>) -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 
 use crate::exit::IN_JSON;
 use pythia_convert::plan::Fallback;
-use pythia_convert::{FilePlan, LoraFacts, Plan, Written};
+use pythia_convert::{FilePlan, Level, LoraFacts, Plan, Written};
 use pythia_show::{Align, Column, Table, Width, number};
 use pythia_tensor::TensorType;
 use serde::Serialize;
@@ -12,6 +12,8 @@ use serde::Serialize;
 pub(super) struct Outcome<'a> {
     pub(super) written: &'a [Written],
     pub(super) seconds: f64,
+    /// What a quantizer did to the files that it rounded.
+    pub(super) rounded: &'a [(Level, pythia_quantizer::Report)],
 }
 
 /// The report for people.
@@ -30,10 +32,26 @@ pub(super) fn text(plan: &Plan, outcome: Option<Outcome<'_>>, with_tensors: bool
         text += &merged(lora);
     }
     match outcome {
-        Some(outcome) => text += &summary(plan, outcome),
+        Some(outcome) => {
+            text += &rounded(outcome);
+            text += &summary(plan, outcome);
+        }
         None => text += "dry run: nothing was written\n",
     }
     text
+}
+
+/// A line per file that a quantizer rounded.
+fn rounded(outcome: Outcome<'_>) -> String {
+    let line = |(level, report): &(Level, pythia_quantizer::Report)| {
+        let (n, kept) = (report.matrices.len(), report.matrices.iter().filter(|matrix| matrix.accepted).count());
+        let divergence = report.divergence.map_or(String::new(), |divergence| {
+            let divergence = number::significant(divergence, 3);
+            format!("; mean KLD {divergence} on windows of the calibration that were held out, with f32 activations")
+        });
+        format!("{level}: {kept} of {n} matrices rounded by feedback{divergence}\n")
+    };
+    outcome.rounded.iter().map(line).collect()
 }
 
 fn merged(lora: &LoraFacts) -> String {
@@ -189,6 +207,8 @@ struct JsonFile {
     path: String,
     /// Of all shards.
     bytes: u64,
+    /// The quantizer that rounds its matrices together; `null` for the encoders alone.
+    quantizer: Option<String>,
     bits_per_weight: f64,
     bits_per_weight_blocks: f64,
     worker_seconds: Option<f64>,
@@ -277,6 +297,7 @@ fn json_file(plan: &Plan, file: &FilePlan, written: Option<&Written>) -> JsonFil
         level: file.level.name(),
         path: file.path().display().to_string(),
         bytes: file.n_bytes(),
+        quantizer: plan.quantizer.as_ref().filter(|_| file.by_quantizer).map(|quantizer| quantizer.name().to_owned()),
         bits_per_weight: file.bits_per_weight(),
         bits_per_weight_blocks: file.block_bits_per_weight(),
         worker_seconds: written.map(|written| written.worker_seconds),

@@ -1,0 +1,155 @@
+//! `--quantizer feedback` of `convert`, `quantize` and `compare`, on two windows of calibration.
+
+use crate::common::{self, Outcome, checkpoint, file, gguf, quant};
+use pythia_gguf::{Gguf, Metadata};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+const PROGRAM: &str = "pythia-quant";
+
+/// A text of a little over two windows.
+fn text() -> PathBuf {
+    let path = common::scratch().join("two-windows.txt");
+    let whole = fs::read_to_string(checkpoint().join("heldout.txt")).unwrap();
+    let end = whole.char_indices().map(|(at, _)| at).find(|at| *at >= 4800).unwrap();
+    fs::write(&path, &whole[..end]).unwrap();
+    path
+}
+
+/// The file that the tests share: Q4_0 by feedback, calibrated on the way, with its report.
+fn made() -> &'static (PathBuf, Value) {
+    static MADE: OnceLock<(PathBuf, Value)> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let folder = common::scratch().join("feedback");
+        fs::create_dir(&folder).unwrap();
+        let (source, text) = (checkpoint(), text());
+        let args = ["convert", source.to_str().unwrap(), "-t", "Q4_0", "-o", "feedback.gguf"];
+        let feedback = ["--quantizer", "feedback", "--calibrate", text.to_str().unwrap(), "--report", "report.json"];
+        let outcome = quant(&folder, args.iter().chain(&feedback));
+        assert_eq!(outcome.stderr, "");
+        let printed = outcome.ok();
+        assert!(printed.contains("Q4_0: ") && printed.contains(" of 26 matrices rounded by feedback"), "{printed}");
+        assert_eq!(common::names(&folder), ["feedback.gguf", "report.json"]);
+        let report = serde_json::from_slice(&fs::read(folder.join("report.json")).unwrap()).unwrap();
+        (folder.join("feedback.gguf"), report)
+    })
+}
+
+fn metadata(path: &Path) -> Metadata {
+    Gguf::parse(&fs::read(path).unwrap()).unwrap().metadata
+}
+
+/// Name, type and size of every tensor.
+fn tensors(path: &Path) -> Vec<(String, String, u64)> {
+    let gguf = Gguf::parse(&fs::read(path).unwrap()).unwrap();
+    gguf.tensors().iter().map(|t| (t.name.clone(), t.ty.name().to_owned(), t.n_bytes)).collect()
+}
+
+#[test]
+fn a_file_of_feedback_is_like_a_plain_one_and_nearer_to_its_source() {
+    let (made, report) = made();
+    let plain = gguf("Q4_0");
+    assert_eq!(tensors(made), tensors(&plain));
+    let says = metadata(made);
+    assert_eq!(says.str("pythia_quant.quantizer").unwrap(), Some("feedback"));
+    assert_eq!(says.str("pythia_quant.calibration.sha256").unwrap().unwrap().len(), 64);
+    assert_eq!(says.u32("general.file_type").unwrap(), Some(2));
+    assert_eq!(metadata(&plain).get("pythia_quant.quantizer"), None);
+
+    assert_eq!(report["quantizer"], "feedback");
+    assert_eq!(report["files"][0]["type"], "Q4_0");
+    assert_eq!(report["files"][0]["matrices"].as_array().unwrap().len(), 6 * 4 + 2);
+
+    let dir = tempfile::tempdir().unwrap();
+    let [base, made, plain] = [gguf("F16"), made.clone(), plain].map(|path| path.to_str().unwrap().to_owned());
+    let text = checkpoint().join("heldout.txt");
+    let args = ["compare", &base, &plain, &made, "--chunks", "8", "-f", text.to_str().unwrap(), "--cache", "cache"];
+    let table = quant(dir.path(), args).ok();
+    let report: Value =
+        serde_json::from_slice(&fs::read(dir.path().join("pythia-compare/report.json")).unwrap()).unwrap();
+    let side_by_side = &report["side_by_side"];
+    assert_eq!(side_by_side["series"], serde_json::json!(["plain", "feedback"]));
+    // With so little calibration; the README has what it comes to.
+    let ratio = side_by_side["levels"][0]["klds"][1]["of_first"].as_f64().unwrap();
+    assert!((0.1..0.8).contains(&ratio), "{report}");
+    assert!(table.contains("Mean KLD by quantizer:") && table.contains("feedback / plain"), "{table}");
+    assert!(table.contains("Q4_0 feedback"), "{table}");
+}
+
+#[test]
+fn verify_checks_the_errors_of_what_was_rounded_together() {
+    let (made, _) = made();
+    let dir = tempfile::tempdir().unwrap();
+    let source = checkpoint();
+    let args = ["verify", made.to_str().unwrap(), "--against", source.to_str().unwrap()];
+    let text = quant(dir.path(), args).ok();
+    assert!(text.contains("rounded together by the quantizer feedback"), "{text}");
+    assert!(text.contains(": sound; "), "{text}");
+}
+
+/// Without the options, files are what they have always been; the tests against llama.cpp hold for them.
+#[test]
+fn plain_is_the_default() {
+    let dir = tempfile::tempdir().unwrap();
+    let args =
+        ["quantize", gguf("F16").to_str().unwrap(), "a.gguf", "Q4_0", "--quantizer", "plain", "-q"].map(str::to_owned);
+    quant(dir.path(), &args).ok();
+    assert!(fs::read(dir.path().join("a.gguf")).unwrap() == fs::read(gguf("Q4_0")).unwrap());
+}
+
+#[test]
+fn what_feedback_lacks_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = checkpoint();
+    fs::write(dir.path().join("short.txt"), "too short").unwrap();
+    fs::write(dir.path().join("taken"), "").unwrap();
+    let convert = |options: &[&str]| -> Outcome {
+        let args = ["convert", source.to_str().unwrap(), "-t", "Q4_0", "-o", "a.gguf"];
+        quant(dir.path(), args.iter().chain(options))
+    };
+    let feedback = |options: &[&str]| convert(&[&["--quantizer", "feedback"], options].concat());
+    let model = gguf("F16");
+    let model = model.to_str().unwrap();
+    feedback(&[]).fails(PROGRAM, 2, &["needs a calibration", "--calibrate TEXT", "pythia-quant calibrate MODEL"]);
+    feedback(&["--calibration", "absent"]).fails(PROGRAM, 74, &["absent: "]);
+    feedback(&["--calibrate", "absent"]).fails(PROGRAM, 74, &["absent: "]);
+    feedback(&["--calibration", model]).fails(PROGRAM, 65, &["F16.gguf: ", "found 'model', wanted 'calibration'"]);
+    feedback(&["--calibration", "taken"]).fails(PROGRAM, 65, &["taken: "]);
+    feedback(&["--calibrate", "short.txt"]).fails(PROGRAM, 65, &["short.txt: the text has 3 tokens", "at least 512"]);
+    feedback(&["--calibration", "a", "--calibrate", "b"]).fails(PROGRAM, 2, &["cannot be used with"]);
+    feedback(&["--calibrate", "short.txt", "--report", "taken"]).fails(PROGRAM, 2, &["taken: already exists"]);
+    let own = ["--calibrate", "short.txt", "--report", "short.txt", "--force"];
+    feedback(&own).fails(PROGRAM, 2, &["short.txt: the output would replace the input"]);
+    for option in ["--calibration", "--calibrate", "--report"] {
+        convert(&[option, "x"]).fails(PROGRAM, 2, &[option, "is for --quantizer feedback"]);
+    }
+    convert(&["--quantizer", "fedback"]).fails(PROGRAM, 2, &["'fedback'", "did you mean 'feedback'?"]);
+
+    let compare = |options: &[&str]| {
+        let text = source.join("heldout.txt");
+        let args = ["compare", source.to_str().unwrap(), "-t", "Q4_0", "-f", text.to_str().unwrap()];
+        quant(dir.path(), args.iter().chain(&["--chunks", "2", "--cache", "cache"]).chain(options))
+    };
+    compare(&["--quantizer", "plain,feedback"]).fails(PROGRAM, 2, &["needs a calibration"]);
+    compare(&["--calibration", "x"]).fails(PROGRAM, 2, &["--quantizer does not name"]);
+    compare(&["--quantizer", "plain,imatrix"]).fails(PROGRAM, 2, &["--imatrix"]);
+    compare(&["--quantizer", "plain,plain"]).fails(PROGRAM, 2, &["plain was named twice"]);
+    assert_eq!(common::names(dir.path()), ["short.txt", "taken"]);
+}
+
+/// A model that the calibration is not one of is refused before anything is rounded.
+#[test]
+fn texts_need_a_tokenizer() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = fs::read(gguf("F16")).unwrap();
+    let keys: Vec<String> = metadata(&gguf("F16")).iter().map(|(key, _)| key.to_owned()).collect();
+    let mute = file::with_metadata(&bytes, |metadata| {
+        keys.iter().filter(|key| key.starts_with("tokenizer.")).for_each(|key| drop(metadata.remove(key)));
+    });
+    fs::write(dir.path().join("mute.gguf"), mute).unwrap();
+    fs::copy(text(), dir.path().join("text")).unwrap();
+    let args = ["quantize", "mute.gguf", "a.gguf", "Q4_0", "--quantizer", "feedback", "--calibrate", "text"];
+    quant(dir.path(), args).fails(PROGRAM, 65, &["mute.gguf: no tokenizer"]);
+}

@@ -116,8 +116,8 @@ impl Search<'_> {
         let types = types_of(&own);
         self.options.progress.stage(&format!("measuring {level}"));
         let report = self.walk(&types, &self.candidates())?;
-        let mut best: Option<Allocation> = None;
         let mut tried: Vec<Types> = Vec::new();
+        let mut best = self.level_itself(&own, &report, limit);
         for (embedding, output) in DOUBTS {
             if tried.len() == *tries {
                 break;
@@ -133,7 +133,11 @@ impl Search<'_> {
             } else {
                 None
             };
-            let better = |best: &Allocation| divergence.zip(best.divergence).is_some_and(|(new, old)| new < old);
+            // Where nothing is measured, the estimates decide.
+            let better = |best: &Allocation| match divergence.zip(best.divergence) {
+                Some((new, old)) => new < old,
+                None => predicted < best.predicted,
+            };
             if best.as_ref().is_none_or(better) {
                 let named = |tensor: &MatrixReport| (tensor.tensor.clone(), types[&tensor.tensor]);
                 best = Some(Allocation {
@@ -150,6 +154,21 @@ impl Search<'_> {
         let mut best = best.expect("at least one choice");
         best.tried = tried.len();
         Ok(best)
+    }
+
+    /// The types of the level, if they are a choice too.
+    fn level_itself(&self, own: &Plan, report: &Report, limit: u64) -> Option<Allocation> {
+        let most = self.most_bits();
+        let allowed = report.matrices.iter().all(|matrix| matrix.ty.bits_per_weight() <= most);
+        (allowed && tensor_bytes(own) <= limit).then(|| Allocation {
+            types: report.matrices.iter().map(|matrix| (matrix.tensor.clone(), matrix.ty)).collect(),
+            rules: Vec::new(),
+            predicted: report.matrices.iter().map(|matrix| matrix.predicted).sum(),
+            divergence: report.divergence,
+            level: (report.divergence, file(own).n_bytes()),
+            n_bytes: file(own).n_bytes(),
+            tried: 0,
+        })
     }
 
     /// The plan of the file with these rules after those of the recipe.

@@ -35,3 +35,6 @@ pub use report::{Alternative, MatrixReport, Report};
 pub use rounded::Rounded;
 pub use settings::Settings;
 pub use walk::{Target, Walk};
+
+#[cfg(test)]
+mod tests;

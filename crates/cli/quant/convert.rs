@@ -45,7 +45,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let cancel = exit::catch_interrupts();
-    args.options.check()?;
+    args.options.check(&args.types)?;
     let source = args.source_options.locate(&args.source, args.options.quiet)?;
     let checkpoint = args.source_options.open(&source.path)?;
     let provenance = Provenance::gather(checkpoint.checkpoint(), args.provenance_sha && !args.options.dry_run, cancel)?;

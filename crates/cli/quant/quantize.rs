@@ -31,7 +31,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    args.options.check()?;
+    args.options.check(&args.types)?;
     check_gguf(&args.source)?;
     let source = GgufSource::open(&args.source)?;
     let targets = Targets::new(Some(&args.output), &model_name(&args.source), &args.types)?;

@@ -5,10 +5,12 @@ use crate::exit::Failure;
 use crate::input::{TextOptions, check_file};
 use pythia_calibrate::calibration::Calibration;
 use pythia_convert::output::{AtomicFile, check_target};
-use pythia_convert::{Level, Provenance, Source};
+use pythia_convert::{Budget, Level, PassOptions, Provenance, Source};
 use pythia_gguf::keys;
 use pythia_model::Gelu;
-use pythia_quantizer::{Feedback, Report, Settings};
+use pythia_quantizer::{Allocate, Allocation, Feedback, Report, Settings};
+use pythia_tensor::TensorType;
+use regex::Regex;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,6 +38,19 @@ pub(super) struct QuantizerOptions {
     /// Calibrate feedback on this text first, as `pythia-quant calibrate` does without options
     #[arg(long, value_name = "TEXT")]
     calibrate: Option<PathBuf>,
+    /// Choose the types of the matrices for the smallest divergence within this size: 4.8MB or 5MiB of file, 5.2bpw
+    /// (bits per weight), or same-as:LEVEL. TYPE, which must be one, is the level to start from
+    ///
+    /// The types are printed as rules for --tensor-type-file, which llama-quantize reads too. Takes several times as long
+    /// as rounding. Matrices that --tensor-type names keep that type.
+    #[arg(long, value_name = "SIZE")]
+    budget: Option<Budget>,
+    /// With --budget, give no matrix more bits per weight than this type has
+    #[arg(long, value_name = "TYPE", requires = "budget")]
+    max_type: Option<TensorType>,
+    /// With --budget, leave the matrices whose GGUF name matches REGEX in the type of the level; may be repeated
+    #[arg(long, value_name = "REGEX", requires = "budget", value_parser = parse_regex)]
+    keep: Vec<Regex>,
     /// Write what feedback did to each matrix, as JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -44,10 +59,26 @@ pub(super) struct QuantizerOptions {
 /// A quantizer that is ready.
 pub(super) struct Ready {
     pub(super) feedback: Arc<Feedback>,
+    calibration: Calibration,
     /// What it reads.
     pub(super) inputs: Vec<PathBuf>,
     /// Holds the calibration, if that was made here.
     _folder: Option<TempDir>,
+}
+
+/// What `--budget` came to.
+pub(super) struct Allocated {
+    pub(super) budget: Budget,
+    pub(super) allocation: Allocation,
+}
+
+/// Choices of types that are rounded and measured before the best is taken.
+const TRIES: usize = 5;
+
+/// For clap: a regular expression.
+fn parse_regex(text: &str) -> Result<Regex, String> {
+    // The last line states the problem.
+    Regex::new(text).map_err(|e| e.to_string().lines().last().unwrap_or_default().trim().to_owned())
 }
 
 /// The error for feedback without a calibration.
@@ -71,14 +102,15 @@ pub(super) fn feedback(calibration: Calibration, gelu: Option<Gelu>) -> Arc<Feed
 }
 
 impl QuantizerOptions {
-    /// Checks what can be checked before anything is opened.
-    pub(super) fn check(&self, force: bool) -> Result<(), Failure> {
+    /// Checks what can be checked before anything is opened, for so many types.
+    pub(super) fn check(&self, n_types: usize, force: bool) -> Result<(), Failure> {
         let files = [&self.calibration, &self.calibrate];
         match self.quantizer {
             Named::Plain => {
                 let given = [
                     (self.calibration.is_some(), "--calibration"),
                     (self.calibrate.is_some(), "--calibrate"),
+                    (self.budget.is_some(), "--budget"),
                     (self.report.is_some(), "--report"),
                 ];
                 match given.into_iter().find(|(is_given, _)| *is_given) {
@@ -90,6 +122,9 @@ impl QuantizerOptions {
                 "--quantizer feedback needs a calibration: --calibrate TEXT makes one on the way, and `pythia-quant \
                  calibrate MODEL -f TEXT` makes a file for --calibration",
             )),
+            Named::Feedback if self.budget.is_some() && n_types > 1 => {
+                Err(Failure::usage("--budget is for one TYPE, the level to start from"))
+            }
             Named::Feedback => {
                 self.calibration.iter().try_for_each(|path| check_file(path))?;
                 let inputs: Vec<PathBuf> = files.into_iter().flatten().cloned().collect();
@@ -119,7 +154,28 @@ impl QuantizerOptions {
                 (Calibration::open(&file)?, Some(folder))
             }
         };
-        Ok(Some(Ready { feedback: feedback(calibration, None), inputs, _folder: folder }))
+        Ok(Some(Ready { feedback: feedback(calibration.clone(), None), calibration, inputs, _folder: folder }))
+    }
+
+    /// Chooses types within `--budget`, and adds them to the rules of `request`. `None` without the option.
+    pub(super) fn allocate(
+        &self,
+        source: &dyn Source,
+        ready: &Ready,
+        request: &mut pythia_convert::Request,
+        options: PassOptions<'_>,
+    ) -> Result<Option<Allocated>, Failure> {
+        let (Some(budget), [(level, _)]) = (self.budget, &request.files[..]) else { return Ok(None) };
+        let level = *level;
+        // What the user has chosen stays.
+        let chosen = request.recipe.rules.iter().map(|rule| rule.pattern().clone());
+        let keep = self.keep.iter().cloned().chain(chosen).collect();
+        let wanted = Allocate { level, budget, max_type: self.max_type, keep, tries: TRIES };
+        let settings = Settings::default();
+        let allocation =
+            pythia_quantizer::allocate(source, &ready.calibration, &settings, None, request, &wanted, options)?;
+        request.recipe.rules.extend(allocation.rules.iter().cloned());
+        Ok(Some(Allocated { budget, allocation }))
     }
 
     /// Writes the file of `--report`, about files by level.

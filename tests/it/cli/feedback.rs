@@ -89,6 +89,68 @@ fn verify_checks_the_errors_of_what_was_rounded_together() {
     assert!(text.contains(": sound; "), "{text}");
 }
 
+/// The F16 file with nothing but its first block, and a calibration of it.
+fn one_block(folder: &Path) {
+    let bytes = fs::read(gguf("F16")).unwrap();
+    let whole = Gguf::parse(&bytes).unwrap();
+    let mut metadata = Metadata::new();
+    for (key, value) in whole.metadata.iter() {
+        metadata.insert(key, value.clone());
+    }
+    metadata.insert("gptneox.block_count", 1u32);
+    let in_first = |name: &str| !name.starts_with("blk.") || name.starts_with("blk.0.");
+    let tensors = file::tensors(&whole, &bytes).into_iter().filter(|((name, ..), _)| in_first(name));
+    fs::write(folder.join("one.gguf"), file::build(&metadata, tensors)).unwrap();
+    let text = checkpoint().join("heldout.txt");
+    let args = ["calibrate", "one.gguf", "-f", text.to_str().unwrap(), "-c", "64", "--windows", "16", "-q"];
+    quant(folder, args).ok();
+}
+
+#[test]
+fn types_are_chosen_within_a_budget() {
+    let dir = tempfile::tempdir().unwrap();
+    one_block(dir.path());
+    let quantize = |more: &[&str]| quant(dir.path(), ["quantize", "one.gguf"].iter().chain(more));
+    let feedback = ["--quantizer", "feedback", "--calibration", "calibration.gguf"];
+    let within = ["--budget", "same-as:Q4_0", "--keep", "attn_output", "--max-type", "Q5_K"];
+    let options = [&["a.gguf", "Q4_0", "--tensor-type", "ffn_up=Q5_0", "--json"], &feedback[..], &within].concat();
+    let report: Value = serde_json::from_str(&quantize(&options).ok()).unwrap();
+    quantize(&["plain.gguf", "Q4_0", "-q"]).ok();
+    let bytes = |name: &str| fs::metadata(dir.path().join(name)).unwrap().len();
+    // What feedback says of itself is a few hundred bytes.
+    assert!(bytes("a.gguf") <= bytes("plain.gguf") + 1000, "{} {}", bytes("a.gguf"), bytes("plain.gguf"));
+    let allocation = &report["allocation"];
+    assert_eq!(allocation["budget"], "same-as:Q4_0");
+    assert_eq!(allocation["bytes"], bytes("a.gguf"));
+    let rules: Vec<&str> = allocation["rules"].as_array().unwrap().iter().map(|rule| rule.as_str().unwrap()).collect();
+    assert!(!rules.is_empty(), "{allocation}");
+    let found = tensors(&dir.path().join("a.gguf"));
+    let ty = |name: &str| found.iter().find(|(other, ..)| other == name).unwrap().1.as_str();
+    assert_eq!(ty("blk.0.attn_output.weight"), "Q4_0");
+    assert_eq!(ty("blk.0.ffn_up.weight"), "Q5_0");
+    assert!(!found.iter().any(|(_, ty, _)| ["Q6_K", "Q8_0"].contains(&ty.as_str())), "{found:?}");
+
+    // The rules that were printed give the same types, also plainly.
+    fs::write(dir.path().join("rules"), rules.join("\n")).unwrap();
+    let again = ["b.gguf", "Q4_0", "--tensor-type", "ffn_up=Q5_0", "--tensor-type-file", "rules", "-q"];
+    quantize(&again).ok();
+    assert_eq!(tensors(&dir.path().join("b.gguf")), found);
+
+    let refused = |options: &[&str], code, parts: &[&str]| {
+        quantize(&[&["c.gguf"], options].concat()).fails(PROGRAM, code, parts);
+    };
+    refused(&["Q4_0", "--budget", "4MB"], 2, &["--budget is for --quantizer feedback"]);
+    refused(&[&["Q4_0", "--budget", "4XB"], &feedback[..]].concat(), 2, &["4XB", "wanted a size such as 4.8MB"]);
+    refused(&[&["Q4_0", "--max-type", "Q6_K"], &feedback[..]].concat(), 2, &["--budget"]);
+    let keep = ["Q4_0", "--budget", "4MB", "--keep", "("];
+    refused(&[&keep, &feedback[..]].concat(), 2, &["unclosed group"]);
+    let small = ["Q4_0", "--budget", "600kB"];
+    refused(&[&small, &feedback[..]].concat(), 2, &["tensors may take"]);
+    let two =
+        quant(dir.path(), [&["quantize", "one.gguf", "d/", "Q4_0,Q8_0", "--budget", "4MB"], &feedback[..]].concat());
+    two.fails(PROGRAM, 2, &["--budget is for one TYPE"]);
+}
+
 /// Without the options, files are what they have always been; the tests against llama.cpp hold for them.
 #[test]
 fn plain_is_the_default() {

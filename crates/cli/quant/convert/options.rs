@@ -1,12 +1,12 @@
 //! What `convert` and `quantize` share: their options, and the steps from a request to files and a report.
 
-use super::super::quantizer::QuantizerOptions;
+use super::super::quantizer::{Allocated, QuantizerOptions};
 use super::report::{self, Outcome};
 use crate::exit::{self, Failure};
 use crate::input::{self, check_file, parse_file_size, parse_threads};
 use crate::progress::{Bar, Unit};
-use pythia_convert::output::MadeFolders;
-use pythia_convert::{ImatrixFile, Level, Plan, Quantizer, Recipe, Request, RunOptions, Source, TypeRule};
+use pythia_convert::output::{MadeFolders, check_target};
+use pythia_convert::{ImatrixFile, Level, PassOptions, Plan, Quantizer, Recipe, Request, RunOptions, Source, TypeRule};
 use pythia_gguf::Limits;
 use pythia_show::Width;
 use pythia_tensor::TensorType;
@@ -80,8 +80,8 @@ pub(in crate::quant) struct Options {
 
 impl Options {
     /// Checks what needs no source.
-    pub(in crate::quant) fn check(&self) -> Result<(), Failure> {
-        self.quantizer.check(self.force)
+    pub(in crate::quant) fn check(&self, types: &[Level]) -> Result<(), Failure> {
+        self.quantizer.check(types.len(), self.force)
     }
 
     /// The request that these options make for `targets`.
@@ -126,15 +126,27 @@ impl Options {
         targets: &Targets,
     ) -> Result<(), Failure> {
         let cancel = exit::catch_interrupts();
+        if !self.dry_run {
+            // Found out before a calibration, and not after.
+            request.files.iter().try_for_each(|(_, path)| check_target(path, &source.inputs(), self.force))?;
+        }
         let quantizer = self.quantizer.ready(source, &request.provenance, self.threads, self.quiet)?;
         request.quantizer = quantizer.as_ref().map(|ready| ready.feedback.clone() as Arc<dyn Quantizer>);
+        let allocated = match &quantizer {
+            Some(ready) => {
+                let bar = Bar::new(0, Unit::Share, self.quiet);
+                let options = PassOptions { threads: self.threads, cancel, progress: &bar };
+                self.quantizer.allocate(source, ready, &mut request, options)?
+            }
+            None => None,
+        };
         let mut plan = pythia_convert::plan(source, &request)?;
         plan.inputs.extend(quantizer.iter().flat_map(|ready| ready.inputs.iter().cloned()));
         if !self.quiet {
             plan.warnings.iter().for_each(|warning| super::super::warn(warning));
         }
         if self.dry_run {
-            return self.report(&plan, None);
+            return self.report(&plan, allocated.as_ref(), None);
         }
         let made = targets.folder.as_deref().map(MadeFolders::create).transpose()?;
         let start = Instant::now();
@@ -153,16 +165,17 @@ impl Options {
         let rounded = quantizer.map_or_else(Vec::new, |ready| ready.feedback.reports());
         self.quantizer.write_report(&rounded, self.force)?;
         let seconds = start.elapsed().as_secs_f64();
-        self.report(&plan, Some(Outcome { written: &written, seconds, rounded: &rounded }))
+        self.report(&plan, allocated.as_ref(), Some(Outcome { written: &written, seconds, rounded: &rounded }))
     }
 
-    fn report(&self, plan: &Plan, outcome: Option<Outcome<'_>>) -> Result<(), Failure> {
+    fn report(&self, plan: &Plan, allocated: Option<&Allocated>, outcome: Option<Outcome<'_>>) -> Result<(), Failure> {
         if self.quiet {
             Ok(())
         } else if self.json {
-            exit::print_json(&report::json(plan, outcome))
+            exit::print_json(&report::json(plan, allocated, outcome))
         } else {
-            exit::print(&report::text(plan, outcome, self.verbose || self.dry_run, Width::of_stdout()))
+            let with_tensors = self.verbose || self.dry_run;
+            exit::print(&report::text(plan, (allocated, outcome), with_tensors, Width::of_stdout()))
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What `convert` and `quantize` print: tables of tensors, files and substitutions, or JSON.
 
+use super::super::quantizer::Allocated;
 use crate::exit::IN_JSON;
 use pythia_convert::plan::Fallback;
 use pythia_convert::{FilePlan, Level, LoraFacts, Plan, Written};
@@ -17,7 +18,12 @@ pub(super) struct Outcome<'a> {
 }
 
 /// The report for people.
-pub(super) fn text(plan: &Plan, outcome: Option<Outcome<'_>>, with_tensors: bool, width: Width) -> String {
+pub(super) fn text(
+    plan: &Plan,
+    (allocated, outcome): (Option<&Allocated>, Option<Outcome<'_>>),
+    with_tensors: bool,
+    width: Width,
+) -> String {
     let show = |table: Table| table.to_terminal(width).with_remark(width, IN_JSON);
     let mut text = String::new();
     if with_tensors {
@@ -31,12 +37,33 @@ pub(super) fn text(plan: &Plan, outcome: Option<Outcome<'_>>, with_tensors: bool
     if let Some(lora) = &plan.lora {
         text += &merged(lora);
     }
+    text += &allocated.map_or(String::new(), allocation);
     match outcome {
         Some(outcome) => {
             text += &rounded(outcome);
             text += &summary(plan, outcome);
         }
         None => text += "dry run: nothing was written\n",
+    }
+    text
+}
+
+/// What `--budget` came to, and the types that it chose as the lines of a file of rules.
+fn allocation(allocated: &Allocated) -> String {
+    let Allocated { budget, allocation } = allocated;
+    let (rules, n) = (&allocation.rules, allocation.types.len());
+    let kld = |kld: Option<f64>| kld.map_or("-".to_owned(), |kld| number::significant(kld, 3));
+    let (found, own) = (kld(allocation.divergence), kld(allocation.level.0));
+    let mut text = format!(
+        "\nbudget {budget}: {} of {n} matrices get other types; mean KLD on held-out windows {found}, with the types of \
+         the level {own} ({} choices tried)\n",
+        rules.len(),
+        allocation.tried
+    );
+    if !rules.is_empty() {
+        text += "their types, as lines for --tensor-type-file here and in llama-quantize:\n";
+        rules.iter().for_each(|rule| text += &format!("{rule}\n"));
+        text.push('\n');
     }
     text
 }
@@ -186,6 +213,8 @@ pub(super) struct Json {
     warnings: Vec<String>,
     /// The adapter that is merged; `null` without `--lora`.
     lora: Option<JsonLora>,
+    /// What `--budget` came to; `null` without it.
+    allocation: Option<JsonAllocation>,
     files: Vec<JsonFile>,
 }
 
@@ -197,6 +226,38 @@ struct JsonLora {
     products: usize,
     biases: usize,
     replaced: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonAllocation {
+    budget: String,
+    /// Bytes of the file, and of that with the types of the level.
+    bytes: u64,
+    level_bytes: u64,
+    /// Estimated mean KLD.
+    predicted: f64,
+    /// Mean KLD on held-out windows of the calibration with f32 activations, and that with the types of the level.
+    divergence: Option<f64>,
+    level_divergence: Option<f64>,
+    /// Choices that were rounded and measured.
+    tried: usize,
+    /// The matrices that do not have the type of the level, as rules for `--tensor-type-file`.
+    rules: Vec<String>,
+}
+
+impl JsonAllocation {
+    fn new(Allocated { budget, allocation }: &Allocated) -> Self {
+        Self {
+            budget: budget.to_string(),
+            bytes: allocation.n_bytes,
+            level_bytes: allocation.level.1,
+            predicted: allocation.predicted,
+            divergence: allocation.divergence,
+            level_divergence: allocation.level.0,
+            tried: allocation.tried,
+            rules: allocation.rules.iter().map(ToString::to_string).collect(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -251,7 +312,7 @@ struct JsonTensor {
     bytes: u64,
 }
 
-pub(super) fn json(plan: &Plan, outcome: Option<Outcome<'_>>) -> Json {
+pub(super) fn json(plan: &Plan, allocated: Option<&Allocated>, outcome: Option<Outcome<'_>>) -> Json {
     let written = |index: usize| outcome.map(|outcome| &outcome.written[index]);
     Json {
         dry_run: outcome.is_none(),
@@ -266,6 +327,7 @@ pub(super) fn json(plan: &Plan, outcome: Option<Outcome<'_>>) -> Json {
             biases: lora.n_biases,
             replaced: lora.n_replaced,
         }),
+        allocation: allocated.map(JsonAllocation::new),
         files: plan.files.iter().enumerate().map(|(index, file)| json_file(plan, file, written(index))).collect(),
     }
 }

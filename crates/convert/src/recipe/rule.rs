@@ -41,6 +41,11 @@ impl TypeRule {
         Ok(rules)
     }
 
+    /// The expression.
+    pub fn pattern(&self) -> &Regex {
+        &self.pattern
+    }
+
     /// Whether it is about the matrix of this GGUF name.
     pub(super) fn matches(&self, tensor: &str) -> bool {
         self.pattern.is_match(tensor)

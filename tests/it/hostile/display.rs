@@ -132,6 +132,16 @@ const FIELDS: &[Field] = &[
     field("type", |_, _| (), "pythia-quant convert . -t {}"),
     field("rule", |_, _| (), "pythia-quant convert . -t F16 --tensor-type {}=Q4_0"),
     field("rule of a bad expression", |_, _| (), "pythia-quant convert . -t F16 --tensor-type ({}=Q4_0"),
+    field("file of rules", |_, _| (), "pythia-quant convert . -t F16 --tensor-type-file {}"),
+    field("rule in a file", |f, a| { valid(f); write(f, "rules", a); }, "pythia-quant convert . -t F16 -o o --tensor-type-file rules"),
+    field("quantizer", |_, _| (), "pythia-quant convert . -t F16 --quantizer {}"),
+    field("calibration", |_, _| (), "pythia-quant convert . -t F16 --quantizer feedback --calibration {}"),
+    field("calibration that is none", |f, a| { valid(f); write(f, a, "x"); }, "pythia-quant convert . -t Q4_0 -o o --quantizer feedback --calibration {}"),
+    field("text of a calibration", |f, _| valid(f), "pythia-quant convert . -t Q4_0 -o o --quantizer feedback --calibrate {}"),
+    field("budget", |_, _| (), "pythia-quant convert . -t Q4_0 --quantizer feedback --calibrate x --budget {}"),
+    field("budget of a level", |_, _| (), "pythia-quant convert . -t Q4_0 --quantizer feedback --calibrate x --budget same-as:{}"),
+    field("what a budget leaves", |_, _| (), "pythia-quant convert . -t Q4_0 --quantizer feedback --calibrate x --budget 4MB --keep ({}"),
+    field("report on a quantizer", |f, a| { valid(f); write(f, "x", ""); write(f, a, ""); }, "pythia-quant convert . -t Q4_0 -o o --quantizer feedback --calibrate x --report {}"),
     field("rule without effect", |f, _| valid(f), "pythia-quant convert . -t F16 -o o --tensor-type {}=Q4_0"),
     field("activations", |_, _| (), "pythia-run info m.gguf --activations {}"),
     field("instruction set", |_, _| (), "pythia-run info m.gguf --isa {}"),
@@ -191,6 +201,10 @@ fn no_attack_comes_out_of_a_sound_file() {
             keys.iter().for_each(|key| model.metadata.insert(format!("general.{key}"), *attack));
             let keys = ["pythia_quant.source.name", "pythia_quant.recipe", "pythia_quant.version", "somebody.s"];
             keys.iter().for_each(|key| model.metadata.insert(*key, *attack));
+            // What makes `verify` name the quantizer.
+            model.metadata.insert("pythia_quant.quantizer", *attack);
+            model.metadata.insert("pythia_quant.quantizer.vectors", true);
+            model.metadata.insert("pythia_quant.requantized", vec!["Q8_0".to_owned()]);
             let tags: Vec<String> = ATTACKS.iter().map(|attack| (*attack).to_owned()).collect();
             model.metadata.insert("general.tags", tags);
             model.metadata.insert("somebody.long", attack.repeat(2000));
@@ -430,8 +444,13 @@ fn no_attack_comes_out_of_a_report() {
 fn no_attack_comes_out_of_a_report_on_files() {
     for attack in ATTACKS.iter().copied().chain([MARKUP]) {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["base.gguf", "level.gguf"] {
+        for name in ["base.gguf", "level.gguf", "rounded.gguf"] {
             changed(dir.path(), |model| {
+                model.metadata.insert(keys::FILE_TYPE, 0u32);
+                if name == "rounded.gguf" {
+                    model.metadata.insert("pythia_quant.quantizer", attack);
+                    model.metadata.insert("pythia_quant.calibration.sha256", attack);
+                }
                 let keys =
                     ["pythia_quant.source.name", "pythia_quant.source.revision", "pythia_quant.source.config_sha256"];
                 let more = ["pythia_quant.recipe", "quantize.imatrix.file", "quantize.imatrix.dataset", "general.name"];
@@ -443,6 +462,8 @@ fn no_attack_comes_out_of_a_report_on_files() {
             });
             fs::rename(dir.path().join("m.gguf"), dir.path().join(name)).unwrap();
         }
-        report(dir.path(), attack, &["base.gguf", "level.gguf"]);
+        let [json, ..] = report(dir.path(), attack, &["base.gguf", "level.gguf", "rounded.gguf"]);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["side_by_side"]["series"][1], attack);
     }
 }

@@ -20,7 +20,7 @@ pub(crate) struct Moments {
     sums: [Vec<f64>; 3],
 }
 
-/// The same, as means. Centred if the means of the inputs are subtracted.
+/// The same, as means.
 #[derive(Clone, Debug)]
 pub(crate) struct Means {
     pub(crate) inputs: Vec<f32>,
@@ -64,18 +64,14 @@ impl Moments {
     }
 
     /// Means over the tokens.
-    pub(crate) fn means(mut self, centred: bool) -> Means {
-        let (n, tokens) = (self.n, self.tokens.max(1) as f64);
-        let mean = self.sums.map(|sums| sums.iter().map(|sum| sum / tokens).collect::<Vec<f64>>());
-        let [x, f, r] = &mean;
-        for (sums, left) in [(&mut self.inputs, x), (&mut self.cross, f), (&mut self.residual, r)] {
-            for (i, row) in sums.chunks_exact_mut(n).enumerate() {
-                for (j, sum) in row.iter_mut().enumerate() {
-                    let product = if centred { left[i] * x[j] } else { 0.0 };
-                    *sum = (f64::from(*sum) / tokens - product) as f32;
-                }
-            }
+    pub(crate) fn means(self) -> Means {
+        let tokens = self.tokens.max(1) as f64;
+        let mean = |sums: Vec<f32>| sums.iter().map(|&sum| (f64::from(sum) / tokens) as f32).collect();
+        Means {
+            inputs: mean(self.inputs),
+            cross: mean(self.cross),
+            residual: mean(self.residual),
+            mean: self.sums.map(|sums| sums.iter().map(|sum| sum / tokens).collect()),
         }
-        Means { inputs: self.inputs, cross: self.cross, residual: self.residual, mean }
     }
 }

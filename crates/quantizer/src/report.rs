@@ -21,6 +21,8 @@ pub struct MatrixReport {
     pub plain: f64,
     /// Whether the new rounding was better and was kept.
     pub accepted: bool,
+    /// Whether its bias took the mean error of the outputs, because that was better still.
+    pub bias: bool,
     /// Seconds that it took.
     pub seconds: f64,
     /// What `predicted` would be in other types, where they were asked for.
@@ -51,6 +53,7 @@ impl MatrixReport {
             measured: 0.0,
             plain: 0.0,
             accepted: false,
+            bias: false,
             seconds: 0.0,
             alternatives: Vec::new(),
         }

@@ -16,7 +16,7 @@ pub struct Settings {
     pub pull: f64,
     /// The share of the error in the residual stream that matrices writing to it make up for: 0 to 1.
     pub residual: f64,
-    /// Whether biases take the mean error of their matrix.
+    /// Whether biases take the mean error of their matrix where held-out windows say that it helps.
     pub biases: bool,
     /// One window in this many is held out, to accept what was rounded or not.
     pub held_out: usize,
@@ -32,7 +32,7 @@ impl Default for Settings {
             embedding_damping: 0.05,
             pull: 1.0,
             residual: 0.5,
-            biases: false,
+            biases: true,
             held_out: 8,
             passes: 6,
         }

@@ -301,8 +301,7 @@ impl Walk<'_> {
             error(&tokens, &mut left);
             moments.add(cpu, &full, &quantized, &left);
         }
-        let centred = settings.biases && !linear.bias.is_empty();
-        let means = moments.means(centred);
+        let means = moments.means();
         let input = InputMetric::new(cpu.team(), &means.inputs, cols, settings.input_damping);
         let input = input.ok_or_else(|| Error::Metric(linear.id.gguf()))?;
         let wanted = self.wanted(linear, &means, &input);
@@ -311,15 +310,22 @@ impl Walk<'_> {
         let (wanted, weights) = (&wanted, &weights);
         let problem = MatrixProblem { ty, wanted, rows, input: &input, output: output.as_ref(), weights };
         let rounded = round(cpu, problem, settings.passes, self.cancel).ok_or(Error::Cancelled)?;
-        let plain = encoded(ty, linear, Some(&importance(&means, &input, centred)));
-        let mut ours = Linear { weight: rounded.values().to_vec(), ..linear.clone() };
-        if centred {
-            ours.bias = shifted_bias(linear, rounded.values(), &means, settings.residual);
-        }
+        let plain = encoded(ty, linear, Some(&diagonal(&means.inputs, cols)));
+        let ours = Linear { weight: rounded.values().to_vec(), ..linear.clone() };
         let theirs = Linear { weight: plain.values().to_vec(), ..linear.clone() };
+        let shifted = (settings.biases && !linear.bias.is_empty()).then(|| Linear {
+            bias: shifted_bias(linear, rounded.values(), &means, settings.residual),
+            ..ours.clone()
+        });
 
         let mut line = MatrixReport::new(linear.id, ty);
         line.predicted = problem.loss(cpu, rounded.values());
+        let mut with_bias = f64::INFINITY;
+        let mut measured = vec![(&mut line.measured, &ours), (&mut line.plain, &theirs)];
+        if let Some(shifted) = &shifted {
+            with_bias = 0.0;
+            measured.push((&mut with_bias, shifted));
+        }
         let mut n_held = 0;
         for tokens in self.groups(self.held_out()) {
             self.check()?;
@@ -330,27 +336,34 @@ impl Walk<'_> {
             let mut exact = Vec::new();
             self.network.linear(linear, &full, &mut exact);
             add(&mut exact[..left.len()], &left);
-            for (sum, linear) in [(&mut line.measured, &ours), (&mut line.plain, &theirs)] {
+            for (sum, linear) in &mut measured {
                 let mut outputs = Vec::new();
                 self.network.linear(linear, &quantized, &mut outputs);
                 outputs.iter_mut().zip(&exact).for_each(|(y, exact)| *y -= exact);
-                *sum += self.cost(&outputs, rows, output.as_ref(), weights);
+                **sum += self.cost(&outputs, rows, output.as_ref(), weights);
             }
         }
         let n_held = n_held.max(1) as f64;
-        (line.measured, line.plain) = (line.measured / n_held, line.plain / n_held);
-        // Without windows to spare, what the metric says counts.
-        line.accepted = if self.held_out().is_empty() {
-            line.predicted <= problem.loss(cpu, plain.values())
-        } else {
-            line.measured < line.plain
+        (line.measured, line.plain, with_bias) = (line.measured / n_held, line.plain / n_held, with_bias / n_held);
+        // Without windows to spare, what the metric says counts, and biases stay.
+        let held_out = !self.held_out().is_empty();
+        let ours = match shifted.filter(|_| held_out && with_bias < line.measured) {
+            Some(shifted) => {
+                line.measured = with_bias;
+                line.bias = true;
+                shifted
+            }
+            None => ours,
         };
+        line.accepted =
+            if held_out { line.measured < line.plain } else { line.predicted <= problem.loss(cpu, plain.values()) };
+        line.bias &= line.accepted;
         let (kept, linear) = if line.accepted { (rounded, ours) } else { (plain, theirs) };
         line.measured = line.measured.min(line.plain);
         line.alternatives = self.alternatives(problem, line.predicted)?;
         line.seconds = start.elapsed().as_secs_f64();
         self.target.matrix(linear.id, &kept.pack())?;
-        if line.accepted && centred {
+        if line.bias {
             self.target.vector(linear.id.bias(), &linear.bias)?;
         }
         report.matrices.push(line);
@@ -452,10 +465,8 @@ fn frequencies(tokens: &[u32], n: usize) -> Vec<f32> {
 }
 
 /// Mean squares of the inputs, as an importance matrix has them.
-fn importance(means: &Means, input: &InputMetric, centred: bool) -> Vec<f32> {
-    let n = input.n();
-    let mean = |i: usize| if centred { means.mean[0][i] * means.mean[0][i] } else { 0.0 };
-    (0..n).map(|i| (f64::from(means.inputs[i * n + i]) + mean(i)) as f32).collect()
+fn diagonal(moments: &[f32], n: usize) -> Vec<f32> {
+    (0..n).map(|i| moments[i * n + i]).collect()
 }
 
 /// The bias with which the mean error of the outputs vanishes.

@@ -27,7 +27,7 @@ pub struct Candidate {
     pub name: String,
     /// The type that it states, such as `Q4_0`; otherwise its own name.
     pub level: String,
-    /// How it was rounded: the name of a [`Rounding`](crate::Rounding), or what a file says of itself.
+    /// How it was rounded: the name of a [`Rounding`], or what a file says of itself.
     pub series: String,
     /// Its path, also if it is not converted yet.
     pub path: PathBuf,

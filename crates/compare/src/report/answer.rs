@@ -6,6 +6,7 @@
 //!   that no smaller or equal file beats. The knee is the level furthest below the straight line from the smallest to
 //!   the largest. Below it, a byte saved costs more on average than above it. A curve needs at least [`LEAST_LEVELS`]
 //!   levels, and a nearly straight curve has no knee.
+//! - Of several files of one level and size, only the one with the smallest divergence counts for these two.
 //! - **What fits** is the level with the smallest divergence among those whose [`Memory`] is at most the given size.
 
 use super::{Entry, Estimate, SideBySide};
@@ -69,8 +70,9 @@ impl Answer {
     pub fn of(entries: &[Entry], sizes: &[u64]) -> Self {
         let Some(base) = entries.iter().find(|entry| entry.against_base.is_none()) else { return Self::default() };
         let mut answer = Self::default();
-        answer.judge(base, entries);
-        answer.bend(base, entries);
+        let best = best_of_each_size(entries);
+        answer.judge(base, &best);
+        answer.bend(base, &best);
         answer.fill(entries, sizes);
         answer
     }
@@ -83,12 +85,12 @@ impl Answer {
     }
 
     /// Finds the smallest level that is good enough.
-    fn judge(&mut self, base: &Entry, entries: &[Entry]) {
+    fn judge(&mut self, base: &Entry, entries: &[&Entry]) {
         let mut judged: Vec<(&Entry, Estimate)> = entries
             .iter()
             // A file that is not smaller than the base saves nothing.
             .filter(|entry| entry.file_bytes < base.file_bytes)
-            .filter_map(|entry| Some((entry, percent(entry)?)))
+            .filter_map(|entry| Some((*entry, percent(entry)?)))
             .collect();
         judged.sort_by_key(|(entry, _)| entry.file_bytes);
         let upper = |e: Estimate| e.value + CHANCE * e.se;
@@ -141,7 +143,7 @@ impl Answer {
     }
 
     /// Finds the knee.
-    fn bend(&mut self, base: &Entry, entries: &[Entry]) {
+    fn bend(&mut self, base: &Entry, entries: &[&Entry]) {
         let curve = frontier(base, entries);
         let [first, .., last] = &curve[..] else { return };
         if curve.len() < LEAST_LEVELS {
@@ -203,11 +205,28 @@ fn kld(entry: &Entry) -> Option<f64> {
     entry.against_base.as_ref().map(|against| against.kld_mean.value)
 }
 
+/// The entries without those that a better one of the same level and size replaces. Files of a level that are rounded in
+/// other ways have the same tensors in size, and differ by what their headers say of it.
+fn best_of_each_size(entries: &[Entry]) -> Vec<&Entry> {
+    /// What headers may add, as a share of the file.
+    const HEADERS: f64 = 0.001;
+    let is_replaced = |entry: &Entry| {
+        entries.iter().any(|other| {
+            let ratio = other.file_bytes as f64 / entry.file_bytes as f64;
+            other.level == entry.level
+                && (ratio - 1.0).abs() < HEADERS
+                && kld(other) < kld(entry)
+                && kld(other).is_some()
+        })
+    };
+    entries.iter().filter(|entry| !is_replaced(entry)).collect()
+}
+
 /// The curve: levels smaller than the base, with some divergence, that no smaller or equal file beats. Smallest first.
-fn frontier<'l>(base: &Entry, entries: &'l [Entry]) -> Vec<&'l Entry> {
+fn frontier<'l>(base: &Entry, entries: &[&'l Entry]) -> Vec<&'l Entry> {
     let diverges = |entry: &Entry| kld(entry).is_some_and(|kld| kld.is_finite() && kld > 0.0);
-    let usable = |entry: &&Entry| entry.file_bytes < base.file_bytes && diverges(entry);
-    let mut sorted: Vec<&Entry> = entries.iter().filter(usable).collect();
+    let usable = |entry: &&&Entry| entry.file_bytes < base.file_bytes && diverges(entry);
+    let mut sorted: Vec<&Entry> = entries.iter().filter(usable).copied().collect();
     sorted.sort_by(|a, b| a.file_bytes.cmp(&b.file_bytes).then(kld(a).partial_cmp(&kld(b)).expect("no NaN is left")));
     let mut curve: Vec<&Entry> = Vec::new();
     for entry in sorted {
@@ -357,6 +376,22 @@ mod tests {
         assert!(answer.sentences.last().unwrap().starts_with("No level fits into 10.0 MB"), "{:?}", answer.sentences);
         // Every level of a small model fits into every usual size: not worth a sentence.
         assert_eq!(Answer::of(&entries, &[]).fits, []);
+    }
+
+    #[test]
+    fn of_files_of_a_size_the_best_counts() {
+        let mut series = entries(&[
+            ("Q4_0", 30_000, 0.8, 0.05, 1e-2),
+            ("Q4_0 feedback", 30_001, 0.1, 0.05, 1e-3),
+            ("Q3_K", 29_999, 0.9, 0.05, 2e-2),
+        ]);
+        series[0].file_bytes *= 1000;
+        series[3].level = "Q3_K".into();
+        let good = |entries: &[Entry]| Answer::of(entries, &[]).good_enough.unwrap().level;
+        assert_eq!(good(&series), "Q3_K");
+        assert_eq!(good(&series[..3]), "Q4_0 feedback");
+        series[2].file_bytes *= 2;
+        assert_eq!(good(&series[..3]), "Q4_0");
     }
 
     #[test]

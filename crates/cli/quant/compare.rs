@@ -143,7 +143,7 @@ impl Args {
             Way::Imatrix => Ok(Rounding::Imatrix),
             Way::Feedback => {
                 let calibration = quantizer::open_calibration(self.calibration.as_deref())?;
-                Ok(Rounding::By(quantizer::feedback(calibration, self.gelu)))
+                Ok(Rounding::By(quantizer::feedback(calibration)))
             }
         };
         self.quantizer.iter().map(rounding).collect()

@@ -7,7 +7,6 @@ use pythia_calibrate::calibration::Calibration;
 use pythia_convert::output::{AtomicFile, check_target};
 use pythia_convert::{Budget, Level, PassOptions, Provenance, Source};
 use pythia_gguf::keys;
-use pythia_model::Gelu;
 use pythia_quantizer::{Allocate, Allocation, Feedback, Report, Settings};
 use pythia_tensor::TensorType;
 use regex::Regex;
@@ -96,9 +95,9 @@ pub(super) fn open_calibration(path: Option<&Path>) -> Result<Calibration, Failu
     Ok(Calibration::open(path)?)
 }
 
-/// The quantizer by a calibration. `gelu` replaces the form of GELU that the model asks for.
-pub(super) fn feedback(calibration: Calibration, gelu: Option<Gelu>) -> Arc<Feedback> {
-    Arc::new(Feedback::new(calibration, Settings::default(), gelu))
+/// The quantizer by a calibration.
+pub(super) fn feedback(calibration: Calibration) -> Arc<Feedback> {
+    Arc::new(Feedback::new(calibration, Settings::default()))
 }
 
 impl QuantizerOptions {
@@ -128,9 +127,14 @@ impl QuantizerOptions {
             Named::Feedback => {
                 self.calibration.iter().try_for_each(|path| check_file(path))?;
                 let inputs: Vec<PathBuf> = files.into_iter().flatten().cloned().collect();
-                Ok(self.report.iter().try_for_each(|path| check_target(path, &inputs, force))?)
+                self.check_report(&inputs, force)
             }
         }
+    }
+
+    /// Checks that the report of `--report` is none of the files that are `taken`.
+    pub(super) fn check_report(&self, taken: &[PathBuf], force: bool) -> Result<(), Failure> {
+        Ok(self.report.iter().try_for_each(|path| check_target(path, taken, force))?)
     }
 
     /// The quantizer, with a calibration of `source`, called `name`; `None` for the encoders alone.
@@ -154,7 +158,7 @@ impl QuantizerOptions {
                 (Calibration::open(&file)?, Some(folder))
             }
         };
-        Ok(Some(Ready { feedback: feedback(calibration.clone(), None), calibration, inputs, _folder: folder }))
+        Ok(Some(Ready { feedback: feedback(calibration.clone()), calibration, inputs, _folder: folder }))
     }
 
     /// Chooses types within `--budget`, and adds them to the rules of `request`. `None` without the option.
@@ -172,8 +176,7 @@ impl QuantizerOptions {
         let keep = self.keep.iter().cloned().chain(chosen).collect();
         let wanted = Allocate { level, budget, max_type: self.max_type, keep, tries: TRIES };
         let settings = Settings::default();
-        let allocation =
-            pythia_quantizer::allocate(source, &ready.calibration, &settings, None, request, &wanted, options)?;
+        let allocation = pythia_quantizer::allocate(source, &ready.calibration, &settings, request, &wanted, options)?;
         request.recipe.rules.extend(allocation.rules.iter().cloned());
         Ok(Some(Allocated { budget, allocation }))
     }

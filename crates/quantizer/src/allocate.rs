@@ -6,7 +6,7 @@
 //! held-out tokens.
 
 use crate::error::Error;
-use crate::feedback::check;
+use crate::feedback::{open, rounded_type};
 use crate::knapsack::{self, Choice};
 use crate::report::{MatrixReport, Report};
 use crate::settings::Settings;
@@ -14,12 +14,10 @@ use crate::walk::{Target, Walk};
 use pythia_calibrate::calibration::Calibration;
 use pythia_calibrate::network::Network;
 use pythia_convert::{Budget, FilePlan, Level, PassOptions, Plan, Request, Source, TypeRule, plan};
-use pythia_kernels::{Cpu, Gelu};
 use pythia_schema::{Kind, TensorId};
 use pythia_tensor::TensorType;
 use regex::Regex;
 use std::collections::HashMap;
-use std::sync::Arc;
 
 /// Types that matrices can get. Those of two bits and a list are left out: they are slow to run.
 const TYPES: [TensorType; 12] = [
@@ -83,14 +81,11 @@ pub fn allocate(
     source: &dyn Source,
     calibration: &Calibration,
     settings: &Settings,
-    gelu: Option<Gelu>,
     request: &Request,
     allocate: &Allocate,
     options: PassOptions<'_>,
 ) -> Result<Allocation, Error> {
-    let cpu = Cpu::new(options.threads, None).map_err(|e| Error::Mismatch(e.to_string()))?;
-    let network = Network::open(source, Arc::new(cpu), gelu)?;
-    check(&network, calibration)?;
+    let network = open(source, calibration, options.threads)?;
     let search = Search { source, network: &network, calibration, settings, request, allocate, options };
     search.run()
 }
@@ -115,7 +110,7 @@ impl Search<'_> {
         let limit = budget.tensor_bytes(self.source, self.request, *level)?;
         let types = types_of(&own);
         self.options.progress.stage(&format!("measuring {level}"));
-        let report = self.walk(&types, &self.candidates())?;
+        let report = self.walk(&own, &types, &self.candidates())?;
         let mut tried: Vec<Types> = Vec::new();
         let mut best = self.level_itself(&own, &report, limit);
         for (embedding, output) in DOUBTS {
@@ -129,7 +124,7 @@ impl Search<'_> {
             tried.push(types.clone());
             let divergence = if *tries > 1 {
                 self.options.progress.stage(&format!("trying choice {} of {tries}", tried.len()));
-                self.walk(&types, &[])?.divergence
+                self.walk(&own, &types, &[])?.divergence
             } else {
                 None
             };
@@ -189,12 +184,13 @@ impl Search<'_> {
         TYPES.into_iter().filter(|ty| ty.bits_per_weight() <= most).collect()
     }
 
-    fn walk(&self, types: &Types, alternatives: &[TensorType]) -> Result<Report, Error> {
+    fn walk(&self, own: &Plan, types: &Types, alternatives: &[TensorType]) -> Result<Report, Error> {
+        let stored = &own.tensors.iter().map(|tensor| (tensor.name.clone(), tensor.source.ty)).collect();
         let walk = Walk {
             network: self.network,
             calibration: self.calibration,
             settings: self.settings,
-            target: &Dry(types),
+            target: &Dry { types, stored },
             alternatives,
             cancel: self.options.cancel,
             progress: self.options.progress,
@@ -236,7 +232,7 @@ impl Search<'_> {
             own.tensors.iter().map(|tensor| (tensor.name.as_str(), &tensor.shape[..])).collect();
         let bytes = |name: &str, ty: TensorType| {
             let shape = shapes[name];
-            (shape[0] * ty.row_bytes(shape[1]).unwrap_or(0)).next_multiple_of(ALIGNMENT) as u64
+            (shape[0] * ty.row_bytes(shape[1]).expect("whole blocks")).next_multiple_of(ALIGNMENT) as u64
         };
         let (mut options, most) = (Vec::new(), self.most_bits());
         for matrix in &report.matrices {
@@ -304,11 +300,16 @@ fn tensor_bytes(plan: &Plan) -> u64 {
 }
 
 /// A walk that keeps nothing.
-struct Dry<'t>(&'t Types);
+struct Dry<'t> {
+    types: &'t Types,
+    /// The types that the source has.
+    stored: &'t Types,
+}
 
 impl Target for Dry<'_> {
     fn ty(&self, id: TensorId) -> Option<TensorType> {
-        self.0.get(&id.gguf()).copied().filter(|ty| ty.is_quantized())
+        let name = id.gguf();
+        rounded_type(self.types[&name], self.stored[&name])
     }
 
     fn matrix(&self, _: TensorId, _: &[u8]) -> Result<(), Error> {

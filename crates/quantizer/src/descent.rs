@@ -274,10 +274,7 @@ impl<'a> Work<'a> {
             }
             if gain > 0.0 {
                 for k in 0..run {
-                    let value = rounded.values[at + k] + change[k];
                     let col = self.panel.first + j + k;
-                    // Exactly what the code stands for, not the sum.
-                    debug_assert!((value - grid.value(elem + k, codes[k])).abs() <= value.abs() * 1e-5 + 1e-12);
                     self.list.push(Change { row, col, code: codes[k], value: grid.value(elem + k, codes[k]) });
                     self.see(i, j + k, change[k]);
                 }
@@ -310,7 +307,8 @@ impl<'a> Work<'a> {
             trial.run(rounded.format.levels(), &candidates, metric.stretch(&best[..size]));
             let lane = trial.best();
             let own = metric.loss(values, &best[..size]);
-            if trial.loss[lane] >= 0.9999 * own {
+            // NaN improves nothing.
+            if trial.loss[lane].is_nan() || trial.loss[lane] >= 0.9999 * own {
                 continue;
             }
             self.rescaled.push(Rescaled { block, group, scales: scales[lane] });

@@ -1,5 +1,6 @@
 //! The error type.
 
+use pythia_kernels::IsaError;
 use pythia_task::ErrorKind;
 use std::fmt;
 
@@ -11,7 +12,9 @@ pub enum Error {
     Calibrate(Box<pythia_calibrate::Error>),
     /// The result cannot be stored.
     Convert(Box<pythia_convert::Error>),
-    /// Moments of this matrix are not finite, or the metric of its outputs is zero.
+    /// This CPU lacks the instruction set that was asked for.
+    Isa(IsaError),
+    /// Moments of the inputs of this matrix are not finite.
     Metric(String),
     /// The calibration is one of another model.
     Mismatch(String),
@@ -28,7 +31,7 @@ impl Error {
             Self::Calibrate(e) => e.kind(),
             Self::Convert(e) => e.kind(),
             Self::Metric(_) | Self::Mismatch(_) => ErrorKind::Data,
-            Self::Budget(_) => ErrorKind::Usage,
+            Self::Budget(_) | Self::Isa(_) => ErrorKind::Usage,
             Self::Cancelled => ErrorKind::Cancelled,
         }
     }
@@ -39,11 +42,9 @@ impl fmt::Display for Error {
         match self {
             Self::Calibrate(e) => write!(f, "{e}"),
             Self::Convert(e) => write!(f, "{e}"),
+            Self::Isa(e) => write!(f, "{e}"),
             Self::Metric(tensor) => {
-                write!(
-                    f,
-                    "{tensor}: its inputs or its metric are not finite, or zero; the model or the text is damaged"
-                )
+                write!(f, "{tensor}: its inputs are not finite, so the model is damaged")
             }
             Self::Mismatch(problem) => write!(f, "{problem}"),
             Self::Budget(problem) => write!(f, "budget: {problem}"),
@@ -57,6 +58,7 @@ impl std::error::Error for Error {
         match self {
             Self::Calibrate(e) => Some(e),
             Self::Convert(e) => Some(e),
+            Self::Isa(e) => Some(e),
             Self::Metric(_) | Self::Mismatch(_) | Self::Budget(_) | Self::Cancelled => None,
         }
     }

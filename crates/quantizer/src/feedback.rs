@@ -7,7 +7,7 @@ use crate::walk::{Target, Walk};
 use pythia_calibrate::calibration::Calibration;
 use pythia_calibrate::network::Network;
 use pythia_convert::metadata::{CALIBRATION, QUANTIZER_DETAILS};
-use pythia_convert::{Level, QuantizeJob, Quantizer};
+use pythia_convert::{Level, QuantizeJob, Quantizer, Source};
 use pythia_gguf::Value;
 use pythia_kernels::{Cpu, Gelu};
 use pythia_schema::TensorId;
@@ -21,7 +21,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Feedback {
     calibration: Calibration,
     settings: Settings,
-    gelu: Option<Gelu>,
     reports: Mutex<Vec<(Level, Report)>>,
 }
 
@@ -29,9 +28,9 @@ impl Feedback {
     /// Its name, as a user types it.
     pub const NAME: &'static str = "feedback";
 
-    /// Rounds by the windows and metrics of `calibration`. `gelu` replaces the form of GELU that the model asks for.
-    pub fn new(calibration: Calibration, settings: Settings, gelu: Option<Gelu>) -> Self {
-        Self { calibration, settings, gelu, reports: Mutex::new(Vec::new()) }
+    /// Rounds by the windows and metrics of `calibration`, for a model with the form of GELU that these were made with.
+    pub fn new(calibration: Calibration, settings: Settings) -> Self {
+        Self { calibration, settings, reports: Mutex::new(Vec::new()) }
     }
 
     /// What was done to the files so far, with their levels.
@@ -40,9 +39,7 @@ impl Feedback {
     }
 
     fn run(&self, job: &QuantizeJob<'_>) -> Result<Report, Error> {
-        let cpu = Cpu::new(job.options.threads, None).map_err(|e| Error::Mismatch(e.to_string()))?;
-        let network = Network::open(job.source, Arc::new(cpu), self.gelu)?;
-        check(&network, &self.calibration)?;
+        let network = open(job.source, &self.calibration, job.options.threads)?;
         let target = Placed::new(job);
         let walk = Walk {
             network: &network,
@@ -86,19 +83,33 @@ impl Quantizer for Feedback {
     }
 }
 
+/// The model of a source as it was when it was calibrated.
+pub(crate) fn open<'s>(
+    source: &'s dyn Source,
+    calibration: &Calibration,
+    threads: usize,
+) -> Result<Network<'s>, Error> {
+    let cpu = Cpu::new(threads, None).map_err(Error::Isa)?;
+    let gelu = if calibration.hparams().gelu_tanh { Gelu::Tanh } else { Gelu::Erf };
+    let network = Network::open(source, Arc::new(cpu), Some(gelu))?;
+    check(&network, calibration)?;
+    Ok(network)
+}
+
+/// The type that a matrix is rounded to, if it shall have the type `ty` and is `stored` in another. `None` if it is not
+/// rounded.
+pub(crate) fn rounded_type(ty: TensorType, stored: TensorType) -> Option<TensorType> {
+    (ty.is_quantized() && ty != stored).then_some(ty)
+}
+
 /// Checks that a calibration is one of this model.
 pub(crate) fn check(network: &Network<'_>, calibration: &Calibration) -> Result<(), Error> {
     let path = pythia_text::path(calibration.path());
-    let (tokens, n_vocab) = (calibration.tokens(), network.hparams().n_vocab);
-    if !calibration.is_of(network)? {
-        let model = Line(&calibration.provenance().model);
-        let problem = format!("{path}: is the calibration of another model or step, {model}");
-        return Err(Error::Mismatch(problem));
+    if calibration.is_of(network)? {
+        return Ok(());
     }
-    match tokens.iter().find(|&&token| token as usize >= n_vocab) {
-        Some(token) => Err(Error::Mismatch(format!("{path}: token {token}, wanted one below {n_vocab}"))),
-        None => Ok(()),
-    }
+    let model = Line(&calibration.provenance().model);
+    Err(Error::Mismatch(format!("{path}: is the calibration of another model or step, {model}")))
 }
 
 /// Tensors at their places in a file.
@@ -114,25 +125,23 @@ impl<'j> Placed<'j> {
         Self { job, index: names.zip(0..).collect() }
     }
 
-    fn index(&self, id: TensorId) -> Result<usize, Error> {
-        let name = id.gguf();
-        self.index.get(&name).copied().ok_or_else(|| Error::Mismatch(format!("{name}: not in the plan of the file")))
+    fn index(&self, id: TensorId) -> usize {
+        self.index[&id.gguf()]
     }
 }
 
 impl Target for Placed<'_> {
     fn ty(&self, id: TensorId) -> Option<TensorType> {
-        let index = self.index(id).ok()?;
-        let ty = self.job.file_plan().choices[index].ty;
-        (ty.is_quantized() && ty != self.job.plan.tensors[index].source.ty).then_some(ty)
+        let index = self.index(id);
+        rounded_type(self.job.file_plan().choices[index].ty, self.job.plan.tensors[index].source.ty)
     }
 
     fn matrix(&self, id: TensorId, bytes: &[u8]) -> Result<(), Error> {
-        Ok(self.job.put(self.index(id)?, bytes)?)
+        Ok(self.job.put(self.index(id), bytes)?)
     }
 
     fn vector(&self, id: TensorId, values: &[f32]) -> Result<(), Error> {
         let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-        Ok(self.job.put(self.index(id)?, &bytes)?)
+        Ok(self.job.put(self.index(id), &bytes)?)
     }
 }

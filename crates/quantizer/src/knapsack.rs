@@ -16,7 +16,11 @@ const UNITS: u64 = 1 << 16;
 /// not even the smallest fit.
 ///
 /// Exact, but for sizes that are rounded up to a 65536th of the budget: by dynamic programming over items and units.
+///
+/// # Panics
+/// If a cost is not finite.
 pub(crate) fn solve(items: &[Vec<Choice>], budget: u64) -> Option<Vec<usize>> {
+    assert!(items.iter().flatten().all(|option| option.cost.is_finite()), "finite costs");
     let smallest = |options: &Vec<Choice>| options.iter().map(|option| option.bytes).min();
     // What all options take anyway is not counted in units.
     let least: Vec<u64> = items.iter().map(smallest).collect::<Option<_>>()?;

@@ -21,8 +21,8 @@ pub struct MatrixProblem<'a> {
     pub input: &'a InputMetric,
     /// Metric of its outputs; `None` if every output counts for itself.
     pub output: Option<&'a OutputMetric>,
-    /// What an output counts in the loss where they have no metric; empty if all count alike. They are rounded alike,
-    /// because each has its own row.
+    /// What an output counts in the loss where there is no metric; empty if all count alike. It does not change how its
+    /// row is rounded.
     pub weights: &'a [f32],
 }
 
@@ -59,7 +59,8 @@ impl MatrixProblem<'_> {
 const SAMPLE_ROWS: usize = 64;
 
 /// What the loss would be in each of `types`, from that in the type of the problem: in proportion to the losses that
-/// error feedback alone has in a sample of the rows. `None` if it is cancelled, or a type's blocks do not divide a row.
+/// error feedback alone has in a sample of the rows. Types whose blocks do not divide a row are left out. `None` if it is
+/// cancelled.
 pub(crate) fn estimate(
     cpu: &Cpu,
     problem: MatrixProblem<'_>,
@@ -72,12 +73,14 @@ pub(crate) fn estimate(
         return Some(Vec::new());
     }
     let cols = input.n();
-    let n = rows.min(SAMPLE_ROWS);
-    let sample: Vec<usize> = (0..n).map(|i| i * rows / n).collect();
     let weight = |row: usize| match output {
         Some(output) => output.diagonal(row),
         None => weights.get(row).copied().unwrap_or(1.0),
     };
+    // Rows that count for nothing, such as those of tokens that the text does not have, would say nothing.
+    let counted: Vec<usize> = (0..rows).filter(|&row| weight(row) > 0.0).collect();
+    let n = counted.len().min(SAMPLE_ROWS);
+    let sample: Vec<usize> = (0..n).map(|i| counted[i * counted.len() / n]).collect();
     let weights: Vec<f32> = sample.iter().map(|&row| weight(row)).collect();
     let row = |&row: &usize| wanted[row * cols..(row + 1) * cols].iter().copied();
     let wanted: Vec<f32> = sample.iter().flat_map(row).collect();
@@ -87,7 +90,9 @@ pub(crate) fn estimate(
         Some(problem.loss(cpu, rounded.values()))
     };
     let own = sampled(problem.ty)?;
-    let of = |&ty: &TensorType| Some((ty, if own > 0.0 { loss * sampled(ty)? / own } else { 0.0 }));
+    // Where the sample loses nothing, its losses themselves are compared.
+    let factor = if own > 0.0 { loss / own } else { 1.0 };
+    let of = |&ty: &TensorType| Some((ty, factor * sampled(ty)?));
     types.iter().filter(|ty| ty.row_bytes(cols).is_some()).map(of).collect()
 }
 
@@ -127,7 +132,6 @@ mod tests {
                 ty.encode_weighted(&wanted, &input.diagonal(), &mut plain);
                 let plain = problem.loss(&cpus[0], Rounded::unpack(ty, rows, cols, &plain).values());
                 let ours = problem.loss(&cpus[0], rounded.values());
-                println!("{ty} {} plain {plain:.3e} ours {ours:.3e} {:.3}", output.is_some(), ours / plain);
                 assert!(ours < 0.9 * plain, "{ty}: {ours} {plain}");
             }
         }

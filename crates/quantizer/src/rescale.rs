@@ -19,7 +19,8 @@ pub(crate) struct GroupMetric {
 }
 
 impl GroupMetric {
-    /// The groups of `size` columns on the diagonal of `h`, `[panel, panel]`. None if one is not positive definite.
+    /// The groups of `size` columns on the diagonal of `h`, `[panel, panel]`. Empty if one is not positive definite:
+    /// scales then stay.
     pub(crate) fn all(h: &[f32], panel: usize, size: usize) -> Vec<Self> {
         let of = |start: usize| {
             let row = |i: usize| &h[(start + i) * panel + start..][..size];

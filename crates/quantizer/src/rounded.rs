@@ -54,6 +54,11 @@ impl Rounded {
         &self.values
     }
 
+    /// The same, without the rest.
+    pub(crate) fn into_values(self) -> Vec<f32> {
+        self.values
+    }
+
     /// Its type.
     pub fn ty(&self) -> TensorType {
         self.ty

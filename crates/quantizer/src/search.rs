@@ -174,7 +174,7 @@ impl<'f> Search<'f> {
         let range = self.format.scale_range().expect("a super-block has group scales");
         let mut best: Option<Found> = None;
         let mut offer = |found: Found| {
-            if best.as_ref().is_none_or(|best| found.loss < best.loss) {
+            if best.as_ref().is_none_or(|best| found.loss < best.loss || best.loss.is_nan()) {
                 best = Some(found);
             }
         };
@@ -207,15 +207,10 @@ impl<'f> Search<'f> {
         self.base[..problem.base.len()].copy_from_slice(problem.base);
         let (mut steps, mut mins) = ([0.0; 16], [0.0; 16]);
         let affine = self.format.min_range().is_some();
-        // Levels on both sides of zero that are not as many can be turned around.
-        let turns = !affine;
         for g in 0..self.format.n_groups() {
             let start = self.format.group(fit, g);
             let mut best = Best::none();
-            let wide = from_fn(|lane| {
-                let factor = WIDE.times(1.0)[lane];
-                (factor * start.step, factor * start.min)
-            });
+            let wide = WIDE.times(1.0).map(|factor| (factor * start.step, factor * start.min));
             self.consider_group(problem, g, wide, &mut best);
             if affine {
                 for by in [0.06, 0.02] {
@@ -229,9 +224,8 @@ impl<'f> Search<'f> {
                     self.consider_group(problem, g, around, &mut best);
                 }
             } else {
-                if turns {
-                    self.consider_group(problem, g, WIDE.times(-start.step).map(|step| (step, 0.0)), &mut best);
-                }
+                // There may be more levels on one side of zero than on the other.
+                self.consider_group(problem, g, WIDE.times(-start.step).map(|step| (step, 0.0)), &mut best);
                 self.consider_group(problem, g, FINE.times(best.step).map(|step| (step, 0.0)), &mut best);
             }
             (steps[g], mins[g]) = (best.step, best.min);
@@ -299,7 +293,7 @@ impl<'f> Search<'f> {
         }
     }
 
-    /// A format that stores entries of a list. Its scales are those of its own search, of what is left to round.
+    /// A format that stores entries of a list. Its own search finds the scales, for the values that are left to round.
     fn codebook(&mut self, problem: BlockProblem<'_>, fit: Scales) -> Found {
         let n = problem.base.len();
         self.base[..n].copy_from_slice(problem.base);

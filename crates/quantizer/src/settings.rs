@@ -1,9 +1,9 @@
 //! How matrices are rounded.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 
-/// What the quantizer takes from the notes of its makers: see `docs/quantizer.md` for what each setting was measured to
-/// bring.
+/// How matrices are rounded. `docs/quantizer.md` in the repository says what each setting was measured to bring.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// Added to the moments of the inputs, as a multiple of their mean diagonal.
@@ -18,8 +18,8 @@ pub struct Settings {
     pub residual: f64,
     /// Whether biases take the mean error of their matrix where held-out windows say that it helps.
     pub biases: bool,
-    /// One window in this many is held out, to accept what was rounded or not.
-    pub held_out: usize,
+    /// One window in this many is held out, to accept what was rounded or not. At least one, and never all.
+    pub held_out: NonZeroUsize,
     /// Passes of the descent, at most.
     pub passes: usize,
 }
@@ -33,7 +33,7 @@ impl Default for Settings {
             pull: 1.0,
             residual: 0.5,
             biases: true,
-            held_out: 8,
+            held_out: NonZeroUsize::new(8).expect("not zero"),
             passes: 6,
         }
     }

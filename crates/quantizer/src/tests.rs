@@ -184,7 +184,7 @@ fn an_allocation_keeps_to_its_budget_and_to_what_is_asked() {
         let keep = keep.iter().map(|keep| keep.parse().unwrap()).collect();
         let budget: Budget = budget.parse().unwrap();
         let ask = Allocate { level: Level::Q5_0, budget, max_type, keep, tries };
-        allocate(&source, &calibration, &Settings::default(), None, &request, &ask, options)
+        allocate(&source, &calibration, &Settings::default(), &request, &ask, options)
     };
     let own = ask("same-as Q5_0", None, &[], 3).unwrap();
     assert!(own.n_bytes <= own.level.1, "{own:?}");

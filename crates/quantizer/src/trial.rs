@@ -108,11 +108,12 @@ impl Trial {
         }
     }
 
-    /// The candidate with the smallest loss, the first of equals.
+    /// The candidate with the smallest loss, the first of equals. NaN, which scales that overflow lead to, is the
+    /// largest.
     pub(crate) fn best(&self) -> usize {
         let mut best = 0;
         for lane in 1..LANES {
-            if self.loss[lane] < self.loss[best] {
+            if self.loss[lane] < self.loss[best] || self.loss[best].is_nan() {
                 best = lane;
             }
         }

@@ -146,13 +146,17 @@ impl Walk<'_> {
     fn held_out(&self) -> Range<usize> {
         let (n, n_ctx) = (self.n_tokens(), self.calibration.n_ctx());
         let windows = n / n_ctx;
-        let held = if windows < 2 { 0 } else { (windows / self.settings.held_out).max(1) };
+        let held = (windows / self.settings.held_out).clamp(1, windows.saturating_sub(1).max(1));
+        let held = if windows < 2 { 0 } else { held };
         n - held * n_ctx..n
     }
 
     /// Tokens, a few windows at a time.
     fn groups(&self, tokens: Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
-        let step = GROUP_TOKENS.next_multiple_of(self.calibration.n_ctx());
+        Self::steps(tokens, GROUP_TOKENS.next_multiple_of(self.calibration.n_ctx()))
+    }
+
+    fn steps(tokens: Range<usize>, step: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         let end = tokens.end;
         tokens.step_by(step).map(move |start| start..end.min(start + step))
     }
@@ -254,13 +258,15 @@ impl Walk<'_> {
         };
         let down = self.linear(&block.ffn_down, &activated, Some(&middle), report)?;
         let down = Both { full: &block.ffn_down, quantized: &down };
-        let mut after = middle.clone();
+        let mut after = Both::<Vec<f32>>::default();
         for side in [Side::Full, Side::Quantized] {
+            let stream = middle.of(side);
             for rows in self.groups(all.clone()) {
                 self.check()?;
                 activated(side, rows.clone(), &mut x);
                 network.linear(down.of(side), &x, &mut y);
-                add(&mut after.of_mut(side)[elems(&rows)], &y);
+                add(&mut y, &stream[elems(&rows)]);
+                after.of_mut(side).extend_from_slice(&y);
             }
         }
         *stream = after;
@@ -311,23 +317,22 @@ impl Walk<'_> {
         let problem = MatrixProblem { ty, wanted, rows, input: &input, output: output.as_ref(), weights };
         let rounded = round(cpu, problem, settings.passes, self.cancel).ok_or(Error::Cancelled)?;
         let plain = encoded(ty, linear, Some(&diagonal(&means.inputs, cols)));
-        let ours = Linear { weight: rounded.values().to_vec(), ..linear.clone() };
-        let theirs = Linear { weight: plain.values().to_vec(), ..linear.clone() };
-        let shifted = (settings.biases && !linear.bias.is_empty()).then(|| Linear {
-            bias: shifted_bias(linear, rounded.values(), &means, settings.residual),
-            ..ours.clone()
-        });
+        let bias = &linear.bias;
+        let shifted = (settings.biases && !bias.is_empty())
+            .then(|| shifted_bias(linear, rounded.values(), &means, settings.residual));
 
         let mut line = MatrixReport::new(linear.id, ty);
         line.predicted = problem.loss(cpu, rounded.values());
         let mut with_bias = f64::INFINITY;
-        let mut measured = vec![(&mut line.measured, &ours), (&mut line.plain, &theirs)];
+        let mut measured = vec![(&mut line.measured, &rounded, bias), (&mut line.plain, &plain, bias)];
         if let Some(shifted) = &shifted {
             with_bias = 0.0;
-            measured.push((&mut with_bias, shifted));
+            measured.push((&mut with_bias, &rounded, shifted));
         }
+        let is_output = linear.id.kind == Kind::Output;
+        let step = if is_output { LOGIT_TOKENS } else { GROUP_TOKENS.next_multiple_of(self.calibration.n_ctx()) };
         let mut n_held = 0;
-        for tokens in self.groups(self.held_out()) {
+        for tokens in Self::steps(self.held_out(), step) {
             self.check()?;
             n_held += tokens.len();
             inputs(Side::Full, tokens.clone(), &mut full);
@@ -336,9 +341,9 @@ impl Walk<'_> {
             let mut exact = Vec::new();
             self.network.linear(linear, &full, &mut exact);
             add(&mut exact[..left.len()], &left);
-            for (sum, linear) in &mut measured {
+            for (sum, rounded, bias) in &mut measured {
                 let mut outputs = Vec::new();
-                self.network.linear(linear, &quantized, &mut outputs);
+                self.network.linear_with(linear, rounded.values(), bias, &quantized, &mut outputs);
                 outputs.iter_mut().zip(&exact).for_each(|(y, exact)| *y -= exact);
                 **sum += self.cost(&outputs, rows, output.as_ref(), weights);
             }
@@ -347,28 +352,25 @@ impl Walk<'_> {
         (line.measured, line.plain, with_bias) = (line.measured / n_held, line.plain / n_held, with_bias / n_held);
         // Without windows to spare, what the metric says counts, and biases stay.
         let held_out = !self.held_out().is_empty();
-        let ours = match shifted.filter(|_| held_out && with_bias < line.measured) {
-            Some(shifted) => {
-                line.measured = with_bias;
-                line.bias = true;
-                shifted
-            }
-            None => ours,
-        };
+        let shifted = shifted.filter(|_| held_out && with_bias < line.measured && with_bias < line.plain);
+        if shifted.is_some() {
+            line.measured = with_bias;
+        }
         line.accepted =
             if held_out { line.measured < line.plain } else { line.predicted <= problem.loss(cpu, plain.values()) };
-        line.bias &= line.accepted;
-        let (kept, linear) = if line.accepted { (rounded, ours) } else { (plain, theirs) };
+        line.bias = shifted.is_some();
+        let kept = if line.accepted { rounded } else { plain };
         line.measured = line.measured.min(line.plain);
         line.alternatives = self.alternatives(problem, line.predicted)?;
         line.seconds = start.elapsed().as_secs_f64();
         self.target.matrix(linear.id, &kept.pack())?;
         if line.bias {
-            self.target.vector(linear.id.bias(), &linear.bias)?;
+            self.target.vector(linear.id.bias(), shifted.as_deref().unwrap_or(bias))?;
         }
         report.matrices.push(line);
         self.progress.advance(&linear.id.gguf(), 1);
-        Ok(linear)
+        let bias = shifted.unwrap_or_else(|| bias.clone());
+        Ok(Linear { id: linear.id, rows, cols, weight: kept.into_values(), bias })
     }
 
     /// What the matrix should be, given its inputs: moved towards the one that makes up for their errors, and for those
@@ -407,7 +409,8 @@ impl Walk<'_> {
     /// What an error of a logit costs by itself: the mean of `p (1 - p)` over some tokens, p its probability in the full
     /// model.
     fn logit_weights(&self, output: &Linear, inputs: Inputs<'_>) -> Result<Vec<f32>, Error> {
-        let end = self.n_tokens();
+        // Not of those that are held out, unless there is one window only.
+        let end = if self.held_out().is_empty() { self.n_tokens() } else { self.held_out().start };
         let tokens = end - self.calibration.n_ctx().min(end)..end;
         let n = tokens.len() as f64;
         let mut sums = vec![0.0f64; output.rows];
@@ -431,13 +434,12 @@ impl Walk<'_> {
     fn cost(&self, errors: &[f32], width: usize, output: Option<&OutputMetric>, weights: &[f32]) -> f64 {
         let n = errors.len() / width;
         let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
-        let mut seen = errors.to_vec();
         let Some(output) = output else {
-            for row in seen.chunks_exact_mut(width) {
-                row.iter_mut().zip(weights).for_each(|(x, weight)| *x *= weight);
-            }
-            return dot(errors, &seen) / 2.0;
+            let cost = |(&e, &weight): (&f32, &f32)| f64::from(weight) * f64::from(e) * f64::from(e);
+            let rows = errors.chunks_exact(width);
+            return rows.map(|row| row.iter().zip(weights).map(cost).sum::<f64>()).sum::<f64>() / 2.0;
         };
+        let mut seen = vec![0.0; errors.len()];
         for block in output.blocks() {
             let part = MatRef::strided(&errors[block.first..], n, block.n, width);
             let g = MatRef::new(&block.g, block.n, block.n);

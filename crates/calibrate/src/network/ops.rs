@@ -24,8 +24,22 @@ impl Network<'_> {
     /// # Panics
     /// If `x` is not whole rows.
     pub fn linear(&self, linear: &Linear, x: &[f32], out: &mut Vec<f32>) {
-        let Linear { rows, cols, ref weight, ref bias, .. } = *linear;
+        let Linear { rows, cols, .. } = *linear;
         assert!(x.len().is_multiple_of(cols), "whole rows");
+        self.product_of(rows, cols, &linear.weight, &linear.bias, x, out);
+    }
+
+    /// The same with other weights of the same shape, `[rows, cols]` in one slice.
+    ///
+    /// # Panics
+    /// If lengths do not match.
+    pub fn linear_with(&self, linear: &Linear, weight: &[f32], bias: &[f32], x: &[f32], out: &mut Vec<f32>) {
+        let Linear { rows, cols, .. } = *linear;
+        assert!(x.len().is_multiple_of(cols) && weight.len() == rows * cols, "whole rows, and as many weights");
+        self.product_of(rows, cols, weight, bias, x, out);
+    }
+
+    fn product_of(&self, rows: usize, cols: usize, weight: &[f32], bias: &[f32], x: &[f32], out: &mut Vec<f32>) {
         let n = x.len() / cols;
         let store = if bias.is_empty() {
             out.resize(n * rows, 0.0);

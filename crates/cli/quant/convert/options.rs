@@ -128,7 +128,10 @@ impl Options {
         let cancel = exit::catch_interrupts();
         if !self.dry_run {
             // Found out before a calibration, and not after.
-            request.files.iter().try_for_each(|(_, path)| check_target(path, &source.inputs(), self.force))?;
+            let outputs = request.files.iter().map(|(_, path)| path);
+            outputs.clone().try_for_each(|path| check_target(path, &source.inputs(), self.force))?;
+            let taken: Vec<PathBuf> = source.inputs().into_iter().chain(outputs.cloned()).collect();
+            self.quantizer.check_report(&taken, self.force)?;
         }
         let quantizer = self.quantizer.ready(source, &request.provenance, self.threads, self.quiet)?;
         request.quantizer = quantizer.as_ref().map(|ready| ready.feedback.clone() as Arc<dyn Quantizer>);

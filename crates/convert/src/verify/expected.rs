@@ -37,7 +37,8 @@ const EXPECTED: &[Expected] = &[
 const MARGIN: f64 = 3.0;
 
 /// The same for matrices that were rounded together: each takes over errors of those before it, so the coarsest type
-/// of the file sets the expected error of all.
+/// of the file sets the expected error of all. With feedback on 64 windows, the worst matrix of the model in `tests/data`
+/// is at 0.44 of the limit (Q2_K; 0.23 for Q4_0 and Q8_0).
 const MARGIN_TOGETHER: f64 = 6.0;
 
 /// No error above this counts as rounding, at any width. All zeros would have an error of 1.

@@ -16,6 +16,9 @@ use pythia_text::Line;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Grows with every change after which the same settings give other bytes. Files that are kept for reuse record it.
+const VERSION: u32 = 1;
+
 /// Rounds the matrices of a model together, with the inputs that they have behind each other and in the metric of the
 /// model's output.
 pub struct Feedback {
@@ -60,11 +63,18 @@ impl Quantizer for Feedback {
     }
 
     fn metadata(&self) -> Vec<(String, Value)> {
-        let calibration = [("sha256", Value::from(self.calibration.sha256()))];
-        let settings = [("settings", Value::from(self.settings.to_string().as_str()))];
+        let provenance = self.calibration.provenance();
+        let tokens = u32::try_from(self.calibration.tokens().len()).unwrap_or(u32::MAX);
+        let calibration = [
+            ("sha256", Value::from(self.calibration.sha256())),
+            ("text", Value::from(provenance.text.as_str())),
+            ("tokens", Value::from(tokens)),
+        ];
+        let details =
+            [("version", Value::from(VERSION)), ("settings", Value::from(self.settings.to_string().as_str()))];
         let calibration = calibration.into_iter().map(|(key, value)| (format!("{CALIBRATION}{key}"), value));
         calibration
-            .chain(settings.into_iter().map(|(key, value)| (format!("{QUANTIZER_DETAILS}{key}"), value)))
+            .chain(details.into_iter().map(|(key, value)| (format!("{QUANTIZER_DETAILS}{key}"), value)))
             .collect()
     }
 

@@ -65,11 +65,15 @@ struct Named {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    check_target(&args.output, &input::files([args.model.as_path(), &args.text]), args.force)?;
+    let given = input::files([args.model.as_path(), &args.text]);
+    check_target(&args.output, &given, args.force)?;
+    // The state of an earlier run may be there, and is removed at the end.
+    check_target(&partial_path(&args.output), &given, true)?;
     let text = args.text_options.open(&args.text)?;
     let text = if args.quiet { text.watched(|_| ()) } else { text };
     let model = args.open()?;
     check_target(&args.output, &model.source.inputs(), args.force)?;
+    check_target(&partial_path(&args.output), &model.source.inputs(), true)?;
     let start = Instant::now();
     let job = Job {
         source: &*model.source,

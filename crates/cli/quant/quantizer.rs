@@ -95,8 +95,17 @@ pub(super) fn open_calibration(path: Option<&Path>) -> Result<Calibration, Failu
     Ok(Calibration::open(path)?)
 }
 
+/// Tokens below which a calibration says little.
+const FEW_TOKENS: usize = 8192;
+
 /// The quantizer by a calibration.
 pub(super) fn feedback(calibration: Calibration) -> Arc<Feedback> {
+    let tokens = calibration.tokens().len();
+    if tokens < FEW_TOKENS {
+        super::warn(&format!(
+            "calibrated on {tokens} tokens: with fewer than {FEW_TOKENS}, feedback may be worse than plain; measure it"
+        ));
+    }
     Arc::new(Feedback::new(calibration, Settings::default()))
 }
 

@@ -17,7 +17,7 @@ pub struct MatrixReport {
     pub predicted: f64,
     /// Mean of `e G e / 2` over held-out tokens, e the error of the outputs. In the embedding, as `predicted`.
     pub measured: f64,
-    /// The same for the format's own encoder.
+    /// The same for the format's own encoder, without importances.
     pub plain: f64,
     /// Whether the new rounding was better and was kept.
     pub accepted: bool,

@@ -24,6 +24,9 @@ use std::time::Instant;
 /// Tokens that are computed at a time, rounded up to whole windows.
 const GROUP_TOKENS: usize = 2048;
 
+/// From this many tokens on, the settings' damping is enough.
+const FULL_TOKENS: f64 = 32768.0;
+
 /// Tokens whose logits are in memory at a time.
 const LOGIT_TOKENS: usize = 256;
 
@@ -161,6 +164,11 @@ impl Walk<'_> {
         tokens.step_by(step).map(move |start| start..end.min(start + step))
     }
 
+    /// A damping, for the number of tokens that there are: moments of few are less certain.
+    fn damping(&self, damping: f64) -> f64 {
+        damping * (FULL_TOKENS / self.n_tokens() as f64).max(1.0).sqrt()
+    }
+
     fn check(&self) -> Result<(), Error> {
         if self.cancel.is_raised() { Err(Error::Cancelled) } else { Ok(()) }
     }
@@ -179,14 +187,14 @@ impl Walk<'_> {
         let start = Instant::now();
         let (cpu, table) = (network.cpu(), network.token_embd()?);
         let metric = self.calibration.embedding_metric()?;
-        let damping = self.settings.embedding_damping;
+        let damping = self.damping(self.settings.embedding_damping);
         let input = InputMetric::new(cpu.team(), &metric.values, table.cols, damping);
         let input = input.ok_or_else(|| Error::Metric(id.gguf()))?;
         let weights = frequencies(tokens, table.rows);
         let (wanted, rows, weights) = (&table.weight, table.rows, &weights);
         let problem = MatrixProblem { ty, wanted, rows, input: &input, output: None, weights };
         let rounded = round(cpu, problem, self.settings.passes, self.cancel).ok_or(Error::Cancelled)?;
-        let plain = encoded(ty, &table, None);
+        let plain = encoded(ty, &table);
         let loss = |values: &[f32]| problem.loss(cpu, values);
         let mut line = MatrixReport::new(id, ty);
         (line.predicted, line.plain) = (loss(rounded.values()), loss(plain.values()));
@@ -308,7 +316,7 @@ impl Walk<'_> {
             moments.add(cpu, &full, &quantized, &left);
         }
         let means = moments.means();
-        let input = InputMetric::new(cpu.team(), &means.inputs, cols, settings.input_damping);
+        let input = InputMetric::new(cpu.team(), &means.inputs, cols, self.damping(settings.input_damping));
         let input = input.ok_or_else(|| Error::Metric(linear.id.gguf()))?;
         let wanted = self.wanted(linear, &means, &input);
         let output = self.output_metric(linear.id)?;
@@ -316,7 +324,7 @@ impl Walk<'_> {
         let (wanted, weights) = (&wanted, &weights);
         let problem = MatrixProblem { ty, wanted, rows, input: &input, output: output.as_ref(), weights };
         let rounded = round(cpu, problem, settings.passes, self.cancel).ok_or(Error::Cancelled)?;
-        let plain = encoded(ty, linear, Some(&diagonal(&means.inputs, cols)));
+        let plain = encoded(ty, linear);
         let bias = &linear.bias;
         let shifted = (settings.biases && !bias.is_empty())
             .then(|| shifted_bias(linear, rounded.values(), &means, settings.residual));
@@ -399,7 +407,7 @@ impl Walk<'_> {
         }
         let blocks = self.calibration.output_metric(id)?;
         let blocks = blocks.into_iter().map(|block| {
-            let damping = self.settings.output_damping;
+            let damping = self.damping(self.settings.output_damping);
             OutputBlock::new(block.first_row, block.rows, block.values, damping)
         });
         // Outputs without any gradient count alike.
@@ -449,13 +457,10 @@ impl Walk<'_> {
     }
 }
 
-/// The matrix in its type's own encoding.
-fn encoded(ty: TensorType, linear: &Linear, importance: Option<&[f32]>) -> Rounded {
+/// The matrix in its type's own encoding: the bytes of a conversion without a quantizer.
+fn encoded(ty: TensorType, linear: &Linear) -> Rounded {
     let mut bytes = vec![0; linear.rows * ty.row_bytes(linear.cols).expect("whole blocks")];
-    match importance {
-        Some(importance) => ty.encode_weighted(&linear.weight, importance, &mut bytes),
-        None => ty.encode(&linear.weight, &mut bytes),
-    }
+    ty.encode(&linear.weight, &mut bytes);
     Rounded::unpack(ty, linear.rows, linear.cols, &bytes)
 }
 
@@ -464,11 +469,6 @@ fn frequencies(tokens: &[u32], n: usize) -> Vec<f32> {
     let mut counts = vec![0u32; n];
     tokens.iter().for_each(|&token| counts[token as usize] += 1);
     counts.iter().map(|&count| count as f32 / tokens.len().max(1) as f32).collect()
-}
-
-/// Mean squares of the inputs, as an importance matrix has them.
-fn diagonal(moments: &[f32], n: usize) -> Vec<f32> {
-    (0..n).map(|i| moments[i * n + i]).collect()
 }
 
 /// The bias with which the mean error of the outputs vanishes.

@@ -129,8 +129,11 @@ impl Options {
         if !self.dry_run {
             // Found out before a calibration, and not after.
             let outputs = request.files.iter().map(|(_, path)| path);
-            outputs.clone().try_for_each(|path| check_target(path, &source.inputs(), self.force))?;
-            let taken: Vec<PathBuf> = source.inputs().into_iter().chain(outputs.cloned()).collect();
+            let options = [&self.tensor_type_file, &self.imatrix].into_iter().flatten().cloned();
+            let inputs: Vec<PathBuf> = source.inputs().into_iter().chain(options).collect();
+            outputs.clone().try_for_each(|path| check_target(path, &inputs, self.force))?;
+            let sidecars = outputs.clone().map(|path| path.with_added_extension("sha256"));
+            let taken: Vec<PathBuf> = inputs.iter().chain(outputs).cloned().chain(sidecars).collect();
             self.quantizer.check_report(&taken, self.force)?;
         }
         let quantizer = self.quantizer.ready(source, &request.provenance, self.threads, self.quiet)?;

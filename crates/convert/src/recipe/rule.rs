@@ -29,7 +29,8 @@ impl TypeRule {
     /// If one is no rule; the message begins with its line. If there is none.
     pub fn parse_file(text: &str) -> Result<Vec<Self>, Error> {
         let mut rules = Vec::new();
-        for (line, number) in text.lines().zip(1..) {
+        // Some editors begin a file with a byte order mark.
+        for (line, number) in text.trim_start_matches('\u{feff}').lines().zip(1..) {
             for word in line.split_whitespace().take_while(|word| !word.starts_with('#')) {
                 let rule = word.parse().map_err(|e| Error::Request(format!("line {number}: {e}")))?;
                 rules.push(rule);

@@ -28,7 +28,8 @@ fn made() -> &'static (PathBuf, Value) {
         let args = ["convert", source.to_str().unwrap(), "-t", "Q4_0", "-o", "feedback.gguf"];
         let feedback = ["--quantizer", "feedback", "--calibrate", text.to_str().unwrap(), "--report", "report.json"];
         let outcome = quant(&folder, args.iter().chain(&feedback));
-        assert_eq!(outcome.stderr, "");
+        assert!(outcome.stderr.starts_with("pythia-quant: warning: calibrated on 1024 tokens"), "{}", outcome.stderr);
+        assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
         let printed = outcome.ok();
         assert!(printed.contains("Q4_0: ") && printed.contains(" of 26 matrices rounded by feedback"), "{printed}");
         assert_eq!(common::names(&folder), ["feedback.gguf", "report.json"]);
@@ -184,6 +185,19 @@ fn what_feedback_lacks_is_named() {
     feedback(&["--calibrate", "short.txt", "--report", "taken"]).fails(PROGRAM, 2, &["taken: already exists"]);
     let own = ["--calibrate", "short.txt", "--report", "short.txt", "--force"];
     feedback(&own).fails(PROGRAM, 2, &["short.txt: the output would replace the input"]);
+    // Nothing that is read, and nothing that is written, is replaced by the report.
+    fs::write(dir.path().join("rules"), "ffn_up=Q8_0").unwrap();
+    let report = |path: &str| {
+        let weights = ["--calibrate", "rules", "--tensor-type-file", "rules", "--report", path, "--force"];
+        feedback(&weights).fails(PROGRAM, 2, &["the output would replace the input"]);
+    };
+    fs::write(dir.path().join("a.gguf"), "").unwrap();
+    [source.join("model.safetensors").to_str().unwrap(), "rules", "a.gguf"].map(report);
+    fs::remove_file(dir.path().join("a.gguf")).unwrap();
+    let onto_rules = ["convert", source.to_str().unwrap(), "-t", "Q4_0", "-o", "rules", "--force"];
+    let outcome = quant(dir.path(), onto_rules.iter().chain(&["--tensor-type-file", "rules"]));
+    outcome.fails(PROGRAM, 2, &["the output would replace the input rules"]);
+    assert_eq!(fs::read(dir.path().join("rules")).unwrap(), b"ffn_up=Q8_0");
     for option in ["--calibration", "--calibrate", "--report"] {
         convert(&[option, "x"]).fails(PROGRAM, 2, &[option, "is for --quantizer feedback"]);
     }

@@ -58,7 +58,7 @@ pub(super) struct QuantizerOptions {
 /// A quantizer that is ready.
 pub(super) struct Ready {
     pub(super) feedback: Arc<Feedback>,
-    calibration: Calibration,
+    pub(super) calibration: Calibration,
     /// What it reads.
     pub(super) inputs: Vec<PathBuf>,
     /// Holds the calibration, if that was made here.
@@ -98,14 +98,18 @@ pub(super) fn open_calibration(path: Option<&Path>) -> Result<Calibration, Failu
 /// Tokens below which a calibration says little.
 const FEW_TOKENS: usize = 8192;
 
+/// What to say of a calibration on few tokens.
+pub(super) fn doubt(calibration: &Calibration) -> Option<String> {
+    let tokens = calibration.tokens().len();
+    (tokens < FEW_TOKENS).then(|| {
+        format!(
+            "calibrated on {tokens} tokens: with fewer than {FEW_TOKENS}, feedback may be worse than plain; measure it"
+        )
+    })
+}
+
 /// The quantizer by a calibration.
 pub(super) fn feedback(calibration: Calibration) -> Arc<Feedback> {
-    let tokens = calibration.tokens().len();
-    if tokens < FEW_TOKENS {
-        super::warn(&format!(
-            "calibrated on {tokens} tokens: with fewer than {FEW_TOKENS}, feedback may be worse than plain; measure it"
-        ));
-    }
     Arc::new(Feedback::new(calibration, Settings::default()))
 }
 

@@ -192,12 +192,13 @@ fn what_feedback_lacks_is_named() {
         feedback(&weights).fails(PROGRAM, 2, &["the output would replace the input"]);
     };
     fs::write(dir.path().join("a.gguf"), "").unwrap();
-    [source.join("model.safetensors").to_str().unwrap(), "rules", "a.gguf"].map(report);
+    [source.join("model.safetensors").to_str().unwrap(), "rules", "a.gguf"].into_iter().for_each(report);
     fs::remove_file(dir.path().join("a.gguf")).unwrap();
     let onto_rules = ["convert", source.to_str().unwrap(), "-t", "Q4_0", "-o", "rules", "--force"];
     let outcome = quant(dir.path(), onto_rules.iter().chain(&["--tensor-type-file", "rules"]));
     outcome.fails(PROGRAM, 2, &["the output would replace the input rules"]);
     assert_eq!(fs::read(dir.path().join("rules")).unwrap(), b"ffn_up=Q8_0");
+    fs::remove_file(dir.path().join("rules")).unwrap();
     for option in ["--calibration", "--calibrate", "--report"] {
         convert(&[option, "x"]).fails(PROGRAM, 2, &[option, "is for --quantizer feedback"]);
     }

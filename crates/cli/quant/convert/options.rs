@@ -1,6 +1,6 @@
 //! What `convert` and `quantize` share: their options, and the steps from a request to files and a report.
 
-use super::super::quantizer::{Allocated, QuantizerOptions};
+use super::super::quantizer::{Allocated, QuantizerOptions, doubt};
 use super::report::{self, Outcome};
 use crate::exit::{self, Failure};
 use crate::input::{self, check_file, parse_file_size, parse_threads};
@@ -150,6 +150,8 @@ impl Options {
         plan.inputs.extend(quantizer.iter().flat_map(|ready| ready.inputs.iter().cloned()));
         if !self.quiet {
             plan.warnings.iter().for_each(|warning| super::super::warn(warning));
+            let doubt = quantizer.as_ref().and_then(|ready| doubt(&ready.calibration));
+            doubt.iter().for_each(|doubt| super::super::warn(doubt));
         }
         if self.dry_run {
             return self.report(&plan, allocated.as_ref(), None);

@@ -2,7 +2,9 @@
 """Makes docs/compare.png: the figures of a report.html, wide, in light colours. Needs Chromium.
 
     target/release/pythia-quant compare tests/data/pythia-docs-6m -f tests/data/pythia-docs-6m/heldout.txt --fresh --force
-    tools/compare_png.py pythia-compare/report.html docs/compare.png
+    tools/compare_png.py pythia-compare/report.html docs/compare.png [FIGURES]
+
+With a number of FIGURES, only the first ones are drawn: docs/quantizers.png has 2, of a report with --quantizer.
 """
 
 import pathlib
@@ -15,10 +17,10 @@ WIDTH = 1148
 MARGIN = 20
 
 
-def main(report, picture):
+def main(report, picture, count=None):
     page = pathlib.Path(report).read_text(encoding="utf-8")
     style = re.search(r"<style>.*?</style>", page, re.DOTALL).group(0)
-    figures = re.findall(r'<div class="wide">\n(.*?)</div>', page, re.DOTALL)
+    figures = re.findall(r'<div class="wide">\n(.*?)</div>', page, re.DOTALL)[:count]
     boxes = [re.search(r'viewBox="0 0 (\S+) (\S+)"', figure) for figure in figures]
     inner = WIDTH - 2 * MARGIN
     height = sum(round(inner * float(box[2]) / float(box[1])) + 12 for box in boxes) + MARGIN
@@ -34,6 +36,6 @@ def main(report, picture):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
+    if len(sys.argv) not in (3, 4):
         sys.exit(__doc__)
-    main(sys.argv[1], sys.argv[2])
+    main(*sys.argv[1:3], *map(int, sys.argv[3:]))

@@ -1,20 +1,20 @@
 //! The walk through a model: every matrix is rounded with the inputs that it has behind the matrices rounded before.
 //!
-//! Two residual streams run side by side, that of the full model and that of the model as far as it is quantized. Only
-//! one block's weights are in memory at a time.
+//! Two residual streams run side by side, that of the full model and that of the model as far as it is quantized. They
+//! are in memory for all tokens; of the weights, one block at a time, or the embedding, or the output matrix.
+
+mod linear;
 
 use crate::divergence;
 use crate::error::Error;
 use crate::input::InputMetric;
 use crate::matrix::{MatrixProblem, estimate, round};
-use crate::moments::{Means, Moments};
-use crate::output::{OutputBlock, OutputMetric};
 use crate::report::{Alternative, MatrixReport, Report};
 use crate::rounded::Rounded;
 use crate::settings::Settings;
+use linear::Site;
 use pythia_calibrate::calibration::Calibration;
 use pythia_calibrate::network::{Linear, Network};
-use pythia_kernels::{MatRef, Store};
 use pythia_schema::{Kind, TensorId};
 use pythia_task::{Cancel, Progress};
 use pythia_tensor::TensorType;
@@ -117,7 +117,7 @@ impl Walk<'_> {
             self.network.layer_norm(&norm, &stream.of(side)[rows.start * width..rows.end * width], out);
         };
         let output = self.network.output()?;
-        let output = Both { quantized: self.linear(&output, &normed, None, &mut report)?, full: output };
+        let output = Both { quantized: self.site(&output, &normed, None).round(&mut report)?, full: output };
         report.divergence = self.divergence(&output, &normed)?;
         Ok(report)
     }
@@ -220,7 +220,7 @@ impl Walk<'_> {
         let normed = |side: Side, rows: Range<usize>, out: &mut Vec<f32>| {
             network.layer_norm(&block.attn_norm, &stream.of(side)[elems(&rows)], out);
         };
-        let qkv = self.linear(&block.qkv, &normed, None, report)?;
+        let qkv = self.site(&block.qkv, &normed, None).round(report)?;
         let qkv = Both { full: &block.qkv, quantized: &qkv };
 
         let mut attended = Both { full: Vec::new(), quantized: Vec::new() };
@@ -238,7 +238,7 @@ impl Walk<'_> {
             out.clear();
             out.extend_from_slice(&attended.of(side)[elems(&rows)]);
         };
-        let attn_output = self.linear(&block.attn_output, &inputs, Some(stream), report)?;
+        let attn_output = self.site(&block.attn_output, &inputs, Some(stream)).round(report)?;
         let attn_output = Both { full: &block.attn_output, quantized: &attn_output };
         // The streams with attention added.
         let mut middle = stream.clone();
@@ -256,7 +256,7 @@ impl Walk<'_> {
         let normed = |side: Side, rows: Range<usize>, out: &mut Vec<f32>| {
             network.layer_norm(&block.ffn_norm, &before.of(side)[elems(&rows)], out);
         };
-        let up = self.linear(&block.ffn_up, &normed, None, report)?;
+        let up = self.site(&block.ffn_up, &normed, None).round(report)?;
         let up = Both { full: &block.ffn_up, quantized: &up };
         let activated = |side: Side, rows: Range<usize>, out: &mut Vec<f32>| {
             let mut x = Vec::new();
@@ -264,7 +264,7 @@ impl Walk<'_> {
             network.linear(up.of(side), &x, out);
             network.gelu(out);
         };
-        let down = self.linear(&block.ffn_down, &activated, Some(&middle), report)?;
+        let down = self.site(&block.ffn_down, &activated, Some(&middle)).round(report)?;
         let down = Both { full: &block.ffn_down, quantized: &down };
         let mut after = Both::<Vec<f32>>::default();
         for side in [Side::Full, Side::Quantized] {
@@ -281,179 +281,15 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Rounds a matrix with the inputs that it has on both sides. `residual` are the streams that it adds to.
-    fn linear(
-        &self,
-        linear: &Linear,
-        inputs: Inputs<'_>,
-        residual: Option<&Both<Vec<f32>>>,
-        report: &mut Report,
-    ) -> Result<Linear, Error> {
-        self.check()?;
-        let Some(ty) = self.target.ty(linear.id) else {
-            self.progress.advance(&linear.id.gguf(), 1);
-            return Ok(linear.clone());
-        };
-        let start = Instant::now();
-        let (cpu, settings) = (self.network.cpu(), self.settings);
-        let (rows, cols) = (linear.rows, linear.cols);
-        let error = |tokens: &Range<usize>, out: &mut Vec<f32>| {
-            out.clear();
-            if let Some(stream) = residual {
-                let elems = tokens.start * rows..tokens.end * rows;
-                let pairs = stream.full[elems.clone()].iter().zip(&stream.quantized[elems]);
-                out.extend(pairs.map(|(full, quantized)| full - quantized));
-            }
-        };
-
-        let mut moments = Moments::new(cols, if residual.is_some() { rows } else { 0 });
-        let (mut full, mut quantized, mut left) = (Vec::new(), Vec::new(), Vec::new());
-        for tokens in self.groups(0..self.held_out().start) {
-            self.check()?;
-            inputs(Side::Full, tokens.clone(), &mut full);
-            inputs(Side::Quantized, tokens.clone(), &mut quantized);
-            error(&tokens, &mut left);
-            moments.add(cpu, &full, &quantized, &left);
-        }
-        let means = moments.means();
-        let input = InputMetric::new(cpu.team(), &means.inputs, cols, self.damping(settings.input_damping));
-        let input = input.ok_or_else(|| Error::Metric(linear.id.gguf()))?;
-        let wanted = self.wanted(linear, &means, &input);
-        let output = self.output_metric(linear.id)?;
-        let weights = if linear.id.kind == Kind::Output { self.logit_weights(linear, inputs)? } else { Vec::new() };
-        let (wanted, weights) = (&wanted, &weights);
-        let problem = MatrixProblem { ty, wanted, rows, input: &input, output: output.as_ref(), weights };
-        let rounded = round(cpu, problem, settings.passes, self.cancel).ok_or(Error::Cancelled)?;
-        let plain = encoded(ty, linear);
-        let bias = &linear.bias;
-        let shifted = (settings.biases && !bias.is_empty())
-            .then(|| shifted_bias(linear, rounded.values(), &means, settings.residual));
-
-        let mut line = MatrixReport::new(linear.id, ty);
-        line.predicted = problem.loss(cpu, rounded.values());
-        let mut with_bias = f64::INFINITY;
-        let mut measured = vec![(&mut line.measured, &rounded, bias), (&mut line.plain, &plain, bias)];
-        if let Some(shifted) = &shifted {
-            with_bias = 0.0;
-            measured.push((&mut with_bias, &rounded, shifted));
-        }
-        let is_output = linear.id.kind == Kind::Output;
-        let step = if is_output { LOGIT_TOKENS } else { GROUP_TOKENS.next_multiple_of(self.calibration.n_ctx()) };
-        let mut n_held = 0;
-        for tokens in Self::steps(self.held_out(), step) {
-            self.check()?;
-            n_held += tokens.len();
-            inputs(Side::Full, tokens.clone(), &mut full);
-            inputs(Side::Quantized, tokens.clone(), &mut quantized);
-            error(&tokens, &mut left);
-            let mut exact = Vec::new();
-            self.network.linear(linear, &full, &mut exact);
-            add(&mut exact[..left.len()], &left);
-            for (sum, rounded, bias) in &mut measured {
-                let mut outputs = Vec::new();
-                self.network.linear_with(linear, rounded.values(), bias, &quantized, &mut outputs);
-                outputs.iter_mut().zip(&exact).for_each(|(y, exact)| *y -= exact);
-                **sum += self.cost(&outputs, rows, output.as_ref(), weights);
-            }
-        }
-        let n_held = n_held.max(1) as f64;
-        (line.measured, line.plain, with_bias) = (line.measured / n_held, line.plain / n_held, with_bias / n_held);
-        // Without windows to spare, what the metric says counts, and biases stay.
-        let held_out = !self.held_out().is_empty();
-        let shifted = shifted.filter(|_| held_out && with_bias < line.measured && with_bias < line.plain);
-        if shifted.is_some() {
-            line.measured = with_bias;
-        }
-        line.accepted =
-            if held_out { line.measured < line.plain } else { line.predicted <= problem.loss(cpu, plain.values()) };
-        line.bias = shifted.is_some();
-        let kept = if line.accepted { rounded } else { plain };
-        line.measured = line.measured.min(line.plain);
-        line.alternatives = self.alternatives(problem, line.predicted)?;
-        line.seconds = start.elapsed().as_secs_f64();
-        self.target.matrix(linear.id, &kept.pack())?;
-        if line.bias {
-            self.target.vector(linear.id.bias(), shifted.as_deref().unwrap_or(bias))?;
-        }
-        report.matrices.push(line);
-        self.progress.advance(&linear.id.gguf(), 1);
-        let bias = shifted.unwrap_or_else(|| bias.clone());
-        Ok(Linear { id: linear.id, rows, cols, weight: kept.into_values(), bias })
-    }
-
-    /// What the matrix should be, given its inputs: moved towards the one that makes up for their errors, and for those
-    /// of the stream. With f the full model's inputs, x the quantized one's and r the error of the stream, the best
-    /// matrix without rounding is `(W E[f xT] + E[r xT]) E[x xT]^-1` (Li et al., "GPTAQ", 2025).
-    fn wanted(&self, linear: &Linear, means: &Means, input: &InputMetric) -> Vec<f32> {
-        let Settings { pull, residual, .. } = *self.settings;
-        let (cpu, rows, cols) = (self.network.cpu(), linear.rows, linear.cols);
-        let mut product = vec![0.0; rows * cols];
-        let weight = MatRef::new(&linear.weight, rows, cols);
-        cpu.gemm(weight, MatRef::new(&means.cross, cols, cols), Store::Set, &mut product, cols);
-        let mut best: Vec<f64> = product.iter().map(|&x| pull * f64::from(x)).collect();
-        for (best, &w) in best.iter_mut().zip(&linear.weight) {
-            *best += pull * input.added * f64::from(w);
-        }
-        for (best, &r) in best.iter_mut().zip(&means.residual) {
-            *best += residual * f64::from(r);
-        }
-        input.solve_rows(cpu.team(), &mut best);
-        best.iter().zip(&linear.weight).map(|(best, &w)| (best + (1.0 - pull) * f64::from(w)) as f32).collect()
-    }
-
-    fn output_metric(&self, id: TensorId) -> Result<Option<OutputMetric>, Error> {
-        if id.kind == Kind::Output {
-            return Ok(None);
-        }
-        let blocks = self.calibration.output_metric(id)?;
-        let blocks = blocks.into_iter().map(|block| {
-            let damping = self.damping(self.settings.output_damping);
-            OutputBlock::new(block.first_row, block.rows, block.values, damping)
-        });
-        // Outputs without any gradient count alike.
-        Ok(blocks.collect::<Option<_>>().map(OutputMetric::new))
-    }
-
-    /// What an error of a logit costs by itself: the mean of `p (1 - p)` over some tokens, p its probability in the full
-    /// model.
-    fn logit_weights(&self, output: &Linear, inputs: Inputs<'_>) -> Result<Vec<f32>, Error> {
-        // Not of those that are held out, unless there is one window only.
-        let end = if self.held_out().is_empty() { self.n_tokens() } else { self.held_out().start };
-        let tokens = end - self.calibration.n_ctx().min(end)..end;
-        let n = tokens.len() as f64;
-        let mut sums = vec![0.0f64; output.rows];
-        let (mut x, mut logits) = (Vec::new(), Vec::new());
-        for start in tokens.step_by(LOGIT_TOKENS) {
-            self.check()?;
-            inputs(Side::Full, start..end.min(start + LOGIT_TOKENS), &mut x);
-            self.network.linear(output, &x, &mut logits);
-            divergence::add_variances(self.network.cpu().team(), &logits, &mut sums);
-        }
-        Ok(sums.iter().map(|sum| (sum / n) as f32).collect())
+    /// A matrix where it stands in the model. `residual` are the streams that it adds to.
+    fn site<'s>(&'s self, linear: &'s Linear, inputs: Inputs<'s>, residual: Option<&'s Both<Vec<f32>>>) -> Site<'s> {
+        Site { walk: self, linear, inputs, residual }
     }
 
     fn alternatives(&self, problem: MatrixProblem<'_>, loss: f64) -> Result<Vec<Alternative>, Error> {
         let losses = estimate(self.network.cpu(), problem, loss, self.alternatives, self.cancel);
         let losses = losses.ok_or(Error::Cancelled)?;
         Ok(losses.into_iter().map(|(ty, predicted)| Alternative { ty, predicted }).collect())
-    }
-
-    /// Half of the sum of `e G e` over rows e.
-    fn cost(&self, errors: &[f32], width: usize, output: Option<&OutputMetric>, weights: &[f32]) -> f64 {
-        let n = errors.len() / width;
-        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
-        let Some(output) = output else {
-            let cost = |(&e, &weight): (&f32, &f32)| f64::from(weight) * f64::from(e) * f64::from(e);
-            let rows = errors.chunks_exact(width);
-            return rows.map(|row| row.iter().zip(weights).map(cost).sum::<f64>()).sum::<f64>() / 2.0;
-        };
-        let mut seen = vec![0.0; errors.len()];
-        for block in output.blocks() {
-            let part = MatRef::strided(&errors[block.first..], n, block.n, width);
-            let g = MatRef::new(&block.g, block.n, block.n);
-            self.network.cpu().gemm(part, g, Store::Set, &mut seen[block.first..], width);
-        }
-        dot(errors, &seen) / 2.0
     }
 }
 
@@ -469,15 +305,6 @@ fn frequencies(tokens: &[u32], n: usize) -> Vec<f32> {
     let mut counts = vec![0u32; n];
     tokens.iter().for_each(|&token| counts[token as usize] += 1);
     counts.iter().map(|&count| count as f32 / tokens.len().max(1) as f32).collect()
-}
-
-/// The bias with which the mean error of the outputs vanishes.
-fn shifted_bias(linear: &Linear, values: &[f32], means: &Means, residual: f64) -> Vec<f32> {
-    let [x, f, r] = &means.mean;
-    let dot = |row: &[f32], x: &[f64]| row.iter().zip(x).map(|(&w, &x)| f64::from(w) * x).sum::<f64>();
-    let rows = linear.weight.chunks_exact(linear.cols).zip(values.chunks_exact(linear.cols));
-    let shift = rows.enumerate().map(|(i, (w, q))| dot(w, f) - dot(q, x) + residual * r.get(i).unwrap_or(&0.0));
-    linear.bias.iter().zip(shift).map(|(&b, shift)| (f64::from(b) + shift) as f32).collect()
 }
 
 /// `to += from`, element by element.

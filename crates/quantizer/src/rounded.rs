@@ -33,7 +33,7 @@ impl Rounded {
     /// What `bytes` hold, encoded in this type.
     ///
     /// # Panics
-    /// As [`zeros`](Self::zeros), or if they are not as many bytes as such a matrix has.
+    /// If the type has no blocks, they do not divide a row, or `bytes` are not as many as such a matrix has.
     pub fn unpack(ty: TensorType, rows: usize, cols: usize, bytes: &[u8]) -> Self {
         let mut this = Self::zeros(ty, rows, cols);
         this.scales = this.format.unpack(bytes, &mut this.codes);

@@ -5,7 +5,7 @@ use pythia_model::{ContextShape, MatrixInput, Model, Span};
 use pythia_runtime::{Error, TokenStream};
 use pythia_schema::TensorId;
 use pythia_task::{Cancel, Progress};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// How an importance matrix is collected. The text of a file should be read without its
 /// [last line end](pythia_runtime::TextReader::without_last_newline).
@@ -120,11 +120,9 @@ impl Sums<'_> {
             self.matrices.push(Matrix { tensor: input.tensor, sums: vec![0.0; input.cols] });
             self.matrices.len() - 1
         });
-        let tasks: Vec<_> = self.matrices[at].sums.chunks_mut(TASK_COLS).map(Mutex::new).collect();
         // One thread sums a column, token by token, and the square of an f32 is exact in f64. So threads, batches and
         // fused multiply-adds cannot change a bit.
-        self.model.cpu().team().run(tasks.len(), &|task| {
-            let mut sums = tasks[task].lock().unwrap_or_else(PoisonError::into_inner);
+        self.model.cpu().team().run_pieces(&mut self.matrices[at].sums, TASK_COLS, |task, sums| {
             for row in input.rows.chunks_exact(input.cols) {
                 for (sum, &x) in sums.iter_mut().zip(&row[task * TASK_COLS..]) {
                     *sum += f64::from(x) * f64::from(x);

@@ -121,6 +121,19 @@ impl Team {
         }
     }
 
+    /// Calls `run` with every `len` elements of `data`, and with the number of that piece, in any order and on any
+    /// thread. The last piece may be shorter.
+    ///
+    /// # Panics
+    /// If `len` is 0 and there are elements, or a task panicked.
+    pub fn run_pieces<T: Send>(&self, data: &mut [T], len: usize, run: impl Fn(usize, &mut [T]) + Sync) {
+        if data.is_empty() {
+            return;
+        }
+        let pieces: Vec<_> = data.chunks_mut(len).map(Mutex::new).collect();
+        self.run(pieces.len(), &|n| run(n, &mut pieces[n].lock().unwrap_or_else(PoisonError::into_inner)));
+    }
+
     /// Runs `run` on ranges that cover `0..items`, each a multiple of `grain` long but perhaps the last.
     ///
     /// Every thread owns a contiguous part and takes its ranges in order, so that what it reads is one stream and what

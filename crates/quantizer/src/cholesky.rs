@@ -3,7 +3,6 @@
 //! Moments of activations have condition numbers of a million and more, so f32 would not do. The order of every sum is
 //! fixed: blocks of [`BLOCK`] columns, in each one step after the other.
 
-use crate::parallel::for_each_piece;
 use pythia_kernels::Team;
 
 /// Columns that are eliminated at a time.
@@ -31,7 +30,7 @@ impl Cholesky {
             factor_diagonal(&mut a, n, start..end)?;
             let (above, below) = a.split_at_mut(end * n);
             let diagonal = &above[start * n..];
-            for_each_piece(team, below, TASK_ROWS * n, |_, rows| {
+            team.run_pieces(below, TASK_ROWS * n, |_, rows| {
                 for row in rows.chunks_exact_mut(n) {
                     for j in start..end {
                         let factor = &diagonal[(j - start) * n..][..n];
@@ -48,7 +47,7 @@ impl Cholesky {
                     columns[k * rest + i] = x;
                 }
             }
-            for_each_piece(team, below, TASK_ROWS * n, |task, rows| {
+            team.run_pieces(below, TASK_ROWS * n, |task, rows| {
                 for (i, row) in rows.chunks_exact_mut(n).enumerate() {
                     let len = task * TASK_ROWS + i + 1;
                     let (found, later) = row.split_at_mut(end);
@@ -67,7 +66,7 @@ impl Cholesky {
     /// Replaces each row b of `rows` by x with `x A = b`.
     pub(crate) fn solve_rows(&self, team: &Team, rows: &mut [f64]) {
         let n = self.n;
-        for_each_piece(team, rows, LANES * n, |_, rows| {
+        team.run_pieces(rows, LANES * n, |_, rows| {
             let mut x = vec![[0.0; LANES]; n];
             for (lane, row) in rows.chunks_exact(n).enumerate() {
                 x.iter_mut().zip(row).for_each(|(x, &b)| x[lane] = b);

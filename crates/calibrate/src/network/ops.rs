@@ -2,7 +2,6 @@
 
 use super::{Block, Linear, Network, Norm};
 use pythia_kernels::{LayerNorm, LayerNormBackward, MatRef, Store, Team};
-use std::sync::{Mutex, PoisonError};
 
 impl Network<'_> {
     /// LayerNorm of every row of `x`, `[n, n_embd]`.
@@ -100,9 +99,7 @@ pub(super) fn add(to: &mut [f32], from: &[f32]) {
 pub(super) fn for_each_row(team: &Team, data: &mut [f32], cols: usize, run: impl Fn(usize, &mut [f32]) + Sync) {
     /// Rows that a task takes.
     const GRAIN: usize = 16;
-    let tasks: Vec<_> = data.chunks_mut(GRAIN * cols).map(Mutex::new).collect();
-    team.run(tasks.len(), &|task| {
-        let mut rows = tasks[task].lock().unwrap_or_else(PoisonError::into_inner);
+    team.run_pieces(data, GRAIN * cols, |task, rows| {
         rows.chunks_exact_mut(cols).enumerate().for_each(|(i, row)| run(task * GRAIN + i, row));
     });
 }

@@ -81,7 +81,7 @@ impl Budget {
         };
         match self {
             Self::Bytes(bytes) => {
-                let header = header_bytes(&planned(level)?);
+                let header = planned(level)?.header_bytes();
                 bytes.checked_sub(header).filter(|&left| left > 0).ok_or_else(|| {
                     Error::Request(format!("budget {bytes} bytes: the header alone takes {header} bytes"))
                 })
@@ -90,17 +90,9 @@ impl Budget {
                 let n_elems: u64 = planned(level)?.tensors().map(|(_, tensor)| tensor.n_elems()).sum();
                 Ok((n_elems as f64 * bits / 8.0) as u64)
             }
-            Self::SameAs(level) => {
-                let file = planned(level)?;
-                Ok(file.n_bytes() - header_bytes(&file))
-            }
+            Self::SameAs(level) => Ok(planned(level)?.tensor_bytes()),
         }
     }
-}
-
-/// Bytes of a file before its first tensor.
-fn header_bytes(file: &FilePlan) -> u64 {
-    file.shards.iter().map(|shard| shard.layout.header().len() as u64).sum()
 }
 
 #[cfg(test)]

@@ -150,6 +150,16 @@ impl FilePlan {
         self.shards.iter().map(|shard| shard.layout.total_bytes()).sum()
     }
 
+    /// Bytes before the first tensor, of all shards.
+    pub fn header_bytes(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.layout.header().len() as u64).sum()
+    }
+
+    /// Bytes of the tensors, with what lies between them.
+    pub fn tensor_bytes(&self) -> u64 {
+        self.n_bytes() - self.header_bytes()
+    }
+
     /// The tensors in the order of [`Plan::tensors`], with the index of the shard that each is in.
     pub fn tensors(&self) -> impl Iterator<Item = (usize, &TensorInfo)> {
         let shards = self.shards.iter().enumerate();

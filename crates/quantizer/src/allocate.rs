@@ -112,7 +112,15 @@ impl Search<'_> {
         self.options.progress.stage(&format!("measuring {level}"));
         let report = self.walk(&own, &types, &self.candidates())?;
         let mut tried: Vec<Types> = Vec::new();
-        let mut best = self.level_itself(&own, &report, limit);
+        // The types of the level are a choice too, if they fit.
+        let most = self.most_bits();
+        let allowed = report.matrices.iter().all(|matrix| matrix.ty.bits_per_weight() <= most);
+        let mut best = if allowed && file(&own).tensor_bytes() <= limit {
+            let predicted = report.matrices.iter().map(|matrix| matrix.predicted).sum();
+            Some(self.allocation(&own, &report, &types, &own, (predicted, report.divergence))?)
+        } else {
+            None
+        };
         for (embedding, output) in DOUBTS {
             if tried.len() == *tries {
                 break;
@@ -134,16 +142,7 @@ impl Search<'_> {
                 None => predicted < best.predicted,
             };
             if best.as_ref().is_none_or(better) {
-                let named = |tensor: &MatrixReport| (tensor.tensor.clone(), types[&tensor.tensor]);
-                best = Some(Allocation {
-                    types: report.matrices.iter().map(named).collect(),
-                    rules: self.rules(&own, &types)?,
-                    predicted,
-                    divergence,
-                    level: (report.divergence, file(&own).n_bytes()),
-                    n_bytes: file(&plan).n_bytes(),
-                    tried: 0,
-                });
+                best = Some(self.allocation(&own, &report, &types, &plan, (predicted, divergence))?);
             }
         }
         let mut best = best.expect("at least one choice");
@@ -151,17 +150,23 @@ impl Search<'_> {
         Ok(best)
     }
 
-    /// The types of the level, if they are a choice too.
-    fn level_itself(&self, own: &Plan, report: &Report, limit: u64) -> Option<Allocation> {
-        let most = self.most_bits();
-        let allowed = report.matrices.iter().all(|matrix| matrix.ty.bits_per_weight() <= most);
-        (allowed && tensor_bytes(own) <= limit).then(|| Allocation {
-            types: report.matrices.iter().map(|matrix| (matrix.tensor.clone(), matrix.ty)).collect(),
-            rules: Vec::new(),
-            predicted: report.matrices.iter().map(|matrix| matrix.predicted).sum(),
-            divergence: report.divergence,
+    /// What becomes of a choice of types with this plan, whose loss was predicted and perhaps measured.
+    fn allocation(
+        &self,
+        own: &Plan,
+        report: &Report,
+        types: &Types,
+        plan: &Plan,
+        (predicted, divergence): (f64, Option<f64>),
+    ) -> Result<Allocation, Error> {
+        let named = |matrix: &MatrixReport| (matrix.tensor.clone(), types[&matrix.tensor]);
+        Ok(Allocation {
+            types: report.matrices.iter().map(named).collect(),
+            rules: self.rules(own, types)?,
+            predicted,
+            divergence,
             level: (report.divergence, file(own).n_bytes()),
-            n_bytes: file(own).n_bytes(),
+            n_bytes: file(plan).n_bytes(),
             tried: 0,
         })
     }
@@ -207,16 +212,16 @@ impl Search<'_> {
         limit: u64,
         doubts: (f64, f64),
     ) -> Result<(Types, Plan, f64), Error> {
-        let header = |plan: &Plan| file(plan).n_bytes() - tensor_bytes(plan);
         let mut left = limit;
         loop {
             let (types, predicted) = self.choose(own, report, left, doubts)?;
             let plan = self.planned(self.rules(own, &types)?)?;
-            let allowed = (limit + header(own)).saturating_sub(header(&plan));
-            if tensor_bytes(&plan) <= allowed {
+            let allowed = (limit + file(own).header_bytes()).saturating_sub(file(&plan).header_bytes());
+            let taken = file(&plan).tensor_bytes();
+            if taken <= allowed {
                 return Ok((types, plan, predicted));
             }
-            left = left.saturating_sub(tensor_bytes(&plan) - allowed);
+            left = left.saturating_sub(taken - allowed);
         }
     }
 
@@ -230,9 +235,11 @@ impl Search<'_> {
         let kept = |name: &str| self.allocate.keep.iter().any(|keep| keep.is_match(name));
         let shapes: HashMap<&str, &[usize]> =
             own.tensors.iter().map(|tensor| (tensor.name.as_str(), &tensor.shape[..])).collect();
+        let alignment = file(own).shards[0].layout.alignment();
         let bytes = |name: &str, ty: TensorType| {
             let shape = shapes[name];
-            (shape[0] * ty.row_bytes(shape[1]).expect("whole blocks")).next_multiple_of(ALIGNMENT) as u64
+            let bytes = shape[0] * ty.row_bytes(shape[1]).expect("whole blocks");
+            (bytes as u64).next_multiple_of(alignment)
         };
         let (mut options, most) = (Vec::new(), self.most_bits());
         for matrix in &report.matrices {
@@ -257,7 +264,7 @@ impl Search<'_> {
         });
         let items: Vec<Vec<Choice>> = items.collect();
         let chosen_now: u64 = report.matrices.iter().map(|matrix| bytes(&matrix.tensor, matrix.ty)).sum();
-        let fixed = tensor_bytes(own) - chosen_now;
+        let fixed = file(own).tensor_bytes() - chosen_now;
         let too_small = || {
             let least: u64 = items.iter().filter_map(|item| item.iter().map(|option| option.bytes).min()).sum();
             let (limit, least) = (limit, least + fixed);
@@ -281,9 +288,6 @@ impl Search<'_> {
     }
 }
 
-/// Tensors start at multiples of this.
-const ALIGNMENT: usize = 32;
-
 /// The only file of a plan.
 fn file(plan: &Plan) -> &FilePlan {
     &plan.files[0]
@@ -291,12 +295,6 @@ fn file(plan: &Plan) -> &FilePlan {
 
 fn types_of(plan: &Plan) -> Types {
     plan.tensors.iter().zip(&file(plan).choices).map(|(tensor, choice)| (tensor.name.clone(), choice.ty)).collect()
-}
-
-/// Bytes of all tensors, with what lies between them.
-fn tensor_bytes(plan: &Plan) -> u64 {
-    let tensors = file(plan).tensors();
-    tensors.map(|(_, tensor)| tensor.n_bytes.next_multiple_of(ALIGNMENT as u64)).sum()
 }
 
 /// A walk that keeps nothing.

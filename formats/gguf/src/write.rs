@@ -18,6 +18,7 @@ pub struct Layout {
     header: Vec<u8>,
     tensors: Vec<TensorInfo>,
     total_bytes: u64,
+    alignment: u64,
 }
 
 impl Layout {
@@ -63,7 +64,7 @@ impl Layout {
         for t in &mut tensors {
             t.offset += data_offset;
         }
-        Ok(Self { header, tensors, total_bytes })
+        Ok(Self { header, tensors, total_bytes, alignment })
     }
 
     /// The first bytes of the file, from the magic to the padding before the data.
@@ -74,6 +75,11 @@ impl Layout {
     /// The tensors in file order, with offsets from the start of the file.
     pub fn tensors(&self) -> &[TensorInfo] {
         &self.tensors
+    }
+
+    /// Every tensor begins at a multiple of this many bytes.
+    pub fn alignment(&self) -> u64 {
+        self.alignment
     }
 
     /// Length of the whole file, padding after the last tensor included.

@@ -38,19 +38,17 @@ impl InputMetric {
         let mean = (0..n).map(|i| f64::from(moments[i * n + i])).sum::<f64>() / n as f64;
         // Inputs that were always zero: any metric will do.
         let unit = if mean > 0.0 { mean } else { 1.0 };
-        let damped = |damping: f64| {
-            let mut h: Vec<f64> = moments.iter().map(|&x| f64::from(x)).collect();
-            (0..n).for_each(|i| h[i * n + i] += damping * unit);
-            h
-        };
         let mut damping = damping.max(1e-6);
         for _ in 0..RETRIES {
-            let h = damped(damping);
+            let added = damping * unit;
             // Column k of the factor of the reversed matrix is column n - 1 - k of R.
-            let reversed: Vec<f64> = h.iter().rev().copied().collect();
+            let mut reversed: Vec<f64> = moments.iter().rev().map(|&x| f64::from(x)).collect();
+            (0..n).for_each(|i| reversed[i * n + i] += added);
             if let Some(back) = Cholesky::new(team, reversed, n) {
                 let (r, d) = unit_upper(&back, n);
-                return Some(Self { n, h: h.iter().map(|&x| x as f32).collect(), r, d, added: damping * unit, back });
+                let mut h = moments.to_vec();
+                (0..n).for_each(|i| h[i * n + i] = (f64::from(h[i * n + i]) + added) as f32);
+                return Some(Self { n, h, r, d, added, back });
             }
             damping *= 10.0;
         }

@@ -83,25 +83,19 @@ impl<'f> Search<'f> {
         }
     }
 
-    fn stretch<'a>(&'a self, problem: BlockProblem<'a>, group: usize) -> Stretch<'a> {
+    /// Tries candidates on a group.
+    fn try_group(&mut self, problem: BlockProblem<'_>, group: usize, candidates: &Candidates) -> usize {
         let (size, stride) = (self.format.group_elems(), problem.wanted.len());
         let elems = group * size..(group + 1) * size;
-        Stretch {
+        let stretch = Stretch {
             wanted: &problem.wanted[elems.clone()],
             base: &self.base[elems.clone()],
             r: &problem.r[elems.start * stride + elems.start..],
             stride,
             d: &problem.d[elems],
-        }
-    }
-
-    /// Tries candidates on a group.
-    fn try_group(&mut self, problem: BlockProblem<'_>, group: usize, candidates: &Candidates) -> usize {
-        let mut trial = std::mem::take(&mut self.trial);
-        trial.run(self.format.levels(), candidates, self.stretch(problem, group));
-        let best = trial.best();
-        self.trial = trial;
-        best
+        };
+        self.trial.run(self.format.levels(), candidates, stretch);
+        self.trial.best()
     }
 
     /// Carries the errors of a candidate on to the later groups of the block.

@@ -76,22 +76,20 @@ impl Site<'_> {
 
         let mut line = MatrixReport::new(linear.id, ty);
         line.predicted = problem.loss(cpu, rounded.values());
-        let candidates = [
-            (plain.values(), &bias[..]),
-            (rounded.values(), bias),
-            (rounded.values(), shifted.as_deref().unwrap_or(bias)),
-        ];
+        let mut candidates = vec![(plain.values(), &bias[..]), (rounded.values(), bias)];
+        candidates.extend(shifted.as_deref().map(|shifted| (rounded.values(), shifted)));
         let mut kept_bias = None;
         if walk.held_out().is_empty() {
             // Without windows to spare, what the metric says counts, and biases stay.
             line.accepted = line.predicted <= problem.loss(cpu, plain.values());
         } else {
-            let [plain, ours, with_bias] = self.measured(&cost, candidates)?;
-            kept_bias = shifted.filter(|_| with_bias < ours.min(plain));
-            line.plain = plain;
-            line.measured = if kept_bias.is_some() { with_bias } else { ours };
-            line.accepted = line.measured < plain;
-            line.measured = line.measured.min(plain);
+            let measured = self.measured(&cost, &candidates)?;
+            let (plain, ours) = (measured[0], measured[1]);
+            let with_bias = measured.get(2).copied().filter(|&with_bias| with_bias < ours.min(plain));
+            kept_bias = shifted.filter(|_| with_bias.is_some());
+            let best = with_bias.unwrap_or(ours);
+            line.accepted = best < plain;
+            (line.plain, line.measured) = (plain, best.min(plain));
         }
         line.bias = kept_bias.is_some();
         let kept = if line.accepted { rounded } else { plain };
@@ -187,15 +185,11 @@ impl Site<'_> {
     }
 
     /// What the errors of the outputs cost with each of these weights and biases: the mean over the held-out tokens.
-    fn measured<const N: usize>(
-        &self,
-        cost: &OutputCost,
-        candidates: [(&[f32], &[f32]); N],
-    ) -> Result<[f64; N], Error> {
+    fn measured(&self, cost: &OutputCost, candidates: &[(&[f32], &[f32])]) -> Result<Vec<f64>, Error> {
         let (walk, linear) = (self.walk, self.linear);
         let whole = GROUP_TOKENS.next_multiple_of(walk.calibration.n_ctx());
         let step = if linear.id.kind == Kind::Output { LOGIT_TOKENS } else { whole };
-        let mut sums = [0.0; N];
+        let mut sums = vec![0.0; candidates.len()];
         let mut rows = Rows::default();
         let (mut exact, mut outputs) = (Vec::new(), Vec::new());
         for tokens in Walk::steps(walk.held_out(), step) {
@@ -203,13 +197,14 @@ impl Site<'_> {
             self.rows(tokens, &mut rows);
             walk.network.linear(linear, &rows.full, &mut exact);
             add(&mut exact[..rows.left.len()], &rows.left);
-            for (sum, (weight, bias)) in sums.iter_mut().zip(candidates) {
+            for (sum, &(weight, bias)) in sums.iter_mut().zip(candidates) {
                 walk.network.linear_with(linear, weight, bias, &rows.quantized, &mut outputs);
                 outputs.iter_mut().zip(&exact).for_each(|(y, exact)| *y -= exact);
                 *sum += self.cost(cost, &outputs);
             }
         }
-        Ok(sums.map(|sum| sum / walk.held_out().len() as f64))
+        sums.iter_mut().for_each(|sum| *sum /= walk.held_out().len() as f64);
+        Ok(sums)
     }
 
     /// Half of the sum of `e G e` over rows e.

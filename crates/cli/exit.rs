@@ -11,6 +11,7 @@ pub(crate) use signal::waiting;
 use crate::habits;
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind as ClapErrorKind};
+use pythia_task::Progress;
 use pythia_text::{Line, Lines, Prose};
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -36,6 +37,20 @@ pub fn report(program: &str, result: Result<impl Termination, Failure>) -> ExitC
 pub fn note(line: impl Display) {
     // In one write, so that lines of several threads do not mix.
     let _ = io::stderr().write_all(format!("{}\n", Line(line)).as_bytes());
+}
+
+/// Prints the notes of an operation and nothing else of its progress.
+pub(crate) struct Notes {
+    /// Prints nothing at all.
+    pub(crate) quiet: bool,
+}
+
+impl Progress for Notes {
+    fn note(&self, line: &str) {
+        if !self.quiet {
+            note(line);
+        }
+    }
 }
 
 /// Parses the command line, including flags of llama.cpp. Before that, installs the handlers for faults of mapped files

@@ -91,7 +91,7 @@ fn a_comparison_is_a_library() {
     assert!(rows[0].3.is_none() && 0.0 < kld(1) && 10.0 * kld(1) < kld(2), "{rows:?}");
 
     let folder = dir.path().join("report");
-    let written = Files::create(&folder).unwrap().write(&report, false).unwrap();
+    let written = Files::create(&folder, &()).unwrap().write(&report, false).unwrap();
     let json: Value = serde_json::from_slice(&std::fs::read(&written[0]).unwrap()).unwrap();
     assert_eq!(json["levels"][2]["against_base"]["kld_mean"]["value"], kld(2));
     comparison.finish();

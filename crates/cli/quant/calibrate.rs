@@ -96,7 +96,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     });
     let done = done.map_err(|failure| args.stopped(failure))?;
     let outcome = report::Outcome {
-        file_bytes: done.collected.write(&args.output, args.force)?,
+        file_bytes: done.collected.write(&args.output, args.force, &exit::Notes { quiet: args.quiet })?,
         resumed: resumed.unwrap_or(0),
         text: text.to_string(),
         seconds: start.elapsed().as_secs_f64(),

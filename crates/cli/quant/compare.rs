@@ -108,8 +108,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let text = args.text_options.open(&args.text)?.rereadable()?;
     // Before the folder of the report is created, because it could be mistaken for a checkpoint with an id of the Hub.
     let located = args.source_options.locate(&args.source, args.quiet)?;
-    let files = report::Files::create(&args.output)?;
-    files.removed().for_each(exit::note);
+    let files = report::Files::create(&args.output, &exit::Notes { quiet: args.quiet })?;
     let mut comparison = Comparison::prepare(args.request(located, text)?)?;
     report::Files::check(&args.output, comparison.inputs(), args.force)?;
     comparison.convert(&watch)?;

@@ -69,10 +69,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let model = args.device.find()?.open(&args.model, &options)?;
     check_target(&args.output, model.paths(), args.force)?;
     // Created before the work, so that a folder that cannot be written is noticed early.
-    let file = AtomicFile::create(&args.output, 0)?;
-    if !args.quiet {
-        file.removed().iter().for_each(exit::note);
-    }
+    let file = AtomicFile::create(&args.output, 0, &exit::Notes { quiet: args.quiet })?;
 
     let locate = |error| exit::locate(error, &args.model, &text);
     let tokenizer = Tokenizer::from_gguf(&model.gguf().metadata).map_err(|e| locate(e.into()))?;

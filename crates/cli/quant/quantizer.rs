@@ -8,6 +8,7 @@ use pythia_convert::output::{AtomicFile, check_target};
 use pythia_convert::{Budget, Level, PassOptions, Provenance, Source};
 use pythia_gguf::keys;
 use pythia_quantizer::{Allocate, Allocation, Feedback, Report, Settings};
+use pythia_task::Progress;
 use pythia_tensor::TensorType;
 use regex::Regex;
 use serde::Serialize;
@@ -195,12 +196,17 @@ impl QuantizerOptions {
     }
 
     /// Writes the file of `--report`, about files by level.
-    pub(super) fn write_report(&self, reports: &[(Level, Report)], force: bool) -> Result<(), Failure> {
+    pub(super) fn write_report(
+        &self,
+        reports: &[(Level, Report)],
+        force: bool,
+        progress: &dyn Progress,
+    ) -> Result<(), Failure> {
         let Some(path) = &self.report else { return Ok(()) };
         let files = reports.iter().map(|(level, report)| JsonFile::new(*level, report)).collect();
         let report = JsonReport { quantizer: Feedback::NAME, files };
         let json = serde_json::to_string_pretty(&report).map_err(|e| Failure::io(format_args!("report: {e}")))? + "\n";
-        let file = AtomicFile::create(path, 0)?;
+        let file = AtomicFile::create(path, 0, progress)?;
         file.write_at(json.as_bytes(), 0)?;
         Ok(file.commit(force)?)
     }
@@ -230,7 +236,7 @@ fn calibrate(
         gelu: None,
         quiet,
     };
-    job.run(|_| Ok(()))?.collected.write(target, false)?;
+    job.run(|_| Ok(()))?.collected.write(target, false, &())?;
     Ok(())
 }
 

@@ -180,10 +180,7 @@ impl NllFile {
     fn create(path: &Path, model: &Model, args: &Args) -> Result<Self, Failure> {
         let inputs = input::files(model.paths().iter().map(PathBuf::as_path).chain(args.text.path()));
         check_target(path, &inputs, args.force)?;
-        let file = AtomicFile::create(path, 0)?;
-        if !args.quiet {
-            file.removed().iter().for_each(exit::note);
-        }
+        let file = AtomicFile::create(path, 0, &exit::Notes { quiet: args.quiet })?;
         let writer = BufWriter::new(file.file().try_clone().map_err(|e| Failure::at(path, &e))?);
         Ok(Self { file, writer, force: args.force })
     }

@@ -24,7 +24,7 @@
 //! for entry in &report.entries {
 //!     println!("{}: perplexity {}", entry.name, entry.perplexity.value);
 //! }
-//! report::Files::create("report".as_ref())?.write(&report, false)?;
+//! report::Files::create("report".as_ref(), &())?.write(&report, false)?;
 //! comparison.finish();
 //! # Ok(())
 //! # }

@@ -113,14 +113,14 @@ pub(crate) fn remove_sidecar(path: &Path) -> Result<(), Error> {
 
 impl Digests {
     /// Writes the sidecar of `path`, not yet renamed. `sha256sum -c` reads it; digests of tensors are comments.
-    pub(crate) fn sidecar_of(&self, path: &Path) -> Result<AtomicFile, Error> {
+    pub(crate) fn sidecar_of(&self, path: &Path, progress: &dyn Progress) -> Result<AtomicFile, Error> {
         let target = sidecar(path);
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let mut text = line(&self.whole, &name);
         for (tensor, digest) in &self.tensors {
             text.push_str(&format!("# {digest}  {tensor}\n"));
         }
-        let sink = AtomicFile::create(&target, text.len() as u64)?;
+        let sink = AtomicFile::create(&target, text.len() as u64, progress)?;
         sink.write_at(text.as_bytes(), 0)?;
         Ok(sink)
     }

@@ -13,6 +13,7 @@ pub use temporary::{Leftover, remove_leftovers};
 
 use crate::Error;
 use live::Unfinished;
+use pythia_task::Progress;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -31,25 +32,24 @@ pub struct AtomicFile {
     target: PathBuf,
     /// The target's name in errors.
     shown: PathBuf,
-    removed: Vec<Leftover>,
 }
 
 impl AtomicFile {
     /// Starts a file that will become `target`, with `bytes` zeros and the disk space for them reserved. Leftovers of
-    /// killed runs for the same target are [removed](Self::removed) first.
+    /// killed runs for the same target are removed first, each with a note to `progress`.
     ///
     /// # Errors
     /// If the folder does not exist or cannot be written, or has too little free space.
-    pub fn create(target: &Path, bytes: u64) -> Result<Self, Error> {
-        Self::create_shown(target, target.to_owned(), bytes)
+    pub fn create(target: &Path, bytes: u64, progress: &dyn Progress) -> Result<Self, Error> {
+        Self::create_shown(target, target.to_owned(), bytes, progress)
     }
 
     /// As [`create`](Self::create), with `shown` as the target's name in errors.
-    fn create_shown(target: &Path, shown: PathBuf, bytes: u64) -> Result<Self, Error> {
+    fn create_shown(target: &Path, shown: PathBuf, bytes: u64, progress: &dyn Progress) -> Result<Self, Error> {
         /// Attempts. Another process may remove the file as a leftover before it is locked, but not every time. If the
         /// folder is gone or cannot hold files, every attempt fails.
         const TRIES: usize = 8;
-        let removed = remove_leftovers(target);
+        remove_leftovers(target).iter().for_each(|leftover| progress.note(&leftover.to_string()));
         let mut tries = 0;
         let (temp, unfinished) = loop {
             tries += 1;
@@ -63,12 +63,7 @@ impl AtomicFile {
             }
         };
         space::reserve(temp.as_file(), bytes).map_err(Error::io(&shown, "reserve its space"))?;
-        Ok(Self { temp, unfinished, target: target.to_owned(), shown, removed })
-    }
-
-    /// The leftovers that were removed before this file was created.
-    pub fn removed(&self) -> &[Leftover] {
-        &self.removed
+        Ok(Self { temp, unfinished, target: target.to_owned(), shown })
     }
 
     /// The file, for positioned writes.
@@ -216,10 +211,10 @@ mod tests {
     fn a_dropped_file_leaves_nothing_and_a_committed_one_leaves_itself() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("out.gguf");
-        drop(AtomicFile::create(&target, 10).unwrap());
+        drop(AtomicFile::create(&target, 10, &()).unwrap());
         assert_eq!(names(dir.path()), [""; 0]);
 
-        let file = AtomicFile::create(&target, 10).unwrap();
+        let file = AtomicFile::create(&target, 10, &()).unwrap();
         assert!(names(dir.path())[0].starts_with(".out.gguf."), "{:?}", names(dir.path()));
         file.commit(false).unwrap();
         assert_eq!(names(dir.path()), ["out.gguf"]);
@@ -230,14 +225,14 @@ mod tests {
     fn a_target_that_appears_meanwhile_is_kept_unless_forced() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("out.gguf");
-        let file = AtomicFile::create(&target, 3).unwrap();
+        let file = AtomicFile::create(&target, 3, &()).unwrap();
         fs::write(&target, "theirs").unwrap();
         let error = file.commit(false).unwrap_err();
         assert!(matches!(&error, Error::Request(m) if m.contains("already exists")), "{error}");
         assert_eq!(fs::read(&target).unwrap(), b"theirs");
         assert_eq!(names(dir.path()), ["out.gguf"]);
 
-        AtomicFile::create(&target, 3).unwrap().commit(true).unwrap();
+        AtomicFile::create(&target, 3, &()).unwrap().commit(true).unwrap();
         assert_eq!(fs::read(&target).unwrap(), [0; 3]);
     }
 
@@ -245,7 +240,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_folder_that_takes_no_file_is_an_error_at_once() {
-        let error = AtomicFile::create(Path::new("/proc/pythia-test.gguf"), 0).unwrap_err().to_string();
+        let error = AtomicFile::create(Path::new("/proc/pythia-test.gguf"), 0, &()).unwrap_err().to_string();
         assert!(error.contains("/proc/pythia-test.gguf"), "{error}");
     }
 

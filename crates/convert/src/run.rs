@@ -145,7 +145,8 @@ impl Complete {
                 true => Some(digest::of_file(file.temp_path(), &shard.layout, options.cancel)?),
                 false => None,
             };
-            let sidecar = digests.as_ref().map(|digests| digests.sidecar_of(&shard.path)).transpose()?;
+            let sidecar =
+                digests.as_ref().map(|digests| digests.sidecar_of(&shard.path, options.progress)).transpose()?;
             // Synced now, so that no rename has to wait for the disk.
             file.file().sync_all().map_err(Error::io(&shard.path, "flush"))?;
             files.push(CompleteFile { file, sidecar });
@@ -188,8 +189,7 @@ impl Sink {
     fn create(plan: &FilePlan, progress: &dyn Progress) -> Result<Self, Error> {
         let mut files = Vec::new();
         for shard in &plan.shards {
-            let file = AtomicFile::create(&shard.path, shard.layout.total_bytes())?;
-            file.removed().iter().for_each(|leftover| progress.note(&leftover.to_string()));
+            let file = AtomicFile::create(&shard.path, shard.layout.total_bytes(), progress)?;
             file.write_at(shard.layout.header(), 0)?;
             files.push(file);
         }
@@ -391,7 +391,7 @@ mod tests {
     fn complete(folder: &Path) -> Complete {
         let file = |no: u8| {
             let path = folder.join(format!("m{no}"));
-            let file = AtomicFile::create(&path, 0).unwrap();
+            let file = AtomicFile::create(&path, 0, &()).unwrap();
             file.write_at(b"new", 0).unwrap();
             (CompleteFile { file, sidecar: None }, WrittenFile { path, n_bytes: 3, sha256: None })
         };

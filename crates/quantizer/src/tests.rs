@@ -85,7 +85,7 @@ fn calibration(source: &dyn Source, folder: &Path, windows: usize) -> Calibratio
     let (model, text, program) = ("random".to_owned(), "numbers".to_owned(), "test".to_owned());
     let request = Request { n_ctx: N_CTX, seed: 0, inputs: false, model, text, program, cancel: Cancel::new() };
     let path = folder.join(format!("calibration-{windows}.gguf"));
-    Collector::new(&network, &request, tokens).unwrap().run(&()).unwrap().write(&path, false).unwrap();
+    Collector::new(&network, &request, tokens).unwrap().run(&()).unwrap().write(&path, false, &()).unwrap();
     Calibration::open(&path).unwrap()
 }
 

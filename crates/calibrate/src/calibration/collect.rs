@@ -167,7 +167,7 @@ impl<'n, 's> Collector<'n, 's> {
         self.saved.0 = Instant::now();
         let result = self.all_groups(progress);
         if let (Err(Error::Cancelled), Some(_)) = (&result, &self.partial) {
-            self.save()?;
+            self.save(progress)?;
         }
         result?;
         self.totals.check()?;
@@ -196,17 +196,17 @@ impl<'n, 's> Collector<'n, 's> {
 
         network.embed(&self.header.tokens[positions.clone()], h)?;
         for (layer, input) in inputs.iter_mut().enumerate() {
-            self.pause()?;
+            self.pause(progress)?;
             input.clone_from(h);
             network.forward(&network.block(layer)?, n_ctx, h);
             steps.advance(&format!("layer {layer} forward"));
         }
-        self.pause()?;
+        self.pause(progress)?;
         let labels = Labels::Sampled { seed: self.header.provenance.seed, first: positions.start as u64 };
         network.head_backward(&network.head()?, labels, h, dh, &mut self.totals)?;
         steps.advance("head");
         for (layer, input) in inputs.iter().enumerate().rev() {
-            self.pause()?;
+            self.pause(progress)?;
             network.backward(&network.block(layer)?, n_ctx, input, dh, work, &mut self.totals);
             steps.advance(&format!("layer {layer} backward"));
         }
@@ -215,21 +215,21 @@ impl<'n, 's> Collector<'n, 's> {
     }
 
     /// Between two layers: stops if it is cancelled, and saves the state if that is due.
-    fn pause(&mut self) -> Result<(), Error> {
+    fn pause(&mut self, progress: &dyn Progress) -> Result<(), Error> {
         if self.cancel.is_raised() {
             return Err(Error::Cancelled);
         }
         let due = SAVE_AFTER.max(self.saved.1 * SAVE_SHARE);
-        if self.partial.is_some() && self.saved.0.elapsed() > due { self.save() } else { Ok(()) }
+        if self.partial.is_some() && self.saved.0.elapsed() > due { self.save(progress) } else { Ok(()) }
     }
 
-    fn save(&mut self) -> Result<(), Error> {
+    fn save(&mut self, progress: &dyn Progress) -> Result<(), Error> {
         let Some(partial) = &self.partial else { return Ok(()) };
         let start = Instant::now();
         self.totals.check()?;
         let mut metadata = self.header.to_metadata(format::PARTIAL);
         format::put_done(&mut metadata, self.totals.done());
-        write(partial, &metadata, &self.header, &self.totals, |sum| sum)?.commit(true)?;
+        write(partial, &metadata, &self.header, &self.totals, |sum| sum, progress)?.commit(true)?;
         self.saved = (Instant::now(), start.elapsed());
         Ok(())
     }
@@ -290,11 +290,11 @@ impl Collected {
     ///
     /// # Errors
     /// If the system refuses.
-    pub fn write(&self, target: &Path, force: bool) -> Result<u64, Error> {
+    pub fn write(&self, target: &Path, force: bool, progress: &dyn Progress) -> Result<u64, Error> {
         let tokens = self.header.tokens.len() as f64;
         let metadata = self.header.to_metadata(format::COMPLETE);
         let mean = |sum: f32| (f64::from(sum) / tokens) as f32;
-        let file = write(target, &metadata, &self.header, &self.totals, mean)?;
+        let file = write(target, &metadata, &self.header, &self.totals, mean, progress)?;
         let io = |action| move |source| Error::Io { path: target.to_owned(), action, source };
         let n_bytes = file.file().metadata().map_err(io("look at"))?.len();
         file.commit(force)?;
@@ -315,10 +315,11 @@ fn write(
     header: &Header,
     totals: &Totals,
     value: impl Fn(f32) -> f32,
+    progress: &dyn Progress,
 ) -> Result<AtomicFile, Error> {
     let malformed = |source| Error::File { path: target.to_owned(), source };
     let layout = Layout::new(metadata, format::table(header)).map_err(malformed)?;
-    let file = AtomicFile::create(target, layout.total_bytes())?;
+    let file = AtomicFile::create(target, layout.total_bytes(), progress)?;
     file.write_at(layout.header(), 0)?;
     let squares = totals.by_name();
     for tensor in layout.tensors() {

@@ -56,13 +56,13 @@ impl Setup {
     /// The file of a run in one go.
     fn write(&self, name: &str) -> PathBuf {
         let network = self.network(None, 2);
-        self.collector(&network, 2).run(&()).unwrap().write(&self.path(name), false).unwrap();
+        self.collector(&network, 2).run(&()).unwrap().write(&self.path(name), false, &()).unwrap();
         self.path(name)
     }
 
     fn bytes(&self, level: Option<IsaLevel>, threads: usize, group: usize) -> Vec<u8> {
         let network = self.network(level, threads);
-        self.collector(&network, group).run(&()).unwrap().write(&self.path("bytes.gguf"), true).unwrap();
+        self.collector(&network, group).run(&()).unwrap().write(&self.path("bytes.gguf"), true, &()).unwrap();
         fs::read(self.path("bytes.gguf")).unwrap()
     }
 }
@@ -216,7 +216,7 @@ fn a_run_goes_on_where_it_was_stopped_to_the_same_bytes() {
             let mut collector = setup.collector(&network, 3);
             let done = collector.keep_state(partial.clone(), false).unwrap();
             assert_eq!(done, Some((stop - 1) / 5 * 2), "after {stop}");
-            collector.run(&()).unwrap().write(&target, true).unwrap();
+            collector.run(&()).unwrap().write(&target, true, &()).unwrap();
             assert!(fs::read(&target).unwrap() == want, "after {stop}");
             assert!(!partial.exists());
         }
@@ -404,7 +404,7 @@ fn the_metric_predicts_the_divergence_of_an_error() {
     let tokens: Vec<u32> = (0..200 * n_ctx).map(|_| (rng.next_u64() % n_vocab as u64) as u32).collect();
     let request = Request { n_ctx, ..setup.request.clone() };
     let collector = Collector::new(&network, &request, tokens.clone()).unwrap();
-    collector.run(&()).unwrap().write(&setup.path("c.gguf"), false).unwrap();
+    collector.run(&()).unwrap().write(&setup.path("c.gguf"), false, &()).unwrap();
     let file = Calibration::open(&setup.path("c.gguf")).unwrap();
 
     let logits = |changed: Option<(Kind, &[f32])>| {

@@ -171,7 +171,7 @@ impl Options {
         made.map_or(Ok(()), MadeFolders::keep)?;
         bar.finish();
         let rounded = quantizer.map_or_else(Vec::new, |ready| ready.feedback.reports());
-        self.quantizer.write_report(&rounded, self.force)?;
+        self.quantizer.write_report(&rounded, self.force, &bar)?;
         let seconds = start.elapsed().as_secs_f64();
         self.report(&plan, allocated.as_ref(), Some(Outcome { written: &written, seconds, rounded: &rounded }))
     }

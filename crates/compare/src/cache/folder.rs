@@ -170,7 +170,7 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
 /// Writes `value` as JSON, whole or not at all, over what is there.
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
     let text = serde_json::to_string_pretty(value)? + "\n";
-    let file = AtomicFile::create(path, 0)?;
+    let file = AtomicFile::create(path, 0, &())?;
     file.write_at(text.as_bytes(), 0)?;
     Ok(file.commit(true)?)
 }

@@ -2,7 +2,8 @@
 
 use super::{Report, csv, html, markdown};
 use crate::Error;
-use pythia_convert::output::{AtomicFile, Leftover, MadeFolders, Naming, check_target};
+use pythia_convert::output::{AtomicFile, MadeFolders, Naming, check_target};
+use pythia_task::Progress;
 use std::path::{Path, PathBuf};
 
 /// The files of a report to come: `report.json`, `.csv`, `.md` and `.html`, each of which appears whole or not at all.
@@ -21,19 +22,15 @@ impl Files {
         Ok(paths(dir).iter().try_for_each(|path| check_target(path, inputs, force))?)
     }
 
-    /// Starts them in `dir`, which is made if it is not there.
+    /// Starts them in `dir`, which is made if it is not there. Leftovers of killed runs are removed, each with a note.
     ///
     /// # Errors
     /// If a folder or file cannot be made.
-    pub fn create(dir: &Path) -> Result<Self, Error> {
+    pub fn create(dir: &Path, progress: &dyn Progress) -> Result<Self, Error> {
         let made = MadeFolders::create(dir)?;
-        let files = paths(dir).iter().map(|path| AtomicFile::create(path, 0)).collect::<Result<Vec<_>, _>>()?;
+        let files =
+            paths(dir).iter().map(|path| AtomicFile::create(path, 0, progress)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { files, made })
-    }
-
-    /// What killed runs had left of these files, which is removed by now.
-    pub fn removed(&self) -> impl Iterator<Item = &Leftover> {
-        self.files.iter().flat_map(AtomicFile::removed)
     }
 
     /// Fills them and gives them their names; returns those.
@@ -68,7 +65,7 @@ mod tests {
     fn writes_four_files_and_replaces_them() {
         let dir = tempfile::tempdir().unwrap();
         let report = sample::report(7);
-        let write = |dir: &Path, force| Files::create(dir)?.write(&report, force);
+        let write = |dir: &Path, force| Files::create(dir, &())?.write(&report, force);
         write(dir.path(), true).unwrap();
         let paths = write(&dir.path().join("deeper/still"), false).unwrap();
         assert_eq!(paths.len(), 4);
@@ -87,7 +84,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();
-        let error = Files::create(&file).err().unwrap();
+        let error = Files::create(&file, &()).err().unwrap();
         assert!(error.to_string().contains("file"), "{error}");
     }
 }

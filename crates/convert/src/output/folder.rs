@@ -39,7 +39,7 @@ impl AtomicFolder {
     /// # Errors
     /// As [`AtomicFile::create`].
     pub fn create_file(&self, name: &str, bytes: u64) -> Result<AtomicFile, Error> {
-        AtomicFile::create_shown(&self.temp.path().join(name), self.target.join(name), bytes)
+        AtomicFile::create_shown(&self.temp.path().join(name), self.target.join(name), bytes, &())
     }
 
     /// Syncs the folder (its files already are) and renames it to the target. Without `force`, a target that contains

@@ -1,0 +1,3 @@
+//! Tasks of language models: their documents, how they are scored, and the metrics.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! An HTTP server for GPT-NeoX models.
+
+#![forbid(unsafe_code)]

@@ -5,7 +5,7 @@
 use crate::common::{Outcome, PYTHIA_RUN, checkpoint, data, quant, run_model, scratch};
 use pythia_cuda::Device;
 use pythia_model::backend::Largest;
-use pythia_model::{Activations, Context, ContextShape, Gelu, KvType, Model, Options, Sequence, Span};
+use pythia_model::{Activations, Context, ContextShape, Gelu, KvType, Model, Options, Prediction, Sequence, Span};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -57,14 +57,15 @@ fn tokens(n: usize) -> Vec<u32> {
     (0..n).map(|i| ((i * i * 31 + i * 7) % 4000) as u32).collect()
 }
 
-/// Logits and log-likelihoods of the rows of the last batch, as bits.
-fn answers(context: &mut Context, n: usize) -> (Vec<u32>, Vec<u64>) {
+/// Logits and predictions of the rows of the last batch, as bits.
+fn answers(context: &mut Context, n: usize) -> (Vec<u32>, Vec<(u64, u32, u64)>) {
     let n_vocab = context.model().hparams().n_vocab;
     let mut logits = vec![0.0; n * n_vocab];
     context.logits(0..n, &mut logits).unwrap();
-    let mut likelihoods = vec![0.0; n];
-    context.log_likelihoods(0..n, &tokens(n), &mut likelihoods).unwrap();
-    (logits.into_iter().map(f32::to_bits).collect(), likelihoods.into_iter().map(f64::to_bits).collect())
+    let mut predictions = vec![Prediction::default(); n];
+    context.predictions(0..n, &tokens(n), &mut predictions).unwrap();
+    let bits = |p: Prediction| (p.log_likelihood.to_bits(), p.best, p.best_log_likelihood.to_bits());
+    (logits.into_iter().map(f32::to_bits).collect(), predictions.into_iter().map(bits).collect())
 }
 
 /// Runs the same spans on both and compares all that can be asked.
@@ -77,7 +78,7 @@ fn agree(on: &mut [(Context, Vec<Sequence>); 2], tokens: &[(usize, &[u32])], wha
         answers(context, n)
     });
     assert!(cpu.0 == gpu.0, "{what}: logits differ");
-    assert!(cpu.1 == gpu.1, "{what}: log-likelihoods differ");
+    assert!(cpu.1 == gpu.1, "{what}: predictions differ");
 }
 
 /// A context on both, with all its sequences.

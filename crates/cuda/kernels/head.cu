@@ -1,13 +1,19 @@
-// Operations on logits: parts of a log-sum-exp, and the largest logits.
+// Operations on logits: parts of what a row predicts, and the largest logits.
 
-// ---- parts: the contribution of each 1024 logits of a row to its log-sum-exp ----
+// ---- parts: what each 1024 logits of a row add to its log-sum-exp, and the first of their largest ----
 
 constexpr int CHUNK = 1024, PART_THREADS = 128;
+
+struct Part {
+    float largest;
+    float sum;       // NaN if a logit is not finite
+    uint32_t first;  // where in the chunk the first of the largest is; 0 if a logit is not finite
+};
 
 struct PartsArgs {
     const float* logits;      // [n, vocab]
     const uint32_t* targets;  // [n]
-    float2* parts;            // [n, chunks] of (largest, sum); the sum is NaN if a logit is not finite
+    Part* parts;              // [n, chunks]
     float* target_logits;     // [n]
     uint32_t vocab;
     uint32_t chunks;
@@ -17,6 +23,7 @@ KERNEL(parts, PartsArgs, PART_THREADS) {
     constexpr int EACH = CHUNK / PART_THREADS;
     __shared__ float exponentials[CHUNK];
     __shared__ float largest_of_warps[PART_THREADS / 32];
+    __shared__ uint32_t first_of_warps[PART_THREADS / 32];
     const uint32_t thread = threadIdx.x, chunk = blockIdx.x % args.chunks;
     const uint64_t row = blockIdx.x / args.chunks;
     const float* logits = args.logits + row * args.vocab;
@@ -42,14 +49,27 @@ KERNEL(parts, PartsArgs, PART_THREADS) {
     for (int w = 0; w < PART_THREADS / 32; w++) largest = max_of(largest, largest_of_warps[w]);
 #pragma unroll
     for (int i = 0; i < EACH; i++) exponentials[i * PART_THREADS + thread] = exponential(x[i] - largest);
+    uint32_t earliest = CHUNK;
+#pragma unroll
+    for (int i = EACH - 1; i >= 0; i--) earliest = x[i] == largest ? i * PART_THREADS + thread : earliest;
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) {
+        const uint32_t other = __shfl_xor_sync(0xFFFFFFFFu, earliest, distance);
+        earliest = other < earliest ? other : earliest;
+    }
+    if (thread % 32 == 0) first_of_warps[thread / 32] = earliest;
     __syncthreads();
     if (thread < 32) {
         float sum = 0.0f;
 #pragma unroll 16
         for (int k = thread % 16; k < CHUNK; k += 16) sum = sum + exponentials[k];
         sum = sum_of_lanes(sum);
+#pragma unroll
+        for (int w = 0; w < PART_THREADS / 32; w++) {
+            earliest = first_of_warps[w] < earliest ? first_of_warps[w] : earliest;
+        }
         const bool broken = largest == infinity();
-        const float2 part = broken ? make_float2(0.0f, not_a_number()) : make_float2(largest, sum);
+        const Part part = broken ? Part{0.0f, not_a_number(), 0} : Part{largest, sum, earliest};
         if (thread == 0) args.parts[row * args.chunks + chunk] = part;
     }
 }

@@ -378,8 +378,8 @@ impl Backend for CudaBackend {
     fn head(&self, output: &Matrix, x: &Buffer, head: Head<'_>, workspace: &mut Workspace) -> Result<(), Error> {
         match head {
             Head::Logits { rows, out } => self.download_logits(output, x, rows, out, workspace),
-            Head::LogLikelihoods { rows, targets, out } => {
-                self.reduce_to_likelihoods(output, x, rows, targets, out, workspace)
+            Head::Predictions { rows, targets, out } => {
+                self.reduce_to_predictions(output, x, rows, targets, out, workspace)
             }
             Head::Largest { row, n, wanted, out } => {
                 *out = self.select_largest(output, x, row, n, wanted, workspace)?;

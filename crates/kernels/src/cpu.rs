@@ -2,7 +2,7 @@
 
 use crate::attention::{Append, Attend};
 use crate::isa::{IsaError, IsaLevel, Kernel, Supported};
-use crate::matmul::{LogLikelihood, Matmul, Workspace};
+use crate::matmul::{Matmul, Predict, Workspace};
 use crate::norm::{LayerNorm, LayerNormBackward};
 use crate::softmax::LogSumExp;
 use crate::team::Team;
@@ -59,11 +59,11 @@ impl Cpu {
         matmul.run(&self.team, self.isa, workspace);
     }
 
-    /// Log-likelihood of a token per row, from the output matrix.
+    /// The likelihood of a token and the likeliest token of each row, from the output matrix.
     ///
     /// # Panics
     /// If shapes do not match or a target is no row of the matrix.
-    pub fn log_likelihood(&self, job: LogLikelihood<'_>, workspace: &mut Workspace) {
+    pub fn predict(&self, job: Predict<'_>, workspace: &mut Workspace) {
         job.run(&self.team, self.isa, workspace);
     }
 

@@ -7,7 +7,7 @@
 
 mod float;
 mod integer;
-mod likelihood;
+mod predict;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -20,7 +20,7 @@ use crate::team::Team;
 use pythia_tensor::{TensorType, blocks, for_each_tensor_type};
 use std::ops::Range;
 
-pub use likelihood::LogLikelihood;
+pub use predict::Predict;
 
 /// Rows of `W` (elements of `y`) that a kernel works on at once.
 pub(crate) const LANES: usize = 16;

@@ -7,7 +7,7 @@
 //! returned by [`Backend::pass`] and by the operations that bring numbers to the host.
 
 use crate::error::Error;
-use pythia_kernels::{Epilogue, KvShape, Rotary};
+use pythia_kernels::{Epilogue, KvShape, Prediction, Rotary};
 use pythia_schema::TensorId;
 use pythia_tensor::TensorType;
 use std::fmt;
@@ -108,14 +108,14 @@ pub enum Head<'a> {
         /// `[rows.len(), vocabulary]`.
         out: &'a mut [f32],
     },
-    /// The log-likelihood of one token per row: a few numbers where the logits would be megabytes.
-    LogLikelihoods {
+    /// The log-likelihood of one token per row, and the likeliest token: a few numbers where the logits would be megabytes.
+    Predictions {
         /// Which rows.
         rows: &'a [usize],
         /// Token ids, `[rows.len()]`.
         targets: &'a [u32],
         /// `[rows.len()]`.
-        out: &'a mut [f64],
+        out: &'a mut [Prediction],
     },
     /// The largest of the first `n` logits of a row.
     Largest {

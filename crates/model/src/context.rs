@@ -6,6 +6,7 @@ use crate::loaded::Running;
 use crate::model::Model;
 use crate::observer::MatrixInput;
 use crate::sequence::{Sequence, Slots};
+use pythia_kernels::Prediction;
 use pythia_task::Cancel;
 use std::sync::Arc;
 
@@ -179,8 +180,9 @@ impl Context {
         self.running.head(Head::Logits { rows: &rows, out })
     }
 
-    /// `ln softmax(logits)[target]` for a target per row of the last batch, without the logits in memory: the fewer
-    /// calls, the less often the output matrix is read. Not a number where a logit is infinite or not a number.
+    /// What rows of the last batch predict, with the log-likelihood of a target each, without the logits in memory: the
+    /// fewer calls, the less often the output matrix is read. The bits are those of the [logits](Self::logits) and their
+    /// [log-sum-exp](pythia_kernels::Cpu::log_sum_exp).
     ///
     /// # Errors
     /// If the device failed.
@@ -188,17 +190,37 @@ impl Context {
     /// # Panics
     /// If the last batch has no such rows, a target is not below the vocabulary's size, or there are not as many
     /// targets and results as rows.
+    pub fn predictions(
+        &mut self,
+        rows: impl IntoIterator<Item = usize>,
+        targets: &[u32],
+        out: &mut [Prediction],
+    ) -> Result<(), Error> {
+        let rows = self.checked(rows);
+        let n_vocab = self.model.hparams().n_vocab;
+        assert!(targets.len() == rows.len() && out.len() == rows.len(), "a target and a result per row");
+        assert!(targets.iter().all(|&target| (target as usize) < n_vocab), "targets within the vocabulary");
+        self.running.head(Head::Predictions { rows: &rows, targets, out })
+    }
+
+    /// `ln softmax(logits)[target]` for a target per row of the last batch: of [`predictions`](Self::predictions), which
+    /// cost no more. Not a number where a logit is infinite or not a number.
+    ///
+    /// # Errors
+    /// If the device failed.
+    ///
+    /// # Panics
+    /// As [`predictions`](Self::predictions).
     pub fn log_likelihoods(
         &mut self,
         rows: impl IntoIterator<Item = usize>,
         targets: &[u32],
         out: &mut [f64],
     ) -> Result<(), Error> {
-        let rows = self.checked(rows);
-        let n_vocab = self.model.hparams().n_vocab;
-        assert!(targets.len() == rows.len() && out.len() == rows.len(), "a target and a result per row");
-        assert!(targets.iter().all(|&target| (target as usize) < n_vocab), "targets within the vocabulary");
-        self.running.head(Head::LogLikelihoods { rows: &rows, targets, out })
+        let mut predictions = vec![Prediction::default(); out.len()];
+        self.predictions(rows, targets, &mut predictions)?;
+        out.iter_mut().zip(predictions).for_each(|(out, prediction)| *out = prediction.log_likelihood);
+        Ok(())
     }
 
     /// The largest of the first `n` logits of a row of the last batch, by ascending id, without the logits leaving the

@@ -3,7 +3,7 @@
 use crate::backend::{Backend, Batch, ContextSpec, Head, Linear, Norm, RowSpan, Tensor};
 use crate::error::Error;
 use pythia_kernels::{
-    Activations, Append, Attend, Cpu, Epilogue, KvCache, KvShape, LayerNorm, LogLikelihood, Matmul, RopeTable, Rotary,
+    Activations, Append, Attend, Cpu, Epilogue, KvCache, KvShape, LayerNorm, Matmul, Predict, RopeTable, Rotary,
     Weights, Workspace,
 };
 use pythia_tensor::FileMap;
@@ -188,9 +188,9 @@ impl Backend for CpuBackend {
                 let (x, bias, epilogue) = (&*x.rows(rows), None, Epilogue::Store);
                 self.cpu.matmul(Matmul { weights, x, bias, epilogue, activations, out }, workspace);
             }
-            Head::LogLikelihoods { rows, targets, out } => {
+            Head::Predictions { rows, targets, out } => {
                 let x = &*x.rows(rows);
-                self.cpu.log_likelihood(LogLikelihood { weights, x, targets, activations, out }, workspace);
+                self.cpu.predict(Predict { weights, x, targets, activations, out }, workspace);
             }
             Head::Largest { .. } => {}
         }

@@ -31,5 +31,5 @@ pub use error::Error;
 pub use model::{Model, Source};
 pub use observer::MatrixInput;
 pub use options::{BATCH_TOKENS, Options};
-pub use pythia_kernels::{Activations, Gelu, KvType};
+pub use pythia_kernels::{Activations, Gelu, KvType, Prediction};
 pub use sequence::Sequence;

@@ -76,6 +76,8 @@ pub enum Error {
         /// Position in the text of the token that was to be predicted.
         position: usize,
     },
+    /// The thread that runs a model for many jobs failed, and this job with it.
+    Engine(String),
     /// The caller asked to stop.
     Cancelled,
     /// An error of a file or text with a name.
@@ -94,7 +96,7 @@ impl Error {
             Self::Model(error) => error.kind(),
             Self::At { source, .. } => source.kind(),
             Self::Setting { .. } | Self::EmptyPrompt => ErrorKind::Usage,
-            Self::Read(_) => ErrorKind::Io,
+            Self::Read(_) | Self::Engine(_) => ErrorKind::Io,
             Self::Cancelled => ErrorKind::Cancelled,
             Self::Gguf(_)
             | Self::Tokenizer(_)
@@ -161,6 +163,7 @@ impl fmt::Display for Error {
             Self::NotFinite { position } => {
                 write!(f, "logits for token {position} of the text are not finite: the weights are damaged or overflow")
             }
+            Self::Engine(problem) => write!(f, "the engine failed: {problem}"),
             Self::Cancelled => f.write_str("interrupted"),
             Self::At { place, source } => write!(f, "{place}: {source}"),
         }

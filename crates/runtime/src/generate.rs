@@ -74,7 +74,7 @@ pub fn generate(
     let start = Instant::now();
     while generator.finish().is_none() {
         let chosen = generator.ids().len();
-        match scheduler.forward(context, &mut [&mut generator]) {
+        match scheduler.forward(context, &mut [&mut generator], usize::MAX) {
             Err(Error::Cancelled) if chosen > 0 => {
                 generator.interrupt();
                 break;

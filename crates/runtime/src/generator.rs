@@ -1,7 +1,7 @@
 //! A text in the making, apart from the model's passes: what the model must see next, and what a choice makes certain.
 
 use crate::stop::StopMatcher;
-use crate::{Error, Sampler, Sampling, TextStream, Tokenizer, tokens};
+use crate::{Error, Sampler, Sampling, TextStream, Tokenizer, sampler, tokens};
 use pythia_model::backend::{Candidate, Largest};
 use pythia_model::{Context, Sequence, Span};
 use std::ops::Range;
@@ -18,6 +18,30 @@ pub struct GenerateOptions {
     pub ignore_eos: bool,
     /// How the next token is chosen.
     pub sampling: Sampling,
+    /// Added to the logits of these tokens before everything else; -100 bans a token in practice.
+    pub logit_bias: Vec<(u32, f32)>,
+}
+
+impl GenerateOptions {
+    /// Checks that `prompt` can be continued so, in a context of `n_ctx` positions, by a model of `n_vocab` vocabulary
+    /// rows whose tokenizer has `n_tokens`.
+    ///
+    /// # Errors
+    /// If the prompt is empty, does not fit the context or has a token that the model does not have, or if a setting is
+    /// out of range.
+    pub(crate) fn check(&self, prompt: &[u32], n_ctx: usize, n_vocab: usize, n_tokens: usize) -> Result<(), Error> {
+        if self.stop.iter().any(String::is_empty) {
+            return Err(Error::Setting { name: "stop", problem: "found an empty string, wanted text".to_owned() });
+        }
+        if prompt.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        if prompt.len() > n_ctx {
+            return Err(Error::PromptTooLong { tokens: prompt.len(), n_ctx });
+        }
+        tokens::check(prompt, n_vocab)?;
+        sampler::check(&self.sampling, &self.logit_bias, n_tokens)
+    }
 }
 
 /// Why a text ended.
@@ -96,33 +120,23 @@ impl Generator {
     /// # Errors
     /// As [`new`](Self::new), or if this generator is of another context.
     pub fn fork(&self, context: &mut Context, prompt: &[u32], options: &GenerateOptions) -> Result<Self, Error> {
-        let seen = &self.tokens[..self.sequence.len()];
-        let common = seen.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+        let common = self.seen().iter().zip(prompt).take_while(|(a, b)| a == b).count();
         // The last token runs in any case: its logits choose the first new one.
         let sequence = context.fork(&self.sequence, common.min(prompt.len().saturating_sub(1)))?;
         Self::start(context, sequence, &self.tokenizer, prompt, options)
     }
 
     /// A generator whose `sequence` holds the first tokens of the prompt, not all.
-    fn start(
+    pub(crate) fn start(
         context: &Context,
         sequence: Sequence,
         tokenizer: &Arc<Tokenizer>,
         prompt: &[u32],
         options: &GenerateOptions,
     ) -> Result<Self, Error> {
-        let (n_ctx, n_vocab) = (context.n_ctx(), context.model().hparams().n_vocab);
-        if options.stop.iter().any(String::is_empty) {
-            return Err(Error::Setting { name: "stop", problem: "found an empty string, wanted text".to_owned() });
-        }
-        if prompt.is_empty() {
-            return Err(Error::EmptyPrompt);
-        }
-        if prompt.len() > n_ctx {
-            return Err(Error::PromptTooLong { tokens: prompt.len(), n_ctx });
-        }
-        tokens::check(prompt, n_vocab)?;
-        let mut sampler = Sampler::new(options.sampling, tokenizer.n_tokens())?;
+        let (n_ctx, n_vocab, n_tokens) = (context.n_ctx(), context.model().hparams().n_vocab, tokenizer.n_tokens());
+        options.check(prompt, n_ctx, n_vocab, n_tokens)?;
+        let mut sampler = Sampler::biased(options.sampling, n_tokens, &options.logit_bias)?;
         prompt.iter().for_each(|&token| sampler.accept(token));
         Ok(Self {
             tokenizer: Arc::clone(tokenizer),
@@ -224,6 +238,16 @@ impl Generator {
     /// Gives up the generator and keeps its [sequence](Self::sequence).
     pub fn into_sequence(self) -> Sequence {
         self.sequence
+    }
+
+    /// The tokens that the model has seen.
+    pub(crate) fn seen(&self) -> &[u32] {
+        &self.tokens[..self.sequence.len()]
+    }
+
+    /// Prompt and chosen tokens, and the sequence that holds the first of them.
+    pub(crate) fn into_parts(self) -> (Vec<u32>, Sequence) {
+        (self.tokens, self.sequence)
     }
 
     /// Ids that can be chosen are below.

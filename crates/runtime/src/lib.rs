@@ -6,11 +6,14 @@
 //! - [`Generator`]: continues a text token by token, separate from the model's passes.
 //! - [`Scheduler`]: passes that several generators share.
 //! - [`generate()`]: continues a prompt and returns its text as it appears.
+//! - [`engine`]: many prompts at once, each continued or scored as if it were alone: what a server needs.
 //! - [`eval`]: perplexity of a text under a named protocol, and the divergence of one file from another.
+//! - [`score`]: log-likelihoods of many continuations after their contexts, and continuations of many prompts.
 //! - [`device`]: the device that a model runs on; [`machine`]: facts from the system about it.
 
 mod arithmetic;
 pub mod device;
+pub mod engine;
 mod error;
 pub mod eval;
 mod generate;
@@ -19,6 +22,7 @@ pub mod machine;
 mod rng;
 mod sampler;
 mod scheduler;
+pub mod score;
 mod stop;
 mod text;
 mod tokens;

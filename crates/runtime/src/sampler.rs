@@ -1,11 +1,12 @@
 //! Chooses the next token.
 //!
 //! The steps and their order are those of transformers' `generate`: repetition penalty, temperature, top-k, top-p,
-//! min-p, then one draw. Probabilities are f64 and use a portable `exp`, so a seed gives the same tokens everywhere.
+//! min-p, then one draw. Biases of single tokens come before them, OpenAI's presence and frequency penalties after the
+//! repetition penalty. Probabilities are f64 and use a portable `exp`, so a seed gives the same tokens everywhere.
 
 use crate::{Error, Rng};
 use pythia_model::backend::Largest;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 /// How the next token is chosen. The default is greedy.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,6 +23,12 @@ pub struct Sampling {
     pub repetition_penalty: f32,
     /// Number of last tokens that count as occurred; `None` for all, as in transformers.
     pub penalty_tokens: Option<usize>,
+    /// Subtracted from the logit of every token that was generated, once however often; 0 changes nothing. With
+    /// [`frequency_penalty`](Self::frequency_penalty) this is OpenAI's rule: a token that was generated `n` times loses
+    /// `presence_penalty + n * frequency_penalty`. Tokens of the prompt do not count.
+    pub presence_penalty: f32,
+    /// Subtracted from the logit of a token for each time that it was generated; 0 changes nothing.
+    pub frequency_penalty: f32,
     /// Seed of the generator.
     pub seed: u64,
 }
@@ -35,6 +42,8 @@ impl Default for Sampling {
             min_p: 0.0,
             repetition_penalty: 1.0,
             penalty_tokens: None,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
             seed: 0,
         }
     }
@@ -53,6 +62,8 @@ impl Sampling {
                 self.repetition_penalty.is_finite() && self.repetition_penalty > 0.0,
                 "more than 0",
             ),
+            ("presence penalty", self.presence_penalty, self.presence_penalty.is_finite(), "a finite number"),
+            ("frequency penalty", self.frequency_penalty, self.frequency_penalty.is_finite(), "a finite number"),
         ];
         match checks.into_iter().find(|&(_, _, ok, _)| !ok) {
             Some((name, found, _, wanted)) => {
@@ -61,6 +72,25 @@ impl Sampling {
             None => Ok(()),
         }
     }
+
+    /// Whether generated tokens lose something for it.
+    fn counts_generated(&self) -> bool {
+        self.presence_penalty != 0.0 || self.frequency_penalty != 0.0
+    }
+}
+
+/// Checks settings and biases for a vocabulary of `n_tokens`.
+///
+/// # Errors
+/// If one is out of its range, or a bias is not finite or for a token that cannot be chosen.
+pub(crate) fn check(settings: &Sampling, bias: &[(u32, f32)], n_tokens: usize) -> Result<(), Error> {
+    settings.check()?;
+    let problem = bias.iter().find_map(|&(token, bias)| match (token as usize) < n_tokens {
+        false => Some(format!("found token {token}, wanted ids below {n_tokens}")),
+        true if !bias.is_finite() => Some(format!("found {bias} for token {token}, wanted a finite number")),
+        true => None,
+    });
+    problem.map_or(Ok(()), |problem| Err(Error::Setting { name: "logit bias", problem }))
 }
 
 /// A candidate: its id and its weight, first the scaled logit and then the probability before normalization.
@@ -130,6 +160,12 @@ pub struct Sampler {
     occurrences: Vec<u32>,
     /// The last tokens, if only those count.
     recent: VecDeque<u32>,
+    /// Added to the logits of these tokens.
+    bias: Vec<(u32, f32)>,
+    /// How often each token was drawn, if that counts.
+    generated: HashMap<u32, u32>,
+    /// Logits with biases and penalties.
+    adjusted: Vec<f32>,
     distribution: Distribution,
 }
 
@@ -139,12 +175,24 @@ impl Sampler {
     /// # Errors
     /// If a setting is out of its range.
     pub fn new(settings: Sampling, n_tokens: usize) -> Result<Self, Error> {
-        settings.check()?;
+        Self::biased(settings, n_tokens, &[])
+    }
+
+    /// As [`new`](Self::new), and adds `bias` to the logits of these tokens before everything else. -100 bans a token
+    /// in practice. Biases of one token add up.
+    ///
+    /// # Errors
+    /// If a setting is out of its range, or a bias is not finite or for an id that is not below `n_tokens`.
+    pub fn biased(settings: Sampling, n_tokens: usize, bias: &[(u32, f32)]) -> Result<Self, Error> {
+        check(&settings, bias, n_tokens)?;
         Ok(Self {
             settings,
             rng: Rng::new(settings.seed),
             occurrences: vec![0; n_tokens],
             recent: VecDeque::new(),
+            bias: bias.to_vec(),
+            generated: HashMap::new(),
+            adjusted: Vec::new(),
             distribution: Distribution::default(),
         })
     }
@@ -165,21 +213,37 @@ impl Sampler {
     /// The distribution of the next token, from `logits`, one per vocabulary row. NaN counts as impossible: there are
     /// no candidates if no token has a value above minus infinity. Nothing is drawn or recorded.
     pub fn distribution(&mut self, logits: &[f32]) -> &Distribution {
-        let penalty = self.settings.repetition_penalty;
-        let penalized = logits.iter().zip(&self.occurrences).map(|(&x, &n)| match n {
-            0 => x,
-            _ if x < 0.0 => x * penalty,
-            _ => x / penalty,
-        });
-        self.distribution.fill(&self.settings, (0..).zip(penalized));
-        &self.distribution
+        let Self { settings, occurrences, bias, generated, adjusted, distribution, .. } = self;
+        let logits = &logits[..logits.len().min(occurrences.len())];
+        let penalty = settings.repetition_penalty;
+        if bias.is_empty() && generated.is_empty() && penalty == 1.0 {
+            distribution.fill(settings, (0..).zip(logits.iter().copied()));
+            return distribution;
+        }
+        adjusted.clear();
+        adjusted.extend_from_slice(logits);
+        for &(token, bias) in &*bias {
+            adjusted.get_mut(token as usize).into_iter().for_each(|x| *x += bias);
+        }
+        if penalty != 1.0 {
+            for (x, _) in adjusted.iter_mut().zip(occurrences).filter(|(_, n)| **n > 0) {
+                *x = if *x < 0.0 { *x * penalty } else { *x / penalty };
+            }
+        }
+        for (&token, &n) in &*generated {
+            let by = settings.presence_penalty + n as f32 * settings.frequency_penalty;
+            adjusted.get_mut(token as usize).into_iter().for_each(|x| *x -= by);
+        }
+        distribution.fill(settings, (0..).zip(adjusted.iter().copied()));
+        distribution
     }
 
     /// The part of the logits that gives the same result as all of them; `None` if all are needed.
     pub fn enough(&self) -> Option<Largest> {
         let Sampling { temperature, top_k, repetition_penalty, .. } = self.settings;
         match top_k {
-            _ if repetition_penalty != 1.0 => None,
+            // Any logit may rise above the others.
+            _ if repetition_penalty != 1.0 || !self.bias.is_empty() || self.settings.counts_generated() => None,
             _ if temperature == 0.0 => Some(Largest::First),
             0 => None,
             k => Some(Largest::Top(k)),
@@ -208,6 +272,9 @@ impl Sampler {
     fn draw(&mut self) -> Option<u32> {
         let token = self.distribution.draw(&mut self.rng)?;
         self.accept(token);
+        if self.settings.counts_generated() {
+            *self.generated.entry(token).or_default() += 1;
+        }
         Some(token)
     }
 }
@@ -283,6 +350,8 @@ mod tests {
         min_p: 0.0,
         repetition_penalty: 1.0,
         penalty_tokens: None,
+        presence_penalty: 0.0,
+        frequency_penalty: 0.0,
         seed: 1,
     };
 
@@ -446,6 +515,40 @@ mod tests {
     }
 
     #[test]
+    fn presence_and_frequency_penalties_count_what_was_generated() {
+        let greedy = Sampling { presence_penalty: 1.0, frequency_penalty: 0.5, ..Sampling::default() };
+        let mut s = sampler(greedy, 3);
+        assert_eq!(s.enough(), None);
+        // Of the prompt: no penalty.
+        [0, 0, 0].into_iter().for_each(|token| s.accept(token));
+        let logits = [4.0, 2.75, 1.0];
+        // 4 | 4 - 1.5 = 2.5 < 2.75 | 2.75 - 1.5 = 1.25 < 2.5 | 4 - 2 = 2 > 1.25 | 4 - 2.5 = 1.5 | 4 - 3 = 1 < 1.25
+        assert_eq!([0; 7].map(|_| s.sample(&logits)), [0, 1, 0, 0, 0, 1, 0].map(Some));
+        // A negative penalty is a reward.
+        let mut s = sampler(Sampling { presence_penalty: -2.0, ..Sampling::default() }, 3);
+        assert_eq!(s.sample(&[0.0, 1.0, 0.0]), Some(1));
+        assert_eq!(s.sample(&[2.5, 1.0, 0.0]), Some(1));
+    }
+
+    #[test]
+    fn biases_come_first() {
+        let greedy = Sampling { repetition_penalty: 2.0, ..Sampling::default() };
+        let biased = |settings, bias: &[(u32, f32)]| Sampler::biased(settings, 4, bias);
+        let mut s = biased(greedy, &[(1, 3.0), (0, -100.0), (1, 0.5)]).unwrap();
+        assert_eq!(s.enough(), None);
+        assert_eq!(s.sample(&[9.0, 1.0, 4.0, 0.0]), Some(1), "1 + 3.5");
+        assert_eq!(s.sample(&[9.0, 1.0, 2.0, 0.0]), Some(1), "(1 + 3.5) / 2");
+        assert_eq!(s.sample(&[9.0, 1.0, 2.5, 0.0]), Some(2));
+        assert_eq!(biased(WARM, &[]).unwrap().enough(), sampler(WARM, 4).enough());
+        for (bias, wanted) in [
+            ((4, 1.0), "logit bias: found token 4, wanted ids below 4"),
+            ((3, f32::NAN), "logit bias: found NaN for token 3, wanted a finite number"),
+        ] {
+            assert_eq!(biased(WARM, &[bias]).unwrap_err().to_string(), wanted);
+        }
+    }
+
+    #[test]
     fn a_seed_means_the_same_tokens_for_ever() {
         let logits: Vec<f32> = (0..100).map(|i| (i * 37 % 101) as f32 / 16.0).collect();
         let mut s = sampler(Sampling { seed: 42, ..WARM }, 100);
@@ -472,6 +575,8 @@ mod tests {
             (Sampling { top_p: 1.5, ..WARM }, "top-p"),
             (Sampling { min_p: -0.1, ..WARM }, "min-p"),
             (Sampling { repetition_penalty: 0.0, ..WARM }, "repetition penalty"),
+            (Sampling { presence_penalty: f32::NAN, ..WARM }, "presence penalty"),
+            (Sampling { frequency_penalty: f32::INFINITY, ..WARM }, "frequency penalty"),
         ] {
             let error = Sampler::new(settings, 4).unwrap_err().to_string();
             assert!(error.starts_with(name), "{error}");

@@ -5,7 +5,7 @@ use super::workspace::{Workspace, bytes_of};
 use super::{CudaBackend, Matrix, download};
 use crate::device::Ptr;
 use crate::ops::{Output, head};
-use pythia_kernels::{Epilogue, LogSumPart};
+use pythia_kernels::{Epilogue, LogSumPart, Prediction};
 use pythia_model::Error;
 use pythia_model::backend::{Candidate, Largest};
 use std::ops::Range;
@@ -35,13 +35,13 @@ impl CudaBackend {
         self.check()
     }
 
-    pub(super) fn reduce_to_likelihoods(
+    pub(super) fn reduce_to_predictions(
         &self,
         output: &Matrix,
         x: &Buffer,
         rows: &[usize],
         targets: &[u32],
-        out: &mut [f64],
+        out: &mut [Prediction],
         workspace: &Workspace,
     ) -> Result<(), Error> {
         let (device, vocab, n) = (&*self.device, output.rows, workspace.logit_rows);
@@ -55,13 +55,13 @@ impl CudaBackend {
                 let (logits, targets) = (workspace.logits.ptr(), workspace.targets.ptr());
                 head::parts(device, logits, rows.len(), vocab, targets, parts, target_logits);
             }
-            let mut numbers = vec![0.0; rows.len() * parts_per_row * 2];
-            download(device, parts, &mut numbers);
+            let mut bytes = vec![0; rows.len() * parts_per_row * size_of::<LogSumPart>()];
+            device.download(parts, &mut bytes);
+            let parts = head::parts_of(&bytes);
             let mut logits = vec![0.0; rows.len()];
             download(device, target_logits, &mut logits);
-            for ((out, logit), numbers) in out.iter_mut().zip(logits).zip(numbers.chunks_exact(parts_per_row * 2)) {
-                let parts: Vec<_> = numbers.chunks_exact(2).map(|p| LogSumPart { max: p[0], sum: p[1] }).collect();
-                *out = f64::from(logit) - LogSumPart::log_sum_exp(parts.iter());
+            for ((out, logit), parts) in out.iter_mut().zip(logits).zip(parts.chunks_exact(parts_per_row)) {
+                *out = Prediction::new(logit, parts.iter());
             }
         }
         self.check()

@@ -1,4 +1,4 @@
-//! Operations on logits: parts of a log-sum-exp, the largest logits.
+//! Operations on logits: parts of what a row predicts, the largest logits.
 
 use crate::compile::{Kernel, Source};
 use crate::device::{Args, Device, Ptr};
@@ -62,11 +62,11 @@ pub(super) const SHARED: Shared = Shared {
         ("PART_THREADS", PART_THREADS),
         ("ROW_THREADS", ROW_THREADS),
         ("SORTED", SORTED),
-        ("sizeof(float2)", size_of::<LogSumPart>()),
+        ("sizeof(Part)", size_of::<LogSumPart>()),
     ],
 };
 
-/// Writes the parts of the log-sum-exps of `n` rows of logits, f32 `[n, vocab]`, to `parts`: [`LogSumPart`]s,
+/// Writes the parts of the predictions of `n` rows of logits, f32 `[n, vocab]`, to `parts`: [`LogSumPart`]s,
 /// `[n, ceil(vocab / 1024)]`. Writes the logit of each row's target, u32 `[n]`, to `target_logits`, f32 `[n]`.
 ///
 /// # Safety
@@ -84,6 +84,17 @@ pub(crate) unsafe fn parts(
     let args = PartsArgs { logits, targets, parts, target_logits, vocab: vocab as u32, chunks: chunks as u32 };
     // SAFETY: the caller's promise: a block reads a chunk of a row and writes its part.
     unsafe { device.launch(PARTS, [n * chunks, 1, 1], PART_THREADS, args) };
+}
+
+/// Parts as they lie in the memory of a device.
+pub(crate) fn parts_of(bytes: &[u8]) -> Vec<LogSumPart> {
+    let float = |word: &[u8; 4]| f32::from_le_bytes(*word);
+    let part = |[max, sum, first]: &[[u8; 4]; 3]| LogSumPart {
+        max: float(max),
+        sum: float(sum),
+        first: u32::from_le_bytes(*first),
+    };
+    bytes.as_chunks::<4>().0.as_chunks::<3>().0.iter().map(part).collect()
 }
 
 /// The id for "none".

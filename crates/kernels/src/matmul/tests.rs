@@ -3,6 +3,7 @@
 use super::*;
 use crate::cpu::Cpu;
 use crate::isa::IsaLevel;
+use crate::softmax::Prediction;
 use pythia_tensor::{TensorType, blocks};
 use std::mem::offset_of;
 
@@ -254,20 +255,25 @@ fn a_broken_activation_breaks_its_row_and_no_other() {
     }
 }
 
-/// The log-likelihoods, `x` handed over in pieces of `batch` rows.
-fn log_likelihoods(case: &Case, cpu: &Cpu, targets: &[u32], activations: Activations, batch: usize) -> Vec<u64> {
+/// All of a prediction, as bits.
+fn bits_of(prediction: &Prediction) -> (u64, u32, u64) {
+    (prediction.log_likelihood.to_bits(), prediction.best, prediction.best_log_likelihood.to_bits())
+}
+
+/// The predictions, `x` handed over in pieces of `batch` rows.
+fn predictions(case: &Case, cpu: &Cpu, targets: &[u32], activations: Activations, batch: usize) -> Vec<Prediction> {
     let weights = Weights { ty: case.ty, rows: case.rows, cols: case.cols, data: &case.data };
     let mut workspace = Workspace::default();
-    let mut out = vec![0.0; targets.len()];
+    let mut out = vec![Prediction::default(); targets.len()];
     let pieces = case.x.chunks(batch * case.cols).zip(targets.chunks(batch)).zip(out.chunks_mut(batch));
     for ((x, targets), out) in pieces {
-        cpu.log_likelihood(LogLikelihood { weights, x, targets, activations, out }, &mut workspace);
+        cpu.predict(Predict { weights, x, targets, activations, out }, &mut workspace);
     }
-    out.into_iter().map(f64::to_bits).collect()
+    out
 }
 
 #[test]
-fn log_likelihoods_are_those_of_the_logits() {
+fn predictions_are_those_of_the_logits() {
     for (ty, activations) in [
         (TensorType::Q4_0, Activations::Int8),
         (TensorType::Q4_K, Activations::Int8),
@@ -279,15 +285,26 @@ fn log_likelihoods_are_those_of_the_logits() {
         for (rows, n) in [(7, 7), (1024, 1), (1030, 7), (2048, 64), (2051, 64)] {
             let mut case = Case::new(ty, rows, 256, n);
             case.bias.fill(0.0);
+            // Every row a second time, so that the largest logit is there twice: in one chunk or in two.
+            let half = case.data.len() / rows * (rows / 2);
+            case.data.copy_within(..half, half);
             let oracle = Cpu::new(1, Some(IsaLevel::Scalar)).unwrap();
             let logits: Vec<f32> = case.run(&oracle, activations, n).into_iter().map(f32::from_bits).collect();
             let targets: Vec<u32> = (0..n).map(|i| (i * 7919 + rows - 1) as u32 % rows as u32).collect();
-            let likelihood = |(row, &t): (&[f32], &u32)| f64::from(row[t as usize]) - oracle.log_sum_exp(row);
-            let want: Vec<u64> = logits.chunks(rows).zip(&targets).map(likelihood).map(f64::to_bits).collect();
+            let want: Vec<_> = logits
+                .chunks(rows)
+                .zip(&targets)
+                .map(|(row, &target)| {
+                    let best = (0..rows).rev().max_by(|&a, &b| row[a].partial_cmp(&row[b]).unwrap()).unwrap();
+                    let likelihood = |token: usize| (f64::from(row[token]) - oracle.log_sum_exp(row)).to_bits();
+                    (likelihood(target as usize), best as u32, likelihood(best))
+                })
+                .collect();
             for level in levels() {
                 for (threads, batch) in [(1, n), (2, n), (4, n), (2, 1), (4, 3)] {
                     let cpu = Cpu::new(threads, Some(level)).unwrap();
-                    let got = log_likelihoods(&case, &cpu, &targets, activations, batch);
+                    let got = predictions(&case, &cpu, &targets, activations, batch);
+                    let got: Vec<_> = got.iter().map(bits_of).collect();
                     assert_eq!(got, want, "{ty} {rows} rows, {n} of x, {level} {threads} threads batch {batch}");
                 }
             }
@@ -296,7 +313,7 @@ fn log_likelihoods_are_those_of_the_logits() {
 }
 
 #[test]
-fn a_broken_logit_breaks_its_log_likelihood_and_no_other() {
+fn a_broken_logit_breaks_its_prediction_and_no_other() {
     const HUGE: f32 = 1e30;
     // Two inputs that overflow in one row of the weights alone: to +inf, -inf and inf - inf.
     for inputs in [[HUGE, 0.0], [-HUGE, 0.0], [HUGE, -HUGE]] {
@@ -312,9 +329,10 @@ fn a_broken_logit_breaks_its_log_likelihood_and_no_other() {
             }
             for level in levels() {
                 let cpu = Cpu::new(2, Some(level)).unwrap();
-                let got = log_likelihoods(&case, &cpu, &[3, 3, 3], Activations::F32, 3);
-                let finite: Vec<bool> = got.into_iter().map(|y| f64::from_bits(y).is_finite()).collect();
+                let got = predictions(&case, &cpu, &[3, 3, 3], Activations::F32, 3);
+                let finite: Vec<bool> = got.iter().map(|y| y.log_likelihood.is_finite()).collect();
                 assert_eq!(finite, [true, false, true], "{level} {inputs:?} at {at}");
+                assert!(got[1].best == 0 && got[1].best_log_likelihood.is_nan(), "{level} {inputs:?} at {at}");
             }
         }
     }

@@ -161,6 +161,17 @@ fn row(runners: &[&Runner], i: usize, target: u32, weights: &mut Vec<f64>) -> Ve
     scores
 }
 
+/// The Kullback-Leibler divergence of a level's prediction from the base's, in nats. Each is given by its logits and the
+/// logarithm of the sum of their exponentials, as `Cpu::log_sum_exp` has it.
+///
+/// # Panics
+/// If there are not as many logits of one as of the other.
+pub fn kl_divergence(base: (&[f32], f64), level: (&[f32], f64)) -> f64 {
+    assert_eq!(base.0.len(), level.0.len(), "logits of one vocabulary");
+    let weights: Vec<f64> = base.0.iter().map(|&x| exp_negative(f64::from(x) - base.1)).collect();
+    divergence(&weights, base.0, level.0, base.1 - level.1)
+}
+
 /// `sum of p (ln p - ln q)`, where `ln p - ln q` is the difference of the logits less that of the log sums. Four sums
 /// side by side keep the vector units busy; their order is fixed.
 fn divergence(p: &[f64], base: &[f32], level: &[f32], log_sum_difference: f64) -> f64 {
@@ -212,6 +223,7 @@ mod tests {
         assert!((got - plain_divergence(&base, &level)).abs() < 1e-14, "{got}");
         assert!(got > 1e-4);
         assert_eq!(divergence(&p, &base, &base, 0.0), 0.0, "equal logits are no distance apart");
+        assert_eq!(kl_divergence((&base, log_sum(&base)), (&level, log_sum(&level))), got);
     }
 
     #[test]

@@ -9,25 +9,24 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::OnceLock;
 
+/// Writes the shipped checkpoint as Q8_0.
+pub(crate) fn write_model(path: &Path) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/pythia-docs-6m");
+    let checkpoint = CheckpointSource::open(&source).unwrap();
+    let request = Request { files: vec![("Q8_0".parse().unwrap(), path.to_owned())], ..Request::default() };
+    let cancel = Cancel::new();
+    let options =
+        RunOptions { threads: 2, force: true, allow_nonfinite: false, sha256: false, cancel: &cancel, progress: &() };
+    run(&checkpoint, &plan(&checkpoint, &request).unwrap(), &options).unwrap();
+}
+
 /// The model with each type of cache.
-fn model(kv: KvType) -> (&'static Arc<Model>, &'static Arc<Tokenizer>) {
+pub(crate) fn model(kv: KvType) -> (&'static Arc<Model>, &'static Arc<Tokenizer>) {
     static MODEL: OnceLock<([Arc<Model>; 2], Arc<Tokenizer>)> = OnceLock::new();
     let (models, tokenizer) = MODEL.get_or_init(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/pythia-docs-6m");
-        let checkpoint = CheckpointSource::open(&source).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("q8_0.gguf");
-        let request = Request { files: vec![("Q8_0".parse().unwrap(), path.clone())], ..Request::default() };
-        let cancel = Cancel::new();
-        let options = RunOptions {
-            threads: 2,
-            force: true,
-            allow_nonfinite: false,
-            sha256: false,
-            cancel: &cancel,
-            progress: &(),
-        };
-        run(&checkpoint, &plan(&checkpoint, &request).unwrap(), &options).unwrap();
+        write_model(&path);
         let models = [KvType::F16, KvType::F32]
             .map(|kv| Model::open(&path, &Options { threads: 2, kv, ..Options::default() }).unwrap());
         let tokenizer = Tokenizer::from_gguf(&models[0].gguf().metadata).unwrap();
@@ -36,7 +35,7 @@ fn model(kv: KvType) -> (&'static Arc<Model>, &'static Arc<Tokenizer>) {
     (&models[usize::from(kv == KvType::F32)], tokenizer)
 }
 
-fn tokenizer() -> &'static Arc<Tokenizer> {
+pub(crate) fn tokenizer() -> &'static Arc<Tokenizer> {
     model(KvType::F16).1
 }
 
@@ -57,7 +56,8 @@ pub(crate) fn requests() -> [Asked; 3] {
     let warm = |seed| Sampling { temperature: 0.9, top_p: 0.95, repetition_penalty: 1.1, seed, ..Sampling::default() };
     let request = |text: &str, max, stop: &[&str], sampling| {
         let stop = stop.iter().map(|&s| s.to_owned()).collect();
-        let options = GenerateOptions { max_new_tokens: Some(max), stop, ignore_eos: true, sampling };
+        let options =
+            GenerateOptions { max_new_tokens: Some(max), stop, ignore_eos: true, sampling, ..Default::default() };
         (tokenizer().encode(text).unwrap(), options)
     };
     [

@@ -14,7 +14,7 @@ type Step = fn(&mut Scheduler, &mut Context, &mut [(&mut Generator, &mut Bits)])
 /// A step of the scheduler that also keeps the bits of the logits.
 fn step(scheduler: &mut Scheduler, context: &mut Context, all: &mut [(&mut Generator, &mut Bits)]) {
     let (mut generators, bits): (Vec<_>, Vec<_>) = all.iter_mut().map(|(g, bits)| (&mut **g, &mut **bits)).unzip();
-    scheduler.forward(context, &mut generators).unwrap();
+    scheduler.forward(context, &mut generators, usize::MAX).unwrap();
     for (bits, row) in bits.into_iter().zip(&scheduler.rows) {
         bits.extend(row.map(|row| logits(context, row).into_iter().map(f32::to_bits).collect()));
     }
@@ -158,7 +158,7 @@ fn a_step_goes_on_from_wherever_a_generator_is() {
     scheduler.step(&mut context, &mut [&mut a, &mut by_hand, &mut b]).unwrap();
     assert_eq!(by_hand.ids().len(), 1);
     while b.pending() > 0 {
-        scheduler.forward(&mut context, &mut [&mut a, &mut by_hand, &mut b]).unwrap();
+        scheduler.forward(&mut context, &mut [&mut a, &mut by_hand, &mut b], usize::MAX).unwrap();
     }
     scheduler.step(&mut context, &mut [&mut a, &mut by_hand, &mut b]).unwrap();
 

@@ -309,7 +309,8 @@ fn special_tokens(path: &Path, values: &BTreeMap<String, Value>, class: &Class) 
         match &values[key] {
             Value::Array(list) => extra = list.iter().map(|token| parse(token, false)).collect::<Result<_, _>>()?,
             Value::Object(named) => {
-                for token in named.values() {
+                // By name: the same file whatever the order in which its source lists them.
+                for token in named.iter().collect::<BTreeMap<_, _>>().into_values() {
                     specific.push(parse(token, true)?);
                 }
             }

@@ -142,7 +142,7 @@ impl Segments {
     ///
     /// # Errors
     /// An item is one, the last, where a piece would be [too long](MAX_SEGMENT_BYTES).
-    pub(super) fn split<'s>(&'s self, text: &'s str) -> impl Iterator<Item = Result<&'s str, Error>> {
+    pub fn split<'s>(&'s self, text: &'s str) -> impl Iterator<Item = Result<&'s str, Error>> {
         let mut rest = text;
         std::iter::from_fn(move || {
             if rest.is_empty() {

@@ -1,9 +1,9 @@
 use super::*;
 use crate::testing::{Random, download, upload};
-use pythia_kernels::Cpu;
+use pythia_kernels::{Cpu, Prediction};
 
 #[test]
-fn parts_make_the_cpus_log_sum_exp() {
+fn parts_make_the_cpus_predictions() {
     let Some(device) = crate::testing::device() else { return };
     let cpu = Cpu::new(1, None).unwrap();
     for vocab in [1, 15, 16, 17, 1000, 1024, 1025, 3000, 5136] {
@@ -13,21 +13,27 @@ fn parts_make_the_cpus_log_sum_exp() {
         logits[vocab + vocab / 2] = f32::NAN;
         logits[2 * vocab] = f32::INFINITY;
         logits[4 * vocab - 1] = f32::NEG_INFINITY;
+        // In the last row all are equal, so that the first counts.
         logits[4 * vocab..].iter_mut().for_each(|x| *x -= 1e30);
         let targets: Vec<u32> = (0..rows).map(|row| (row * 7919 % vocab) as u32).collect();
         let chunks = vocab.div_ceil(LogSumPart::LOGITS);
         let (on_device, ids) = (upload(device, &logits), upload(device, &targets));
-        let (found, of_targets) = (device.alloc(rows * chunks * 8).unwrap(), device.alloc(rows * 4).unwrap());
+        let part_bytes = size_of::<LogSumPart>();
+        let (found, of_targets) = (device.alloc(rows * chunks * part_bytes).unwrap(), device.alloc(rows * 4).unwrap());
         // SAFETY: memory of these sizes, targets of the vocabulary.
         unsafe { parts(device, on_device.ptr(), rows, vocab, ids.ptr(), found.ptr(), of_targets.ptr()) };
-        let numbers: Vec<f32> = download(device, &found, rows * chunks * 2);
+        let parts = parts_of(&download::<u8>(device, &found, rows * chunks * part_bytes));
         let of_targets: Vec<f32> = download(device, &of_targets, rows);
         for (row, logits) in logits.chunks(vocab).enumerate() {
-            let numbers = numbers[row * chunks * 2..][..chunks * 2].as_chunks::<2>().0;
-            let parts: Vec<_> = numbers.iter().map(|&[max, sum]| LogSumPart { max, sum }).collect();
-            let (found, want) = (LogSumPart::log_sum_exp(parts.iter()), cpu.log_sum_exp(logits));
-            assert!(found.to_bits() == want.to_bits() || found.is_nan() && want.is_nan(), "{vocab}, row {row}");
+            let found = Prediction::new(0.0, parts[row * chunks..][..chunks].iter());
+            let (log_sum, want) = (-found.log_likelihood, cpu.log_sum_exp(logits));
+            assert!(log_sum.to_bits() == want.to_bits() || log_sum.is_nan() && want.is_nan(), "{vocab}, row {row}");
             assert_eq!(want.is_nan(), (1..4).contains(&row), "{vocab}, row {row}");
+            if !want.is_nan() {
+                let best = (0..vocab).rev().max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
+                assert_eq!(found.best as usize, best, "{vocab}, row {row}");
+                assert_eq!(found.best_log_likelihood.to_bits(), (f64::from(logits[best]) - want).to_bits());
+            }
             assert_eq!(of_targets[row].to_bits(), logits[targets[row] as usize].to_bits());
         }
     }

@@ -5,7 +5,7 @@
 //! instruction against 4 activations of one row of `x`, the same for all lanes. Lane = row of `W`, so nothing is ever
 //! summed across lanes.
 
-use super::{Corrections, Job, LANES, Lanes, groups_per_unit, sixteen_rows};
+use super::{CACHE_LINE_BYTES, Corrections, Job, LANES, Lanes, groups_per_unit, sixteen_rows};
 use crate::dot::{Column, Format, UNIT, for_each_unit};
 use crate::isa::{Isa, Kernel};
 use crate::matmul::for_size;
@@ -79,6 +79,10 @@ impl Panel {
         self.codes.resize(units * STEPS, Step::default());
         self.scales.resize(groups, Lanes::default());
         self.mins.resize(groups, Lanes::default());
+        // The next 16 rows are asked for as in the product with one row of `x`: with few rows of `x`, reading the
+        // weights is most of the work.
+        let ahead_per_unit = LANES * size_of::<T>() / units_per_block;
+        let mut ahead = rows.cast::<u8>().wrapping_add(LANES * stride);
         for block in 0..units / units_per_block {
             // SAFETY: the caller's promise.
             let (column, header) = unsafe {
@@ -86,6 +90,12 @@ impl Panel {
                 (column, T::header(isa, column))
             };
             for_each_unit!(I, T, unit => {
+                let mut line = 0;
+                while line < ahead_per_unit {
+                    isa.prefetch(ahead.wrapping_add(line));
+                    line += CACHE_LINE_BYTES;
+                }
+                ahead = ahead.wrapping_add(ahead_per_unit);
                 let u = block * units_per_block + unit;
                 let (scales, mins) = (T::scales(isa, header, unit), T::mins(isa, header, unit));
                 for half in 0..groups_per_unit::<T>() {

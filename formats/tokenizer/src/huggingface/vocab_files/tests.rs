@@ -2,6 +2,7 @@ use super::*;
 use crate::TokenKind;
 use crate::alphabet::text_letters;
 use serde_json::Map;
+use std::collections::BTreeSet;
 use std::fs;
 use tempfile::TempDir;
 
@@ -36,11 +37,8 @@ fn added(tokenizer: &TokenizerFile) -> Vec<(u64, String, Vec<String>)> {
     let document: Value = serde_json::from_str(tokenizer.vocab.huggingface_json.as_ref().unwrap()).unwrap();
     let token = |token: &Value| {
         let flags = token.as_object().unwrap().iter().filter(|(_, flag)| **flag == json!(true));
-        (
-            token["id"].as_u64().unwrap(),
-            token["content"].as_str().unwrap().to_owned(),
-            flags.map(|(key, _)| key.clone()).collect(),
-        )
+        let flags: BTreeSet<String> = flags.map(|(key, _)| key.clone()).collect();
+        (token["id"].as_u64().unwrap(), token["content"].as_str().unwrap().to_owned(), flags.into_iter().collect())
     };
     document["added_tokens"].as_array().unwrap().iter().map(token).collect()
 }

@@ -1,0 +1,156 @@
+//! Continuations of many prompts, as many side by side as fit.
+
+use super::order::common;
+use super::slots::{FEW_TOKENS, pays_to_copy};
+use super::{Settings, room};
+use crate::{Error, Finish, GenerateOptions, Generation, Generator, Scheduler, Timings, Tokenizer};
+use pythia_model::{BATCH_TOKENS, Context, Model};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Texts in the making at the same time. With as many tokens in a pass, products run near the rate of a full batch.
+const MAX_TEXTS: usize = 64;
+
+/// A text that is being written, or is done and keeps its sequence until another takes it.
+struct Text {
+    prompt: usize,
+    generator: Generator,
+    start: Instant,
+    /// From the start to the first token and to the last.
+    first_token: Option<Duration>,
+    last_token: Duration,
+}
+
+impl Text {
+    fn is_done(&self) -> bool {
+        self.generator.finish().is_some()
+    }
+
+    /// Takes note of the time if there is a new token.
+    fn watch(&mut self, tokens_before: usize) {
+        if self.generator.ids().len() > tokens_before {
+            self.last_token = self.start.elapsed();
+            self.first_token.get_or_insert(self.last_token);
+        }
+    }
+
+    /// The text, if it is done.
+    fn result(&self, n_prompt: usize) -> Result<Option<Generation>, Error> {
+        let Some(finish) = self.generator.finish().cloned() else { return Ok(None) };
+        if let Finish::NotFinite { position } = finish {
+            return Err(Error::NotFinite { position });
+        }
+        let first_token = self.first_token.unwrap_or_default();
+        let timings = Timings {
+            prompt_tokens: n_prompt,
+            prompt: first_token,
+            generated_tokens: self.generator.ids().len(),
+            first_token,
+            generation: self.last_token - first_token,
+        };
+        let (ids, text) = (self.generator.ids().to_vec(), self.generator.text().to_owned());
+        Ok(Some(Generation { ids, text, finish, timings }))
+    }
+}
+
+/// Continues every prompt and tells `done` its index and text as soon as it ends, in any order. Each gets the text that
+/// it would get alone, in a context as long as the model's. Prompts that begin alike share the computation. The time of
+/// a prompt is that to its first token.
+///
+/// # Errors
+/// As [`generate()`](crate::generate()) for any of the prompts, or if the run was cancelled.
+pub fn generate_all(
+    model: &Arc<Model>,
+    tokenizer: &Arc<Tokenizer>,
+    prompts: &[(Vec<u32>, GenerateOptions)],
+    settings: &Settings<'_>,
+    done: &mut dyn FnMut(usize, Generation),
+) -> Result<(), Error> {
+    let (n_model, n_vocab) = (model.hparams().n_ctx, model.hparams().n_vocab);
+    let mut n_ctx = 0;
+    for (prompt, options) in prompts {
+        options.check(prompt, n_model, n_vocab, tokenizer.n_tokens())?;
+        let tokens = options.max_new_tokens.map_or(n_model, |new| prompt.len().saturating_add(new));
+        n_ctx = n_ctx.max(tokens.min(n_model));
+    }
+    if prompts.is_empty() {
+        return Ok(());
+    }
+    let (context, n) = room::context(model, prompts.len().min(MAX_TEXTS), n_ctx, BATCH_TOKENS, settings)?;
+    let mut context = context.cancelled_by(settings.cancel.clone());
+    // From the end: neighbours share as much as any.
+    let mut waiting: Vec<usize> = (0..prompts.len()).collect();
+    waiting.sort_by(|&a, &b| prompts[b].0.cmp(&prompts[a].0));
+    let mut texts: Vec<Text> = Vec::new();
+    let mut scheduler = Scheduler::new();
+    loop {
+        while let Some(&next) = waiting.last() {
+            if texts.iter().filter(|text| !text.is_done()).count() == n
+                || !begin(&mut context, tokenizer, prompts, next, n, &mut texts)?
+            {
+                break;
+            }
+            waiting.pop();
+        }
+        let mut running: Vec<&mut Text> = texts.iter_mut().filter(|text| !text.is_done()).collect();
+        if running.is_empty() {
+            return Ok(());
+        }
+        let before: Vec<usize> = running.iter().map(|text| text.generator.ids().len()).collect();
+        scheduler.step(&mut context, &mut running.iter_mut().map(|text| &mut text.generator).collect::<Vec<_>>())?;
+        for (text, before) in running.into_iter().zip(before) {
+            text.watch(before);
+            if let Some(generation) = text.result(prompts[text.prompt].0.len())? {
+                done(text.prompt, generation);
+            }
+        }
+    }
+}
+
+/// Begins the text of a prompt, from what one of the `texts`, `n` at most, has of it. False if it should wait until
+/// another has run the start that they share.
+fn begin(
+    context: &mut Context,
+    tokenizer: &Arc<Tokenizer>,
+    prompts: &[(Vec<u32>, GenerateOptions)],
+    next: usize,
+    n: usize,
+    texts: &mut Vec<Text>,
+) -> Result<bool, Error> {
+    let (prompt, options) = &prompts[next];
+    // The last token runs in any case: its logits choose the first new one.
+    let usable = prompt.len() - 1;
+    let held = |text: &Text| common(text.generator.seen(), prompt).min(usable);
+    let best = |texts: &[Text], done: bool| {
+        let candidates = (0..texts.len()).filter(|&i| texts[i].is_done() == done);
+        candidates.map(|i| (held(&texts[i]), i)).max()
+    };
+    let (live, ended) = (best(texts, false), best(texts, true));
+    let copy = live.map_or(0, |(held, _)| held);
+    let own = ended.map_or(0, |(held, _)| held);
+    let soon = texts.iter().filter(|text| !text.is_done()).map(|text| common(&prompts[text.prompt].0, prompt));
+    if soon.max().unwrap_or(0).min(usable) > copy.max(own) + FEW_TOKENS {
+        return Ok(false);
+    }
+    let start = Instant::now();
+    let donor = live.filter(|_| copy > own && pays_to_copy(copy, own));
+    let generator = match (donor, ended) {
+        (Some((_, mut donor)), _) => {
+            if texts.len() == n {
+                // Not all run, so one of them is done; the last takes its place.
+                let (_, idle) = ended.expect("fewer than all run");
+                texts.swap_remove(idle);
+                donor = if donor == texts.len() { idle } else { donor };
+            }
+            texts[donor].generator.fork(context, prompt, options)?
+        }
+        (None, Some((own, ended))) if texts.len() == n || own > 0 => {
+            let mut sequence = texts.swap_remove(ended).generator.into_sequence();
+            sequence.truncate(own);
+            Generator::start(context, sequence, tokenizer, prompt, options)?
+        }
+        (None, _) => Generator::new(context, tokenizer, prompt, options)?,
+    };
+    texts.push(Text { prompt: next, generator, start, first_token: None, last_token: Duration::ZERO });
+    Ok(true)
+}

@@ -1,0 +1,73 @@
+//! Tokens per second of many generations at once:
+//!
+//! ```text
+//! cargo run --release -p pythia-runtime --example concurrent -- MODEL.gguf [threads] [temperature] [rounds]
+//! ```
+//!
+//! Each generation continues a prompt of 32 random tokens by 64. The rate counts all generated tokens over the whole
+//! time, prompts included; the best of a few rounds counts.
+
+use pythia_model::{Model, Options};
+use pythia_runtime::engine::{Engine, EngineOptions, Event, Job};
+use pythia_runtime::{GenerateOptions, Rng, Sampling, Tokenizer};
+use pythia_task::Cancel;
+use std::error::Error;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Instant;
+
+const PROMPT: usize = 32;
+const NEW: usize = 64;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let path = args.first().ok_or("the first argument is a GGUF file")?;
+    let number = |i: usize, default: f32| args.get(i).map_or(Ok(default), |arg| arg.parse());
+    let (threads, temperature, rounds) = (number(1, 0.0)? as usize, number(2, 0.0)?, number(3, 3.0)? as usize);
+    let model = Model::open(Path::new(path), &Options { threads, ..Options::default() })?;
+    let tokenizer = Arc::new(Tokenizer::from_gguf(&model.gguf().metadata)?);
+    println!("{path}: {} threads, {}, temperature {temperature}", model.threads(), model.isa_name());
+    let mut one = 0.0;
+    for together in [1, 8, 32] {
+        let options = EngineOptions { n_seq: together, n_ctx: PROMPT + NEW, max_queue: 0, turn: None };
+        let engine = Engine::start(Arc::clone(&model), Arc::clone(&tokenizer), options)?;
+        let rates = (0..rounds as u64).map(|round| rate(&engine, together, temperature, round));
+        let best = rates.collect::<Result<Vec<f64>, _>>()?.into_iter().fold(0.0, f64::max);
+        if together == 1 {
+            one = best;
+        }
+        println!("{together:3} together: {best:8.1} tokens/s, {:5.2} x one", best / one);
+    }
+    Ok(())
+}
+
+/// Tokens per second of so many generations, of prompts that no other round has.
+fn rate(engine: &Engine, together: usize, temperature: f32, round: u64) -> Result<f64, Box<dyn Error>> {
+    let n_tokens = engine.tokenizer().n_tokens() as f64;
+    let (sender, done) = channel();
+    let start = Instant::now();
+    for i in 0..together as u64 {
+        let seed = round * 1000 + i;
+        let mut rng = Rng::new(seed);
+        let prompt = (0..PROMPT).map(|_| (rng.next_f64() * n_tokens) as u32).collect();
+        let sampling = Sampling { temperature, top_p: 0.95, seed, ..Sampling::default() };
+        let options =
+            GenerateOptions { max_new_tokens: Some(NEW), ignore_eos: true, sampling, ..GenerateOptions::default() };
+        let job = Job { prompt, score_prompt: false, logprobs: None, options, cancel: Cancel::new() };
+        let sender = sender.clone();
+        let sink = move |event| {
+            match event {
+                Event::Done(outcome) => sender.send(Ok(outcome.timings.generated_tokens)),
+                Event::Failed(error) => sender.send(Err(error)),
+                Event::Prompt(_) | Event::Token { .. } => Ok(()),
+            }
+            .map_or(ControlFlow::Break(()), ControlFlow::Continue)
+        };
+        engine.submit(job, Box::new(sink))?;
+    }
+    drop(sender);
+    let tokens = done.iter().sum::<Result<usize, _>>()?;
+    Ok(tokens as f64 / start.elapsed().as_secs_f64())
+}

@@ -5,8 +5,8 @@
 //! HF_ENDPOINT=http://127.0.0.1:8731 HF_HUB_CACHE=/tmp/cache pythia-quant convert EleutherAI/pythia-70m -t Q8_0
 //! ```
 //!
-//! It prints its address when it is ready, and runs until it is ended. DIR holds the files of the checkpoint; they are
-//! read into memory. Whatever the program is killed at, two things must hold of the cache: every file in `blobs/` whose
+//! It prints its address when it is ready, and runs until it is ended. DIR holds the files of the repository, which
+//! are read into memory; the repository of a dataset, `--repo datasets/OWNER/NAME`, may have folders. Whatever the program is killed at, two things must hold of the cache: every file in `blobs/` whose
 //! name is only a digest has that digest, and every link in `snapshots/` leads to a file. A run that is not killed
 //! then goes on where the last one stopped.
 
@@ -19,7 +19,7 @@ use clap::Parser;
 use server::{FakeHub, Fault, Files, Repo};
 use std::error::Error;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{fs, io, thread};
 
 /// Plays the Hugging Face Hub with one repository
@@ -45,15 +45,24 @@ struct Args {
     drop_after: Option<usize>,
 }
 
+/// Adds the files of a folder, whose names begin with `prefix`.
+fn add(files: &mut Files, dir: &Path, prefix: &str, is_deep: bool) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        if entry.path().is_file() {
+            files.insert(name, fs::read(entry.path())?.into());
+        } else if is_deep && entry.path().is_dir() {
+            add(files, &entry.path(), &format!("{name}/"), is_deep)?;
+        }
+    }
+    Ok(())
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
     let mut files = Files::new();
-    for entry in fs::read_dir(&args.dir)? {
-        let entry = entry?;
-        if entry.path().is_file() {
-            files.insert(entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path())?.into());
-        }
-    }
+    add(&mut files, &args.dir, "", args.repo.starts_with("datasets/"))?;
     let mut repo = Repo::new(&args.repo, files.clone());
     repo.branches.extend(args.branch.into_iter().map(|branch| (branch, files.clone())));
     let hub = FakeHub::start_at(vec![repo], args.port)?;

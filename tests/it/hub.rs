@@ -2,6 +2,7 @@
 //! happens when anything goes wrong.
 
 mod cli;
+mod dataset;
 mod faults;
 mod flow;
 mod hostile;

@@ -4,7 +4,7 @@ use crate::Error;
 use crate::blob::BlobId;
 use crate::client::{Answer, Client};
 use crate::error::excerpt;
-use crate::id::{ModelId, is_commit};
+use crate::id::{Repo, is_commit};
 use crate::list::Elements;
 use crate::secret;
 use crate::url;
@@ -19,25 +19,25 @@ const MAX_ENTRIES: usize = MAX_PAGES * 1000;
 /// Branches that a message names.
 const LISTED_BRANCHES: usize = 6;
 
-/// A file in the root of a repository at one commit.
+/// A file of a repository at one commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RemoteFile {
-    /// A plain name, without a folder.
+    /// A plain name; in a dataset's repository, with the plain names of its folders.
     pub(crate) name: String,
     pub(crate) size_bytes: u64,
     pub(crate) blob: BlobId,
 }
 
-/// The files in the root of a repository at one commit, by name. `None` if the server's answer about a file is invalid.
+/// The files of a repository at one commit, by name. `None` if the server's answer about a file is invalid.
 pub(crate) type Tree = BTreeMap<String, Option<RemoteFile>>;
 
 /// The present commit of the revision of `id`. With `patience`, a server that does not answer is asked again.
-pub(crate) fn commit(client: &Client, id: &ModelId, patience: bool) -> Result<String, Error> {
+pub(crate) fn commit(client: &Client, id: &Repo, patience: bool) -> Result<String, Error> {
     #[derive(Deserialize)]
     struct Info {
         sha: String,
     }
-    let path = format!("/api/models/{}/revision/{}", id.repo(), url::segment(id.revision()));
+    let path = format!("{}/revision/{}", id.api(), url::segment(id.revision()));
     let (answer, bytes) = client.json(&id.to_string(), &path, patience)?;
     check(client, id, None, &answer)?;
     let Info { sha } = parse(id, &bytes)?;
@@ -47,8 +47,8 @@ pub(crate) fn commit(client: &Client, id: &ModelId, patience: bool) -> Result<St
     Ok(sha)
 }
 
-/// The files in the root of the repository at `commit`.
-pub(crate) fn tree(client: &Client, id: &ModelId, commit: &str) -> Result<Tree, Error> {
+/// The files in the root of the repository at `commit`; of a dataset's repository, all files.
+pub(crate) fn tree(client: &Client, id: &Repo, commit: &str) -> Result<Tree, Error> {
     #[derive(Deserialize)]
     struct Entry {
         #[serde(rename = "type")]
@@ -66,7 +66,9 @@ pub(crate) fn tree(client: &Client, id: &ModelId, commit: &str) -> Result<Tree, 
         size: u64,
     }
     let mut tree = Tree::new();
-    let mut path = format!("/api/models/{}/tree/{commit}", id.repo());
+    // A checkpoint lies in the root. The files of a dataset lie in folders, too.
+    let deep = if id.has_folders() { "?recursive=true" } else { "" };
+    let mut path = format!("{}/tree/{commit}{deep}", id.api());
     let mut n_entries = 0;
     for _ in 0..MAX_PAGES {
         let (answer, bytes) = client.json(&id.to_string(), &path, true)?;
@@ -76,7 +78,8 @@ pub(crate) fn tree(client: &Client, id: &ModelId, commit: &str) -> Result<Tree, 
             if n_entries > MAX_ENTRIES {
                 return Err(format!("it has more than {MAX_ENTRIES} entries"));
             }
-            if entry.kind != "file" || !is_plain_name(&entry.path) {
+            let is_wanted = if id.has_folders() { is_plain_path(&entry.path) } else { is_plain_name(&entry.path) };
+            if entry.kind != "file" || !is_wanted {
                 return Ok(());
             }
             let (size_bytes, blob) = match &entry.lfs {
@@ -104,11 +107,11 @@ fn next_page(answer: &Answer) -> Option<String> {
     Some(rest.split_once('>')?.0.to_owned())
 }
 
-fn parse<T: DeserializeOwned>(id: &ModelId, bytes: &[u8]) -> Result<T, Error> {
+fn parse<T: DeserializeOwned>(id: &Repo, bytes: &[u8]) -> Result<T, Error> {
     serde_json::from_slice(bytes).map_err(|e| not_expected(id, &e))
 }
 
-fn not_expected(id: &ModelId, error: &serde_json::Error) -> Error {
+fn not_expected(id: &Repo, error: &serde_json::Error) -> Error {
     Error::data(id.to_string(), format!("the server's answer is not the JSON expected: {error}"))
 }
 
@@ -122,14 +125,22 @@ pub(crate) fn is_plain_name(name: &str) -> bool {
         && secret::redact(name) == name
 }
 
+/// Maximum number of folders that a file may be in.
+const MAX_FOLDERS: usize = 8;
+
+/// Whether this is a plain name with the plain names of its folders.
+pub(crate) fn is_plain_path(path: &str) -> bool {
+    path.split('/').count() <= MAX_FOLDERS + 1 && path.split('/').all(is_plain_name)
+}
+
 /// Explains a status other than success. `file` is the requested file; `None` for a request about the repository.
-pub(crate) fn check(client: &Client, id: &ModelId, file: Option<&str>, answer: &Answer) -> Result<(), Error> {
+pub(crate) fn check(client: &Client, id: &Repo, file: Option<&str>, answer: &Answer) -> Result<(), Error> {
     if matches!(answer.status, 200 | 206) {
         return Ok(());
     }
     let header = |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (code, server_says) = (header("x-error-code"), header("x-error-message"));
-    let page = format!("{}/{}", client.endpoint(), id.repo());
+    let page = format!("{}/{}", client.endpoint(), id.path());
     let sign_in = if client.has_token() { "and the token in use has no access" } else { "then set HF_TOKEN" };
     let what = match file {
         Some(file) => format!("{id}: {file}"),
@@ -137,7 +148,7 @@ pub(crate) fn check(client: &Client, id: &ModelId, file: Option<&str>, answer: &
     };
     let reason = match (answer.status, code) {
         (_, "GatedRepo") => format!("gated: accept its conditions at {page}, {sign_in}"),
-        (_, "RevisionNotFound") => return Err(Error::refused(id.repo(), unknown_revision(client, id))),
+        (_, "RevisionNotFound") => return Err(Error::refused(id.path(), unknown_revision(client, id))),
         (_, "EntryNotFound") => "the server has no such file at this revision".to_owned(),
         (401, _) if client.has_token() && code.is_empty() && server_says.starts_with("Invalid") => {
             "the server does not accept the token (HF_TOKEN, or the file that `hf auth login` wrote)".to_owned()
@@ -156,7 +167,7 @@ pub(crate) fn check(client: &Client, id: &ModelId, file: Option<&str>, answer: &
 }
 
 /// A message that there is no such revision, with some that exist.
-fn unknown_revision(client: &Client, id: &ModelId) -> String {
+fn unknown_revision(client: &Client, id: &Repo) -> String {
     #[derive(Deserialize)]
     struct Refs {
         branches: Vec<Branch>,
@@ -167,7 +178,7 @@ fn unknown_revision(client: &Client, id: &ModelId) -> String {
     }
     let missing = format!("no revision {}", excerpt(id.revision()));
     // Optional: without the list the message is still right.
-    let refs = client.json(&id.repo(), &format!("/api/models/{}/refs", id.repo()), false).ok();
+    let refs = client.json(&id.path(), &format!("{}/refs", id.api()), false).ok();
     let refs = refs.filter(|(answer, _)| answer.status == 200).and_then(|(_, bytes)| parse::<Refs>(id, &bytes).ok());
     let Some(Refs { branches }) = refs.filter(|refs| !refs.branches.is_empty()) else { return missing };
     let mut names: Vec<&str> = branches.iter().map(|branch| branch.name.as_str()).collect();
@@ -206,6 +217,12 @@ mod tests {
             "\u{202e}x",
         ] {
             assert!(!is_plain_name(name), "{name:?}");
+        }
+        for path in ["README.md", "data/test-00000-of-00001.parquet", "a/b/c.jsonl"] {
+            assert!(is_plain_path(path), "{path}");
+        }
+        for path in ["", "/", "a/", "/a", "a//b", "a/../b", "../a", "a/.git/b", "a/./b", &"a/".repeat(20)] {
+            assert!(!is_plain_path(path), "{path:?}");
         }
     }
 }

@@ -2,7 +2,7 @@
 //! 2 for `trees`):
 //!
 //! ```text
-//! models--OWNER--NAME/
+//! models--OWNER--NAME/           datasets--OWNER--NAME for a dataset
 //!   refs/REVISION                the commit of a branch or tag: 40 hexadecimal digits
 //!   blobs/ETAG                   content, named by its digest
 //!   snapshots/COMMIT/FILE        link to ../../blobs/ETAG
@@ -18,7 +18,7 @@
 use crate::Error;
 use crate::api::RemoteFile;
 use crate::blob::BlobId;
-use crate::id::{ModelId, is_commit};
+use crate::id::{Repo, is_commit};
 use crate::lock::Lock;
 use crate::own;
 use pythia_text::hex;
@@ -64,8 +64,8 @@ pub(crate) enum Known {
 }
 
 impl RepoCache {
-    pub(crate) fn new(root: &Path, id: &ModelId) -> Self {
-        let name = format!("models--{}--{}", id.owner(), id.name());
+    pub(crate) fn new(root: &Path, id: &Repo) -> Self {
+        let name = id.folder();
         Self { root: root.to_owned(), folder: root.join(&name), name }
     }
 
@@ -160,9 +160,9 @@ impl RepoCache {
 
     /// Records that `commit` has no file `name`.
     pub(crate) fn set_absent(&self, commit: &str, name: &str) -> Result<(), Error> {
-        let folder = self.folder.join(".no_exist").join(commit);
-        fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-        let path = folder.join(name);
+        let path = self.folder.join(".no_exist").join(commit).join(name);
+        let folder = path.parent().unwrap_or(&self.folder);
+        fs::create_dir_all(folder).map_err(Error::io(folder))?;
         own::options().open(&path).map(drop).map_err(Error::io(&path))
     }
 
@@ -185,12 +185,14 @@ impl RepoCache {
     /// Links `name` of `commit` to the content of `blob`, which must be there.
     pub(crate) fn link(&self, commit: &str, name: &str, blob: &BlobId) -> Result<(), Error> {
         let path = self.snapshot(commit).join(name);
-        let target = Path::new("../../blobs").join(blob.as_str());
+        // One step up more for each folder that the file is in.
+        let depth = name.matches('/').count();
+        let target = Path::new(&"../".repeat(depth)).join("../../blobs").join(blob.as_str());
         if fs::read_link(&path).is_ok_and(|found| found == target) {
             return Ok(());
         }
-        let folder = self.snapshot(commit);
-        fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        let folder = path.parent().unwrap_or(&self.folder);
+        fs::create_dir_all(folder).map_err(Error::io(folder))?;
         if symlink(&target, &path).is_ok() {
             return Ok(());
         }
@@ -198,7 +200,7 @@ impl RepoCache {
         let link = || {
             // Created elsewhere and renamed, which replaces an older link in one step.
             let beside = tempfile::Builder::new().prefix(BESIDE).tempdir_in(&self.folder)?;
-            let made = beside.path().join(name);
+            let made = beside.path().join("link");
             if symlink(&target, &made).is_err() {
                 fs::copy(self.blob(blob), &made)?;
             }
@@ -319,7 +321,10 @@ fn remove_leftover(path: &Path) {
     } else if metadata.is_dir() {
         let Ok(entries) = fs::read_dir(path) else { return };
         let links: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-        let leads_to_blob = |link: &PathBuf| fs::read_link(link).is_ok_and(|to| to.starts_with("../../blobs"));
+        let leads_to_blob = |link: &PathBuf| {
+            fs::read_link(link)
+                .is_ok_and(|to| to.starts_with("../") && to.parent().is_some_and(|to| to.ends_with("blobs")))
+        };
         if links.iter().all(leads_to_blob) {
             links.iter().for_each(|link| drop(fs::remove_file(link)));
             // Fails if something appeared meanwhile.
@@ -331,11 +336,12 @@ fn remove_leftover(path: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::ModelId;
 
     const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
     fn cache(root: &Path) -> RepoCache {
-        RepoCache::new(root, &ModelId::parse("a/b").unwrap().unwrap())
+        RepoCache::new(root, ModelId::parse("a/b").unwrap().unwrap().as_repo())
     }
 
     fn file(digit: &str, size_bytes: u64) -> RemoteFile {

@@ -4,7 +4,7 @@ use crate::api::{self, RemoteFile};
 use crate::blob::Hasher;
 use crate::cache::RepoCache;
 use crate::client::{Answer, Client};
-use crate::id::ModelId;
+use crate::id::Repo;
 use crate::lock::Lock;
 use crate::own;
 use crate::retry::Fault;
@@ -26,7 +26,7 @@ const SILENT_WAIT: Duration = Duration::from_secs(5);
 pub(crate) struct Job<'a> {
     pub(crate) client: &'a Client,
     pub(crate) cache: &'a RepoCache,
-    pub(crate) id: &'a ModelId,
+    pub(crate) id: &'a Repo,
     pub(crate) commit: &'a str,
     pub(crate) progress: &'a dyn Progress,
 }
@@ -101,7 +101,8 @@ impl Job<'_> {
         if partial.done == file.size_bytes {
             return Ok(());
         }
-        let path = format!("/{}/resolve/{}/{}", self.id.repo(), self.commit, url::segment(&file.name));
+        let name: Vec<String> = file.name.split('/').map(url::segment).collect();
+        let path = format!("/{}/resolve/{}/{}", self.id.path(), self.commit, name.join("/"));
         let mut answer = self.client.file(what, &path, partial.done)?;
         if answer.status == 416 {
             // The bytes on disk are not the start of the server's file.
@@ -263,6 +264,7 @@ fn replace(path: &Path) -> io::Result<File> {
 mod tests {
     use super::*;
     use crate::blob::BlobId;
+    use crate::id::ModelId;
 
     const CONTENT: &[u8] = b"abc";
 
@@ -294,7 +296,7 @@ mod tests {
     #[test]
     fn without_a_lock_every_program_has_a_file_of_its_own() {
         let dir = tempfile::tempdir().unwrap();
-        let cache = RepoCache::new(dir.path(), &ModelId::parse("a/b").unwrap().unwrap());
+        let cache = RepoCache::new(dir.path(), ModelId::parse("a/b").unwrap().unwrap().as_repo());
         cache.prepare().unwrap();
         let open = || {
             let (file, path) = cache.unshared().unwrap();

@@ -1,23 +1,20 @@
 //! From an id to a folder.
 
-use crate::api::{self, RemoteFile, Tree};
+use crate::api::{self, Tree};
 use crate::cache::RepoCache;
 use crate::client::Client;
-use crate::download::Job;
 use crate::error::excerpt;
 use crate::id::{ModelId, is_commit};
 use crate::select::{self, Cached};
-use crate::{Error, Settings, secret, space};
+use crate::transfer::Transfer;
+use crate::{Error, Settings, secret};
 use pythia_task::{Cancel, Progress};
-use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Files that are downloaded at the same time.
-const MAX_CONNECTIONS: usize = 4;
 /// Time between two checks of the caller's flag.
 const POLL: Duration = Duration::from_millis(50);
 /// Time for a cancelled download to end. A connection that is still being made then ends by itself later and touches no
@@ -25,7 +22,7 @@ const POLL: Duration = Duration::from_millis(50);
 const GRACE: Duration = Duration::from_millis(500);
 
 /// Passes everything on, and removes the token from notes.
-struct WithoutToken(Arc<dyn Progress>);
+pub(crate) struct WithoutToken(pub(crate) Arc<dyn Progress>);
 
 impl Progress for WithoutToken {
     fn expect(&self, total_bytes: Option<u64>) {
@@ -81,19 +78,31 @@ pub fn fetch(
     if let Some(fault) = id.known_fault() {
         progress.note(&fault);
     }
-    let cache = RepoCache::new(&settings.cache, &id);
+    let cache = RepoCache::new(&settings.cache, id.as_repo());
     if let Some(snapshot) = without_network(settings, &cache, &id)? {
         return Ok(snapshot);
     }
+    let variant = settings.variant.clone();
+    connected(settings, cancel, progress, move |client, progress| {
+        Online { transfer: Transfer { client, cache, repo: id.as_repo().clone(), progress }, id, variant }.fetch()
+    })
+}
+
+/// Runs `work`, which asks the server, until it ends or `cancel` is raised.
+pub(crate) fn connected<T: Send + 'static>(
+    settings: &Settings,
+    cancel: &Cancel,
+    progress: Arc<dyn Progress>,
+    work: impl FnOnce(Client, Arc<dyn Progress>) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     let stop = Cancel::new();
     let client = Client::new(settings, stop.clone(), Arc::clone(&progress))?;
     let agent = client.agent();
     // A separate thread, because a name lookup or a connection attempt cannot be interrupted, only abandoned.
     let (sender, receiver) = mpsc::channel();
-    let online = Online { client, cache, id, variant: settings.variant.clone(), progress };
     thread::spawn(move || {
         // The receiver is gone if the caller has cancelled.
-        let _ = sender.send(online.fetch());
+        let _ = sender.send(work(client, progress));
     });
     let lost = || Error::network("download", "ended without a result");
     loop {
@@ -130,51 +139,32 @@ fn without_network(settings: &Settings, cache: &RepoCache, id: &ModelId) -> Resu
 
 /// A fetch that may ask the server.
 struct Online {
-    client: Client,
-    cache: RepoCache,
+    transfer: Transfer,
     id: ModelId,
     variant: Option<String>,
-    progress: Arc<dyn Progress>,
 }
 
 impl Online {
     fn fetch(&self) -> Result<Snapshot, Error> {
-        let commit = self.commit()?;
-        if select::cached(&self.cache.lookup(&commit), self.variant.as_deref()) != Cached::Complete {
-            let tree = match api::tree(&self.client, &self.id, &commit) {
+        let commit = self.transfer.commit(|commit| self.is_usable(commit))?;
+        if select::cached(&self.transfer.cache.lookup(&commit), self.variant.as_deref()) != Cached::Complete {
+            let tree = match api::tree(&self.transfer.client, self.id.as_repo(), &commit) {
                 Ok(tree) => tree,
                 Err(error) => return self.without_server(&commit, error),
             };
             self.complete(&commit, &tree)?;
         }
         // Last, so that it never names an incomplete snapshot.
-        let _ = self.cache.set_commit(self.id.revision(), &commit);
+        let _ = self.transfer.cache.set_commit(self.id.revision(), &commit);
         Ok(self.snapshot(commit))
     }
 
     fn snapshot(&self, commit: String) -> Snapshot {
-        Snapshot { path: self.cache.snapshot(&commit), commit, id: self.id.clone() }
-    }
-
-    /// The present commit of the revision, or the last known one if the server does not answer.
-    fn commit(&self) -> Result<String, Error> {
-        let revision = self.id.revision();
-        if is_commit(revision) {
-            return Ok(revision.to_owned());
-        }
-        let cached = self.cache.commit(revision);
-        let cached = cached.filter(|commit| self.is_usable(commit));
-        match (api::commit(&self.client, &self.id, cached.is_none()), cached) {
-            (Err(error @ Error::Network { .. }), Some(commit)) => {
-                self.progress.note(&format!("{error}; using commit {commit} from the cache"));
-                Ok(commit)
-            }
-            (result, _) => result,
-        }
+        Snapshot { path: self.transfer.cache.snapshot(&commit), commit, id: self.id.clone() }
     }
 
     fn is_usable(&self, commit: &str) -> bool {
-        !matches!(select::cached(&self.cache.lookup(commit), self.variant.as_deref()), Cached::Lacks(_))
+        !matches!(select::cached(&self.transfer.cache.lookup(commit), self.variant.as_deref()), Cached::Lacks(_))
     }
 
     /// The cached files of `commit`, if `error` is one of the network and they are enough.
@@ -182,101 +172,36 @@ impl Online {
         if !matches!(error, Error::Network { .. }) || !self.is_usable(commit) {
             return Err(error);
         }
-        self.progress.note(&format!("{error}; using the cached files"));
+        self.transfer.progress.note(&format!("{error}; using the cached files"));
         Ok(self.snapshot(commit.to_owned()))
     }
 
     /// Downloads the missing files of the snapshot of `commit`.
     fn complete(&self, commit: &str, tree: &Tree) -> Result<(), Error> {
-        let selection = select::select(&self.id, tree, self.variant.as_deref())?;
-        self.cache.prepare()?;
+        let selection = select::select(self.id.as_repo(), tree, self.variant.as_deref())?;
+        self.transfer.cache.prepare()?;
         let is_index = selection.weights.shards.is_some();
         if is_index {
             // The index names the files to count.
-            self.download(commit, &[selection.first], false)?;
+            self.transfer.download(commit, &[selection.first], false)?;
         }
         let mut files = selection.companions.clone();
         files.push(selection.first);
         if is_index {
             let what = format!("{}: {}", self.id, selection.weights.name);
-            for name in selection.weights.shards(&what, &self.cache.blob(&selection.first.blob))? {
+            for name in selection.weights.shards(&what, &self.transfer.cache.blob(&selection.first.blob))? {
                 let missing = || {
                     let reason = format!("the index names {name}, which the repository does not have at this revision");
                     Error::data(self.id.to_string(), reason)
                 };
-                files.push(select::find(&self.id, tree, &name)?.ok_or_else(missing)?);
+                files.push(select::find(self.id.as_repo(), tree, &name)?.ok_or_else(missing)?);
             }
         }
-        self.download(commit, &files, true)?;
+        self.transfer.download(commit, &files, true)?;
         // Linked when all are there, so that other programs never find an incomplete checkpoint.
         for file in &files {
-            self.cache.link(commit, &file.name, &file.blob)?;
+            self.transfer.cache.link(commit, &file.name, &file.blob)?;
         }
-        selection.absent.iter().try_for_each(|name| self.cache.set_absent(commit, name))
-    }
-
-    /// Downloads `files` to blobs, a few at a time.
-    fn download(&self, commit: &str, files: &[&RemoteFile], with_progress: bool) -> Result<(), Error> {
-        // Two names may have the same content.
-        let missing: BTreeMap<_, _> =
-            files.iter().filter(|file| !self.cache.has_blob(file)).map(|file| (&file.blob, *file)).collect();
-        let mut missing: Vec<&RemoteFile> = missing.into_values().collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        for file in &missing {
-            self.cache.remove_outdated(file, self.id.revision());
-        }
-        self.check_space(&missing)?;
-        if with_progress {
-            let total = missing.iter().map(|file| file.size_bytes).fold(0, u64::saturating_add);
-            self.progress.expect(Some(total));
-        }
-        // Largest first, so that no thread is left with it at the end.
-        missing.sort_by_key(|file| std::cmp::Reverse(file.size_bytes));
-        let job = Job {
-            client: &self.client,
-            cache: &self.cache,
-            id: &self.id,
-            commit,
-            progress: if with_progress { &*self.progress } else { &() },
-        };
-        let queue = Mutex::new(VecDeque::from(missing));
-        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-        let work = || {
-            while let Some(file) = next() {
-                if let Err(error) = job.download(file) {
-                    // The others stop and keep their parts for the next run.
-                    self.client.stop();
-                    return Err(error);
-                }
-            }
-            Ok(())
-        };
-        thread::scope(|scope| {
-            let threads: Vec<_> = (0..MAX_CONNECTIONS.min(files.len())).map(|_| scope.spawn(work)).collect();
-            let lost = || Err(Error::network("download", "a thread ended without a result"));
-            let results = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| lost()));
-            // A thread that fails cancels the others.
-            let worst = |first: Result<(), Error>, next| match (first, next) {
-                (Ok(()) | Err(Error::Cancelled), next @ Err(_)) => next,
-                (first, _) => first,
-            };
-            results.fold(Ok(()), worst)
-        })
-    }
-
-    /// Fails if the file system has too little free space.
-    fn check_space(&self, missing: &[&RemoteFile]) -> Result<(), Error> {
-        let lacks = |file: &&RemoteFile| file.size_bytes - self.cache.incomplete_bytes(file, self.id.revision());
-        let wanted = missing.iter().map(lacks).fold(0, u64::saturating_add);
-        match space::available_bytes(self.cache.root()) {
-            Some(available) if available < wanted => {
-                let reason =
-                    format!("{wanted} bytes to download, {available} free; HF_HUB_CACHE can name another folder");
-                Err(Error::Io { path: self.cache.root().to_owned(), source: std::io::Error::other(reason) })
-            }
-            _ => Ok(()),
-        }
+        selection.absent.iter().try_for_each(|name| self.transfer.cache.set_absent(commit, name))
     }
 }

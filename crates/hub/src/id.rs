@@ -1,4 +1,4 @@
-//! Ids of checkpoints on the Hub, as users type them.
+//! Ids of repositories on the Hub, as users type them.
 
 use crate::Error;
 use crate::error::excerpt;
@@ -8,12 +8,123 @@ use std::fmt;
 /// The default branch.
 const DEFAULT_REVISION: &str = "main";
 
-/// A model repository and one of its revisions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ModelId {
+/// What a repository holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    Model,
+    Dataset,
+}
+
+/// A repository and one of its revisions.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Repo {
+    kind: Kind,
     owner: String,
     name: String,
     revision: Option<String>,
+}
+
+impl Repo {
+    /// The revision asked for: a branch, a tag or a commit.
+    pub(crate) fn revision(&self) -> &str {
+        self.revision.as_deref().unwrap_or(DEFAULT_REVISION)
+    }
+
+    /// Its path below the server, which is that of its page.
+    pub(crate) fn path(&self) -> String {
+        let kind = if self.kind == Kind::Dataset { "datasets/" } else { "" };
+        format!("{kind}{}/{}", self.owner, self.name)
+    }
+
+    /// Its path below the server for questions about it.
+    pub(crate) fn api(&self) -> String {
+        let kind = if self.kind == Kind::Dataset { "datasets" } else { "models" };
+        format!("/api/{kind}/{}/{}", self.owner, self.name)
+    }
+
+    /// Its folder in the cache: `models--OWNER--NAME`.
+    pub(crate) fn folder(&self) -> String {
+        let kind = if self.kind == Kind::Dataset { "datasets" } else { "models" };
+        format!("{kind}--{}--{}", self.owner, self.name)
+    }
+
+    /// Whether its files are in folders, too.
+    pub(crate) fn has_folders(&self) -> bool {
+        self.kind == Kind::Dataset
+    }
+
+    /// `OWNER/NAME` without its revision.
+    pub(crate) fn full_name(&self) -> String {
+        format!("{}/{}", self.owner, self.name)
+    }
+}
+
+/// Only datasets are called what they are: this program is about models.
+impl fmt::Display for Repo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path())?;
+        match &self.revision {
+            Some(revision) => write!(f, "@{revision}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A dataset's repository and one of its revisions.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DatasetId {
+    repo: Repo,
+}
+
+impl DatasetId {
+    /// Reads `OWNER/NAME[@REVISION]`. A revision is a branch, a tag or a commit.
+    ///
+    /// # Errors
+    /// If it is malformed.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let malformed = |what: &str| {
+            let shown = excerpt(text);
+            Error::Request(format!("{shown}: {what}; wanted OWNER/NAME or OWNER/NAME@REVISION"))
+        };
+        let (repo, revision) = match text.split_once('@') {
+            Some((repo, revision)) => (repo, Some(revision)),
+            None => (text, None),
+        };
+        let parts = repo.split_once('/').filter(|(owner, name)| is_name(owner) && is_name(name));
+        let (owner, name) = parts.ok_or_else(|| malformed("not the name of a repository"))?;
+        if revision.is_some_and(|revision| !is_revision(revision)) {
+            return Err(malformed("not the name of a revision"));
+        }
+        let (owner, name, revision) = (owner.to_owned(), name.to_owned(), revision.map(str::to_owned));
+        Ok(Self { repo: Repo { kind: Kind::Dataset, owner, name, revision } })
+    }
+
+    /// The same repository at another revision.
+    pub(crate) fn at(&self, revision: &str) -> Self {
+        Self { repo: Repo { revision: Some(revision.to_owned()), ..self.repo.clone() } }
+    }
+
+    /// Whether a revision was asked for.
+    pub(crate) fn has_revision(&self) -> bool {
+        self.repo.revision.is_some()
+    }
+
+    pub(crate) fn as_repo(&self) -> &Repo {
+        &self.repo
+    }
+}
+
+/// `datasets/OWNER/NAME[@REVISION]`
+impl fmt::Display for DatasetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.repo.fmt(f)
+    }
+}
+
+/// A model repository and one of its revisions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelId {
+    repo: Repo,
 }
 
 impl ModelId {
@@ -47,7 +158,8 @@ impl ModelId {
         if revision.is_some_and(|revision| !is_revision(revision)) {
             return malformed("not the name of a revision");
         }
-        Ok(Some(Self { owner: owner.to_owned(), name: name.to_owned(), revision: revision.map(str::to_owned) }))
+        let (owner, name, revision) = (owner.to_owned(), name.to_owned(), revision.map(str::to_owned));
+        Ok(Some(Self { repo: Repo { kind: Kind::Model, owner, name, revision } }))
     }
 
     /// A suggestion for a model of the Pythia suite without its owner: `pythia-70m@step3000`.
@@ -55,60 +167,65 @@ impl ModelId {
     /// It is only suggested, because `text` may also be a mistyped folder.
     pub fn suggestion(text: &str) -> Option<String> {
         let id = Self::parse(&format!("{}/{text}", suite::OWNER)).ok().flatten()?;
-        id.name.starts_with("pythia").then(|| id.to_string())
+        id.name().starts_with("pythia").then(|| id.to_string())
     }
 
     /// The owner of the repository.
     pub fn owner(&self) -> &str {
-        &self.owner
+        &self.repo.owner
     }
 
     /// The repository's name without its owner.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.repo.name
     }
 
     /// The revision asked for: a branch, a tag or a commit.
     pub fn revision(&self) -> &str {
-        self.revision.as_deref().unwrap_or(DEFAULT_REVISION)
+        self.repo.revision()
+    }
+
+    pub(crate) fn as_repo(&self) -> &Repo {
+        &self.repo
     }
 
     /// `OWNER/NAME`.
     pub fn repo(&self) -> String {
-        format!("{}/{}", self.owner, self.name)
+        self.repo.full_name()
     }
 
     /// Stem for names of files made from it, with the revision: `pythia-70m-step3000`, or `pythia-70m` for the default
     /// branch.
     pub fn file_stem(&self) -> String {
         match self.revision() {
-            DEFAULT_REVISION => self.name.clone(),
-            commit if is_commit(commit) => format!("{}-{}", self.name, &commit[..8]),
-            revision => format!("{}-{}", self.name, revision.replace('/', "-")),
+            DEFAULT_REVISION => self.name().to_owned(),
+            commit if is_commit(commit) => format!("{}-{}", self.name(), &commit[..8]),
+            revision => format!("{}-{}", self.name(), revision.replace('/', "-")),
         }
     }
 
     /// Replaces the old name of a renamed model of the suite, and returns a note about it.
     pub(crate) fn rename(&mut self) -> Option<String> {
-        let new = (self.owner == suite::OWNER).then(|| suite::renamed(&self.name)).flatten()?;
+        let new = (self.owner() == suite::OWNER).then(|| suite::renamed(self.name())).flatten()?;
         let note = format!(
             "{}: renamed to {new} in January 2023, when the sizes in the names became those of all parameters; going \
              on with {new}",
             self.repo()
         );
-        self.name = new;
+        self.repo.name = new;
         Some(note)
     }
 
     /// The known fault of the weights of this revision, if there is one.
     pub(crate) fn known_fault(&self) -> Option<String> {
-        let fault = (self.owner == suite::OWNER).then(|| suite::known_fault(&self.name, self.revision())).flatten()?;
+        let fault =
+            (self.owner() == suite::OWNER).then(|| suite::known_fault(self.name(), self.revision())).flatten()?;
         Some(format!("{self}: {fault}"))
     }
 
     /// Refuses a step of the suite that does not exist.
     pub(crate) fn check_step(&self) -> Result<(), Error> {
-        match (self.owner == suite::OWNER).then(|| suite::missing_step(&self.name, self.revision())).flatten() {
+        match (self.owner() == suite::OWNER).then(|| suite::missing_step(self.name(), self.revision())).flatten() {
             Some(reason) => Err(Error::Request(format!("{self}: {reason}"))),
             None => Ok(()),
         }
@@ -117,11 +234,7 @@ impl ModelId {
 
 impl fmt::Display for ModelId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.owner, self.name)?;
-        match &self.revision {
-            Some(revision) => write!(f, "@{revision}"),
-            None => Ok(()),
-        }
+        self.repo.fmt(f)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Checkpoints from the Hugging Face Hub: found in its cache, or downloaded into it.
+//! Checkpoints and datasets from the Hugging Face Hub: found in its cache, or downloaded into it.
 //!
 //! 1. [`ModelId`] parses what a user types: `EleutherAI/pythia-70m@step3000`.
 //! 2. [`Settings`] come from the environment: the cache, the server, the token, whether to stay offline. The names of
@@ -9,6 +9,9 @@
 //! The cache is shared with all programs that use the Hub, so its layout is theirs (`cache`). A download consists of
 //! the config, the tokenizer, the model card and one set of weights (`select`). Each file has its own thread, resumes
 //! where an earlier run stopped, and is checked against its SHA-256 (`download`).
+//!
+//! [`fetch_dataset`] does the same for one split of a dataset: [`DatasetId`] names the repository, and `split` knows which
+//! of its files belong to the split.
 //!
 //! ```no_run
 //! use pythia_hub::{ModelId, Settings, fetch};
@@ -28,6 +31,7 @@ mod api;
 mod blob;
 mod cache;
 mod client;
+mod dataset;
 mod download;
 mod error;
 mod fetch;
@@ -41,10 +45,13 @@ mod secret;
 mod select;
 mod settings;
 mod space;
+mod split;
 mod suite;
+mod transfer;
 mod url;
 
+pub use dataset::{DatasetFiles, fetch_dataset};
 pub use error::Error;
 pub use fetch::{Snapshot, fetch};
-pub use id::ModelId;
+pub use id::{DatasetId, ModelId};
 pub use settings::{Settings, Token};

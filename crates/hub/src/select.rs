@@ -4,7 +4,7 @@ use crate::Error;
 use crate::api::{RemoteFile, Tree, is_plain_name};
 use crate::cache::{Known, Lookup};
 use crate::error::excerpt;
-use crate::id::ModelId;
+use crate::id::Repo;
 use crate::list::ValuesOf;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -153,7 +153,7 @@ pub(crate) struct Selection<'t> {
 }
 
 /// Picks a checkpoint with the weights of `variant` from the files of a repository.
-pub(crate) fn select<'t>(id: &ModelId, tree: &'t Tree, variant: Option<&str>) -> Result<Selection<'t>, Error> {
+pub(crate) fn select<'t>(id: &Repo, tree: &'t Tree, variant: Option<&str>) -> Result<Selection<'t>, Error> {
     if !tree.contains_key(CONFIG) {
         return Err(Error::refused(id.to_string(), format!("has no {CONFIG}, so it is not a checkpoint")));
     }
@@ -182,7 +182,7 @@ pub(crate) fn select<'t>(id: &ModelId, tree: &'t Tree, variant: Option<&str>) ->
 }
 
 /// The file of this name, if the repository has it.
-pub(crate) fn find<'t>(id: &ModelId, tree: &'t Tree, name: &str) -> Result<Option<&'t RemoteFile>, Error> {
+pub(crate) fn find<'t>(id: &Repo, tree: &'t Tree, name: &str) -> Result<Option<&'t RemoteFile>, Error> {
     match tree.get(name) {
         Some(Some(file)) => Ok(Some(file)),
         Some(None) => Err(Error::data(format!("{id}: {name}"), "the server's list gives no digest of the right form")),

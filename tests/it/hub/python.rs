@@ -6,7 +6,7 @@ use super::{Client, ID, hub_with, tiny};
 use crate::common;
 use std::path::Path;
 
-fn python(hub: &FakeHub, home: &Path, program: &str) -> Option<String> {
+pub(super) fn python(hub: &FakeHub, home: &Path, program: &str) -> Option<String> {
     let mut command = common::python(&["huggingface_hub"])?;
     let settings = ["HF_HUB_CACHE", "HF_TOKEN", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"];
     for name in settings.into_iter().chain(PROXIES) {

@@ -21,10 +21,10 @@ pub(crate) const TOKEN: &str = "hf_aSecretOfTheTests";
 /// Files by name.
 pub(crate) type Files = BTreeMap<String, Arc<Vec<u8>>>;
 
-/// A model repository.
+/// A repository of a model or a dataset.
 #[derive(Clone, Debug)]
 pub(crate) struct Repo {
-    /// `OWNER/NAME`
+    /// `OWNER/NAME`, or `datasets/OWNER/NAME`
     pub(crate) id: String,
     /// Branches and the files at their head.
     pub(crate) branches: BTreeMap<String, Files>,
@@ -189,7 +189,7 @@ pub(crate) fn git_sha1(bytes: &[u8]) -> String {
 }
 
 fn is_large(name: &str) -> bool {
-    name.ends_with(".safetensors") || name.ends_with(".bin")
+    [".safetensors", ".bin", ".parquet"].iter().any(|end| name.ends_with(end))
 }
 
 fn entity(name: &str, bytes: &[u8]) -> String {
@@ -338,6 +338,9 @@ fn answer(state: &State, request: &Request, cdn: SocketAddr) -> Response {
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     let (repo, rest) = match segments[..] {
         ["api", "models", owner, name, ref rest @ ..] => (format!("{owner}/{name}"), rest),
+        ["api", "datasets", owner, name, ref rest @ ..] | ["datasets", owner, name, ref rest @ ..] => {
+            (format!("datasets/{owner}/{name}"), rest)
+        }
         [owner, name, ref rest @ ..] => (format!("{owner}/{name}"), rest),
         _ => return not_found(),
     };
@@ -354,8 +357,12 @@ fn answer(state: &State, request: &Request, cdn: SocketAddr) -> Response {
             let siblings: Vec<Value> = files.keys().map(|name| json!({ "rfilename": name })).collect();
             Response::json(&json!({ "id": repo.id, "modelId": repo.id, "sha": commit, "siblings": siblings }))
         }),
-        ["tree", revision] => repo.at(revision).map_or_else(no_revision, |(_, files)| tree(files)),
-        ["resolve", revision, name] => {
+        ["tree", revision] => {
+            let is_deep = request.path.contains("recursive=");
+            repo.at(revision).map_or_else(no_revision, |(_, files)| tree(files, is_deep))
+        }
+        ["resolve", revision, ref name @ ..] => {
+            let name = &*name.join("/");
             let Some((commit, files)) = repo.at(revision) else { return no_revision() };
             let mut response = match files.get(name) {
                 None => Response::error(404, "EntryNotFound", "Entry not found"),
@@ -375,7 +382,7 @@ fn refs(repo: &Repo) -> Response {
     Response::json(&json!({ "branches": branches.collect::<Vec<_>>(), "tags": [], "converts": [] }))
 }
 
-fn tree(files: &Files) -> Response {
+fn tree(files: &Files, is_deep: bool) -> Response {
     let entry = |(name, bytes): (&String, &Arc<Vec<u8>>)| {
         let mut entry = json!({ "type": "file", "path": name, "size": bytes.len(), "oid": git_sha1(bytes) });
         if is_large(name) {
@@ -384,7 +391,8 @@ fn tree(files: &Files) -> Response {
         entry
     };
     let folder = json!({ "type": "directory", "path": "runs", "size": 0, "oid": "0".repeat(40) });
-    let entries: Vec<Value> = files.iter().map(entry).chain([folder]).collect();
+    let listed = files.iter().filter(|(name, _)| is_deep || !name.contains('/'));
+    let entries: Vec<Value> = listed.map(entry).chain([folder]).collect();
     Response::json(&Value::from(entries))
 }
 

@@ -6,6 +6,8 @@ mod signal;
 pub use failure::Failure;
 pub(crate) use failure::locate;
 pub use signal::catch_interrupts;
+#[cfg(feature = "server")]
+pub(crate) use signal::extend_grace;
 pub(crate) use signal::waiting;
 
 use crate::habits;

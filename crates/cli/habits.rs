@@ -95,8 +95,12 @@ impl<I: Iterator<Item = OsString>> Translation<'_, I> {
         match find(self.program.get_name(), name).map(|habit| &habit.meaning) {
             None => self.out.args.push(text.into()),
             Some(Meaning::Means(option)) => {
-                let option = attached.map_or((*option).to_owned(), |value| format!("{option}={value}"));
-                self.out.args.push(option.into());
+                let text = attached.map_or((*option).to_owned(), |value| format!("{option}={value}"));
+                // This command may not have the option; then the table says what that means.
+                if self.command.is_some_and(|command| own_option(command, option).is_none()) {
+                    return self.habit(&text);
+                }
+                self.out.args.push(text.into());
             }
             Some(Meaning::Missing(why)) => return Err(format!("{name}: {why}")),
             Some(Meaning::NoEffect(values, why)) => {
@@ -187,6 +191,7 @@ mod tests {
             ("p generate m --no-display-prompt -no-cnv -p x", "p generate m -p x", 0),
             ("p perplexity m -f t --chunks -1 -t -1", "p perplexity m -f t -t 0", 0),
             ("p perplexity m --chunks=-1 --threads=-1 --ctx-size=64", "p perplexity m --threads 0 --ctx-size=64", 0),
+            ("p generate m -np 4", "p generate m", 1),
             ("p bench -m m -fa 0,1 -t 1,2", "p bench -m m -t 1,2", 1),
             // An option that takes a value takes the next argument, even if that looks like an option.
             ("p generate m -p -fa", "p generate m -p -fa", 0),

@@ -1,5 +1,6 @@
 //! Inputs that a command line names: files, checkpoints, texts, sizes, numbers of threads.
 
+mod data;
 #[cfg(feature = "hub")]
 mod hub;
 mod size;
@@ -7,6 +8,7 @@ mod source;
 mod text;
 mod wanted;
 
+pub(crate) use data::datasets;
 pub(crate) use size::{parse_file_size, parse_memory_size};
 pub(crate) use source::{Located, SourceOptions};
 pub(crate) use text::{TextOptions, files};

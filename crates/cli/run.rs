@@ -1,10 +1,13 @@
 //! `pythia-run`: runs GGUF files.
 
 pub(crate) mod bench;
+mod eval;
 mod generate;
 mod info;
 mod model;
 mod perplexity;
+#[cfg(feature = "server")]
+mod serve;
 mod text;
 mod tokenize;
 
@@ -27,9 +30,12 @@ pub(crate) struct Args {
 enum Command {
     Generate(generate::Args),
     Perplexity(perplexity::Args),
+    Eval(eval::Args),
     Bench(bench::Args),
     Tokenize(tokenize::Args),
     Info(info::Args),
+    #[cfg(feature = "server")]
+    Serve(serve::Args),
 }
 
 /// The whole program.
@@ -41,9 +47,12 @@ pub fn main() -> ExitCode {
     let result = match args.command {
         Command::Generate(args) => generate::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
+        Command::Eval(args) => eval::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Info(args) => info::run(&args),
+        #[cfg(feature = "server")]
+        Command::Serve(args) => serve::run(&args),
     };
     exit::report(PROGRAM, result)
 }

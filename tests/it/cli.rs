@@ -5,6 +5,7 @@ mod calibrate;
 mod compare;
 mod dequantize;
 mod diff;
+mod eval_plot;
 mod feedback;
 mod imatrix;
 mod quant;

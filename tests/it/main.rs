@@ -9,6 +9,7 @@ mod comparison;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod docs;
+mod eval;
 mod fuzz_replay;
 mod golden_convert;
 mod hostile;
@@ -19,7 +20,10 @@ mod imatrix;
 mod nothing_lost;
 mod parity;
 mod quantizer;
+#[cfg(feature = "server")]
+mod server;
 mod sizes;
+mod tasks;
 mod tokenizer;
 mod torch;
 mod variants;

@@ -74,12 +74,15 @@ from_libraries!(
     pythia_checkpoint::Error,
     pythia_compare::Error,
     pythia_convert::Error,
+    pythia_eval::Error,
     pythia_model::Error,
     pythia_quantizer::Error,
     pythia_runtime::Error
 );
 #[cfg(feature = "hub")]
 from_libraries!(pythia_hub::Error);
+#[cfg(feature = "server")]
+from_libraries!(pythia_server::Error);
 
 /// As [`Failure::from`], with the name of the file or text at fault before the message.
 pub(crate) fn locate(error: pythia_runtime::Error, model: &Path, text: impl Display) -> Failure {

@@ -3,18 +3,21 @@
 //! The first signal raises a flag. Long work checks the flag, removes its unfinished files and returns. Some work
 //! cannot check it, such as a read from a pipe or the parser of another crate. So after [`GRACE`] a thread
 //! [removes](pythia_convert::output::give_up) all unfinished files and ends the process. A second signal does the same
-//! at once.
+//! at once. A server takes as long as it promises its clients.
 
 use super::note;
 use pythia_task::{Cancel, ErrorKind};
 use std::io::{self, IsTerminal, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{LazyLock, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 /// Time for the program to end by itself. Less than the promised second, because a busy machine is slow.
 const GRACE: Duration = Duration::from_millis(700);
+
+/// Milliseconds in addition to [`GRACE`], for a program that ends work of others.
+static EXTENSION: AtomicU64 = AtomicU64::new(0);
 
 /// Additional time for outputs that are being renamed when [`GRACE`] ends. They are complete and belong together.
 const NAMING: Duration = Duration::from_secs(2);
@@ -45,6 +48,12 @@ pub fn catch_interrupts() -> &'static Cancel {
     &INTERRUPTED
 }
 
+/// From now on the program may take `extension` longer to end after a signal. A second signal still ends it at once.
+#[cfg(feature = "server")]
+pub(crate) fn extend_grace(extension: Duration) {
+    EXTENSION.store(u64::try_from(extension.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+}
+
 /// Runs `wait`, which may block for ever, such as a read from a pipe or a terminal. Meanwhile a signal ends the program
 /// at once.
 pub(crate) fn waiting<T>(wait: impl FnOnce() -> T) -> T {
@@ -61,7 +70,7 @@ fn on_signal() {
         leave();
     }
     let watchdog = thread::Builder::new().spawn(|| {
-        thread::sleep(GRACE);
+        thread::sleep(GRACE.saturating_add(Duration::from_millis(EXTENSION.load(Ordering::Relaxed))));
         leave();
     });
     // After the watchdog has started, because a pipe that nobody reads could block this. Before the flag is raised,

@@ -66,7 +66,8 @@ habits! {
     RUN, ["--keep"] => NoEffect(One, "the context never shifts: generation ends when it is full");
     RUN, ["--ctx-shift", "--context-shift", "--no-context-shift"] =>
         NoEffect(None, "the context never shifts: generation ends when it is full");
-    RUN, ["-np", "--parallel", "-ns", "--sequences"] => NoEffect(One, "this command runs a single sequence");
+    RUN, ["-np"] => Means("--parallel");
+    RUN, ["--parallel", "-ns", "--sequences"] => NoEffect(One, "this command runs a single sequence");
     RUN, ["-cb", "--cont-batching", "-nocb", "--no-cont-batching"] =>
         NoEffect(None, "this command runs a single sequence");
     RUN, ["--color"] => NoEffect(Switch, "output has no colours");

@@ -3,6 +3,7 @@
 use super::source::Located;
 use crate::exit::{self, Failure};
 use crate::progress::{Bar, Unit};
+use pythia_eval::Data;
 use pythia_hub::{ModelId, Settings, fetch};
 use pythia_task::Progress;
 use std::path::Path;
@@ -40,6 +41,14 @@ pub(super) fn locate(text: &str, offline: bool, variant: Option<&str>, quiet: bo
         owner: Some(id.owner().to_owned()),
         revision: Some(id.revision().to_owned()),
     })
+}
+
+/// Datasets of the Hub and of its cache.
+pub(super) fn datasets(offline: bool, quiet: bool) -> Result<Data, Failure> {
+    let mut settings = Settings::from_env(|name| std::env::var_os(name))?;
+    settings.offline |= offline;
+    let watcher = Arc::new(Watcher { bar: OnceLock::new(), hides_bar: quiet || settings.hide_progress, quiet });
+    Ok(Data::hub(settings, exit::catch_interrupts().clone(), watcher))
 }
 
 /// Shows one bar for all files.

@@ -31,6 +31,11 @@ pub(crate) struct Located {
 }
 
 impl SourceOptions {
+    /// Whether no connection may be opened.
+    pub(crate) fn is_offline(&self) -> bool {
+        self.offline
+    }
+
     /// Finds `named`. A path that exists is used as it is. Otherwise `named` may be an id of the Hub: its files are
     /// looked for in the cache, and downloaded if they are missing.
     ///

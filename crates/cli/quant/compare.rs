@@ -9,6 +9,7 @@ use crate::exit::{self, Failure};
 use crate::input::{self, Located, SourceOptions, TextOptions, check_gguf, parse_memory_size, parse_threads};
 use pythia_compare::{Base, CheckpointBase, Comparison, Request, Rounding, Worker, check_n_ctx, report};
 use pythia_convert::Level;
+use pythia_eval::{Selection, Which, Work};
 use pythia_model::{Activations, Gelu, Options};
 use pythia_runtime::{Text, parse_activations, parse_gelu};
 use pythia_show::Width;
@@ -66,6 +67,18 @@ pub(super) struct Args {
     /// fit into.
     #[arg(long, value_name = "SIZE", value_delimiter = ',', value_parser = parse_memory_size)]
     fit: Vec<u64>,
+    /// Evaluate every level on these tasks too, as `pythia-run eval` does
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    tasks: Vec<String>,
+    /// Examples before each document of a task [default: what the task or group says]
+    #[arg(long, value_name = "N", requires = "tasks")]
+    num_fewshot: Option<usize>,
+    /// Only the first N documents of each task
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), requires = "tasks")]
+    limit: Option<u64>,
+    /// Folder or file of local datasets, JSONL or Parquet; otherwise they come from the Hub
+    #[arg(long, value_name = "PATH", requires = "tasks")]
+    data: Option<PathBuf>,
     /// Folder for the report
     #[arg(short, long, value_name = "DIR", default_value = "pythia-compare")]
     output: PathBuf,
@@ -161,6 +174,7 @@ impl Args {
             n_ctx: self.n_ctx,
             max_chunks: self.chunks.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
             fit: self.fit.clone(),
+            tasks: self.works()?,
             options: Options {
                 threads: self.threads,
                 activations: self.activations,
@@ -174,6 +188,17 @@ impl Args {
             cancel: exit::catch_interrupts().clone(),
             ..Request::new(base, text)
         })
+    }
+
+    /// The documents of the tasks.
+    fn works(&self) -> Result<Vec<Work>, Failure> {
+        if self.tasks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let selection = Selection::new(&self.tasks, self.num_fewshot)?;
+        let data = input::datasets(self.data.as_deref(), self.source_options.is_offline(), self.quiet)?;
+        let which = self.limit.map_or(Which::All, |n| Which::First(usize::try_from(n).unwrap_or(usize::MAX)));
+        Ok(selection.load(&data, &which, exit::catch_interrupts(), &exit::Notes { quiet: self.quiet })?)
     }
 
     fn base(&self, source: Located) -> Result<Base, Failure> {

@@ -119,6 +119,7 @@ impl SamplingArgs {
             repetition_penalty: self.repeat_penalty,
             penalty_tokens: usize::try_from(self.repeat_last_n).ok(),
             seed: u64::try_from(self.seed).unwrap_or_else(|_| random_seed()),
+            ..Sampling::default()
         }
     }
 }
@@ -138,6 +139,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         stop: args.stop.clone(),
         ignore_eos: args.ignore_eos,
         sampling: args.sampling.settings(),
+        logit_bias: Vec::new(),
     };
     let (model, tokenizer) = args.model.open()?;
     let interrupted = exit::catch_interrupts();

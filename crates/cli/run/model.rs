@@ -23,11 +23,18 @@ pub(super) struct FileArgs {
     model: Option<PathBuf>,
 }
 
-/// How it runs.
+/// A model, and how it runs.
 #[derive(Debug, clap::Args)]
 pub(super) struct ModelArgs {
     #[command(flatten)]
     file: FileArgs,
+    #[command(flatten)]
+    how: RunArgs,
+}
+
+/// How a model runs.
+#[derive(Debug, clap::Args)]
+pub(super) struct RunArgs {
     /// Threads [default: one per core]; does not change results
     #[arg(short, long, value_name = "N", value_parser = parse_threads, default_value = "0", hide_default_value = true)]
     threads: usize,
@@ -73,11 +80,18 @@ impl ModelArgs {
 
     /// The GPU that a model of this device runs on, in words.
     pub(super) fn describe_gpu(&self, model: &Model) -> Result<Option<String>, Failure> {
-        if model.device() == CPU { Ok(None) } else { Ok(self.device.find()?.describe()?) }
+        if model.device() == CPU { Ok(None) } else { Ok(self.how.device.find()?.describe()?) }
     }
 
     /// Opens it.
     pub(super) fn open(&self) -> Result<(Arc<Model>, Tokenizer), Failure> {
+        self.how.open(self.path())
+    }
+}
+
+impl RunArgs {
+    /// Opens the model at `path`.
+    pub(super) fn open(&self, path: &Path) -> Result<(Arc<Model>, Tokenizer), Failure> {
         let options = Options {
             threads: self.threads,
             isa: self.isa,
@@ -88,9 +102,9 @@ impl ModelArgs {
         if self.cache_type_v.is_some_and(|ty| ty != self.kv) {
             return Err(Failure::usage("--cache-type-v: keys and values share one type here, that of --kv"));
         }
-        input::check_gguf(self.path())?;
-        let model = self.device.find()?.open(self.path(), &options)?;
-        let tokenizer = tokenizer(model.gguf(), self.path())?;
+        input::check_gguf(path)?;
+        let model = self.device.find()?.open(path, &options)?;
+        let tokenizer = tokenizer(model.gguf(), path)?;
         Ok((model, tokenizer))
     }
 }

@@ -6,7 +6,7 @@ use crate::prepare::{Prepared, prepare};
 use crate::quality::{Evaluation, Quality};
 use crate::report::{self, Answer, Entry, Provenance, Report, SideBySide, Speed};
 use crate::speed::{KeptSpeeds, Measurement};
-use crate::{Error, Observer, Request, Rounding};
+use crate::{Error, Observer, Request, Rounding, tasks};
 use pythia_runtime::Device;
 use std::path::{Path, PathBuf};
 
@@ -92,6 +92,7 @@ impl Comparison {
         let speeds = Measurement { device, options, worker, cancel, observer }.run(candidates, &facts, &mut kept)?;
         let evaluation = Evaluation { request, device, n_ctx: *n_ctx, observer };
         let quality = evaluation.run(candidates, &facts, folder)?;
+        let tasks = tasks::run(request, device, candidates, &facts, folder, observer)?;
         let names = candidates.iter().map(|file| file.name.as_str());
         let busy = report::busy(names.zip(&speeds.files));
         let mut entries = entries(candidates, facts, quality.files, speeds.files);
@@ -113,6 +114,7 @@ impl Comparison {
             busy,
             answer: Answer::of(&entries, &request.fit).with_series(side_by_side.as_ref()),
             side_by_side,
+            tasks,
             entries,
         };
         self.speeds = Some(kept);

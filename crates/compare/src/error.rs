@@ -48,6 +48,8 @@ pub enum Error {
     Model(pythia_model::Error),
     /// A text cannot be scored.
     Score(pythia_runtime::Error),
+    /// A task cannot be evaluated.
+    Task(pythia_eval::Error),
     /// The process that measured a file reported this, or ended without a result.
     Worker {
         /// The kind of error.
@@ -69,6 +71,7 @@ impl Error {
             Self::Convert(error) => error.kind(),
             Self::Model(error) => error.kind(),
             Self::Score(error) => error.kind(),
+            Self::Task(error) => error.kind(),
             Self::Worker { kind, .. } => *kind,
             Self::Cancelled => ErrorKind::Cancelled,
         }
@@ -88,6 +91,7 @@ impl fmt::Display for Error {
             Self::Convert(error) => write!(f, "{error}"),
             Self::Model(error) => write!(f, "{error}"),
             Self::Score(error) => write!(f, "{error}"),
+            Self::Task(error) => write!(f, "{error}"),
             Self::Cancelled => f.write_str("interrupted"),
         }
     }
@@ -102,6 +106,7 @@ impl std::error::Error for Error {
             Self::Convert(error) => Some(error),
             Self::Model(error) => Some(error),
             Self::Score(error) => Some(error),
+            Self::Task(error) => Some(error),
             Self::Request(_) | Self::File { .. } | Self::Cache { .. } | Self::Worker { .. } | Self::Cancelled => None,
         }
     }
@@ -118,7 +123,12 @@ macro_rules! from {
     };
 }
 
-from!(Convert(pythia_convert::Error), Model(pythia_model::Error), Score(pythia_runtime::Error));
+from!(
+    Convert(pythia_convert::Error),
+    Model(pythia_model::Error),
+    Score(pythia_runtime::Error),
+    Task(pythia_eval::Error)
+);
 
 impl From<serde_json::Error> for Error {
     fn from(error: serde_json::Error) -> Self {

@@ -50,8 +50,10 @@ pub mod report;
 mod request;
 mod rounding;
 mod speed;
+mod tasks;
 mod worker;
 
+pub use cache::folder::program_id;
 pub use comparison::{Candidate, Comparison};
 pub use error::Error;
 pub use measure::{Measured, measure};

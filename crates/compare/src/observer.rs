@@ -37,6 +37,8 @@ pub enum Stage {
     Convert,
     /// Speed and memory are measured. Units are files, items their names.
     Measure,
+    /// Tasks are evaluated on every file. Units are a measure of work, items are tasks.
+    Tasks,
     /// A group of files that fits into memory is scored. Units are chunks of the text; the item is the perplexity of
     /// the base so far.
     Score {

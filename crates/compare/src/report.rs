@@ -16,6 +16,7 @@ mod provenance;
 mod sample;
 mod series;
 mod speed;
+mod tasks;
 
 pub use answer::{Answer, Fit, GoodEnough};
 pub use columns::terminal;
@@ -25,6 +26,7 @@ pub use provenance::{FileDigest, ImatrixOrigin, Origin, Provenance, QuantizerOri
 pub use series::{LevelRow, SeriesKld, SideBySide};
 pub(crate) use speed::busy;
 pub use speed::{Speed, Spread};
+pub use tasks::{LevelTasks, TaskValue, Tasks};
 
 use crate::Error;
 use pythia_runtime::eval::{AgainstBase, Estimate};
@@ -59,6 +61,9 @@ pub struct Report {
     pub busy: Option<String>,
     /// The series of levels that were rounded in several ways; `None` if no level was.
     pub side_by_side: Option<SideBySide>,
+    /// What the files have in tasks; left out if there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<Tasks>,
     /// Answers to the most common questions.
     pub answer: Answer,
     /// The base and the levels, the largest file first.

@@ -2,6 +2,7 @@
 
 use crate::{Rounding, Worker};
 use pythia_convert::Level;
+use pythia_eval::Work;
 use pythia_model::Options;
 use pythia_runtime::Text;
 use pythia_task::Cancel;
@@ -30,6 +31,8 @@ pub struct Request {
     pub max_chunks: Option<usize>,
     /// Sizes of memory in bytes. The report names the best level that fits into each. If empty, common sizes.
     pub fit: Vec<u64>,
+    /// Tasks that every file is evaluated on, with their documents.
+    pub tasks: Vec<Work>,
     /// How models run.
     pub options: Options,
     /// Measures each file in a separate process. `None` to measure in this process, where memory is less exact.
@@ -85,6 +88,7 @@ impl Request {
             n_ctx: 512,
             max_chunks: None,
             fit: Vec::new(),
+            tasks: Vec::new(),
             options: Options::default(),
             worker: None,
             cache: None,

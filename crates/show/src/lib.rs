@@ -3,6 +3,7 @@
 //! - [`Table`]: laid out for a terminal of some [`Width`], or as Markdown. Every cell is one line.
 //! - [`Csv`]: RFC 4180, safe to open in a spreadsheet.
 //! - [`markdown()`] and [`html()`]: foreign text, escaped for such a file.
+//! - [`plot`]: plots as SVG in a page of HTML.
 //! - [`number`] and [`iso_time`]: numbers, sizes and times as people read them.
 
 #![forbid(unsafe_code)]
@@ -10,6 +11,7 @@
 mod csv;
 mod markup;
 pub mod number;
+pub mod plot;
 mod table;
 mod time;
 

@@ -202,6 +202,11 @@ impl Table {
         escaped
     }
 
+    /// The headings, and the cells of each row.
+    pub fn into_cells(self) -> (Vec<String>, Vec<Vec<String>>) {
+        (self.titles(), self.rows)
+    }
+
     fn titles(&self) -> Vec<String> {
         self.columns.iter().map(|column| column.title.clone()).collect()
     }

@@ -40,6 +40,7 @@ impl Observer for Watch {
         let unit = match stage {
             Stage::Convert => Unit::Bytes,
             Stage::Score { .. } => Unit::Items("chunks"),
+            Stage::Tasks => Unit::Share,
             Stage::Measure => Unit::Items("levels timed"),
             _ => Unit::Items("steps"),
         };

@@ -142,6 +142,7 @@ pub(super) fn is_ours(path: &Path) -> bool {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("gguf") => pythia_gguf::open(path).is_ok_and(|(gguf, _)| gguf.metadata.get(VERSION).is_some()),
         Some("json") => read_json::<Tagged>(path).is_some_and(|tagged| tagged.format.starts_with(FORMATS)),
+        Some(pythia_eval::JOURNAL_EXTENSION) => pythia_eval::is_journal(path),
         Some(super::rows::EXTENSION) => super::rows::is_rows(path),
         _ => false,
     }
@@ -149,7 +150,7 @@ pub(super) fn is_ours(path: &Path) -> bool {
 
 /// What tells this build of the program from another, whose results may differ: the version, and the size and time of
 /// the file that runs.
-pub(crate) fn program_id() -> String {
+pub fn program_id() -> String {
     let metadata = worker::own_program().and_then(|path| path.metadata()).ok();
     let nanos = |metadata: &fs::Metadata| Some(metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_nanos());
     let (bytes, time) = (metadata.as_ref().map(fs::Metadata::len), metadata.as_ref().and_then(nanos));

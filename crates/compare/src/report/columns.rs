@@ -1,6 +1,6 @@
 //! The columns of the tables for people: one list, shown in a terminal, in Markdown and in HTML.
 
-use super::{AgainstBase, Entry, Estimate, Report, SideBySide};
+use super::{AgainstBase, Entry, Estimate, Report, SideBySide, Tasks};
 use pythia_show::number::{bytes, plain, rate, signed, significant};
 use pythia_show::{Align, Table, Width, wrap};
 
@@ -118,6 +118,10 @@ pub fn terminal(report: &Report, width: Width) -> String {
     if let Some(series) = &report.side_by_side {
         let table = series.table().to_terminal(width).with_remark(width, "report.md has them");
         text += &format!("{}:\n{table}\n", SideBySide::TITLE);
+    }
+    if let Some(tasks) = &report.tasks {
+        let table = tasks.table().to_terminal(width).with_remark(width, "report.md has them");
+        text += &format!("{}:\n{table}\n", Tasks::TITLE);
     }
     let table = table(report, |column| column.short.unwrap_or(column.cell));
     text += &table.to_terminal(width).with_remark(width, "report.md has them");

@@ -1,6 +1,6 @@
 //! `report.csv`: a line per level, numbers in full, empty where the base has no distance to itself.
 
-use super::{AgainstBase, Entry, Report};
+use super::{AgainstBase, Entry, Report, Tasks};
 use pythia_show::{Cell, Csv, Quotes};
 
 /// A field of text or of a number that may be missing.
@@ -43,8 +43,14 @@ const FIELDS: &[(&str, Field)] = &[
 
 /// The file's content.
 pub(crate) fn render(report: &Report) -> String {
-    let mut csv = Csv::new(FIELDS.iter().map(|(name, _)| *name), Quotes::WhereNeeded);
-    report.entries.iter().for_each(|entry| csv.push(FIELDS.iter().map(|(_, field)| cell(entry, field))));
+    let more = report.tasks.as_ref().map_or_else(Vec::new, Tasks::csv_names);
+    let names = FIELDS.iter().map(|(name, _)| *name).chain(more.iter().map(String::as_str));
+    let mut csv = Csv::new(names, Quotes::WhereNeeded);
+    for entry in &report.entries {
+        let more = report.tasks.iter().flat_map(|tasks| tasks.csv_cells(&entry.name));
+        let more = more.map(|number| Cell::Value(number.map_or_else(String::new, |n| n.to_string())));
+        csv.push(FIELDS.iter().map(|(_, field)| cell(entry, field)).chain(more));
+    }
     csv.finish()
 }
 

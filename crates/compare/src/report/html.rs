@@ -2,27 +2,22 @@
 
 use super::columns::{COLUMNS, Column};
 use super::plot::{self, Figure};
-use super::{Entry, Report, SideBySide};
+use super::{Entry, Report, SideBySide, Tasks};
 use pythia_show::html as escape;
-
-/// Colours and spacing, also of the figures.
-const STYLE: &str = include_str!("style.css");
+use pythia_show::plot::{page, scrolled};
 
 /// The file's content.
 pub(crate) fn render(report: &Report) -> String {
-    let title = escape(&format!("{}: quantization levels compared with {}", report.source, report.base));
+    let title = format!("{}: quantization levels compared with {}", report.source, report.base);
     let figures: String = plot::figures(report).iter().map(figure).collect();
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n\
-         <p class=\"summary\">{summary}</p>\n{answer}{table}{figures}\
-         <h2>Notes</h2>\n{notes}</main>\n</body>\n</html>\n",
+    let body = format!(
+        "<p class=\"summary\">{summary}</p>\n{answer}{table}{figures}<h2>Notes</h2>\n{notes}",
         summary = escape(&summary(report)),
         answer = answer(report),
-        table = series(report) + &table(report),
+        table = series(report) + &tasks(report) + &table(report),
         notes = list(&report.notes(str::to_owned)),
-    )
+    );
+    page(&title, "", &body)
 }
 
 fn summary(report: &Report) -> String {
@@ -50,10 +45,8 @@ fn table(report: &Report) -> String {
     let head = |c: &Column| format!("<th scope=\"col\" title=\"{}\">{}</th>", escape(c.about), escape(c.title));
     let heads: String = COLUMNS.iter().map(head).collect();
     let rows: String = report.entries.iter().map(row).collect();
-    format!(
-        "<div class=\"scroll\" role=\"region\" aria-label=\"Table of levels\" tabindex=\"0\">\n<table>\n\
-         <thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n"
-    )
+    let table = format!("<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n");
+    scrolled("Table of levels", &table)
 }
 
 /// The table of the series, if there are several.
@@ -68,13 +61,27 @@ fn series(report: &Report) -> String {
         format!("<tr>{}</tr>\n", cells.collect::<String>())
     };
     let rows: String = series.rows().into_iter().map(row).collect();
-    format!(
-        "<h2>{title}</h2>\n<div class=\"scroll\" role=\"region\" aria-label=\"{title}\" tabindex=\"0\">\n\
-         <table class=\"series\">\n<thead><tr>{}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n\
-         <h2>All files</h2>\n",
-        heads.collect::<String>(),
-        title = SideBySide::TITLE
-    )
+    let heads: String = heads.collect();
+    let table =
+        format!("<table class=\"series\">\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n");
+    format!("<h2>{}</h2>\n{}<h2>All files</h2>\n", SideBySide::TITLE, scrolled(SideBySide::TITLE, &table))
+}
+
+/// The table of tasks, if there are any.
+fn tasks(report: &Report) -> String {
+    let Some(tasks) = &report.tasks else { return String::new() };
+    let (heads, rows) = tasks.table().into_cells();
+    let heads: String = heads.iter().map(|title| format!("<th scope=\"col\">{}</th>", escape(title))).collect();
+    let row = |cells: Vec<String>| {
+        let cells = cells.iter().enumerate().map(|(i, text)| match i {
+            0 => format!("<th scope=\"row\">{}</th>", escape(text)),
+            _ => format!("<td>{}</td>", cell(text)),
+        });
+        format!("<tr>{}</tr>\n", cells.collect::<String>())
+    };
+    let rows: String = rows.into_iter().map(row).collect();
+    let table = format!("<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n");
+    format!("<h2>{}</h2>\n{}<h2>All files</h2>\n", Tasks::TITLE, scrolled(Tasks::TITLE, &table))
 }
 
 /// A ratio with its percentage under it.
@@ -103,14 +110,7 @@ fn cell(text: &str) -> String {
 
 fn figure(figure: &Figure) -> String {
     let Some(drawing) = &figure.drawing else { return String::new() };
-    format!(
-        "<h2>{}</h2>\n<figure>\n<div class=\"wide\">\n{}</div>\n<div class=\"narrow\">\n{}</div>\n\
-         <figcaption>{}</figcaption>\n</figure>\n",
-        escape(figure.title),
-        drawing.wide,
-        drawing.narrow,
-        escape(&figure.caption).replace("+-", "&#177;")
-    )
+    format!("<h2>{}</h2>\n{}", escape(figure.title), drawing.figure(&figure.caption))
 }
 
 /// Code spans, the only Markdown in the notes.
@@ -129,6 +129,7 @@ fn code_spans(escaped: &str) -> String {
 mod tests {
     use super::*;
     use crate::report::sample;
+    use pythia_show::plot::STYLE;
 
     #[test]
     fn is_self_contained_and_closed() {

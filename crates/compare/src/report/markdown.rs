@@ -1,6 +1,6 @@
 //! `report.md`: the answers, the whole table and the notes.
 
-use super::{Report, SideBySide, columns};
+use super::{Report, SideBySide, Tasks, columns};
 use pythia_show::markdown;
 
 /// The file's content.
@@ -13,6 +13,9 @@ pub(crate) fn render(report: &Report) -> String {
     }
     if let Some(series) = &report.side_by_side {
         out += &format!("{}:\n\n{}\n", SideBySide::TITLE, series.table().to_markdown());
+    }
+    if let Some(tasks) = &report.tasks {
+        out += &format!("{}:\n\n{}\n", Tasks::TITLE, tasks.table().to_markdown());
     }
     out += &columns::full_table(report).to_markdown();
     out.push('\n');

@@ -62,6 +62,7 @@ pub(super) fn report(n: usize) -> Report {
         process_per_level: true,
         busy: None,
         side_by_side: None,
+        tasks: None,
         answer: Answer::of(&entries, &[]),
         entries,
     }

@@ -1,7 +1,6 @@
 //! Horizontal bars in panels: side by side with one row of names for all, or below each other where there is less room.
 
-use super::scale::Scale;
-use super::svg::{Anchor, Canvas, Svg, Words, label_width};
+use pythia_show::plot::{Anchor, Canvas, Scale, Svg, Words, label_width};
 use pythia_show::shorten;
 
 /// One bar.
@@ -110,7 +109,7 @@ fn middle_of(row: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::svg::words;
+    use super::super::test_words;
     use super::*;
 
     #[test]
@@ -119,7 +118,7 @@ mod tests {
         let names = ["a", "b", "c"].map(|name| (name.to_owned(), false));
         let panels = [Panel { title: "t", bars: bars.into() }];
         for canvas in [Canvas::Wide, Canvas::Narrow] {
-            let svg = render(&names, &panels, canvas, &words()).unwrap();
+            let svg = render(&names, &panels, canvas, &test_words()).unwrap();
             let widths: Vec<f64> = svg
                 .lines()
                 .filter(|line| line.starts_with("<rect"))
@@ -133,6 +132,6 @@ mod tests {
     #[test]
     fn no_numbers_no_figure() {
         let panel = Panel { title: "t", bars: vec![Bar { value: f64::NAN, range: None, text: String::new() }] };
-        assert!(render(&[("a".to_owned(), true)], &[panel], Canvas::Wide, &words()).is_none());
+        assert!(render(&[("a".to_owned(), true)], &[panel], Canvas::Wide, &test_words()).is_none());
     }
 }

@@ -2,8 +2,7 @@
 
 mod draw;
 
-use super::scale::{Kind, Scale};
-use super::svg::{Canvas, Words, label_width};
+use pythia_show::plot::{Canvas, Frame, Kind, Scale, Words};
 
 /// One labelled point.
 pub(super) struct Point {
@@ -77,15 +76,6 @@ const LEAST_X_RATIO: f64 = 1.6;
 /// Upper end of the left axis.
 const TOP: f64 = 34.0;
 
-/// Where the axes are, in pixels of the view box.
-#[derive(Clone, Copy)]
-struct Frame {
-    left: f64,
-    right: f64,
-    top: f64,
-    bottom: f64,
-}
-
 /// A point with its pixels.
 struct Drawn<'a> {
     point: &'a Point,
@@ -116,11 +106,7 @@ impl Scatter {
         let has_legend_line = canvas == Canvas::Narrow && !self.series.is_empty();
         let top = if has_legend_line { TOP + 12.0 } else { TOP };
         let y = self.y_scale(&finite, (bottom, top));
-        let ticks = y.ticks(draw::Y_TICKS).into_iter().filter_map(|tick| tick.label);
-        // Where there is room, the axes of all figures begin at the same place.
-        let least = if canvas == Canvas::Wide { 50.0 } else { 24.0 };
-        let left = ticks.map(|label| label_width(&label)).fold(least, f64::max) + draw::TICK_GAP + 2.0;
-        let frame = Frame { left, right: canvas.width() - 18.0, top, bottom };
+        let frame = Frame { left: Frame::left_of(canvas, &y), right: canvas.width() - 18.0, top, bottom };
         let x = self.x_scale(&finite, &frame);
         let drawn: Vec<Drawn<'_>> = finite
             .into_iter()
@@ -194,7 +180,7 @@ impl Scatter {
 
 #[cfg(test)]
 mod tests {
-    use super::super::svg::words;
+    use super::super::test_words;
     use super::*;
 
     fn point(label: &str, x: f64, y: f64) -> Point {
@@ -218,7 +204,7 @@ mod tests {
         let points = || vec![point("d", 4.0, 1.0), point("a", 1.0, 3.0), point("b", 2.0, 3.5), point("c", 3.0, 2.0)];
         for (better, corners) in [(Better::Left, 3), (Better::Right, 1)] {
             let figure = Scatter { better, ..scatter(points(), Kind::Linear) };
-            let svg = figure.render(Canvas::Wide, &words()).unwrap();
+            let svg = figure.render(Canvas::Wide, &test_words()).unwrap();
             let line = svg.lines().find(|line| line.contains("polyline")).unwrap();
             assert_eq!(line.matches(',').count(), corners, "{line}");
         }
@@ -227,24 +213,24 @@ mod tests {
     #[test]
     fn zero_has_a_mark_of_its_own_on_a_logarithmic_axis() {
         let figure = scatter(vec![point("same", 1.0, 0.0), point("other", 2.0, 0.1)], Kind::Log);
-        let svg = figure.render(Canvas::Wide, &words()).unwrap();
+        let svg = figure.render(Canvas::Wide, &test_words()).unwrap();
         assert!(svg.contains("dot below") && svg.contains(">same (0)<"), "{svg}");
     }
 
     #[test]
     fn nothing_to_draw_is_no_figure() {
         let figure = scatter(vec![point("a", 1.0, f64::NAN)], Kind::Linear);
-        assert!(figure.render(Canvas::Narrow, &words()).is_none());
+        assert!(figure.render(Canvas::Narrow, &test_words()).is_none());
     }
 
     #[test]
     fn sizes_that_are_nearly_equal_stand_near_each_other() {
         for (canvas, most) in [(Canvas::Wide, 40.0), (Canvas::Narrow, 15.0)] {
             let close = scatter(vec![point("a", 4.40, 1.0), point("b", 4.48, 2.0)], Kind::Linear);
-            let at = centres(&close.render(canvas, &words()).unwrap());
+            let at = centres(&close.render(canvas, &test_words()).unwrap());
             assert!(at[0] < at[1] && at[1] - at[0] < most, "{at:?}");
             let far = scatter(vec![point("a", 2.0, 1.0), point("b", 8.0, 2.0)], Kind::Linear);
-            let at = centres(&far.render(canvas, &words()).unwrap());
+            let at = centres(&far.render(canvas, &test_words()).unwrap());
             assert!(at[1] - at[0] > 0.6 * canvas.width(), "{at:?}");
         }
     }

@@ -1,25 +1,17 @@
 //! How a figure of points becomes lines and labels.
 
-use super::super::labels::{self, Rect, Scene, Segment, Target};
-use super::super::scale::{Kind, Scale};
-use super::super::svg::{Anchor, Canvas, Svg, Words, label_width};
-use super::{At, Drawn, Frame, Reference, Scatter};
+use super::{At, Drawn, Reference, Scatter};
+use pythia_show::plot::{
+    Anchor, Canvas, Frame, LABEL_HEIGHT, Rect, Scale, Scene, Segment, Svg, Target, Words, label_width, place,
+};
 use pythia_show::shorten;
 
-/// Numbers at a linear left axis, about.
-pub(super) const Y_TICKS: usize = 6;
-/// Between them and the axis.
-pub(super) const TICK_GAP: f64 = 8.0;
-/// Below the plot: ticks and the title of the axis.
-const FOOT: f64 = 52.0;
 const RADIUS: f64 = 4.5;
 /// Half the length of the mark at the end of an error bar.
 const CAP: f64 = 4.0;
 const LONGEST_LABEL: usize = 22;
 /// Styles of series in the page. More series than that share them.
 const SERIES_STYLES: usize = 4;
-/// Length of the line before a name in the legend.
-const LEGEND_LINE: f64 = 26.0;
 
 impl Scatter {
     pub(super) fn draw(
@@ -30,34 +22,11 @@ impl Scatter {
         scales: (&Scale, &Scale),
         drawn: &[Drawn<'_>],
     ) -> String {
-        let mut svg = Svg::new(canvas, frame.bottom + FOOT, words);
-        let n_ticks = if canvas == Canvas::Wide { 8 } else { 4 };
-        self.draw_axes(&mut svg, &frame, scales, n_ticks);
+        let mut svg = Svg::new(canvas, frame.bottom + Frame::FOOT, words);
+        frame.draw_axes(&mut svg, canvas, scales, (self.x_title, &self.y_title));
         self.draw_legend(&mut svg, canvas, &frame);
         self.draw_points(&mut svg, &frame, scales, drawn);
         svg.finish()
-    }
-
-    fn draw_axes(&self, svg: &mut Svg, frame: &Frame, (x, y): (&Scale, &Scale), n_ticks: usize) {
-        let &Frame { left, right, bottom, .. } = frame;
-        for tick in y.ticks(Y_TICKS) {
-            let at = y.at(tick.value);
-            svg.line(if tick.label.is_some() { "grid" } else { "grid minor" }, (left, at), (right, at));
-            if let Some(label) = &tick.label {
-                svg.text("tick", (left - TICK_GAP, at + 4.0), Anchor::End, label);
-            }
-        }
-        for tick in x.ticks(n_ticks) {
-            let at = x.at(tick.value);
-            let length = if tick.label.is_some() { 6.0 } else { 3.0 };
-            svg.line("axis", (at, bottom), (at, bottom + length));
-            if let Some(label) = &tick.label {
-                svg.text("tick", (at, bottom + 19.0), Anchor::Middle, label);
-            }
-        }
-        svg.line("axis", (left, bottom), (right, bottom));
-        svg.text("title", (4.0, 16.0), Anchor::Start, &title(&self.y_title, y));
-        svg.text("title", (right, bottom + FOOT - 10.0), Anchor::End, &title(self.x_title, x));
     }
 
     fn draw_points(&self, svg: &mut Svg, frame: &Frame, scales: (&Scale, &Scale), drawn: &[Drawn<'_>]) {
@@ -95,7 +64,7 @@ impl Scatter {
         let targets: Vec<Target> = targets.collect();
         let &Frame { left, right, top, bottom } = frame;
         let inside = Rect { x: left, y: top - 12.0, width: right + 14.0 - left, height: bottom + 10.0 - top };
-        let places = labels::place(&targets, &Scene { frame: inside, taken: &taken, lines: &lines });
+        let places = place(&targets, &Scene { frame: inside, taken: &taken, lines: &lines });
         for (d, place) in named.iter().zip(&places) {
             if let Some(end) = place.leader {
                 svg.line("leader", d.at, end);
@@ -119,19 +88,12 @@ impl Scatter {
         }
     }
 
-    /// The names of the series with their lines, right of the title of the left axis or below it.
     fn draw_legend(&self, svg: &mut Svg, canvas: Canvas, frame: &Frame) {
-        let width = |name: &String| LEGEND_LINE + 6.0 + label_width(name) + 12.0;
-        let total: f64 = self.series.iter().map(width).sum();
-        let y = if canvas == Canvas::Wide { 12.0 } else { 28.0 };
-        let mut x = (frame.right - total + 12.0).max(4.0);
-        for (index, name) in self.series.iter().enumerate() {
-            let class = self.class("", "series-line", index);
-            svg.line(&class, (x, y), (x + LEGEND_LINE, y));
-            svg.dot(&self.class("", "dot", index), (x + LEGEND_LINE / 2.0, y), RADIUS, name);
-            svg.text("legend", (x + LEGEND_LINE + 6.0, y + 4.0), Anchor::Start, name);
-            x += width(name);
-        }
+        let entry = |(index, name): (usize, &String)| {
+            (self.class("", "series-line", index), self.class("", "dot", index), name.clone())
+        };
+        let entries: Vec<_> = self.series.iter().enumerate().map(entry).collect();
+        frame.draw_legend(svg, canvas, &entries);
     }
 }
 
@@ -179,16 +141,16 @@ impl Reference {
     /// The position at the line where its label covers least.
     fn place_label(&self, (from, to): Segment, frame: &Frame, bars: &[Segment], drawn: &[Drawn<'_>]) -> Rect {
         let width = label_width(&self.label) + 8.0;
-        let place = |x: f64, y: f64| Rect { x, y, width, height: labels::HEIGHT };
+        let place = |x: f64, y: f64| Rect { x, y, width, height: LABEL_HEIGHT };
         let places = match self.at {
             At::Y(_) => {
                 let (left, right) = (frame.left + 4.0, frame.right - width - 4.0);
-                let (above, below) = (from.1 - labels::HEIGHT - 4.0, from.1 + 4.0);
+                let (above, below) = (from.1 - LABEL_HEIGHT - 4.0, from.1 + 4.0);
                 [place(left, below), place(left, above), place(right, above), place(right, below)]
             }
             At::X(_) => {
                 let (left, right) = (from.0 - width - 2.0, from.0 + 2.0);
-                let (top, bottom) = (from.1 + 2.0, to.1 - labels::HEIGHT - 6.0);
+                let (top, bottom) = (from.1 + 2.0, to.1 - LABEL_HEIGHT - 6.0);
                 [place(right, top), place(left, top), place(right, bottom), place(left, bottom)]
             }
         };
@@ -208,12 +170,5 @@ impl Reference {
             bars + dots + if is_outside { 1000 } else { 0 }
         };
         places.into_iter().min_by_key(covered).unwrap_or(places[0])
-    }
-}
-
-fn title(what: &str, scale: &Scale) -> String {
-    match scale.kind() {
-        Kind::Linear => what.to_owned(),
-        Kind::Log => format!("{what} (log scale)"),
     }
 }

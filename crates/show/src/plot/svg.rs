@@ -1,27 +1,32 @@
 //! The few SVG elements the figures are made of.
 
-use pythia_show::html as escape;
+use crate::html as escape;
 use std::fmt::{Display, Write};
 
 /// Where a text stands relative to its position.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Anchor {
+pub enum Anchor {
+    /// It begins there.
     Start,
+    /// Its middle is there.
     Middle,
+    /// It ends there.
     End,
 }
 
 /// How wide a drawing is. Text keeps its size on a screen, so a drawing for a telephone is another one, not a smaller
 /// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Canvas {
+pub enum Canvas {
+    /// For screens and paper.
     Wide,
+    /// For telephones.
     Narrow,
 }
 
 impl Canvas {
     /// Pixels of the view box.
-    pub(super) fn width(self) -> f64 {
+    pub fn width(self) -> f64 {
         match self {
             Self::Wide => 860.0,
             Self::Narrow => 360.0,
@@ -39,23 +44,24 @@ impl Canvas {
 
 /// Title and text alternative of a drawing.
 #[derive(Clone, Debug)]
-pub(super) struct Words {
+pub struct Words {
     /// Unique in a page among figures.
-    pub(super) id: &'static str,
+    pub id: String,
     /// A few words.
-    pub(super) title: String,
+    pub title: String,
     /// The numbers.
-    pub(super) description: String,
+    pub description: String,
 }
 
-/// A drawing under construction. Coordinates are pixels of the view box, y downwards.
-pub(super) struct Svg {
+/// A drawing under construction. Coordinates are pixels of the view box, y downwards. Texts and tips are escaped; classes
+/// are not.
+pub struct Svg {
     out: String,
 }
 
 impl Svg {
     /// An empty drawing.
-    pub(super) fn new(canvas: Canvas, height: f64, words: &Words) -> Self {
+    pub fn new(canvas: Canvas, height: f64, words: &Words) -> Self {
         let (width, id) = (canvas.width(), format!("{}-{}", words.id, canvas.suffix()));
         let (title, description) = (escape(&words.title), escape(&words.description));
         let out = format!(
@@ -66,7 +72,7 @@ impl Svg {
     }
 
     /// A straight line.
-    pub(super) fn line(&mut self, class: &str, from: (f64, f64), to: (f64, f64)) {
+    pub fn line(&mut self, class: &str, from: (f64, f64), to: (f64, f64)) {
         let ((x1, y1), (x2, y2)) = (from, to);
         self.push(format_args!(
             "<line class=\"{class}\" x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\"/>"
@@ -74,28 +80,38 @@ impl Svg {
     }
 
     /// A line through points.
-    pub(super) fn polyline(&mut self, class: &str, points: &[(f64, f64)]) {
+    pub fn polyline(&mut self, class: &str, points: &[(f64, f64)]) {
         let points: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
         self.push(format_args!("<polyline class=\"{class}\" points=\"{}\"/>", points.join(" ")));
     }
 
     /// A dot with a tip that appears under the pointer.
-    pub(super) fn dot(&mut self, class: &str, (x, y): (f64, f64), radius: f64, tip: &str) {
+    pub fn dot(&mut self, class: &str, (x, y): (f64, f64), radius: f64, tip: &str) {
         let tip = escape(tip);
         self.push(format_args!(
             "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius}\"><title>{tip}</title></circle>"
         ));
     }
 
+    /// A diamond with a tip that appears under the pointer.
+    pub fn diamond(&mut self, class: &str, (x, y): (f64, f64), radius: f64, tip: &str) {
+        let tip = escape(tip);
+        let (left, right, top, bottom) = (x - radius, x + radius, y - radius, y + radius);
+        self.push(format_args!(
+            "<path class=\"{class}\" d=\"M{left:.1},{y:.1} {x:.1},{top:.1} {right:.1},{y:.1} {x:.1},{bottom:.1}Z\">\
+             <title>{tip}</title></path>"
+        ));
+    }
+
     /// A filled rectangle from its upper left corner.
-    pub(super) fn rect(&mut self, class: &str, (x, y): (f64, f64), (width, height): (f64, f64)) {
+    pub fn rect(&mut self, class: &str, (x, y): (f64, f64), (width, height): (f64, f64)) {
         self.push(format_args!(
             "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\"/>"
         ));
     }
 
     /// One line of text on its baseline.
-    pub(super) fn text(&mut self, class: &str, (x, y): (f64, f64), anchor: Anchor, text: &str) {
+    pub fn text(&mut self, class: &str, (x, y): (f64, f64), anchor: Anchor, text: &str) {
         let text = escape(text);
         let anchor = match anchor {
             Anchor::Start => "start",
@@ -108,7 +124,7 @@ impl Svg {
     }
 
     /// The whole drawing.
-    pub(super) fn finish(mut self) -> String {
+    pub fn finish(mut self) -> String {
         self.out.push_str("</svg>\n");
         self.out
     }
@@ -120,13 +136,8 @@ impl Svg {
 }
 
 /// Width of a label of 12 pixels, on the generous side: fonts differ from reader to reader.
-pub(super) fn label_width(text: &str) -> f64 {
-    pythia_show::text_width(text) as f64 * 7.6
-}
-
-#[cfg(test)]
-pub(super) fn words() -> Words {
-    Words { id: "test", title: "a\"b".into(), description: "<c>".into() }
+pub fn label_width(text: &str) -> f64 {
+    crate::text_width(text) as f64 * 7.6
 }
 
 #[cfg(test)]
@@ -135,7 +146,8 @@ mod tests {
 
     #[test]
     fn nothing_breaks_out_of_text() {
-        let mut svg = Svg::new(Canvas::Wide, 10.0, &words());
+        let words = Words { id: "test".into(), title: "a\"b".into(), description: "<c>".into() };
+        let mut svg = Svg::new(Canvas::Wide, 10.0, &words);
         svg.text("label", (1.0, 2.0), Anchor::Start, "<script>alert('x')</script>\u{0}");
         let out = svg.finish();
         assert!(!out.contains("<script") && !out.contains('\u{0}') && out.contains("a&quot;b"), "{out}");

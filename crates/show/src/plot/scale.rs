@@ -1,10 +1,10 @@
 //! Axes: from values to pixels, and where the ticks go.
 
-use pythia_show::number::{plain, significant};
+use crate::number::{plain, significant};
 
 /// How values are spread over an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     /// Equal distances for equal differences.
     Linear,
     /// Equal distances for equal ratios; only values above 0 have a place.
@@ -13,7 +13,7 @@ pub(super) enum Kind {
 
 /// An axis: a range of values over a range of pixels.
 #[derive(Debug)]
-pub(super) struct Scale {
+pub struct Scale {
     kind: Kind,
     low: f64,
     high: f64,
@@ -23,11 +23,11 @@ pub(super) struct Scale {
 
 /// A mark on an axis.
 #[derive(Debug)]
-pub(super) struct Tick {
+pub struct Tick {
     /// Its value.
-    pub(super) value: f64,
+    pub value: f64,
     /// What is written there; nothing at the minor ticks of a logarithmic axis.
-    pub(super) label: Option<String>,
+    pub label: Option<String>,
 }
 
 /// A logarithmic axis covers at least this ratio, so that it always has several labelled ticks.
@@ -40,7 +40,7 @@ const MARGIN: f64 = 0.07;
 
 impl Scale {
     /// An axis that shows all of `values` that it can, with room at both ends.
-    pub(super) fn new(kind: Kind, values: impl IntoIterator<Item = f64>, pixels: (f64, f64)) -> Self {
+    pub fn new(kind: Kind, values: impl IntoIterator<Item = f64>, pixels: (f64, f64)) -> Self {
         let usable = |v: &f64| v.is_finite() && (kind == Kind::Linear || *v > 0.0);
         let (low, high) = values
             .into_iter()
@@ -59,18 +59,18 @@ impl Scale {
     }
 
     /// An axis of lengths: from 0 to `high`, without room at the ends.
-    pub(super) fn from_zero(high: f64, pixels: (f64, f64)) -> Self {
+    pub fn from_zero(high: f64, pixels: (f64, f64)) -> Self {
         let high = if high.is_finite() && high > 0.0 { high } else { 1.0 };
         Self { kind: Kind::Linear, low: 0.0, high, pixels }
     }
 
     /// How values are spread.
-    pub(super) fn kind(&self) -> Kind {
+    pub fn kind(&self) -> Kind {
         self.kind
     }
 
     /// The pixel of a value; values outside are drawn at the nearer end.
-    pub(super) fn at(&self, value: f64) -> f64 {
+    pub fn at(&self, value: f64) -> f64 {
         let share = match self.kind {
             Kind::Linear => (value - self.low) / (self.high - self.low),
             Kind::Log if value > 0.0 => (value / self.low).ln() / (self.high / self.low).ln(),
@@ -81,12 +81,12 @@ impl Scale {
     }
 
     /// Whether a value has a place of its own, rather than the nearer end.
-    pub(super) fn shows(&self, value: f64) -> bool {
+    pub fn shows(&self, value: f64) -> bool {
         (self.low..=self.high).contains(&value)
     }
 
     /// Round values on the axis, ascending; about `wanted` of them on a linear one.
-    pub(super) fn ticks(&self, wanted: usize) -> Vec<Tick> {
+    pub fn ticks(&self, wanted: usize) -> Vec<Tick> {
         match self.kind {
             Kind::Linear => self.linear_ticks(wanted),
             Kind::Log => self.log_ticks(),

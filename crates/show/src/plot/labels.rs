@@ -6,50 +6,50 @@
 
 /// An axis-parallel box, y downwards.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rect {
+pub struct Rect {
     /// Left edge.
-    pub(super) x: f64,
+    pub x: f64,
     /// Upper edge.
-    pub(super) y: f64,
+    pub y: f64,
     /// Width.
-    pub(super) width: f64,
+    pub width: f64,
     /// Height.
-    pub(super) height: f64,
+    pub height: f64,
 }
 
 /// A straight line between two points.
-pub(super) type Segment = ((f64, f64), (f64, f64));
+pub type Segment = ((f64, f64), (f64, f64));
 
 /// What labels must stay clear of.
-pub(super) struct Scene<'a> {
+pub struct Scene<'a> {
     /// All labels stay inside.
-    pub(super) frame: Rect,
+    pub frame: Rect,
     /// Boxes that are taken.
-    pub(super) taken: &'a [Rect],
+    pub taken: &'a [Rect],
     /// Thin lines: better not crossed, but no disaster.
-    pub(super) lines: &'a [Segment],
+    pub lines: &'a [Segment],
 }
 
 /// A point and the width of its label.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Target {
+pub struct Target {
     /// The point.
-    pub(super) at: (f64, f64),
+    pub at: (f64, f64),
     /// Width of the text in pixels.
-    pub(super) width: f64,
+    pub width: f64,
 }
 
 /// Where a label went.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub struct Place {
     /// The box of the text.
-    pub(super) rect: Rect,
+    pub rect: Rect,
     /// The end of a line from the point, for a label too far away to be understood without.
-    pub(super) leader: Option<(f64, f64)>,
+    pub leader: Option<(f64, f64)>,
 }
 
 /// Height of a label's box.
-pub(super) const HEIGHT: f64 = 14.0;
+pub const HEIGHT: f64 = 14.0;
 /// Half the side of the box that a dot takes.
 const DOT: f64 = 6.0;
 /// Distances from the point to the label.
@@ -118,7 +118,7 @@ impl Rect {
 }
 
 /// A place for every target, in their order.
-pub(super) fn place(targets: &[Target], scene: &Scene<'_>) -> Vec<Place> {
+pub fn place(targets: &[Target], scene: &Scene<'_>) -> Vec<Place> {
     let candidates: Vec<Vec<(Place, f64)>> = targets.iter().map(|target| candidates(target, targets, scene)).collect();
     let search = Search { targets, candidates: &candidates };
     let forward: Vec<usize> = (0..targets.len()).collect();

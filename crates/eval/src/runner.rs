@@ -1,0 +1,246 @@
+//! Documents through a model.
+
+use crate::encode::Encoder;
+use crate::journal::{AskId, Journal};
+use crate::{Asks, DEFAULT_MAX_TOKENS, Doc, Error, Reply};
+use pythia_model::Model;
+use pythia_runtime::score::{self, Ask, Settings};
+use pythia_runtime::{GenerateOptions, Tokenizer};
+use pythia_task::{Cancel, Progress};
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A model that is evaluated.
+#[derive(Debug)]
+pub struct Subject {
+    model: Arc<Model>,
+    tokenizer: Arc<Tokenizer>,
+    journal: Option<Journal>,
+}
+
+/// A request as tokens.
+#[derive(Clone, Debug)]
+enum Request {
+    Score(Ask),
+    Generate { prompt: Vec<u32>, until: Vec<String>, max_tokens: usize },
+}
+
+impl Subject {
+    /// A model without a journal.
+    pub fn new(model: Arc<Model>, tokenizer: Tokenizer) -> Self {
+        Self { model, tokenizer: Arc::new(tokenizer), journal: None }
+    }
+
+    /// Keeps replies in a journal at `path`, and takes those that are there unless `afresh`. `key` stands for all that
+    /// replies depend on except what is asked: the files of the model, the program, how the model runs.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn keep_in(&mut self, path: &Path, key: &str, afresh: bool) -> Result<(), Error> {
+        self.journal = Some(Journal::open(path, key, afresh).map_err(Error::io(path))?);
+        Ok(())
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// The replies to every document of a task, in their order. `progress` advances by the [size](size) of each document.
+    ///
+    /// # Errors
+    /// If a request does not fit the model, the model fails, or the run is cancelled. Replies so far are in the journal.
+    pub(crate) fn replies(
+        &mut self,
+        task: &str,
+        docs: &[Doc],
+        cancel: &Cancel,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Vec<Reply>>, Error> {
+        let encoder = Encoder::new(&self.tokenizer, self.model.hparams().n_ctx)?;
+        let requests = |doc: &Doc| {
+            requests(&encoder, &doc.asks).map_err(|error| match error {
+                Error::Data { what, problem } => Error::data(format!("{task}: document {}: {what}", doc.id), problem),
+                Error::Request(problem) => Error::Request(format!("{task}: {problem}")),
+                error => error,
+            })
+        };
+        let requests: Vec<Vec<Request>> = docs.par_iter().map(requests).collect::<Result<_, _>>()?;
+        // Each is run once, however often it is asked.
+        let mut run = Run { replies: HashMap::new(), waiting: HashMap::new(), left: Vec::new(), progress, task, docs };
+        let (mut asks, mut prompts) = (Vec::new(), Vec::new());
+        for (doc, requests) in requests.iter().enumerate() {
+            let mut ids: Vec<AskId> = requests.iter().map(Request::id).collect();
+            ids.sort_unstable();
+            ids.dedup();
+            run.left.push(ids.len());
+            for id in ids {
+                run.waiting.entry(id).or_default().push(doc);
+            }
+            for request in requests {
+                let id = request.id();
+                if run.replies.contains_key(&id) {
+                    continue;
+                }
+                let known = self.journal.as_ref().and_then(|journal| journal.get(&id)).cloned();
+                if known.is_none() {
+                    match request {
+                        Request::Score(ask) => asks.push((id, ask)),
+                        Request::Generate { .. } => prompts.push((id, request)),
+                    }
+                }
+                run.replies.insert(id, known);
+            }
+        }
+        run.begin();
+        let settings = Settings { memory: None, cancel };
+        let journal = &mut self.journal;
+        let mut keep = |id: AskId, reply: Reply, run: &mut Run<'_>| {
+            if let Some(error) = journal.as_mut().and_then(|journal| journal.append(id, &reply).err()) {
+                *journal = None;
+                progress
+                    .note(&format!("replies cannot be kept: {error}; if this run is stopped, it cannot be resumed"));
+            }
+            run.done(id, reply);
+        };
+        let (ids, asks): (Vec<AskId>, Vec<Ask>) = asks.into_iter().map(|(id, ask)| (id, ask.clone())).unzip();
+        score::score(&self.model, &asks, &settings, &mut |i, score| keep(ids[i], Reply::Score(score), &mut run))?;
+        let end = self.tokenizer.eos().map(|eos| self.tokenizer.decode(&[eos], false)).unwrap_or_default();
+        let options: Vec<(Vec<u32>, GenerateOptions)> =
+            prompts.iter().filter_map(|(_, request)| request.options(&end)).collect();
+        score::generate_all(&self.model, &self.tokenizer, &options, &settings, &mut |i, generation| {
+            let text = cut(self.tokenizer.decode(&generation.ids, true), &options[i].1.stop);
+            keep(prompts[i].0, Reply::Text(text), &mut run);
+        })?;
+        let reply = |request: &Request| run.replies.get(&request.id()).cloned().flatten();
+        // Both calls above have replied to everything.
+        Ok(requests.iter().map(|requests| requests.iter().filter_map(reply).collect()).collect())
+    }
+}
+
+/// A task under way.
+struct Run<'a> {
+    /// By request; `None` while it waits.
+    replies: HashMap<AskId, Option<Reply>>,
+    /// Documents that wait for a request.
+    waiting: HashMap<AskId, Vec<usize>>,
+    /// Requests that each document waits for.
+    left: Vec<usize>,
+    progress: &'a dyn Progress,
+    task: &'a str,
+    docs: &'a [Doc],
+}
+
+impl Run<'_> {
+    /// Counts what is known from the start.
+    fn begin(&mut self) {
+        // An empty text asks nothing.
+        (0..self.docs.len()).filter(|&doc| self.left[doc] == 0).for_each(|doc| self.advance(doc));
+        let known: Vec<AskId> = self.replies.iter().filter(|(_, reply)| reply.is_some()).map(|(id, _)| *id).collect();
+        known.iter().for_each(|id| self.count(id));
+    }
+
+    fn done(&mut self, id: AskId, reply: Reply) {
+        self.replies.insert(id, Some(reply));
+        self.count(&id);
+    }
+
+    fn count(&mut self, id: &AskId) {
+        for doc in self.waiting.remove(id).unwrap_or_default() {
+            self.left[doc] -= 1;
+            if self.left[doc] == 0 {
+                self.advance(doc);
+            }
+        }
+    }
+
+    fn advance(&self, doc: usize) {
+        self.progress.advance(self.task, i64::try_from(size(&self.docs[doc])).unwrap_or(i64::MAX));
+    }
+}
+
+/// A measure of the work that a document is: its bytes, a context that its choices share counted once.
+pub(crate) fn size(doc: &Doc) -> u64 {
+    let bytes = match &doc.asks {
+        Asks::Choices { pairs, .. } => {
+            let mut last = None;
+            let bytes = pairs.iter().map(|(context, continuation)| {
+                let is_new = last.replace(context) != Some(context);
+                continuation.len() + if is_new { context.len() } else { 0 }
+            });
+            bytes.sum()
+        }
+        Asks::LogLikelihood { context, continuation } => context.len() + continuation.len(),
+        Asks::Rolling { text, .. } => text.len(),
+        // A generated token takes as long as dozens of a prompt, of four bytes each.
+        Asks::Generate { context, max_tokens, .. } => context.len() + 100 * max_tokens.unwrap_or(DEFAULT_MAX_TOKENS),
+    };
+    bytes as u64
+}
+
+fn requests(encoder: &Encoder<'_>, asks: &Asks) -> Result<Vec<Request>, Error> {
+    let score = |(context, continuation): (&str, &str)| encoder.pair(context, continuation).map(Request::Score);
+    match asks {
+        Asks::Choices { pairs, .. } => pairs.iter().map(|(a, b)| score((a, b))).collect(),
+        Asks::LogLikelihood { context, continuation } => Ok(vec![score((context, continuation))?]),
+        Asks::Rolling { text, .. } => Ok(encoder.rolling(text)?.into_iter().map(Request::Score).collect()),
+        Asks::Generate { context, until, max_tokens, .. } => {
+            let max_tokens = max_tokens.unwrap_or(DEFAULT_MAX_TOKENS);
+            let prompt = encoder.prompt(context, max_tokens)?;
+            Ok(vec![Request::Generate { prompt, until: until.clone(), max_tokens }])
+        }
+    }
+}
+
+impl Request {
+    fn id(&self) -> AskId {
+        let mut hasher = Sha256::new();
+        let mut add = |bytes: &[u8]| {
+            // Lengths are included, so that the boundaries are unambiguous.
+            hasher.update((bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        let bytes = |tokens: &[u32]| tokens.iter().flat_map(|token| token.to_le_bytes()).collect::<Vec<u8>>();
+        match self {
+            Self::Score(Ask { tokens, first }) => {
+                add(b"score");
+                add(&bytes(tokens));
+                add(&(*first as u64).to_le_bytes());
+            }
+            Self::Generate { prompt, until, max_tokens } => {
+                add(b"generate");
+                add(&bytes(prompt));
+                add(&(*max_tokens as u64).to_le_bytes());
+                until.iter().for_each(|stop| add(stop.as_bytes()));
+            }
+        }
+        let digest = hasher.finalize();
+        std::array::from_fn(|i| digest[i])
+    }
+
+    /// How a text is written: greedily, up to a stop string or `end`, the text of the token that ends one.
+    fn options(&self, end: &str) -> Option<(Vec<u32>, GenerateOptions)> {
+        let Self::Generate { prompt, until, max_tokens } = self else { return None };
+        let mut stop: Vec<String> = until.iter().filter(|stop| !stop.is_empty()).cloned().collect();
+        if !end.is_empty() && !stop.iter().any(|stop| stop == end) {
+            stop.push(end.to_owned());
+        }
+        Some((
+            prompt.clone(),
+            GenerateOptions { max_new_tokens: Some(*max_tokens), stop, ..GenerateOptions::default() },
+        ))
+    }
+}
+
+/// What is before the first of the stop strings, looked for one after the other as in the harness.
+fn cut(mut text: String, stops: &[String]) -> String {
+    for stop in stops {
+        if let Some(at) = text.find(stop.as_str()) {
+            text.truncate(at);
+        }
+    }
+    text
+}

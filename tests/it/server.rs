@@ -1,0 +1,121 @@
+//! `pythia-run serve` over real sockets.
+
+mod client;
+mod contract;
+mod endpoints;
+mod hostile;
+mod load;
+
+use crate::common::{PYTHIA_RUN, gguf};
+use client::{Answer, Client};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// A server of the shipped model, until it is dropped.
+struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Serves these arguments with the Q8_0 file, which has the name `m`.
+    fn with(args: &[&str]) -> Self {
+        let file = gguf("Q8_0");
+        Self::of(&[&["-m", &format!("m={}", file.display())], args].concat())
+    }
+
+    fn of(args: &[&str]) -> Self {
+        let mut child = Command::new(PYTHIA_RUN)
+            .args(["serve", "--port", "0", "-t", "2"])
+            .args(args)
+            .env_remove("PYTHIA_API_KEY")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening at http://").and_then(|address| address.parse().ok());
+        let Some(address) = address else {
+            let mut stderr = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+            panic!("no address in {line:?}; {stderr}");
+        };
+        Self { child, address }
+    }
+
+    fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        self.client().get(path)
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Answer {
+        self.client().post(path, body.to_string().as_bytes())
+    }
+
+    /// The reply to a completion, which must be there.
+    fn complete(&self, body: &Value) -> Value {
+        let answer = self.post("/v1/completions", body);
+        assert_eq!(answer.status, 200, "{body:.200}: {}", answer.text());
+        answer.json()
+    }
+
+    /// Sends a signal. Returns the exit code and stderr at the end.
+    #[cfg(unix)]
+    fn end(mut self, signal: &str) -> (Option<i32>, String) {
+        assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
+        let code = self.child.wait().unwrap().code();
+        let mut stderr = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        (code, stderr)
+    }
+
+    /// Slots that work.
+    fn busy(&self) -> usize {
+        let slots = self.get("/slots").json();
+        slots.as_array().unwrap().iter().filter(|slot| slot["is_processing"] == json!(true)).count()
+    }
+
+    /// Waits until nothing runs or waits, for at most five seconds.
+    fn becomes_idle(&self) {
+        let start = std::time::Instant::now();
+        while self.busy() > 0 || metric(self, "requests_deferred") > 0.0 {
+            assert!(start.elapsed().as_secs() < 5, "{}", self.get("/slots").text());
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One server for all tests that only ask: a test holds it to be alone with it.
+fn shared() -> MutexGuard<'static, Server> {
+    static SERVER: OnceLock<Mutex<Server>> = OnceLock::new();
+    let start = || {
+        let (f16, q4) = (gguf("F16"), gguf("Q4_0"));
+        let q8 = gguf("Q8_0");
+        let named = |name: &str, path: &std::path::Path| format!("{name}={}", path.display());
+        let (a, b, c) = (named("m", &q8), named("F16", &f16), named("Q4_0", &q4));
+        Mutex::new(Server::of(&["-m", &a, "-m", &b, "-m", &c, "--timeout", "2", "--parallel", "8"]))
+    };
+    SERVER.get_or_init(start).lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The first value of a family of metrics.
+fn metric(server: &Server, name: &str) -> f64 {
+    let text = server.get("/metrics").text();
+    let line = text.lines().find(|line| line.starts_with(&format!("pythia:{name}")));
+    line.and_then(|line| line.rsplit(' ').next()).and_then(|value| value.parse().ok()).expect(name)
+}

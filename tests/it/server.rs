@@ -11,8 +11,10 @@ use client::{Answer, Client};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 /// A server of the shipped model, until it is dropped.
 struct Server {
@@ -67,14 +69,31 @@ impl Server {
         answer.json()
     }
 
-    /// Sends a signal. Returns the exit code and stderr at the end.
+    /// Sends a signal.
     #[cfg(unix)]
-    fn end(mut self, signal: &str) -> (Option<i32>, String) {
+    fn signal(&self, signal: &str) {
         assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
+    }
+
+    /// Waits for its end. Returns the exit code and stderr.
+    #[cfg(unix)]
+    fn wait(mut self) -> (Option<i32>, String) {
         let code = self.child.wait().unwrap().code();
         let mut stderr = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
         (code, stderr)
+    }
+
+    /// Asks for a token until that is refused, for at most five seconds.
+    fn until_refused(&self) -> Answer {
+        let start = Instant::now();
+        loop {
+            let answer = self.post("/v1/completions", &json!({"prompt": "a", "max_tokens": 1}));
+            if answer.status != 200 {
+                return answer;
+            }
+            assert!(start.elapsed() < Duration::from_secs(5));
+        }
     }
 
     /// Slots that work.
@@ -85,10 +104,10 @@ impl Server {
 
     /// Waits until nothing runs or waits, for at most five seconds.
     fn becomes_idle(&self) {
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         while self.busy() > 0 || metric(self, "requests_deferred") > 0.0 {
             assert!(start.elapsed().as_secs() < 5, "{}", self.get("/slots").text());
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 }
@@ -100,17 +119,40 @@ impl Drop for Server {
     }
 }
 
-/// One server for all tests that only ask: a test holds it to be alone with it.
-fn shared() -> MutexGuard<'static, Server> {
-    static SERVER: OnceLock<Mutex<Server>> = OnceLock::new();
+/// The server of the tests that only ask.
+struct Shared {
+    /// A test is alone with it.
+    _alone: MutexGuard<'static, ()>,
+    server: Arc<Server>,
+}
+
+impl Deref for Shared {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+/// One server for all tests that only ask: a test holds it to be alone with it. It ends with the last test that wants it,
+/// because what is in a static is never dropped.
+fn shared() -> Shared {
+    static SERVER: Mutex<Weak<Server>> = Mutex::new(Weak::new());
+    static ALONE: Mutex<()> = Mutex::new(());
     let start = || {
         let (f16, q4) = (gguf("F16"), gguf("Q4_0"));
         let q8 = gguf("Q8_0");
         let named = |name: &str, path: &std::path::Path| format!("{name}={}", path.display());
         let (a, b, c) = (named("m", &q8), named("F16", &f16), named("Q4_0", &q4));
-        Mutex::new(Server::of(&["-m", &a, "-m", &b, "-m", &c, "--timeout", "2", "--parallel", "8"]))
+        Arc::new(Server::of(&["-m", &a, "-m", &b, "-m", &c, "--timeout", "2", "--parallel", "8"]))
     };
-    SERVER.get_or_init(start).lock().unwrap_or_else(PoisonError::into_inner)
+    let server = {
+        let mut running = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
+        let server = running.upgrade().unwrap_or_else(start);
+        *running = Arc::downgrade(&server);
+        server
+    };
+    Shared { _alone: ALONE.lock().unwrap_or_else(PoisonError::into_inner), server }
 }
 
 /// The first value of a family of metrics.

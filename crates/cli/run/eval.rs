@@ -12,8 +12,7 @@ use clap::Subcommand;
 use output::Output;
 use pythia_convert::provenance::sha256_file;
 use pythia_eval::{
-    Facts, GroupResult, JOURNAL_EXTENSION, Paired, Selection, Subject, TaskResult, Which, Work, evaluate, results,
-    sanitize,
+    Facts, GroupResult, Paired, Selection, Subject, TaskResult, Which, Work, evaluate, results, sanitize,
 };
 use pythia_gguf::{FileType, keys};
 use pythia_model::Model;
@@ -335,9 +334,7 @@ impl Journals {
         let digests: Vec<&Value> = files.as_array().into_iter().flatten().map(|file| &file["sha256"]).collect();
         let parts = json!([pythia_compare::program_id(), digests, matters.collect::<Vec<_>>()]);
         let key = pythia_text::hex(&Sha256::digest(parts.to_string()));
-        let path = folder.join(format!("{}.{JOURNAL_EXTENSION}", &key[..24]));
-        subject.keep_in(&path, &key, !self.resume)?;
-        self.used.push(path);
+        self.used.push(subject.keep_in(folder, &key, !self.resume)?);
         Ok(())
     }
 

@@ -5,12 +5,9 @@
 
 use crate::Observer;
 use crate::cache::folder::{Folder, program_id};
-use crate::cache::rows::{EXTENSION, Rows};
+use crate::cache::rows::{ROWS, Rows};
 use pythia_runtime::eval::{Store, TokenScore};
 use sha2::{Digest, Sha256};
-
-/// Digits of a key in its file name.
-const NAME_CHARS: usize = 24;
 
 /// The journals of all files of a comparison, the base first. `None` for a file without one.
 pub(crate) struct Journals(Vec<Option<Rows>>);
@@ -22,8 +19,7 @@ impl Journals {
         let base = ids.first().map_or("", String::as_str);
         let open = |(id, folder): (&String, &Folder)| {
             let key = key(&[&program_id(), setting, base, id]);
-            let name = format!("{}.{EXTENSION}", key.get(..NAME_CHARS).unwrap_or(&key));
-            Rows::open(&folder.path().join(name), &key, afresh).ok()
+            Rows::open(&ROWS.path(folder.path(), &key), &key, afresh).ok()
         };
         Self(ids.iter().map(|id| open((id, folder?))).collect())
     }

@@ -4,7 +4,7 @@ use crate::cache::folder::{Folder, program_id};
 use crate::facts::Facts;
 use crate::report::{LevelTasks, TaskValue, Tasks};
 use crate::{Candidate, Error, Observer, Request, Stage};
-use pythia_eval::{JOURNAL_EXTENSION, Paired, Subject, TaskResult, Work, evaluate};
+use pythia_eval::{Paired, Subject, TaskResult, Work, evaluate};
 use pythia_runtime::{Arithmetic, Device, Tokenizer};
 use sha2::{Digest, Sha256};
 
@@ -35,11 +35,10 @@ pub(crate) fn run(
         let setting = [model.device(), model.isa_name(), activations, gelu, kv_cache].join(", ");
         let key = pythia_text::hex(&Sha256::digest([program_id(), setting, facts.id()].join("\n")));
         let mut subject = Subject::new(model, tokenizer);
-        if let Some(folder) = folder {
-            let path = folder.path().join(format!("{}.{JOURNAL_EXTENSION}", &key[..24]));
-            if let Err(error) = subject.keep_in(&path, &key, *fresh) {
-                observer.note(&format!("replies cannot be kept: {error}"));
-            }
+        if let Some(folder) = folder
+            && let Err(error) = subject.keep_in(folder.path(), &key, *fresh)
+        {
+            observer.note(&format!("replies cannot be kept: {error}"));
         }
         let mut results = Vec::new();
         for work in works {

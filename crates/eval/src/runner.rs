@@ -1,7 +1,7 @@
 //! Documents through a model.
 
 use crate::encode::Encoder;
-use crate::journal::{AskId, Journal};
+use crate::replies::{AskId, REPLIES, Replies};
 use crate::{Asks, DEFAULT_MAX_TOKENS, Doc, Error, Reply};
 use pythia_model::Model;
 use pythia_runtime::score::{self, Ask, Settings};
@@ -10,7 +10,7 @@ use pythia_task::{Cancel, Progress};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A model that is evaluated.
@@ -18,7 +18,7 @@ use std::sync::Arc;
 pub struct Subject {
     model: Arc<Model>,
     tokenizer: Arc<Tokenizer>,
-    journal: Option<Journal>,
+    journal: Option<Replies>,
 }
 
 /// A request as tokens.
@@ -34,14 +34,16 @@ impl Subject {
         Self { model, tokenizer: Arc::new(tokenizer), journal: None }
     }
 
-    /// Keeps replies in a journal at `path`, and takes those that are there unless `afresh`. `key` stands for all that
-    /// replies depend on except what is asked: the files of the model, the program, how the model runs.
+    /// Keeps replies in a journal in `folder`, and takes those that are there unless `afresh`. `key` is a digest of all
+    /// that replies depend on except what is asked: the files of the model, the program, how the model runs. Returns
+    /// where the journal is.
     ///
     /// # Errors
     /// If the system refuses.
-    pub fn keep_in(&mut self, path: &Path, key: &str, afresh: bool) -> Result<(), Error> {
-        self.journal = Some(Journal::open(path, key, afresh).map_err(Error::io(path))?);
-        Ok(())
+    pub fn keep_in(&mut self, folder: &Path, key: &str, afresh: bool) -> Result<PathBuf, Error> {
+        let path = REPLIES.path(folder, key);
+        self.journal = Some(Replies::open(&path, key, afresh).map_err(Error::io(&path))?);
+        Ok(path)
     }
 
     /// The model.

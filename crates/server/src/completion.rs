@@ -111,6 +111,7 @@ struct Reply<'a> {
     usage: Usage,
 }
 
+/// A choice, or the part of it that an event of a stream has.
 #[derive(Serialize)]
 struct Choice<'a> {
     index: usize,

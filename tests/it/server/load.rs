@@ -70,14 +70,7 @@ fn a_full_queue_refuses_and_says_when_to_come_back() {
     let long = json!({"prompt": "a", "max_tokens": 500, "logit_bias": {"0": -100}, "n": 20}).to_string();
     let mut held: Vec<Client> = (0..2).map(|_| server.client()).collect();
     held.iter_mut().for_each(|client| client.start_post(COMPLETIONS, long.as_bytes()));
-    let start = Instant::now();
-    let refused = loop {
-        let answer = server.post(COMPLETIONS, &json!({"prompt": "a", "max_tokens": 1}));
-        if answer.status != 200 {
-            break answer;
-        }
-        assert!(start.elapsed() < Duration::from_secs(5));
-    };
+    let refused = server.until_refused();
     refused.refuses(429);
     assert_eq!(refused.header("retry-after"), Some("1"));
     drop(held);
@@ -91,11 +84,6 @@ mod end {
 
     fn slow(n: usize) -> Vec<u8> {
         json!({"prompt": "a", "max_tokens": 400, "logit_bias": {"0": -100}, "seed": 1, "n": n}).to_string().into_bytes()
-    }
-
-    fn signal(server: &Server, signal: &str) {
-        let id = server.child.id().to_string();
-        assert!(std::process::Command::new("kill").args([signal, &id]).status().unwrap().success());
     }
 
     fn wait_busy(server: &Server) {
@@ -114,29 +102,14 @@ mod end {
         // More choices than are in the engine at the same time.
         running.start_post(COMPLETIONS, &slow(12));
         wait_busy(&server);
-        signal(&server, "-TERM");
-        let start = Instant::now();
-        let refused = loop {
-            let answer = server.post(COMPLETIONS, &json!({"prompt": "a", "max_tokens": 1}));
-            if answer.status != 200 {
-                break answer;
-            }
-            assert!(start.elapsed() < Duration::from_secs(5));
-        };
-        assert!(refused.refuses(503).contains("stopping"));
+        server.signal("-TERM");
+        assert!(server.until_refused().refuses(503).contains("stopping"));
         let answer = running.answer().expect("it was running");
         assert_eq!((answer.status, answer.json()["choices"].as_array().unwrap().len()), (200, 12));
         assert!(kept.is_closed());
-        let (code, stderr) = wait(server);
+        let (code, stderr) = server.wait();
         assert_eq!(code, Some(130), "{stderr}");
         assert!(stderr.contains("all requests were answered"), "{stderr}");
-    }
-
-    fn wait(mut server: Server) -> (Option<i32>, String) {
-        let code = server.child.wait().unwrap().code();
-        let mut stderr = String::new();
-        std::io::Read::read_to_string(&mut server.child.stderr.take().unwrap(), &mut stderr).unwrap();
-        (code, stderr)
     }
 
     #[test]
@@ -150,9 +123,9 @@ mod end {
         streaming.start_post(COMPLETIONS, stream.to_string().as_bytes());
         wait_busy(&server);
         let start = Instant::now();
-        signal(&server, "-INT");
+        server.signal("-INT");
         running.answer().expect("an answer").refuses(503);
-        let (code, stderr) = wait(server);
+        let (code, stderr) = server.wait();
         assert_eq!(code, Some(130));
         assert!(stderr.contains("cut off") && start.elapsed() < Duration::from_secs(5), "{stderr}");
     }
@@ -164,9 +137,10 @@ mod end {
         running.start_post(COMPLETIONS, &slow(100));
         wait_busy(&server);
         let start = Instant::now();
-        signal(&server, "-TERM");
+        server.signal("-TERM");
         std::thread::sleep(Duration::from_millis(1500));
-        let (code, _) = server.end("-TERM");
+        server.signal("-TERM");
+        let (code, _) = server.wait();
         assert_eq!(code, Some(130));
         assert!((1..5).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
     }
@@ -176,7 +150,8 @@ mod end {
         let server = Server::with(&[]);
         let _kept = server.client();
         let start = Instant::now();
-        let (code, stderr) = server.end("-TERM");
+        server.signal("-TERM");
+        let (code, stderr) = server.wait();
         assert_eq!(code, Some(130));
         assert!(start.elapsed() < Duration::from_secs(3), "{stderr}");
     }

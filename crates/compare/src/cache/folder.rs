@@ -4,9 +4,11 @@
 //! wants an exclusive one. Files in it appear by rename, or are journals that only one process at a time appends to, so
 //! any number of runs can share a folder.
 
+use super::rows::ROWS;
 use crate::{Error, Observer, worker};
 use pythia_convert::metadata::VERSION;
 use pythia_convert::output::{AtomicFile, MadeFolders, remove_leftovers};
+use pythia_eval::REPLIES;
 use pythia_task::user_cache;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -142,9 +144,7 @@ pub(super) fn is_ours(path: &Path) -> bool {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("gguf") => pythia_gguf::open(path).is_ok_and(|(gguf, _)| gguf.metadata.get(VERSION).is_some()),
         Some("json") => read_json::<Tagged>(path).is_some_and(|tagged| tagged.format.starts_with(FORMATS)),
-        Some(pythia_eval::JOURNAL_EXTENSION) => pythia_eval::is_journal(path),
-        Some(super::rows::EXTENSION) => super::rows::is_rows(path),
-        _ => false,
+        _ => [&REPLIES, &ROWS].into_iter().any(|journal| journal.is_at(path)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Completions as they appear, as server-sent events.
 
+use super::Choice;
 use super::jobs::{Answer, Plan, Usage, window};
 use crate::app::{App, CancelOnDrop, Place, Reserved};
 use crate::limits;
@@ -84,18 +85,10 @@ struct Chunk<'a> {
     object: &'static str,
     created: u64,
     model: &'a str,
-    choices: Vec<ChunkChoice<'a>>,
+    choices: Vec<Choice<'a>>,
     /// Absent unless it was asked for; then `null` but in the last chunk.
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Option<Usage>>,
-}
-
-#[derive(Serialize)]
-struct ChunkChoice<'a> {
-    index: usize,
-    text: &'a str,
-    logprobs: Option<Logprobs<'a>>,
-    finish_reason: Option<&'static str>,
 }
 
 impl Stream {
@@ -176,14 +169,14 @@ impl Stream {
         let entries = &answer.entries;
         let logprobs = is_scored.then_some(Logprobs { entries, names: &self.app.names });
         let finish_reason = answer.finish_reason.filter(|_| is_last);
-        let choice = ChunkChoice { index: job, text: &answer.text, logprobs, finish_reason };
+        let choice = Choice { index: job, text: &answer.text, logprobs, finish_reason };
         let json = self.chunk(vec![choice], None);
         self.data(&json).await?;
         self.answers[job].forget();
         Ok(())
     }
 
-    fn chunk(&self, choices: Vec<ChunkChoice<'_>>, usage: Option<Usage>) -> String {
+    fn chunk(&self, choices: Vec<Choice<'_>>, usage: Option<Usage>) -> String {
         let model = self.app.models[self.plan.model].name.as_str();
         let usage = self.plan.request.include_usage.then_some(usage);
         let chunk = Chunk { id: &self.id, object: "text_completion", created: self.created, model, choices, usage };

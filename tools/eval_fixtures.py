@@ -26,7 +26,6 @@ PEOPLE = [
     ("Hana Ito", "the print shop", "sets type", "a composing stick", 1914),
     ("Noor Salim", "the well", "draws water", "a rope of hemp", 1879),
 ]
-LETTERS = "ABCD"
 
 
 def other(i, k=1):

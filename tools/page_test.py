@@ -54,7 +54,7 @@ class Check:
         print(f"{'ok  ' if holds else 'FAIL'} {what}{'' if holds else f': {found}'}", flush=True)
 
 
-def open_page(browser, server, check, width=1200, height=900, scheme="light", touch=False):
+def open_page(browser, server, width=1200, height=900, scheme="light", touch=False):
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, has_touch=touch)
     page = context.new_page()
     page.set_default_timeout(60_000)
@@ -87,7 +87,7 @@ def panel_text(page, m):
 
 
 def walk(browser, server, check):
-    page, errors = open_page(browser, server, check)
+    page, errors = open_page(browser, server)
     page.wait_for_selector("#model-list input")
     check("both models are offered", page.locator("#model-list input").count() == 2)
     text = TEXT[:700]
@@ -185,7 +185,7 @@ def walk(browser, server, check):
 def stranger(browser, folder, files, bin, check):
     """A server with a key: the page asks for it. One that has gone: the page says so."""
     with serving.Server(bin, {"F16": files["F16"]}, "--api-key", "secret") as server:
-        page, _ = open_page(browser, server, check)
+        page, _ = open_page(browser, server)
         page.wait_for_selector("#key")
         until(page, "!document.getElementById('key-row').hidden")
         page.fill("#key", "secret")
@@ -199,7 +199,7 @@ def stranger(browser, folder, files, bin, check):
 
 def looks(browser, server, check, pictures):
     for name, width, height, scheme, touch in (("page", 1100, 760, "light", False), ("page-dark", 1100, 760, "dark", False), ("page-phone", 390, 780, "dark", True)):
-        page, errors = open_page(browser, server, check, width, height, scheme, touch)
+        page, errors = open_page(browser, server, width, height, scheme, touch)
         page.wait_for_selector("#model-list input")
         analyse(page, TEXT[1300:2100])
         token = page.locator(".panel").nth(0).locator(".text .t").nth(21)

@@ -43,7 +43,7 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            self.code = self.process.wait(30)
+            self.process.wait(30)
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise RuntimeError("the server did not stop within 30 seconds of SIGTERM") from None

@@ -14,7 +14,7 @@ use pythia_convert::provenance::sha256_file;
 use pythia_eval::{
     Facts, GroupResult, Paired, Selection, Subject, TaskResult, Which, Work, evaluate, results, sanitize,
 };
-use pythia_gguf::{FileType, keys};
+use pythia_gguf::FileType;
 use pythia_model::Model;
 use pythia_runtime::Tokenizer;
 use pythia_schema::parameter_counts;
@@ -277,7 +277,7 @@ fn facts(args: &Args, model: &Model, tokenizer: &Tokenizer, path: &Path, name: &
         _ => Map::new(),
     };
     let token = |id: Option<u32>| id.map(|id| (id, tokenizer.decode(&[id], false)));
-    let level = model.gguf().metadata.u32(keys::FILE_TYPE).ok().flatten().and_then(FileType::from_id);
+    let level = FileType::of(&model.gguf().metadata);
     let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     Facts {
         source: super::PROGRAM.to_owned(),

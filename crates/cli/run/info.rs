@@ -63,8 +63,7 @@ fn text(model: &Model, key: &str) -> Option<String> {
 
 /// The file type, if the file states it.
 fn file_type(model: &Model) -> Option<&'static str> {
-    let id = model.gguf().metadata.u32(keys::FILE_TYPE).ok().flatten()?;
-    FileType::from_id(id).map(FileType::name)
+    FileType::of(&model.gguf().metadata).map(FileType::name)
 }
 
 fn table(model: &Model, info: &Value) -> String {

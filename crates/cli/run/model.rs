@@ -90,8 +90,15 @@ impl ModelArgs {
 }
 
 impl RunArgs {
-    /// Opens the model at `path`.
+    /// Opens the model at `path`, and its tokenizer.
     pub(super) fn open(&self, path: &Path) -> Result<(Arc<Model>, Tokenizer), Failure> {
+        let model = self.model(path)?;
+        let tokenizer = tokenizer(model.gguf(), path)?;
+        Ok((model, tokenizer))
+    }
+
+    /// Opens the model at `path`.
+    pub(super) fn model(&self, path: &Path) -> Result<Arc<Model>, Failure> {
         let options = Options {
             threads: self.threads,
             isa: self.isa,
@@ -103,9 +110,7 @@ impl RunArgs {
             return Err(Failure::usage("--cache-type-v: keys and values share one type here, that of --kv"));
         }
         input::check_gguf(path)?;
-        let model = self.device.find()?.open(path, &options)?;
-        let tokenizer = tokenizer(model.gguf(), path)?;
-        Ok((model, tokenizer))
+        Ok(self.device.find()?.open(path, &options)?)
     }
 }
 

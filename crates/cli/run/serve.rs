@@ -69,10 +69,7 @@ fn on_off(text: &str) -> Result<bool, String> {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let named = names(&args.model)?;
-    let models = named.into_iter().map(|(name, path)| {
-        let (model, _) = args.how.open(&path)?;
-        Ok(NamedModel { name, model })
-    });
+    let models = named.into_iter().map(|(name, path)| Ok(NamedModel { name, model: args.how.model(&path)? }));
     let options = Options {
         host: args.host.clone(),
         port: args.port,

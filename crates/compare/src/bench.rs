@@ -151,6 +151,5 @@ fn in_millions(n_params: u64) -> String {
 
 /// The file type that the file states.
 fn file_type(model: &Model) -> &'static str {
-    let id = model.gguf().metadata.u32(pythia_gguf::keys::FILE_TYPE).ok().flatten();
-    id.and_then(FileType::from_id).map_or("unknown type", FileType::name)
+    FileType::of(&model.gguf().metadata).map_or("unknown type", FileType::name)
 }

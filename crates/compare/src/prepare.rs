@@ -6,7 +6,7 @@ use crate::report::Origin;
 use crate::{Base, Candidate, CheckpointBase, Error, Request, quality};
 use pythia_checkpoint::{Checkpoint, Dtype};
 use pythia_convert::{CheckpointSource, GgufSource, Level, LoraSource, Provenance, Source, model_name};
-use pythia_gguf::{FileType, Metadata, keys, shard_prefix};
+use pythia_gguf::{FileType, Metadata, shard_prefix};
 use pythia_task::Cancel;
 use std::path::{Path, PathBuf};
 
@@ -209,8 +209,7 @@ fn level_name(metadata: &Metadata, path: &Path) -> String {
 
 /// The type that a GGUF file states, such as `Q4_0`, or its own name.
 fn file_level(metadata: &Metadata, path: &Path) -> String {
-    let id = metadata.u32(keys::FILE_TYPE).ok().flatten();
-    id.and_then(FileType::from_id).map_or_else(|| stem(path), |ty| ty.name().to_owned())
+    FileType::of(metadata).map_or_else(|| stem(path), |ty| ty.name().to_owned())
 }
 
 /// The name of a file without extension and shard number.

@@ -70,28 +70,40 @@ impl Subject {
                 error => error,
             })
         };
-        let requests: Vec<Vec<Request>> = docs.par_iter().map(requests).collect::<Result<_, _>>()?;
+        let identified = |doc: &Doc| {
+            let requests = requests(doc)?;
+            Ok::<Vec<_>, Error>(requests.into_iter().map(|request| (request.id(), request)).collect())
+        };
+        let requests: Vec<Vec<(AskId, Request)>> = docs.par_iter().map(identified).collect::<Result<_, _>>()?;
+        let asked: Vec<Vec<AskId>> = requests.iter().map(|of| of.iter().map(|(id, _)| *id).collect()).collect();
         // Each is run once, however often it is asked.
         let mut run = Run { replies: HashMap::new(), waiting: HashMap::new(), left: Vec::new(), progress, task, docs };
-        let (mut asks, mut prompts) = (Vec::new(), Vec::new());
-        for (doc, requests) in requests.iter().enumerate() {
-            let mut ids: Vec<AskId> = requests.iter().map(Request::id).collect();
+        let end = self.tokenizer.eos().map(|eos| self.tokenizer.decode(&[eos], false)).unwrap_or_default();
+        let (mut asks, mut ask_ids) = (Vec::new(), Vec::new());
+        let (mut prompts, mut prompt_ids) = (Vec::new(), Vec::new());
+        for (doc, requests) in requests.into_iter().enumerate() {
+            let mut ids = asked[doc].clone();
             ids.sort_unstable();
             ids.dedup();
             run.left.push(ids.len());
             for id in ids {
                 run.waiting.entry(id).or_default().push(doc);
             }
-            for request in requests {
-                let id = request.id();
+            for (id, request) in requests {
                 if run.replies.contains_key(&id) {
                     continue;
                 }
                 let known = self.journal.as_ref().and_then(|journal| journal.get(&id)).cloned();
                 if known.is_none() {
                     match request {
-                        Request::Score(ask) => asks.push((id, ask)),
-                        Request::Generate { .. } => prompts.push((id, request)),
+                        Request::Score(ask) => {
+                            ask_ids.push(id);
+                            asks.push(ask);
+                        }
+                        Request::Generate { prompt, until, max_tokens } => {
+                            prompt_ids.push(id);
+                            prompts.push((prompt, greedy(until, max_tokens, &end)));
+                        }
                     }
                 }
                 run.replies.insert(id, known);
@@ -108,18 +120,14 @@ impl Subject {
             }
             run.done(id, reply);
         };
-        let (ids, asks): (Vec<AskId>, Vec<Ask>) = asks.into_iter().map(|(id, ask)| (id, ask.clone())).unzip();
-        score::score(&self.model, &asks, &settings, &mut |i, score| keep(ids[i], Reply::Score(score), &mut run))?;
-        let end = self.tokenizer.eos().map(|eos| self.tokenizer.decode(&[eos], false)).unwrap_or_default();
-        let options: Vec<(Vec<u32>, GenerateOptions)> =
-            prompts.iter().filter_map(|(_, request)| request.options(&end)).collect();
-        score::generate_all(&self.model, &self.tokenizer, &options, &settings, &mut |i, generation| {
-            let text = cut(self.tokenizer.decode(&generation.ids, true), &options[i].1.stop);
-            keep(prompts[i].0, Reply::Text(text), &mut run);
+        score::score(&self.model, &asks, &settings, &mut |i, score| keep(ask_ids[i], Reply::Score(score), &mut run))?;
+        score::generate_all(&self.model, &self.tokenizer, &prompts, &settings, &mut |i, generation| {
+            let text = cut(self.tokenizer.decode(&generation.ids, true), &prompts[i].1.stop);
+            keep(prompt_ids[i], Reply::Text(text), &mut run);
         })?;
-        let reply = |request: &Request| run.replies.get(&request.id()).cloned().flatten();
+        let reply = |id: &AskId| run.replies.get(id).cloned().flatten();
         // Both calls above have replied to everything.
-        Ok(requests.iter().map(|requests| requests.iter().filter_map(reply).collect()).collect())
+        Ok(asked.iter().map(|ids| ids.iter().filter_map(reply).collect()).collect())
     }
 }
 
@@ -184,10 +192,14 @@ pub(crate) fn size(doc: &Doc) -> u64 {
 }
 
 fn requests(encoder: &Encoder<'_>, asks: &Asks) -> Result<Vec<Request>, Error> {
-    let score = |(context, continuation): (&str, &str)| encoder.pair(context, continuation).map(Request::Score);
     match asks {
-        Asks::Choices { pairs, .. } => pairs.iter().map(|(a, b)| score((a, b))).collect(),
-        Asks::LogLikelihood { context, continuation } => Ok(vec![score((context, continuation))?]),
+        Asks::Choices { pairs, .. } => {
+            let asks = encoder.pairs(pairs.iter().map(|(context, continuation)| (&**context, &**continuation)))?;
+            Ok(asks.into_iter().map(Request::Score).collect())
+        }
+        Asks::LogLikelihood { context, continuation } => {
+            Ok(encoder.pairs([(&**context, &**continuation)])?.into_iter().map(Request::Score).collect())
+        }
         Asks::Rolling { text, .. } => Ok(encoder.rolling(text)?.into_iter().map(Request::Score).collect()),
         Asks::Generate { context, until, max_tokens, .. } => {
             let max_tokens = max_tokens.unwrap_or(DEFAULT_MAX_TOKENS);
@@ -222,19 +234,15 @@ impl Request {
         let digest = hasher.finalize();
         std::array::from_fn(|i| digest[i])
     }
+}
 
-    /// How a text is written: greedily, up to a stop string or `end`, the text of the token that ends one.
-    fn options(&self, end: &str) -> Option<(Vec<u32>, GenerateOptions)> {
-        let Self::Generate { prompt, until, max_tokens } = self else { return None };
-        let mut stop: Vec<String> = until.iter().filter(|stop| !stop.is_empty()).cloned().collect();
-        if !end.is_empty() && !stop.iter().any(|stop| stop == end) {
-            stop.push(end.to_owned());
-        }
-        Some((
-            prompt.clone(),
-            GenerateOptions { max_new_tokens: Some(*max_tokens), stop, ..GenerateOptions::default() },
-        ))
+/// How a text is written: greedily, up to a stop string or `end`, the text of the token that ends one.
+fn greedy(until: Vec<String>, max_tokens: usize, end: &str) -> GenerateOptions {
+    let mut stop: Vec<String> = until.into_iter().filter(|stop| !stop.is_empty()).collect();
+    if !end.is_empty() && !stop.iter().any(|stop| stop == end) {
+        stop.push(end.to_owned());
     }
+    GenerateOptions { max_new_tokens: Some(max_tokens), stop, ..GenerateOptions::default() }
 }
 
 /// What is before the first of the stop strings, looked for one after the other as in the harness.

@@ -117,10 +117,8 @@ impl Work {
 
 /// Says that a name is unknown, and which may be meant.
 fn unknown(name: &str) -> String {
-    let names = Task::all().iter().map(|task| &task.name).chain(Group::all().iter().map(|group| &group.name));
-    let likeness = |known: &String| (strsim::jaro_winkler(name, known) * 1000.0) as u32;
-    let best = names.map(|known| (likeness(known), known)).max_by_key(|(likeness, _)| *likeness);
-    let hint = best.filter(|(likeness, _)| *likeness > 700);
-    let hint = hint.map_or(String::new(), |(_, known)| format!("; did you mean '{known}'?"));
+    let names = Task::all().iter().map(|task| &*task.name).chain(Group::all().iter().map(|group| &*group.name));
+    let nearest = pythia_text::nearest_name(name, &names.collect::<Vec<_>>());
+    let hint = nearest.map_or(String::new(), |known| format!("; did you mean '{known}'?"));
     format!("{name}: no such task{hint} (--tasks list shows all; a path of an own task ends in .{OWN})")
 }

@@ -134,6 +134,16 @@ impl Team {
         self.run(pieces.len(), &|n| run(n, &mut pieces[n].lock().unwrap_or_else(PoisonError::into_inner)));
     }
 
+    /// The results of `work` for `0..n`, in order, found in any order and on any thread.
+    ///
+    /// # Panics
+    /// If a task panicked.
+    pub fn map<T: Send>(&self, n: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+        let mut results: Vec<Option<T>> = (0..n).map(|_| None).collect();
+        self.run_pieces(&mut results, 1, |n, slot| slot[0] = Some(work(n)));
+        results.into_iter().map(|result| result.expect("every task ran")).collect()
+    }
+
     /// Runs `run` on ranges that cover `0..items`, each a multiple of `grain` long but perhaps the last.
     ///
     /// Every thread owns a contiguous part and takes its ranges in order, so that what it reads is one stream and what

@@ -7,7 +7,6 @@
 
 use crate::input::InputMetric;
 use crate::output::{OutputMetric, Outputs, outputs};
-use crate::parallel::map;
 use crate::rescale::{GroupMetric, neighbours};
 use crate::rounded::Rounded;
 use crate::search::code_of;
@@ -110,7 +109,7 @@ impl Descent<'_> {
                 return None;
             }
             let panel = Panel::new(self.rounded, self.input, &self.residual, first, step);
-            let all = map(self.cpu.team(), self.outputs.len(), |n| panel.run(self.outputs[n]));
+            let all = self.cpu.team().map(self.outputs.len(), |n| panel.run(self.outputs[n]));
             let mut seen = Vec::with_capacity(rows * PANEL);
             for Changes { list, rescaled, seen: some } in all {
                 changed += list.len();

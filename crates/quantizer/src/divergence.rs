@@ -1,12 +1,11 @@
 //! The divergence of predictions, from logits.
 
-use crate::parallel::map;
 use pythia_kernels::Team;
 
 /// Sum over rows of the Kullback-Leibler divergence between the predictions that logits stand for, in nats.
 pub(crate) fn sum(team: &Team, base: &[f32], other: &[f32], n_vocab: usize) -> f64 {
     let rows: Vec<_> = base.chunks_exact(n_vocab).zip(other.chunks_exact(n_vocab)).collect();
-    map(team, rows.len(), |n| of_row(rows[n].0, rows[n].1)).iter().sum()
+    team.map(rows.len(), |n| of_row(rows[n].0, rows[n].1)).iter().sum()
 }
 
 /// `sum of p (ln p - ln q)` of two rows of logits.
@@ -23,7 +22,7 @@ fn of_row(base: &[f32], other: &[f32]) -> f64 {
 pub(crate) fn add_variances(team: &Team, logits: &[f32], sums: &mut [f64]) {
     let n_vocab = sums.len();
     let rows: Vec<&[f32]> = logits.chunks_exact(n_vocab).collect();
-    let totals = map(team, rows.len(), |n| log_sum_exp(rows[n]));
+    let totals = team.map(rows.len(), |n| log_sum_exp(rows[n]));
     team.run_pieces(sums, VOCAB_PIECE, |piece, sums| {
         for (row, total) in rows.iter().zip(&totals) {
             for (sum, &x) in sums.iter_mut().zip(&row[piece * VOCAB_PIECE..]) {

@@ -15,7 +15,6 @@ mod knapsack;
 mod matrix;
 mod moments;
 mod output;
-mod parallel;
 mod report;
 mod rescale;
 mod rounded;

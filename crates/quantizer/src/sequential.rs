@@ -1,7 +1,6 @@
 //! The first pass over a matrix: block after block of columns, each row's errors made up for by its later columns.
 
 use crate::input::InputMetric;
-use crate::parallel::map;
 use crate::rounded::Rounded;
 use crate::search::{BlockProblem, Found, Search};
 use pythia_kernels::{Cpu, MatRef, Store};
@@ -36,7 +35,7 @@ pub(crate) fn round(
         let last = first + elems;
         let mut r = Vec::with_capacity(elems * elems);
         (first..last).for_each(|k| r.extend_from_slice(&input.r[k * cols + first..k * cols + last]));
-        let found: Vec<Vec<Found>> = map(cpu.team(), rows.div_ceil(TASK_ROWS), |task| {
+        let found: Vec<Vec<Found>> = cpu.team().map(rows.div_ceil(TASK_ROWS), |task| {
             let mut search = Search::new(&format);
             let rows = task * TASK_ROWS..rows.min((task + 1) * TASK_ROWS);
             let problem = |row: usize| BlockProblem {

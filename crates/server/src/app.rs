@@ -96,19 +96,18 @@ impl App {
         }
     }
 
-    /// The model that a request names. If there is only one, any name means it: clients send the name of the model that
+    /// The index of the model that a request names. If there is only one, any name means it: clients send the name of the model that
     /// the file was made from. Without a name it is the first.
-    pub(crate) fn model(&self, name: Option<&str>) -> Result<&Served, Refusal> {
-        let first = &self.models[0];
+    pub(crate) fn model(&self, name: Option<&str>) -> Result<usize, Refusal> {
         match name {
             Some(name) if self.models.len() > 1 => self.named(name),
-            _ => Ok(first),
+            _ => Ok(0),
         }
     }
 
-    /// The model of exactly this name.
-    pub(crate) fn named(&self, name: &str) -> Result<&Served, Refusal> {
-        self.models.iter().find(|model| model.name == name).ok_or_else(|| {
+    /// The index of the model of exactly this name.
+    pub(crate) fn named(&self, name: &str) -> Result<usize, Refusal> {
+        self.models.iter().position(|model| model.name == name).ok_or_else(|| {
             let names: Vec<&str> = self.models.iter().map(|model| model.name.as_str()).collect();
             let name = pythia_text::quoted(name, '\'', 100);
             Refusal::new(

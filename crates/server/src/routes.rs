@@ -16,8 +16,8 @@ use axum::routing::{MethodRouter, Router, get, post};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
+use tokio::sync::watch;
 
 /// Every path, and the methods that it has. A test compares them with `openapi.json`.
 fn table() -> Vec<(&'static str, &'static str, MethodRouter<Arc<App>>)> {
@@ -40,8 +40,8 @@ fn table() -> Vec<(&'static str, &'static str, MethodRouter<Arc<App>>)> {
     ]
 }
 
-/// The whole service. While `stopping` is set, every request is refused.
-pub(crate) fn router(app: Arc<App>, stopping: Arc<AtomicBool>) -> Router {
+/// The whole service. Once `stopping` is true, every request is refused.
+pub(crate) fn router(app: Arc<App>, stopping: watch::Receiver<bool>) -> Router {
     let mut router = Router::new();
     for (_, path, methods) in table() {
         router = router.route(path, methods);
@@ -74,7 +74,7 @@ async fn wrong_method() -> Refusal {
 
 /// What all requests go through: the rules of [`crate::guard`], and a net for panics.
 async fn guarded(
-    State((app, stopping)): State<(Arc<App>, Arc<AtomicBool>)>,
+    State((app, stopping)): State<(Arc<App>, watch::Receiver<bool>)>,
     request: Request<Body>,
     next: Next,
 ) -> Response {
@@ -82,7 +82,7 @@ async fn guarded(
     let mut foreign = None;
     let mut response = match app.guard.check(&request) {
         Err(refusal) => refusal.into_response(),
-        Ok(_) if stopping.load(Ordering::Relaxed) => Refusal::stopping().into_response(),
+        Ok(_) if *stopping.borrow() => Refusal::stopping().into_response(),
         Ok(origin) => {
             foreign = origin;
             match foreign {

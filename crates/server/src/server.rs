@@ -1,6 +1,6 @@
 //! The listener: connections within limits, and the end of the server.
 
-use crate::app::{App, Served};
+use crate::app::{App, Place, Served};
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::guard::Guard;
@@ -16,7 +16,7 @@ use pythia_task::Cancel;
 use pythia_tokenizer::Vocab;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
@@ -201,17 +201,15 @@ fn raise_file_limit() {
 }
 
 async fn serve(app: &Arc<App>, listener: tokio::net::TcpListener, stop: &Cancel, grace: Duration) -> bool {
-    // Once it is true, requests in work go on, and connections end after them.
+    // Once it is true, new requests are refused, those in work go on, and connections end after them.
     let (draining, _) = watch::channel(false);
-    let stopping = Arc::new(AtomicBool::new(false));
-    let router = routes::router(Arc::clone(app), Arc::clone(&stopping));
+    let router = routes::router(Arc::clone(app), draining.subscribe());
     let places = Arc::new(Semaphore::new(limits::CONNECTIONS));
     let accept = accept(app, &listener, &router, &places, &draining);
     let end = async {
         while !stop.is_raised() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        stopping.store(true, Ordering::Relaxed);
         draining.send_replace(true);
         // The engines go on: a request in work may have jobs that are not submitted yet.
         let all_ended = app.idle(Instant::now() + grace).await;
@@ -264,15 +262,6 @@ async fn accept(
     }
 }
 
-/// Counts a connection.
-struct Counted(Arc<App>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 async fn connection(
     app: Arc<App>,
     stream: TcpStream,
@@ -280,15 +269,14 @@ async fn connection(
     keeps: bool,
     mut draining: watch::Receiver<bool>,
 ) {
-    app.connections.fetch_add(1, Ordering::Relaxed);
-    let counted = Counted(app);
+    let Ok(_counted) = Place::take(&app, |app| &app.connections, usize::MAX) else { return };
     // Small pieces of streams go out at once.
     let _ = stream.set_nodelay(true);
-    let io = TokioIo::new(Connection::new(stream, counted.0.timeout));
+    let io = TokioIo::new(Connection::new(stream, app.timeout));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // From the first byte, and for a connection that is kept, from the answer before.
-        .header_read_timeout(counted.0.timeout)
+        .header_read_timeout(app.timeout)
         .max_header_size(limits::HEADER_BYTES)
         .keep_alive(keeps)
         .serve_connection(io, TowerToHyperService::new(router));

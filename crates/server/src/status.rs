@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use pythia_gguf::{FileType, keys};
+use pythia_gguf::FileType;
 use pythia_runtime::engine::SlotState;
 use pythia_schema::parameter_counts;
 use serde_json::{Value, json};
@@ -30,7 +30,6 @@ pub(crate) async fn models(State(app): State<Arc<App>>) -> Json<Value> {
 
 fn model(served: &Served, created: u64) -> Value {
     let (model, h) = (served.model(), served.model().hparams());
-    let file_type = model.gguf().metadata.u32(keys::FILE_TYPE).ok().flatten();
     json!({
         "id": served.name,
         "object": "model",
@@ -44,7 +43,7 @@ fn model(served: &Served, created: u64) -> Value {
             "n_layer": h.n_layer,
             "n_params": parameter_counts(h).0,
             "size": model.file_bytes(),
-            "ftype": file_type.and_then(FileType::from_id).map(FileType::name),
+            "ftype": FileType::of(&model.gguf().metadata).map(FileType::name),
             "device": model.device(),
         },
     })
@@ -133,11 +132,14 @@ fn text_of_metrics(app: &App) -> String {
     family("n_tokens_max", "gauge", "Tokens of the longest text.", &|i| {
         statuses[i].0.longest.load(Ordering::Relaxed) as f64
     });
-    let _ = writeln!(
-        text,
-        "# HELP pythia:connections Open connections.\n# TYPE pythia:connections gauge\npythia:connections {}",
-        app.connections.load(Ordering::Relaxed)
-    );
+    let open = [
+        ("connections", "Open connections.", &app.connections),
+        ("completions", "Requests for completions that run or wait.", &app.requests),
+    ];
+    for (name, help, value) in open {
+        let value = value.load(Ordering::Relaxed);
+        let _ = writeln!(text, "# HELP pythia:{name} {help}\n# TYPE pythia:{name} gauge\npythia:{name} {value}");
+    }
     let _ = writeln!(
         text,
         "# HELP pythia:http_responses_total Answers by status.\n# TYPE pythia:http_responses_total counter"

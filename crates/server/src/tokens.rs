@@ -96,11 +96,7 @@ impl Request {
             }
             Some(other) => return Err(Refusal::field("models", wanted(&other, "a list of names of models"))),
         };
-        let index = |name: &String| {
-            let served = app.named(name)?;
-            Ok(app.models.iter().position(|other| std::ptr::eq(other, served)).unwrap_or(0))
-        };
-        let models: Vec<usize> = names.iter().map(index).collect::<Result<_, Refusal>>()?;
+        let models: Vec<usize> = names.iter().map(|name| app.named(name)).collect::<Result<_, Refusal>>()?;
         let top = fields.integer("top", 0..=limits::LOGPROBS)?.unwrap_or(5) as usize;
         let prompt = fields.take("prompt").ok_or_else(|| Refusal::field("prompt", "missing"))?;
         let [prompt] = &Prompt::all(prompt)?[..] else { return Err(Refusal::field("prompt", "wanted one text")) };

@@ -1,5 +1,6 @@
 //! The type of a whole file, `general.file_type`.
 
+use crate::{Metadata, keys};
 use std::fmt;
 
 /// Calls `$callback! { rows }` with a row per file type: `Variant, id`. The variant is also its name.
@@ -50,6 +51,11 @@ macro_rules! define_file_type {
 for_each_file_type!(define_file_type);
 
 impl FileType {
+    /// The file type that a file states, if it is a known one.
+    pub fn of(metadata: &Metadata) -> Option<Self> {
+        metadata.u32(keys::FILE_TYPE).ok().flatten().and_then(Self::from_id)
+    }
+
     /// Its value in `general.file_type`.
     pub const fn id(self) -> u32 {
         self as u32

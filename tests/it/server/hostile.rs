@@ -150,7 +150,7 @@ fn slow_and_endless_requests_end() {
     for client in [&mut slow, &mut silent, &mut idle] {
         assert!(client.is_closed());
     }
-    assert!((1..20).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+    assert!((1..60).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
     // A length that is too short: what follows is no request.
     let mut more = server.client();
     more.send(format!("{}{{\"prompt\": \"a\"}}", head("Content-Length: 2")).as_bytes());
@@ -251,10 +251,7 @@ fn a_client_that_leaves_stops_its_work() {
         first.start_post(COMPLETIONS, body.to_string().as_bytes());
         let mut queued = server.client();
         queued.start_post(COMPLETIONS, body.to_string().as_bytes());
-        let start = Instant::now();
-        while server.busy() == 0 {
-            assert!(start.elapsed() < Duration::from_secs(5));
-        }
+        server.becomes_busy();
         if stream {
             assert_eq!(first.head().unwrap().status, 200);
             assert!(first.chunk().unwrap().is_some());
@@ -277,13 +274,10 @@ fn a_client_that_does_not_read_is_cut_off() {
     });
     let mut client = Client::connect(server.address);
     client.start_post(COMPLETIONS, body.to_string().as_bytes());
-    let start = Instant::now();
-    while server.busy() == 0 {
-        assert!(start.elapsed() < Duration::from_secs(5));
-    }
+    server.becomes_busy();
     let start = Instant::now();
     while server.busy() > 0 || super::metric(&server, "connections") > 1.0 {
-        assert!(start.elapsed() < Duration::from_secs(20), "{}", server.get("/slots").text());
+        assert!(start.elapsed() < super::PATIENCE, "{}", server.get("/slots").text());
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(super::metric(&server, "jobs_cancelled_total") > 0.0);

@@ -10,11 +10,13 @@ use pythia_show::plot::{page, scrolled};
 pub(crate) fn render(report: &Report) -> String {
     let title = format!("{}: quantization levels compared with {}", report.source, report.base);
     let figures: String = plot::figures(report).iter().map(figure).collect();
+    let others = series(report) + &tasks(report);
+    let heading = if others.is_empty() { "" } else { "<h2>All files</h2>\n" };
     let body = format!(
         "<p class=\"summary\">{summary}</p>\n{answer}{table}{figures}<h2>Notes</h2>\n{notes}",
         summary = escape(&summary(report)),
         answer = answer(report),
-        table = series(report) + &tasks(report) + &table(report),
+        table = others + heading + &table(report),
         notes = list(&report.notes(str::to_owned)),
     );
     page(&title, "", &body)
@@ -64,7 +66,7 @@ fn series(report: &Report) -> String {
     let heads: String = heads.collect();
     let table =
         format!("<table class=\"series\">\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n");
-    format!("<h2>{}</h2>\n{}<h2>All files</h2>\n", SideBySide::TITLE, scrolled(SideBySide::TITLE, &table))
+    format!("<h2>{}</h2>\n{}", SideBySide::TITLE, scrolled(SideBySide::TITLE, &table))
 }
 
 /// The table of tasks, if there are any.
@@ -81,7 +83,7 @@ fn tasks(report: &Report) -> String {
     };
     let rows: String = rows.into_iter().map(row).collect();
     let table = format!("<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n");
-    format!("<h2>{}</h2>\n{}<h2>All files</h2>\n", Tasks::TITLE, scrolled(Tasks::TITLE, &table))
+    format!("<h2>{}</h2>\n{}", Tasks::TITLE, scrolled(Tasks::TITLE, &table))
 }
 
 /// A ratio with its percentage under it.

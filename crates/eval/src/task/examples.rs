@@ -7,7 +7,6 @@ use super::Task;
 use super::form::Question;
 use crate::python::Random;
 use crate::{Asks, Doc, Error, Row};
-use std::borrow::Cow;
 
 /// The seed of the harness for examples.
 const SEED: u32 = 1234;
@@ -72,12 +71,8 @@ impl Task {
             let name = &self.name;
             return Err(Error::Request(format!("{name}: no document {id}, it has {n_rows} (the first is 0)")));
         }
-        let examples = match (&rows.examples, shots) {
-            (_, 0) => None,
-            (Some(rows), _) => Some(Cow::Borrowed(rows)),
-            (None, _) => Some(Cow::Owned(rows.asked.clone())),
-        };
-        let mut examples = examples.map(|rows| Examples::new(self, rows.into_owned(), shots)).transpose()?;
+        let examples = (shots > 0).then(|| rows.examples.unwrap_or_else(|| rows.asked.clone()));
+        let mut examples = examples.map(|rows| Examples::new(self, rows, shots)).transpose()?;
         let mut documents = Vec::new();
         for (id, row) in rows.asked.into_iter().enumerate().filter(|(id, _)| is_wanted(*id)) {
             let place = format!("{}: row {id}", self.name);

@@ -87,12 +87,11 @@ fn from_logits(context: &mut Context, asked: &[RowAsked], tile: &mut Vec<f32>) -
     tile.resize(asked.len() * n_vocab, 0.0);
     context.logits(asked.iter().map(|asked| asked.row), tile)?;
     let tile = &*tile;
-    let mut scores: Vec<Option<TokenScore>> = vec![None; asked.len()];
-    cpu.team().run_pieces(&mut scores, 1, |n, score| {
+    let score = |n: usize| {
         let RowAsked { token, top, .. } = asked[n];
-        score[0] = Some(TokenScore::of_logits(cpu, &tile[n * n_vocab..][..n_vocab], token, top));
-    });
-    Ok(scores.into_iter().flatten().collect())
+        TokenScore::of_logits(cpu, &tile[n * n_vocab..][..n_vocab], token, top)
+    };
+    Ok(cpu.team().map(asked.len(), score))
 }
 
 /// The `k` largest logits, largest first, of equals the lower id. NaN is skipped.

@@ -105,8 +105,6 @@ impl Worker {
                 drop(mine);
                 self.counters.busy += start.elapsed();
             }
-            self.sweep(false);
-            self.publish();
         }
     }
 

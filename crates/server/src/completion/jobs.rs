@@ -21,17 +21,16 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Tokenizes the prompts and checks every job.
+    /// Tokenizes and checks the prompts and the settings.
     pub(crate) fn new(app: &App, request: Request) -> Result<Self, Refusal> {
-        let served = app.model(request.model.as_deref())?;
-        let model = app.models.iter().position(|other| std::ptr::eq(other, served)).unwrap_or(0);
+        let model = app.model(request.model.as_deref())?;
+        let served = &app.models[model];
         let (n_vocab, n_ctx) = (served.model().hparams().n_vocab, served.n_ctx());
         let encode = |prompt: &crate::prompt::Prompt| prompt.encode(&app.tokenizer, n_vocab, n_ctx);
         let prompts = request.prompts.iter().map(encode).collect::<Result<_, _>>()?;
         let plan = Self { request, model, prompts, cancel: Cancel::new() };
-        for prompt in 0..plan.prompts.len() {
-            served.engine.check(&plan.job(prompt * plan.request.best_of))?;
-        }
+        // Prompts were checked as they were encoded; the settings are those of all jobs.
+        served.engine.check(&plan.job(0))?;
         Ok(plan)
     }
 

@@ -6,8 +6,8 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pythia_kernels::{
-    Activations, Append, Attend, Cpu, Epilogue, KvCache, KvShape, KvType, LayerNorm, MatRef, Matmul, Predict,
-    Prediction, RopeTable, Rotary, Store, Weights, Workspace,
+    Activations, Attention, Cpu, Epilogue, KvCache, KvShape, KvType, LayerNorm, MatRef, Matmul, Predict, Prediction,
+    RopeTable, Rotary, RowSpan, Store, Weights, Workspace,
 };
 use pythia_tensor::TensorType;
 
@@ -57,13 +57,14 @@ fn attention(c: &mut Criterion) {
         let rope = RopeTable::new(Rotary { base: 10000.0, factor: 1.0, dims: 16 }, keys);
         let mut cache = KvCache::new(shape);
         let mut qkv = noise(keys * 3 * WIDTH);
-        cpu.append(Append { cache: &mut cache, rope: &rope, sequence: 0, first_position: 0, qkv: &mut qkv });
-        let mut out = vec![f32::NAN; n * WIDTH];
+        let mut out = vec![f32::NAN; keys * WIDTH];
+        let span = |rows| [RowSpan { sequence: 0, first_row: 0, rows, first_position: keys - rows }];
+        let (all, cache) = (&span(keys), &mut cache);
+        cpu.attention(Attention { cache, rope: &rope, spans: all, qkv: &mut qkv, out: &mut out });
         group.bench_function(BenchmarkId::from_parameter(format!("{n} over {keys}")), |b| {
             b.iter(|| {
-                let queries = &qkv[(keys - n) * 3 * WIDTH..];
-                let (cache, sequence, first_position, stride) = (&cache, 0, keys - n, 3 * WIDTH);
-                cpu.attend(Attend { cache, sequence, first_position, queries, stride, out: &mut out });
+                let (qkv, out) = (&mut qkv[..n * 3 * WIDTH], &mut out[..n * WIDTH]);
+                cpu.attention(Attention { cache, rope: &rope, spans: &span(n), qkv, out });
             });
             assert!(out.iter().all(|y| y.is_finite()), "every output was written");
         });

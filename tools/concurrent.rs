@@ -1,11 +1,11 @@
 //! Tokens per second of many generations at once:
 //!
 //! ```text
-//! cargo run --release -p pythia-runtime --example concurrent -- MODEL.gguf [threads] [temperature] [rounds]
+//! cargo run --release -p pythia-runtime --example concurrent -- MODEL.gguf [threads] [temperature] [rounds] [generations...]
 //! ```
 //!
-//! Each generation continues a prompt of 32 random tokens by 64. The rate counts all generated tokens over the whole
-//! time, prompts included; the best of a few rounds counts.
+//! Each generation continues a prompt of 32 random tokens by 64. Two rates, each the best of a few rounds: all generated
+//! tokens over the whole time, prompts included; and those after the first over the time from when all have their first.
 
 use pythia_model::{Model, Options};
 use pythia_runtime::engine::{Engine, EngineOptions, Event, Job};
@@ -29,22 +29,29 @@ fn main() -> Result<(), Box<dyn Error>> {
     let model = Model::open(Path::new(path), &Options { threads, ..Options::default() })?;
     let tokenizer = Arc::new(Tokenizer::from_gguf(&model.gguf().metadata)?);
     println!("{path}: {} threads, {}, temperature {temperature}", model.threads(), model.isa_name());
-    let mut one = 0.0;
-    for together in [1, 8, 32] {
+    let counts = args.iter().skip(4).map(|arg| arg.parse()).collect::<Result<Vec<usize>, _>>()?;
+    let mut one = None;
+    for together in if counts.is_empty() { vec![1, 8, 32] } else { counts } {
         let options = EngineOptions { n_seq: together, n_ctx: PROMPT + NEW, max_queue: 0, turn: None };
         let engine = Engine::start(Arc::clone(&model), Arc::clone(&tokenizer), options)?;
-        let rates = (0..rounds as u64).map(|round| rate(&engine, together, temperature, round));
-        let best = rates.collect::<Result<Vec<f64>, _>>()?.into_iter().fold(0.0, f64::max);
-        if together == 1 {
-            one = best;
+        let mut best = [0.0f64; 2];
+        for round in 0..rounds as u64 {
+            let rates = rates(&engine, together, temperature, round)?;
+            best = [0, 1].map(|i| best[i].max(rates[i]));
         }
-        println!("{together:3} together: {best:8.1} tokens/s, {:5.2} x one", best / one);
+        let [all, decode] = best;
+        let first = *one.get_or_insert(best);
+        println!(
+            "{together:3} together: {all:8.1} tokens/s, {:5.2} x the first; after the prompts {decode:8.1}, {:5.2} x",
+            all / first[0],
+            decode / first[1]
+        );
     }
     Ok(())
 }
 
-/// Tokens per second of so many generations, of prompts that no other round has.
-fn rate(engine: &Engine, together: usize, temperature: f32, round: u64) -> Result<f64, Box<dyn Error>> {
+/// Tokens per second of so many generations, of prompts that no other round has: with the prompts, and after them.
+fn rates(engine: &Engine, together: usize, temperature: f32, round: u64) -> Result<[f64; 2], Box<dyn Error>> {
     let n_tokens = engine.tokenizer().n_tokens() as f64;
     let (sender, done) = channel();
     let start = Instant::now();
@@ -57,17 +64,26 @@ fn rate(engine: &Engine, together: usize, temperature: f32, round: u64) -> Resul
             GenerateOptions { max_new_tokens: Some(NEW), ignore_eos: true, sampling, ..GenerateOptions::default() };
         let job = Job { prompt, score_prompt: false, logprobs: None, options, cancel: Cancel::new() };
         let sender = sender.clone();
+        let mut began = None;
         let sink = move |event| {
             match event {
-                Event::Done(outcome) => sender.send(Ok(outcome.timings.generated_tokens)),
+                Event::Token { .. } => {
+                    began.get_or_insert_with(Instant::now);
+                    Ok(())
+                }
+                Event::Done(outcome) => sender.send(Ok((outcome.timings.generated_tokens, began))),
                 Event::Failed(error) => sender.send(Err(error)),
-                Event::Prompt(_) | Event::Token { .. } => Ok(()),
+                Event::Prompt(_) => Ok(()),
             }
             .map_or(ControlFlow::Break(()), ControlFlow::Continue)
         };
         engine.submit(job, Box::new(sink))?;
     }
     drop(sender);
-    let tokens = done.iter().sum::<Result<usize, _>>()?;
-    Ok(tokens as f64 / start.elapsed().as_secs_f64())
+    let done = done.iter().collect::<Result<Vec<_>, _>>()?;
+    let end = Instant::now();
+    let tokens = done.iter().map(|(tokens, _)| tokens).sum::<usize>();
+    let began = done.iter().filter_map(|(_, began)| *began).max().unwrap_or(start);
+    let rate = |tokens: usize, since: Instant| tokens as f64 / (end - since).as_secs_f64();
+    Ok([rate(tokens, start), rate(tokens - together, began)])
 }

@@ -1,6 +1,6 @@
 //! A processor to compute on: an ISA level and a team of threads.
 
-use crate::attention::{Append, Attend};
+use crate::attention::Attention;
 use crate::isa::{IsaError, IsaLevel, Kernel, Supported};
 use crate::matmul::{Matmul, Predict, Workspace};
 use crate::norm::{LayerNorm, LayerNormBackward};
@@ -83,20 +83,12 @@ impl Cpu {
         norm.run(&self.team, self.isa);
     }
 
-    /// Rotates queries and keys and appends keys and values to a cache.
+    /// Causal attention of a batch over a cache, to which it appends.
     ///
     /// # Panics
-    /// If shapes do not match or positions are out of range.
-    pub fn append(&self, append: Append<'_>) {
-        append.run(&self.team, self.isa);
-    }
-
-    /// Causal attention over a cache.
-    ///
-    /// # Panics
-    /// If shapes do not match.
-    pub fn attend(&self, attend: Attend<'_>) {
-        attend.run(&self.team, self.isa);
+    /// If shapes do not match, spans are not as they must be, or positions are out of range.
+    pub fn attention(&self, attention: Attention<'_>) {
+        attention.run(&self.team, self.isa);
     }
 
     /// `ln(sum(exp(logits)))` of one row, on the calling thread.

@@ -201,6 +201,9 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     fn prefetch(self, p: *const u8);
     /// Keeps the compiler from moving loads and prefetches past this point, though not from reusing what was loaded.
     fn in_order(self);
+    /// The same number, which the compiler must take for a new one: multiples of a stride are then found where they are
+    /// used. Sixteen of them kept from block to block would not fit the registers, and fetching them is dearer.
+    fn renewed(self, n: usize) -> usize;
 }
 
 /// How kernels use an instruction set's registers. No result depends on it.

@@ -26,7 +26,7 @@ pub use predict::Predict;
 pub(crate) const LANES: usize = 16;
 
 /// What a prefetch asks for.
-const CACHE_LINE_BYTES: usize = 64;
+pub(crate) const CACHE_LINE_BYTES: usize = 64;
 
 /// 16 floats as the kernels load them: never across two cache lines.
 #[derive(Clone, Copy, Debug, Default)]
@@ -143,9 +143,9 @@ impl Matmul<'_> {
         }
         let out = Output { out: SharedMut::new(self.out), rows: w.rows, bias: self.bias, epilogue: self.epilogue };
         if let Some(product) = w.integer_product(self.activations) {
-            workspace.rows.fill(team, isa, self.x, w.cols);
-            let job = integer::Job { weights: *w, x: &workspace.rows, out };
-            job.run(&product, team, isa, &mut workspace.corrections);
+            let Workspace { rows, corrections, .. } = workspace;
+            (product.prepare)(corrections, team, isa, rows, self.x, w.cols);
+            integer::Job { weights: *w, x: rows, out }.run(&product, team, isa, corrections);
         } else {
             float::Job { weights: *w, x: self.x, out }.run(team, isa, &mut workspace.tiles);
         }
@@ -171,15 +171,27 @@ macro_rules! for_size {
 }
 pub(crate) use for_size;
 
-/// Cuts `n` rows into tiles of at most `largest`: the first row and the size of each.
+/// Cuts `n` rows into tiles of at most `largest`: the first row and the size of each. A small tile has too few sums to
+/// hide the latency of adding to them, so if one is left over, it shares its rows with the one before.
 fn cut_into_tiles(n: usize, largest: TileSize, tiles: &mut Vec<(usize, TileSize)>) {
+    let fitting = |n: usize| {
+        let fits = |&&size: &&TileSize| size <= largest && size as usize <= n;
+        *TileSize::DESCENDING.iter().find(fits).unwrap_or(&TileSize::One)
+    };
     tiles.clear();
     let mut first = 0;
     while first < n {
-        let fits = |&&size: &&TileSize| size <= largest && size as usize <= n - first;
-        let size = *TileSize::DESCENDING.iter().find(fits).unwrap_or(&TileSize::One);
+        let size = fitting(n - first);
         tiles.push((first, size));
         first += size as usize;
+    }
+    if let [.., (before, large), (_, small)] = &mut tiles[..]
+        && 2 * (*small as usize) < *large as usize
+    {
+        let rows = n - *before;
+        (*large, *small) = (fitting(rows.div_ceil(2)), fitting(rows / 2));
+        let after = *before + *large as usize;
+        tiles.last_mut().expect("two tiles").0 = after;
     }
 }
 

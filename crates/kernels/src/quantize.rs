@@ -3,7 +3,7 @@
 use crate::dot::UNIT;
 use crate::isa::{Isa, Kernel, Supported};
 use crate::shared::SharedMut;
-use crate::team::Team;
+use std::ops::Range;
 
 /// Blocks whose largest magnitude is below this are taken as zero: the inverse of their scale would overflow.
 const SMALLEST_AMAX: f32 = 1e-30;
@@ -27,26 +27,54 @@ impl QuantizedRows {
         self.codes.len() / self.cols
     }
 
-    /// Quantizes `x`, `[rows, cols]`: code = nearest(x * 127 / amax), ties to even.
-    pub(crate) fn fill(&mut self, team: &Team, isa: Supported, x: &[f32], cols: usize) {
+    /// Makes room for `x`, `[rows, cols]`; every row must then be [quantized](Filling::quantize).
+    pub(crate) fn begin<'a>(&'a mut self, x: &'a [f32], cols: usize) -> Filling<'a> {
         assert!(cols.is_multiple_of(UNIT) && x.len().is_multiple_of(cols), "whole rows of whole blocks");
-        let rows = x.len() / cols;
         self.cols = cols;
         self.codes.resize(x.len(), 0);
         self.scales.resize(x.len() / UNIT, 0.0);
         self.sums.resize(x.len() / 16, 0);
-        let codes = SharedMut::new(&mut self.codes);
-        let scales = SharedMut::new(&mut self.scales);
-        let sums = SharedMut::new(&mut self.sums);
-        let units_per_row = cols / UNIT;
-        team.run_ranges(rows, 1, &|range| {
-            let (first, units) = (range.start * units_per_row, range.len() * units_per_row);
-            // SAFETY: the ranges of different tasks do not overlap.
-            let (codes, scales, sums) = unsafe {
-                (codes.slice(first * UNIT, units * UNIT), scales.slice(first, units), sums.slice(2 * first, 2 * units))
-            };
-            isa.dispatch(Quantize { x: &x[first * UNIT..][..units * UNIT], codes, scales, sums });
-        });
+        let (codes, scales) = (SharedMut::new(&mut self.codes), SharedMut::new(&mut self.scales));
+        Filling { x, cols, codes, scales, sums: SharedMut::new(&mut self.sums) }
+    }
+}
+
+/// Rows that tasks quantize.
+pub(crate) struct Filling<'a> {
+    x: &'a [f32],
+    cols: usize,
+    codes: SharedMut<'a, u8>,
+    scales: SharedMut<'a, f32>,
+    sums: SharedMut<'a, i32>,
+}
+
+/// Some of the rows of a [`QuantizedRows`].
+#[derive(Clone, Copy)]
+pub(crate) struct Slice<'a> {
+    pub(crate) codes: &'a [u8],
+    pub(crate) scales: &'a [f32],
+    pub(crate) sums: &'a [i32],
+}
+
+impl<'a> Filling<'a> {
+    /// Quantizes some rows: code = nearest(x * 127 / amax), ties to even.
+    ///
+    /// # Safety
+    /// No other task may work on these rows.
+    pub(crate) unsafe fn quantize(&self, isa: Supported, rows: Range<usize>) -> Slice<'a> {
+        let units_per_row = self.cols / UNIT;
+        let (first, units) = (rows.start * units_per_row, rows.len() * units_per_row);
+        // SAFETY: the caller's promise.
+        let (codes, scales, sums) = unsafe {
+            (
+                self.codes.slice(first * UNIT, units * UNIT),
+                self.scales.slice(first, units),
+                self.sums.slice(2 * first, 2 * units),
+            )
+        };
+        let x = &self.x[first * UNIT..][..units * UNIT];
+        isa.dispatch(Quantize { x, codes: &mut *codes, scales: &mut *scales, sums: &mut *sums });
+        Slice { codes, scales, sums }
     }
 }
 

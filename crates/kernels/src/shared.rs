@@ -40,4 +40,18 @@ impl<'a, T> SharedMut<'a, T> {
         // SAFETY: in bounds by the assertion, exclusive by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(first), len) }
     }
+
+    /// The same to read: other tasks may read it too.
+    ///
+    /// # Safety
+    /// No live part that is written may overlap it.
+    ///
+    /// # Panics
+    /// If it is out of bounds.
+    #[inline(always)]
+    pub(crate) unsafe fn read(&self, first: usize, len: usize) -> &'a [T] {
+        assert!(first <= self.len && len <= self.len - first, "part out of bounds");
+        // SAFETY: in bounds by the assertion, written by nobody by the caller's promise.
+        unsafe { std::slice::from_raw_parts(self.start.add(first), len) }
+    }
 }

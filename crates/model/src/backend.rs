@@ -7,6 +7,7 @@
 //! returned by [`Backend::pass`] and by the operations that bring numbers to the host.
 
 use crate::error::Error;
+pub use pythia_kernels::RowSpan;
 use pythia_kernels::{Epilogue, KvShape, Prediction, Rotary};
 use pythia_schema::TensorId;
 use pythia_tensor::TensorType;
@@ -26,19 +27,6 @@ pub struct Tensor {
     pub file: usize,
     /// Where its bytes lie in that file.
     pub bytes: Range<usize>,
-}
-
-/// The rows of a batch that continue one sequence: consecutive rows, consecutive positions.
-#[derive(Clone, Copy, Debug)]
-pub struct RowSpan {
-    /// Which sequence.
-    pub sequence: usize,
-    /// First row of the batch.
-    pub first_row: usize,
-    /// Number of rows.
-    pub rows: usize,
-    /// Position of the first row in its sequence.
-    pub first_position: usize,
 }
 
 /// What a forward pass runs.

@@ -1,10 +1,10 @@
 //! The backend trait on the CPU: weights stay in the mapped files, products read them there.
 
-use crate::backend::{Backend, Batch, ContextSpec, Head, Linear, Norm, RowSpan, Tensor};
+use crate::backend::{Backend, Batch, ContextSpec, Head, Linear, Norm, Tensor};
 use crate::error::Error;
 use pythia_kernels::{
-    Activations, Append, Attend, Cpu, Epilogue, KvCache, KvShape, LayerNorm, Matmul, Predict, RopeTable, Rotary,
-    Weights, Workspace,
+    Activations, Attention, Cpu, Epilogue, KvCache, KvShape, LayerNorm, Matmul, Predict, RopeTable, Rotary, Weights,
+    Workspace,
 };
 use pythia_tensor::FileMap;
 use std::borrow::Cow;
@@ -168,13 +168,9 @@ impl Backend for CpuBackend {
         out: &mut Buffer,
         _: &mut Workspace,
     ) {
-        let (stride, width) = (qkv.cols, cache.shape().width());
-        for &RowSpan { sequence, first_row, rows, first_position } in batch.spans {
-            let qkv = &mut qkv.data[first_row * stride..][..rows * stride];
-            self.cpu.append(Append { cache, rope, sequence, first_position, qkv });
-            let out = &mut out.data[first_row * width..][..rows * width];
-            self.cpu.attend(Attend { cache, sequence, first_position, queries: qkv, stride, out });
-        }
+        let (n, spans) = (batch.tokens.len(), batch.spans);
+        let (qkv, out) = (&mut qkv.data[..n * qkv.cols], &mut out.data[..n * out.cols]);
+        self.cpu.attention(Attention { cache, rope, spans, qkv, out });
     }
 
     fn copy_prefix(&self, cache: &mut KvCache, from: usize, to: usize, positions: usize) {

@@ -1,79 +1,39 @@
-//! Causal attention of new queries over the cache.
+//! Attention of one head's queries over its part of the cache.
 
-use super::cache::{KvCache, KvType, TILE};
+use super::cache::{KvShape, KvType, TILE};
 use crate::element::Element;
 use crate::isa::{Isa, Kernel, Supported};
 use crate::math;
+use crate::matmul::CACHE_LINE_BYTES;
 use crate::shared::SharedMut;
-use crate::team::Team;
 use pythia_tensor::blocks;
 use std::cell::Cell;
 use std::marker::PhantomData;
 
-/// Queries of a sequence that one task takes: enough to reuse keys from the nearest cache.
-const QUERIES_PER_TASK: usize = 16;
-
-/// Attention of `n` queries at consecutive positions of one sequence, over all heads.
-#[derive(Debug)]
-pub struct Attend<'a> {
-    /// Keys and values, those of the queries' own positions included.
-    pub cache: &'a KvCache,
-    /// Which sequence.
-    pub sequence: usize,
+/// Some queries of one head of one sequence, at consecutive positions.
+pub(super) struct Head<'a> {
+    pub(super) shape: KvShape,
+    /// The head's part of the cache; keys and values of the queries' own positions are there.
+    pub(super) keys: &'a [u8],
+    pub(super) values: &'a [u8],
+    pub(super) head: usize,
+    /// As [`super::Attention::qkv`], queries rotated; nobody writes this head's part of these rows.
+    pub(super) qkv: SharedMut<'a, f32>,
+    pub(super) first_row: usize,
+    pub(super) n: usize,
     /// Position of the first query; query i sees keys `0..=first_position + i`.
-    pub first_position: usize,
-    /// Rotated queries: row i starts at `i * stride`, head h at `h * head_dim` in it.
-    pub queries: &'a [f32],
-    /// Floats between rows of queries.
-    pub stride: usize,
-    /// Output: `[n, heads * head_dim]`.
-    pub out: &'a mut [f32],
+    pub(super) first_position: usize,
+    /// As [`super::Attention::out`]; this task alone works on the head's part of these rows.
+    pub(super) out: SharedMut<'a, f32>,
 }
 
-impl Attend<'_> {
-    pub(crate) fn run(self, team: &Team, isa: Supported) {
-        let shape = self.cache.shape;
-        let width = shape.width();
-        let n = self.out.len() / width;
-        assert!(self.out.len().is_multiple_of(width) && self.sequence < shape.sequences);
-        assert!(self.stride >= width && self.queries.len() >= n.saturating_sub(1) * self.stride + width.min(n * width));
-        assert!(self.first_position + n <= shape.positions, "queries within the cache");
-        let out = SharedMut::new(self.out);
-        let blocks = n.div_ceil(QUERIES_PER_TASK);
-        // Later queries see more keys; they go first so that the last tasks to be taken are the small ones.
-        team.run(blocks * shape.heads, &|task| {
-            let (block, head) = (blocks - 1 - task / shape.heads, task % shape.heads);
-            let first = block * QUERIES_PER_TASK;
-            let head = Head {
-                cache: self.cache,
-                sequence: self.sequence,
-                head,
-                first_position: self.first_position,
-                queries: self.queries,
-                stride: self.stride,
-                range: (first, n.min(first + QUERIES_PER_TASK)),
-                out,
-                width,
-            };
-            match shape.ty {
-                KvType::F16 => isa.dispatch(Over::<blocks::F16>(head, PhantomData)),
-                KvType::F32 => isa.dispatch(Over::<f32>(head, PhantomData)),
-            }
-        });
+impl Head<'_> {
+    pub(super) fn dispatch(self, isa: Supported) {
+        match self.shape.ty {
+            KvType::F16 => isa.dispatch(Over::<blocks::F16>(self, PhantomData)),
+            KvType::F32 => isa.dispatch(Over::<f32>(self, PhantomData)),
+        }
     }
-}
-
-/// Queries `range` of one head.
-struct Head<'a> {
-    cache: &'a KvCache,
-    sequence: usize,
-    head: usize,
-    first_position: usize,
-    queries: &'a [f32],
-    stride: usize,
-    range: (usize, usize),
-    out: SharedMut<'a, f32>,
-    width: usize,
 }
 
 /// A head over a cache of elements `E`, known when the kernel is compiled: a test per load would cost as much as what
@@ -94,7 +54,7 @@ impl<E: Element> Kernel for Over<'_, E> {
     fn run<I: Isa>(self, isa: I) {
         let head = self.0;
         let mut scores = SCORES.take();
-        let (mut q, end) = head.range;
+        let (mut q, end) = (0, head.n);
         while q < end {
             if I::TUNING.attend_queries >= 8 && end - q >= 8 {
                 head.queries::<I, E, 8, 2, 2>(isa, q, &mut scores);
@@ -102,6 +62,9 @@ impl<E: Element> Kernel for Over<'_, E> {
             } else if end - q >= 4 {
                 head.queries::<I, E, 4, 1, 1>(isa, q, &mut scores);
                 q += 4;
+            } else if I::TUNING.attend_queries >= 8 {
+                head.queries::<I, E, 1, 8, 8>(isa, q, &mut scores);
+                q += 1;
             } else {
                 head.queries::<I, E, 1, 4, 4>(isa, q, &mut scores);
                 q += 1;
@@ -120,7 +83,7 @@ impl Head<'_> {
         q: usize,
         scores: &mut Vec<f32>,
     ) {
-        let head_dim = self.cache.shape.head_dim;
+        let head_dim = self.shape.head_dim;
         // Keys seen by the last of the queries, in whole tiles.
         let keys = self.first_position + q + Q;
         let padded = keys.next_multiple_of(TILE);
@@ -131,8 +94,15 @@ impl Head<'_> {
             tile += K;
         }
         while tile < padded / TILE {
-            self.scores::<I, E, Q, 1>(isa, q, tile, scores, padded);
-            tile += 1;
+            // A round takes as long as its sums' additions, however many sums there are: few rounds for what is left.
+            let left = if Q == 1 { padded / TILE - tile } else { 1 };
+            match left {
+                1 => self.scores::<I, E, Q, 1>(isa, q, tile, scores, padded),
+                2 => self.scores::<I, E, Q, 2>(isa, q, tile, scores, padded),
+                3 => self.scores::<I, E, Q, 3>(isa, q, tile, scores, padded),
+                _ => self.scores::<I, E, Q, 4>(isa, q, tile, scores, padded),
+            }
+            tile += left.min(4);
         }
         let scale = 1.0 / (head_dim as f32).sqrt();
         let mut inverse_sums = [0.0; Q];
@@ -142,11 +112,15 @@ impl Head<'_> {
             row[seen..].fill(UNSEEN);
             *inverse = 1.0 / exponentials(isa, row, scale);
         }
-        let sixteens = self.cache.shape.padded_dim() / TILE;
+        let sixteens = self.shape.padded_dim() / TILE;
         let mut d = 0;
         while d + D <= sixteens {
             self.values::<I, E, Q, D>(isa, q, d, scores, padded, &inverse_sums);
             d += D;
+        }
+        if D > 4 && d + 4 <= sixteens {
+            self.values::<I, E, Q, 4>(isa, q, d, scores, padded, &inverse_sums);
+            d += 4;
         }
         while d < sixteens {
             self.values::<I, E, Q, 1>(isa, q, d, scores, padded, &inverse_sums);
@@ -164,16 +138,27 @@ impl Head<'_> {
         scores: &mut [f32],
         padded: usize,
     ) {
-        let head_dim = self.cache.shape.head_dim;
+        let head_dim = self.shape.head_dim;
         let tile_bytes = TILE * head_dim * size_of::<E>();
-        let keys = &self.cache.keys[self.cache.keys_start(self.sequence, self.head)..][..padded / TILE * tile_bytes];
-        let keys = keys[tile * tile_bytes..][..K * tile_bytes].as_ptr();
+        let keys = self.keys[..padded / TILE * tile_bytes][tile * tile_bytes..][..K * tile_bytes].as_ptr();
         let mut queries = [std::ptr::null(); Q];
         for i in 0..Q {
-            queries[i] = self.queries[(q + i) * self.stride + self.head * head_dim..][..head_dim].as_ptr();
+            let first = (self.first_row + q + i) * 3 * self.shape.width() + self.head * head_dim;
+            // SAFETY: nobody writes this head's part of this row.
+            queries[i] = unsafe { self.qkv.read(first, head_dim) }.as_ptr();
         }
+        // One query is done with its keys as soon as they are there; the values are asked for meanwhile.
+        let ahead = tile * TILE * self.shape.padded_dim() * size_of::<E>();
+        let ahead_per_dim = K * TILE * size_of::<E>();
         let mut acc = [[isa.splat(0.0); K]; Q];
         for d in 0..head_dim {
+            if Q == 1 {
+                let mut line = 0;
+                while line < ahead_per_dim {
+                    isa.prefetch(self.values.as_ptr().wrapping_add(ahead + d * ahead_per_dim + line));
+                    line += CACHE_LINE_BYTES;
+                }
+            }
             let mut key = [isa.splat(0.0); K];
             for k in 0..K {
                 // SAFETY: the 16 elements of dimension `d` in tile `k` of those behind `keys`.
@@ -207,13 +192,12 @@ impl Head<'_> {
         padded: usize,
         inverse_sums: &[f32; Q],
     ) {
-        let shape = &self.cache.shape;
+        let shape = &self.shape;
         let row_bytes = shape.padded_dim() * size_of::<E>();
         let seen = self.first_position + q + 1;
         let keys = seen + Q - 1;
         assert!(keys <= padded && weights.len() >= Q * padded && (d + D) * TILE <= shape.padded_dim());
-        let values = &self.cache.values[self.cache.values_start(self.sequence, self.head)..][..keys * row_bytes];
-        let values = values[d * TILE * size_of::<E>()..].as_ptr();
+        let values = self.values[..keys * row_bytes][d * TILE * size_of::<E>()..].as_ptr();
         let mut acc = [[isa.splat(0.0); D]; Q];
         for key in 0..keys {
             let mut value = [isa.splat(0.0); D];
@@ -247,8 +231,9 @@ impl Head<'_> {
                 let y = isa.mul(acc[i][n], isa.splat(inverse_sums[i]));
                 let first = (d + n) * TILE;
                 let len = TILE.min(shape.head_dim - first);
+                let at = (self.first_row + q + i) * shape.width() + self.head * shape.head_dim + first;
                 // SAFETY: this task alone works on this head of these queries.
-                let out = unsafe { self.out.slice((q + i) * self.width + self.head * shape.head_dim + first, len) };
+                let out = unsafe { self.out.slice(at, len) };
                 if len == TILE {
                     // SAFETY: 16 floats.
                     unsafe { isa.store(out.as_mut_ptr(), y) };

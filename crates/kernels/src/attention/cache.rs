@@ -54,6 +54,21 @@ impl KvShape {
         self.head_dim.next_multiple_of(TILE)
     }
 
+    /// Bytes of a head's keys in one sequence.
+    pub(super) fn key_bytes(&self) -> usize {
+        self.padded_positions() * self.head_dim * self.ty.bytes()
+    }
+
+    /// Bytes of a head's values in one sequence.
+    pub(super) fn value_bytes(&self) -> usize {
+        self.padded_positions() * self.padded_dim() * self.ty.bytes()
+    }
+
+    /// The number of a head, among those of all sequences.
+    pub(super) fn head(&self, sequence: usize, head: usize) -> usize {
+        sequence * self.heads + head
+    }
+
     /// Bytes of keys and values of one layer; `None` if they cannot be counted.
     pub fn bytes(&self) -> Option<usize> {
         let per_position = self.ty.bytes().checked_mul(self.head_dim.checked_add(self.padded_dim())?)?;
@@ -75,8 +90,8 @@ pub struct KvCache {
 impl KvCache {
     /// An empty cache. Memory is touched as positions are filled.
     pub fn new(shape: KvShape) -> Self {
-        let positions = shape.sequences * shape.heads * shape.padded_positions() * shape.ty.bytes();
-        Self { shape, keys: vec![0; positions * shape.head_dim], values: vec![0; positions * shape.padded_dim()] }
+        let heads = shape.sequences * shape.heads;
+        Self { shape, keys: vec![0; heads * shape.key_bytes()], values: vec![0; heads * shape.value_bytes()] }
     }
 
     /// Its dimensions.
@@ -94,20 +109,9 @@ impl KvCache {
         let keys = positions.next_multiple_of(TILE) * s.head_dim * s.ty.bytes();
         let values = positions * s.padded_dim() * s.ty.bytes();
         for head in 0..s.heads {
-            let [k_from, k_to] = [from, to].map(|sequence| self.keys_start(sequence, head));
-            self.keys.copy_within(k_from..k_from + keys, k_to);
-            let [v_from, v_to] = [from, to].map(|sequence| self.values_start(sequence, head));
-            self.values.copy_within(v_from..v_from + values, v_to);
+            let [from, to] = [from, to].map(|sequence| s.head(sequence, head));
+            self.keys.copy_within(from * s.key_bytes()..from * s.key_bytes() + keys, to * s.key_bytes());
+            self.values.copy_within(from * s.value_bytes()..from * s.value_bytes() + values, to * s.value_bytes());
         }
-    }
-
-    pub(super) fn keys_start(&self, sequence: usize, head: usize) -> usize {
-        let s = &self.shape;
-        (sequence * s.heads + head) * s.padded_positions() * s.head_dim * s.ty.bytes()
-    }
-
-    pub(super) fn values_start(&self, sequence: usize, head: usize) -> usize {
-        let s = &self.shape;
-        (sequence * s.heads + head) * s.padded_positions() * s.padded_dim() * s.ty.bytes()
     }
 }

@@ -25,12 +25,10 @@ fn run(cpu: &Cpu, shape: KvShape, qkv: &[f32], batch: usize) -> Vec<f32> {
     let mut cache = KvCache::new(shape);
     let mut result = Vec::new();
     for (i, qkv) in qkv.chunks(3 * width * batch).enumerate() {
-        let (sequence, first_position) = (shape.sequences - 1, i * batch);
-        let mut qkv = qkv.to_vec();
-        cpu.append(Append { cache: &mut cache, rope: &rope, sequence, first_position, qkv: &mut qkv });
-        let mut out = vec![f32::NAN; qkv.len() / 3];
-        let (cache, queries, stride) = (&cache, &qkv[..], 3 * width);
-        cpu.attend(Attend { cache, sequence, first_position, queries, stride, out: &mut out });
+        let rows = qkv.len() / (3 * width);
+        let spans = &[RowSpan { sequence: shape.sequences - 1, first_row: 0, rows, first_position: i * batch }];
+        let (mut qkv, mut out) = (qkv.to_vec(), vec![f32::NAN; rows * width]);
+        cpu.attention(Attention { cache: &mut cache, rope: &rope, spans, qkv: &mut qkv, out: &mut out });
         result.extend(out);
     }
     result
@@ -88,6 +86,48 @@ fn attention_is_right_and_its_bits_depend_on_nothing_else() {
 }
 
 #[test]
+fn sequences_of_a_batch_get_what_they_get_alone() {
+    let (head_dim, heads) = (24, 3);
+    let width = heads * head_dim;
+    let shape = KvShape { ty: KvType::F16, sequences: 6, heads, head_dim, positions: 70 };
+    // Sequences in any order, with 1 row, a task's, one more, and many; the first batch is what they begin with.
+    let batches =
+        [vec![(4, 3), (0, 16), (2, 33)], vec![(2, 1), (5, 17), (0, 16), (4, 40), (1, 1)], vec![(5, 53), (4, 1)]];
+    let qkv: Vec<Vec<f32>> = (0..6).map(|sequence| noise(sequence, 70 * 3 * width)).collect();
+    let one = Cpu::new(1, Some(IsaLevel::Scalar)).unwrap();
+    let alone: Vec<Vec<f32>> = qkv.iter().map(|qkv| run(&one, shape, qkv, 70)).collect();
+    let rope = RopeTable::new(rotary(head_dim / 4 * 2), shape.positions);
+    for threads in [1, 3] {
+        let cpu = Cpu::new(threads, None).unwrap();
+        let mut cache = KvCache::new(shape);
+        let mut positions = [0; 6];
+        for batch in &batches {
+            let (mut spans, mut rows, mut want) = (Vec::new(), Vec::new(), Vec::new());
+            for &(sequence, n) in batch {
+                let first_position = positions[sequence];
+                spans.push(RowSpan { sequence, first_row: want.len() / width, rows: n, first_position });
+                positions[sequence] += n;
+                rows.extend_from_slice(&qkv[sequence][first_position * 3 * width..positions[sequence] * 3 * width]);
+                want.extend_from_slice(&alone[sequence][first_position * width..positions[sequence] * width]);
+            }
+            let mut out = vec![f32::NAN; want.len()];
+            cpu.attention(Attention { cache: &mut cache, rope: &rope, spans: &spans, qkv: &mut rows, out: &mut out });
+            assert!(out.iter().zip(&want).all(|(a, b)| a.to_bits() == b.to_bits()), "{threads} {batch:?}");
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "each sequence at most once")]
+fn two_spans_of_a_sequence_are_refused() {
+    let shape = KvShape { ty: KvType::F32, sequences: 2, heads: 1, head_dim: 16, positions: 4 };
+    let span = |first_row| RowSpan { sequence: 1, first_row, rows: 1, first_position: first_row };
+    let (cache, rope) = (&mut KvCache::new(shape), &RopeTable::new(rotary(4), 4));
+    let attention = Attention { cache, rope, spans: &[span(0), span(1)], qkv: &mut [0.0; 96], out: &mut [0.0; 32] };
+    Cpu::new(1, None).unwrap().attention(attention);
+}
+
+#[test]
 fn a_cache_that_cannot_be_counted_is_seen() {
     let huge = KvShape { ty: KvType::F32, sequences: usize::MAX, heads: 8, head_dim: 64, positions: 2048 };
     assert_eq!(huge.bytes(), None);
@@ -112,11 +152,13 @@ fn a_copied_prefix_is_there_and_nothing_else_has_changed() {
             for (head, position, i) in triples(2, positions, head_dim) {
                 let key = |sequence| {
                     let tile = position / cache::TILE * head_dim + i;
-                    let at = cache.keys_start(sequence, head) + (tile * cache::TILE + position % cache::TILE) * bytes;
+                    let at = shape.head(sequence, head) * shape.key_bytes()
+                        + (tile * cache::TILE + position % cache::TILE) * bytes;
                     &cache.keys[at..at + bytes]
                 };
                 let value = |sequence| {
-                    let at = cache.values_start(sequence, head) + (position * shape.padded_dim() + i) * bytes;
+                    let at =
+                        shape.head(sequence, head) * shape.value_bytes() + (position * shape.padded_dim() + i) * bytes;
                     &cache.values[at..at + bytes]
                 };
                 assert!(key(0) == key(2) && value(0) == value(2), "{ty:?} {positions}: {head} {position} {i}");

@@ -226,6 +226,11 @@ unsafe impl<const VNNI: bool> Isa for Avx2<VNNI> {
         }
         fn prefetch(self, p: *const u8) -> () { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
         fn in_order(self) -> () { asm!("", options(readonly, nostack, preserves_flags)) }
+        fn renewed(self, n: usize) -> usize {
+            let mut renewed = n;
+            asm!("/* {} */", inout(reg) renewed, options(nomem, nostack, preserves_flags));
+            renewed
+        }
     }
 
     #[inline(always)]

@@ -266,6 +266,11 @@ unsafe impl<const DOT: bool, const MATRIX: bool> Isa for Neon<DOT, MATRIX> {
             asm!("prfm pldl2keep, [{p}]", p = in(reg) p, options(readonly, nostack, preserves_flags))
         }
         fn in_order(self) -> () { asm!("", options(readonly, nostack, preserves_flags)) }
+        fn renewed(self, n: usize) -> usize {
+            let mut renewed = n;
+            asm!("/* {} */", inout(reg) renewed, options(nomem, nostack, preserves_flags));
+            renewed
+        }
     }
 
     #[inline(always)]

@@ -277,4 +277,9 @@ unsafe impl Isa for Scalar {
     fn prefetch(self, _: *const u8) {}
     #[inline(always)]
     fn in_order(self) {}
+
+    #[inline(always)]
+    fn renewed(self, n: usize) -> usize {
+        n
+    }
 }

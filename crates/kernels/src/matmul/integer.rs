@@ -9,7 +9,7 @@ mod one;
 use super::{CACHE_LINE_BYTES, LANES, Lanes, Output, Weights, cut_into_tiles};
 use crate::dot::{Format, UNIT};
 use crate::isa::{Isa, Kernel, Supported, TileSize};
-use crate::quantize::QuantizedRows;
+use crate::quantize::{QuantizedRows, Slice};
 use crate::shared::SharedMut;
 use crate::team::Team;
 use std::marker::PhantomData;
@@ -24,8 +24,8 @@ pub(super) struct Job<'a> {
 
 /// The two steps of a product, for one type of weights.
 pub(super) struct Product {
-    /// Makes ready what every row of `W` needs of `x`.
-    pub(super) prepare: fn(&mut Corrections, &Team, Supported, &QuantizedRows),
+    /// Quantizes rows of that many columns, and makes ready what every row of `W` needs of them.
+    pub(super) prepare: fn(&mut Corrections, &Team, Supported, &mut QuantizedRows, &[f32], usize),
     /// Multiplies some rows of `W`, on the calling thread.
     pub(super) rows: fn(&Job<'_>, Supported, &Corrections, Range<usize>),
 }
@@ -40,8 +40,7 @@ impl Product {
 }
 
 impl Job<'_> {
-    pub(super) fn run(&self, product: &Product, team: &Team, isa: Supported, corrections: &mut Corrections) {
-        (product.prepare)(corrections, team, isa, self.x);
+    pub(super) fn run(&self, product: &Product, team: &Team, isa: Supported, corrections: &Corrections) {
         let grain = if self.x.len() == 1 { LANES } else { LANES * isa.tuning().integer_tile.w };
         team.run_ranges(self.weights.rows, grain, &|range| (product.rows)(self, isa, corrections, range));
     }
@@ -74,10 +73,9 @@ pub(super) struct Corrections {
 }
 
 impl Corrections {
-    fn fill<T: Format>(&mut self, team: &Team, isa: Supported, x: &QuantizedRows) {
-        let n = x.len();
-        cut_into_tiles(n, isa.tuning().integer_tile.x, &mut self.tiles);
-        let units = n * x.cols / UNIT;
+    fn fill<T: Format>(&mut self, team: &Team, isa: Supported, rows: &mut QuantizedRows, x: &[f32], cols: usize) {
+        cut_into_tiles(x.len() / cols, isa.tuning().integer_tile.x, &mut self.tiles);
+        let (rows, units) = (rows.begin(x, cols), x.len() / UNIT);
         let groups = units * groups_per_unit::<T>();
         self.codes.resize(units * (UNIT / 4), 0);
         self.scales.resize(units, 0.0);
@@ -86,23 +84,24 @@ impl Corrections {
         let (codes, scales) = (SharedMut::new(&mut self.codes), SharedMut::new(&mut self.scales));
         let (starts, sums) = (SharedMut::new(&mut self.starts), SharedMut::new(&mut self.sums));
         let excess = isa.dispatch(Excess::<T>(PhantomData));
-        let units_per_row = x.cols / UNIT;
+        let units_per_row = cols / UNIT;
         let tiles = &self.tiles;
         team.run_ranges(tiles.len(), 1, &|range| {
             for &(first, size) in &tiles[range] {
                 let size = size as usize;
                 let (at, len) = (first * units_per_row, size * units_per_row);
                 let per_unit = groups_per_unit::<T>();
-                // SAFETY: tiles do not overlap, and each is written by one task.
-                let tile = unsafe {
-                    Tile {
+                // SAFETY: tiles do not overlap, and each is one task's.
+                let (rows, tile) = unsafe {
+                    let tile = Tile {
                         codes: codes.slice(at * (UNIT / 4), len * (UNIT / 4)),
                         scales: scales.slice(at, len),
                         starts: starts.slice(at * per_unit, len * per_unit),
                         sums: sums.slice(at * per_unit, len * per_unit),
-                    }
+                    };
+                    (rows.quantize(isa, first..first + size), tile)
                 };
-                tile.fill::<T>(x, first, size, excess);
+                tile.fill::<T>(rows, size, excess);
             }
         });
     }
@@ -124,20 +123,19 @@ struct Tile<'a> {
 }
 
 impl Tile<'_> {
-    fn fill<T: Format>(self, x: &QuantizedRows, first: usize, size: usize, excess: i32) {
-        let units = x.cols / UNIT;
+    fn fill<T: Format>(self, rows: Slice<'_>, size: usize, excess: i32) {
+        let units = rows.scales.len() / size;
         let groups = units * groups_per_unit::<T>();
         for m in 0..size {
-            let row = first + m;
-            let codes = x.codes[row * x.cols..][..x.cols].as_chunks::<4>().0;
+            let codes = rows.codes[m * units * UNIT..][..units * UNIT].as_chunks::<4>().0;
             for (i, &four) in codes.iter().enumerate() {
                 self.codes[i * size + m] = i32::from_le_bytes(four);
             }
-            let scales = &x.scales[row * units..][..units];
+            let scales = &rows.scales[m * units..][..units];
             for (u, &scale) in scales.iter().enumerate() {
                 self.scales[u * size + m] = scale;
             }
-            let sixteens = &x.sums[row * 2 * units..][..2 * units];
+            let sixteens = &rows.sums[m * 2 * units..][..2 * units];
             for g in 0..groups {
                 let (sum, unit) =
                     if T::SPLIT { (sixteens[g], g / 2) } else { (sixteens[2 * g] + sixteens[2 * g + 1], g) };

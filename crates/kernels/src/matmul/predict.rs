@@ -41,8 +41,7 @@ impl Predict<'_> {
         }
         if let Some(product) = self.weights.integer_product(self.activations) {
             let (x, corrections) = (&mut workspace.rows, &mut workspace.corrections);
-            x.fill(team, isa, self.x, self.weights.cols);
-            (product.prepare)(corrections, team, isa, x);
+            (product.prepare)(corrections, team, isa, x, self.x, self.weights.cols);
             self.chunks(team, isa, &|weights, out| {
                 (product.rows)(&integer::Job { weights, x, out }, isa, corrections, 0..weights.rows);
             });

@@ -3,7 +3,7 @@ use crate::device::Memory;
 use crate::ops::append::{append, copy_prefix, kv_bytes};
 use crate::ops::quantize::quantize;
 use crate::testing::{Plain, QuantizedMemory, Random, assert_same_bits, download, upload};
-use pythia_kernels::{Append, Attend, Cpu, KvCache, RopeTable, Rotary};
+use pythia_kernels::{Attention, Cpu, KvCache, RopeTable, Rotary};
 
 /// Rows of a batch that are consecutive positions of a sequence.
 #[derive(Clone, Copy, Debug)]
@@ -37,11 +37,9 @@ impl Case {
             let mut qkv: Vec<f32> = random.floats(shape.positions * 3 * width).iter().map(|x| 2.0 * x).collect();
             change(sequence, &mut qkv);
             case.qkv.push(qkv.clone());
-            let (rope, first_position) = (&case.rope, 0);
-            cpu.append(Append { cache: &mut cache, rope, sequence, first_position, qkv: &mut qkv });
             let mut out = vec![0.0; shape.positions * width];
-            let (cache, queries, stride) = (&cache, &qkv[..], 3 * width);
-            cpu.attend(Attend { cache, sequence, first_position, queries, stride, out: &mut out });
+            let spans = &[pythia_kernels::RowSpan { sequence, first_row: 0, rows: shape.positions, first_position: 0 }];
+            cpu.attention(Attention { cache: &mut cache, rope: &case.rope, spans, qkv: &mut qkv, out: &mut out });
             case.rotated.push(qkv);
             case.out.push(out);
         }

@@ -39,6 +39,26 @@ struct Panel {
 #[repr(C, align(64))]
 struct Step([u32; LANES]);
 
+/// Asks for the next rows of `W`, a little with every step of the product. With few rows of `x` the weights take as
+/// long to come as to be multiplied: asked for where they are decoded, they would come while nothing is multiplied.
+struct Ahead {
+    next: *const u8,
+    lines: usize,
+    per_step: usize,
+}
+
+impl Ahead {
+    #[inline(always)]
+    fn step<I: Isa>(&mut self, isa: I) {
+        let lines = self.lines.min(self.per_step);
+        for line in 0..lines {
+            isa.prefetch(self.next.wrapping_add(line * CACHE_LINE_BYTES));
+        }
+        self.next = self.next.wrapping_add(lines * CACHE_LINE_BYTES);
+        self.lines -= lines;
+    }
+}
+
 thread_local! {
     /// Taken and put back rather than borrowed in a closure: a closure would be compiled without the ISA's features.
     static PANELS: Cell<[Panel; 2]> = Cell::new(Default::default());
@@ -59,10 +79,11 @@ impl<T: Format> Kernel for Many<'_, T> {
                 // SAFETY: 16 whole rows of `stride` bytes lie behind `rows`.
                 unsafe { panel.decode(isa, rows, stride, self.job.x.cols / UNIT) };
             }
+            let mut ahead = self.ahead(end, rows_of_tile);
             if I::TUNING.integer_tile.w == 2 && end - first > LANES {
-                self.multiply(isa, panels.each_ref(), first);
+                self.multiply(isa, panels.each_ref(), first, &mut ahead);
             } else {
-                self.multiply(isa, [&panels[0]], first);
+                self.multiply(isa, [&panels[0]], first, &mut ahead);
             }
         }
         PANELS.set(panels);
@@ -79,44 +100,35 @@ impl Panel {
         self.codes.resize(units * STEPS, Step::default());
         self.scales.resize(groups, Lanes::default());
         self.mins.resize(groups, Lanes::default());
-        // The next 16 rows are asked for as in the product with one row of `x`: with few rows of `x`, reading the
-        // weights is most of the work.
-        let ahead_per_unit = LANES * size_of::<T>() / units_per_block;
-        let mut ahead = rows.cast::<u8>().wrapping_add(LANES * stride);
+        // As pointers: neither a check nor a length read again per unit.
+        let (codes, scales_at, mins_at) = (self.codes.as_mut_ptr(), self.scales.as_mut_ptr(), self.mins.as_mut_ptr());
         for block in 0..units / units_per_block {
             // SAFETY: the caller's promise.
             let (column, header) = unsafe {
-                let column = Column::new(rows.add(block), stride);
+                let column = Column::new(rows.add(block), isa.renewed(stride));
                 (column, T::header(isa, column))
             };
             for_each_unit!(I, T, unit => {
-                let mut line = 0;
-                while line < ahead_per_unit {
-                    isa.prefetch(ahead.wrapping_add(line));
-                    line += CACHE_LINE_BYTES;
-                }
-                ahead = ahead.wrapping_add(ahead_per_unit);
                 let u = block * units_per_block + unit;
                 let (scales, mins) = (T::scales(isa, header, unit), T::mins(isa, header, unit));
                 for half in 0..groups_per_unit::<T>() {
                     let g = u * groups_per_unit::<T>() + half;
-                    // SAFETY: 16 floats each.
+                    // SAFETY: group `g` of `groups`, 16 floats each.
                     unsafe {
-                        isa.store(self.scales[g].0.as_mut_ptr(), scales[half]);
+                        isa.store(scales_at.add(g).cast(), scales[half]);
                         if T::AFFINE {
-                            isa.store(self.mins[g].0.as_mut_ptr(), mins[half]);
+                            isa.store(mins_at.add(g).cast(), mins[half]);
                         }
                     }
                 }
-                let mut codes = [isa.parts(isa.splat_bytes(0)); 2];
+                let mut halves = [isa.parts(isa.splat_bytes(0)); 2];
                 for part in 0..I::PARTS {
                     // SAFETY: the blocks of `column` are readable.
-                    [codes[0][part], codes[1][part]] = unsafe { T::codes(isa, column.part::<I>(part), unit) };
+                    [halves[0][part], halves[1][part]] = unsafe { T::codes(isa, column.part::<I>(part), unit) };
                 }
-                let steps = self.codes[u * STEPS..].first_chunk_mut::<STEPS>().expect("steps of every unit");
-                for (codes, steps) in codes.into_iter().zip(steps.as_chunks_mut::<4>().0) {
-                    // SAFETY: 4 steps of 64 bytes.
-                    unsafe { isa.store_steps(steps.as_mut_ptr().cast(), isa.transpose(codes)) };
+                for half in 0..2 {
+                    // SAFETY: half of unit `u` of `units`: 4 steps of 64 bytes.
+                    unsafe { isa.store_steps(codes.add(u * STEPS + 4 * half).cast(), isa.transpose(halves[half])) };
                 }
             });
         }
@@ -124,16 +136,32 @@ impl Panel {
 }
 
 impl<T: Format> Many<'_, T> {
+    /// What asks for `rows` rows from `first` on, while all tiles of the panels before are multiplied.
+    fn ahead(&self, first: usize, rows: usize) -> Ahead {
+        let Job { weights, x, .. } = self.job;
+        let stride = weights.data.len() / weights.rows;
+        let lines = (rows.min(weights.rows - first) * stride).div_ceil(CACHE_LINE_BYTES);
+        let steps = self.corrections.tiles.len() * (x.cols / UNIT) * groups_per_unit::<T>();
+        Ahead { next: weights.data.as_ptr().wrapping_add(first * stride), lines, per_step: lines.div_ceil(steps) }
+    }
+
     #[inline(always)]
-    fn multiply<I: Isa, const P: usize>(&self, isa: I, panels: [&Panel; P], column: usize) {
+    fn multiply<I: Isa, const P: usize>(&self, isa: I, panels: [&Panel; P], column: usize, ahead: &mut Ahead) {
         for &(first, size) in &self.corrections.tiles {
-            for_size!(size, I::TUNING.integer_tile.x, M => self.tile::<I, P, M>(isa, panels, first, column));
+            for_size!(size, I::TUNING.integer_tile.x, M => self.tile::<I, P, M>(isa, panels, first, column, ahead));
         }
     }
 
     /// `M` rows of `x` from `first` on times `P` panels. The loop order is the numeric contract: groups ascending.
     #[inline(always)]
-    fn tile<I: Isa, const P: usize, const M: usize>(&self, isa: I, panels: [&Panel; P], first: usize, column: usize) {
+    fn tile<I: Isa, const P: usize, const M: usize>(
+        &self,
+        isa: I,
+        panels: [&Panel; P],
+        first: usize,
+        column: usize,
+        ahead: &mut Ahead,
+    ) {
         const { assert!(T::BITS <= 8) }
         let units = self.job.x.cols / UNIT;
         let groups = units * groups_per_unit::<T>();
@@ -151,6 +179,7 @@ impl<T: Format> Many<'_, T> {
 
         let mut acc = [[isa.splat(0.0); M]; P];
         for g in 0..groups {
+            ahead.step(isa);
             let mut dot = [[isa.splat_int(0); M]; P];
             for p in 0..P {
                 for m in 0..M {

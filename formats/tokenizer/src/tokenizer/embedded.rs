@@ -1,11 +1,10 @@
 //! A tokenizer from the `tokenizer.json` that a file embeds.
 
-use super::{agree, assemble};
+use super::{agree, assemble, builder};
 use crate::document::{Document, Fault};
 use crate::error::one_line;
 use crate::{Error, Vocab, keys};
 use tokenizers::Tokenizer;
-use tokenizers::models::bpe::BpeBuilder;
 
 /// Reads `tokenizer.json`: a byte-level BPE of no more tokens and merges than the file lists, and the same as its other
 /// keys mean. [`Vocab::check`] has seen that the text itself is not too large.
@@ -25,11 +24,11 @@ pub(super) fn tokenizer(text: &str, listed: &Vocab) -> Result<Tokenizer, Error> 
     let merges = document.pairs().map_err(|fault| of_file(fault, listed))?;
     agree::check(&document, &merges, listed)?;
     let Document { added_tokens, normalizes, pieces, unk_token, fuse_unk, .. } = document;
-    let mut builder = BpeBuilder::new().fuse_unk(fuse_unk).vocab_and_merges(pieces, merges);
+    let mut model = builder().fuse_unk(fuse_unk).vocab_and_merges(pieces, merges);
     if let Some(token) = unk_token {
-        builder = builder.unk_token(token);
+        model = model.unk_token(token);
     }
-    let model = builder.build().map_err(|e| wrong(one_line(&*e)))?;
+    let model = model.build().map_err(|e| wrong(one_line(&*e)))?;
     assemble(model, normalizes, added_tokens, keys::HUGGINGFACE_JSON)
 }
 

@@ -1,6 +1,6 @@
 //! A tokenizer from the `tokenizer.ggml.*` keys, for files that do not embed their `tokenizer.json`.
 
-use super::assemble;
+use super::{assemble, builder};
 use crate::added::AddedToken;
 use crate::error::one_line;
 use crate::{Error, GPT2_PRE_TOKENIZERS, TokenKind, Vocab, keys, merges};
@@ -29,5 +29,5 @@ fn model(vocab: &Vocab) -> Result<BPE, Error> {
         }
         pairs.push((left.to_owned(), right.to_owned()));
     }
-    BPE::builder().vocab_and_merges(ids, pairs).build().map_err(|e| Error::key(keys::MERGES, one_line(&*e)))
+    builder().vocab_and_merges(ids, pairs).build().map_err(|e| Error::key(keys::MERGES, one_line(&*e)))
 }

@@ -17,7 +17,7 @@ mod turn;
 mod worker;
 
 pub use events::{Event, Outcome};
-pub use score::TokenScore;
+pub use score::{TokenScore, largest};
 pub use status::{Counters, SlotState, SlotStatus, Status};
 pub use turn::{Mine, Turn};
 

@@ -14,7 +14,7 @@ pub use kept::{Store, TokenScore};
 pub use kl::{AgainstBase, Qualities, Quality, compare};
 pub use perplexity::{Perplexity, perplexity};
 pub use protocol::{Protocol, Window};
-pub use side_by_side::kl_divergence;
+pub use side_by_side::Divergence;
 pub use statistics::Estimate;
 
 use crate::{Error, Tokenizer};

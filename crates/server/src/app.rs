@@ -52,9 +52,10 @@ pub(crate) struct App {
     /// Estimated bytes of all requests.
     memory: AtomicUsize,
     /// Limits the work that is done beside the engines.
-    pub(crate) prepared: Semaphore,
-    /// Requests of `/v1/tokens`.
+    pub(crate) prepared: Arc<Semaphore>,
+    /// Requests of `/v1/tokens`, and the right to run one.
     pub(crate) token_requests: AtomicUsize,
+    pub(crate) tokens: Arc<Semaphore>,
     /// Raised when the last requests are cut off.
     pub(crate) cut: Cancel,
     /// Responses by status.
@@ -87,8 +88,9 @@ impl App {
             requests: AtomicUsize::new(0),
             max_requests,
             memory: AtomicUsize::new(0),
-            prepared: Semaphore::new(limits::PREPARED),
+            prepared: Arc::new(Semaphore::new(limits::PREPARED)),
             token_requests: AtomicUsize::new(0),
+            tokens: Arc::new(Semaphore::new(1)),
             cut: Cancel::new(),
             responses: Mutex::default(),
             connections: AtomicUsize::new(0),
@@ -129,9 +131,14 @@ impl App {
         self: &Arc<Self>,
         work: impl FnOnce(&App) -> T + Send + 'static,
     ) -> Result<T, Refusal> {
-        let _permit = self.prepared.acquire().await.map_err(|_| Refusal::stopping())?;
+        let permit = Arc::clone(&self.prepared).acquire_owned().await.map_err(|_| Refusal::stopping())?;
         let app = Arc::clone(self);
-        let done = tokio::task::spawn_blocking(move || work(&app)).await;
+        let done = tokio::task::spawn_blocking(move || {
+            // The work goes on if the client leaves.
+            let _permit = permit;
+            work(&app)
+        });
+        let done = done.await;
         done.map_err(|_| Refusal::internal("the request could not be prepared"))
     }
 

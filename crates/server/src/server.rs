@@ -83,7 +83,9 @@ impl Server {
         raise_file_limit();
         let runtime = Builder::new_multi_thread()
             .worker_threads(2)
-            .max_blocking_threads(limits::PREPARED + limits::TOKEN_REQUESTS)
+            // Preparations, one request of `/v1/tokens`, and the wait for the engines at the end. Each thread keeps memory
+            // that it has used.
+            .max_blocking_threads(limits::PREPARED + 2)
             .thread_name("pythia-http")
             .enable_all()
             .build()

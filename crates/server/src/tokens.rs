@@ -49,7 +49,8 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::Response;
 use pythia_model::{BATCH_TOKENS, Context, ContextShape, Sequence, Span};
-use pythia_runtime::eval::kl_divergence;
+use pythia_runtime::engine::largest;
+use pythia_runtime::eval::Divergence;
 use pythia_task::Cancel;
 use serde::Serialize;
 use serde_json::Value;
@@ -66,7 +67,10 @@ pub(crate) async fn tokens(State(app): State<Arc<App>>, body: Body) -> Result<Re
     reserved.grow(request.memory())?;
     let cancel = CancelOnDrop(Cancel::new());
     let (shared, stop) = (Arc::clone(&app), cancel.0.clone());
+    // Only one needs a context and logits of each model, also if its client has left.
+    let alone = Arc::clone(&app.tokens).acquire_owned().await.map_err(|_| Refusal::stopping())?;
     let run = move || -> Result<String, Refusal> {
+        let _alone = alone;
         let reply = request.run(&shared, &stop)?;
         serde_json::to_string(&reply).map_err(|e| Refusal::internal(format_args!("the reply cannot be written: {e}")))
     };
@@ -115,10 +119,8 @@ impl Request {
         (self.ids.len() + 1) * (100 + self.models.len() * (120 + 100 * self.top))
     }
 
-    /// Runs all models over the text, tile by tile. Only one of these runs at a time, and in turn with the engines.
+    /// Runs all models over the text, tile by tile, in turn with the engines.
     fn run(&self, app: &App, cancel: &Cancel) -> Result<Reply, Refusal> {
-        static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
-        let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let check = || match cancel.is_raised() || app.cut.is_raised() {
             true => Err(Refusal::stopping()),
             false => Ok(()),
@@ -146,7 +148,8 @@ impl Request {
             }
             for row in 0..ids.len() {
                 let target = self.ids.get(tile * TILE + row + 1).copied();
-                let of_models = models.iter().map(|model| model.row(app, &models[0], row, target, self.top));
+                let base = models[0].divergence(row);
+                let of_models = models.iter().map(|model| model.row(app, &base, row, target, self.top));
                 match target {
                     Some(_) => tokens[tile * TILE + row + 1].models = of_models.collect(),
                     None => next = of_models.map(|of| Next { kld: of.kld, top: of.top }).collect(),
@@ -193,30 +196,27 @@ impl Running {
         &self.logits[row * self.n_vocab..][..self.n_vocab]
     }
 
+    /// The divergence from what this model predicts after a row.
+    fn divergence(&self, row: usize) -> Divergence<'_> {
+        Divergence::from(self.logits(row), self.log_sums[row])
+    }
+
     /// What this model predicts after a row.
-    fn row(&self, app: &App, base: &Self, row: usize, target: Option<u32>, top: usize) -> OfModel {
+    fn row(&self, app: &App, base: &Divergence<'_>, row: usize, target: Option<u32>, top: usize) -> OfModel {
         let (logits, log_sum) = (self.logits(row), self.log_sums[row]);
-        let log_likelihood = |id: u32| f64::from(logits[id as usize]) - log_sum;
-        let is_before = |a: u32, b: u32| match logits[a as usize].total_cmp(&logits[b as usize]) {
-            std::cmp::Ordering::Equal => a < b,
-            order => order.is_gt(),
+        let log_likelihood = |logit: f32| f64::from(logit) - log_sum;
+        let rank = |target: usize| {
+            let (before, from) = logits.split_at(target);
+            1 + before.iter().filter(|logit| **logit >= from[0]).count()
+                + from.iter().filter(|logit| **logit > from[0]).count()
         };
-        let ids = 0..self.n_vocab as u32;
-        let mut best: Vec<u32> = ids.clone().collect();
-        let order = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
-        if top < best.len() && top > 0 {
-            best.select_nth_unstable_by(top - 1, order);
-        }
-        best.truncate(top);
-        best.sort_unstable_by(order);
+        let alternative =
+            |(id, logit)| Alternative { id, token: app.names.name(id), log_likelihood: log_likelihood(logit) };
         OfModel {
-            log_likelihood: target.map(log_likelihood),
-            rank: target.map(|target| 1 + ids.filter(|&id| is_before(id, target)).count()),
-            kld: Some(kl_divergence((base.logits(row), base.log_sums[row]), (logits, log_sum))),
-            top: best
-                .into_iter()
-                .map(|id| Alternative { id, token: app.names.name(id), log_likelihood: log_likelihood(id) })
-                .collect(),
+            log_likelihood: target.map(|target| log_likelihood(logits[target as usize])),
+            rank: target.map(|target| rank(target as usize)),
+            kld: Some(base.of(logits, log_sum)),
+            top: largest(logits, top).into_iter().map(alternative).collect(),
         }
     }
 }

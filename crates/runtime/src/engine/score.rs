@@ -94,8 +94,8 @@ fn from_logits(context: &mut Context, asked: &[RowAsked], tile: &mut Vec<f32>) -
     Ok(cpu.team().map(asked.len(), score))
 }
 
-/// The `k` largest logits, largest first, of equals the lower id. NaN is skipped.
-fn largest(logits: &[f32], k: usize) -> Vec<(u32, f32)> {
+/// The `k` largest logits and their tokens, largest first, of equals the lower id. NaN is skipped.
+pub fn largest(logits: &[f32], k: usize) -> Vec<(u32, f32)> {
     let mut top: Vec<(u32, f32)> = Vec::with_capacity(k + 1);
     if k == 0 {
         return top;

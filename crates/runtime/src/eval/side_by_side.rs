@@ -150,8 +150,7 @@ fn row(runners: &[&Runner], i: usize, target: u32, weights: &mut Vec<f64>) -> Ve
         return scores;
     }
     let top = first_max(base_row);
-    weights.clear();
-    weights.extend(base_row.iter().map(|&x| exp_negative(f64::from(x) - base_log_sum)));
+    fill(weights, base_row, base_log_sum);
     scores.extend(levels.iter().map(|runner| {
         let row = runner.row(i);
         let (log_sum, nll) = nll(runner.model(), row, target);
@@ -161,15 +160,37 @@ fn row(runners: &[&Runner], i: usize, target: u32, weights: &mut Vec<f64>) -> Ve
     scores
 }
 
-/// The Kullback-Leibler divergence of a level's prediction from the base's, in nats. Each is given by its logits and the
-/// logarithm of the sum of their exponentials, as `Cpu::log_sum_exp` has it.
-///
-/// # Panics
-/// If there are not as many logits of one as of the other.
-pub fn kl_divergence(base: (&[f32], f64), level: (&[f32], f64)) -> f64 {
-    assert_eq!(base.0.len(), level.0.len(), "logits of one vocabulary");
-    let weights: Vec<f64> = base.0.iter().map(|&x| exp_negative(f64::from(x) - base.1)).collect();
-    divergence(&weights, base.0, level.0, base.1 - level.1)
+/// The prediction of a base, with which those of any number of levels are compared. A prediction is given by its logits
+/// and the logarithm of the sum of their exponentials, as `Cpu::log_sum_exp` has it.
+#[derive(Debug)]
+pub struct Divergence<'l> {
+    logits: &'l [f32],
+    log_sum: f64,
+    probabilities: Vec<f64>,
+}
+
+impl<'l> Divergence<'l> {
+    /// From a base.
+    pub fn from(logits: &'l [f32], log_sum: f64) -> Self {
+        let mut probabilities = Vec::new();
+        fill(&mut probabilities, logits, log_sum);
+        Self { logits, log_sum, probabilities }
+    }
+
+    /// The Kullback-Leibler divergence of a level's prediction from the base's, in nats.
+    ///
+    /// # Panics
+    /// If there are not as many logits as of the base.
+    pub fn of(&self, logits: &[f32], log_sum: f64) -> f64 {
+        assert_eq!(self.logits.len(), logits.len(), "logits of one vocabulary");
+        divergence(&self.probabilities, self.logits, logits, self.log_sum - log_sum)
+    }
+}
+
+/// Makes `probabilities` those of a prediction.
+fn fill(probabilities: &mut Vec<f64>, logits: &[f32], log_sum: f64) {
+    probabilities.clear();
+    probabilities.extend(logits.iter().map(|&x| exp_negative(f64::from(x) - log_sum)));
 }
 
 /// `sum of p (ln p - ln q)`, where `ln p - ln q` is the difference of the logits less that of the log sums. Four sums
@@ -223,7 +244,7 @@ mod tests {
         assert!((got - plain_divergence(&base, &level)).abs() < 1e-14, "{got}");
         assert!(got > 1e-4);
         assert_eq!(divergence(&p, &base, &base, 0.0), 0.0, "equal logits are no distance apart");
-        assert_eq!(kl_divergence((&base, log_sum(&base)), (&level, log_sum(&level))), got);
+        assert_eq!(Divergence::from(&base, log_sum(&base)).of(&level, log_sum(&level)), got);
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub(crate) mod file;
 mod program;
 pub(crate) mod tiny;
 pub(crate) mod torch;
+pub(crate) mod toy;
 
 pub(crate) use program::{Outcome, PYTHIA_QUANT, PYTHIA_RUN, printed, python, quant, run_at, run_model};
 

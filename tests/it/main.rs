@@ -9,6 +9,7 @@ mod comparison;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod docs;
+mod engine;
 mod eval;
 mod fuzz_replay;
 mod golden_convert;

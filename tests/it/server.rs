@@ -3,6 +3,7 @@
 mod client;
 mod contract;
 mod endpoints;
+mod failures;
 mod hostile;
 mod load;
 

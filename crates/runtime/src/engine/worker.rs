@@ -26,6 +26,8 @@ pub(super) struct Worker {
     waiting: VecDeque<Submitted>,
     tile: Vec<f32>,
     counters: Counters,
+    /// Nobody knows what the context holds: a pass panicked.
+    is_broken: bool,
     /// How many jobs have ended: the clock of [`Slot::used`].
     ended: u64,
 }
@@ -84,6 +86,7 @@ impl Worker {
             waiting: VecDeque::new(),
             tile: Vec::new(),
             counters: Counters::default(),
+            is_broken: false,
             ended: 0,
         }
     }
@@ -91,6 +94,9 @@ impl Worker {
     pub(super) fn run(mut self) {
         while let Some(interrupted) = self.receive() {
             self.sweep(interrupted);
+            if self.is_broken && !self.waiting.is_empty() {
+                self.renew();
+            }
             self.admit();
             self.publish();
             if self.slots.iter_mut().any(|slot| slot.running().is_some()) {
@@ -271,7 +277,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Ends all running jobs after a failure. After a panic nobody knows what the context holds: there is a new one.
+    /// Ends all running jobs after a failure.
     fn fail_all(&mut self, problem: &str, panicked: bool) {
         for i in 0..self.slots.len() {
             if let Held::Running(running) = std::mem::replace(&mut self.slots[i].held, Held::Nothing) {
@@ -280,11 +286,28 @@ impl Worker {
                 self.count_failure();
             }
         }
-        if panicked {
-            self.scheduler = Scheduler::new();
-            match self.context.model().clone().context(self.shape) {
-                Ok(context) => self.context = context,
-                Err(_) => self.shared.state().stopping = true,
+        self.is_broken |= panicked;
+    }
+
+    /// Makes a new context. If that fails, so do the jobs that wait; the next one tries again.
+    fn renew(&mut self) {
+        self.scheduler = Scheduler::new();
+        let model = self.context.model().clone();
+        // There may be no memory for two, so a small one takes the place of the old one first.
+        let small = model.context(ContextShape { n_seq: 1, n_ctx: 1, n_batch: 1 });
+        let context = small.and_then(|small| {
+            self.context = small;
+            model.context(self.shape)
+        });
+        match context {
+            Ok(context) => (self.context, self.is_broken) = (context, false),
+            Err(error) => {
+                let problem = format!("no new context after a panic: {error}");
+                for Submitted { sink, .. } in std::mem::take(&mut self.waiting) {
+                    self.shared.leaves();
+                    Outlet::new(sink).send(Event::Failed(Error::Engine(problem.clone())));
+                    self.count_failure();
+                }
             }
         }
     }

@@ -200,11 +200,23 @@ fn a_stopped_run_is_resumed_with_the_same_result() {
     while journal().is_none_or(|bytes| bytes < 90 + 12 * 37) && child.try_wait().unwrap().is_none() {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
-    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let pid = child.id().to_string();
+    let signal = |signal: &str| Command::new("kill").args([signal, pid.as_str()]).status().unwrap().success();
+    // Another run while the first is held up in the middle: it leaves the first one's journal alone.
+    let held = signal("-STOP");
+    let kept = journal();
+    let other = args(&[]).output().unwrap();
+    if held && kept.is_some() {
+        let said = String::from_utf8_lossy(&other.stderr);
+        assert!(said.contains("another run keeps its replies"), "{said}");
+        assert_eq!(journal(), kept);
+    }
+    assert_eq!(whole(other.into()), wanted);
+    let killed = signal("-INT") && signal("-CONT");
     let stopped = Outcome::from(child.wait_with_output().unwrap());
     // A quick machine may have been done by then.
     if stopped.code != Some(0) {
-        assert!(killed.success());
+        assert!(killed);
         stopped.stopped("pythia-run", &["--resume"]);
     }
     let resumed = args(&["-q", "--resume"]).output().unwrap().into();

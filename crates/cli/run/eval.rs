@@ -113,7 +113,11 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let mut facts = facts(args, &model, &tokenizer, path, name, &files);
         facts.start = start.duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
         let mut subject = Subject::new(model, tokenizer);
-        journals.open(&mut subject, &files, &facts.arguments)?;
+        if !journals.open(&mut subject, &files, &facts.arguments)? && !args.quiet {
+            exit::note(format_args!(
+                "{name}: another run keeps its replies; if this one is stopped, it cannot be resumed"
+            ));
+        }
         log.line(format_args!(
             "{name}: {} tasks, {} documents",
             works.len(),
@@ -308,7 +312,10 @@ struct Journals {
     /// `None` if no variable of the environment tells where.
     folder: Option<PathBuf>,
     resume: bool,
+    /// Those that this run writes.
     used: Vec<PathBuf>,
+    /// Whether another run writes the replies of one of the models.
+    is_shared: bool,
 }
 
 impl Journals {
@@ -321,28 +328,32 @@ impl Journals {
             (None, _) if args.resume => {
                 Err(Failure::usage("--resume: no cache folder, neither PYTHIA_CACHE, XDG_CACHE_HOME nor HOME is set"))
             }
-            (Some(_), Some(Ok(()))) => Ok(Self { folder, resume: args.resume, used: Vec::new() }),
-            _ => Ok(Self { folder: None, resume: false, used: Vec::new() }),
+            (Some(_), Some(Ok(()))) => Ok(Self { folder, resume: args.resume, used: Vec::new(), is_shared: false }),
+            _ => Ok(Self { folder: None, resume: false, used: Vec::new(), is_shared: false }),
         }
     }
 
-    /// Opens the journal of a model of these files, running like this.
-    fn open(&mut self, subject: &mut Subject, files: &Value, arguments: &Map<String, Value>) -> Result<(), Failure> {
-        let Some(folder) = &self.folder else { return Ok(()) };
+    /// Opens the journal of a model of these files, running like this. False if another run writes it at this time: then
+    /// replies of this one are not kept.
+    fn open(&mut self, subject: &mut Subject, files: &Value, arguments: &Map<String, Value>) -> Result<bool, Failure> {
+        let Some(folder) = &self.folder else { return Ok(true) };
         // Neither the place of the file nor the number of threads changes replies.
         let matters = arguments.iter().filter(|(key, _)| !["model", "threads"].contains(&key.as_str()));
         let digests: Vec<&Value> = files.as_array().into_iter().flatten().map(|file| &file["sha256"]).collect();
         let parts = json!([pythia_compare::program_id(), digests, matters.collect::<Vec<_>>()]);
         let key = pythia_text::hex(&Sha256::digest(parts.to_string()));
-        self.used.push(subject.keep_in(folder, &key, !self.resume)?);
-        Ok(())
+        let own = subject.keep_in(folder, &key, !self.resume)?;
+        self.is_shared |= own.is_none();
+        let is_own = own.is_some();
+        self.used.extend(own);
+        Ok(is_own)
     }
 
     fn is_kept(&self) -> bool {
-        !self.used.is_empty()
+        !self.used.is_empty() && !self.is_shared
     }
 
-    /// The run is complete.
+    /// The run is complete. What another run writes is left to it.
     fn forget(self) {
         self.used.iter().for_each(|path| drop(fs::remove_file(path)));
     }

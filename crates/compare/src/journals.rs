@@ -29,6 +29,11 @@ impl Journals {
         self.0.iter().map(|rows| rows.as_ref().map_or(0, Rows::len)).min().unwrap_or(0)
     }
 
+    /// Whether another process writes one of them: scores of this one are not kept there.
+    pub(crate) fn are_shared(&self) -> bool {
+        self.0.iter().flatten().any(|rows| !rows.is_writer())
+    }
+
     /// The journals of the base and of the files from number `first` on.
     pub(crate) fn group<'j>(&'j mut self, first: usize, observer: &'j dyn Observer) -> Group<'j> {
         Group { journals: self, first, observer }
@@ -97,6 +102,9 @@ mod tests {
         assert_eq!(journals.known(), 0, "the first level is missing");
         journals.group(1, &()).write(1, 0, &[score(3.0)]);
         assert_eq!(journals.known(), 1);
+        assert!(!journals.are_shared());
+        #[cfg(unix)]
+        assert!(open("x", false).are_shared(), "while the first is open");
         drop(journals);
         let mut journals = open("x", false);
         assert_eq!(journals.group(2, &()).read(1, 0), Some(vec![score(2.0)]));

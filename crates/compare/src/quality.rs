@@ -130,6 +130,9 @@ impl Evaluation<'_> {
         let text_sha256 = text.sha256(cancel)?;
         let ids: Vec<String> = facts.iter().map(Facts::id).collect();
         let mut journals = Journals::open(folder, &self.setting(&base_model, &text_sha256), &ids, request.fresh);
+        if journals.are_shared() {
+            observer.note("another run keeps the scores of some files; if this one is stopped, it scores those again");
+        }
         self.say_what_is_known(journals.known().min(max_windows.unwrap_or(usize::MAX)), candidates.len());
         let mut files = Vec::new();
         let mut scored = None;

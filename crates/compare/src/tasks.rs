@@ -35,10 +35,12 @@ pub(crate) fn run(
         let setting = [model.device(), model.isa_name(), activations, gelu, kv_cache].join(", ");
         let key = pythia_text::hex(&Sha256::digest([program_id(), setting, facts.id()].join("\n")));
         let mut subject = Subject::new(model, tokenizer);
-        if let Some(folder) = folder
-            && let Err(error) = subject.keep_in(folder.path(), &key, *fresh)
-        {
-            observer.note(&format!("replies cannot be kept: {error}"));
+        match folder.map(|folder| subject.keep_in(folder.path(), &key, *fresh)) {
+            None | Some(Ok(Some(_))) => {}
+            Some(Ok(None)) => {
+                observer.note(&format!("{}: another run keeps its replies, this one does not", candidate.name))
+            }
+            Some(Err(error)) => observer.note(&format!("replies cannot be kept: {error}")),
         }
         let mut results = Vec::new();
         for work in works {

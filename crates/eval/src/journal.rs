@@ -140,6 +140,11 @@ impl Journal {
         units.map(<[u8]>::to_vec).ok_or_else(|| io::Error::other("a record has changed"))
     }
 
+    /// Whether this process appends. If not, another does, and this one only read what was there.
+    pub fn is_writer(&self) -> bool {
+        self.is_writer
+    }
+
     /// Where the next record would begin.
     pub fn end(&self) -> u64 {
         self.end

@@ -42,6 +42,11 @@ impl Replies {
         Ok(Self { journal, known })
     }
 
+    /// Whether this process is the one that writes.
+    pub(crate) fn is_writer(&self) -> bool {
+        self.journal.is_writer()
+    }
+
     /// The reply to what was asked, if it is there.
     pub(crate) fn get(&self, ask: &AskId) -> Option<&Reply> {
         self.known.get(ask)
@@ -160,6 +165,7 @@ mod tests {
         let mut first = open(&path);
         first.append([0; 16], &reply(0)).unwrap();
         let mut second = open(&path);
+        assert!(first.is_writer() && !second.is_writer());
         second.append([1; 16], &reply(1)).unwrap();
         assert!(Replies::open(&path, "key", true).unwrap().known.is_empty(), "afresh");
         first.append([2; 16], &reply(2)).unwrap();

@@ -36,14 +36,16 @@ impl Subject {
 
     /// Keeps replies in a journal in `folder`, and takes those that are there unless `afresh`. `key` is a digest of all
     /// that replies depend on except what is asked: the files of the model, the program, how the model runs. Returns
-    /// where the journal is.
+    /// where the journal is; `None` if another process is writing it, so that the replies of this one are not kept.
     ///
     /// # Errors
     /// If the system refuses.
-    pub fn keep_in(&mut self, folder: &Path, key: &str, afresh: bool) -> Result<PathBuf, Error> {
+    pub fn keep_in(&mut self, folder: &Path, key: &str, afresh: bool) -> Result<Option<PathBuf>, Error> {
         let path = REPLIES.path(folder, key);
-        self.journal = Some(Replies::open(&path, key, afresh).map_err(Error::io(&path))?);
-        Ok(path)
+        let replies = Replies::open(&path, key, afresh).map_err(Error::io(&path))?;
+        let is_writer = replies.is_writer();
+        self.journal = Some(replies);
+        Ok(is_writer.then_some(path))
     }
 
     /// The model.

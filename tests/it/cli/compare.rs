@@ -428,6 +428,49 @@ fn a_stopped_comparison_goes_on_where_it_was() {
     assert_eq!(run.report("resumed")["protocol"], run.report("whole")["protocol"]);
 }
 
+/// While one comparison is held up in the middle of its scores, another of the same files runs.
+#[cfg(unix)]
+#[test]
+fn of_two_comparisons_at_once_the_first_keeps_its_scores() {
+    use std::process::{Command, Stdio};
+    let run = Run::new();
+    let (source, text) = (common::checkpoint(), common::checkpoint().join("heldout.txt"));
+    let command = |folder: &str| {
+        let mut command = Command::new(PYTHIA_QUANT);
+        command.args(["compare", source.to_str().unwrap(), "-f", text.to_str().unwrap(), "-t", "Q4_0"]);
+        command.args(["--chunks", "30", "-c", "256", "-o", folder, "--cache", CACHE, "--threads", "1"]);
+        command.current_dir(run.dir.path()).stdout(Stdio::null());
+        command
+    };
+    let mut first = command("first").stderr(Stdio::null()).spawn().unwrap();
+    let signal =
+        |signal: &str| Command::new("kill").args([signal, &first.id().to_string()]).status().unwrap().success();
+    let scored = || {
+        if !run.path(CACHE).exists() || common::names(&run.path(CACHE)).is_empty() {
+            return 0;
+        }
+        let cache = run.cache();
+        let names = common::names(&cache);
+        let journals = names.iter().filter(|name| name.ends_with(".rows"));
+        journals.map(|name| std::fs::metadata(cache.join(name)).map_or(0, |file| file.len())).max().unwrap_or(0)
+    };
+    let start = std::time::Instant::now();
+    while scored() < 3 * 127 * 17 {
+        assert!(start.elapsed().as_secs() < 120, "the first should score");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(signal("-STOP"));
+    let kept = scored();
+    let second = command("second").output().unwrap();
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert!(second.status.success() && said.contains("another run keeps the scores"), "{said}");
+    assert_eq!(scored(), kept, "nobody else writes there");
+    assert!(signal("-CONT"));
+    assert!(first.wait().unwrap().success());
+    assert_eq!(quality(&run.report("first")), quality(&run.report("second")));
+    assert!(scored() > kept);
+}
+
 #[test]
 fn bad_requests_are_one_line_and_leave_nothing() {
     let run = Run::new();

@@ -34,6 +34,11 @@ impl Rows {
         Ok(Self { journal, starts })
     }
 
+    /// Whether this process is the one that writes.
+    pub(crate) fn is_writer(&self) -> bool {
+        self.journal.is_writer()
+    }
+
     /// Windows whose scores are there: those from the first on.
     pub(crate) fn len(&self) -> usize {
         self.starts.len()
@@ -142,6 +147,7 @@ mod tests {
         let mut first = open(&path);
         first.append(0, &scores(0)).unwrap();
         let mut second = open(&path);
+        assert!(first.is_writer() && !second.is_writer());
         assert_eq!(second.len(), 1);
         second.append(1, &scores(1)).unwrap();
         assert_eq!(second.len(), 1, "not this one");

@@ -48,10 +48,24 @@ class Server:
             self.process.kill()
             raise RuntimeError("the server did not stop within 30 seconds of SIGTERM") from None
 
-    def rss(self):
-        """Resident memory in bytes, without the pages of the mapped files."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return 1024 * int(status.split("RssAnon:")[1].split()[0])
+    def _status(self, *names):
+        """The sum of these numbers of the system's status of the process."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.split(":")[0] in names)
+
+    def memory(self):
+        """Bytes of its own, in memory or swapped: without the pages of the mapped files."""
+        return 1024 * self._status("RssAnon", "VmSwap")
+
+    def threads(self):
+        return self._status("Threads")
+
+    def files(self):
+        """Files and connections that are open."""
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+    def text(self, path):
+        return request(self.address, "GET", path, parse=str)
 
     def get(self, path):
         return request(self.address, "GET", path)
@@ -60,17 +74,17 @@ class Server:
         return request(self.address, "POST", path, body)
 
 
-def request(address, method, path, body=None, timeout=600):
-    """The reply as JSON; an error for any status but 200."""
+def request(address, method, path, body=None, timeout=600, parse=json.loads):
+    """The reply, as JSON unless it is parsed otherwise; an error for any status but 200."""
     connection = http.client.HTTPConnection(address, timeout=timeout)
     try:
         data = None if body is None else json.dumps(body)
         connection.request(method, path, data, {"Content-Type": "application/json"} if data else {})
         response = connection.getresponse()
-        text = response.read()
+        text = response.read().decode()
         if response.status != 200:
             raise RuntimeError(f"{method} {path}: {response.status} {text[:300]!r}")
-        return json.loads(text)
+        return parse(text)
     finally:
         connection.close()
 

@@ -16,6 +16,7 @@ pub(crate) use wanted::{check_checkpoint, check_gguf};
 
 use crate::exit::Failure;
 use pythia_gguf::Gguf;
+use pythia_text::ReadError;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -35,18 +36,11 @@ pub(crate) fn check_file(path: &Path) -> Result<(), Failure> {
 /// Reads a short text file, such as a list that the user wrote.
 ///
 /// # Errors
-/// If it cannot be read, has more than `max_bytes`, or is not UTF-8.
+/// If it cannot be read, is not a regular file, has more than `max_bytes`, or is not UTF-8.
 pub(crate) fn read_text(path: &Path, max_bytes: u64) -> Result<String, Failure> {
-    check_file(path)?;
-    let (mut bytes, shown) = (Vec::new(), pythia_text::path(path));
-    let file = fs::File::open(path).map_err(|e| Failure::at(path, &e))?;
-    file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(|e| Failure::at(path, &e))?;
-    if bytes.len() as u64 > max_bytes {
-        return Err(Failure::data(format_args!("{shown}: longer than {max_bytes} bytes")));
-    }
-    String::from_utf8(bytes).map_err(|e| {
-        let at = e.utf8_error().valid_up_to();
-        Failure::data(format_args!("{shown}: byte {at} is not UTF-8, wanted a text file"))
+    pythia_text::read_text(path, max_bytes).map_err(|error| match error {
+        ReadError::Io(error) => Failure::at(path, &error),
+        ReadError::Refused(reason) => Failure::data(format_args!("{}: {reason}", pythia_text::path(path))),
     })
 }
 

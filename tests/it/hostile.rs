@@ -17,6 +17,7 @@ mod files;
 mod gptneox;
 mod large;
 mod model;
+mod options;
 mod pickle;
 #[path = "../../formats/gguf/tests/container/raw.rs"]
 mod raw;

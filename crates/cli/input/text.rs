@@ -2,7 +2,7 @@
 
 use crate::exit::{self, Failure};
 use pythia_runtime::{Text, TextForm};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
@@ -34,6 +34,10 @@ impl TextOptions {
         let metadata = file.metadata().map_err(|e| Failure::at(path, &e))?;
         if metadata.is_dir() {
             return Err(Failure::io(format_args!("{place}: a folder, wanted a text file")));
+        }
+        if is_device(&metadata) && !file.is_terminal() {
+            // Some never end, and a comparison would copy them to a file.
+            return Err(Failure::io(format_args!("{place}: a device, wanted a text file, a pipe or a terminal")));
         }
         let text = if metadata.is_file() { Text::file(file, &place) } else { stream(file, &place) };
         Ok(self.apply(text))
@@ -78,6 +82,17 @@ impl<R: Read> Read for Waiting<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         exit::waiting(|| self.0.read(buffer))
     }
+}
+
+#[cfg(unix)]
+fn is_device(metadata: &Metadata) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    metadata.file_type().is_char_device() || metadata.file_type().is_block_device()
+}
+
+#[cfg(not(unix))]
+fn is_device(_metadata: &Metadata) -> bool {
+    false
 }
 
 /// The `paths` that are not standard input.

@@ -1,7 +1,7 @@
 //! The error type.
 
 use pythia_task::ErrorKind;
-use pythia_text::{Escaper, path as shown};
+use pythia_text::{Escaper, ReadError, path as shown};
 use std::fmt::{self, Write};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -57,6 +57,14 @@ impl Error {
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { path, source }
+    }
+
+    /// For `map_err`: adds the path.
+    pub(crate) fn read(path: &Path) -> impl FnOnce(ReadError) -> Self {
+        |error| match error {
+            ReadError::Io(source) => Self::io(path)(source),
+            ReadError::Refused(reason) => Self::data(shown(path), reason),
+        }
     }
 }
 

@@ -7,7 +7,6 @@ use crate::retry::{Backoff, Fault};
 use crate::url::{self, Origin};
 use crate::{Error, Settings};
 use pythia_task::{Cancel, Progress};
-use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -274,10 +273,15 @@ fn asked_pause(headers: &HeaderMap) -> Option<Duration> {
     seconds.trim().parse().ok().map(Duration::from_secs)
 }
 
+/// The longest file of certificates. A system has 200 to 250 kB of them.
+const CERTIFICATES_LIMIT_BYTES: u64 = 1 << 24;
+
 /// The certificates in a PEM file.
 fn certificates(path: &Path) -> Result<RootCerts, Error> {
-    let pem = fs::read(path).map_err(Error::io(path))?;
     let wrong = |reason: &str| Error::Request(format!("SSL_CERT_FILE: {}: {reason}", path.display()));
+    let (file, _) = pythia_text::open_regular(path).map_err(|e| wrong(&e.to_string()))?;
+    let mut pem = Vec::new();
+    file.take(CERTIFICATES_LIMIT_BYTES).read_to_end(&mut pem).map_err(Error::io(path))?;
     let mut roots = Vec::new();
     for item in parse_pem(&pem) {
         if let PemItem::Certificate(certificate) = item.map_err(|e| wrong(&e.to_string()))? {
@@ -290,6 +294,17 @@ fn certificates(path: &Path) -> Result<RootCerts, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn certificates_are_in_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let wrong = certificates(dir.path()).unwrap_err().to_string();
+        assert!(wrong.starts_with("SSL_CERT_FILE: ") && wrong.ends_with("not a regular file"), "{wrong}");
+        let path = dir.path().join("none.pem");
+        std::fs::write(&path, "no certificate").unwrap();
+        let wrong = certificates(&path).unwrap_err().to_string();
+        assert!(wrong.ends_with("holds no certificate"), "{wrong}");
+    }
 
     #[test]
     fn the_pause_that_a_server_asks_for() {

@@ -2,9 +2,9 @@
 
 use crate::url::Origin;
 use crate::{Error, secret};
+use pythia_text::ReadError;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -170,12 +170,18 @@ impl Env<'_> {
     }
 }
 
+/// The longest file that may hold a token.
+const TOKEN_FILE_LIMIT_BYTES: u64 = 1 << 16;
+
 /// The token in a file, if there is such a file.
 fn token_file(path: &Path) -> Result<Option<Token>, Error> {
     if !path.is_file() {
         return Ok(None);
     }
-    let text = fs::read_to_string(path).map_err(Error::io(path))?;
+    let text = pythia_text::read_text(path, TOKEN_FILE_LIMIT_BYTES).map_err(|error| match error {
+        ReadError::Io(source) => Error::io(path)(source),
+        ReadError::Refused(reason) => Error::Request(format!("{}: {reason}", path.display())),
+    })?;
     Token::new(&text, &path.display().to_string())
 }
 
@@ -225,8 +231,8 @@ mod tests {
     #[test]
     fn the_token_comes_from_variable_or_file_and_is_not_shown() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("token"), " hf_file\n").unwrap();
-        fs::write(dir.path().join("other"), "hf_other").unwrap();
+        std::fs::write(dir.path().join("token"), " hf_file\n").unwrap();
+        std::fs::write(dir.path().join("other"), "hf_other").unwrap();
         let (home, other) = (dir.path().to_str().unwrap(), dir.path().join("other"));
         let all = [("HF_TOKEN", "hf_variable"), ("HF_TOKEN_PATH", other.to_str().unwrap()), ("HF_HOME", home)];
         for (first, wanted) in ["hf_variable", "hf_other", "hf_file"].iter().enumerate() {

@@ -1,11 +1,10 @@
 //! `pythia-run eval plot`: results on the evaluation plots of the model card.
 
 use crate::exit::{self, Failure};
+use crate::input;
 use pythia_convert::output::{AtomicFile, check_target};
 use pythia_eval::plot::{self, Measured};
 use pythia_text::path as shown;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Draw results on the published curves of Pythia, OPT and BLOOM
@@ -100,9 +99,7 @@ fn is_results(path: &Path) -> bool {
 }
 
 fn read(path: &Path) -> Result<Measured, Failure> {
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(plot::LIMIT_BYTES + 1).read_to_string(&mut text));
-    read.map_err(|e| Failure::at(path, &e))?;
+    let text = input::read_text(path, plot::LIMIT_BYTES)?;
     Measured::parse(&text).map_err(|e| Failure::data(format_args!("{}: {e}", shown(path))))
 }
 

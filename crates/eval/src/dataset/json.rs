@@ -1,7 +1,6 @@
 //! Rows in JSON: one object per line, or an array of objects.
 
 use crate::{Error, Row};
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
@@ -11,11 +10,8 @@ const LIMIT_BYTES: u64 = 1 << 30;
 /// Reads the rows of a file.
 pub(super) fn read(path: &Path) -> Result<Vec<Row>, Error> {
     let wrong = |problem: String| Error::data(pythia_text::path(path), problem);
-    let metadata = std::fs::metadata(path).map_err(Error::io(path))?;
-    if !metadata.is_file() {
-        return Err(wrong("not a regular file, wanted rows as JSON".to_owned()));
-    }
-    let mut reader = BufReader::new(File::open(path).map_err(Error::io(path))?);
+    let (file, _) = pythia_text::open_regular(path).map_err(Error::read(path))?;
+    let mut reader = BufReader::new(file);
     if first_character(&mut reader).map_err(Error::io(path))? == Some(b'[') {
         let mut bytes = Vec::new();
         reader.take(LIMIT_BYTES).read_to_end(&mut bytes).map_err(Error::io(path))?;

@@ -4,16 +4,12 @@ use crate::{Error, Row};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, List};
 use serde_json::{Number, Value};
-use std::fs::File;
 use std::path::Path;
 
 /// Reads the rows of a file. Columns keep their order.
 pub(super) fn read(path: &Path) -> Result<Vec<Row>, Error> {
     let shown = pythia_text::path(path);
-    let file = File::open(path).map_err(Error::io(path))?;
-    if !file.metadata().map_err(Error::io(path))?.is_file() {
-        return Err(Error::data(shown, "not a regular file, wanted rows as Parquet"));
-    }
+    let (file, _) = pythia_text::open_regular(path).map_err(Error::read(path))?;
     let wrong = |e: &parquet::errors::ParquetError| Error::data(&shown, format!("not read as Parquet: {e}"));
     let reader = SerializedFileReader::new(file).map_err(|e| wrong(&e))?;
     let rows = reader.get_row_iter(None).map_err(|e| wrong(&e))?;

@@ -9,8 +9,6 @@ use crate::{Error, Extract, Filter, Kind, Metric, Row};
 use regex::Regex;
 use serde::Deserialize;
 use serde_json::Value;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The longest description of a task.
@@ -104,13 +102,7 @@ enum Piece {
 pub(super) fn open(path: &Path) -> Result<Task, Error> {
     let shown = pythia_text::path(path);
     let wrong = |problem: String| Error::data(&shown, problem);
-    let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(LIMIT_BYTES + 1).read_to_end(&mut bytes)).map_err(Error::io(path))?;
-    if bytes.len() as u64 > LIMIT_BYTES {
-        return Err(wrong(format!("more than {LIMIT_BYTES} bytes, wanted the description of a task")));
-    }
-    let text =
-        String::from_utf8(bytes).map_err(|e| wrong(format!("byte {} is not UTF-8", e.utf8_error().valid_up_to())))?;
+    let text = pythia_text::read_text(path, LIMIT_BYTES).map_err(Error::read(path))?;
     let found: Description = toml::from_str(&text).map_err(|e| {
         let line = e.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
         wrong(format!("line {line}: {}", e.message()))

@@ -3,6 +3,7 @@
 use super::{TextForm, TextReader};
 use crate::{Error, TokenStream, Tokenizer};
 use pythia_task::Cancel;
+use pythia_text::ReadError;
 use sha2::{Digest, Sha256};
 use std::cell::{Cell, RefCell};
 use std::ffi::OsStr;
@@ -38,12 +39,13 @@ impl Text {
     /// The file at `path`, without the line end at its end. It is opened here and read later.
     ///
     /// # Errors
-    /// If it cannot be opened.
+    /// If it cannot be opened, or is not a regular file.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let place = path.display().to_string();
-        match File::open(path) {
-            Ok(file) => Ok(Self::file(file, &place)),
-            Err(error) => Err(Error::Read(error).at(&place)),
+        match pythia_text::open_regular(path) {
+            Ok((file, _)) => Ok(Self::file(file, &place)),
+            Err(ReadError::Io(error)) => Err(Error::Read(error).at(&place)),
+            Err(ReadError::Refused(reason)) => Err(Error::Read(io::Error::other(reason)).at(&place)),
         }
     }
 

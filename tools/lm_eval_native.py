@@ -255,7 +255,7 @@ class Difference:
 
 
 def pythia(program, model, tasks, data, shots, activations, out):
-    command = [program, "eval", "-q", "-m", model, "--tasks", ",".join(map(str, tasks)), "--data", data, "--num-fewshot", str(shots), "--activations", activations, "--kv", "f32", "--output", out, "--samples"]
+    command = [program, "eval", "-q", "-m", model, "--tasks", ",".join(map(str, tasks)), "--data", data, "--num-fewshot", str(shots), "--activations", activations, "--kv", "f32", "--output", out, "--log-samples"]
     subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
     return collect(out)
 

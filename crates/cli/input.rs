@@ -1,16 +1,16 @@
 //! Inputs that a command line names: files, checkpoints, texts, sizes, numbers of threads.
 
-mod data;
 #[cfg(feature = "hub")]
 mod hub;
 mod size;
 mod source;
+mod tasks;
 mod text;
 mod wanted;
 
-pub(crate) use data::datasets;
 pub(crate) use size::{parse_file_size, parse_memory_size};
 pub(crate) use source::{Located, SourceOptions};
+pub(crate) use tasks::TaskOptions;
 pub(crate) use text::{TextOptions, files};
 pub(crate) use wanted::{check_checkpoint, check_gguf};
 

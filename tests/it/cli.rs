@@ -3,6 +3,7 @@
 mod bench;
 mod calibrate;
 mod compare;
+mod compare_tasks;
 mod dequantize;
 mod diff;
 mod eval_plot;

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rows of PIQA, LAMBADA, WikiText and gsm8k, made up.
-fn datasets(folder: &Path) -> PathBuf {
+pub(crate) fn datasets(folder: &Path) -> PathBuf {
     let data = folder.join("data");
     fs::create_dir(&data).unwrap();
     let write = |name: &str, rows: Vec<Value>| {
@@ -55,7 +55,7 @@ fn results_and_samples_have_the_keys_of_the_harness_and_agree() {
     datasets(dir.path());
     let model = gguf("F32");
     let args = ["--tasks", "piqa,lambada_openai,wikitext", "--data", "data", "--num-fewshot", "0", "--output", "out"];
-    eval(dir.path(), &[&model], &[&args[..], &["--samples", "--json"]].concat()).ok();
+    eval(dir.path(), &[&model], &[&args[..], &["--log-samples", "--json"]].concat()).ok();
     let folder = dir.path().join("out/pythia-docs-6m-F32");
     let results: Value = serde_json::from_str(&only(&folder, "results_")).unwrap();
     let keys = [
@@ -173,6 +173,32 @@ fn threads_and_activations_are_options() {
     assert_eq!(value(&["--limit", "2"])["sample_len"], 2);
 }
 
+/// As with lm-evaluation-harness, whose names of options are known too.
+#[test]
+fn documents_are_chosen_by_number() {
+    let dir = tempfile::tempdir().unwrap();
+    datasets(dir.path());
+    let model = gguf("Q4_0");
+    let always = ["--tasks", "piqa,lambada_openai", "--data", "data", "--num_fewshot", "0", "--json"];
+    let run = |more: &[&str]| -> Value {
+        let out = eval(dir.path(), &[&model], &[&always, more].concat()).ok();
+        serde_json::from_str::<Value>(&out).unwrap()["models"][0].take()
+    };
+    let samples = |output: &str, task: &str| -> Vec<Value> {
+        let folder = dir.path().join(output).join("pythia-docs-6m-Q4_0");
+        only(&folder, &format!("samples_{task}_")).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    run(&["--output", "all", "--log-samples"]);
+    let some = run(&["--output_path", "some", "--log_samples", "--samples", "{\"piqa\": [4, 1, 4]}"]);
+    assert_eq!(some["n-samples"]["piqa"], json!({ "original": 6, "effective": 2 }));
+    assert_eq!(some["n-samples"]["lambada_openai"]["effective"], 6, "a task that is not named keeps its documents");
+    assert_eq!(some["pythia"]["samples"], json!({ "piqa": [1, 4] }));
+    let all = samples("all", "piqa");
+    assert_eq!(samples("some", "piqa"), [all[1].clone(), all[4].clone()]);
+    fs::write(dir.path().join("chosen.json"), "{\"piqa\": [1, 4]}").unwrap();
+    assert_eq!(run(&["--samples", "chosen.json"])["results"], some["results"]);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_stopped_run_is_resumed_with_the_same_result() {
@@ -193,9 +219,13 @@ fn a_stopped_run_is_resumed_with_the_same_result() {
         json!([out["models"][0]["results"], out["models"][0]["task_hashes"]])
     };
     let wanted = whole(args(&["-q"]).output().unwrap().into());
-    assert_eq!(fs::read_dir(cache.join("eval")).unwrap().count(), 0, "nothing is kept of a complete run");
+    assert_eq!(crate::common::names(&cache.join("eval")), ["digests.json"], "no reply is kept of a complete run");
     let mut child = args(&["-q"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let journal = || fs::read_dir(cache.join("eval")).ok()?.next()?.ok()?.metadata().ok().map(|data| data.len());
+    let journal = || {
+        let files = fs::read_dir(cache.join("eval")).ok()?.flatten();
+        let found = files.map(|file| file.path()).find(|path| path.extension().is_some_and(|end| end == "replies"))?;
+        found.metadata().ok().map(|data| data.len())
+    };
     // A header of 90 bytes, then 12 replies of piqa: what comes after them is interrupted.
     while journal().is_none_or(|bytes| bytes < 90 + 12 * 37) && child.try_wait().unwrap().is_none() {
         std::thread::sleep(std::time::Duration::from_millis(1));
@@ -221,7 +251,7 @@ fn a_stopped_run_is_resumed_with_the_same_result() {
     }
     let resumed = args(&["-q", "--resume"]).output().unwrap().into();
     assert_eq!(whole(resumed), wanted);
-    assert_eq!(fs::read_dir(cache.join("eval")).unwrap().count(), 0);
+    assert_eq!(crate::common::names(&cache.join("eval")), ["digests.json"]);
 }
 
 #[test]
@@ -237,7 +267,16 @@ fn wrong_requests_are_refused_in_one_line() {
     fails(&[], 2, &["--tasks", "piqa"], &["no model is named", "-m MODEL"]);
     fails(&[&model], 2, &[], &["--tasks"]);
     fails(&[&model], 2, &["--tasks", "piqa", "--limit", "0"], &["--limit"]);
-    fails(&[&model], 2, &["--tasks", "piqa", "--samples"], &["--output"]);
+    fails(&[&model], 2, &["--tasks", "piqa", "--log-samples"], &["--output"]);
+    let chosen = |json: &str, parts: &[&str]| {
+        fails(&[&model], 2, &["--tasks", "piqa", "--data", "data", "--samples", json], parts);
+    };
+    chosen("{\"piqa\": [0, 6]}", &["piqa: no document 6, it has 6"]);
+    chosen("{\"piqa\": [0, -1]}", &["samples: ", "wanted numbers of documents by task"]);
+    chosen("{\"piqa\": []}", &["samples: no document of piqa"]);
+    chosen("{\"sciq\": [0]}", &["samples: sciq is none of the tasks"]);
+    fails(&[&model], 2, &["--tasks", "piqa", "--samples", "{}", "--limit", "1"], &["--samples", "--limit"]);
+    fails(&[&model], 74, &["--tasks", "piqa", "--samples", "none.json"], &["none.json"]);
     fails(&[Path::new("none.gguf")], 74, &["--tasks", "piqa", "--data", "data"], &["none.gguf"]);
     fails(&[&model], 74, &["--tasks", "own.toml", "--data", "data"], &["own.toml"]);
     // The continuation is part of the context's last token.

@@ -6,10 +6,12 @@ use super::convert::check_adapter;
 use super::{measure_level, quantizer};
 use crate::device::DeviceArgs;
 use crate::exit::{self, Failure};
-use crate::input::{self, Located, SourceOptions, TextOptions, check_gguf, parse_memory_size, parse_threads};
+use crate::input::{
+    self, Located, SourceOptions, TaskOptions, TextOptions, check_gguf, parse_memory_size, parse_threads,
+};
 use pythia_compare::{Base, CheckpointBase, Comparison, Request, Rounding, Worker, check_n_ctx, report};
 use pythia_convert::Level;
-use pythia_eval::{Selection, Which, Work};
+use pythia_eval::Work;
 use pythia_model::{Activations, Gelu, Options};
 use pythia_runtime::{Text, parse_activations, parse_gelu};
 use pythia_show::Width;
@@ -67,18 +69,8 @@ pub(super) struct Args {
     /// fit into.
     #[arg(long, value_name = "SIZE", value_delimiter = ',', value_parser = parse_memory_size)]
     fit: Vec<u64>,
-    /// Evaluate every level on these tasks too, as `pythia-run eval` does
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    tasks: Vec<String>,
-    /// Examples before each document of a task [default: what the task or group says]
-    #[arg(long, value_name = "N", requires = "tasks")]
-    num_fewshot: Option<usize>,
-    /// Only the first N documents of each task
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), requires = "tasks")]
-    limit: Option<u64>,
-    /// Folder or file of local datasets, JSONL or Parquet; otherwise they come from the Hub
-    #[arg(long, value_name = "PATH", requires = "tasks")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    tasks: TaskOptions,
     /// Folder for the report
     #[arg(short, long, value_name = "DIR", default_value = "pythia-compare")]
     output: PathBuf,
@@ -192,13 +184,10 @@ impl Args {
 
     /// The documents of the tasks.
     fn works(&self) -> Result<Vec<Work>, Failure> {
-        if self.tasks.is_empty() {
+        if self.tasks.tasks.is_empty() {
             return Ok(Vec::new());
         }
-        let selection = Selection::new(&self.tasks, self.num_fewshot)?;
-        let data = input::datasets(self.data.as_deref(), self.source_options.is_offline(), self.quiet)?;
-        let which = self.limit.map_or(Which::All, |n| Which::First(usize::try_from(n).unwrap_or(usize::MAX)));
-        Ok(selection.load(&data, &which, exit::catch_interrupts(), &exit::Notes { quiet: self.quiet })?)
+        self.tasks.load(&self.tasks.selection()?, self.source_options.is_offline(), self.quiet)
     }
 
     fn base(&self, source: Located) -> Result<Base, Failure> {

@@ -1,27 +1,26 @@
 //! `pythia-run eval`: tasks through models. [`pythia_eval`] does the work.
 
+mod journals;
 mod output;
 mod plot;
 mod table;
 
 use super::model::{RunArgs, describe};
 use crate::exit::{self, Failure};
-use crate::input;
+use crate::input::{self, TaskOptions};
 use crate::progress::{Bar, Log, Unit};
 use clap::Subcommand;
+use journals::Journals;
 use output::Output;
-use pythia_convert::provenance::sha256_file;
-use pythia_eval::{
-    Facts, GroupResult, Paired, Selection, Subject, TaskResult, Which, Work, evaluate, results, sanitize,
-};
+use pythia_compare::cache::Digests;
+use pythia_compare::report::FileDigest;
+use pythia_eval::{Facts, GroupResult, Paired, Subject, TaskResult, Work, evaluate, results, sanitize};
 use pythia_gguf::FileType;
 use pythia_model::Model;
 use pythia_runtime::Tokenizer;
 use pythia_schema::parameter_counts;
-use pythia_task::{Cancel, ErrorKind, Progress, user_cache};
+use pythia_task::{ErrorKind, Progress};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -40,27 +39,17 @@ pub(super) struct Args {
     model: Vec<PathBuf>,
     #[command(flatten)]
     how: RunArgs,
-    /// Tasks and groups by name, and TOML files of your own tasks; `list` shows all names
-    #[arg(long, value_name = "NAME", value_delimiter = ',', required = true)]
-    tasks: Vec<String>,
-    /// Examples before each document [default: what the task or group says]
-    #[arg(long, value_name = "N")]
-    num_fewshot: Option<usize>,
-    /// Only the first N documents of each task
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    limit: Option<u64>,
-    /// Folder or file of local datasets, JSONL or Parquet; otherwise they come from the Hub
-    #[arg(long, value_name = "PATH")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    tasks: TaskOptions,
     /// Open no connection: use only cached datasets of the Hub (same as HF_HUB_OFFLINE=1)
     #[arg(long)]
     offline: bool,
     /// Write results to DIR/NAME/results_TIME.json, a folder per model, as lm-evaluation-harness does
-    #[arg(long, visible_alias = "output-path", value_name = "DIR")]
+    #[arg(long, visible_alias = "output-path", alias = "output_path", value_name = "DIR")]
     output: Option<PathBuf>,
     /// Also write every document with its requests and replies: samples_TASK_TIME.jsonl
-    #[arg(long, visible_alias = "log-samples", requires = "output")]
-    samples: bool,
+    #[arg(long, alias = "log_samples", requires = "output")]
+    log_samples: bool,
     /// Use what a run that was stopped has computed
     #[arg(long)]
     resume: bool,
@@ -90,10 +79,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if let Some(Command::Plot(args)) = &args.command {
         return plot::run(args);
     }
-    if args.tasks == ["list"] {
+    if args.tasks.tasks == ["list"] {
         return exit::print(&table::of_tasks());
     }
-    let selection = Selection::new(&args.tasks, args.num_fewshot)?;
+    let selection = args.tasks.selection()?;
     if args.model.is_empty() {
         return Err(Failure::usage("no model is named, wanted at least one -m MODEL (--help lists all options)"));
     }
@@ -102,15 +91,21 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let names = names(&args.model);
     let start = SystemTime::now();
     let outputs = args.output.as_deref().map(|folder| Output::create(folder, &names, start)).transpose()?;
-    let works = load(args, &selection, cancel)?;
+    let works = args.tasks.load(&selection, args.offline, args.quiet)?;
     let log = Log::new(args.quiet);
-    let mut journals = Journals::new(args)?;
+    let mut journals = Journals::new(args.resume)?;
+    let mut digests = Digests::open(journals.folder());
     let mut all: Vec<Evaluated> = Vec::new();
     for (i, (path, name)) in args.model.iter().zip(&names).enumerate() {
         let begun = Instant::now();
         let (model, tokenizer) = args.how.open(path)?;
-        let files = digests(&model, cancel)?;
+        let mut files = Vec::new();
+        for path in model.paths() {
+            files.push(digests.of(path, cancel)?);
+        }
+        digests.keep();
         let mut facts = facts(args, &model, &tokenizer, path, name, &files);
+        facts.provenance["samples"] = json!(selection.chosen());
         facts.start = start.duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
         let mut subject = Subject::new(model, tokenizer);
         if !journals.open(&mut subject, &files, &facts.arguments)? && !args.quiet {
@@ -148,14 +143,6 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The documents of all tasks.
-fn load(args: &Args, selection: &Selection, cancel: &Cancel) -> Result<Vec<Work>, Failure> {
-    let data = input::datasets(args.data.as_deref(), args.offline, args.quiet)?;
-    let which = args.limit.map_or(Which::All, |n| Which::First(usize::try_from(n).unwrap_or(usize::MAX)));
-    let bar = Bar::new(0, Unit::Items("datasets"), args.quiet);
-    Ok(selection.load(&data, &which, cancel, &bar)?)
-}
-
 /// Evaluates all tasks and appends their results to `done`.
 fn run_tasks(
     args: &Args,
@@ -169,7 +156,8 @@ fn run_tasks(
     let total: u64 = works.iter().map(Work::size).sum();
     let watch = Watch { bar: Bar::new(total, Unit::Share, args.quiet), name, log, done: AtomicU64::new(0), total };
     for work in works {
-        let mut samples = output.filter(|_| args.samples).map(|output| output.samples(&work.task.name)).transpose()?;
+        let mut samples =
+            output.filter(|_| args.log_samples).map(|output| output.samples(&work.task.name)).transpose()?;
         let result = evaluate(subject, work, cancel, &watch, &mut |sample| {
             samples.as_mut().map_or(Ok(()), |samples| samples.push(&sample.to_json()))
         });
@@ -265,17 +253,7 @@ fn names(paths: &[PathBuf]) -> Vec<String> {
     names
 }
 
-/// Name, size and SHA-256 of the files of a model.
-fn digests(model: &Model, cancel: &Cancel) -> Result<Value, Failure> {
-    let digest = |path: &PathBuf| {
-        let bytes = path.metadata().map_err(|e| Failure::at(path, &e))?.len();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(json!({ "name": name, "bytes": bytes, "sha256": sha256_file(path, cancel)? }))
-    };
-    model.paths().iter().map(digest).collect::<Result<Vec<_>, Failure>>().map(Value::Array)
-}
-
-fn facts(args: &Args, model: &Model, tokenizer: &Tokenizer, path: &Path, name: &str, files: &Value) -> Facts {
+fn facts(args: &Args, model: &Model, tokenizer: &Tokenizer, path: &Path, name: &str, files: &[FileDigest]) -> Facts {
     let arguments = match describe(model, path) {
         Value::Object(arguments) => arguments,
         _ => Map::new(),
@@ -289,7 +267,7 @@ fn facts(args: &Args, model: &Model, tokenizer: &Tokenizer, path: &Path, name: &
         sanitized: sanitize(name),
         n_params: parameter_counts(model.hparams()).0,
         device: model.device().to_owned(),
-        limit: args.limit.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+        limit: args.tasks.n_documents(),
         n_ctx: model.hparams().n_ctx,
         eos: token(tokenizer.eos()),
         bos: token(tokenizer.bos()),
@@ -301,60 +279,8 @@ fn facts(args: &Args, model: &Model, tokenizer: &Tokenizer, path: &Path, name: &
             "files": files,
             "level": level.map(FileType::name),
             "arithmetic": arguments,
-            "data": args.data.as_deref().map(|path| path.display().to_string()),
+            "data": args.tasks.data.as_deref().map(|path| path.display().to_string()),
         }),
         arguments,
-    }
-}
-
-/// Where replies are kept until the run is complete.
-struct Journals {
-    /// `None` if no variable of the environment tells where.
-    folder: Option<PathBuf>,
-    resume: bool,
-    /// Those that this run writes.
-    used: Vec<PathBuf>,
-    /// Whether another run writes the replies of one of the models.
-    is_shared: bool,
-}
-
-impl Journals {
-    fn new(args: &Args) -> Result<Self, Failure> {
-        let cache = user_cache(|name| std::env::var_os(name).map(PathBuf::from));
-        let folder = cache.map(|cache| cache.join("eval"));
-        let is_made = folder.as_deref().map(fs::create_dir_all);
-        match (&folder, is_made) {
-            (Some(folder), Some(Err(e))) if args.resume => Err(Failure::at(folder, &e)),
-            (None, _) if args.resume => {
-                Err(Failure::usage("--resume: no cache folder, neither PYTHIA_CACHE, XDG_CACHE_HOME nor HOME is set"))
-            }
-            (Some(_), Some(Ok(()))) => Ok(Self { folder, resume: args.resume, used: Vec::new(), is_shared: false }),
-            _ => Ok(Self { folder: None, resume: false, used: Vec::new(), is_shared: false }),
-        }
-    }
-
-    /// Opens the journal of a model of these files, running like this. False if another run writes it at this time: then
-    /// replies of this one are not kept.
-    fn open(&mut self, subject: &mut Subject, files: &Value, arguments: &Map<String, Value>) -> Result<bool, Failure> {
-        let Some(folder) = &self.folder else { return Ok(true) };
-        // Neither the place of the file nor the number of threads changes replies.
-        let matters = arguments.iter().filter(|(key, _)| !["model", "threads"].contains(&key.as_str()));
-        let digests: Vec<&Value> = files.as_array().into_iter().flatten().map(|file| &file["sha256"]).collect();
-        let parts = json!([pythia_compare::program_id(), digests, matters.collect::<Vec<_>>()]);
-        let key = pythia_text::hex(&Sha256::digest(parts.to_string()));
-        let own = subject.keep_in(folder, &key, !self.resume)?;
-        self.is_shared |= own.is_none();
-        let is_own = own.is_some();
-        self.used.extend(own);
-        Ok(is_own)
-    }
-
-    fn is_kept(&self) -> bool {
-        !self.used.is_empty() && !self.is_shared
-    }
-
-    /// The run is complete. What another run writes is left to it.
-    fn forget(self) {
-        self.used.iter().for_each(|path| drop(fs::remove_file(path)));
     }
 }

@@ -12,6 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub use digests::Digests;
 pub use folder::root;
 
 /// Digits of the digest in the name of a folder.

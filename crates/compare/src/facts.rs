@@ -56,7 +56,7 @@ impl Facts {
 
 /// Reads the facts about all files.
 pub(crate) fn read(candidates: &[Candidate], folder: Option<&Folder>, cancel: &Cancel) -> Result<Vec<Facts>, Error> {
-    let mut digests = Digests::open(folder);
+    let mut digests = Digests::open(folder.map(Folder::path));
     let facts = candidates.iter().map(|candidate| Facts::of(&candidate.path, &mut digests, cancel)).collect();
     digests.keep();
     facts

@@ -41,5 +41,5 @@ pub use reply::Reply;
 pub use results::{Facts, results, sanitize};
 pub use runner::Subject;
 pub use samples::Sample;
-pub use selection::{Selection, Work};
+pub use selection::{Selected, Selection, Work};
 pub use task::{Dataset, Group, Mean, Member, Rows, Task, Which};

@@ -2,15 +2,27 @@
 
 use crate::{Data, Doc, Error, Group, Task, Which, runner};
 use pythia_task::{Cancel, Progress};
+use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Tasks by name, each with its number of examples, and the groups that they were named by.
+/// Tasks by name, and the groups that they were named by.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
     /// In the order in which they were named, each once.
-    pub tasks: Vec<(Task, usize)>,
+    pub tasks: Vec<Selected>,
     /// Groups that were named, and groups in them.
     pub groups: Vec<&'static Group>,
+}
+
+/// A task that was named.
+#[derive(Clone, Debug)]
+pub struct Selected {
+    /// The task.
+    pub task: Task,
+    /// Examples before each document.
+    pub shots: usize,
+    /// Documents.
+    pub which: Which,
 }
 
 /// A task with its documents.
@@ -67,34 +79,64 @@ impl Selection {
     fn add(&mut self, task: Task, wanted: Option<usize>) -> Result<(), Error> {
         let shots = task.shots(wanted);
         let name = &task.name;
-        match self.tasks.iter().find(|(known, _)| known.name == *name) {
-            Some((known, _)) if known != &task => {
+        match self.tasks.iter().find(|known| known.task.name == *name) {
+            Some(known) if known.task != task => {
                 Err(Error::Request(format!("two tasks are called {name}; results have one place for it")))
             }
-            Some((_, other)) if *other != shots => Err(Error::Request(format!(
+            Some(Selected { shots: other, .. }) if *other != shots => Err(Error::Request(format!(
                 "{name}: wanted with {other} examples and with {shots}; evaluate them separately, or say --num-fewshot"
             ))),
             Some(_) => Ok(()),
             None => {
-                self.tasks.push((task, shots));
+                self.tasks.push(Selected { task, shots, which: Which::All });
                 Ok(())
             }
         }
+    }
+
+    /// Only the first `n` documents of each task.
+    pub fn limit(&mut self, n: usize) {
+        self.tasks.iter_mut().for_each(|selected| selected.which = Which::First(n));
+    }
+
+    /// Only some documents, by their numbers from 0, in JSON as lm-evaluation-harness reads it: `{"piqa": [0, 7]}`. A task
+    /// that is not named there keeps its documents. Which documents there are is known when they are [loaded](Self::load).
+    ///
+    /// # Errors
+    /// If this is not such a list, or names a task that is not selected.
+    pub fn choose(&mut self, json: &str) -> Result<(), Error> {
+        let wrong = |problem: String| Error::Request(format!("samples: {problem}"));
+        let chosen: BTreeMap<String, Vec<usize>> = serde_json::from_str(json)
+            .map_err(|e| wrong(format!("{e}; wanted numbers of documents by task, as {{\"piqa\": [0, 7]}}")))?;
+        for (name, mut ids) in chosen {
+            let selected = self.tasks.iter_mut().find(|selected| selected.task.name == name);
+            let selected = selected.ok_or_else(|| wrong(format!("{name} is none of the tasks")))?;
+            if ids.is_empty() {
+                return Err(wrong(format!("no document of {name}")));
+            }
+            ids.sort_unstable();
+            ids.dedup();
+            selected.which = Which::These(ids);
+        }
+        Ok(())
+    }
+
+    /// The numbers of documents that were chosen, by task.
+    pub fn chosen(&self) -> BTreeMap<&str, &[usize]> {
+        let chosen = self.tasks.iter().filter_map(|selected| match &selected.which {
+            Which::These(ids) => Some((selected.task.name.as_str(), ids.as_slice())),
+            _ => None,
+        });
+        chosen.collect()
     }
 
     /// Reads the documents.
     ///
     /// # Errors
     /// If rows are missing or wrong, or `cancel` is raised.
-    pub fn load(
-        &self,
-        data: &Data,
-        which: &Which,
-        cancel: &Cancel,
-        progress: &dyn Progress,
-    ) -> Result<Vec<Work>, Error> {
+    pub fn load(&self, data: &Data, cancel: &Cancel, progress: &dyn Progress) -> Result<Vec<Work>, Error> {
         progress.expect(Some(self.tasks.len() as u64));
-        let load = |(task, shots): &(Task, usize)| {
+        let load = |Selected { task, shots, which }: &Selected| {
             if cancel.is_raised() {
                 return Err(Error::Cancelled);
             }

@@ -1,6 +1,6 @@
 //! SHA-256 of files, each read once: the digests are kept with what tells whether a file has changed since.
 
-use super::folder::{DIGESTS, Folder, read_json, write_json};
+use super::folder::{DIGESTS, read_json, write_json};
 use crate::Error;
 use crate::report::FileDigest;
 use pythia_convert::provenance::sha256_file;
@@ -13,7 +13,19 @@ use std::time::UNIX_EPOCH;
 const FORMAT: &str = "pythia-digests/1";
 
 /// Digests known by now.
-pub(crate) struct Digests {
+///
+/// ```
+/// use pythia_compare::cache::Digests;
+///
+/// let folder = tempfile::tempdir()?;
+/// let file = folder.path().join("model.gguf");
+/// std::fs::write(&file, "abc")?;
+/// let mut digests = Digests::open(Some(folder.path()));
+/// assert!(digests.of(&file, &pythia_task::Cancel::new())?.sha256.starts_with("ba7816bf"));
+/// digests.keep(); // so that the next program need not read the file
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Digests {
     /// Where they are kept, if anywhere.
     path: Option<PathBuf>,
     kept: Kept,
@@ -45,9 +57,9 @@ struct Identity {
 }
 
 impl Digests {
-    /// Those that `folder` keeps.
-    pub(crate) fn open(folder: Option<&Folder>) -> Self {
-        let path = folder.map(|folder| folder.path().join(DIGESTS));
+    /// Those that are kept in `folder`; none are kept without one.
+    pub fn open(folder: Option<&Path>) -> Self {
+        let path = folder.map(|folder| folder.join(DIGESTS));
         let kept = path.as_deref().and_then(read_json::<Kept>).filter(|kept| kept.format == FORMAT);
         let kept = kept.unwrap_or_else(|| Kept { format: FORMAT.to_owned(), files: Vec::new() });
         Self { path, kept, has_new: false }
@@ -57,7 +69,7 @@ impl Digests {
     ///
     /// # Errors
     /// If it cannot be read, or `cancel` is raised.
-    pub(crate) fn of(&mut self, path: &Path, cancel: &Cancel) -> Result<FileDigest, Error> {
+    pub fn of(&mut self, path: &Path, cancel: &Cancel) -> Result<FileDigest, Error> {
         let identity = Identity::of(path)?;
         let known = self.kept.files.iter().find(|entry| entry.identity == identity);
         let sha256 = match known {
@@ -78,8 +90,9 @@ impl Digests {
     }
 
     /// Keeps what is new. That this fails is no reason to fail: the files are read again the next time.
-    pub(crate) fn keep(&self) {
+    pub fn keep(&mut self) {
         if let Some(path) = self.path.as_ref().filter(|_| self.has_new) {
+            self.kept.files.retain(|entry| entry.identity.path.exists());
             let _ = write_json(path, &self.kept);
         }
     }
@@ -117,12 +130,11 @@ mod tests {
     #[test]
     fn digests_are_kept_until_the_file_changes() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::open(dir.path().join("model-1"), dir.path(), &()).unwrap();
         let file = dir.path().join("x");
         let never = Cancel::new();
         fs::write(&file, "abc").unwrap();
         let digest = |sha256: &str| {
-            let mut digests = Digests::open(Some(&folder));
+            let mut digests = Digests::open(Some(dir.path()));
             let found = digests.of(&file, &never).unwrap();
             digests.keep();
             assert_eq!((found.name.as_str(), found.sha256.starts_with(sha256)), ("x", true), "{found:?}");
@@ -136,5 +148,13 @@ mod tests {
         if cfg!(unix) {
             assert!(digest("a52d159f"), "the time of a change cannot be set back");
         }
+        // What is gone is forgotten.
+        let other = dir.path().join("y");
+        fs::write(&other, "abc").unwrap();
+        fs::remove_file(&file).unwrap();
+        let mut digests = Digests::open(Some(dir.path()));
+        digests.of(&other, &never).unwrap();
+        digests.keep();
+        assert_eq!(digests.kept.files.len(), 1);
     }
 }

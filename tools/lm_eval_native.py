@@ -80,7 +80,7 @@ class Own:
     """A task of hard documents, for both programs: rows, a YAML for the harness, a TOML for ours."""
 
     def __init__(self, folder, name, kind, rows, yaml, toml):
-        self.name, self.kind, self.yaml = name, kind, yaml
+        self.name, self.kind, self.yaml, self.options = name, kind, yaml, toml
         self.rows = folder / f"{name}.jsonl"
         self.toml = folder / f"{name}.toml"
         self.rows.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -7,7 +7,12 @@
 Four kinds of tasks over the hard documents of lm_eval_native.py, by the clients `local-completions` (ids; texts; batches
 of 4; 4 requests at once; the server's tokenizer) and `gguf`. The server has the F32 file of tests/data/pythia-docs-6m --activations
 f32 and --kv f32. Every log-likelihood must be within 1e-3 of the harness's own, every greedy flag and every accuracy the
-same. Nothing is read from the Hub. Where the harness cannot be installed, it says so and ends with 0.
+same.
+
+Then a Q8_0 and a Q4_0 file with int8 activations, through the server and by `pythia-run eval`: the harness has no such
+model, so each is the other's reference. Only how the numbers are written and added may differ, by 1e-5.
+
+Nothing is read from the Hub. Where the harness cannot be installed, it says so and ends with 0.
 """
 
 import argparse
@@ -22,6 +27,8 @@ import lm_eval_native as native
 import serving
 
 LIMIT = 1e-3
+# The server writes each token's log-likelihood as f32, and the harness adds them.
+SAME = 1e-5
 CONTEXT = 512
 # The harness subtracts a token for a generated one, and one from rolling windows: with 2 more it makes the requests of hf.
 CLIENT = f"max_length={CONTEXT + 2},num_concurrent=1"
@@ -44,7 +51,7 @@ def install(venv):
 def part(task, folder, name, keep, change=lambda row: row):
     """A task of the documents of another that a client can send."""
     rows = [json.loads(line) for line in task.rows.read_text().split("\n") if line]
-    return native.Own(folder, name, task.kind, [change(row) for row in rows if keep(row)], task.yaml, "")
+    return native.Own(folder, name, task.kind, [change(row) for row in rows if keep(row)], task.yaml, task.options)
 
 
 def tasks_of(folder):
@@ -80,7 +87,7 @@ def numbers(sample):
     return found
 
 
-def compare(name, task, kind, want, got):
+def compare(name, task, kind, want, got, limit=LIMIT):
     """What differs, as lines; and the largest difference of log-likelihoods."""
     failures, worst = [], 0.0
     (want_results, want_samples), (got_results, got_samples) = want, got
@@ -107,13 +114,35 @@ def compare(name, task, kind, want, got):
                     failures.append(f"{name}: {task} {i}: greedy is {a}, wanted {b}")
             else:
                 worst = max(worst, abs(a - b))
-                if abs(a - b) > LIMIT:
+                if abs(a - b) > limit:
                     failures.append(f"{name}: {task} {i}: log-likelihood {a}, wanted {b}")
     if not (name == "gguf" and kind == "generate_until"):
         for metric, value in want_results["results"][task].items():
             if metric.split(",")[0] in ("acc", "acc_norm", "exact_match") and value != got_results["results"][task][metric]:
                 failures.append(f"{name}: {task}: {metric} is {got_results['results'][task][metric]}, wanted {value}")
     return failures, worst
+
+
+def quantized(bin, python, scratch, tasks, definitions):
+    """What differs between the server and `pythia-run eval` for quantized files, as lines."""
+    failures = []
+    for level, file in serving.convert(bin, scratch, ["Q8_0", "Q4_0"]).items():
+        want = native.pythia(bin / "pythia-run", file, [task.toml for task in tasks], scratch, 0, "int8", scratch / f"eval-{level}")
+        with serving.Server(bin, {level: file}, "--activations", "int8", "--kv", "f32") as server:
+            local = f"base_url={server.url}/v1/completions,model={level},tokenizer={serving.MODEL},tokenizer_backend=huggingface,num_concurrent=1"
+            got = {"results": {}}, {}
+            # With the token more that scores need, the client keeps more of a long prompt before a text than hf does.
+            for generates, max_length in [(False, CONTEXT + 2), (True, CONTEXT + 1)]:
+                names = [task.name for task in tasks if (task.kind == "generate_until") == generates]
+                model = ["--model", "local-completions", "--model_args", f"{local},max_length={max_length}"]
+                results, samples = native.harness(python, model, names, 0, definitions, scratch / f"served-{level}-{max_length}")
+                got[0]["results"].update(results["results"])
+                got[1].update(samples)
+        for task in tasks:
+            differences, worst = compare(level, task.name, task.kind, want, got, SAME)
+            print(f"{level + ', int8':16} {task.name:20} {len(got[1].get(task.name, [])):3} documents, largest difference {worst:.2e}, {len(differences)} failures", flush=True)
+            failures += differences
+    return failures
 
 
 def main():
@@ -162,6 +191,7 @@ def main():
                     documents = len(got[1].get(task, []))
                     print(f"{name:16} {task:20} {documents:3} documents, largest difference {worst:.2e}, {len(differences)} failures", flush=True)
                     failures += differences
+        failures += quantized(args.bin, python, scratch, hard, definitions)
     for failure in failures[:40]:
         print(f"lm_eval_server: {failure[:400]}", file=sys.stderr)
     return 1 if failures else 0

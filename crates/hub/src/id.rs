@@ -24,7 +24,33 @@ pub(crate) struct Repo {
     revision: Option<String>,
 }
 
+/// `OWNER/NAME` and what follows an `@`.
+fn split_revision(id: &str) -> (&str, Option<&str>) {
+    id.split_once('@').map_or((id, None), |(repo, revision)| (repo, Some(revision)))
+}
+
+/// Owner and name, if the Hub allows both.
+fn split_name(repo: &str) -> Option<(&str, &str)> {
+    repo.split_once('/').filter(|(owner, name)| is_name(owner) && is_name(name))
+}
+
+fn malformed(text: &str, what: &str) -> Error {
+    let shown = excerpt(text);
+    Error::Request(format!("{shown}: {what}; wanted OWNER/NAME or OWNER/NAME@REVISION"))
+}
+
 impl Repo {
+    /// Reads `OWNER/NAME[@REVISION]`, which the user wrote as `text`.
+    fn parse(kind: Kind, id: &str, text: &str) -> Result<Self, Error> {
+        let (repo, revision) = split_revision(id);
+        let (owner, name) = split_name(repo).ok_or_else(|| malformed(text, "not the name of a repository"))?;
+        if revision.is_some_and(|revision| !is_revision(revision)) {
+            return Err(malformed(text, "not the name of a revision"));
+        }
+        let (owner, name, revision) = (owner.to_owned(), name.to_owned(), revision.map(str::to_owned));
+        Ok(Self { kind, owner, name, revision })
+    }
+
     /// The revision asked for: a branch, a tag or a commit.
     pub(crate) fn revision(&self) -> &str {
         self.revision.as_deref().unwrap_or(DEFAULT_REVISION)
@@ -82,21 +108,7 @@ impl DatasetId {
     /// # Errors
     /// If it is malformed.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        let malformed = |what: &str| {
-            let shown = excerpt(text);
-            Error::Request(format!("{shown}: {what}; wanted OWNER/NAME or OWNER/NAME@REVISION"))
-        };
-        let (repo, revision) = match text.split_once('@') {
-            Some((repo, revision)) => (repo, Some(revision)),
-            None => (text, None),
-        };
-        let parts = repo.split_once('/').filter(|(owner, name)| is_name(owner) && is_name(name));
-        let (owner, name) = parts.ok_or_else(|| malformed("not the name of a repository"))?;
-        if revision.is_some_and(|revision| !is_revision(revision)) {
-            return Err(malformed("not the name of a revision"));
-        }
-        let (owner, name, revision) = (owner.to_owned(), name.to_owned(), revision.map(str::to_owned));
-        Ok(Self { repo: Repo { kind: Kind::Dataset, owner, name, revision } })
+        Repo::parse(Kind::Dataset, text, text).map(|repo| Self { repo })
     }
 
     /// The same repository at another revision.
@@ -136,30 +148,18 @@ impl ModelId {
     /// # Errors
     /// If it is clearly meant as an id, but is malformed.
     pub fn parse(text: &str) -> Result<Option<Self>, Error> {
-        let malformed = |what: &str| {
-            let shown = excerpt(text);
-            Err(Error::Request(format!("{shown}: {what}; wanted OWNER/NAME or OWNER/NAME@REVISION")))
-        };
         let page = ["https://huggingface.co/", "https://hf.co/"].into_iter().find_map(|host| text.strip_prefix(host));
         let (id, is_explicit) = match (text.strip_prefix("hf://"), page) {
             (Some(id), _) => (id.to_owned(), true),
             (_, Some(page)) => (page.trim_end_matches('/').replacen("/tree/", "@", 1), true),
-            _ if text.contains("://") => return malformed("not an address of the Hub"),
+            _ if text.contains("://") => return Err(malformed(text, "not an address of the Hub")),
             _ => (text.to_owned(), false),
         };
-        let (repo, revision) = match id.split_once('@') {
-            Some((repo, revision)) => (repo, Some(revision)),
-            None => (id.as_str(), None),
-        };
-        let parts = repo.split_once('/').filter(|(owner, name)| is_name(owner) && is_name(name));
-        let Some((owner, name)) = parts.filter(|_| is_explicit || !is_file_name(repo)) else {
-            return if is_explicit { malformed("not the name of a repository") } else { Ok(None) };
-        };
-        if revision.is_some_and(|revision| !is_revision(revision)) {
-            return malformed("not the name of a revision");
+        let (repo, _) = split_revision(&id);
+        if !is_explicit && (is_file_name(repo) || split_name(repo).is_none()) {
+            return Ok(None);
         }
-        let (owner, name, revision) = (owner.to_owned(), name.to_owned(), revision.map(str::to_owned));
-        Ok(Some(Self { repo: Repo { kind: Kind::Model, owner, name, revision } }))
+        Repo::parse(Kind::Model, &id, text).map(|repo| Some(Self { repo }))
     }
 
     /// A suggestion for a model of the Pythia suite without its owner: `pythia-70m@step3000`.

@@ -123,8 +123,8 @@ impl Subject {
             run.done(id, reply);
         };
         score::score(&self.model, &asks, &settings, &mut |i, score| keep(ask_ids[i], Reply::Score(score), &mut run))?;
-        score::generate_all(&self.model, &self.tokenizer, &prompts, &settings, &mut |i, generation| {
-            let text = cut(self.tokenizer.decode(&generation.ids, true), &prompts[i].1.stop);
+        score::generate_all(&self.model, &self.tokenizer, &prompts, &settings, &mut |i, generator| {
+            let text = cut(self.tokenizer.decode(generator.ids(), true), &prompts[i].1.stop);
             keep(prompt_ids[i], Reply::Text(text), &mut run);
         })?;
         let reply = |id: &AskId| run.replies.get(id).cloned().flatten();

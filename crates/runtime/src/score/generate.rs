@@ -3,10 +3,9 @@
 use super::order::common;
 use super::slots::{FEW_TOKENS, pays_to_copy};
 use super::{Settings, room};
-use crate::{Error, Finish, GenerateOptions, Generation, Generator, Scheduler, Timings, Tokenizer};
+use crate::{Error, Finish, GenerateOptions, Generator, Scheduler, Tokenizer};
 use pythia_model::{BATCH_TOKENS, Context, Model};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// Texts in the making at the same time. With as many tokens in a pass, products run near the rate of a full batch.
 const MAX_TEXTS: usize = 64;
@@ -15,47 +14,16 @@ const MAX_TEXTS: usize = 64;
 struct Text {
     prompt: usize,
     generator: Generator,
-    start: Instant,
-    /// From the start to the first token and to the last.
-    first_token: Option<Duration>,
-    last_token: Duration,
 }
 
 impl Text {
     fn is_done(&self) -> bool {
         self.generator.finish().is_some()
     }
-
-    /// Takes note of the time if there is a new token.
-    fn watch(&mut self, tokens_before: usize) {
-        if self.generator.ids().len() > tokens_before {
-            self.last_token = self.start.elapsed();
-            self.first_token.get_or_insert(self.last_token);
-        }
-    }
-
-    /// The text, if it is done.
-    fn result(&self, n_prompt: usize) -> Result<Option<Generation>, Error> {
-        let Some(finish) = self.generator.finish().cloned() else { return Ok(None) };
-        if let Finish::NotFinite { position } = finish {
-            return Err(Error::NotFinite { position });
-        }
-        let first_token = self.first_token.unwrap_or_default();
-        let timings = Timings {
-            prompt_tokens: n_prompt,
-            prompt: first_token,
-            generated_tokens: self.generator.ids().len(),
-            first_token,
-            generation: self.last_token - first_token,
-        };
-        let (ids, text) = (self.generator.ids().to_vec(), self.generator.text().to_owned());
-        Ok(Some(Generation { ids, text, finish, timings }))
-    }
 }
 
-/// Continues every prompt and tells `done` its index and text as soon as it ends, in any order. Each gets the text that
-/// it would get alone, in a context as long as the model's. Prompts that begin alike share the computation. The time of
-/// a prompt is that to its first token.
+/// Continues every prompt and tells `done` its index and what was generated as soon as it ends, in any order. Each gets the
+/// text that it would get alone, in a context as long as the model's. Prompts that begin alike share the computation.
 ///
 /// # Errors
 /// As [`generate()`](crate::generate()) for any of the prompts, or if the run was cancelled.
@@ -64,7 +32,7 @@ pub fn generate_all(
     tokenizer: &Arc<Tokenizer>,
     prompts: &[(Vec<u32>, GenerateOptions)],
     settings: &Settings<'_>,
-    done: &mut dyn FnMut(usize, Generation),
+    done: &mut dyn FnMut(usize, &Generator),
 ) -> Result<(), Error> {
     let (n_model, n_vocab) = (model.hparams().n_ctx, model.hparams().n_vocab);
     let mut n_ctx = 0;
@@ -96,12 +64,12 @@ pub fn generate_all(
         if running.is_empty() {
             return Ok(());
         }
-        let before: Vec<usize> = running.iter().map(|text| text.generator.ids().len()).collect();
         scheduler.step(&mut context, &mut running.iter_mut().map(|text| &mut text.generator).collect::<Vec<_>>())?;
-        for (text, before) in running.into_iter().zip(before) {
-            text.watch(before);
-            if let Some(generation) = text.result(prompts[text.prompt].0.len())? {
-                done(text.prompt, generation);
+        for text in running {
+            match text.generator.finish() {
+                Some(&Finish::NotFinite { position }) => return Err(Error::NotFinite { position }),
+                Some(_) => done(text.prompt, &text.generator),
+                None => {}
             }
         }
     }
@@ -132,7 +100,6 @@ fn begin(
     if soon.max().unwrap_or(0).min(usable) > copy.max(own) + FEW_TOKENS {
         return Ok(false);
     }
-    let start = Instant::now();
     let donor = live.filter(|_| copy > own && pays_to_copy(copy, own));
     let generator = match (donor, ended) {
         (Some((_, mut donor)), _) => {
@@ -151,6 +118,6 @@ fn begin(
         }
         (None, _) => Generator::new(context, tokenizer, prompt, options)?,
     };
-    texts.push(Text { prompt: next, generator, start, first_token: None, last_token: Duration::ZERO });
+    texts.push(Text { prompt: next, generator });
     Ok(true)
 }

@@ -32,21 +32,3 @@ pub fn shows(task: &str) -> bool {
 pub fn render(results: &[Measured]) -> String {
     page::render(results)
 }
-
-/// An accuracy over a number of documents.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Accuracy {
-    /// Share of right answers.
-    pub value: f64,
-    /// Its standard error.
-    pub se: f64,
-}
-
-impl Accuracy {
-    /// Of `right` answers in `n` documents. The standard error is that of the mean of `n` zeros and ones, with n - 1 as
-    /// in the harness.
-    fn of(right: u32, n: u32) -> Self {
-        let value = f64::from(right) / f64::from(n);
-        Self { value, se: (value * (1.0 - value) / (f64::from(n) - 1.0)).sqrt() }
-    }
-}

@@ -158,11 +158,14 @@ fn values(result: &TaskResult) -> Value {
     let name = &result.task.name;
     let mut out = json!({ "name": name, "alias": name, "sample_len": result.ids.len() });
     for measured in &result.measured {
-        let (metric, filter) = (measured.metric.name(), &measured.filter);
-        out[format!("{metric},{filter}")] = number(Some(measured.value));
-        out[format!("{metric}_stderr,{filter}")] = number(measured.stderr);
+        out[measured.key()] = number(Some(measured.value));
+        out[stderr_key(measured.metric, &measured.filter)] = number(measured.stderr);
     }
     out
+}
+
+fn stderr_key(metric: Metric, filter: &str) -> String {
+    format!("{}_stderr,{filter}", metric.name())
 }
 
 fn group_values(result: &GroupResult) -> Value {
@@ -175,7 +178,7 @@ fn group_values(result: &GroupResult) -> Value {
     let mut counts = Map::new();
     for value in &result.values {
         out[value.key()] = number(Some(value.value));
-        out[format!("{}_stderr,{}", value.metric.name(), value.filter)] = number(value.stderr);
+        out[stderr_key(value.metric, &value.filter)] = number(value.stderr);
         counts.insert(value.key(), json!(value.n_docs));
     }
     out["sample_count"] = Value::Object(counts);

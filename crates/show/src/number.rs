@@ -24,7 +24,29 @@ pub fn plain(value: f64, decimals: usize) -> String {
 
 /// With a sign, for differences. A value that rounds to zero has no sign.
 pub fn signed(value: f64, decimals: usize) -> String {
-    let text = plain(value, decimals);
+    with_sign(value, plain(value, decimals))
+}
+
+/// The value of a metric: an accuracy, or a perplexity of any size.
+pub fn metric(value: f64) -> String {
+    as_precise_as(value, value)
+}
+
+/// The error of the `value` of a metric, or of a difference between two: with no more decimals than the value has.
+pub fn as_precise_as(value: f64, error: f64) -> String {
+    match value.abs() {
+        ..1e4 if error.abs() < 1e6 => plain(error, 4),
+        ..1e6 if error.abs() < 1e6 => plain(error, 0),
+        _ => significant(error, 5),
+    }
+}
+
+/// The difference from another model's `value` of a metric.
+pub fn change(value: f64, difference: f64) -> String {
+    with_sign(difference, as_precise_as(value, difference))
+}
+
+fn with_sign(value: f64, text: String) -> String {
     let is_zero = text.bytes().all(|b| matches!(b, b'-' | b'0' | b'.'));
     match (is_zero, value > 0.0) {
         (true, _) => text.trim_start_matches('-').to_owned(),
@@ -52,6 +74,20 @@ pub fn bytes(value: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn differences_are_no_more_precise_than_what_they_are_of() {
+        for (value, difference, texts) in [
+            (0.4833, -0.00666, ["0.4833", "-0.0067"]),
+            (30.858_04, 0.000_04, ["30.8580", "0.0000"]),
+            (13_950.4, 3293.2, ["13950", "+3293"]),
+            (2.5e7, -12.25, ["2.5000e7", "-12.250"]),
+            (30.0, 4e8, ["30.0000", "+4.0000e8"]),
+        ] {
+            assert_eq!([metric(value), change(value, difference)], texts);
+        }
+        assert_eq!((as_precise_as(17_243.0, 3496.58), metric(f64::NAN)), ("3497".to_owned(), "nan".to_owned()));
+    }
 
     #[test]
     fn significant_digits() {

@@ -54,8 +54,33 @@ pub fn page(title: &str, style: &str, body: &str) -> String {
     )
 }
 
-/// A table in a box that scrolls, so that the page does not. `name` tells screen readers what it is; `table` is HTML.
-pub fn scrolled(name: &str, table: &str) -> String {
-    let name = escape(name);
-    format!("<div class=\"scroll\" role=\"region\" aria-label=\"{name}\" tabindex=\"0\">\n{table}</div>\n")
+/// A table in a box that scrolls, so that the page does not. `name` tells screen readers what it is; `class` may be empty.
+/// Heads are texts, each with what appears under the pointer, or nothing. Cells are HTML; the first of a row names it.
+pub fn table<H: AsRef<str>>(
+    name: &str,
+    class: &str,
+    heads: impl IntoIterator<Item = (H, &'static str)>,
+    rows: impl IntoIterator<Item = Vec<String>>,
+) -> String {
+    let attribute = |name: &str, value: &str| match value {
+        "" => String::new(),
+        value => format!(" {name}=\"{}\"", escape(value)),
+    };
+    let head = |(text, about): (H, &str)| {
+        format!("<th scope=\"col\"{}>{}</th>", attribute("title", about), escape(text.as_ref()))
+    };
+    let cell = |(i, html): (usize, String)| match i {
+        0 => format!("<th scope=\"row\">{html}</th>"),
+        _ => format!("<td>{html}</td>"),
+    };
+    let row =
+        |cells: Vec<String>| format!("<tr>{}</tr>\n", cells.into_iter().enumerate().map(cell).collect::<String>());
+    let heads: String = heads.into_iter().map(head).collect();
+    let rows: String = rows.into_iter().map(row).collect();
+    format!(
+        "<div class=\"scroll\" role=\"region\" aria-label=\"{}\" tabindex=\"0\">\n<table{}>\n\
+         <thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n",
+        escape(name),
+        attribute("class", class)
+    )
 }

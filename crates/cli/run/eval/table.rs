@@ -3,7 +3,7 @@
 use super::Evaluated;
 use crate::exit::IN_JSON;
 use pythia_eval::{Group, Paired, Task};
-use pythia_show::number::{plain, signed, significant};
+use pythia_show::number::{as_precise_as, change, metric, significant};
 use pythia_show::{Align, Table, Width};
 
 /// All tasks and groups.
@@ -70,15 +70,15 @@ pub(super) fn of_results(all: &[Evaluated]) -> String {
                 let mut row = vec![
                     task.task.name.clone(),
                     task.shots.to_string(),
-                    metric(measured.metric.name(), &measured.filter),
+                    title(measured.metric.name(), &measured.filter),
                 ];
                 if is_comparison {
                     row.push(model.facts.name.clone());
                 }
-                row.extend([decimals(value.value), value.stderr.map_or(String::new(), decimals)]);
+                row.extend([metric(value.value), error(value.value, value.stderr)]);
                 let paired = model.paired.as_ref().and_then(|paired| paired.get(t)?.as_ref()?.get(m));
                 if let Some(paired) = paired {
-                    row.extend(comparison(paired));
+                    row.extend(comparison(value.value, paired));
                 }
                 table.push(row);
             }
@@ -88,13 +88,13 @@ pub(super) fn of_results(all: &[Evaluated]) -> String {
         for (v, value) in group.values.iter().enumerate() {
             for model in all {
                 let Some(own) = model.groups.get(g).and_then(|group| group.values.get(v)) else { continue };
-                let mut row = vec![group.group.name.clone(), String::new(), metric(value.metric.name(), &value.filter)];
+                let mut row = vec![group.group.name.clone(), String::new(), title(value.metric.name(), &value.filter)];
                 if is_comparison {
                     row.push(model.facts.name.clone());
                 }
-                row.extend([decimals(own.value), own.stderr.map_or(String::new(), decimals)]);
+                row.extend([metric(own.value), error(own.value, own.stderr)]);
                 if model.paired.is_some() {
-                    row.push(difference(own.value - value.value));
+                    row.push(change(own.value, own.value - value.value));
                 }
                 table.push(row);
             }
@@ -104,22 +104,18 @@ pub(super) fn of_results(all: &[Evaluated]) -> String {
     table.to_terminal(width).with_remark(width, IN_JSON)
 }
 
-fn metric(name: &str, filter: &str) -> String {
+fn title(name: &str, filter: &str) -> String {
     if filter == "none" { name.to_owned() } else { format!("{name}, {filter}") }
 }
 
-fn decimals(x: f64) -> String {
-    if x.abs() < 1e4 { plain(x, 4) } else { significant(x, 5) }
+fn error(value: f64, stderr: Option<f64>) -> String {
+    stderr.map_or(String::new(), |stderr| as_precise_as(value, stderr))
 }
 
-fn difference(x: f64) -> String {
-    if x.abs() < 1e4 || x < 0.0 { signed(x, if x.abs() < 1e4 { 4 } else { 0 }) } else { format!("+{}", decimals(x)) }
-}
-
-/// Difference, its standard error, p, documents gained and lost.
-fn comparison(paired: &Paired) -> [String; 5] {
+/// Difference from a value, its standard error, p, documents gained and lost.
+fn comparison(value: f64, paired: &Paired) -> [String; 5] {
     let counts =
         paired.mcnemar_p.map(|p| [significant(p, 2), paired.gained.len().to_string(), paired.lost.len().to_string()]);
     let [p, gained, lost] = counts.unwrap_or_default();
-    [difference(paired.difference), paired.stderr.map_or(String::new(), decimals), p, gained, lost]
+    [change(value, paired.difference), error(value, paired.stderr), p, gained, lost]
 }

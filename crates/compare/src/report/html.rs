@@ -1,10 +1,10 @@
 //! `report.html`: a single file without scripts, readable in light and dark, on phones and on paper.
 
-use super::columns::{COLUMNS, Column};
+use super::columns::COLUMNS;
 use super::plot::{self, Figure};
 use super::{Entry, Report, SideBySide, Tasks};
 use pythia_show::html as escape;
-use pythia_show::plot::{page, scrolled};
+use pythia_show::plot::{page, table};
 
 /// The file's content.
 pub(crate) fn render(report: &Report) -> String {
@@ -16,7 +16,7 @@ pub(crate) fn render(report: &Report) -> String {
         "<p class=\"summary\">{summary}</p>\n{answer}{table}{figures}<h2>Notes</h2>\n{notes}",
         summary = escape(&summary(report)),
         answer = answer(report),
-        table = others + heading + &table(report),
+        table = others + heading + &files(report),
         notes = list(&report.notes(str::to_owned)),
     );
     page(&title, "", &body)
@@ -42,48 +42,30 @@ fn list(items: &[String]) -> String {
     format!("<ul>\n{items}</ul>\n")
 }
 
-/// The table in a box that scrolls, so that the page does not. Its first column stays visible.
-fn table(report: &Report) -> String {
-    let head = |c: &Column| format!("<th scope=\"col\" title=\"{}\">{}</th>", escape(c.about), escape(c.title));
-    let heads: String = COLUMNS.iter().map(head).collect();
-    let rows: String = report.entries.iter().map(row).collect();
-    let table = format!("<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n");
-    scrolled("Table of levels", &table)
+/// The table of all files. Its first column stays visible.
+fn files(report: &Report) -> String {
+    let heads = COLUMNS.iter().map(|column| (column.title, column.about));
+    let row = |entry: &Entry| COLUMNS.iter().map(|column| cell(&(column.cell)(entry))).collect();
+    table("Table of levels", "", heads, report.entries.iter().map(row))
 }
 
 /// The table of the series, if there are several.
 fn series(report: &Report) -> String {
     let Some(series) = &report.side_by_side else { return String::new() };
-    let heads = series.headings().into_iter().map(|(title, ..)| format!("<th scope=\"col\">{}</th>", escape(&title)));
-    let row = |cells: Vec<String>| {
-        let cells = cells.iter().enumerate().map(|(i, text)| match i {
-            0 => format!("<th scope=\"row\">{}</th>", escape(text)),
-            _ => format!("<td>{}</td>", under(text)),
-        });
-        format!("<tr>{}</tr>\n", cells.collect::<String>())
-    };
-    let rows: String = series.rows().into_iter().map(row).collect();
-    let heads: String = heads.collect();
-    let table =
-        format!("<table class=\"series\">\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n");
-    format!("<h2>{}</h2>\n{}", SideBySide::TITLE, scrolled(SideBySide::TITLE, &table))
+    let heads = series.headings().into_iter().map(|(title, ..)| (title, ""));
+    let rows = series.rows().into_iter().map(|cells| cells.iter().map(|text| under(text)).collect());
+    format!("<h2>{}</h2>\n{}", SideBySide::TITLE, table(SideBySide::TITLE, "series", heads, rows))
 }
 
 /// The table of tasks, if there are any.
 fn tasks(report: &Report) -> String {
     let Some(tasks) = &report.tasks else { return String::new() };
     let (heads, rows) = tasks.table().into_cells();
-    let heads: String = heads.iter().map(|title| format!("<th scope=\"col\">{}</th>", escape(title))).collect();
-    let row = |cells: Vec<String>| {
-        let cells = cells.iter().enumerate().map(|(i, text)| match i {
-            0 => format!("<th scope=\"row\">{}</th>", escape(text)),
-            _ => format!("<td>{}</td>", cell(text)),
-        });
-        format!("<tr>{}</tr>\n", cells.collect::<String>())
-    };
-    let rows: String = rows.into_iter().map(row).collect();
-    let table = format!("<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n");
-    format!("<h2>{}</h2>\n{}", Tasks::TITLE, scrolled(Tasks::TITLE, &table))
+    let rows = rows.into_iter().map(|cells| cells.iter().map(|text| cell(text)).collect());
+    // "- base" stays on one line.
+    let heads = heads.into_iter().map(|title| (title.replace("- ", "-\u{a0}"), ""));
+    let table = table(Tasks::TITLE, "", heads, rows);
+    format!("<h2>{}</h2>\n{table}", Tasks::TITLE)
 }
 
 /// A ratio with its percentage under it.
@@ -92,14 +74,6 @@ fn under(text: &str) -> String {
         Some((ratio, percent)) => format!("{}<span class=\"se\">{}</span>", escape(ratio), escape(percent)),
         None => escape(text),
     }
-}
-
-fn row(entry: &Entry) -> String {
-    let cells = COLUMNS.iter().enumerate().map(|(i, c)| match (i, cell(&(c.cell)(entry))) {
-        (0, name) => format!("<th scope=\"row\">{name}</th>"),
-        (_, number) => format!("<td>{number}</td>"),
-    });
-    format!("<tr>{}</tr>\n", cells.collect::<String>())
 }
 
 /// A cell with the error under its value, so that the table fits a page.

@@ -27,6 +27,9 @@ fn drawing(figure: &Scatter, words: &Words) -> Option<Drawing> {
 /// Perplexities this many percent above the base's need a logarithmic axis.
 const LOG_FROM_PERCENT: f64 = 100.0;
 
+/// A caption names the tasks of a mean if there are no more.
+const NAMED_TASKS: usize = 8;
+
 /// The figures, in order.
 pub(crate) fn figures(report: &Report) -> Vec<Figure> {
     let tasks = report.tasks.as_ref().map(|tasks| accuracy(report, tasks));
@@ -103,6 +106,7 @@ fn divergence(report: &Report) -> Figure {
         points: points.collect(),
         series: series(report),
         references: Vec::new(),
+        has_frontier: true,
     };
     let words = words("divergence", "Mean KL divergence of each level against its file size", &figure.points);
     Figure {
@@ -141,15 +145,23 @@ fn accuracy(report: &Report, tasks: &Tasks) -> Figure {
         points,
         series: series(report),
         references: base.into_iter().collect(),
+        // By chance a smaller file often has the better accuracy.
+        has_frontier: false,
     };
     let words = words("accuracy", "Accuracy that each level loses against its file size", &figure.points);
     Figure {
         title: "Accuracy lost against size",
         drawing: drawing(&figure, &words),
-        caption:
-            "Lower left is better. Mean over the tasks of the accuracy that a level loses on the same documents, with \
-                  its paired standard error. Most of what is small is chance."
-                .to_owned(),
+        caption: format!(
+            "Lower left is better. The dashed line is {}. What a level loses on the same documents: {}. Bars are its paired \
+             standard error. If a bar reaches the line, these documents cannot distinguish the two.",
+            report.base,
+            match &tasks.shares()[..] {
+                [only] => only.clone(),
+                few if few.len() <= NAMED_TASKS => format!("the mean of {}", few.join(", ")),
+                many => format!("the mean over {} tasks", many.len()),
+            }
+        ),
     }
 }
 
@@ -189,6 +201,7 @@ fn perplexity(report: &Report) -> Figure {
         points,
         series: series(report),
         references: base.into_iter().chain([limit]).collect(),
+        has_frontier: true,
     };
     let words = words("perplexity", "Perplexity of each level above the base's against its file size", &figure.points);
     let sampling = report.base_entry().map_or(0.0, |entry| entry.perplexity.se);
@@ -228,6 +241,7 @@ fn trade(report: &Report) -> Figure {
         points: points.collect(),
         series: series(report),
         references: base.into_iter().collect(),
+        has_frontier: true,
     };
     let words = words("trade", "Mean KL divergence of each level against its decode speed", &figure.points);
     Figure {

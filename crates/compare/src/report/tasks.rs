@@ -1,7 +1,7 @@
 //! Values of tasks in a report.
 
 use pythia_eval::Paired;
-use pythia_show::number::{plain, signed, significant};
+use pythia_show::number::{as_precise_as, change, metric};
 use pythia_show::{Align, Table};
 use serde::Serialize;
 
@@ -56,13 +56,9 @@ impl TaskValue {
     /// The difference, with the error of it.
     fn difference(&self) -> String {
         let Some(paired) = &self.against_base else { return "-".to_owned() };
-        let error = paired.stderr.map_or_else(String::new, |stderr| format!(" +- {}", decimals(stderr)));
-        format!("{}{error}", signed(paired.difference, 4))
+        let error = |stderr| format!(" +- {}", as_precise_as(self.value, stderr));
+        format!("{}{}", change(self.value, paired.difference), paired.stderr.map_or_else(String::new, error))
     }
-}
-
-fn decimals(x: f64) -> String {
-    if x.abs() < 1e4 { plain(x, 4) } else { significant(x, 5) }
 }
 
 impl Tasks {
@@ -72,14 +68,16 @@ impl Tasks {
     /// A row per file: values and differences.
     pub(crate) fn table(&self) -> Table {
         let titles = self.levels.first().into_iter().flat_map(|level| &level.values);
+        let chosen = self.chosen();
         let columns = titles.enumerate().flat_map(|(i, value)| {
-            // The first metrics are those that are asked for.
-            let rank = u8::try_from(i).unwrap_or(u8::MAX);
+            // One metric of every task before the second of any.
+            let rank = chosen.iter().position(|&chosen| chosen == i).unwrap_or(chosen.len() + i);
+            let rank = u8::try_from(rank).unwrap_or(u8::MAX);
             [(value.title(), Align::Right, rank), ("- base".to_owned(), Align::Right, rank)]
         });
         let mut table = Table::new(std::iter::once(("level".to_owned(), Align::Left, 0)).chain(columns));
         for level in &self.levels {
-            let cells = level.values.iter().flat_map(|value| [decimals(value.value), value.difference()]);
+            let cells = level.values.iter().flat_map(|value| [metric(value.value), value.difference()]);
             table.push(std::iter::once(level.name.clone()).chain(cells).collect());
         }
         table
@@ -110,22 +108,85 @@ impl Tasks {
         cells.collect()
     }
 
+    /// The first share of each task among its values, else its first value: indices.
+    fn chosen(&self) -> Vec<usize> {
+        let values = self.levels.first().map_or(&[][..], |level| &level.values);
+        let mut chosen: Vec<usize> = Vec::new();
+        for (i, value) in values.iter().enumerate() {
+            match chosen.last_mut() {
+                Some(last) if values[*last].task == value.task => {
+                    if !values[*last].is_share && value.is_share {
+                        *last = i;
+                    }
+                }
+                _ => chosen.push(i),
+            }
+        }
+        chosen
+    }
+
+    /// The names of the shares that [`loss`](Self::loss) is the mean of.
+    pub(crate) fn shares(&self) -> Vec<String> {
+        let values = self.levels.first().map_or(&[][..], |level| &level.values);
+        self.chosen().into_iter().filter(|&i| values[i].is_share).map(|i| values[i].title()).collect()
+    }
+
     /// Mean loss of the first share of each task, in percentage points, with its standard error: `None` for the base, or
     /// if no task has one.
     pub(crate) fn loss(&self, name: &str) -> Option<(f64, f64)> {
         let level = self.levels.iter().find(|level| level.name == name)?;
-        let mut seen: Vec<&str> = Vec::new();
-        let mut losses = Vec::new();
-        for value in level.values.iter().filter(|value| value.is_share) {
-            if !seen.contains(&value.task.as_str()) {
-                seen.push(&value.task);
-                let paired = value.against_base.as_ref()?;
-                losses.push((-100.0 * paired.difference, 100.0 * paired.stderr.unwrap_or(0.0)));
-            }
-        }
+        let shares = self.chosen().into_iter().map(|i| &level.values[i]).filter(|value| value.is_share);
+        let losses = shares.map(|value| {
+            let paired = value.against_base.as_ref()?;
+            Some((-100.0 * paired.difference, 100.0 * paired.stderr.unwrap_or(0.0)))
+        });
+        let losses: Vec<(f64, f64)> = losses.collect::<Option<_>>()?;
         let n = losses.len() as f64;
         let mean = losses.iter().map(|loss| loss.0).sum::<f64>() / n;
         let error = losses.iter().map(|loss| loss.1 * loss.1).sum::<f64>().sqrt() / n;
         (!losses.is_empty()).then_some((mean, error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(task: &str, metric: &str, is_share: bool, difference: Option<f64>) -> TaskValue {
+        let paired = |difference| Paired {
+            difference,
+            stderr: Some(0.003),
+            mcnemar_p: None,
+            gained: Vec::new(),
+            lost: Vec::new(),
+        };
+        TaskValue {
+            task: task.to_owned(),
+            metric: metric.to_owned(),
+            filter: "none".to_owned(),
+            shots: 0,
+            documents: 9,
+            is_share,
+            value: 0.5,
+            stderr: None,
+            against_base: difference.map(paired),
+        }
+    }
+
+    #[test]
+    fn the_loss_is_the_mean_over_the_first_share_of_each_task() {
+        let level = |name: &str, paired: bool| LevelTasks {
+            name: name.to_owned(),
+            values: [("a", "perplexity", false, 5.0), ("a", "acc", true, -0.04), ("b", "acc", true, 0.01)]
+                .into_iter()
+                .chain([("b", "acc_norm", true, 0.7), ("c", "word_perplexity", false, 9.0)])
+                .map(|(task, metric, is_share, difference)| value(task, metric, is_share, paired.then_some(difference)))
+                .collect(),
+        };
+        let tasks = Tasks { levels: vec![level("F16", false), level("Q4_0", true)] };
+        assert_eq!(tasks.shares(), ["a acc", "b acc"]);
+        assert_eq!(tasks.loss("F16"), None);
+        let (mean, error) = tasks.loss("Q4_0").unwrap();
+        assert!((mean - 1.5).abs() < 1e-12 && (error - 0.3 / 2f64.sqrt()).abs() < 1e-12, "{mean} {error}");
     }
 }

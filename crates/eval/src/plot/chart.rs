@@ -43,8 +43,6 @@ pub(super) struct Chart {
 const TOP: f64 = 44.0;
 const RADIUS: f64 = 3.0;
 const MARK: f64 = 6.5;
-/// Half the length of the mark at the end of an error bar.
-const CAP: f64 = 4.0;
 /// Between marks of the same place on the lower axis.
 const APART: f64 = 10.0;
 /// Between labels of curves at the right edge.
@@ -120,13 +118,13 @@ impl Chart {
             svg.polyline("mine-line", &points);
             lines.extend(points.windows(2).map(|pair| (pair[0], pair[1])));
         }
+        let square = |&(x, y): &(f64, f64)| Rect { x: x - MARK, y: y - MARK, width: 2.0 * MARK, height: 2.0 * MARK };
+        let mut taken: Vec<Rect> = places.iter().map(square).collect();
         for (mark, &(at, _)) in self.marks.iter().zip(&places) {
             let (high, low) = (y.at(mark.y + mark.error), y.at(mark.y - mark.error));
             if low - high > 1.0 {
-                svg.line("mine-error", (at, high), (at, low));
-                svg.line("mine-error", (at - CAP, high), (at + CAP, high));
-                svg.line("mine-error", (at - CAP, low), (at + CAP, low));
-                lines.push(((at, high), (at, low)));
+                svg.error_bar("mine-error", (at, high), (at, low));
+                taken.push(Rect { x: at - MARK, y: high, width: 2.0 * MARK, height: low - high });
             }
         }
         let names: Vec<String> = self.marks.iter().map(|mark| shorten(&mark.label, LONGEST_LABEL)).collect();
@@ -139,20 +137,15 @@ impl Chart {
             width: frame.right - frame.left,
             height: frame.bottom - frame.top + 4.0,
         };
-        let dots: Vec<Rect> =
-            places.iter().map(|&(x, y)| Rect { x: x - MARK, y: y - MARK, width: 13.0, height: 13.0 }).collect();
-        let labels = place(&targets, &Scene { frame: inside, taken: &dots, lines });
+        let labels = place(&targets, &Scene { frame: inside, taken: &taken, lines });
         for (&i, label) in named.iter().zip(&labels) {
-            if let Some(end) = label.leader {
-                svg.line("leader", places[i], end);
-            }
+            label.draw_leader(svg, places[i]);
         }
         for (mark, &at) in self.marks.iter().zip(&places) {
             svg.diamond("mine", at, MARK, &mark.tip);
         }
         for (&i, label) in named.iter().zip(&labels) {
-            let middle = label.rect.x + label.rect.width / 2.0;
-            svg.text("label mine-label", (middle, label.rect.y + 11.0), Anchor::Middle, &names[i]);
+            label.draw(svg, "label mine-label", &names[i]);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Results of one's own, from `results_*.json`.
 
-use super::Accuracy;
-use super::published::{LAST_STEP, Suite};
+use super::published::{LAST_STEP, Suite, sizes};
+use pythia_runtime::eval::Estimate;
 use serde_json::Value;
 
 /// One file of results: a model on some tasks.
@@ -25,24 +25,12 @@ pub struct MeasuredTask {
     /// Its name: `piqa`.
     pub name: String,
     /// Key `acc,none`.
-    pub accuracy: Accuracy,
+    pub accuracy: Estimate,
     /// Examples before each question; `None` if the file does not say.
     pub shots: Option<u64>,
     /// Number of documents; `None` if the file does not say.
     pub documents: Option<u64>,
 }
-
-/// Sizes of Pythia in names, with their parameters. The longer of two that begin alike stands first.
-const SIZES: [(&str, f64); 8] = [
-    ("70m", 70_426_624.0),
-    ("160m", 162_322_944.0),
-    ("410m", 405_334_016.0),
-    ("1.4b", 1_414_647_808.0),
-    ("1b", 1_011_781_632.0),
-    ("2.8b", 2_775_208_960.0),
-    ("6.9b", 6_857_302_016.0),
-    ("12b", 11_846_072_320.0),
-];
 
 impl Measured {
     /// Reads the content of a file that lm-evaluation-harness or this crate has written.
@@ -84,7 +72,7 @@ impl Measured {
             let n = &file["n-samples"][task];
             Some(MeasuredTask {
                 name: task.clone(),
-                accuracy: Accuracy { value, se },
+                accuracy: Estimate { value, se },
                 shots: file["n-shot"][task].as_u64(),
                 documents: n["effective"].as_u64().or_else(|| n["original"].as_u64()),
             })
@@ -142,7 +130,7 @@ fn base_name(name: &str) -> &str {
 fn size_of(name: &str) -> Option<(&'static str, f64)> {
     let rest = &name[name.find("pythia-")? + "pythia-".len()..];
     let ends = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric());
-    SIZES.into_iter().find(|(size, _)| rest.strip_prefix(size).is_some_and(ends))
+    sizes().find(|(size, _)| rest.strip_prefix(size).is_some_and(ends))
 }
 
 fn step_of(text: &str) -> Option<u64> {

@@ -1,12 +1,13 @@
 //! The page: two plots per task, each with its table.
 
+use super::TASKS;
 use super::chart::{Chart, Curve, Mark};
 use super::measured::{Measured, MeasuredTask};
 use super::published::{Row, Suite, rows};
-use super::{Accuracy, TASKS};
+use pythia_runtime::eval::Estimate;
 use pythia_show::html as escape;
 use pythia_show::number::{plain, signed};
-use pythia_show::plot::{Drawing, Words, page, scrolled};
+use pythia_show::plot::{Drawing, Words, page, table};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -23,6 +24,8 @@ const NOTES: [&str; 6] = [
     "Small differences from published values have other causes too: float16 weights there, other versions of the harness, \
      and with examples before the question another choice of these.",
 ];
+
+const MILLION: f64 = 1e6;
 
 /// A result on a task.
 struct Mine<'a> {
@@ -62,7 +65,7 @@ fn against_parameters(index: usize, name: &str, chance: Option<f64>, rows: &[&Ro
             label: String::new(),
             class: suite_class(suite).to_owned(),
             dots: Some(rows.clone().map(|row| tip(&row)).collect()),
-            points: rows.map(|row| (row.parameters, row.last().value)).collect(),
+            points: rows.map(|row| (row.parameters / MILLION, row.last().value)).collect(),
         }
     };
     let shown: Vec<(&Mine<'_>, f64)> = mine
@@ -75,9 +78,9 @@ fn against_parameters(index: usize, name: &str, chance: Option<f64>, rows: &[&Ro
         (format!("series-line {class}"), format!("dot {class}"), suite.name().replace("Pythia deduped", "deduped"))
     };
     let chart = Chart {
-        x_title: "parameters",
+        x_title: "parameters, millions",
         curves: Suite::ALL.map(curve).into(),
-        marks: shown.iter().map(|(mine, parameters)| mine.mark(*parameters)).collect(),
+        marks: shown.iter().map(|(mine, parameters)| mine.mark(*parameters / MILLION)).collect(),
         joined: Vec::new(),
         legend: Suite::ALL.map(legend).into(),
         chance,
@@ -169,18 +172,18 @@ fn draw(id: &str, title: &str, chart: &Chart, caption: &str, rows: &[&Row]) -> S
 
 fn beside(marks: &[Mark]) -> String {
     let shares = marks.iter().enumerate().any(|(i, mark)| marks[..i].iter().any(|other| other.x == mark.x));
-    if shares { " Results of one place stand beside each other." } else { "" }.to_owned()
+    if shares { " Results that belong to one place of the lower axis stand side by side." } else { "" }.to_owned()
 }
 
 impl Mine<'_> {
     fn mark(&self, x: f64) -> Mark {
         let label = self.model.name.clone();
-        let Accuracy { value, se } = self.task.accuracy;
+        let Estimate { value, se } = self.task.accuracy;
         Mark { label, x, y: value, error: se, tip: format!("{}: {}", self.model.name, with_error(self.task.accuracy)) }
     }
 
     /// The published model that this one is made from, at its step.
-    fn published(&self, rows: &[&Row]) -> Option<Accuracy> {
+    fn published(&self, rows: &[&Row]) -> Option<Estimate> {
         let step = self.model.step?;
         let suite = self.model.suite()?;
         let row = rows.iter().find(|row| row.suite == suite && Some(row.model) == self.model.origin.as_deref())?;
@@ -209,13 +212,13 @@ fn results_table(name: &str, mine: &[&Mine<'_>], rows: &[&Row]) -> String {
             difference.unwrap_or_else(|| "-".to_owned()),
         ]
     };
-    table(&format!("{name}, results"), &heads.map(str::to_owned), mine.iter().map(row))
+    values(&format!("{name}, results"), heads, mine.iter().map(row))
 }
 
 fn published_by_model(rows: &[&Row]) -> String {
-    let heads = ["model", "parameters", "accuracy"].map(str::to_owned);
+    let heads = ["model", "parameters", "accuracy"];
     let cells = rows.iter().map(|row| vec![row.model.to_owned(), plain(row.parameters, 0), with_error(row.last())]);
-    details("Published values", &table("Published values", &heads, cells))
+    details("Published values", &values("Published values", heads, cells))
 }
 
 fn published_by_step(rows: &[&Row]) -> String {
@@ -227,25 +230,24 @@ fn published_by_step(rows: &[&Row]) -> String {
         let accuracies = curves.iter().map(|row| row.at(*step).map_or("-".to_owned(), |a| plain(a.value, 4)));
         std::iter::once(step.to_string()).chain(accuracies).collect()
     });
-    details("Published values by step", &table("Published values by step", &heads, cells))
+    details("Published values by step", &values("Published values by step", heads, cells))
 }
 
 fn details(summary: &str, content: &str) -> String {
     format!("<details><summary>{}</summary>\n{content}</details>\n", escape(summary))
 }
 
-fn table(name: &str, heads: &[String], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let heads: String = heads.iter().map(|head| format!("<th scope=\"col\">{}</th>", escape(head))).collect();
-    let cell = |(i, text): (usize, &String)| match (i, escape(text).replace("+-", "&#177;")) {
-        (0, text) => format!("<th scope=\"row\">{text}</th>"),
-        (_, text) => format!("<td>{text}</td>"),
-    };
-    let rows = rows.map(|cells| format!("<tr>{}</tr>\n", cells.iter().enumerate().map(cell).collect::<String>()));
-    let rows: String = rows.collect();
-    scrolled(name, &format!("<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n"))
+/// A table of texts.
+fn values<H: AsRef<str>>(
+    name: &str,
+    heads: impl IntoIterator<Item = H>,
+    rows: impl Iterator<Item = Vec<String>>,
+) -> String {
+    let rows = rows.map(|cells| cells.iter().map(|text| escape(text).replace("+-", "&#177;")).collect());
+    table(name, "", heads.into_iter().map(|head| (head, "")), rows)
 }
 
-fn with_error(accuracy: Accuracy) -> String {
+fn with_error(accuracy: Estimate) -> String {
     match accuracy.se {
         0.0 => plain(accuracy.value, 4),
         se => format!("{} +- {}", plain(accuracy.value, 4), plain(se, 4)),

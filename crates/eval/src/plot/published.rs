@@ -1,6 +1,7 @@
 //! Published accuracies to compare with (`published.tsv` states their origin).
 
-use super::Accuracy;
+use super::TASKS;
+use pythia_runtime::eval::Estimate;
 
 const FILE: &str = include_str!("published.tsv");
 
@@ -50,12 +51,12 @@ pub(super) struct Row {
     pub(super) parameters: f64,
     pub(super) task: &'static str,
     /// By training step, in order. OPT and BLOOM have one, at the last step of Pythia.
-    pub(super) accuracies: Vec<(u64, Accuracy)>,
+    pub(super) accuracies: Vec<(u64, Estimate)>,
 }
 
 impl Row {
     /// After training.
-    pub(super) fn last(&self) -> Accuracy {
+    pub(super) fn last(&self) -> Estimate {
         self.accuracies[self.accuracies.len() - 1].1
     }
 
@@ -65,9 +66,15 @@ impl Row {
     }
 
     /// At this step, if it is published.
-    pub(super) fn at(&self, step: u64) -> Option<Accuracy> {
+    pub(super) fn at(&self, step: u64) -> Option<Estimate> {
         self.accuracies.iter().find(|(at, _)| *at == step).map(|(_, accuracy)| *accuracy)
     }
+}
+
+/// The sizes of Pythia as names have them, with their parameters.
+pub(super) fn sizes() -> impl Iterator<Item = (&'static str, f64)> {
+    let of_pythia = rows().into_iter().filter(|row| row.suite == Suite::Pythia && row.task == TASKS[0].0);
+    of_pythia.map(|row| (row.size(), row.parameters))
 }
 
 /// Every row of the file, in its order: by suite, by size, by task.
@@ -84,7 +91,7 @@ pub(super) fn rows() -> Vec<Row> {
                 let task = fields[3];
                 let n = documents.iter().find(|(name, _)| *name == task).map(|(_, n)| number(n));
                 let n = n.expect("a task of the file");
-                let accuracies = fields[4..].iter().map(|right| Accuracy::of(number(right), n));
+                let accuracies = fields[4..].iter().map(|right| Estimate::share(number(right), n));
                 let of_steps: &[u64] = if fields.len() == 5 { &[LAST_STEP] } else { &steps };
                 let accuracies = of_steps.iter().copied().zip(accuracies).collect();
                 rows.push(Row { suite, model: fields[1], parameters: number(fields[2]), task, accuracies });
@@ -102,7 +109,6 @@ fn number<T: std::str::FromStr>(text: &str) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plot::TASKS;
 
     /// Values as the origin's files print them.
     #[test]

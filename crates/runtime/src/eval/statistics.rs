@@ -23,8 +23,8 @@ impl Estimate {
         Self { value, se: value * self.se }
     }
 
-    /// Share of `hits` among `n`.
-    pub(crate) fn share(hits: usize, n: usize) -> Self {
+    /// Share of `hits` among `n`. The error is that of the mean of `n` zeros and ones, with n - 1 degrees of freedom.
+    pub fn share(hits: usize, n: usize) -> Self {
         let p = hits as f64 / n as f64;
         Self { value: p, se: (p * (1.0 - p) / (n as f64 - 1.0)).sqrt() }
     }

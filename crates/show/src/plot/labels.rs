@@ -4,6 +4,8 @@
 //! where the others stand, in turns, until none moves. That is a local optimum, so several orders of taking turns are
 //! tried. For the twenty or so labels of a figure the best of them is good, and it is the same on every machine.
 
+use super::{Anchor, Svg};
+
 /// An axis-parallel box, y downwards.
 #[derive(Clone, Copy, Debug)]
 pub struct Rect {
@@ -50,6 +52,8 @@ pub struct Place {
 
 /// Height of a label's box.
 pub const HEIGHT: f64 = 14.0;
+/// From the upper edge of its box to the line that a text stands on.
+const BASELINE: f64 = 11.0;
 /// Half the side of the box that a dot takes.
 const DOT: f64 = 6.0;
 /// Distances from the point to the label.
@@ -114,6 +118,21 @@ impl Rect {
             leave = leave.min(a.max(b));
         }
         enter <= leave
+    }
+}
+
+impl Place {
+    /// The line from the point to the label, if it needs one.
+    pub fn draw_leader(&self, svg: &mut Svg, point: (f64, f64)) {
+        if let Some(end) = self.leader {
+            svg.line("leader", point, end);
+        }
+    }
+
+    /// The label.
+    pub fn draw(&self, svg: &mut Svg, class: &str, text: &str) {
+        let middle = self.rect.x + self.rect.width / 2.0;
+        svg.text(class, (middle, self.rect.y + BASELINE), Anchor::Middle, text);
     }
 }
 

@@ -53,6 +53,9 @@ pub struct Words {
     pub description: String,
 }
 
+/// Half the length of the mark at the end of an error bar.
+const CAP: f64 = 4.0;
+
 /// A drawing under construction. Coordinates are pixels of the view box, y downwards. Texts and tips are escaped; classes
 /// are not.
 pub struct Svg {
@@ -77,6 +80,15 @@ impl Svg {
         self.push(format_args!(
             "<line class=\"{class}\" x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\"/>"
         ));
+    }
+
+    /// An error bar beside or across a point: a line with a mark at both ends, which lie above each other or side by side.
+    pub fn error_bar(&mut self, class: &str, from: (f64, f64), to: (f64, f64)) {
+        let (dx, dy) = if from.0 == to.0 { (CAP, 0.0) } else { (0.0, CAP) };
+        self.line(class, from, to);
+        for (x, y) in [from, to] {
+            self.line(class, (x - dx, y - dy), (x + dx, y + dy));
+        }
     }
 
     /// A line through points.

@@ -66,6 +66,8 @@ pub(super) struct Scatter {
     pub(super) series: Vec<String>,
     /// The lines.
     pub(super) references: Vec<Reference>,
+    /// Whether a line joins the points that no other beats. Points of a series are always joined.
+    pub(super) has_frontier: bool,
 }
 
 /// From this ratio of the largest to the smallest x on, a linear axis would crowd the small ones.
@@ -190,7 +192,7 @@ mod tests {
     fn scatter(points: Vec<Point>, y_kind: Kind) -> Scatter {
         let (x_title, y_title, better) = ("x", "y".to_owned(), Better::Left);
         let (y_always, series, references) = (Vec::new(), Vec::new(), Vec::new());
-        Scatter { x_title, better, y_title, y_kind, y_always, points, series, references }
+        Scatter { x_title, better, y_title, y_kind, y_always, points, series, references, has_frontier: true }
     }
 
     /// Where the circles are.

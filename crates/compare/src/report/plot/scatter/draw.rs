@@ -7,9 +7,9 @@ use pythia_show::plot::{
 use pythia_show::shorten;
 
 const RADIUS: f64 = 4.5;
-/// Half the length of the mark at the end of an error bar.
-const CAP: f64 = 4.0;
 const LONGEST_LABEL: usize = 22;
+/// Places along a level line where its label may stand.
+const STEPS: i32 = 12;
 /// Styles of series in the page. More series than that share them.
 const SERIES_STYLES: usize = 4;
 
@@ -30,9 +30,10 @@ impl Scatter {
     }
 
     fn draw_points(&self, svg: &mut Svg, frame: &Frame, scales: (&Scale, &Scale), drawn: &[Drawn<'_>]) {
-        let curves = match self.series.is_empty() {
-            true => vec![self.frontier(drawn)],
-            false => self.series_lines(drawn),
+        let curves = match (self.series.is_empty(), self.has_frontier) {
+            (true, true) => vec![self.frontier(drawn)],
+            (true, false) => Vec::new(),
+            (false, _) => self.series_lines(drawn),
         };
         let bars: Vec<Segment> = drawn.iter().flat_map(Drawn::bars).collect();
         let segments = curves.iter().flat_map(|curve| curve.windows(2).map(|pair| (pair[0], pair[1])));
@@ -66,17 +67,14 @@ impl Scatter {
         let inside = Rect { x: left, y: top - 12.0, width: right + 14.0 - left, height: bottom + 10.0 - top };
         let places = place(&targets, &Scene { frame: inside, taken: &taken, lines: &lines });
         for (d, place) in named.iter().zip(&places) {
-            if let Some(end) = place.leader {
-                svg.line("leader", d.at, end);
-            }
+            place.draw_leader(svg, d.at);
         }
         for d in drawn {
             let class = if d.is_below { "dot below" } else { "dot" };
             svg.dot(&self.class(class, class, d.point.series), d.at, RADIUS, &d.point.tip);
         }
         for (name, place) in names.iter().zip(&places) {
-            let middle = place.rect.x + place.rect.width / 2.0;
-            svg.text("label", (middle, place.rect.y + 11.0), Anchor::Middle, name);
+            place.draw(svg, "label", name);
         }
     }
 
@@ -108,14 +106,10 @@ impl Drawn<'_> {
     fn draw_bars(&self, svg: &mut Svg, class: &str) {
         let ((x, y), (high, low)) = (self.at, self.bar);
         if low - high > 2.0 * RADIUS {
-            svg.line(class, (x, high), (x, low));
-            svg.line(class, (x - CAP, high), (x + CAP, high));
-            svg.line(class, (x - CAP, low), (x + CAP, low));
+            svg.error_bar(class, (x, high), (x, low));
         }
         if let Some((low, high)) = self.range.filter(|(low, high)| high - low > 2.0 * RADIUS) {
-            svg.line(class, (low, y), (high, y));
-            svg.line(class, (low, y - CAP), (low, y + CAP));
-            svg.line(class, (high, y - CAP), (high, y + CAP));
+            svg.error_bar(class, (low, y), (high, y));
         }
     }
 
@@ -142,16 +136,19 @@ impl Reference {
     fn place_label(&self, (from, to): Segment, frame: &Frame, bars: &[Segment], drawn: &[Drawn<'_>]) -> Rect {
         let width = label_width(&self.label) + 8.0;
         let place = |x: f64, y: f64| Rect { x, y, width, height: LABEL_HEIGHT };
-        let places = match self.at {
+        let places: Vec<Rect> = match self.at {
             At::Y(_) => {
                 let (left, right) = (frame.left + 4.0, frame.right - width - 4.0);
                 let (above, below) = (from.1 - LABEL_HEIGHT - 4.0, from.1 + 4.0);
-                [place(left, below), place(left, above), place(right, above), place(right, below)]
+                let corners = [(left, below), (left, above), (right, above), (right, below)];
+                let between = |i: i32| left + (right - left) * f64::from(i) / f64::from(STEPS);
+                let others = (1..STEPS).flat_map(|i| [(between(i), below), (between(i), above)]);
+                corners.into_iter().chain(others).map(|(x, y)| place(x, y)).collect()
             }
             At::X(_) => {
                 let (left, right) = (from.0 - width - 2.0, from.0 + 2.0);
                 let (top, bottom) = (from.1 + 2.0, to.1 - LABEL_HEIGHT - 6.0);
-                [place(right, top), place(left, top), place(right, bottom), place(left, bottom)]
+                vec![place(right, top), place(left, top), place(right, bottom), place(left, bottom)]
             }
         };
         let covered = |rect: &Rect| {
@@ -169,6 +166,7 @@ impl Reference {
                 || rect.x + rect.width > frame.right + 10.0;
             bars + dots + if is_outside { 1000 } else { 0 }
         };
-        places.into_iter().min_by_key(covered).unwrap_or(places[0])
+        let first = places[0];
+        places.into_iter().min_by_key(covered).unwrap_or(first)
     }
 }

@@ -6,10 +6,11 @@ mod generate;
 mod info;
 mod model;
 mod perplexity;
-#[cfg(feature = "server")]
+#[cfg_attr(not(feature = "server"), path = "run/no_serve.rs")]
 mod serve;
 mod text;
 mod tokenize;
+mod writing;
 
 use crate::exit;
 use clap::{Parser, Subcommand};
@@ -34,7 +35,6 @@ enum Command {
     Bench(bench::Args),
     Tokenize(tokenize::Args),
     Info(info::Args),
-    #[cfg(feature = "server")]
     Serve(serve::Args),
 }
 
@@ -51,7 +51,6 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Info(args) => info::run(&args),
-        #[cfg(feature = "server")]
         Command::Serve(args) => serve::run(&args),
     };
     exit::report(PROGRAM, result)

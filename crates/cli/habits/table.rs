@@ -106,7 +106,8 @@ habits! {
     RUN, ["--kl-divergence", "--kl-divergence-base", "--save-all-logits"] =>
         Missing("use `pythia-quant compare BASE.gguf OTHER.gguf -f TEXT`, which needs no file of logits");
     RUN, ["--hellaswag", "--hellaswag-tasks", "--winogrande", "--winogrande-tasks", "--multiple-choice",
-          "--multiple-choice-tasks"] => Missing("tasks are not supported yet, only perplexity");
+          "--multiple-choice-tasks"] =>
+        Missing("use `pythia-run eval --tasks hellaswag`; `pythia-run eval --tasks list` shows all tasks");
     RUN, ["-pg", "-d", "--n-depth", "-embd", "--embeddings"] => Missing("not supported; the tests are -p and -n");
     QUANT, ["--leave-output-tensor"] =>
         Missing("use --output-tensor-type F16, which keeps the precision of an f16 checkpoint");

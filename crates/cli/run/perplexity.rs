@@ -2,18 +2,17 @@
 
 use super::model::{ModelArgs, describe};
 use super::text::TextArgs;
+use super::writing::Writing;
 use crate::exit::{self, Failure};
 use crate::input;
 use crate::progress::{Bar, Unit};
-use pythia_convert::output::{AtomicFile, check_target};
+use pythia_convert::output::check_target;
 use pythia_model::Model;
 use pythia_runtime::Text;
 use pythia_runtime::eval::{self, Observer, Perplexity, Protocol, Request, State};
 use pythia_show::{Width, facts};
 use pythia_task::Cancel;
 use serde_json::{Value, json};
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// Measure the perplexity of a text
@@ -170,8 +169,7 @@ impl Observer for Watch {
 
 /// The record of every token. It gets its name when it is complete.
 struct NllFile {
-    file: AtomicFile,
-    writer: BufWriter<File>,
+    file: Writing,
     force: bool,
 }
 
@@ -180,18 +178,15 @@ impl NllFile {
     fn create(path: &Path, model: &Model, args: &Args) -> Result<Self, Failure> {
         let inputs = input::files(model.paths().iter().map(PathBuf::as_path).chain(args.text.path()));
         check_target(path, &inputs, args.force)?;
-        let file = AtomicFile::create(path, 0, &exit::Notes { quiet: args.quiet })?;
-        let writer = BufWriter::new(file.file().try_clone().map_err(|e| Failure::at(path, &e))?);
-        Ok(Self { file, writer, force: args.force })
+        Ok(Self { file: Writing::create(path, args.quiet)?, force: args.force })
     }
 
     fn push(&mut self, position: usize, token: u32, nll: f64) -> Result<(), Failure> {
         let line = json!({ "position": position, "token": token, "nll": nll });
-        writeln!(self.writer, "{line}").map_err(|e| Failure::at(self.file.target(), &e))
+        self.file.write(format_args!("{line}\n")).map_err(|e| Failure::at(self.file.path(), &e))
     }
 
-    fn finish(mut self) -> Result<(), Failure> {
-        self.writer.flush().map_err(|e| Failure::at(self.file.target(), &e))?;
-        Ok(self.file.commit(self.force)?)
+    fn finish(self) -> Result<(), Failure> {
+        self.file.finish(self.force)
     }
 }

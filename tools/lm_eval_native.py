@@ -19,9 +19,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+import environment
+
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = ROOT / "tests/data/eval/rows"
 MODEL = ROOT / "tests/data/pythia-docs-6m"
+MODULES = ["lm_eval", "torch", "transformers", "accelerate"]
 PACKAGES = ["lm_eval==0.4.13", "torch==2.15.0", "transformers==5.23.0", "accelerate"]
 
 # Our name, the harness's definition, its splits and their folder.
@@ -121,27 +124,6 @@ def hard_tasks(folder):
         Own(folder, "hard_texts", "loglikelihood_rolling", texts, {"doc_to_text": "", "doc_to_target": "{{text}}", "metric_list": [{"metric": metric} for metric in ("word_perplexity", "byte_perplexity", "bits_per_byte")]}, ""),
         Own(folder, "hard_generations", "generate_until", generations, {"doc_to_text": "{{context}}", "doc_to_target": "{{answers[0]}}", "generation_kwargs": {"until": [".", "\n"], "do_sample": False, "max_gen_toks": 32}, "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}]}, 'until = [".", "\\n"]\nmax_tokens = 32'),
     ]
-
-
-def has_harness(python):
-    have = [python, "-c", "import lm_eval, torch, transformers, accelerate"]
-    return subprocess.run(have, capture_output=True, check=False).returncode == 0
-
-
-def install(venv):
-    """An interpreter with the harness: the one that runs this, or one in `venv`; None where it cannot be installed."""
-    if has_harness(sys.executable):
-        return Path(sys.executable)
-    python = venv / "bin/python"
-    try:
-        if not python.exists():
-            subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-        if not has_harness(python):
-            subprocess.run([python, "-m", "pip", "install", "-q", *PACKAGES], check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        print(f"SKIPPED: lm-evaluation-harness cannot be installed here ({error})")
-        return None
-    return python
 
 
 def harness(python, model, tasks, shots, definitions, out):
@@ -297,7 +279,7 @@ def main():
     parser.add_argument("--prompts", action="store_true")
     parser.add_argument("--shots", type=int, nargs="*", default=SHOTS, help="numbers of examples")
     args = parser.parse_args()
-    python = install(args.venv)
+    python = environment.interpreter(args.venv, MODULES, PACKAGES)
     if python is None:
         return 0
     with tempfile.TemporaryDirectory() as scratch:

@@ -23,6 +23,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import environment
 import lm_eval_native as native
 import serving
 
@@ -32,20 +33,6 @@ SAME = 1e-5
 CONTEXT = 512
 # The harness subtracts a token for a generated one, and one from rolling windows: with 2 more it makes the requests of hf.
 CLIENT = f"max_length={CONTEXT + 2},num_concurrent=1"
-
-
-def install(venv):
-    python = native.install(venv)
-    if python is None:
-        return None
-    have = subprocess.run([python, "-c", "import tenacity, aiohttp, requests"], capture_output=True, check=False)
-    if have.returncode:
-        try:
-            subprocess.run([python, "-m", "pip", "install", "-q", "lm_eval[api]==0.4.13"], check=True)
-        except subprocess.CalledProcessError as error:
-            print(f"SKIPPED: the harness's clients cannot be installed here ({error})")
-            return None
-    return python
 
 
 def part(task, folder, name, keep, change=lambda row: row):
@@ -150,7 +137,8 @@ def main():
     parser.add_argument("--venv", type=Path, default=serving.ROOT / "target/lm-eval")
     parser.add_argument("--bin", type=Path, default=serving.ROOT / "target/release")
     args = parser.parse_args()
-    python = install(args.venv)
+    modules, packages = [*native.MODULES, "tenacity", "aiohttp", "requests"], [*native.PACKAGES, "lm_eval[api]==0.4.13"]
+    python = environment.interpreter(args.venv, modules, packages)
     if python is None:
         return 0
     failures = []

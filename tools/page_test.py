@@ -11,35 +11,16 @@ With --pictures it also writes docs/page.png and docs/page-phone.png, or what DI
 import argparse
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import environment
 import serving
 
 TEXT = (serving.MODEL / "heldout.txt").read_text()
 ATTACK = "<img src=x onerror=alert(1)> & <script>alert(2)</script>\n\ttail"
-
-
-def enter_venv(venv):
-    """Starts this script again with playwright; returns only if it is there. False where it cannot be installed."""
-    try:
-        import playwright.sync_api  # noqa: F401
-
-        return True
-    except ImportError:
-        pass
-    try:
-        if not (venv / "bin/python").exists():
-            subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-        if subprocess.run([venv / "bin/python", "-c", "import playwright"], capture_output=True, check=False).returncode:
-            subprocess.run([venv / "bin/python", "-m", "pip", "install", "-q", "playwright"], check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        print(f"SKIPPED: playwright cannot be installed here ({error})")
-        return False
-    os.execv(venv / "bin/python", [str(venv / "bin/python"), *sys.argv])
 
 
 class Check:
@@ -223,8 +204,11 @@ def main():
     if chromium is None:
         print("SKIPPED: no Chromium")
         return 0
-    if not enter_venv(args.venv):
+    python = environment.interpreter(args.venv, ["playwright"], ["playwright"])
+    if python is None:
         return 0
+    if python != Path(sys.executable):
+        os.execv(python, [str(python), *sys.argv])
     from playwright.sync_api import sync_playwright
 
     check = Check()

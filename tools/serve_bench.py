@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
-"""Tokens per second of 1, 8 and 32 generations at once: `pythia-run serve`, and llama-cpp-python's server beside it.
+"""Tokens per second of 1, 8 and 32 generations at once: `pythia-run serve`, and another server beside it.
 
     cargo build --release
-    python3 tools/serve_bench.py FILE.gguf... [--threads N] [--peer PYTHON] [--tokens 64] [--repeat 3]
+    python3 tools/serve_bench.py FILE.gguf... [--threads N] [--tokens 64] [--repeat 3]
+        [--llama-server PROGRAM | --peer PYTHON]
 
-PYTHON is an interpreter with llama-cpp-python[server]. The two servers take turns in one sitting, one at a time, with the
-same file, threads and requests. The best of the repetitions counts. That server works on one request after another, and
-needs that: llama.cpp's own server is a program that this package does not have.
+PROGRAM is llama.cpp's `llama-server`: no package has it, but the sources of llama-cpp-python (`pip download --no-binary
+:all: llama-cpp-python`, folder vendor/llama.cpp) build it with cmake. PYTHON is an interpreter with
+llama-cpp-python[server], which works on one request after another.
+
+The two servers take turns in one sitting, one at a time, with the same file, threads and requests. The best of the
+repetitions counts.
 """
 
 import argparse
@@ -19,6 +23,7 @@ from pathlib import Path
 import serving
 
 AT_ONCE = [1, 8, 32]
+POSITIONS = 256
 # Ends of texts would make runs differ in length: token 0 is Pythia's.
 NO_END = {"0": -100}
 PROMPT = "Request {}: the history of the town begins with"
@@ -42,23 +47,33 @@ def free_port():
 
 
 class Peer:
-    """llama-cpp-python's server."""
+    """Another server, given by its command."""
 
-    def __init__(self, python, path, threads):
-        port = free_port()
+    def __init__(self, command, port):
         self.address = f"127.0.0.1:{port}"
-        options = ["--model", path, "--port", port, "--n_threads", threads, "--n_threads_batch", threads, "--n_ctx", 512, "--model_alias", "M", "--verbose", "False"]
-        command = [str(python), "-m", "llama_cpp.server", *map(str, options)]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(600):
             try:
                 serving.request(self.address, "GET", "/v1/models")
                 return
-            except OSError:
+            except (OSError, RuntimeError):
                 if self.process.poll() is not None:
-                    raise RuntimeError("llama-cpp-python's server did not start") from None
+                    raise RuntimeError(f"{command[0]} did not start") from None
                 time.sleep(0.1)
-        raise RuntimeError("llama-cpp-python's server does not answer")
+        raise RuntimeError(f"{command[0]} does not answer")
+
+    @classmethod
+    def llama_server(cls, program, path, threads):
+        """As many sequences as ours, with the same room for each."""
+        port, n = free_port(), max(AT_ONCE)
+        options = ["--model", path, "--port", port, "--threads", threads, "--threads-batch", threads, "--parallel", n, "--ctx-size", n * POSITIONS, "--alias", "M"]
+        return cls([program, *options], port)
+
+    @classmethod
+    def llama_cpp_python(cls, python, path, threads):
+        port = free_port()
+        options = ["--model", path, "--port", port, "--n_threads", threads, "--n_threads_batch", threads, "--n_ctx", POSITIONS, "--model_alias", "M", "--verbose", "False"]
+        return cls([python, "-m", "llama_cpp.server", *options], port)
 
     def __enter__(self):
         return self
@@ -74,31 +89,36 @@ def main():
     parser.add_argument("--bin", type=Path, default=serving.ROOT / "target/release")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--peer", type=Path)
+    parser.add_argument("--llama-server", type=Path)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--repeat", type=int, default=3)
     args = parser.parse_args()
+    if args.llama_server:
+        peer_name, program, start = "llama-server", args.llama_server, Peer.llama_server
+    else:
+        peer_name, program, start = "llama-cpp-python", args.peer, Peer.llama_cpp_python
     for path in args.files:
         best = {}
         for _ in range(args.repeat):
-            with serving.Server(args.bin, {"M": path}, "--parallel", max(AT_ONCE), "-t", args.threads) as server:
+            with serving.Server(args.bin, {"M": path}, "--parallel", max(AT_ONCE), "-c", POSITIONS, "-t", args.threads) as server:
                 measure(server.address, "M", 1, 8)
                 for n in AT_ONCE:
                     best["pythia", n] = max(best.get(("pythia", n), 0), measure(server.address, "M", n, args.tokens))
-            if args.peer:
-                with Peer(args.peer, path, args.threads) as peer:
+            if program:
+                with start(program, path, args.threads) as peer:
                     measure(peer.address, "M", 1, 8)
                     for n in AT_ONCE:
-                        best["llama-cpp-python", n] = max(best.get(("llama-cpp-python", n), 0), measure(peer.address, "M", n, args.tokens))
+                        best[peer_name, n] = max(best.get((peer_name, n), 0), measure(peer.address, "M", n, args.tokens))
         print(f"{path.name}, {args.threads} threads, {args.tokens} tokens each")
-        for name in ("pythia", "llama-cpp-python"):
+        for name in ("pythia", peer_name):
             if (name, 1) not in best:
                 continue
             figures = [best[name, n] for n in AT_ONCE]
             cells = ", ".join(f"{n} at once {rate:.1f} t/s ({rate / figures[0]:.2f} x)" for n, rate in zip(AT_ONCE, figures))
             print(f"  {name}: {cells}", flush=True)
-        if args.peer:
-            ratios = ", ".join(f"{n} at once {best['pythia', n] / best['llama-cpp-python', n]:.2f}" for n in AT_ONCE)
-            print(f"  pythia / llama-cpp-python: {ratios}", flush=True)
+        if program:
+            ratios = ", ".join(f"{n} at once {best['pythia', n] / best[peer_name, n]:.2f}" for n in AT_ONCE)
+            print(f"  pythia / {peer_name}: {ratios}", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ pub(crate) mod tiny;
 pub(crate) mod torch;
 pub(crate) mod toy;
 
+#[cfg(unix)]
+pub(crate) use program::Held;
 pub(crate) use program::{Outcome, PYTHIA_QUANT, PYTHIA_RUN, printed, python, quant, run_at, run_model};
 
 use pythia_task::{Cancel, Progress};

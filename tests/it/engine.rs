@@ -30,8 +30,13 @@ fn counted(start: u32, n: u32) -> End {
 
 /// Submits a job that counts from `start`. `at_token` is called at its second token, on the engine's thread.
 fn count(engine: &Engine, start: u32, n: usize, at_token: impl FnOnce() + Send + 'static) -> Receiver<End> {
+    count_after(engine, vec![start], n, at_token)
+}
+
+/// The same after a prompt.
+fn count_after(engine: &Engine, prompt: Vec<u32>, n: usize, at_token: impl FnOnce() + Send + 'static) -> Receiver<End> {
     let options = GenerateOptions { max_new_tokens: Some(n), ignore_eos: true, ..GenerateOptions::default() };
-    let job = Job { prompt: vec![start], score_prompt: false, logprobs: None, options, cancel: Cancel::new() };
+    let job = Job { prompt, score_prompt: false, logprobs: None, options, cancel: Cancel::new() };
     let (sender, receiver) = channel();
     let (mut tokens, mut at_token) = (Vec::new(), Some(at_token));
     let sink = move |event| {
@@ -109,19 +114,40 @@ fn after_a_panic_in_a_pass_the_engine_goes_on() {
 }
 
 #[test]
-fn without_memory_for_a_new_context_jobs_fail_until_there_is() {
+fn after_a_panic_in_a_copy_the_engine_goes_on() {
     let (model, faults) = toy::model();
-    let engine = engine(model, 1);
-    faults.add(Step::Pass, Fault::Panic);
-    faults.add(Step::Context, Fault::Error);
-    let panicked = count(&engine, 300, 5, || {});
-    let waiting = count(&engine, 400, 5, || {});
-    assert_eq!(end(&panicked).end, Err("the engine failed: a pass of the model panicked".to_owned()));
-    let no_context = Err("the engine failed: no new context after a panic: a cable is loose".to_owned());
-    assert_eq!(end(&waiting), End { tokens: Vec::new(), end: no_context });
+    let engine = engine(model, 2);
+    faults.add(Step::Copy, Fault::Panic);
+    // The second begins as the first, which runs and keeps its sequence.
+    let prompt: Vec<u32> = (100..130).collect();
+    let (other_is_there, wait) = channel();
+    let first = count_after(&engine, prompt.clone(), 30, move || wait.recv_timeout(PATIENCE).unwrap());
+    let second = count_after(&engine, prompt, 30, || {});
+    other_is_there.send(()).unwrap();
+    let wanted = Err("the engine failed: the start of a text panicked".to_owned());
+    assert_eq!(end(&second), End { tokens: Vec::new(), end: wanted.clone() });
+    assert_eq!(end(&first).end, wanted, "nobody knows what is left of it");
+    assert_eq!(faults.n_left(), 0);
     assert_idle(&engine, 2, 0);
-    assert_eq!(end(&count(&engine, 300, 5, || {})), counted(300, 5));
-    assert_idle(&engine, 2, 1);
+    assert_eq!(end(&count(&engine, 300, 7, || {})), counted(300, 7));
+}
+
+#[test]
+fn without_a_new_context_jobs_fail_until_there_is() {
+    for (fault, problem) in [(Fault::Error, "a cable is loose"), (Fault::Panic, "it panicked")] {
+        let (model, faults) = toy::model();
+        let engine = engine(model, 1);
+        faults.add(Step::Pass, Fault::Panic);
+        faults.add(Step::Context, fault);
+        let panicked = count(&engine, 300, 5, || {});
+        let waiting = count(&engine, 400, 5, || {});
+        assert_eq!(end(&panicked).end, Err("the engine failed: a pass of the model panicked".to_owned()));
+        let no_context = Err(format!("the engine failed: no new context after a panic: {problem}"));
+        assert_eq!(end(&waiting), End { tokens: Vec::new(), end: no_context });
+        assert_idle(&engine, 2, 0);
+        assert_eq!(end(&count(&engine, 300, 5, || {})), counted(300, 5));
+        assert_idle(&engine, 2, 1);
+    }
 }
 
 #[test]

@@ -202,6 +202,7 @@ fn documents_are_chosen_by_number() {
 #[cfg(unix)]
 #[test]
 fn a_stopped_run_is_resumed_with_the_same_result() {
+    use crate::common::Held;
     use std::process::{Command, Stdio};
     let dir = tempfile::tempdir().unwrap();
     datasets(dir.path());
@@ -219,31 +220,30 @@ fn a_stopped_run_is_resumed_with_the_same_result() {
         json!([out["models"][0]["results"], out["models"][0]["task_hashes"]])
     };
     let wanted = whole(args(&["-q"]).output().unwrap().into());
-    assert_eq!(crate::common::names(&cache.join("eval")), ["digests.json"], "no reply is kept of a complete run");
-    let mut child = args(&["-q"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let kept = || crate::common::names(&cache.join("eval")).into_iter().find(|name| name != "digests.json");
+    assert_eq!(kept(), None, "no reply is kept of a complete run");
+    let mut child = Held::spawn(args(&["-q"]).stdout(Stdio::piped()).stderr(Stdio::piped()));
     let journal = || {
         let files = fs::read_dir(cache.join("eval")).ok()?.flatten();
         let found = files.map(|file| file.path()).find(|path| path.extension().is_some_and(|end| end == "replies"))?;
         found.metadata().ok().map(|data| data.len())
     };
     // A header of 90 bytes, then 12 replies of piqa: what comes after them is interrupted.
-    while journal().is_none_or(|bytes| bytes < 90 + 12 * 37) && child.try_wait().unwrap().is_none() {
+    while journal().is_none_or(|bytes| bytes < 90 + 12 * 37) && !child.has_ended() {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
-    let pid = child.id().to_string();
-    let signal = |signal: &str| Command::new("kill").args([signal, pid.as_str()]).status().unwrap().success();
     // Another run while the first is held up in the middle: it leaves the first one's journal alone.
-    let held = signal("-STOP");
-    let kept = journal();
+    let held = child.stop();
+    let length = journal();
     let other = args(&[]).output().unwrap();
-    if held && kept.is_some() {
+    if held && length.is_some() {
         let said = String::from_utf8_lossy(&other.stderr);
         assert!(said.contains("another run keeps its replies"), "{said}");
-        assert_eq!(journal(), kept);
+        assert_eq!(journal(), length);
     }
     assert_eq!(whole(other.into()), wanted);
-    let killed = signal("-INT") && signal("-CONT");
-    let stopped = Outcome::from(child.wait_with_output().unwrap());
+    let killed = child.signal("-INT");
+    let stopped = Outcome::from(child.goes_on().wait_with_output().unwrap());
     // A quick machine may have been done by then.
     if stopped.code != Some(0) {
         assert!(killed);
@@ -251,7 +251,7 @@ fn a_stopped_run_is_resumed_with_the_same_result() {
     }
     let resumed = args(&["-q", "--resume"]).output().unwrap().into();
     assert_eq!(whole(resumed), wanted);
-    assert_eq!(crate::common::names(&cache.join("eval")), ["digests.json"]);
+    assert_eq!(kept(), None);
 }
 
 #[test]

@@ -108,10 +108,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         facts.provenance["samples"] = json!(selection.chosen());
         facts.start = start.duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
         let mut subject = Subject::new(model, tokenizer);
-        if !journals.open(&mut subject, &files, &facts.arguments)? && !args.quiet {
-            exit::note(format_args!(
-                "{name}: another run keeps its replies; if this one is stopped, it cannot be resumed"
-            ));
+        if let Some(reason) = journals.open(&mut subject, &files, &facts.arguments)?.filter(|_| !args.quiet) {
+            exit::note(format_args!("{name}: {reason}; if this run is stopped, it cannot be resumed"));
         }
         log.line(format_args!(
             "{name}: {} tasks, {} documents",

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use digests::Digests;
-pub use folder::root;
+pub use folder::{DIGESTS, root};
 
 /// Digits of the digest in the name of a folder.
 pub(crate) const DIGEST_CHARS: usize = 16;

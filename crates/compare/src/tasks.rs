@@ -4,7 +4,7 @@ use crate::cache::folder::{Folder, program_id};
 use crate::facts::Facts;
 use crate::report::{LevelTasks, TaskValue, Tasks};
 use crate::{Candidate, Error, Observer, Request, Stage};
-use pythia_eval::{Paired, Subject, TaskResult, Work, evaluate};
+use pythia_eval::{Keeping, Paired, Subject, TaskResult, Work, evaluate};
 use pythia_runtime::{Arithmetic, Device, Tokenizer};
 use sha2::{Digest, Sha256};
 
@@ -36,10 +36,11 @@ pub(crate) fn run(
         let key = pythia_text::hex(&Sha256::digest([program_id(), setting, facts.id()].join("\n")));
         let mut subject = Subject::new(model, tokenizer);
         match folder.map(|folder| subject.keep_in(folder.path(), &key, *fresh)) {
-            None | Some(Ok(Some(_))) => {}
-            Some(Ok(None)) => {
+            None | Some(Ok(Keeping::ByThis(_))) => {}
+            Some(Ok(Keeping::ByOther)) => {
                 observer.note(&format!("{}: another run keeps its replies, this one does not", candidate.name))
             }
+            Some(Ok(Keeping::Nowhere)) => observer.note("replies are not kept: the file system knows no locks"),
             Some(Err(error)) => observer.note(&format!("replies cannot be kept: {error}")),
         }
         let mut results = Vec::new();

@@ -6,7 +6,7 @@
 
 use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -60,6 +60,17 @@ impl Kind {
     }
 }
 
+/// Who appends to a journal that this process has opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writer {
+    /// This process.
+    This,
+    /// Another one. This one only reads what was there.
+    Other,
+    /// Nobody: the file system knows no locks, so two processes could mix their records.
+    Nobody,
+}
+
 /// A journal that is open.
 #[derive(Debug)]
 pub struct Journal {
@@ -67,8 +78,7 @@ pub struct Journal {
     file: File,
     /// Where the next record goes.
     end: u64,
-    /// Whether this process may append.
-    is_writer: bool,
+    writer: Writer,
 }
 
 impl Journal {
@@ -85,15 +95,10 @@ impl Journal {
         afresh: bool,
         found: impl FnMut(u64, &[u8]) -> bool,
     ) -> io::Result<Self> {
-        if path.symlink_metadata().is_ok_and(|metadata| !metadata.is_file()) {
-            return Err(io::Error::other("not a regular file"));
-        }
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
-        // Where locks are not known, appending could mix the records of two processes.
-        let is_writer = file.try_lock().is_ok();
+        let (file, writer) = open_locked(path)?;
         let header = format!("{}{key}\n", kind.magic);
         let known = if afresh { None } else { scan(kind, &file, header.as_bytes(), found)? };
-        if is_writer {
+        if writer == Writer::This {
             if known.is_none() {
                 file.set_len(0)?;
                 (&file).seek(SeekFrom::Start(0))?;
@@ -101,22 +106,25 @@ impl Journal {
             }
             file.set_len(known.unwrap_or(header.len() as u64))?;
         }
-        Ok(Self { kind, file, end: known.unwrap_or(header.len() as u64), is_writer })
+        Ok(Self { kind, file, end: known.unwrap_or(header.len() as u64), writer })
     }
 
     /// Appends a record, if this process is the one that writes. Returns where the record begins.
     ///
     /// # Errors
-    /// If the system refuses. What is there stays as it is.
+    /// If there are more units than the kind allows, or the system refuses. What is there stays as it is.
     ///
     /// # Panics
-    /// If `units` are not whole units, or too many.
+    /// If `units` are not whole units.
     pub fn append(&mut self, units: &[u8]) -> io::Result<Option<u64>> {
-        if !self.is_writer {
+        if self.writer != Writer::This {
             return Ok(None);
         }
         let n = units.len() / self.kind.unit_bytes;
-        assert!(units.len().is_multiple_of(self.kind.unit_bytes) && n <= self.kind.max_units, "whole units");
+        assert!(units.len().is_multiple_of(self.kind.unit_bytes), "whole units");
+        if n > self.kind.max_units {
+            return Err(io::Error::other(format!("a record of {n} units, at most {} are kept", self.kind.max_units)));
+        }
         let mut record = Vec::with_capacity(LENGTH_BYTES + units.len() + CHECKSUM_BYTES);
         record.extend((n as u32).to_le_bytes());
         record.extend(units);
@@ -140,15 +148,50 @@ impl Journal {
         units.map(<[u8]>::to_vec).ok_or_else(|| io::Error::other("a record has changed"))
     }
 
-    /// Whether this process appends. If not, another does, and this one only read what was there.
-    pub fn is_writer(&self) -> bool {
-        self.is_writer
+    /// Who appends.
+    pub fn writer(&self) -> Writer {
+        self.writer
     }
 
-    /// Where the next record would begin.
-    pub fn end(&self) -> u64 {
-        self.end
+    /// A second handle of its lock, which holds it when the journal is closed.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn lock(&self) -> io::Result<File> {
+        self.file.try_clone()
     }
+}
+
+/// Opens a file, or makes it, and locks it if nobody else has.
+fn open_locked(path: &Path) -> io::Result<(File, Writer)> {
+    loop {
+        if path.symlink_metadata().is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(io::Error::other("not a regular file"));
+        }
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        match file.try_lock() {
+            // Its writer may have removed it in between: then the lock is one of a file that nobody will find.
+            Ok(()) if !is_at(&file, path) => {}
+            Ok(()) => return Ok((file, Writer::This)),
+            Err(TryLockError::WouldBlock) => return Ok((file, Writer::Other)),
+            Err(TryLockError::Error(_)) => return Ok((file, Writer::Nobody)),
+        }
+    }
+}
+
+/// Whether a file is the one at `path`.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+    let (here, there) = (file.metadata().map(id), path.symlink_metadata().map(id));
+    matches!((here, there), (Ok(here), Ok(there)) if here == there)
+}
+
+/// Whether a file is the one at `path`: an open file cannot be removed.
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> bool {
+    true
 }
 
 /// Shows the records after `header`. Returns where the last one ends; `None` if the file begins otherwise.

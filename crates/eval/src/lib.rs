@@ -39,7 +39,7 @@ pub use paired::Paired;
 pub use replies::REPLIES;
 pub use reply::Reply;
 pub use results::{Facts, results, sanitize};
-pub use runner::Subject;
+pub use runner::{Keeping, Kept, Subject};
 pub use samples::Sample;
 pub use selection::{Selected, Selection, Work};
 pub use task::{Dataset, Group, Mean, Member, Rows, Task, Which};

@@ -42,9 +42,9 @@ impl Replies {
         Ok(Self { journal, known })
     }
 
-    /// Whether this process is the one that writes.
-    pub(crate) fn is_writer(&self) -> bool {
-        self.journal.is_writer()
+    /// The journal that they are in.
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// The reply to what was asked, if it is there.
@@ -97,6 +97,7 @@ fn parse(record: &[u8]) -> Option<(AskId, Reply)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::Writer;
 
     fn reply(i: u8) -> Reply {
         match i % 3 {
@@ -136,10 +137,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.replies");
         let mut replies = open(&path);
-        let mut ends = vec![replies.journal.end()];
+        let length = || std::fs::metadata(&path).unwrap().len();
+        let mut ends = vec![length()];
         for i in 0..3 {
             replies.append([i; 16], &reply(i)).unwrap();
-            ends.push(replies.journal.end());
+            ends.push(length());
         }
         drop(replies);
         let whole = std::fs::read(&path).unwrap();
@@ -157,6 +159,36 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_reply_that_is_too_long_is_not_kept_and_the_next_one_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.replies");
+        let mut replies = open(&path);
+        let error = replies.append([0; 16], &Reply::Text("\u{fffd}".repeat(6 << 20))).unwrap_err();
+        assert!(error.to_string().contains("at most 16777216 are kept"), "{error}");
+        replies.append([2; 16], &reply(2)).unwrap();
+        drop(replies);
+        assert_eq!(known(&path), [2]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_outlives_the_journal_until_the_file_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.replies");
+        let first = open(&path);
+        let lock = first.journal().lock().unwrap();
+        drop(first);
+        assert_eq!(open(&path).journal().writer(), Writer::Other);
+        std::fs::remove_file(&path).unwrap();
+        drop(lock);
+        let mut next = open(&path);
+        assert_eq!(next.journal().writer(), Writer::This);
+        next.append([1; 16], &reply(1)).unwrap();
+        drop(next);
+        assert_eq!(known(&path), [1]);
+    }
+
     #[cfg(unix)]
     #[test]
     fn one_process_writes_and_others_read() {
@@ -165,7 +197,7 @@ mod tests {
         let mut first = open(&path);
         first.append([0; 16], &reply(0)).unwrap();
         let mut second = open(&path);
-        assert!(first.is_writer() && !second.is_writer());
+        assert_eq!([&first, &second].map(|replies| replies.journal().writer()), [Writer::This, Writer::Other]);
         second.append([1; 16], &reply(1)).unwrap();
         assert!(Replies::open(&path, "key", true).unwrap().known.is_empty(), "afresh");
         first.append([2; 16], &reply(2)).unwrap();

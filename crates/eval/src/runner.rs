@@ -1,6 +1,7 @@
 //! Documents through a model.
 
 use crate::encode::Encoder;
+use crate::journal::Writer;
 use crate::replies::{AskId, REPLIES, Replies};
 use crate::{Asks, DEFAULT_MAX_TOKENS, Doc, Error, Reply};
 use pythia_model::Model;
@@ -10,6 +11,7 @@ use pythia_task::{Cancel, Progress};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,6 +30,31 @@ enum Request {
     Generate { prompt: Vec<u32>, until: Vec<String>, max_tokens: usize },
 }
 
+/// Who keeps the replies of a model.
+#[derive(Debug)]
+pub enum Keeping {
+    /// This run does.
+    ByThis(Kept),
+    /// Another run does, at this time.
+    ByOther,
+    /// Nobody, since the file system knows no locks.
+    Nowhere,
+}
+
+/// A journal that this run writes. No other run does while this value lives, not even when the model is closed.
+#[derive(Debug)]
+pub struct Kept {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Kept {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 impl Subject {
     /// A model without a journal.
     pub fn new(model: Arc<Model>, tokenizer: Tokenizer) -> Self {
@@ -35,17 +62,23 @@ impl Subject {
     }
 
     /// Keeps replies in a journal in `folder`, and takes those that are there unless `afresh`. `key` is a digest of all
-    /// that replies depend on except what is asked: the files of the model, the program, how the model runs. Returns
-    /// where the journal is; `None` if another process is writing it, so that the replies of this one are not kept.
+    /// that replies depend on except what is asked: the files of the model, the program, how the model runs.
     ///
     /// # Errors
     /// If the system refuses.
-    pub fn keep_in(&mut self, folder: &Path, key: &str, afresh: bool) -> Result<Option<PathBuf>, Error> {
+    pub fn keep_in(&mut self, folder: &Path, key: &str, afresh: bool) -> Result<Keeping, Error> {
         let path = REPLIES.path(folder, key);
         let replies = Replies::open(&path, key, afresh).map_err(Error::io(&path))?;
-        let is_writer = replies.is_writer();
+        let keeping = match replies.journal().writer() {
+            Writer::This => {
+                let lock = replies.journal().lock().map_err(Error::io(&path))?;
+                Keeping::ByThis(Kept { path, _lock: lock })
+            }
+            Writer::Other => Keeping::ByOther,
+            Writer::Nobody => Keeping::Nowhere,
+        };
         self.journal = Some(replies);
-        Ok(is_writer.then_some(path))
+        Ok(keeping)
     }
 
     /// The model.

@@ -279,7 +279,12 @@ const CERTIFICATES_LIMIT_BYTES: u64 = 1 << 24;
 /// The certificates in a PEM file.
 fn certificates(path: &Path) -> Result<RootCerts, Error> {
     let wrong = |reason: &str| Error::Request(format!("SSL_CERT_FILE: {}: {reason}", path.display()));
-    let (file, _) = pythia_text::open_regular(path).map_err(|e| wrong(&e.to_string()))?;
+    let (file, n_bytes) = pythia_text::open_regular(path).map_err(|e| wrong(&e.to_string()))?;
+    if n_bytes > CERTIFICATES_LIMIT_BYTES {
+        return Err(wrong(&format!(
+            "found {n_bytes} bytes, wanted at most {CERTIFICATES_LIMIT_BYTES} of certificates"
+        )));
+    }
     let mut pem = Vec::new();
     file.take(CERTIFICATES_LIMIT_BYTES).read_to_end(&mut pem).map_err(Error::io(path))?;
     let mut roots = Vec::new();

@@ -190,6 +190,7 @@ fn cut_into_tiles(n: usize, largest: TileSize, tiles: &mut Vec<(usize, TileSize)
     {
         let rows = n - *before;
         (*large, *small) = (fitting(rows.div_ceil(2)), fitting(rows / 2));
+        assert_eq!(*large as usize + *small as usize, rows, "sizes for every half");
         let after = *before + *large as usize;
         tiles.last_mut().expect("two tiles").0 = after;
     }

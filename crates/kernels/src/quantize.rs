@@ -60,7 +60,7 @@ impl<'a> Filling<'a> {
     /// Quantizes some rows: code = nearest(x * 127 / amax), ties to even.
     ///
     /// # Safety
-    /// No other task may work on these rows.
+    /// No other task may work on these rows, and no [`Slice`] of them from an earlier call may be in use.
     pub(crate) unsafe fn quantize(&self, isa: Supported, rows: Range<usize>) -> Slice<'a> {
         let units_per_row = self.cols / UNIT;
         let (first, units) = (rows.start * units_per_row, rows.len() * units_per_row);

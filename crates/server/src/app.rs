@@ -98,8 +98,8 @@ impl App {
         }
     }
 
-    /// The index of the model that a request names. If there is only one, any name means it: clients send the name of the model that
-    /// the file was made from. Without a name it is the first.
+    /// The index of the model that a request names; the first if it names none. Where there is one model, every name
+    /// means that one: clients send the name of what the file was made from.
     pub(crate) fn model(&self, name: Option<&str>) -> Result<usize, Refusal> {
         match name {
             Some(name) if self.models.len() > 1 => self.named(name),
@@ -146,7 +146,7 @@ impl App {
         *self.responses.lock().unwrap_or_else(PoisonError::into_inner).entry(status).or_default() += 1;
     }
 
-    /// Waits until no completion runs or waits, at most until `deadline`.
+    /// Waits until no completion and no request of `/v1/tokens` runs or waits, at most until `deadline`.
     pub(crate) async fn idle(&self, deadline: Instant) -> bool {
         let busy = || self.requests.load(Ordering::Relaxed) + self.token_requests.load(Ordering::Relaxed) > 0;
         while busy() && Instant::now() < deadline {

@@ -482,7 +482,7 @@ fn rules_come_from_a_file_too() {
     };
     refused(b"ffn_up=Q8_0\nffn_up\n", 65, &["rules.txt: line 2: rule 'ffn_up' is not of the form REGEX=TYPE"]);
     refused(b"# nothing\n", 65, &["rules.txt: holds no rule"]);
-    refused(b"a=Q8_0\xff", 65, &["rules.txt: byte 6 is not UTF-8"]);
+    refused(b"a=Q8_0\xff", 65, &["rules.txt: not UTF-8 at byte 6"]);
     refused(b"blk\\.9\\.=Q8_0", 2, &["matches no weight matrix of this model"]);
     let absent = quantize(dir.path(), &source, &["d.gguf", "Q4_0", "--tensor-type-file", "absent.txt"]);
     absent.fails(PROGRAM, 74, &["absent.txt"]);

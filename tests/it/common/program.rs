@@ -98,3 +98,57 @@ pub(crate) fn printed(command: &mut Command) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("stdout is UTF-8")
 }
+
+/// A program that a test holds up. One that is still held when the test fails is killed.
+#[cfg(unix)]
+pub(crate) struct Held(Option<std::process::Child>);
+
+#[cfg(unix)]
+impl Held {
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        Self(Some(command.spawn().expect("the program")))
+    }
+
+    fn child(&mut self) -> &mut std::process::Child {
+        self.0.as_mut().expect("it goes on once")
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child().try_wait().expect("its state").is_some()
+    }
+
+    /// Sends a signal. Returns whether there was somebody to take it.
+    pub(crate) fn signal(&mut self, signal: &str) -> bool {
+        let id = self.child().id().to_string();
+        !self.has_ended() && Command::new("kill").args([signal, &id]).status().expect("kill").success()
+    }
+
+    /// Holds it up. Returns whether it was not done by then.
+    pub(crate) fn stop(&mut self) -> bool {
+        let signalled = self.signal("-STOP");
+        let stat = format!("/proc/{}/stat", self.child().id());
+        // Its other threads may still be on their way.
+        while let Ok(state) = std::fs::read_to_string(&stat)
+            && !state.rsplit(") ").next().is_some_and(|state| state.starts_with(['T', 'Z']))
+        {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        signalled && !self.has_ended()
+    }
+
+    /// Lets it go on.
+    pub(crate) fn goes_on(mut self) -> std::process::Child {
+        self.signal("-CONT");
+        self.0.take().expect("it goes on once")
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

@@ -14,6 +14,8 @@ pub(crate) enum Step {
     Head,
     /// When a context is made.
     Context,
+    /// When a prefix is copied: it can only panic there.
+    Copy,
 }
 
 /// How it fails.
@@ -129,7 +131,9 @@ impl Backend for Toy {
 
     fn attend(&self, _: &(), _: Batch<'_>, _: &mut Vec<u32>, _: &mut (), _: &mut Vec<u32>, _: &mut ()) {}
 
-    fn copy_prefix(&self, _: &mut (), _: usize, _: usize, _: usize) {}
+    fn copy_prefix(&self, _: &mut (), _: usize, _: usize, _: usize) {
+        self.0.at(Step::Copy).expect("panics only");
+    }
 
     fn head(&self, _: &(), x: &Vec<u32>, head: Head<'_>, _: &mut ()) -> Result<(), Error> {
         self.0.at(Step::Head)?;

@@ -134,8 +134,9 @@ mod end {
         server.signal("-TERM");
         std::thread::sleep(std::time::Duration::from_millis(1500));
         server.signal("-TERM");
-        let (code, _) = server.wait();
+        let (code, stderr) = server.wait();
         assert_eq!(code, Some(130));
+        assert!(!stderr.contains("all requests were answered"), "{stderr}");
         assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
     }
 

@@ -1,14 +1,17 @@
 //! Journals of an evaluation, one per model.
 
-use crate::exit::Failure;
+use crate::exit::{self, Failure};
+use pythia_compare::cache::DIGESTS;
 use pythia_compare::program_id;
 use pythia_compare::report::FileDigest;
-use pythia_eval::Subject;
+use pythia_convert::output::remove_leftovers;
+use pythia_eval::{Keeping, Kept, REPLIES, Subject};
 use pythia_task::user_cache;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where replies are kept until the run is complete.
 pub(super) struct Journals {
@@ -16,10 +19,13 @@ pub(super) struct Journals {
     folder: Option<PathBuf>,
     resume: bool,
     /// Those that this run writes.
-    used: Vec<PathBuf>,
-    /// Whether another run writes the replies of one of the models.
-    is_shared: bool,
+    used: Vec<Kept>,
+    /// Why the replies of one of the models are not kept, if they are not.
+    lacking: Option<&'static str>,
 }
+
+/// Journals of stopped runs that nobody has resumed for so long are removed.
+const OLD: Duration = Duration::from_secs(30 * 24 * 3600);
 
 impl Journals {
     /// In the cache folder; `resume` uses what is there.
@@ -32,8 +38,11 @@ impl Journals {
             (None, _) if resume => {
                 Err(Failure::usage("--resume: no cache folder, neither PYTHIA_CACHE, XDG_CACHE_HOME nor HOME is set"))
             }
-            (Some(_), Some(Ok(()))) => Ok(Self { folder, resume, used: Vec::new(), is_shared: false }),
-            _ => Ok(Self { folder: None, resume: false, used: Vec::new(), is_shared: false }),
+            (Some(found), Some(Ok(()))) => {
+                clean(found);
+                Ok(Self { folder, resume, used: Vec::new(), lacking: None })
+            }
+            _ => Ok(Self { folder: None, resume: false, used: Vec::new(), lacking: None }),
         }
     }
 
@@ -42,33 +51,54 @@ impl Journals {
         self.folder.as_deref()
     }
 
-    /// Opens the journal of a model of these files, running like this. False if another run writes it at this time: then
-    /// replies of this one are not kept.
+    /// Opens the journal of a model of these files, running like this. Returns why its replies are not kept, if they are
+    /// not though there is a folder.
     pub(super) fn open(
         &mut self,
         subject: &mut Subject,
         files: &[FileDigest],
         arguments: &Map<String, Value>,
-    ) -> Result<bool, Failure> {
-        let Some(folder) = &self.folder else { return Ok(true) };
+    ) -> Result<Option<&'static str>, Failure> {
+        let Some(folder) = &self.folder else { return Ok(None) };
         // Neither the place of the file nor the number of threads changes replies.
         let matters = arguments.iter().filter(|(key, _)| !["model", "threads"].contains(&key.as_str()));
         let digests: Vec<&str> = files.iter().map(|file| file.sha256.as_str()).collect();
         let parts = json!([program_id(), digests, matters.collect::<Vec<_>>()]);
         let key = pythia_text::hex(&Sha256::digest(parts.to_string()));
-        let own = subject.keep_in(folder, &key, !self.resume)?;
-        self.is_shared |= own.is_none();
-        let is_own = own.is_some();
-        self.used.extend(own);
-        Ok(is_own)
+        // The same model once more: its replies are kept already.
+        if self.used.iter().any(|kept| kept.path() == REPLIES.path(folder, &key)) {
+            return Ok(None);
+        }
+        let lacking = match subject.keep_in(folder, &key, !self.resume)? {
+            Keeping::ByThis(kept) => {
+                self.used.push(kept);
+                None
+            }
+            Keeping::ByOther => Some("another run keeps its replies"),
+            Keeping::Nowhere => Some("its replies are not kept, since the cache's file system knows no locks"),
+        };
+        self.lacking = self.lacking.or(lacking);
+        Ok(lacking)
     }
 
     pub(super) fn is_kept(&self) -> bool {
-        !self.used.is_empty() && !self.is_shared
+        !self.used.is_empty() && self.lacking.is_none()
     }
 
     /// The run is complete. What another run writes is left to it.
     pub(super) fn forget(self) {
-        self.used.iter().for_each(|path| drop(fs::remove_file(path)));
+        self.used.iter().for_each(|kept| drop(fs::remove_file(kept.path())));
+    }
+}
+
+/// Removes what runs left that were stopped long ago, perhaps of a program that is no more.
+fn clean(folder: &Path) {
+    remove_leftovers(&folder.join(DIGESTS)).iter().for_each(exit::note);
+    for file in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let (path, written) = (file.path(), file.metadata().and_then(|metadata| metadata.modified()));
+        let is_old = written.is_ok_and(|written| written.elapsed().is_ok_and(|age| age > OLD));
+        if is_old && REPLIES.is_at(&path) && fs::File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+            drop(fs::remove_file(path));
+        }
     }
 }

@@ -8,7 +8,7 @@ use pythia_task::Cancel;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const FORMAT: &str = "pythia-digests/1";
 
@@ -22,7 +22,7 @@ const FORMAT: &str = "pythia-digests/1";
 /// std::fs::write(&file, "abc")?;
 /// let mut digests = Digests::open(Some(folder.path()));
 /// assert!(digests.of(&file, &pythia_task::Cancel::new())?.sha256.starts_with("ba7816bf"));
-/// digests.keep(); // so that the next program need not read the file
+/// digests.keep(); // so that the next program need not read the file, unless it was written just now
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Digests {
@@ -30,7 +30,12 @@ pub struct Digests {
     path: Option<PathBuf>,
     kept: Kept,
     has_new: bool,
+    /// How long after a write a file may be changed without a later time.
+    settles: Duration,
 }
+
+/// Some file systems count in twos of seconds.
+const SETTLES: Duration = Duration::from_secs(3);
 
 #[derive(Deserialize, Serialize)]
 struct Kept {
@@ -62,7 +67,7 @@ impl Digests {
         let path = folder.map(|folder| folder.join(DIGESTS));
         let kept = path.as_deref().and_then(read_json::<Kept>).filter(|kept| kept.format == FORMAT);
         let kept = kept.unwrap_or_else(|| Kept { format: FORMAT.to_owned(), files: Vec::new() });
-        Self { path, kept, has_new: false }
+        Self { path, kept, has_new: false, settles: SETTLES }
     }
 
     /// The digest of a file, which is read if it is not known.
@@ -70,15 +75,16 @@ impl Digests {
     /// # Errors
     /// If it cannot be read, or `cancel` is raised.
     pub fn of(&mut self, path: &Path, cancel: &Cancel) -> Result<FileDigest, Error> {
-        let identity = Identity::of(path)?;
+        let (begun, identity) = (SystemTime::now(), Identity::of(path)?);
         let known = self.kept.files.iter().find(|entry| entry.identity == identity);
         let sha256 = match known {
             Some(entry) => entry.sha256.clone(),
             None => {
                 let sha256 = sha256_file(path, cancel)?;
                 self.kept.files.retain(|entry| entry.identity.path != identity.path);
-                // A file that changes while it is read has no digest that is worth keeping.
-                if Identity::of(path)? == identity {
+                // A file that changes while it is read has no digest that is worth keeping, nor has one that was written
+                // a moment ago: another write within the same tick of the file system's clock would not be seen.
+                if identity.is_older_than(self.settles, begun) && Identity::of(path)? == identity {
                     self.kept.files.push(Entry { identity: identity.clone(), sha256: sha256.clone() });
                     self.has_new = true;
                 }
@@ -102,14 +108,24 @@ impl Identity {
     fn of(path: &Path) -> Result<Self, Error> {
         let at = |source| Error::Io { path: path.to_owned(), source };
         let metadata = fs::metadata(path).map_err(at)?;
-        let modified = metadata.modified().map_err(at)?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let modified = metadata.modified().map_err(at)?;
         Ok(Self {
             path: path.canonicalize().map_err(at)?,
             bytes: metadata.len(),
-            modified: u64::try_from(modified.as_nanos()).unwrap_or(u64::MAX),
+            modified: nanoseconds(modified),
             changed: changed(&metadata),
         })
     }
+
+    fn is_older_than(&self, age: Duration, now: SystemTime) -> bool {
+        let newest = Duration::from_nanos(self.modified.max(self.changed));
+        UNIX_EPOCH.checked_add(newest + age).is_some_and(|settled| settled <= now)
+    }
+}
+
+/// Since 1970.
+fn nanoseconds(time: SystemTime) -> u64 {
+    u64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(unix)]
@@ -128,13 +144,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn digests_of_files_that_may_still_be_written_are_not_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x");
+        fs::write(&file, "abc").unwrap();
+        let mut digests = Digests::open(Some(dir.path()));
+        assert!(digests.of(&file, &Cancel::new()).unwrap().sha256.starts_with("ba7816bf"));
+        assert!(!digests.has_new);
+        let (identity, second) = (Identity::of(&file).unwrap(), Duration::from_secs(1));
+        let written = UNIX_EPOCH + Duration::from_nanos(identity.modified.max(identity.changed));
+        assert!(!identity.is_older_than(SETTLES, written + SETTLES - second));
+        assert!(identity.is_older_than(SETTLES, written + SETTLES + second));
+    }
+
+    #[test]
     fn digests_are_kept_until_the_file_changes() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("x");
         let never = Cancel::new();
         fs::write(&file, "abc").unwrap();
         let digest = |sha256: &str| {
-            let mut digests = Digests::open(Some(dir.path()));
+            let mut digests = Digests { settles: Duration::ZERO, ..Digests::open(Some(dir.path())) };
             let found = digests.of(&file, &never).unwrap();
             digests.keep();
             assert_eq!((found.name.as_str(), found.sha256.starts_with(sha256)), ("x", true), "{found:?}");
@@ -152,7 +182,7 @@ mod tests {
         let other = dir.path().join("y");
         fs::write(&other, "abc").unwrap();
         fs::remove_file(&file).unwrap();
-        let mut digests = Digests::open(Some(dir.path()));
+        let mut digests = Digests { settles: Duration::ZERO, ..Digests::open(Some(dir.path())) };
         digests.of(&other, &never).unwrap();
         digests.keep();
         assert_eq!(digests.kept.files.len(), 1);

@@ -22,7 +22,7 @@ pub(crate) const MARKER: &str = "pythia-cache.json";
 /// What the marker says about itself.
 const MARKER_FORMAT: &str = "pythia-cache/1";
 /// Digests of files.
-pub(crate) const DIGESTS: &str = "digests.json";
+pub const DIGESTS: &str = "digests.json";
 /// Speeds of a run that has not ended.
 pub(crate) const SPEEDS: &str = "speeds.json";
 /// What every file of JSON in a cache begins to say about itself.

@@ -1,8 +1,8 @@
 //! What rows predict through the output matrix, without the logits in memory.
 //!
 //! A task multiplies a chunk of the vocabulary with all rows of `x` and keeps of each row of logits its part of the
-//! log-sum-exp, the first of the largest, and the target's logit. So weights are decoded once however many rows there are, and the logits of a
-//! chunk never leave the core's cache.
+//! log-sum-exp, the first of the largest, and the target's logit. So weights are decoded once however many rows there
+//! are, and the logits of a chunk never leave the core's cache.
 
 use super::{Activations, Epilogue, Output, Weights, Workspace, float, integer};
 use crate::isa::Supported;

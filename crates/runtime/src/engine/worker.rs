@@ -26,7 +26,7 @@ pub(super) struct Worker {
     waiting: VecDeque<Submitted>,
     tile: Vec<f32>,
     counters: Counters,
-    /// Nobody knows what the context holds: a pass panicked.
+    /// Nobody knows what the context holds: there was a panic.
     is_broken: bool,
     /// How many jobs have ended: the clock of [`Slot::used`].
     ended: u64,
@@ -172,7 +172,7 @@ impl Worker {
         let mut free = self.slots.iter_mut().filter_map(|slot| slot.running().is_none().then_some(())).count();
         let mut kept = VecDeque::new();
         while let Some(submitted) = self.waiting.pop_front() {
-            if free == 0 {
+            if free == 0 || self.is_broken {
                 kept.push_back(submitted);
                 break;
             }
@@ -193,15 +193,21 @@ impl Worker {
     fn start(&mut self, submitted: Submitted, from: usize, to: usize, keep: usize) -> bool {
         let Submitted { id, job, sink, at } = submitted;
         let mut outlet = Outlet::new(sink);
-        let generator = self.cached(from, to, keep).and_then(|Cached { sequence, scores, .. }| {
+        let generator = catch_unwind(AssertUnwindSafe(|| {
+            let Cached { sequence, scores, .. } = self.cached(from, to, keep)?;
             Ok((Generator::start(&self.context, sequence, &self.tokenizer, &job.prompt, &job.options)?, scores))
-        });
-        let (generator, scores) = match generator {
+        }));
+        let has_panicked = generator.is_err();
+        let problem = "the start of a text panicked";
+        let (generator, scores) = match generator.unwrap_or_else(|_| Err(Error::Engine(problem.to_owned()))) {
             Ok(found) => found,
             Err(error) => {
                 self.shared.leaves();
                 outlet.send(Event::Failed(error));
                 self.count_failure();
+                if has_panicked {
+                    self.fail_all(problem, true);
+                }
                 return false;
             }
         };
@@ -294,12 +300,11 @@ impl Worker {
         self.scheduler = Scheduler::new();
         let model = self.context.model().clone();
         // There may be no memory for two, so a small one takes the place of the old one first.
-        let small = model.context(ContextShape { n_seq: 1, n_ctx: 1, n_batch: 1 });
-        let context = small.and_then(|small| {
-            self.context = small;
+        let context = catch_unwind(AssertUnwindSafe(|| {
+            self.context = model.context(ContextShape { n_seq: 1, n_ctx: 1, n_batch: 1 })?;
             model.context(self.shape)
-        });
-        match context {
+        }));
+        match context.unwrap_or_else(|_| Err(pythia_model::Error::Device("it panicked".to_owned()))) {
             Ok(context) => (self.context, self.is_broken) = (context, false),
             Err(error) => {
                 let problem = format!("no new context after a panic: {error}");

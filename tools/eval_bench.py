@@ -68,6 +68,7 @@ def main():
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--documents", type=int, default=24, help="of each kind, beyond the few")
     parser.add_argument("--repeat", type=int, default=2)
+    parser.add_argument("--kinds", nargs="*", default=KINDS, choices=KINDS)
     args = parser.parse_args()
     python = environment.interpreter(args.venv, lm_eval_native.MODULES, lm_eval_native.PACKAGES)
     if python is None:
@@ -106,16 +107,17 @@ def main():
             "hf float32": lambda kind, n: harness(hf("float32"), kind, n),
             "hf bfloat16": lambda kind, n: harness(hf("bfloat16"), kind, n),
         }
-        print(f"{args.file.name}, {args.threads} threads, {args.documents} documents of each kind; documents per second")
-        for kind in KINDS:
+        print(f"{args.file.name}, {args.threads} threads, {args.documents} documents of each kind; documents per second (and the ratio of eval to it)")
+        for kind in args.kinds:
             best = {}
             for _ in range(args.repeat):
                 for name, run in programs.items():
                     best.setdefault(name, []).append([seconds(lambda: run(kind, n)) for n in own])
             # The best of each size, so that a slow start does not count for the documents.
-            rate = {name: args.documents / max(min(t[1] for t in took) - min(t[0] for t in took), 1e-9) for name, took in best.items()}
-            cells = ", ".join(f"{name} {value:.2f} (eval is {rate['eval'] / value:.2f} x)" if name != "eval" else f"eval {value:.2f}" for name, value in rate.items())
-            print(f"  {kind}: {cells}", flush=True)
+            took = {name: [min(times) for times in zip(*runs)] for name, runs in best.items()}
+            rate = {name: args.documents / (many - few) for name, (few, many) in took.items() if many > 1.2 * few}
+            cells = [f"{name} {rate[name]:.2f} ({rate['eval'] / rate[name]:.2f})" if name in rate and "eval" in rate else f"{name}: too few documents to tell" for name in programs]
+            print(f"  {kind}: {', '.join(cells)}", flush=True)
     return 0
 
 

@@ -262,8 +262,14 @@ fn wrong_requests_are_refused_in_one_line() {
     let fails = |models: &[&Path], code: i32, args: &[&str], parts: &[&str]| {
         eval(dir.path(), models, args).fails("pythia-run", code, parts);
     };
+    let cut = dir.path().join("cut.gguf");
+    fs::write(&cut, &fs::read(&model).unwrap()[..1_000_000]).unwrap();
+    let output = dir.path().join("none");
+    let args = ["--tasks", "piqa", "--data", data.to_str().unwrap(), "--output", output.to_str().unwrap()];
+    fails(&[&model, &cut], 65, &args, &["cut.gguf"]);
+    assert!(!output.exists(), "found before the first model is evaluated");
     fails(&[&model], 2, &["--tasks", "piqqa"], &["piqqa: no such task", "did you mean 'piqa'?"]);
-    fails(&[&model], 2, &["--tasks", "xyzzy"], &["xyzzy: no such task (--tasks list"]);
+    fails(&[&model], 2, &["--tasks", "xyzzy"], &["xyzzy: no such task (pythia-run eval --tasks list"]);
     fails(&[], 2, &["--tasks", "piqa"], &["no model is named", "-m MODEL"]);
     fails(&[&model], 2, &[], &["--tasks"]);
     fails(&[&model], 2, &["--tasks", "piqa", "--limit", "0"], &["--limit"]);

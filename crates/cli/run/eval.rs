@@ -5,7 +5,7 @@ mod output;
 mod plot;
 mod table;
 
-use super::model::{RunArgs, describe};
+use super::model::{RunArgs, describe, tokenizer};
 use crate::exit::{self, Failure};
 use crate::input::{self, TaskOptions};
 use crate::progress::{Bar, Log, Unit};
@@ -16,10 +16,11 @@ use pythia_compare::cache::Digests;
 use pythia_compare::report::FileDigest;
 use pythia_eval::{Facts, GroupResult, Paired, Subject, TaskResult, Work, evaluate, results, sanitize};
 use pythia_gguf::FileType;
-use pythia_model::Model;
+use pythia_model::{Model, Options};
 use pythia_runtime::Tokenizer;
 use pythia_schema::parameter_counts;
 use pythia_task::{ErrorKind, Progress};
+use pythia_text::counted;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -87,6 +88,11 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         return Err(Failure::usage("no model is named, wanted at least one -m MODEL (--help lists all options)"));
     }
     args.model.iter().try_for_each(|path| input::check_gguf(path))?;
+    // A file that is broken is found now, not when those before it are done. The weights stay in their files.
+    for path in args.model.iter().skip(1) {
+        let model = Model::open(path, &Options { threads: 1, ..Options::default() })?;
+        tokenizer(model.gguf(), path)?;
+    }
     let cancel = exit::catch_interrupts();
     let names = names(&args.model);
     let start = SystemTime::now();
@@ -111,11 +117,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         if let Some(reason) = journals.open(&mut subject, &files, &facts.arguments)?.filter(|_| !args.quiet) {
             exit::note(format_args!("{name}: {reason}; if this run is stopped, it cannot be resumed"));
         }
-        log.line(format_args!(
-            "{name}: {} tasks, {} documents",
-            works.len(),
-            works.iter().map(|w| w.docs.len()).sum::<usize>()
-        ));
+        let documents = works.iter().map(|work| work.docs.len()).sum();
+        log.line(format_args!("{name}: {}, {}", counted(works.len(), "task"), counted(documents, "document")));
         let output = outputs.as_ref().map(|outputs| &outputs[i]);
         let mut tasks = Vec::new();
         let ended = run_tasks(args, &mut subject, &works, output, (name, &log), &mut tasks);

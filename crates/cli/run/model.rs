@@ -114,7 +114,7 @@ impl RunArgs {
     }
 }
 
-fn tokenizer(gguf: &Gguf, path: &Path) -> Result<Tokenizer, Failure> {
+pub(super) fn tokenizer(gguf: &Gguf, path: &Path) -> Result<Tokenizer, Failure> {
     Tokenizer::from_gguf(&gguf.metadata).map_err(|e| Failure::data(format_args!("{}: {e}", path.display())))
 }
 

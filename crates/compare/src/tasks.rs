@@ -6,6 +6,7 @@ use crate::report::{LevelTasks, TaskValue, Tasks};
 use crate::{Candidate, Error, Observer, Request, Stage};
 use pythia_eval::{Keeping, Paired, Subject, TaskResult, Work, evaluate};
 use pythia_runtime::{Arithmetic, Device, Tokenizer};
+use pythia_text::counted;
 use sha2::{Digest, Sha256};
 
 /// Evaluates the request's tasks on every file, one after the other. Replies are kept in `folder`. `None` if there are no
@@ -22,7 +23,7 @@ pub(crate) fn run(
     if works.is_empty() {
         return Ok(None);
     }
-    observer.step(&format!("{} tasks on {} files", works.len(), candidates.len()));
+    observer.step(&format!("{} on {}", counted(works.len(), "task"), counted(candidates.len(), "file")));
     let progress = observer.begin(Stage::Tasks);
     progress.expect(Some(candidates.len() as u64 * works.iter().map(Work::size).sum::<u64>()));
     let mut base: Vec<TaskResult> = Vec::new();

@@ -64,7 +64,7 @@ impl Selection {
             }
         }
         if selection.tasks.is_empty() {
-            return Err(Error::Request("no task is named (--tasks list shows all)".to_owned()));
+            return Err(Error::Request("no task is named (pythia-run eval --tasks list shows all)".to_owned()));
         }
         Ok(selection)
     }
@@ -162,5 +162,5 @@ fn unknown(name: &str) -> String {
     let names = Task::all().iter().map(|task| &*task.name).chain(Group::all().iter().map(|group| &*group.name));
     let nearest = pythia_text::nearest_name(name, &names.collect::<Vec<_>>());
     let hint = nearest.map_or(String::new(), |known| format!("; did you mean '{known}'?"));
-    format!("{name}: no such task{hint} (--tasks list shows all; a path of an own task ends in .{OWN})")
+    format!("{name}: no such task{hint} (pythia-run eval --tasks list shows all; a path of an own task ends in .{OWN})")
 }

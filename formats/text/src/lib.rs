@@ -26,4 +26,4 @@ pub use escape::{Escaper, Line, Lines, Prose, json};
 pub use file::{ReadError, SNIFFED_BYTES, open_regular, placeholder, read_text};
 pub use hazard::{Hazard, hazard};
 pub use hex::hex;
-pub use names::{cut_middle, nearest_name, path, quoted};
+pub use names::{counted, cut_middle, nearest_name, path, quoted};

@@ -21,6 +21,11 @@ impl Display for Shown<'_> {
     }
 }
 
+/// A number of things, for people: `counted(1, "task")` is "1 task", and `counted(2, "task")` is "2 tasks".
+pub fn counted(n: usize, thing: &str) -> String {
+    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
+}
+
 /// `text` on one line in `quote` marks, cut to `max_chars` characters with a final `…`. Quote marks and backslashes in
 /// the text get a backslash before them.
 pub fn quoted(text: &str, quote: char, max_chars: usize) -> String {

@@ -4,6 +4,7 @@ use crate::exit::{self, Failure};
 use crate::input;
 use pythia_convert::output::{AtomicFile, check_target};
 use pythia_eval::plot::{self, Measured};
+use pythia_text::counted;
 use pythia_text::path as shown;
 use std::path::{Path, PathBuf};
 
@@ -54,15 +55,28 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let stated = |n: usize| if n == 1 { 0 } else { index };
         measured.parameters = args.params.get(stated(args.params.len())).copied().or(measured.parameters);
         measured.step = args.step.get(stated(args.step.len())).copied().or(measured.step);
-        if !measured.tasks.iter().any(|task| plot::shows(&task.name)) && !args.quiet {
+        if !has_plots(&measured) && !args.quiet {
             exit::note(format_args!("{}: no task of the plots in it", shown(path)));
         }
+        for task in measured.tasks.iter().filter(|task| plot::shows(&task.name) && task.shots.is_some_and(|n| n > 0)) {
+            let (name, shots) = (&task.name, task.shots.unwrap_or(0));
+            if !args.quiet {
+                exit::note(format_args!("{}: {name} with {shots} examples; the curves have none", shown(path)));
+            }
+        }
         results.push(measured);
+    }
+    if !results.iter().any(has_plots) {
+        return Err(Failure::data("no task of the plots in any result (docs/plots.md names them)"));
     }
     let file = AtomicFile::create(&args.output, 0, &notes)?;
     file.write_at(plot::render(&results).as_bytes(), 0)?;
     file.commit(args.force)?;
-    exit::print_prose(&format!("{}: {} results\n", shown(&args.output), results.len()))
+    exit::print_prose(&format!("{}: {}\n", shown(&args.output), counted(results.len(), "result")))
+}
+
+fn has_plots(measured: &plot::Measured) -> bool {
+    measured.tasks.iter().any(|task| plot::shows(&task.name))
 }
 
 /// A file stands for itself, a folder for the results in it.

@@ -73,7 +73,7 @@ impl Tasks {
             // One metric of every task before the second of any.
             let rank = chosen.iter().position(|&chosen| chosen == i).unwrap_or(chosen.len() + i);
             let rank = u8::try_from(rank).unwrap_or(u8::MAX);
-            [(value.title(), Align::Right, rank), ("- base".to_owned(), Align::Right, rank)]
+            [(value.title(), Align::Right, rank), (format!("{} - base", value.title()), Align::Right, rank)]
         });
         let mut table = Table::new(std::iter::once(("level".to_owned(), Align::Left, 0)).chain(columns));
         for level in &self.levels {

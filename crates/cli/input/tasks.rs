@@ -3,7 +3,9 @@
 use crate::exit::{self, Failure};
 use crate::progress::{Bar, Unit};
 use pythia_eval::{Data, Selection, Work};
+use std::panic;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 /// The longest list of documents.
 const MAX_SAMPLES_BYTES: u64 = 16 << 20;
@@ -51,6 +53,7 @@ impl TaskOptions {
     /// If they cannot be read, or are not those of the tasks.
     pub(crate) fn load(&self, selection: &Selection, offline: bool, quiet: bool) -> Result<Vec<Work>, Failure> {
         let data = datasets(self.data.as_deref(), offline, quiet)?;
+        leave_out_panics_of(pythia_eval::PARQUET_THREAD);
         let bar = Bar::new(0, Unit::Items("datasets"), quiet);
         Ok(selection.load(&data, exit::catch_interrupts(), &bar)?)
     }
@@ -68,6 +71,16 @@ impl TaskOptions {
             None => Ok(None),
         }
     }
+}
+
+/// Panics of threads of this name are errors of files: nobody need read a backtrace of them.
+fn leave_out_panics_of(name: &'static str) {
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        if thread::current().name() != Some(name) {
+            usual(panic);
+        }
+    }));
 }
 
 /// Where datasets come from: `path` if there is one, else the Hub.

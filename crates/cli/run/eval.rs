@@ -114,7 +114,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         facts.provenance["samples"] = json!(selection.chosen());
         facts.start = start.duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
         let mut subject = Subject::new(model, tokenizer);
-        if let Some(reason) = journals.open(&mut subject, &files, &facts.arguments)?.filter(|_| !args.quiet) {
+        if let Some(reason) = journals.open(&mut subject, &files, &facts.arguments)? {
             exit::note(format_args!("{name}: {reason}; if this run is stopped, it cannot be resumed"));
         }
         let documents = works.iter().map(|work| work.docs.len()).sum();
@@ -134,6 +134,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
                 output.write_results(&evaluated.to_json(&all))?;
             }
             all.push(evaluated);
+        }
+        if is_complete {
+            journals.done(&subject);
         }
         if let Err(failure) = ended {
             return Err(if stopped { interrupted(args, &all, journals.is_kept())? } else { failure });

@@ -29,7 +29,7 @@ mod selection;
 mod statistics;
 mod task;
 
-pub use dataset::Data;
+pub use dataset::{Data, PARQUET_THREAD};
 pub use doc::{Asks, DEFAULT_MAX_TOKENS, Doc, Row};
 pub use error::Error;
 pub use evaluation::{GroupResult, GroupValue, TaskResult, evaluate};

@@ -6,7 +6,7 @@
 use crate::Reply;
 use crate::journal::{Journal, Kind};
 use pythia_runtime::score::Score;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 
@@ -23,6 +23,8 @@ pub(crate) type AskId = [u8; ASK_BYTES];
 pub(crate) struct Replies {
     journal: Journal,
     known: HashMap<AskId, Reply>,
+    /// Of those that were there, the ones that were asked for.
+    used: HashSet<AskId>,
 }
 
 impl Replies {
@@ -39,7 +41,7 @@ impl Replies {
             }
             None => false,
         })?;
-        Ok(Self { journal, known })
+        Ok(Self { journal, known, used: HashSet::new() })
     }
 
     /// The journal that they are in.
@@ -47,9 +49,16 @@ impl Replies {
         &self.journal
     }
 
-    /// The reply to what was asked, if it is there.
-    pub(crate) fn get(&self, ask: &AskId) -> Option<&Reply> {
-        self.known.get(ask)
+    /// The reply to what was asked, if it was there.
+    pub(crate) fn get(&mut self, ask: &AskId) -> Option<&Reply> {
+        let reply = self.known.get(ask)?;
+        self.used.insert(*ask);
+        Some(reply)
+    }
+
+    /// Whether replies were there that nobody has asked for.
+    pub(crate) fn has_unused(&self) -> bool {
+        self.used.len() < self.known.len()
     }
 
     /// Appends a reply, if this process is the one that writes.
@@ -111,7 +120,7 @@ mod tests {
     }
 
     fn known(path: &Path) -> Vec<u8> {
-        let replies = open(path);
+        let mut replies = open(path);
         (0..9).filter(|&i| replies.get(&[i; 16]).is_some_and(|found| *found == reply(i))).collect()
     }
 

@@ -81,6 +81,11 @@ impl Subject {
         Ok(keeping)
     }
 
+    /// Whether the journal had replies from the start that no task has asked for: those of another run that was stopped.
+    pub fn has_unused_replies(&self) -> bool {
+        self.journal.as_ref().is_some_and(Replies::has_unused)
+    }
+
     /// The model.
     pub fn model(&self) -> &Arc<Model> {
         &self.model
@@ -128,7 +133,7 @@ impl Subject {
                 if run.replies.contains_key(&id) {
                     continue;
                 }
-                let known = self.journal.as_ref().and_then(|journal| journal.get(&id)).cloned();
+                let known = self.journal.as_mut().and_then(|journal| journal.get(&id)).cloned();
                 if known.is_none() {
                     match request {
                         Request::Score(ask) => {

@@ -20,6 +20,8 @@ pub(super) struct Journals {
     resume: bool,
     /// Those that this run writes.
     used: Vec<Kept>,
+    /// Whether the last of these belongs to the model that was opened last.
+    is_of_last: bool,
     /// Why the replies of one of the models are not kept, if they are not.
     lacking: Option<&'static str>,
 }
@@ -40,9 +42,9 @@ impl Journals {
             }
             (Some(found), Some(Ok(()))) => {
                 clean(found);
-                Ok(Self { folder, resume, used: Vec::new(), lacking: None })
+                Ok(Self { folder, resume, used: Vec::new(), is_of_last: false, lacking: None })
             }
-            _ => Ok(Self { folder: None, resume: false, used: Vec::new(), lacking: None }),
+            _ => Ok(Self { folder: None, resume: false, used: Vec::new(), is_of_last: false, lacking: None }),
         }
     }
 
@@ -59,6 +61,7 @@ impl Journals {
         files: &[FileDigest],
         arguments: &Map<String, Value>,
     ) -> Result<Option<&'static str>, Failure> {
+        self.is_of_last = false;
         let Some(folder) = &self.folder else { return Ok(None) };
         // Neither the place of the file nor the number of threads changes replies.
         let matters = arguments.iter().filter(|(key, _)| !["model", "threads"].contains(&key.as_str()));
@@ -69,16 +72,26 @@ impl Journals {
         if self.used.iter().any(|kept| kept.path() == REPLIES.path(folder, &key)) {
             return Ok(None);
         }
-        let lacking = match subject.keep_in(folder, &key, !self.resume)? {
-            Keeping::ByThis(kept) => {
+        let lacking = match subject.keep_in(folder, &key, !self.resume) {
+            Err(error) if self.resume => return Err(error.into()),
+            Err(_) => Some("its replies cannot be kept in the cache"),
+            Ok(Keeping::ByThis(kept)) => {
                 self.used.push(kept);
+                self.is_of_last = true;
                 None
             }
-            Keeping::ByOther => Some("another run keeps its replies"),
-            Keeping::Nowhere => Some("its replies are not kept, since the cache's file system knows no locks"),
+            Ok(Keeping::ByOther) => Some("another run keeps its replies"),
+            Ok(Keeping::Nowhere) => Some("its replies are not kept, since the cache's file system knows no locks"),
         };
         self.lacking = self.lacking.or(lacking);
         Ok(lacking)
+    }
+
+    /// All tasks of a model are done. Replies that others need stay.
+    pub(super) fn done(&mut self, subject: &Subject) {
+        if self.is_of_last && subject.has_unused_replies() {
+            self.used.pop();
+        }
     }
 
     pub(super) fn is_kept(&self) -> bool {

@@ -6,12 +6,15 @@ use pythia_convert::output::MadeFolders;
 use pythia_eval::{Error, sanitize};
 use pythia_show::iso_time;
 use serde_json::Value;
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The folder of a model.
 pub(super) struct Output {
     folder: PathBuf,
+    /// Removed again if nothing is written there.
+    made: Cell<Option<MadeFolders>>,
     /// In the names of all files.
     time: String,
 }
@@ -24,8 +27,8 @@ impl Output {
         let time = format!("{}.{:06}", seconds.trim_end_matches('Z'), since.subsec_micros());
         let create = |name: &String| {
             let folder = folder.join(sanitize(name));
-            MadeFolders::create(&folder)?.keep()?;
-            Ok(Self { folder, time: time.clone() })
+            let made = Cell::new(Some(MadeFolders::create(&folder)?));
+            Ok(Self { folder, made, time: time.clone() })
         };
         names.iter().map(create).collect()
     }
@@ -36,7 +39,8 @@ impl Output {
         let mut file = Writing::create(&path, true)?;
         // The alternate form is indented.
         file.write(format_args!("{results:#}")).map_err(|e| Failure::at(&path, &e))?;
-        file.finish(false)
+        file.finish(false)?;
+        self.made.take().map_or(Ok(()), |made| Ok(made.keep()?))
     }
 
     /// Starts the samples of a task.

@@ -43,6 +43,14 @@ struct Kept {
     files: Vec<Entry>,
 }
 
+impl Kept {
+    fn is_sound(&self) -> bool {
+        let is_digest =
+            |text: &str| text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        self.format == FORMAT && self.files.iter().all(|entry| is_digest(&entry.sha256))
+    }
+}
+
 #[derive(Deserialize, Serialize)]
 struct Entry {
     #[serde(flatten)]
@@ -65,7 +73,7 @@ impl Digests {
     /// Those that are kept in `folder`; none are kept without one.
     pub fn open(folder: Option<&Path>) -> Self {
         let path = folder.map(|folder| folder.join(DIGESTS));
-        let kept = path.as_deref().and_then(read_json::<Kept>).filter(|kept| kept.format == FORMAT);
+        let kept = path.as_deref().and_then(read_json::<Kept>).filter(Kept::is_sound);
         let kept = kept.unwrap_or_else(|| Kept { format: FORMAT.to_owned(), files: Vec::new() });
         Self { path, kept, has_new: false, settles: SETTLES }
     }
@@ -172,6 +180,10 @@ mod tests {
         };
         assert!(digest("ba7816bf"));
         assert!(!digest("ba7816bf"), "known");
+        let kept = dir.path().join(DIGESTS);
+        let damaged = fs::read_to_string(&kept).unwrap().replace("ba7816bf", "../../..");
+        fs::write(&kept, damaged).unwrap();
+        assert!(digest("ba7816bf"), "no digest is kept there");
         let time = fs::metadata(&file).unwrap().modified().unwrap();
         fs::write(&file, "abd").unwrap();
         fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();

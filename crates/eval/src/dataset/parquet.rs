@@ -1,13 +1,24 @@
 //! Rows in Parquet, as `datasets` and the Hub write them.
 
+use super::PARQUET_THREAD;
 use crate::{Error, Row};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, List};
 use serde_json::{Number, Value};
 use std::path::Path;
+use std::thread;
 
-/// Reads the rows of a file. Columns keep their order.
+/// Reads the rows of a file. Columns keep their order. The library panics at some damaged files, so it has a thread of its
+/// own.
 pub(super) fn read(path: &Path) -> Result<Vec<Row>, Error> {
+    let damaged = || Error::data(pythia_text::path(path), "not read as Parquet: damaged");
+    thread::scope(|scope| {
+        let reading = thread::Builder::new().name(PARQUET_THREAD.to_owned()).spawn_scoped(scope, || rows(path));
+        reading.map_err(Error::io(path))?.join().unwrap_or_else(|_| Err(damaged()))
+    })
+}
+
+fn rows(path: &Path) -> Result<Vec<Row>, Error> {
     let shown = pythia_text::path(path);
     let (file, _) = pythia_text::open_regular(path).map_err(Error::read(path))?;
     let wrong = |e: &parquet::errors::ParquetError| Error::data(&shown, format!("not read as Parquet: {e}"));
@@ -53,4 +64,28 @@ fn value(field: &Field) -> Option<Value> {
 
 fn elements(list: &List) -> Option<Vec<Value>> {
     list.elements().iter().map(value).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_damaged_file_never_panics() {
+        let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/eval/hub/EleutherAI/drop/data");
+        let whole = fs::read(Path::new(data).join("validation-00000-of-00001.parquet")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.parquet");
+        let mut failed = 0;
+        for at in (0..whole.len()).step_by(3) {
+            for value in [0, 0xff, whole[at] ^ 0x40] {
+                let mut damaged = whole.clone();
+                damaged[at] = value;
+                fs::write(&path, &damaged).unwrap();
+                failed += usize::from(read(&path).is_err());
+            }
+        }
+        assert!(failed > 1000, "{failed}");
+    }
 }

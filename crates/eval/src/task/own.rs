@@ -187,12 +187,20 @@ fn metrics(kind: Kind, names: Option<&[String]>) -> Result<Vec<Metric>, String> 
     if names.is_empty() {
         return Err("metrics: an empty list".to_owned());
     }
+    if let Some(twice) = (1..names.len()).find(|&i| names[..i].contains(&names[i])) {
+        return Err(format!("metrics: {:?} is there twice", names[twice]));
+    }
     names.iter().map(find).collect()
 }
 
 fn filters(taken: Vec<Taken>) -> Result<Vec<Filter>, String> {
     if taken.is_empty() {
         return Ok(vec![Filter::none()]);
+    }
+    for (i, Taken { name, .. }) in taken.iter().enumerate() {
+        if name.is_empty() || name.contains(',') || taken[..i].iter().any(|other| other.name == *name) {
+            return Err(format!("filters: found the name {name:?}, wanted a different one for each, without a comma"));
+        }
     }
     let filter = |Taken { name, pattern, last }| {
         Regex::new(&pattern).map_err(|_| format!("filters: {pattern:?} is not a regular expression"))?;

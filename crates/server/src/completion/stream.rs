@@ -100,6 +100,7 @@ impl Stream {
     /// Sends everything.
     async fn run(mut self) {
         let Ok(ended) = self.events().await else { return };
+        let is_whole = ended.is_ok();
         let sent = match ended {
             Ok(()) if self.plan.request.include_usage => {
                 let usage = Usage::of(&self.plan, self.answers.iter());
@@ -108,7 +109,8 @@ impl Stream {
             Ok(()) => Ok(()),
             Err(refusal) => self.data(&refusal.body().to_string()).await,
         };
-        if sent.is_ok() && self.data("[DONE]").await.is_ok() {
+        let sent = if is_whole && sent.is_ok() { self.data("[DONE]").await } else { sent };
+        if sent.is_ok() {
             let _ = self.pieces.send(None).await;
         }
     }

@@ -8,10 +8,10 @@ mod parquet;
 use crate::{Error, Row, Rows, Task};
 use std::path::{Path, PathBuf};
 
-/// Extensions of files that are read, most wanted first.
 /// The name of the thread that reads Parquet. Its panics become errors, so a program need not report them.
 pub const PARQUET_THREAD: &str = "pythia-parquet";
 
+/// Extensions of files that are read, most wanted first.
 const EXTENSIONS: [&str; 3] = ["jsonl", "json", "parquet"];
 
 /// Where to look for datasets. By default nowhere, which is enough for users' own tasks.

@@ -13,7 +13,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Where replies are kept until the run is complete.
+/// Where replies are kept until the run is complete. By default nowhere.
+#[derive(Default)]
 pub(super) struct Journals {
     /// `None` if no variable of the environment tells where.
     folder: Option<PathBuf>,
@@ -42,9 +43,9 @@ impl Journals {
             }
             (Some(found), Some(Ok(()))) => {
                 clean(found);
-                Ok(Self { folder, resume, used: Vec::new(), is_of_last: false, lacking: None })
+                Ok(Self { folder, resume, ..Self::default() })
             }
-            _ => Ok(Self { folder: None, resume: false, used: Vec::new(), is_of_last: false, lacking: None }),
+            _ => Ok(Self::default()),
         }
     }
 

@@ -4,8 +4,8 @@ use crate::exit::{self, Failure};
 use crate::input;
 use pythia_convert::output::{AtomicFile, check_target};
 use pythia_eval::plot::{self, Measured};
-use pythia_text::counted;
-use pythia_text::path as shown;
+use pythia_task::Progress;
+use pythia_text::{counted, path as shown};
 use std::path::{Path, PathBuf};
 
 /// Draw results on the published curves of Pythia, OPT and BLOOM
@@ -55,13 +55,12 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let stated = |n: usize| if n == 1 { 0 } else { index };
         measured.parameters = args.params.get(stated(args.params.len())).copied().or(measured.parameters);
         measured.step = args.step.get(stated(args.step.len())).copied().or(measured.step);
-        if !has_plots(&measured) && !args.quiet {
-            exit::note(format_args!("{}: no task of the plots in it", shown(path)));
+        if !has_plots(&measured) {
+            notes.note(&format!("{}: no task of the plots in it", shown(path)));
         }
-        for task in measured.tasks.iter().filter(|task| plot::shows(&task.name) && task.shots.is_some_and(|n| n > 0)) {
-            let (name, shots) = (&task.name, task.shots.unwrap_or(0));
-            if !args.quiet {
-                exit::note(format_args!("{}: {name} with {shots} examples; the curves have none", shown(path)));
+        for task in measured.tasks.iter().filter(|task| plot::shows(&task.name)) {
+            if let Some(shots @ 1..) = task.shots {
+                notes.note(&format!("{}: {} with {shots} examples; the curves have none", shown(path), task.name));
             }
         }
         results.push(measured);

@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::fs::{File, TryLockError};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Characters of a key that make the name of a file.
 const NAME_CHARS: usize = 24;
@@ -71,11 +72,29 @@ pub enum Writer {
     Nobody,
 }
 
+/// A handle of a journal's lock. The lock is held until the journal and all of its handles are dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _file: Arc<Locked>,
+}
+
+/// The file of a journal. To close it does not end its lock if a child process is being started just then: until the
+/// child runs its program, it has the file open too. So the lock is ended in words.
+#[derive(Debug)]
+struct Locked(File);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // Where there is no lock, there is none to end.
+        let _ = self.0.unlock();
+    }
+}
+
 /// A journal that is open.
 #[derive(Debug)]
 pub struct Journal {
     kind: &'static Kind,
-    file: File,
+    file: Arc<Locked>,
     /// Where the next record goes.
     end: u64,
     writer: Writer,
@@ -106,7 +125,7 @@ impl Journal {
             }
             file.set_len(known.unwrap_or(header.len() as u64))?;
         }
-        Ok(Self { kind, file, end: known.unwrap_or(header.len() as u64), writer })
+        Ok(Self { kind, file: Arc::new(Locked(file)), end: known.unwrap_or(header.len() as u64), writer })
     }
 
     /// Appends a record, if this process is the one that writes. Returns where the record begins.
@@ -131,8 +150,9 @@ impl Journal {
         let checksum = checksum(&record);
         record.extend(checksum);
         let start = self.end;
-        self.file.seek(SeekFrom::Start(start))?;
-        self.file.write_all(&record)?;
+        let mut file = &self.file.0;
+        file.seek(SeekFrom::Start(start))?;
+        file.write_all(&record)?;
         self.end += record.len() as u64;
         Ok(Some(start))
     }
@@ -142,9 +162,10 @@ impl Journal {
     /// # Errors
     /// If they cannot be read or have changed since.
     pub fn read(&mut self, start: u64) -> io::Result<Vec<u8>> {
-        self.file.seek(SeekFrom::Start(start))?;
+        let mut file = &self.file.0;
+        file.seek(SeekFrom::Start(start))?;
         let mut record = Vec::new();
-        let units = self.kind.read(&mut self.file, &mut record)?;
+        let units = self.kind.read(&mut file, &mut record)?;
         units.map(<[u8]>::to_vec).ok_or_else(|| io::Error::other("a record has changed"))
     }
 
@@ -153,12 +174,9 @@ impl Journal {
         self.writer
     }
 
-    /// A second handle of its lock, which holds it when the journal is closed.
-    ///
-    /// # Errors
-    /// If the system refuses.
-    pub fn lock(&self) -> io::Result<File> {
-        self.file.try_clone()
+    /// A handle of its lock, which holds it when the journal is closed.
+    pub fn lock(&self) -> Lock {
+        Lock { _file: self.file.clone() }
     }
 }
 
@@ -221,4 +239,24 @@ fn scan(
 fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let digest = Sha256::digest(bytes);
     std::array::from_fn(|i| digest[i])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIND: Kind = Kind { extension: "test", magic: "pythia-test/1 ", unit_bytes: 1, max_units: 9 };
+
+    #[cfg(unix)]
+    #[test]
+    fn a_child_process_that_is_being_started_does_not_hold_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Journal::open(&KIND, &dir.path().join("a.test"), "key", false, |_, _| true).unwrap();
+        let first = open();
+        let of_a_child = first.file.0.try_clone().unwrap();
+        assert_eq!(open().writer(), Writer::Other);
+        drop(first);
+        assert_eq!(open().writer(), Writer::This);
+        drop(of_a_child);
+    }
 }

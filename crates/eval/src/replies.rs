@@ -186,7 +186,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.replies");
         let first = open(&path);
-        let lock = first.journal().lock().unwrap();
+        let lock = first.journal().lock();
         drop(first);
         assert_eq!(open(&path).journal().writer(), Writer::Other);
         std::fs::remove_file(&path).unwrap();

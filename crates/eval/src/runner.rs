@@ -1,7 +1,7 @@
 //! Documents through a model.
 
 use crate::encode::Encoder;
-use crate::journal::Writer;
+use crate::journal::{Lock, Writer};
 use crate::replies::{AskId, REPLIES, Replies};
 use crate::{Asks, DEFAULT_MAX_TOKENS, Doc, Error, Reply};
 use pythia_model::Model;
@@ -11,7 +11,6 @@ use pythia_task::{Cancel, Progress};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -45,7 +44,7 @@ pub enum Keeping {
 #[derive(Debug)]
 pub struct Kept {
     path: PathBuf,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Kept {
@@ -71,7 +70,7 @@ impl Subject {
         let replies = Replies::open(&path, key, afresh).map_err(Error::io(&path))?;
         let keeping = match replies.journal().writer() {
             Writer::This => {
-                let lock = replies.journal().lock().map_err(Error::io(&path))?;
+                let lock = replies.journal().lock();
                 Keeping::ByThis(Kept { path, _lock: lock })
             }
             Writer::Other => Keeping::ByOther,

@@ -11,6 +11,7 @@ mod inspect;
 mod measure_level;
 mod quantize;
 mod quantizer;
+mod sweep;
 mod value;
 mod verify;
 
@@ -36,6 +37,7 @@ enum Command {
     Compare(compare::Args),
     #[command(hide = true)]
     MeasureLevel(measure_level::Args),
+    Sweep(sweep::Args),
     Cache(cache::Args),
     Imatrix(imatrix::Args),
     Calibrate(calibrate::Args),
@@ -62,8 +64,9 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Dequantize(args) => dequantize::run(&args),
-        // It has an additional exit code.
+        // They have additional exit codes.
         Command::Diff(args) => return exit::report(PROGRAM, diff::run(&args)),
+        Command::Sweep(args) => return exit::report(PROGRAM, sweep::run(&args)),
     };
     exit::report(PROGRAM, result)
 }

@@ -77,7 +77,8 @@ from_libraries!(
     pythia_eval::Error,
     pythia_model::Error,
     pythia_quantizer::Error,
-    pythia_runtime::Error
+    pythia_runtime::Error,
+    pythia_sweep::Error
 );
 #[cfg(feature = "hub")]
 from_libraries!(pythia_hub::Error);

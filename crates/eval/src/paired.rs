@@ -3,10 +3,10 @@
 //! What is easy or hard about a document is the same for both, so the difference is known much better than either value.
 
 use crate::statistics::mean_stderr;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The difference between two models on one metric.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Paired {
     /// Value of the model less that of the base.
     pub difference: f64,

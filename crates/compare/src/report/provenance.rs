@@ -3,7 +3,7 @@
 use pythia_convert::metadata::{CALIBRATION, IMATRIX_SHA256, QUANTIZER, SOURCE};
 use pythia_gguf::Metadata;
 use pythia_show::iso_time;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -40,7 +40,7 @@ pub struct Origin {
 }
 
 /// A file by its content.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct FileDigest {
     /// Its name.
     pub name: String,

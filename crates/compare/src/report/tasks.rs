@@ -3,7 +3,7 @@
 use pythia_eval::Paired;
 use pythia_show::number::{as_precise_as, change, metric};
 use pythia_show::{Align, Table};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What every file has in the tasks of the request.
 #[derive(Clone, Debug, Serialize)]
@@ -22,7 +22,7 @@ pub struct LevelTasks {
 }
 
 /// The value of a metric.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct TaskValue {
     /// Name of the task.
     pub task: String,

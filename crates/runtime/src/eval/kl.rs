@@ -12,7 +12,7 @@ use super::windows::Windows;
 use super::{Observer, Request};
 use crate::{Error, TokenStream, Tokenizer};
 use pythia_model::Model;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -36,7 +36,7 @@ pub struct Quality {
 
 /// Comparison of a file with the base, on the same tokens. Differences are paired token by token. Reports have the
 /// serialized fields.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub struct AgainstBase {
     /// Perplexity minus the base's.
     pub perplexity_delta: Estimate,

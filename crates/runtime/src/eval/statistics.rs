@@ -1,14 +1,21 @@
 //! Means with their errors, and percentiles.
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A value and its standard error, samples taken as independent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Estimate {
     /// The value.
+    #[serde(deserialize_with = "nan_if_null")]
     pub value: f64,
     /// Its standard error.
+    #[serde(deserialize_with = "nan_if_null")]
     pub se: f64,
+}
+
+/// JSON has null for what is not a number, such as the error of a single sample.
+fn nan_if_null<'de, D: Deserializer<'de>>(json: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(json)?.unwrap_or(f64::NAN))
 }
 
 impl Estimate {

@@ -1,0 +1,22 @@
+//! Sweeps: many checkpoints of many models, each at many levels.
+//!
+//! A sweep is a folder. Its manifest lists [cells](manifest::Cell): a checkpoint, a recipe (level and rounding), a measure
+//! (a text or tasks). Cells of checkpoints with the same files are a [group](manifest::Group). A group is the unit of work:
+//! one download, one base, all levels side by side. A cell has one result file, so any number of runners, anywhere, fill the
+//! same folder, and what is there is not computed again.
+
+#![forbid(unsafe_code)]
+
+mod error;
+mod id;
+pub mod manifest;
+pub mod result;
+pub mod spec;
+mod sweep;
+
+pub use error::Error;
+pub use id::CellId;
+pub use manifest::{Cell, Checkpoint, Group, Manifest, Missing};
+pub use result::{CellResult, ErrorClass, Outcome};
+pub use spec::{Measure, Recipe, Spec, TextFile};
+pub use sweep::{MANIFEST, Sweep};

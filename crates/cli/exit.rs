@@ -6,9 +6,7 @@ mod signal;
 pub use failure::Failure;
 pub(crate) use failure::locate;
 pub use signal::catch_interrupts;
-#[cfg(feature = "server")]
-pub(crate) use signal::extend_grace;
-pub(crate) use signal::waiting;
+pub(crate) use signal::{TRY_AGAIN, extend_grace, is_told_to_try_again, try_again_if_told, waiting};
 
 use crate::habits;
 use clap::Parser;

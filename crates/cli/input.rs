@@ -8,6 +8,8 @@ mod tasks;
 mod text;
 mod wanted;
 
+#[cfg(feature = "hub")]
+pub(crate) use hub::downloads;
 pub(crate) use size::{parse_file_size, parse_memory_size};
 pub(crate) use source::{Located, SourceOptions};
 pub(crate) use tasks::TaskOptions;

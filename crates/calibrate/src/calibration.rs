@@ -10,6 +10,7 @@
 mod collect;
 mod estimate;
 mod format;
+mod job;
 #[cfg(test)]
 mod tests;
 mod totals;
@@ -18,6 +19,7 @@ mod windows;
 pub use collect::{Collected, Collector, Request, partial_path};
 pub use estimate::Estimate;
 pub use format::Provenance;
+pub use job::{Done, Job, Settings};
 pub use windows::{check_n_ctx, windows};
 
 use crate::Error;

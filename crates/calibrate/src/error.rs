@@ -16,6 +16,15 @@ pub enum Error {
         /// What was found and what was wanted.
         problem: String,
     },
+    /// The processor cannot be used as the environment wants it.
+    Cpu(String),
+    /// The model has no tokenizer, or a faulty one.
+    Tokenizer {
+        /// The model.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
     /// The text cannot be used.
     Text(pythia_runtime::Error),
     /// The model cannot be read, or a file cannot be written.
@@ -58,10 +67,10 @@ impl Error {
     /// The kind of error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Setting { .. } | Self::OtherRun { .. } => ErrorKind::Usage,
+            Self::Setting { .. } | Self::Cpu(_) | Self::OtherRun { .. } => ErrorKind::Usage,
             Self::Text(e) => e.kind(),
             Self::Convert(e) => e.kind(),
-            Self::Model(_) | Self::File { .. } | Self::NotFinite { .. } => ErrorKind::Data,
+            Self::Model(_) | Self::Tokenizer { .. } | Self::File { .. } | Self::NotFinite { .. } => ErrorKind::Data,
             Self::Io { .. } => ErrorKind::Io,
             Self::Cancelled => ErrorKind::Cancelled,
         }
@@ -73,6 +82,8 @@ impl fmt::Display for Error {
         let f = &mut Escaper::line(f);
         match self {
             Self::Setting { name, problem } => write!(f, "{name}: {problem}"),
+            Self::Cpu(problem) => f.write_str(problem),
+            Self::Tokenizer { path, problem } => write!(f, "{}: {problem}", shown(path)),
             Self::Text(e) => write!(f, "{e}"),
             Self::Convert(e) => write!(f, "{e}"),
             Self::Model(e) => write!(f, "{e}"),
@@ -98,7 +109,12 @@ impl std::error::Error for Error {
             Self::Convert(e) => Some(e),
             Self::Model(source) | Self::File { source, .. } => Some(source),
             Self::Io { source, .. } => Some(source),
-            Self::Setting { .. } | Self::OtherRun { .. } | Self::NotFinite { .. } | Self::Cancelled => None,
+            Self::Setting { .. }
+            | Self::Cpu(_)
+            | Self::Tokenizer { .. }
+            | Self::OtherRun { .. }
+            | Self::NotFinite { .. }
+            | Self::Cancelled => None,
         }
     }
 }

@@ -49,9 +49,22 @@ pub fn catch_interrupts() -> &'static Cancel {
 }
 
 /// From now on the program may take `extension` longer to end after a signal. A second signal still ends it at once.
-#[cfg(feature = "server")]
 pub(crate) fn extend_grace(extension: Duration) {
     EXTENSION.store(u64::try_from(extension.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+}
+
+/// The exit code that asks a scheduler to run the same command again (`EX_TEMPFAIL`).
+pub(crate) const TRY_AGAIN: u8 = 75;
+
+/// From now on a scheduler that ends the program (SIGTERM, SIGUSR1) is told to run the same command again, with the exit
+/// code [`TRY_AGAIN`]. Ctrl-C ends it as always.
+pub(crate) fn try_again_if_told() {
+    pythia_process::note_schedulers();
+}
+
+/// Whether a scheduler has asked the program to end, and it shall be asked to run the command again.
+pub(crate) fn is_told_to_try_again() -> bool {
+    pythia_process::asked_by_scheduler()
 }
 
 /// Runs `wait`, which may block for ever, such as a read from a pipe or a terminal. Meanwhile a signal ends the program
@@ -95,5 +108,6 @@ fn say_stopping() {
 fn leave() -> ! {
     pythia_convert::output::give_up(NAMING);
     // Without the exit handlers of libraries, because some wait for running work.
-    pythia_process::exit_now(ErrorKind::Cancelled.exit_code().into())
+    let code = if is_told_to_try_again() { TRY_AGAIN } else { ErrorKind::Cancelled.exit_code() };
+    pythia_process::exit_now(code.into())
 }

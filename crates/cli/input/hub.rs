@@ -51,13 +51,26 @@ pub(super) fn datasets(offline: bool, quiet: bool) -> Result<Data, Failure> {
     Ok(Data::hub(settings, exit::catch_interrupts().clone(), watcher))
 }
 
-/// Shows one bar for all files.
+/// Shows the progress of a download.
+pub(crate) fn downloads(quiet: bool) -> Arc<dyn Progress> {
+    Arc::new(Watcher { bar: OnceLock::new(), hides_bar: quiet, quiet })
+}
+
+/// Shows one bar for all files, until it is dropped.
 struct Watcher {
     bar: OnceLock<Bar>,
     /// No bar.
     hides_bar: bool,
     /// No notes.
     quiet: bool,
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        if let Some(bar) = self.bar.get() {
+            bar.finish();
+        }
+    }
 }
 
 impl Progress for Watcher {

@@ -32,6 +32,21 @@ pub(crate) struct TaskOptions {
 }
 
 impl TaskOptions {
+    /// These tasks, as a sweep keeps them.
+    pub(crate) fn new(tasks: Vec<String>, shots: Option<usize>, limit: Option<usize>, data: Option<PathBuf>) -> Self {
+        Self { tasks, num_fewshot: shots, limit: limit.map(|n| n as u64), samples: None, data }
+    }
+
+    /// Examples before each document, if the command line says so.
+    pub(crate) fn shots(&self) -> Option<usize> {
+        self.num_fewshot
+    }
+
+    /// Whether only some documents are named.
+    pub(crate) fn names_samples(&self) -> bool {
+        self.samples.is_some()
+    }
+
     /// The tasks.
     ///
     /// # Errors

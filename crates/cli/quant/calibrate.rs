@@ -1,18 +1,19 @@
 //! `pythia-quant calibrate`: collects the metric of a model's output at every matrix, from gradients on a text.
 
-mod job;
 mod report;
+mod settings;
 
 use crate::exit::{self, Failure};
 use crate::input::{self, SourceOptions, TextOptions, parse_threads};
-pub(super) use job::{Job, Settings};
-use pythia_calibrate::calibration::{Collector, partial_path};
+use crate::progress::{Bar, Unit};
+use pythia_calibrate::calibration::{Collector, Job, partial_path};
 use pythia_convert::output::check_target;
 use pythia_convert::{GgufSource, Provenance, Source, model_name};
 use pythia_model::Gelu;
 use pythia_runtime::parse_gelu;
 use pythia_show::{Width, number};
 use pythia_task::ErrorKind;
+use settings::SettingOptions;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -37,7 +38,7 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "FILE", default_value = "calibration.gguf")]
     output: PathBuf,
     #[command(flatten)]
-    settings: Settings,
+    settings: SettingOptions,
     /// Threads [default: one per core]; does not change the result
     #[arg(short, long, value_name = "N", value_parser = parse_threads, default_value = "0", hide_default_value = true)]
     threads: usize,
@@ -81,20 +82,21 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         name: &model.name,
         path: &args.model,
         text: &text,
-        settings: args.settings,
+        settings: args.settings.settings(),
         threads: args.threads,
         gelu: args.gelu,
-        quiet: args.quiet,
+        program: program(),
+        cancel: exit::catch_interrupts().clone(),
     };
     let mut resumed = None;
-    let done = job.run(|collector| {
+    let prepare = |collector: &mut Collector<'_, '_>| {
         resumed = collector.keep_state(partial_path(&args.output), args.force)?;
         if !args.quiet {
             args.announce(collector, resumed);
         }
         Ok(())
-    });
-    let done = done.map_err(|failure| args.stopped(failure))?;
+    };
+    let done = job.run(prepare, &bar(args.quiet)).map_err(|failure| args.stopped(failure))?;
     let outcome = report::Outcome {
         file_bytes: done.collected.write(&args.output, args.force, &exit::Notes { quiet: args.quiet })?,
         resumed: resumed.unwrap_or(0),
@@ -107,6 +109,16 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         (_, true) => exit::print_json(&report::json(args, &outcome)),
         _ => exit::print(&report::text(args, &outcome, Width::of_stdout())),
     }
+}
+
+/// The program, for the file.
+pub(super) fn program() -> String {
+    format!("{} {}", super::PROGRAM, env!("CARGO_PKG_VERSION"))
+}
+
+/// Shows the progress of a calibration.
+pub(super) fn bar(quiet: bool) -> Bar {
+    Bar::new(0, Unit::Items("tokens"), quiet)
 }
 
 impl Args {

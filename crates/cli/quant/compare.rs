@@ -1,6 +1,6 @@
 //! `pythia-quant compare`: what each quantization level costs. [`pythia_compare`] does the work.
 
-mod watch;
+pub(super) mod watch;
 
 use super::convert::check_adapter;
 use super::{measure_level, quantizer};

@@ -1,9 +1,9 @@
 //! `--quantizer` and its calibration, for every command that quantizes.
 
-use super::calibrate::{self, Job};
-use crate::exit::Failure;
+use super::calibrate;
+use crate::exit::{self, Failure};
 use crate::input::{TextOptions, check_file};
-use pythia_calibrate::calibration::Calibration;
+use pythia_calibrate::calibration::{self, Calibration, Job};
 use pythia_convert::output::{AtomicFile, check_target};
 use pythia_convert::{Budget, Level, PassOptions, Provenance, Source};
 use pythia_gguf::keys;
@@ -231,12 +231,13 @@ fn calibrate(
         name: metadata.str(keys::NAME).ok().flatten().unwrap_or_default(),
         path: &path,
         text: &text,
-        settings: calibrate::Settings::default(),
+        settings: calibration::Settings::default(),
         threads,
         gelu: None,
-        quiet,
+        program: calibrate::program(),
+        cancel: exit::catch_interrupts().clone(),
     };
-    job.run(|_| Ok(()))?.collected.write(target, false, &())?;
+    job.run(|_| Ok::<(), Failure>(()), &calibrate::bar(quiet))?.collected.write(target, false, &())?;
     Ok(())
 }
 

@@ -4,10 +4,12 @@ use crate::cache::folder::Folder;
 use crate::facts::{self, Facts};
 use crate::prepare::{Prepared, prepare};
 use crate::quality::{Evaluation, Quality};
-use crate::report::{self, Answer, Entry, Provenance, Report, SideBySide, Speed};
+use crate::report::{self, Answer, Entry, FileDigest, Provenance, Report, Scored, SideBySide, Speed, Tasks};
 use crate::speed::{KeptSpeeds, Measurement};
 use crate::{Error, Observer, Request, Rounding, tasks};
 use pythia_runtime::Device;
+use pythia_runtime::eval::{AgainstBase, Estimate};
+use pythia_runtime::machine::Machine;
 use std::path::{Path, PathBuf};
 
 /// A checked request, with facts about its files.
@@ -31,6 +33,40 @@ pub struct Candidate {
     pub series: String,
     /// Its path, also if it is not converted yet.
     pub path: PathBuf,
+}
+
+/// How good the files of a comparison are.
+#[derive(Clone, Debug)]
+pub struct Scores {
+    /// Where they ran.
+    pub machine: Machine,
+    /// What was scored.
+    pub protocol: Scored,
+    /// The base, then the others.
+    pub files: Vec<FileScore>,
+    /// The same files in the tasks of the request, if there are any.
+    pub tasks: Option<Tasks>,
+}
+
+/// How good a file is.
+#[derive(Clone, Debug)]
+pub struct FileScore {
+    /// Its level.
+    pub level: String,
+    /// How it was rounded; see [`Candidate::series`].
+    pub series: String,
+    /// Its files, with their digests.
+    pub files: Vec<FileDigest>,
+    /// Bits of all tensor data per parameter.
+    pub bits_per_weight: f64,
+    /// The same over the transformer blocks alone.
+    pub bits_per_weight_blocks: f64,
+    /// Mean negative log-likelihood of a scored token, in nats.
+    pub nll: Estimate,
+    /// `exp` of it.
+    pub perplexity: Estimate,
+    /// The distance to the base; `None` for the base itself.
+    pub against_base: Option<AgainstBase>,
 }
 
 impl Comparison {
@@ -119,6 +155,34 @@ impl Comparison {
         };
         self.speeds = Some(kept);
         Ok(report)
+    }
+
+    /// As [`run`](Self::run), without speeds and without a report.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn score(&mut self, device: &Device, observer: &dyn Observer) -> Result<Scores, Error> {
+        self.convert(observer)?;
+        let Self { request, prepared: Prepared { candidates, n_ctx, .. }, folder, .. } = &*self;
+        let folder = folder.as_ref();
+        let facts = facts::read(candidates, folder, &request.cancel)?;
+        let sizes = candidates.iter().zip(&facts).map(|(file, facts)| (file.path.as_path(), facts.file_bytes()));
+        let device = &device.clone().settle(sizes, &request.options)?;
+        let evaluation = Evaluation { request, device, n_ctx: *n_ctx, observer };
+        let quality = evaluation.run(candidates, &facts, folder)?;
+        let tasks = tasks::run(request, device, candidates, &facts, folder, observer)?;
+        let files = candidates.iter().zip(facts).zip(quality.files);
+        let files = files.map(|((candidate, facts), quality)| FileScore {
+            level: candidate.level.clone(),
+            series: candidate.series.clone(),
+            files: facts.files,
+            bits_per_weight: facts.bits_per_weight,
+            bits_per_weight_blocks: facts.bits_per_weight_blocks,
+            nll: quality.nll,
+            perplexity: quality.perplexity,
+            against_base: quality.against_base,
+        });
+        Ok(Scores { machine: quality.machine, protocol: quality.scored, files: files.collect(), tasks })
     }
 
     /// Call this after the report was written. Kept speeds, which let a stopped run continue, are then deleted, so that

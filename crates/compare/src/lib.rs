@@ -54,7 +54,7 @@ mod tasks;
 mod worker;
 
 pub use cache::folder::program_id;
-pub use comparison::{Candidate, Comparison};
+pub use comparison::{Candidate, Comparison, FileScore, Scores};
 pub use error::Error;
 pub use measure::{Measured, measure};
 pub use observer::{Observer, Stage};

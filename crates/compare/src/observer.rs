@@ -35,6 +35,8 @@ impl Observer for () {}
 pub enum Stage {
     /// Levels are converted. Units are bytes of the source, items are tensors.
     Convert,
+    /// Importances or a calibration are collected. Units are chunks or tokens.
+    Calibrate,
     /// Speed and memory are measured. Units are files, items their names.
     Measure,
     /// Tasks are evaluated on every file. Units are a measure of work, items are tasks.

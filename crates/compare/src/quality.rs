@@ -31,6 +31,8 @@ pub(crate) struct Qualities {
 /// The results of one file.
 pub(crate) struct Quality {
     pub(crate) memory: Memory,
+    /// Mean negative log-likelihood of a scored token.
+    pub(crate) nll: Estimate,
     pub(crate) perplexity: Estimate,
     /// `None` for the base.
     pub(crate) against_base: Option<AgainstBase>,
@@ -151,6 +153,7 @@ impl Evaluation<'_> {
             let qualities = qualities.map_err(locate)?;
             files.extend(models.iter().zip(&qualities.others).map(|(model, other)| Quality {
                 memory: Memory::of(model),
+                nll: other.perplexity.nll,
                 perplexity: other.perplexity.perplexity,
                 against_base: Some(other.against_base),
             }));
@@ -158,7 +161,8 @@ impl Evaluation<'_> {
         }
         let scored = scored.ok_or_else(nothing)?;
         let memory = Memory::of(&base_model);
-        files.insert(0, Quality { memory, perplexity: scored.perplexity, against_base: None });
+        let (nll, perplexity) = (scored.nll, scored.perplexity);
+        files.insert(0, Quality { memory, nll, perplexity, against_base: None });
         let scored = Scored {
             name: protocol.name().to_owned(),
             text: text.name(),

@@ -1,7 +1,8 @@
 //! Which tasks are evaluated, and their documents.
 
-use crate::{Data, Doc, Error, Group, Task, Which, runner};
+use crate::{Data, Doc, Error, Group, Task, Which, runner, samples};
 use pythia_task::{Cancel, Progress};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -154,6 +155,17 @@ impl Work {
     /// A measure of its work, in which progress is counted.
     pub fn size(&self) -> u64 {
         self.docs.iter().map(runner::size).sum()
+    }
+
+    /// SHA-256 of what is asked and what is right, hexadecimal: of the task's name, the number of examples, and the hashes
+    /// of the documents that lm-evaluation-harness logs.
+    pub fn sha256(&self) -> String {
+        let mut hasher = Sha256::new();
+        hasher.update(format!("{} {}\n", self.task.name, self.shots));
+        for doc in &self.docs {
+            samples::hashes(doc).iter().for_each(|hash| hasher.update(hash));
+        }
+        pythia_text::hex(&hasher.finalize())
     }
 }
 

@@ -21,6 +21,11 @@ pub(crate) fn of(value: &impl Serialize) -> [u8; ID_BYTES] {
     std::array::from_fn(|i| digest[i])
 }
 
+/// SHA-256 of several digests, hexadecimal.
+pub fn digest(digests: &[String]) -> String {
+    pythia_text::hex(&Sha256::digest(digests.join("\n")))
+}
+
 /// The same in hexadecimal.
 pub(crate) fn hex_of(value: &impl Serialize) -> String {
     pythia_text::hex(&of(value))

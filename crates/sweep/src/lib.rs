@@ -7,16 +7,31 @@
 
 #![forbid(unsafe_code)]
 
+mod classify;
 mod error;
+mod estimate;
+mod folder;
+mod group;
 mod id;
+mod lease;
 pub mod manifest;
+mod plan;
+mod prepare;
+#[cfg(feature = "hub")]
+mod remote;
 pub mod result;
+pub mod run;
+mod shard;
 pub mod spec;
+mod steps;
 mod sweep;
 
 pub use error::Error;
-pub use id::CellId;
+pub use id::{CellId, digest};
 pub use manifest::{Cell, Checkpoint, Group, Manifest, Missing};
+pub use plan::{Model, Request, plan, relative};
 pub use result::{CellResult, ErrorClass, Outcome};
+pub use shard::{Shard, assign};
 pub use spec::{Measure, Recipe, Spec, TextFile};
+pub use steps::{Steps, step_of};
 pub use sweep::{MANIFEST, Sweep};

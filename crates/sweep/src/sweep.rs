@@ -87,6 +87,16 @@ impl Sweep {
         self.folder.join("results").join(format!("{cell}.json"))
     }
 
+    /// Where leases are.
+    pub(crate) fn lease_folder(&self) -> PathBuf {
+        self.folder.join("leases")
+    }
+
+    /// Where the lease of a group is.
+    pub(crate) fn lease_path(&self, group: usize) -> PathBuf {
+        self.lease_folder().join(format!("{}.json", self.manifest.groups[group].group))
+    }
+
     /// The result of a cell; `None` if there is none, or something else lies there.
     pub fn result(&self, cell: CellId) -> Option<CellResult> {
         let path = self.result_path(cell);

@@ -1,8 +1,8 @@
 //! What `calibrate` prints: a row per kind of matrix, or JSON with every matrix.
 
 use super::Args;
-use super::job::Done;
 use crate::exit::IN_JSON;
+use pythia_calibrate::calibration::Done;
 use pythia_runtime::machine::peak_rss;
 use pythia_schema::{TensorId, block_part};
 use pythia_show::{Align, Table, Width, number, wrap};

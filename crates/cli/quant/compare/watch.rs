@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Shows the progress of a comparison.
-pub(super) struct Watch {
+pub(in crate::quant) struct Watch {
     log: Log,
     quiet: bool,
 }
 
 impl Watch {
     /// Starts now. Shows only warnings if `quiet`.
-    pub(super) fn new(quiet: bool) -> Self {
+    pub(in crate::quant) fn new(quiet: bool) -> Self {
         Self { log: Log::new(quiet), quiet }
     }
 }

@@ -1,0 +1,101 @@
+//! The class of an error, by what helps against it.
+
+use crate::{Error, ErrorClass};
+use pythia_task::ErrorKind;
+use std::error::Error as StdError;
+use std::io;
+
+/// Why a cell has no values; `None` if the run was cancelled.
+pub(crate) struct Fault {
+    pub(crate) class: ErrorClass,
+    pub(crate) message: String,
+}
+
+/// A fault, or the end of the run.
+pub(crate) enum Stop {
+    /// Of the cells that are computed now.
+    Fault(Fault),
+    /// Of the run: it was cancelled, or results cannot be written.
+    Run(Error),
+}
+
+impl From<pythia_compare::Error> for Stop {
+    fn from(error: pythia_compare::Error) -> Self {
+        Self::of(error.kind(), &error)
+    }
+}
+
+impl From<pythia_calibrate::Error> for Stop {
+    fn from(error: pythia_calibrate::Error) -> Self {
+        Self::of(error.kind(), &error)
+    }
+}
+
+impl From<pythia_runtime::Error> for Stop {
+    fn from(error: pythia_runtime::Error) -> Self {
+        Self::of(error.kind(), &error)
+    }
+}
+
+impl From<pythia_convert::Error> for Stop {
+    fn from(error: pythia_convert::Error) -> Self {
+        Self::of(error.kind(), &error)
+    }
+}
+
+#[cfg(feature = "hub")]
+impl From<pythia_hub::Error> for Stop {
+    fn from(error: pythia_hub::Error) -> Self {
+        use pythia_hub::Error as Hub;
+        let class = match &error {
+            Hub::Cancelled => return Self::Run(Error::Cancelled),
+            Hub::Io { source, .. } => of_system(source),
+            Hub::Request(_) => ErrorClass::Request,
+            // A server may send something else the next time.
+            _ => ErrorClass::Download,
+        };
+        Self::Fault(Fault { class, message: error.to_string() })
+    }
+}
+
+impl Stop {
+    /// A fault of this class.
+    pub(crate) fn fault(class: ErrorClass, message: impl Into<String>) -> Self {
+        Self::Fault(Fault { class, message: message.into() })
+    }
+
+    fn of(kind: ErrorKind, error: &(dyn StdError + 'static)) -> Self {
+        let class = match kind {
+            ErrorKind::Cancelled => return Self::Run(Error::Cancelled),
+            ErrorKind::Usage => ErrorClass::Request,
+            ErrorKind::Data if causes(error).any(is_not_finite) => ErrorClass::Numeric,
+            ErrorKind::Data => ErrorClass::Corrupt,
+            ErrorKind::Io => causes(error).find_map(|cause| cause.downcast_ref()).map_or(ErrorClass::System, of_system),
+        };
+        Self::Fault(Fault { class, message: error.to_string() })
+    }
+}
+
+/// An error and what caused it.
+fn causes<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let error = next?;
+        next = error.source();
+        Some(error)
+    })
+}
+
+fn is_not_finite(error: &(dyn StdError + 'static)) -> bool {
+    let mut of_a_model = error.downcast_ref::<pythia_runtime::Error>();
+    while let Some(pythia_runtime::Error::At { source, .. }) = of_a_model {
+        of_a_model = Some(source);
+    }
+    let of_a_calibration = error.downcast_ref::<pythia_calibrate::Error>();
+    matches!(of_a_model, Some(pythia_runtime::Error::NotFinite { .. }))
+        || matches!(of_a_calibration, Some(pythia_calibrate::Error::NotFinite { .. }))
+}
+
+fn of_system(error: &io::Error) -> ErrorClass {
+    if error.kind() == io::ErrorKind::OutOfMemory { ErrorClass::Memory } else { ErrorClass::System }
+}

@@ -1,0 +1,282 @@
+//! Computes the cells of a group: one checkpoint, all recipes side by side, measure after measure.
+
+use crate::classify::{Fault, Stop};
+use crate::manifest::Cell;
+use crate::prepare::{Preparation, Prepared};
+use crate::result::{CellResult, Done, FORMAT, Failed, FileFacts, Named, Outcome, Run, TextScore};
+use crate::run::Options;
+use crate::spec::{BASE, Measure, PLAIN, Recipe, TextFile};
+use crate::{Error, ErrorClass, Sweep};
+use pythia_compare::{Base, CheckpointBase, Comparison, FileScore, Request, Rounding, Scores};
+use pythia_runtime::Text;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// A group that this process has the lease of.
+pub(crate) struct Group<'a> {
+    pub(crate) sweep: &'a Sweep,
+    pub(crate) options: &'a Options<'a>,
+    /// Index of the group.
+    pub(crate) index: usize,
+    /// Its checkpoint on this machine.
+    pub(crate) path: PathBuf,
+    /// For converted files and scores.
+    pub(crate) work: PathBuf,
+    /// Where and when.
+    pub(crate) run: Run,
+    /// When it began.
+    pub(crate) start: Instant,
+    /// Processor time of the program then.
+    pub(crate) cpu_start: f64,
+}
+
+/// What is computed together: recipes on a measure. Indices of the manifest.
+struct Batch {
+    measure: usize,
+    recipes: Vec<usize>,
+}
+
+impl Group<'_> {
+    /// Computes `wanted`, cells of the group, and writes their results.
+    pub(crate) fn compute(&mut self, wanted: &[Cell]) -> Result<(), Error> {
+        let mut prepared = None;
+        batches(wanted).iter().try_for_each(|batch| self.batch(batch, wanted, &mut prepared))
+    }
+
+    /// Writes why all of `wanted` failed.
+    pub(crate) fn fail(&self, wanted: &[Cell], fault: &Fault) -> Result<(), Error> {
+        batches(wanted).iter().try_for_each(|batch| self.write_fault(batch, wanted, fault))
+    }
+
+    /// Computes a batch. If it fails, each recipe is tried without the others, so that a level that cannot be made does
+    /// not stand in the way of the rest.
+    fn batch(&mut self, batch: &Batch, wanted: &[Cell], prepared: &mut Option<Prepared>) -> Result<(), Error> {
+        let recipes = |batch: &Batch| -> Vec<Recipe> {
+            batch.recipes.iter().map(|&recipe| self.sweep.manifest().spec.recipes[recipe].clone()).collect()
+        };
+        match self.scores(batch.measure, &recipes(batch), prepared) {
+            Ok(scores) => self.write(batch, wanted, &scores),
+            Err(Stop::Run(error)) => Err(error),
+            Err(Stop::Fault(fault)) if fault.class.may_pass() || batch.recipes.len() == 1 => {
+                self.write_fault(batch, wanted, &fault)
+            }
+            Err(Stop::Fault(fault)) => {
+                // If the base fails, all do.
+                let base = Batch { measure: batch.measure, recipes: vec![0] };
+                match self.scores(base.measure, &[Recipe::base()], prepared) {
+                    Err(Stop::Run(error)) => return Err(error),
+                    Err(Stop::Fault(_)) => return self.write_fault(batch, wanted, &fault),
+                    Ok(_) => {}
+                }
+                let alone = |&recipe: &usize| Batch { measure: batch.measure, recipes: vec![recipe] };
+                batch.recipes.iter().map(alone).try_for_each(|one| self.batch(&one, wanted, prepared))
+            }
+        }
+    }
+
+    /// Scores the base and these recipes on a measure.
+    fn scores(&self, measure: usize, recipes: &[Recipe], prepared: &mut Option<Prepared>) -> Result<Scores, Stop> {
+        let spec = &self.sweep.manifest().spec;
+        let mut request = match &spec.measures[measure] {
+            Measure::Text { text, n_ctx, max_chunks } => {
+                Request { n_ctx: *n_ctx, max_chunks: *max_chunks, ..self.request(text)? }
+            }
+            Measure::Tasks { .. } => {
+                // The shortest text there can be: tasks need none, and a comparison needs one.
+                let text = spec.measures.iter().find_map(|measure| match measure {
+                    Measure::Text { text, n_ctx, .. } => Some((text, *n_ctx)),
+                    Measure::Tasks { .. } => None,
+                });
+                let (text, n_ctx) = text.ok_or_else(|| Stop::fault(ErrorClass::Request, "the sweep has no text"))?;
+                Request { n_ctx, max_chunks: Some(1), tasks: self.options.works.clone(), ..self.request(text)? }
+            }
+        };
+        let mut levels = Vec::new();
+        let mut quantizers: Vec<&str> = Vec::new();
+        // A comparison needs a level besides the base. Its file is not larger than the base's.
+        let others: Vec<&Recipe> = recipes.iter().filter(|recipe| !recipe.is_base()).collect();
+        let others = if others.is_empty() { spec.recipes.iter().skip(1).take(1).collect() } else { others };
+        for recipe in others {
+            let level = recipe.level.parse().map_err(|e| Stop::fault(ErrorClass::Request, format!("{e}")))?;
+            if !levels.contains(&level) {
+                levels.push(level);
+            }
+            if !quantizers.contains(&recipe.quantizer.as_str()) {
+                quantizers.push(&recipe.quantizer);
+            }
+        }
+        request.levels = levels;
+        if quantizers != [PLAIN] {
+            let prepared = match prepared {
+                Some(prepared) => prepared,
+                None => prepared.insert(Preparation { group: self, first: &request }.run()?),
+            };
+            request.imatrix =
+                quantizers.contains(&Rounding::Imatrix.name()).then(|| prepared.imatrix.clone()).flatten();
+            request.quantizers = quantizers.iter().map(|name| prepared.rounding(name)).collect::<Result<_, _>>()?;
+        }
+        let mut comparison = Comparison::prepare(request)?;
+        Ok(comparison.score(self.options.device, self.options.observer)?)
+    }
+
+    /// A request for a comparison on a text.
+    pub(crate) fn request(&self, text: &TextFile) -> Result<Request, Stop> {
+        let spec = &self.sweep.manifest().spec;
+        let wrong = |problem: String| Stop::fault(ErrorClass::Request, problem);
+        let level =
+            spec.base_level.as_ref().map(|level| level.parse()).transpose().map_err(|e| wrong(format!("{e}")))?;
+        let (name, owner, revision) = self.name();
+        let base =
+            CheckpointBase { path: self.path.clone(), level, name, owner, revision, ..CheckpointBase::default() };
+        let options = pythia_model::Options {
+            threads: self.options.threads,
+            activations: pythia_runtime::parse_activations(&spec.activations).map_err(wrong)?,
+            gelu: spec.gelu.as_deref().map(pythia_runtime::parse_gelu).transpose().map_err(wrong)?,
+            ..pythia_model::Options::default()
+        };
+        Ok(Request {
+            options,
+            cache: Some(self.work.clone()),
+            program: (self.options.program.clone(), Vec::new()),
+            cancel: self.options.cancel.clone(),
+            ..Request::new(Base::Checkpoint(base), open(self.sweep, text)?)
+        })
+    }
+
+    /// Name, owner and revision of the checkpoint that is read.
+    fn name(&self) -> (Option<String>, Option<String>, Option<String>) {
+        let first = &self.sweep.manifest().groups[self.index].checkpoints[0];
+        let owner = match &first.source {
+            crate::manifest::Source::Hub { repo, .. } => repo.split_once('/').map(|(owner, _)| owner.to_owned()),
+            crate::manifest::Source::Folder { .. } => None,
+        };
+        (Some(format!("{}-{}", first.model, first.revision)), owner, Some(first.revision.clone()))
+    }
+
+    /// Writes the results of those of `wanted` that are in a batch.
+    fn write(&mut self, batch: &Batch, wanted: &[Cell], scores: &Scores) -> Result<(), Error> {
+        let (device, isa) = (scores.machine.device.clone(), scores.machine.isa.clone());
+        self.run = Run { device, isa, threads: scores.machine.threads, ..self.run.clone() };
+        for cell in batch.cells(wanted) {
+            let recipe = self.sweep.manifest().recipe(cell);
+            let outcome = match outcome(recipe, &self.sweep.manifest().spec.measures[batch.measure], scores) {
+                Some(done) => Outcome::Done(Box::new(Done { computed_at: self.computed_at(cell), ..done })),
+                None => Outcome::Failed(self.failed(cell, ErrorClass::Request, "no file of this recipe was made")),
+            };
+            self.write_one(cell, outcome)?;
+        }
+        Ok(())
+    }
+
+    /// `MODEL@REVISION` of the checkpoint that is read, if that of the cell is another.
+    fn computed_at(&self, cell: &Cell) -> Option<String> {
+        computed_at(self.sweep, cell)
+    }
+
+    fn write_fault(&self, batch: &Batch, wanted: &[Cell], fault: &Fault) -> Result<(), Error> {
+        for cell in batch.cells(wanted) {
+            self.write_one(cell, Outcome::Failed(self.failed(cell, fault.class, &fault.message)))?;
+        }
+        let name = batch.cells(wanted).next().map_or_else(String::new, |cell| self.sweep.name(cell));
+        self.options.observer.warn(&format!("{name}: {}: {}", fault.class.name(), fault.message));
+        Ok(())
+    }
+
+    fn failed(&self, cell: &Cell, class: ErrorClass, message: &str) -> Failed {
+        let before = self.sweep.result(cell.id).and_then(|result| result.failed().map(|failed| failed.attempts));
+        Failed { class, message: message.to_owned(), attempts: before.unwrap_or(0) + 1 }
+    }
+
+    fn write_one(&self, cell: &Cell, outcome: Outcome) -> Result<(), Error> {
+        let run = Run {
+            group_seconds: self.start.elapsed().as_secs_f64(),
+            group_cpu_seconds: crate::run::cpu_seconds() - self.cpu_start,
+            peak_rss_bytes: pythia_runtime::machine::peak_rss().unwrap_or(0),
+            ..self.run.clone()
+        };
+        let of = named(self.sweep, cell);
+        self.sweep.write_result(&CellResult { format: FORMAT.to_owned(), cell: cell.id, of, outcome, run }, &())
+    }
+}
+
+impl Batch {
+    fn cells<'c>(&self, wanted: &'c [Cell]) -> impl Iterator<Item = &'c Cell> {
+        let (measure, recipes) = (self.measure, self.recipes.clone());
+        wanted.iter().filter(move |cell| cell.measure == measure && recipes.contains(&cell.recipe))
+    }
+}
+
+/// The cells, by what is computed together. Those of several checkpoints with the same files are computed once.
+fn batches(wanted: &[Cell]) -> Vec<Batch> {
+    let mut batches: Vec<Batch> = Vec::new();
+    for cell in wanted {
+        let place = batches.iter().position(|batch| batch.measure == cell.measure).unwrap_or_else(|| {
+            batches.push(Batch { measure: cell.measure, recipes: Vec::new() });
+            batches.len() - 1
+        });
+        if !batches[place].recipes.contains(&cell.recipe) {
+            batches[place].recipes.push(cell.recipe);
+        }
+    }
+    batches
+}
+
+/// Opens a text of the sweep.
+pub(crate) fn open(sweep: &Sweep, text: &TextFile) -> Result<Text, Stop> {
+    Ok(Text::open(Path::new(&sweep.resolve(&text.path)))?.as_on_unix(text.unix_text))
+}
+
+/// `MODEL@REVISION` of the checkpoint that stands for the group of a cell, if that of the cell is another.
+pub(crate) fn computed_at(sweep: &Sweep, cell: &Cell) -> Option<String> {
+    let first = &sweep.manifest().groups[cell.group].checkpoints[0];
+    (cell.checkpoint > 0).then(|| format!("{}@{}", first.model, first.revision))
+}
+
+/// What a cell is, in words.
+pub(crate) fn named(sweep: &Sweep, cell: &Cell) -> Named {
+    let (checkpoint, recipe) = (sweep.manifest().checkpoint(cell), sweep.manifest().recipe(cell));
+    Named {
+        model: checkpoint.model.clone(),
+        revision: checkpoint.revision.clone(),
+        step: checkpoint.step,
+        level: recipe.level.clone(),
+        quantizer: recipe.quantizer.clone(),
+        measure: sweep.manifest().spec.measures[cell.measure].name(),
+    }
+}
+
+/// The values of a recipe. If its file was not made because another has the same bytes, those of that one.
+fn outcome(recipe: &Recipe, measure: &Measure, scores: &Scores) -> Option<Done> {
+    let is_exact = |file: &FileScore| match recipe.is_base() {
+        true => file.against_base.is_none(),
+        false => file.against_base.is_some() && file.level == recipe.level && file.series == recipe.quantizer,
+    };
+    let place = scores.files.iter().position(is_exact);
+    let (place, same_file_as) = match place {
+        Some(place) => (place, None),
+        None => {
+            let place = scores.files.iter().position(|file| file.level == recipe.level)?;
+            let file = &scores.files[place];
+            let level = if file.against_base.is_none() { BASE } else { &file.level };
+            (place, Some(Recipe { level: level.to_owned(), quantizer: file.series.clone() }.name()))
+        }
+    };
+    let file = &scores.files[place];
+    let text = TextScore {
+        chunks: scores.protocol.chunks,
+        tokens: scores.protocol.tokens_scored,
+        nll_sum: file.nll.value * scores.protocol.tokens_scored as f64,
+        perplexity: file.perplexity,
+        against_base: file.against_base,
+    };
+    let tasks = scores.tasks.as_ref().and_then(|tasks| tasks.levels.get(place)).map(|level| level.values.clone());
+    let is_text = matches!(measure, Measure::Text { .. });
+    let facts = FileFacts {
+        level: file.level.clone(),
+        files: file.files.clone(),
+        bits_per_weight: file.bits_per_weight,
+        bits_per_weight_blocks: file.bits_per_weight_blocks,
+    };
+    let (text, tasks) = (is_text.then_some(text), tasks.filter(|_| !is_text));
+    Some(Done { file: facts, text, tasks, computed_at: None, same_file_as })
+}

@@ -1,0 +1,241 @@
+//! Leases: which runner works on a group, so that two do not do the same work.
+//!
+//! A lease is a file that its holder keeps locked and writes anew every [`BEAT`]. A runner may take a group
+//!
+//! 1. if nobody holds the lock of its file, and
+//! 2. the file was written on this machine, or nobody has written it for [`STALE`].
+//!
+//! The lock alone decides among runners of one machine: the system ends it with its process, however that ends. It also
+//! decides among machines if the file system has locks for all of them. Some have not, or are mounted without. There the
+//! second rule decides. Times are those of the file system, so clocks of machines need not agree.
+//!
+//! No result depends on this. Results appear by rename, and runners of the same group write the same bytes. If the rules
+//! fail, as for a machine that sleeps longer than [`STALE`], work is done twice.
+
+use crate::Error;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime};
+
+/// Time between two writes of a lease that is held.
+const BEAT: Duration = Duration::from_secs(20);
+/// A lease of another machine that was not written for so long has no holder.
+const STALE: Duration = Duration::from_secs(120);
+/// A larger file is not a lease.
+const MAX_BYTES: u64 = 4096;
+
+/// Who holds a lease.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Holder {
+    /// Name of the machine.
+    pub host: String,
+    /// Changes with every start of the machine; empty if the system does not tell.
+    boot: String,
+    /// The process.
+    pub pid: u32,
+}
+
+impl Holder {
+    /// This process.
+    pub(crate) fn this() -> Self {
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+        let host = host_name();
+        Self { host, boot: read("/proc/sys/kernel/random/boot_id"), pid: std::process::id() }
+    }
+
+    fn is_on(&self, other: &Self) -> bool {
+        self.boot == other.boot && (!self.boot.is_empty() || self.host == other.host)
+    }
+}
+
+/// Name of the machine, as other machines know it.
+pub(crate) fn host_name() -> String {
+    #[cfg(unix)]
+    return rustix::system::uname().nodename().to_string_lossy().into_owned();
+    #[cfg(not(unix))]
+    std::env::var("COMPUTERNAME").unwrap_or_default()
+}
+
+/// What an attempt to take a lease came to.
+pub(crate) enum Taken {
+    /// It is held until this is dropped.
+    Held(Lease),
+    /// Another runner has it.
+    ByOther(Option<Holder>),
+}
+
+/// A lease that this process holds. Its file goes when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    path: PathBuf,
+    stop: Option<Sender<()>>,
+    beat: Option<JoinHandle<()>>,
+}
+
+impl Lease {
+    /// Takes the lease at `path`, whose folder exists, unless another runner has it.
+    pub(crate) fn take(path: &Path, this: &Holder) -> Result<Taken, Error> {
+        Self::take_if_stale_for(path, this, STALE)
+    }
+
+    fn take_if_stale_for(path: &Path, this: &Holder, stale: Duration) -> Result<Taken, Error> {
+        loop {
+            let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
+            let mut file = file.map_err(Error::io(path))?;
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) => return Ok(Taken::ByOther(read(&mut file))),
+                // The holder has removed it in between.
+                Ok(()) if !is_at(&file, path) => continue,
+                // Without locks, the second rule decides.
+                Ok(()) | Err(TryLockError::Error(_)) => {}
+            }
+            let before = read(&mut file);
+            let is_other =
+                before.as_ref().is_some_and(|holder| holder != this && (!holder.is_on(this) || !locks(&file)));
+            if is_other && age(path, &file).map_err(Error::io(path))? < stale {
+                return Ok(Taken::ByOther(before));
+            }
+            write(&mut file, this).map_err(Error::io(path))?;
+            let (stop, stopped) = mpsc::channel();
+            let holder = this.clone();
+            let beat = thread::Builder::new().name("lease".to_owned()).spawn(move || {
+                while stopped.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
+                    // A disk that is full or gone stops the runner elsewhere.
+                    let _ = write(&mut file, &holder);
+                }
+                // A child that is being started has the file open too, so that to close it would not end the lock yet.
+                let _ = file.unlock();
+            });
+            let beat = beat.map_err(Error::io(path))?;
+            return Ok(Taken::Held(Self { path: path.to_owned(), stop: Some(stop), beat: Some(beat) }));
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // Removed while it is locked: whoever locks the removed file sees that it is not there any more.
+        let _ = fs::remove_file(&self.path);
+        drop(self.stop.take());
+        let _ = self.beat.take().map(JoinHandle::join);
+    }
+}
+
+/// Who holds the lease at `path`, if it is held.
+pub(crate) fn holder(path: &Path) -> Option<Holder> {
+    let mut file = File::open(path).ok()?;
+    let holder = read(&mut file)?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Some(holder),
+        Ok(()) if holder.is_on(&Holder::this()) => None,
+        _ => (age(path, &file).ok()? < STALE).then_some(holder),
+    }
+}
+
+fn read(file: &mut File) -> Option<Holder> {
+    let mut text = String::new();
+    file.seek(SeekFrom::Start(0)).ok()?;
+    file.take(MAX_BYTES).read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+fn write(file: &mut File, holder: &Holder) -> io::Result<()> {
+    let text = serde_json::to_string(holder)? + "\n";
+    file.set_len(0)?;
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+/// Whether this process holds the lock of a file, which it has just tried to take.
+fn locks(file: &File) -> bool {
+    // A lock that is held can be taken again.
+    file.try_lock().is_ok()
+}
+
+/// How long ago a file was written, by the clock of its file system: that of a file that is written beside it now.
+fn age(path: &Path, file: &File) -> io::Result<Duration> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut probe = tempfile::NamedTempFile::new_in(folder)?;
+    probe.write_all(b"now")?;
+    probe.as_file().sync_all()?;
+    let now: SystemTime = probe.as_file().metadata()?.modified()?;
+    Ok(now.duration_since(file.metadata()?.modified()?).unwrap_or(Duration::ZERO))
+}
+
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
+        _ => false,
+    }
+}
+
+#[cfg(not(unix))]
+fn is_at(_file: &File, _path: &Path) -> bool {
+    // An open file cannot be removed there.
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn elsewhere() -> Holder {
+        Holder { host: "elsewhere".into(), boot: "another".into(), pid: 1 }
+    }
+
+    #[test]
+    fn one_holds_it_until_it_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        let this = Holder::this();
+        let Taken::Held(lease) = Lease::take(&path, &this).unwrap() else { panic!("nobody had it") };
+        assert_eq!(holder(&path), Some(this.clone()));
+        let Taken::ByOther(found) = Lease::take(&path, &this).unwrap() else { panic!("taken twice") };
+        assert_eq!(found, Some(this.clone()));
+        drop(lease);
+        assert!(!path.exists() && holder(&path).is_none());
+        assert!(matches!(Lease::take(&path, &this).unwrap(), Taken::Held(_)));
+    }
+
+    #[test]
+    fn a_killed_runner_of_this_machine_loses_it_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        let killed = Holder { pid: 1, ..Holder::this() };
+        fs::write(&path, serde_json::to_string(&killed).unwrap()).unwrap();
+        assert_eq!(holder(&path), None);
+        assert!(matches!(Lease::take(&path, &Holder::this()).unwrap(), Taken::Held(_)));
+    }
+
+    #[test]
+    fn another_machine_loses_it_when_it_is_stale() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        fs::write(&path, serde_json::to_string(&elsewhere()).unwrap()).unwrap();
+        assert_eq!(holder(&path), Some(elsewhere()));
+        let Taken::ByOther(found) = Lease::take(&path, &Holder::this()).unwrap() else { panic!("it is not stale") };
+        assert_eq!(found, Some(elsewhere()));
+        let old = SystemTime::now() - 2 * STALE;
+        File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+        assert_eq!(holder(&path), None);
+        let Taken::Held(_lease) = Lease::take(&path, &Holder::this()).unwrap() else { panic!("it is stale") };
+        assert_eq!(holder(&path), Some(Holder::this()));
+    }
+
+    #[test]
+    fn what_is_no_lease_is_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        for content in ["", "{}", "half a le"] {
+            fs::write(&path, content).unwrap();
+            assert!(matches!(Lease::take(&path, &Holder::this()).unwrap(), Taken::Held(_)), "{content}");
+        }
+    }
+}

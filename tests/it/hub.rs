@@ -3,11 +3,13 @@
 
 mod cli;
 mod dataset;
+mod evict;
 mod faults;
 mod flow;
 mod hostile;
 mod python;
 mod server;
+mod survey;
 
 use crate::common;
 use pythia_hub::{Error, ModelId, Settings, Snapshot};

@@ -4,8 +4,8 @@ use crate::Error;
 use crate::blob::BlobId;
 use crate::client::{Answer, Client};
 use crate::error::excerpt;
-use crate::id::{Repo, is_commit};
-use crate::list::Elements;
+use crate::id::{Repo, is_commit, is_revision};
+use crate::list::{AtMost, Elements};
 use crate::secret;
 use crate::url;
 use serde::Deserialize;
@@ -45,6 +45,52 @@ pub(crate) fn commit(client: &Client, id: &Repo, patience: bool) -> Result<Strin
         return Err(Error::data(id.to_string(), format!("the server names the commit {}", excerpt(&sha))));
     }
     Ok(sha)
+}
+
+/// A branch or tag in the server's list.
+#[derive(Deserialize)]
+struct Ref {
+    name: String,
+    #[serde(default, rename = "targetCommit")]
+    commit: String,
+}
+
+/// The server's list of branches and tags.
+#[derive(Deserialize)]
+struct Refs {
+    branches: AtMost<Ref, MAX_ENTRIES>,
+    #[serde(default)]
+    tags: AtMost<Ref, MAX_ENTRIES>,
+}
+
+/// The branches and tags of a repository.
+#[derive(Debug)]
+pub(crate) struct Heads {
+    /// Commits of the branches, by name.
+    pub(crate) branches: BTreeMap<String, String>,
+    /// Commits of the tags, by name.
+    pub(crate) tags: BTreeMap<String, String>,
+}
+
+/// The branches and tags of the repository, without those whose names no user could ask for.
+pub(crate) fn heads(client: &Client, id: &Repo) -> Result<Heads, Error> {
+    let (answer, bytes) = client.json(&id.path(), &format!("{}/refs", id.api()), true)?;
+    check(client, id, None, &answer)?;
+    let Refs { branches, tags } = parse(id, &bytes)?;
+    let by_name = |refs: AtMost<Ref, MAX_ENTRIES>| {
+        let mut commits = BTreeMap::new();
+        for Ref { name, commit } in refs.0.into_iter().filter(|entry| is_revision(&entry.name)) {
+            let wrong = |reason| Error::data(id.to_string(), format!("the server's list of branches {reason}"));
+            if !is_commit(&commit) {
+                return Err(wrong(format!("gives {name} the commit {}", excerpt(&commit))));
+            }
+            if commits.insert(name.clone(), commit.clone()).is_some_and(|before| before != commit) {
+                return Err(wrong(format!("gives {name} two commits")));
+            }
+        }
+        Ok(commits)
+    };
+    Ok(Heads { branches: by_name(branches)?, tags: by_name(tags)? })
 }
 
 /// The files in the root of the repository at `commit`; of a dataset's repository, all files.
@@ -168,19 +214,12 @@ pub(crate) fn check(client: &Client, id: &Repo, file: Option<&str>, answer: &Ans
 
 /// A message that there is no such revision, with some that exist.
 fn unknown_revision(client: &Client, id: &Repo) -> String {
-    #[derive(Deserialize)]
-    struct Refs {
-        branches: Vec<Branch>,
-    }
-    #[derive(Deserialize)]
-    struct Branch {
-        name: String,
-    }
     let missing = format!("no revision {}", excerpt(id.revision()));
     // Optional: without the list the message is still right.
     let refs = client.json(&id.path(), &format!("{}/refs", id.api()), false).ok();
     let refs = refs.filter(|(answer, _)| answer.status == 200).and_then(|(_, bytes)| parse::<Refs>(id, &bytes).ok());
-    let Some(Refs { branches }) = refs.filter(|refs| !refs.branches.is_empty()) else { return missing };
+    let branches = refs.map(|refs| refs.branches.0).filter(|branches| !branches.is_empty());
+    let Some(branches) = branches else { return missing };
     let mut names: Vec<&str> = branches.iter().map(|branch| branch.name.as_str()).collect();
     // Most similar first.
     let likeness = |name: &str| name.bytes().zip(id.revision().bytes()).take_while(|(a, b)| a == b).count();

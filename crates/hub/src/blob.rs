@@ -4,6 +4,11 @@ use pythia_text::hex;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+const BUFFER_BYTES: usize = 1 << 18;
 
 /// The digest of a file, which the Hub uses as entity tag and the cache as file name. It is hexadecimal and of the
 /// right length, so it is always safe as a file name.
@@ -33,6 +38,28 @@ impl BlobId {
     pub(crate) fn as_str(&self) -> &str {
         match self {
             Self::Sha256(text) | Self::GitSha1(text) => text,
+        }
+    }
+
+    /// Kind and digits, for other programs: `sha256:...`, `git-sha1:...`.
+    pub(crate) fn label(&self) -> String {
+        let kind = match self {
+            Self::Sha256(_) => "sha256",
+            Self::GitSha1(_) => "git-sha1",
+        };
+        format!("{kind}:{}", self.as_str())
+    }
+
+    /// The digest, of the same kind, of the file at `path`.
+    pub(crate) fn digest_of(&self, path: &Path) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        let mut hasher = self.hasher(file.metadata()?.len());
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(hasher.finish()),
+                n => hasher.update(&buffer[..n]),
+            }
         }
     }
 

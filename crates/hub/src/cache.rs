@@ -16,7 +16,7 @@
 //! operation when it is complete, so a killed program leaves nothing wrong.
 
 use crate::Error;
-use crate::api::RemoteFile;
+use crate::api::{RemoteFile, Tree, is_plain_name};
 use crate::blob::BlobId;
 use crate::id::{Repo, is_commit};
 use crate::lock::Lock;
@@ -138,6 +138,24 @@ impl RepoCache {
         self.folder.join("refs").join(revision)
     }
 
+    /// The branches and tags whose commits are recorded, without those with a slash in their names.
+    pub(crate) fn revisions(&self) -> Vec<String> {
+        names(&self.folder.join("refs"))
+    }
+
+    /// The files in the root of the snapshot of `commit`, as the server would list them. `None` for one that is no link to
+    /// a blob, so that nothing tells its digest.
+    pub(crate) fn tree(&self, commit: &str) -> Tree {
+        let folder = self.snapshot(commit);
+        let file = |name: &String| {
+            let path = folder.join(name);
+            let blob = BlobId::from_etag(fs::read_link(&path).ok()?.file_name()?.to_str()?)?;
+            Some(RemoteFile { name: name.clone(), size_bytes: fs::metadata(&path).ok()?.len(), blob })
+        };
+        let plain = names(&folder).into_iter().filter(|name| is_plain_name(name) && folder.join(name).is_file());
+        plain.map(|name| (name.clone(), file(&name))).collect()
+    }
+
     /// What the cache knows about the files of `commit`.
     pub(crate) fn lookup(&self, commit: &str) -> Lookup {
         let listed = self.listed(commit).unwrap_or_default();
@@ -182,12 +200,46 @@ impl RepoCache {
         fs::metadata(self.blob(&file.blob)).is_ok_and(|found| found.is_file() && found.len() == file.size_bytes)
     }
 
+    /// What a file in the root of a snapshot links to.
+    pub(crate) fn target(blob: &BlobId) -> PathBuf {
+        Path::new("../../blobs").join(blob.as_str())
+    }
+
+    /// The folders in which the files of `commit` are, from the repository's folder on.
+    pub(crate) fn folders(&self, commit: &str) -> [PathBuf; 4] {
+        [self.folder.clone(), self.folder.join("blobs"), self.folder.join("snapshots"), self.snapshot(commit)]
+    }
+
+    /// The blobs that are there, or linked to a store beside the repositories.
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = BlobId> {
+        self.blob_names().into_iter().filter_map(|name| BlobId::from_etag(&name))
+    }
+
+    /// The links of all snapshots to `blob`. Whatever is called like it counts, so that none is missed.
+    pub(crate) fn users(&self, blob: &BlobId) -> Result<Vec<PathBuf>, Error> {
+        let mut users = Vec::new();
+        let mut folders = vec![self.folder.join("snapshots")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).map_err(Error::io(&folder))? {
+                let entry = entry.map_err(Error::io(&folder))?;
+                let (path, kind) = (entry.path(), entry.file_type().map_err(Error::io(&folder))?);
+                if kind.is_dir() {
+                    folders.push(path);
+                } else if kind.is_symlink() && fs::read_link(&path).map_err(Error::io(&path))?.ends_with(blob.as_str())
+                {
+                    users.push(path);
+                }
+            }
+        }
+        Ok(users)
+    }
+
     /// Links `name` of `commit` to the content of `blob`, which must be there.
     pub(crate) fn link(&self, commit: &str, name: &str, blob: &BlobId) -> Result<(), Error> {
         let path = self.snapshot(commit).join(name);
         // One step up more for each folder that the file is in.
         let depth = name.matches('/').count();
-        let target = Path::new(&"../".repeat(depth)).join("../../blobs").join(blob.as_str());
+        let target = Path::new(&"../".repeat(depth)).join(Self::target(blob));
         if fs::read_link(&path).is_ok_and(|found| found == target) {
             return Ok(());
         }
@@ -252,9 +304,14 @@ impl RepoCache {
     }
 
     fn blob_names(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.folder.join("blobs")).into_iter().flatten().flatten();
-        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+        names(&self.folder.join("blobs"))
     }
+}
+
+/// The names in `folder`; none if it cannot be read.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
 /// What the cache knows about the files of one commit.

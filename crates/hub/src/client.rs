@@ -5,7 +5,7 @@ use crate::error::excerpt;
 use crate::pace::Pace;
 use crate::retry::{Backoff, Fault};
 use crate::url::{self, Origin};
-use crate::{Error, Settings};
+use crate::{Error, Settings, survey};
 use pythia_task::{Cancel, Progress};
 use std::io::Read;
 use std::path::Path;
@@ -72,6 +72,8 @@ impl Client {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .timeout_connect(Some(settings.answer_timeout))
+            // Every thread keeps its connection.
+            .max_idle_connections_per_host(survey::MAX_CONNECTIONS)
             .user_agent(concat!("pythia-hub/", env!("CARGO_PKG_VERSION")))
             .accept_encoding("identity");
         if !origin.is_https() {

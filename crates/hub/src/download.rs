@@ -32,8 +32,8 @@ pub(crate) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Downloads `file` to a blob of the cache, if it is not there yet.
-    pub(crate) fn download(&self, file: &RemoteFile) -> Result<(), Error> {
+    /// Downloads `file` to a blob of the cache, if it is not there yet. Whether it was not.
+    pub(crate) fn download(&self, file: &RemoteFile) -> Result<bool, Error> {
         let what = format!("{}: {}", self.id, file.name);
         let start = Instant::now();
         let mut is_told = false;
@@ -46,7 +46,7 @@ impl Job<'_> {
         })?;
         if self.cache.has_blob(file) {
             self.progress.advance(&file.name, file.size_bytes as i64);
-            return Ok(());
+            return Ok(false);
         }
         let mut partial = if lock.is_held() {
             Partial::open(self.cache.incomplete(file, self.id.revision()), file)?
@@ -74,7 +74,7 @@ impl Job<'_> {
             }
             let found = partial.take_hasher(file).finish();
             if found == file.blob {
-                return partial.keep_as(&self.cache.blob(&file.blob));
+                return partial.keep_as(&self.cache.blob(&file.blob)).map(|()| true);
             }
             self.restart(&mut partial, file)?;
             if !was_resumed {

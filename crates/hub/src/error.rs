@@ -86,6 +86,19 @@ impl Error {
     }
 }
 
+impl Error {
+    /// The message without what it is about, where the error has such a part. One line, escaped, without the token.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::Refused { reason, .. }
+            | Self::Offline { reason, .. }
+            | Self::Network { reason, .. }
+            | Self::Data { reason, .. } => pythia_text::Line(secret::redact(reason)).to_string(),
+            _ => self.to_string(),
+        }
+    }
+}
+
 /// One line, escaped, without the token.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,7 +3,6 @@
 use crate::api::{self, Tree};
 use crate::cache::RepoCache;
 use crate::client::Client;
-use crate::error::excerpt;
 use crate::id::{ModelId, is_commit};
 use crate::select::{self, Cached};
 use crate::transfer::Transfer;
@@ -47,6 +46,8 @@ pub struct Snapshot {
     pub commit: String,
     /// The requested id, with the present name if the model was renamed.
     pub id: ModelId,
+    /// Whether this call has downloaded weights, at least some of them. False if the cache had them all.
+    pub downloaded: bool,
 }
 
 /// Finds the checkpoint `id` in the cache, or downloads what the cache lacks.
@@ -65,10 +66,7 @@ pub fn fetch(
     cancel: &Cancel,
     progress: Arc<dyn Progress>,
 ) -> Result<Snapshot, Error> {
-    if let Some(variant) = settings.variant.as_deref().filter(|variant| !select::is_variant(variant)) {
-        let variant = excerpt(variant);
-        return Err(Error::Request(format!("no variant is called {variant}, wanted letters, digits, - and _")));
-    }
+    select::check_variant(settings.variant.as_deref())?;
     let progress: Arc<dyn Progress> = Arc::new(WithoutToken(progress));
     let mut id = id.clone();
     if let Some(note) = id.rename() {
@@ -76,7 +74,7 @@ pub fn fetch(
     }
     id.check_step()?;
     if let Some(fault) = id.known_fault() {
-        progress.note(&fault);
+        progress.note(&format!("{id}: {fault}"));
     }
     let cache = RepoCache::new(&settings.cache, id.as_repo());
     if let Some(snapshot) = without_network(settings, &cache, &id)? {
@@ -121,10 +119,12 @@ pub(crate) fn connected<T: Send + 'static>(
 }
 
 /// The checkpoint, if no request is needed: offline, or for a commit that the cache has.
-fn without_network(settings: &Settings, cache: &RepoCache, id: &ModelId) -> Result<Option<Snapshot>, Error> {
+pub(crate) fn without_network(settings: &Settings, cache: &RepoCache, id: &ModelId) -> Result<Option<Snapshot>, Error> {
     let commit = cache.commit(id.revision());
     let state = commit.as_deref().map(|commit| select::cached(&cache.lookup(commit), settings.variant.as_deref()));
-    let snapshot = |commit: String| Ok(Some(Snapshot { path: cache.snapshot(&commit), commit, id: id.clone() }));
+    let snapshot = |commit: String| {
+        Ok(Some(Snapshot { path: cache.snapshot(&commit), commit, id: id.clone(), downloaded: false }))
+    };
     match (commit, state) {
         (Some(commit), Some(Cached::Complete)) if settings.offline || is_commit(id.revision()) => snapshot(commit),
         (Some(commit), Some(Cached::Usable(_))) if settings.offline => snapshot(commit),
@@ -147,20 +147,21 @@ struct Online {
 impl Online {
     fn fetch(&self) -> Result<Snapshot, Error> {
         let commit = self.transfer.commit(|commit| self.is_usable(commit))?;
+        let mut downloaded = false;
         if select::cached(&self.transfer.cache.lookup(&commit), self.variant.as_deref()) != Cached::Complete {
             let tree = match api::tree(&self.transfer.client, self.id.as_repo(), &commit) {
                 Ok(tree) => tree,
                 Err(error) => return self.without_server(&commit, error),
             };
-            self.complete(&commit, &tree)?;
+            downloaded = self.complete(&commit, &tree)?;
         }
         // Last, so that it never names an incomplete snapshot.
         let _ = self.transfer.cache.set_commit(self.id.revision(), &commit);
-        Ok(self.snapshot(commit))
+        Ok(self.snapshot(commit, downloaded))
     }
 
-    fn snapshot(&self, commit: String) -> Snapshot {
-        Snapshot { path: self.transfer.cache.snapshot(&commit), commit, id: self.id.clone() }
+    fn snapshot(&self, commit: String, downloaded: bool) -> Snapshot {
+        Snapshot { path: self.transfer.cache.snapshot(&commit), commit, id: self.id.clone(), downloaded }
     }
 
     fn is_usable(&self, commit: &str) -> bool {
@@ -173,11 +174,11 @@ impl Online {
             return Err(error);
         }
         self.transfer.progress.note(&format!("{error}; using the cached files"));
-        Ok(self.snapshot(commit.to_owned()))
+        Ok(self.snapshot(commit.to_owned(), false))
     }
 
-    /// Downloads the missing files of the snapshot of `commit`.
-    fn complete(&self, commit: &str, tree: &Tree) -> Result<(), Error> {
+    /// Downloads the missing files of the snapshot of `commit`. Whether there were weights among them.
+    fn complete(&self, commit: &str, tree: &Tree) -> Result<bool, Error> {
         let selection = select::select(self.id.as_repo(), tree, self.variant.as_deref())?;
         self.transfer.cache.prepare()?;
         let is_index = selection.weights.shards.is_some();
@@ -197,11 +198,9 @@ impl Online {
                 files.push(select::find(self.id.as_repo(), tree, &name)?.ok_or_else(missing)?);
             }
         }
-        self.transfer.download(commit, &files, true)?;
-        // Linked when all are there, so that other programs never find an incomplete checkpoint.
-        for file in &files {
-            self.transfer.cache.link(commit, &file.name, &file.blob)?;
-        }
-        selection.absent.iter().try_for_each(|name| self.transfer.cache.set_absent(commit, name))
+        let brought = self.transfer.download_and_link(commit, &files)?;
+        selection.absent.iter().try_for_each(|name| self.transfer.cache.set_absent(commit, name))?;
+        let mut weights = files[selection.companions.len()..].iter().skip(usize::from(is_index));
+        Ok(weights.any(|file| brought.contains(&file.blob)))
     }
 }

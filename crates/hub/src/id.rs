@@ -56,6 +56,11 @@ impl Repo {
         self.revision.as_deref().unwrap_or(DEFAULT_REVISION)
     }
 
+    /// The same repository at another revision, which must be a valid one.
+    pub(crate) fn at(&self, revision: &str) -> Self {
+        Self { revision: Some(revision.to_owned()), ..self.clone() }
+    }
+
     /// Its path below the server, which is that of its page.
     pub(crate) fn path(&self) -> String {
         let kind = if self.kind == Kind::Dataset { "datasets/" } else { "" };
@@ -113,7 +118,7 @@ impl DatasetId {
 
     /// The same repository at another revision.
     pub(crate) fn at(&self, revision: &str) -> Self {
-        Self { repo: Repo { revision: Some(revision.to_owned()), ..self.repo.clone() } }
+        Self { repo: self.repo.at(revision) }
     }
 
     /// Whether a revision was asked for.
@@ -170,6 +175,24 @@ impl ModelId {
         id.name().starts_with("pythia").then(|| id.to_string())
     }
 
+    /// The 16 models of the suite, from 70m to 12b: each size, and after it the same trained on the deduplicated Pile.
+    pub fn suite() -> Vec<Self> {
+        let repo = |name| Repo { kind: Kind::Model, owner: suite::OWNER.to_owned(), name, revision: None };
+        suite::names().map(|name| Self { repo: repo(name) }).collect()
+    }
+
+    /// The same repository at another revision.
+    ///
+    /// # Errors
+    /// If no branch, tag or commit can be called `revision`.
+    pub fn at(&self, revision: &str) -> Result<Self, Error> {
+        if is_revision(revision) {
+            Ok(Self { repo: self.repo.at(revision) })
+        } else {
+            Err(Error::Request(format!("{}: not the name of a revision: {}", self.repo(), excerpt(revision))))
+        }
+    }
+
     /// The owner of the repository.
     pub fn owner(&self) -> &str {
         &self.repo.owner
@@ -217,15 +240,18 @@ impl ModelId {
     }
 
     /// The known fault of the weights of this revision, if there is one.
-    pub(crate) fn known_fault(&self) -> Option<String> {
-        let fault =
-            (self.owner() == suite::OWNER).then(|| suite::known_fault(self.name(), self.revision())).flatten()?;
-        Some(format!("{self}: {fault}"))
+    pub(crate) fn known_fault(&self) -> Option<&'static str> {
+        (self.owner() == suite::OWNER).then(|| suite::known_fault(self.name(), self.revision())).flatten()
+    }
+
+    /// An explanation, if this is a step of the suite that was never saved.
+    pub(crate) fn missing_step(&self) -> Option<String> {
+        (self.owner() == suite::OWNER).then(|| suite::missing_step(self.name(), self.revision())).flatten()
     }
 
     /// Refuses a step of the suite that does not exist.
     pub(crate) fn check_step(&self) -> Result<(), Error> {
-        match (self.owner() == suite::OWNER).then(|| suite::missing_step(self.name(), self.revision())).flatten() {
+        match self.missing_step() {
             Some(reason) => Err(Error::Request(format!("{self}: {reason}"))),
             None => Ok(()),
         }
@@ -257,7 +283,7 @@ fn is_name(text: &str) -> bool {
 }
 
 /// Whether this can be a branch, a tag or a commit, and is a path below `refs/` on every system.
-fn is_revision(text: &str) -> bool {
+pub(crate) fn is_revision(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte);
     let component = |part: &str| {
         !part.is_empty() && part.bytes().all(plain) && !part.starts_with(['-', '.']) && !part.ends_with('.')

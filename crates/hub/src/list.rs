@@ -1,7 +1,7 @@
 //! Reads JSON of servers item by item. The items are counted while they are read, so memory is bounded.
 
-use serde::Deserializer;
 use serde::de::{DeserializeOwned, DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -40,6 +40,28 @@ impl<'de, T: DeserializeOwned, F: FnMut(T) -> Result<(), String>> Visitor<'de> f
             (self.0)(element).map_err(A::Error::custom)?;
         }
         Ok(())
+    }
+}
+
+/// An array of at most `N` elements.
+#[derive(Debug)]
+pub(crate) struct AtMost<T, const N: usize>(pub(crate) Vec<T>);
+
+impl<T, const N: usize> Default for AtMost<T, N> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: DeserializeOwned, const N: usize> Deserialize<'de> for AtMost<T, N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut all = Vec::new();
+        let take = |element: T| {
+            all.push(element);
+            if all.len() > N { Err(format!("it has more than {N} entries")) } else { Ok(()) }
+        };
+        Elements(take, PhantomData).deserialize(deserializer)?;
+        Ok(Self(all))
     }
 }
 

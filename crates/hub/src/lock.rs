@@ -1,7 +1,7 @@
 //! Locks that keep two programs from downloading one file at the same time.
 //!
 //! They are those of `huggingface_hub`: `flock` on `.locks/models--OWNER--NAME/ETAG.lock`. They guard
-//! `blobs/*.incomplete`. Two programs that write the same file would damage each other's download, and one could write
+//! `blobs/*.incomplete`, and a blob from being removed while a snapshot is linked to it. Two programs that write the same file would damage each other's download, and one could write
 //! to a file that the other has already checked and renamed. On a file system without locks (see [`Lock::is_held`]),
 //! every program must write its own files.
 
@@ -10,7 +10,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const POLL: Duration = Duration::from_millis(50);
 
@@ -33,6 +33,15 @@ impl Lock {
                 None => waiting()?,
             }
             thread::sleep(POLL);
+        }
+    }
+
+    /// Waits for the lock at `path`, but not longer than `time`. `None` if another still holds it.
+    pub(crate) fn acquire_within(path: &Path, time: Duration) -> Result<Option<Self>, Error> {
+        let start = Instant::now();
+        match Self::acquire(path, || if start.elapsed() < time { Ok(()) } else { Err(Error::Cancelled) }) {
+            Err(Error::Cancelled) => Ok(None),
+            result => result.map(Some),
         }
     }
 

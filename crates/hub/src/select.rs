@@ -6,7 +6,7 @@ use crate::cache::{Known, Lookup};
 use crate::error::excerpt;
 use crate::id::Repo;
 use crate::list::ValuesOf;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
@@ -36,13 +36,24 @@ fn weights_of(variant: Option<&str>) -> impl Iterator<Item = Weights> {
             (Some(variant), Some((stem, extension))) => format!("{stem}.{variant}.{extension}"),
             _ => name.to_owned(),
         };
-        Weights { name, shards }
+        Weights { name, shards, variant: variant.map(str::to_owned) }
     })
 }
 
 /// Whether `variant` is allowed in the name of a file.
-pub(crate) fn is_variant(variant: &str) -> bool {
+fn is_variant(variant: &str) -> bool {
     (1..=100).contains(&variant.len()) && variant.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
+}
+
+/// Refuses a variant that cannot be in the name of a file.
+pub(crate) fn check_variant(variant: Option<&str>) -> Result<(), Error> {
+    match variant.filter(|variant| !is_variant(variant)) {
+        Some(variant) => {
+            let variant = excerpt(variant);
+            Err(Error::Request(format!("no variant is called {variant}, wanted letters, digits, - and _")))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The variants of weights in `names`.
@@ -51,7 +62,9 @@ fn variants<'n>(names: impl Iterator<Item = &'n String>) -> BTreeSet<&'n str> {
         WEIGHTS.iter().find_map(|(name, _)| {
             let (stem, extension) = name.rsplit_once('.')?;
             let variant = found.strip_prefix(stem)?.strip_prefix('.')?.strip_suffix(extension)?.strip_suffix('.')?;
-            is_variant(variant).then_some(variant)
+            // `model.fp16-00001-of-00002.safetensors` is a part of the variant fp16.
+            let end = variant.len().saturating_sub("00001-of-00002".len());
+            (is_variant(variant) && shard_numbers(&variant[end..]).is_none()).then_some(variant)
         })
     };
     names.filter_map(variant).collect()
@@ -60,6 +73,19 @@ fn variants<'n>(names: impl Iterator<Item = &'n String>) -> BTreeSet<&'n str> {
 /// The reader's limit. The index of 12b has 50 KB.
 const INDEX_LIMIT_BYTES: u64 = 8 << 20;
 const MAX_SHARDS: usize = 1000;
+/// Digits of the numbers in the names of shards.
+const SHARD_DIGITS: usize = 5;
+
+/// Number and count of `00001-of-00003`.
+fn shard_numbers(text: &str) -> Option<(usize, usize)> {
+    let parse = |digits: &str| {
+        let is_number = digits.len() == SHARD_DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| digits.parse().ok()).flatten()
+    };
+    let (number, count) = text.split_once("-of-")?;
+    let (number, count) = (parse(number)?, parse(count)?);
+    ((1..=count).contains(&number) && count <= MAX_SHARDS).then_some((number, count))
+}
 
 /// One way to store weights.
 #[derive(Clone, Debug)]
@@ -68,9 +94,42 @@ pub(crate) struct Weights {
     pub(crate) name: String,
     /// If it is an index, the extension of its files.
     pub(crate) shards: Option<&'static str>,
+    variant: Option<String>,
 }
 
 impl Weights {
+    /// Number and count of the shard that is called `name`, if this is an index and its shards are called as the Python
+    /// library Transformers calls them: `model-00001-of-00003.safetensors`, `model.fp16-00001-of-00003.safetensors`.
+    fn shard(&self, name: &str) -> Option<(usize, usize)> {
+        let (stem, _) = self.name.split_once('.')?;
+        let mut numbers = name.strip_prefix(stem)?.strip_suffix(self.shards?)?;
+        if let Some(variant) = &self.variant {
+            numbers = numbers.strip_prefix('.')?.strip_prefix(&**variant)?;
+        }
+        shard_numbers(numbers.strip_prefix('-')?)
+    }
+
+    /// The shards of this index among the files of `tree`, told by their names, for those who do not have the index. If
+    /// there are several complete sets, all of them, because only the index knows which one it means.
+    fn listed_shards<'t>(&self, id: &Repo, tree: &'t Tree) -> Result<Vec<&'t RemoteFile>, Error> {
+        let mut sets: BTreeMap<usize, Vec<&RemoteFile>> = BTreeMap::new();
+        for name in tree.keys() {
+            if let (Some((_, count)), Some(file)) = (self.shard(name), find(id, tree, name)?) {
+                sets.entry(count).or_default().push(file);
+            }
+        }
+        let refused = |reason: String| Error::refused(id.to_string(), reason);
+        // No two names have the same number and count.
+        let missing = |(count, set): &(&usize, &Vec<_>)| *count - set.len();
+        let Some((count, set)) = sets.iter().min_by_key(missing) else {
+            return Err(refused(format!("has no shard of {} that can be told by its name", self.name)));
+        };
+        if set.len() < *count {
+            return Err(refused(format!("has {} of {count} shards of {}", set.len(), self.name)));
+        }
+        Ok(sets.into_iter().filter(|(count, set)| set.len() == *count).flat_map(|(_, set)| set).collect())
+    }
+
     /// The files that the index at `path` names. Messages call it `what`.
     pub(crate) fn shards(&self, what: &str, path: &Path) -> Result<BTreeSet<String>, Error> {
         let wrong = |reason: String| Error::data(what, reason);
@@ -152,6 +211,34 @@ pub(crate) struct Selection<'t> {
     pub(crate) first: &'t RemoteFile,
 }
 
+impl<'t> Selection<'t> {
+    /// The index of the weights, if they have one.
+    pub(crate) fn index(&self) -> Option<&'t RemoteFile> {
+        self.weights.shards.map(|_| self.first)
+    }
+
+    /// The files of weights without their index, as far as the list of files tells.
+    ///
+    /// # Errors
+    /// If an index has no complete set of shards whose names tell what they are.
+    pub(crate) fn listed_weights(&self, id: &Repo, tree: &'t Tree) -> Result<Vec<&'t RemoteFile>, Error> {
+        if self.index().is_some() { self.weights.listed_shards(id, tree) } else { Ok(vec![self.first]) }
+    }
+}
+
+/// The names of the files of weights that [`fetch`](crate::fetch()) has put among cached files, without their index.
+/// Only the kind that it would take, even if that one is gone and another is there.
+pub(crate) fn fetched_weights(lookup: &Lookup, variant: Option<&str>) -> BTreeSet<String> {
+    // A fetch records that the weights that it prefers are absent.
+    let Some(weights) = weights_of(variant).find(|weights| lookup.known(&weights.name) != Known::Absent) else {
+        return BTreeSet::new();
+    };
+    match weights.shards {
+        Some(_) => weights.shards(&weights.name, &lookup.path(&weights.name)).unwrap_or_default(),
+        None => BTreeSet::from([weights.name]),
+    }
+}
+
 /// Picks a checkpoint with the weights of `variant` from the files of a repository.
 pub(crate) fn select<'t>(id: &Repo, tree: &'t Tree, variant: Option<&str>) -> Result<Selection<'t>, Error> {
     if !tree.contains_key(CONFIG) {
@@ -185,7 +272,7 @@ pub(crate) fn select<'t>(id: &Repo, tree: &'t Tree, variant: Option<&str>) -> Re
 pub(crate) fn find<'t>(id: &Repo, tree: &'t Tree, name: &str) -> Result<Option<&'t RemoteFile>, Error> {
     match tree.get(name) {
         Some(Some(file)) => Ok(Some(file)),
-        Some(None) => Err(Error::data(format!("{id}: {name}"), "the server's list gives no digest of the right form")),
+        Some(None) => Err(Error::data(format!("{id}: {name}"), "the list of files gives no digest of the right form")),
         None => Ok(None),
     }
 }
@@ -224,8 +311,60 @@ mod tests {
         let wanted = ["model.fp16.safetensors", "model.safetensors.index.fp16.json", "pytorch_model.fp16.bin"];
         assert_eq!(names[..3], wanted);
         let plain = weights_of(None).map(|weights| weights.name);
-        let others = ["model.a/b.safetensors", "model.a.b.safetensors", "xmodel.fp8.safetensors", "config.json"];
+        let others = [
+            "model.fp32-00001-of-00002.safetensors",
+            "model.a/b.safetensors",
+            "model.a.b.safetensors",
+            "xmodel.fp8.safetensors",
+            "config.json",
+        ];
         let all: Vec<String> = plain.chain(others.map(str::to_owned)).chain(names).collect();
         assert_eq!(Vec::from_iter(variants(all.iter())), ["fp16"]);
+    }
+
+    #[test]
+    fn shards_are_told_by_their_names() {
+        let index = |variant, n| weights_of(variant).nth(n).unwrap();
+        assert_eq!(index(None, 1).shard("model-00002-of-00003.safetensors"), Some((2, 3)));
+        assert_eq!(index(None, 3).shard("pytorch_model-00003-of-00003.bin"), Some((3, 3)));
+        assert_eq!(index(Some("fp16"), 1).shard("model.fp16-00001-of-00002.safetensors"), Some((1, 2)));
+        for (variant, n, name) in [
+            (None, 0, "model-00001-of-00002.safetensors"),
+            (None, 1, "model-00001-of-00002.bin"),
+            (None, 1, "xmodel-00001-of-00002.safetensors"),
+            (None, 1, "model-00000-of-00002.safetensors"),
+            (None, 1, "model-00003-of-00002.safetensors"),
+            (None, 1, "model-1-of-2.safetensors"),
+            (None, 1, "model-+0001-of-00002.safetensors"),
+            (None, 1, "model-00001-of-99999.safetensors"),
+            (None, 1, "model.fp16-00001-of-00002.safetensors"),
+            (Some("fp16"), 1, "model-00001-of-00002.safetensors"),
+            (Some("fp16"), 1, "model.fp16x-00001-of-00002.safetensors"),
+        ] {
+            assert_eq!(index(variant, n).shard(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_set_of_shards_is_complete() {
+        let id = crate::ModelId::parse("a/b").unwrap().unwrap();
+        let listed = |names: &[&str]| {
+            let file = |name: &str| {
+                let blob = crate::blob::BlobId::sha256(&"a".repeat(64)).unwrap();
+                Some(RemoteFile { name: name.to_owned(), size_bytes: 1, blob })
+            };
+            let tree: Tree = names.iter().map(|name| ((*name).to_owned(), file(name))).collect();
+            let shards = weights_of(None).nth(3).unwrap().listed_shards(id.as_repo(), &tree).map_err(|e| e.to_string());
+            shards.map(|files| files.into_iter().map(|file| file.name.clone()).collect::<Vec<_>>())
+        };
+        let [one, two, whole] =
+            ["1-of-00002", "2-of-00002", "1-of-00001"].map(|end| format!("pytorch_model-0000{end}.bin"));
+        assert_eq!(listed(&[&one, &two, "config.json"]).unwrap(), [&*one, &two]);
+        assert_eq!(listed(&[&one, &whole]).unwrap(), [&*whole], "the rest of an older set");
+        assert_eq!(listed(&[&one, &two, &whole]).unwrap(), [&*whole, &one, &two]);
+        assert!(listed(&[&two]).unwrap_err().ends_with("has 1 of 2 shards of pytorch_model.bin.index.json"));
+        assert!(
+            listed(&["w-1.bin"]).unwrap_err().contains("no shard of pytorch_model.bin.index.json that can be told")
+        );
     }
 }

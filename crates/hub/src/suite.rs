@@ -4,8 +4,11 @@
 /// Who published the suite.
 pub(crate) const OWNER: &str = "EleutherAI";
 
-/// Sizes, as in the names of the models.
-const SIZES: [&str; 10] = ["14m", "31m", "70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12b"];
+/// Sizes of the suite, as in the names of the models. Each was also trained on the deduplicated Pile.
+const SIZES: [&str; 8] = ["70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12b"];
+
+/// Sizes that were added to the suite later.
+const LATER_SIZES: [&str; 2] = ["14m", "31m"];
 
 /// Sizes before and after 20 January 2023, when the count began to include both embedding matrices (same table in the
 /// README of github.com/EleutherAI/pythia).
@@ -25,6 +28,16 @@ const LAST_POWER: u32 = 512;
 const STRIDE: u32 = 1000;
 const LAST_STEP: u32 = 143_000;
 
+/// The names of the models of the suite, without their owner: smallest first, the deduplicated one after its sibling.
+pub(crate) fn names() -> impl Iterator<Item = String> {
+    SIZES.into_iter().flat_map(|size| ["", "-deduped"].map(|data| format!("pythia-{size}{data}")))
+}
+
+/// The steps at which every model was saved, 154 of them, in their order.
+pub fn published_steps() -> impl Iterator<Item = u32> {
+    (0..=LAST_STEP).filter(|&step| is_published(step))
+}
+
 /// The present name for an old one: `pythia-125m-deduped` was renamed to `pythia-160m-deduped` in 2023.
 pub(crate) fn renamed(name: &str) -> Option<String> {
     let rest = name.strip_prefix("pythia-")?;
@@ -39,11 +52,11 @@ fn has_known_steps(name: &str) -> bool {
     let Some(rest) = name.strip_prefix("pythia-") else { return false };
     let (size, variant) = rest.split_once('-').unwrap_or((rest, ""));
     let seed = variant.strip_prefix("seed").is_some_and(|seed| seed.len() == 1 && ("1"..="9").contains(&seed));
-    SIZES.contains(&size) && (variant.is_empty() || variant == "deduped" || seed)
+    SIZES.iter().chain(&LATER_SIZES).any(|known| *known == size) && (variant.is_empty() || variant == "deduped" || seed)
 }
 
 /// `N` of `stepN`, as a branch is written: without leading zeros.
-fn step(revision: &str) -> Option<u32> {
+pub(crate) fn step(revision: &str) -> Option<u32> {
     let digits = revision.strip_prefix("step")?;
     let step: u32 = digits.parse().ok()?;
     (step.to_string() == digits).then_some(step)
@@ -94,15 +107,20 @@ mod tests {
     fn old_names_are_known_with_any_suffix() {
         assert_eq!(renamed("pythia-125m").as_deref(), Some("pythia-160m"));
         assert_eq!(renamed("pythia-1.3b-deduped").as_deref(), Some("pythia-1.4b-deduped"));
-        for name in SIZES {
+        for name in SIZES.into_iter().chain(LATER_SIZES) {
             assert_eq!(renamed(&format!("pythia-{name}")), None);
         }
         assert_eq!(renamed("gpt-neo-125m"), None);
     }
 
     #[test]
-    fn there_are_154_steps() {
-        assert_eq!((0..=200_000).filter(|&step| is_published(step)).count(), 154);
+    fn there_are_154_steps_and_16_models() {
+        let steps = Vec::from_iter(published_steps());
+        assert_eq!((steps.len(), &steps[..4], steps[153]), (154, &[0, 1, 2, 4][..], 143_000));
+        assert!((LAST_STEP + 1..200_000).all(|step| !is_published(step)));
+        let names = Vec::from_iter(names());
+        assert_eq!((names.len(), &*names[1], &*names[14]), (16, "pythia-70m-deduped", "pythia-12b"));
+        assert!(names.iter().all(|name| has_known_steps(name)));
     }
 
     #[test]

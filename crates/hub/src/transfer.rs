@@ -1,16 +1,19 @@
 //! Downloads several files of a repository at once.
 
 use crate::api::{self, RemoteFile};
+use crate::blob::BlobId;
 use crate::cache::RepoCache;
 use crate::client::Client;
 use crate::download::Job;
 use crate::id::{Repo, is_commit};
-use crate::{Error, space};
+use crate::lock::Lock;
+use crate::{Error, space, workers};
 use pythia_task::Progress;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
+/// Downloads of a checkpoint of which another program removes files, before giving up.
+const MAX_REMOVALS: usize = 4;
 /// Files that are downloaded at the same time.
 const MAX_CONNECTIONS: usize = 4;
 
@@ -40,14 +43,21 @@ impl Transfer {
         }
     }
 
-    /// Downloads `files` to blobs, a few at a time.
-    pub(crate) fn download(&self, commit: &str, files: &[&RemoteFile], with_progress: bool) -> Result<(), Error> {
+    /// Downloads `files` to blobs, a few at a time. Returns those that the cache did not have.
+    ///
+    /// An error ends all downloads; their parts are kept for the next run.
+    pub(crate) fn download(
+        &self,
+        commit: &str,
+        files: &[&RemoteFile],
+        with_progress: bool,
+    ) -> Result<BTreeSet<BlobId>, Error> {
         // Two names may have the same content.
         let missing: BTreeMap<_, _> =
             files.iter().filter(|file| !self.cache.has_blob(file)).map(|file| (&file.blob, *file)).collect();
         let mut missing: Vec<&RemoteFile> = missing.into_values().collect();
         if missing.is_empty() {
-            return Ok(());
+            return Ok(BTreeSet::new());
         }
         for file in &missing {
             self.cache.remove_outdated(file, self.repo.revision());
@@ -66,29 +76,42 @@ impl Transfer {
             commit,
             progress: if with_progress { &*self.progress } else { &() },
         };
-        let queue = Mutex::new(VecDeque::from(missing));
-        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-        let work = || {
-            while let Some(file) = next() {
-                if let Err(error) = job.download(file) {
-                    // The others stop and keep their parts for the next run.
-                    self.client.stop();
-                    return Err(error);
-                }
+        let brought = Mutex::new(BTreeSet::new());
+        workers::for_each(&self.client, MAX_CONNECTIONS, missing, |file| {
+            if job.download(file)? {
+                brought.lock().unwrap_or_else(PoisonError::into_inner).insert(file.blob.clone());
             }
             Ok(())
-        };
-        thread::scope(|scope| {
-            let threads: Vec<_> = (0..MAX_CONNECTIONS.min(files.len())).map(|_| scope.spawn(work)).collect();
-            let lost = || Err(Error::network("download", "a thread ended without a result"));
-            let results = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| lost()));
-            // A thread that fails cancels the others.
-            let worst = |first: Result<(), Error>, next| match (first, next) {
-                (Ok(()) | Err(Error::Cancelled), next @ Err(_)) => next,
-                (first, _) => first,
-            };
-            results.fold(Ok(()), worst)
-        })
+        })?;
+        Ok(brought.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Downloads `files` and links them in the snapshot of `commit`. Returns the blobs that the cache did not have.
+    ///
+    /// They are linked when all are there, so that other programs never find an incomplete checkpoint.
+    pub(crate) fn download_and_link(&self, commit: &str, files: &[&RemoteFile]) -> Result<BTreeSet<BlobId>, Error> {
+        let mut brought = BTreeSet::new();
+        for _ in 0..MAX_REMOVALS {
+            brought.append(&mut self.download(commit, files, true)?);
+            if self.link(commit, files)? {
+                return Ok(brought);
+            }
+        }
+        let reason = "another program removes files as they arrive";
+        Err(Error::Io { path: self.cache.root().to_owned(), source: std::io::Error::other(reason) })
+    }
+
+    /// Links `files` in the snapshot of `commit`. False if one of them was removed after it was downloaded or found.
+    fn link(&self, commit: &str, files: &[&RemoteFile]) -> Result<bool, Error> {
+        for file in files {
+            // Who removes a blob holds this lock, too, and leaves what a snapshot links to (`evict`).
+            let _lock = Lock::acquire(&self.cache.lock(&file.blob), || self.client.check_stop())?;
+            if !self.cache.has_blob(file) {
+                return Ok(false);
+            }
+            self.cache.link(commit, &file.name, &file.blob)?;
+        }
+        Ok(true)
     }
 
     /// Fails if the file system has too little free space.

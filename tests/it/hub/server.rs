@@ -30,17 +30,25 @@ pub(crate) struct Repo {
     pub(crate) branches: BTreeMap<String, Files>,
     /// The error code that whoever comes without [`TOKEN`] gets: `GatedRepo`, `RepoNotFound`.
     pub(crate) guard: Option<&'static str>,
+    /// Commits of the branches, as far as they were asked for: what a server knows without reading the files.
+    commits: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 impl Repo {
     /// A repository with these files on `main`.
     pub(crate) fn new(id: &str, files: Files) -> Self {
-        Self { id: id.to_owned(), branches: [("main".to_owned(), files)].into(), guard: None }
+        let branches = [("main".to_owned(), files)].into();
+        Self { id: id.to_owned(), branches, guard: None, commits: Arc::default() }
+    }
+
+    /// The commit of a branch.
+    fn commit(&self, branch: &str, files: &Files) -> String {
+        self.commits.lock().unwrap().entry(branch.to_owned()).or_insert_with(|| commit(files)).clone()
     }
 
     /// The files of a branch or commit, and the commit.
     fn at(&self, revision: &str) -> Option<(String, &Files)> {
-        let mut branches = self.branches.iter().map(|(name, files)| (name, commit(files), files));
+        let mut branches = self.branches.iter().map(|(name, files)| (name, self.commit(name, files), files));
         branches
             .find(|(name, commit, _)| *name == revision || commit == revision)
             .map(|(_, commit, files)| (commit, files))
@@ -91,6 +99,8 @@ struct State {
     /// Part of a path, how often, what.
     faults: Vec<(String, usize, Fault)>,
     requests: Vec<Request>,
+    /// How many were opened.
+    connections: usize,
     /// Bytes per second and connection.
     rate: Option<usize>,
     /// What all addresses begin with.
@@ -120,8 +130,13 @@ impl FakeHub {
             thread::spawn(move || {
                 for stream in listener.incoming().flatten() {
                     let state = Arc::clone(&state);
-                    // A client that goes away is no concern of the server.
-                    thread::spawn(move || drop(serve(stream, is_cdn, cdn_address, &state)));
+                    thread::spawn(move || {
+                        state.lock().unwrap().connections += 1;
+                        // The body is sent at once, not when the client has confirmed the head.
+                        let _ = stream.set_nodelay(true);
+                        // A client that goes away is no concern of the server.
+                        while let Ok(true) = serve(&stream, is_cdn, cdn_address, &state) {}
+                    });
                 }
             });
         }
@@ -159,6 +174,12 @@ impl FakeHub {
         let mut state = self.state.lock().unwrap();
         let repo = state.repos.iter_mut().find(|repo| repo.id == id).expect("a repository");
         repo.branches.insert(branch.to_owned(), files);
+        repo.commits.lock().unwrap().remove(branch);
+    }
+
+    /// How many connections were opened.
+    pub(crate) fn connections(&self) -> usize {
+        self.state.lock().unwrap().connections
     }
 
     /// What was asked since the last call.
@@ -224,8 +245,9 @@ impl Response {
     }
 }
 
-fn serve(stream: TcpStream, is_cdn: bool, cdn: SocketAddr, state: &Mutex<State>) -> io::Result<()> {
-    let Some(request) = read_request(&stream, is_cdn)? else { return Ok(()) };
+/// Answers one request. Whether another may follow on the connection: on that of the Hub, if nothing went wrong.
+fn serve(stream: &TcpStream, is_cdn: bool, cdn: SocketAddr, state: &Mutex<State>) -> io::Result<bool> {
+    let Some(request) = read_request(stream, is_cdn)? else { return Ok(false) };
     let (mut response, fault, rate, index) = {
         let mut state = state.lock().unwrap();
         let index = state.requests.len();
@@ -238,6 +260,7 @@ fn serve(stream: TcpStream, is_cdn: bool, cdn: SocketAddr, state: &Mutex<State>)
         });
         (response, fault, state.rate, index)
     };
+    let is_kept = !is_cdn && fault.is_none() && request.header("connection") != Some("close");
     let mut limit = usize::MAX;
     let mut pause = Duration::ZERO;
     let mut ignores_range = false;
@@ -265,14 +288,15 @@ fn serve(stream: TcpStream, is_cdn: bool, cdn: SocketAddr, state: &Mutex<State>)
     if let Some((name, value)) = header {
         response.set(name, value);
     }
+    response.set("Connection", if is_kept { "keep-alive" } else { "close" });
     let body = &response.body[if response.status == 206 { from } else { 0 }..];
-    send(&stream, &request, &response, body, limit, rate, |sent| {
+    send(stream, &request, &response, body, limit, rate, |sent| {
         if let Some(request) = state.lock().unwrap().requests.get_mut(index) {
             request.sent = sent;
         }
     })?;
     thread::sleep(pause);
-    Ok(())
+    Ok(is_kept)
 }
 
 fn read_request(stream: &TcpStream, is_cdn: bool) -> io::Result<Option<Request>> {
@@ -298,7 +322,7 @@ fn send(
     rate: Option<usize>,
     record: impl Fn(usize),
 ) -> io::Result<()> {
-    let mut head = format!("HTTP/1.1 {} Status\r\nConnection: close\r\n", response.status);
+    let mut head = format!("HTTP/1.1 {} Status\r\n", response.status);
     for (name, value) in &response.headers {
         head += &format!("{name}: {value}\r\n");
     }
@@ -377,7 +401,7 @@ fn answer(state: &State, request: &Request, cdn: SocketAddr) -> Response {
 
 fn refs(repo: &Repo) -> Response {
     let branches = repo.branches.iter().map(
-        |(name, files)| json!({ "name": name, "ref": format!("refs/heads/{name}"), "targetCommit": commit(files) }),
+        |(name, files)| json!({ "name": name, "ref": format!("refs/heads/{name}"), "targetCommit": repo.commit(name, files) }),
     );
     Response::json(&json!({ "branches": branches.collect::<Vec<_>>(), "tags": [], "converts": [] }))
 }

@@ -23,7 +23,7 @@ const WAIT: Duration = Duration::from_secs(1);
 ///
 /// A `fetch` that runs at the same time downloads again what it lacks. But a program that has its snapshot already must
 /// have opened the files: remove only weights that nobody else on this cache uses, such as those that this program has
-/// [`downloaded`](crate::Snapshot::downloaded).
+/// [`downloaded`](crate::Snapshot::downloaded). On a file system without locks, that holds for a fetch, too.
 ///
 /// # Errors
 /// If `commit` is not one, a file cannot be removed, or a folder of the repository is a link.

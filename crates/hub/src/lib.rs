@@ -13,6 +13,9 @@
 //! [`fetch_dataset`] does the same for one split of a dataset: [`DatasetId`] names the repository, and `split` knows which
 //! of its files belong to the split.
 //!
+//! For work on many checkpoints, [`survey()`] lists what the Hub has at many revisions without a download, with the
+//! digests that tell which have the same weights, and [`evict()`] removes weights from the cache.
+//!
 //! ```no_run
 //! use pythia_hub::{ModelId, Settings, fetch};
 //! use pythia_task::Cancel;

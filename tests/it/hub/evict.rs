@@ -8,6 +8,7 @@ use pythia_task::ErrorKind;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::thread;
+use std::time::Duration;
 
 const FREED: u64 = WEIGHTS_BYTES as u64;
 
@@ -18,6 +19,15 @@ fn evict(client: &Client, commit: &str) -> Result<u64, Error> {
 /// The blob of the weights of [`tiny`].
 fn blob(client: &Client) -> PathBuf {
     client.repo().join("blobs").join(sha256(&tiny()["model.safetensors"]))
+}
+
+/// Locks the blob of the weights of [`tiny`], as another program would.
+fn lock(client: &Client) -> File {
+    let name = format!("{}.lock", sha256(&tiny()["model.safetensors"]));
+    let path = client.dir.path().join("hub/.locks/models--someone--tiny").join(name);
+    let lock = File::options().read(true).write(true).open(path).unwrap();
+    lock.lock().unwrap();
+    lock
 }
 
 /// [`tiny`] with another config: the same weights at another commit.
@@ -105,15 +115,37 @@ fn what_another_program_has_locked_stays() {
     let hub = hub_with(tiny());
     let client = Client::new(&hub);
     let snapshot = client.fetch(ID).unwrap();
-    let name = blob(&client).file_name().unwrap().to_str().unwrap().to_owned();
-    let path = client.dir.path().join("hub/.locks/models--someone--tiny").join(format!("{name}.lock"));
-    let lock = File::options().read(true).write(true).open(path).unwrap();
-    lock.lock().unwrap();
+    let lock = lock(&client);
     assert_eq!(evict(&client, &snapshot.commit).unwrap(), 0);
     assert!(snapshot.path.join("model.safetensors").is_file());
     client.check_cache();
     drop(lock);
     assert_eq!(evict(&client, &snapshot.commit).unwrap(), FREED);
+}
+
+#[test]
+fn a_fetch_links_nothing_that_is_about_to_be_removed() {
+    let hub = hub_with(tiny());
+    hub.push(ID, "other", other());
+    let client = Client::new(&hub);
+    let first = client.fetch(ID).unwrap();
+    let folder = client.repo().join("snapshots").join(commit(&other()));
+    // What a removal does, with time between its steps.
+    let lock = lock(&client);
+    let snapshot = thread::scope(|scope| {
+        let fetch = scope.spawn(|| client.fetch(&format!("{ID}@other")).unwrap());
+        while !folder.join("tokenizer_config.json").is_file() {
+            thread::sleep(Duration::from_millis(5));
+        }
+        thread::sleep(Duration::from_millis(200));
+        assert!(!folder.join("model.safetensors").is_symlink(), "it waits");
+        fs::remove_file(blob(&client)).unwrap();
+        fs::remove_file(first.path.join("model.safetensors")).unwrap();
+        drop(lock);
+        fetch.join().unwrap()
+    });
+    assert!(snapshot.downloaded && snapshot.path.join("model.safetensors").is_file());
+    client.check_cache();
 }
 
 /// Two programs with one cache, each of which removes what it has fetched, while the other may be fetching the same.

@@ -175,10 +175,9 @@ impl ModelId {
         id.name().starts_with("pythia").then(|| id.to_string())
     }
 
-    /// The 16 models of the suite, from 70m to 12b: each size, and after it the same trained on the deduplicated Pile.
-    pub fn suite() -> Vec<Self> {
-        let repo = |name| Repo { kind: Kind::Model, owner: suite::OWNER.to_owned(), name, revision: None };
-        suite::names().map(|name| Self { repo: repo(name) }).collect()
+    /// The model of the suite that is called `name`.
+    pub(crate) fn of_suite(name: String) -> Self {
+        Self { repo: Repo { kind: Kind::Model, owner: suite::OWNER.to_owned(), name, revision: None } }
     }
 
     /// The same repository at another revision.

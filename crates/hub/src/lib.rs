@@ -62,5 +62,5 @@ pub use evict::evict;
 pub use fetch::{Snapshot, fetch};
 pub use id::{DatasetId, ModelId};
 pub use settings::{Settings, Token};
-pub use suite::published_steps;
+pub use suite::{published_steps, suite};
 pub use survey::{Listed, ListedFile, Revisions, survey};

@@ -1,6 +1,8 @@
 //! Facts about EleutherAI's Pythia suite that need no server: old names, published steps, and the steps that are
 //! reported to have wrong weights.
 
+use crate::id::ModelId;
+
 /// Who published the suite.
 pub(crate) const OWNER: &str = "EleutherAI";
 
@@ -28,9 +30,10 @@ const LAST_POWER: u32 = 512;
 const STRIDE: u32 = 1000;
 const LAST_STEP: u32 = 143_000;
 
-/// The names of the models of the suite, without their owner: smallest first, the deduplicated one after its sibling.
-pub(crate) fn names() -> impl Iterator<Item = String> {
-    SIZES.into_iter().flat_map(|size| ["", "-deduped"].map(|data| format!("pythia-{size}{data}")))
+/// The 16 models of the suite, from 70m to 12b: each size, and after it the same trained on the deduplicated Pile.
+pub fn suite() -> Vec<ModelId> {
+    let names = SIZES.into_iter().flat_map(|size| ["", "-deduped"].map(|data| format!("pythia-{size}{data}")));
+    names.map(ModelId::of_suite).collect()
 }
 
 /// The steps at which every model was saved, 154 of them, in their order.
@@ -118,9 +121,9 @@ mod tests {
         let steps = Vec::from_iter(published_steps());
         assert_eq!((steps.len(), &steps[..4], steps[153]), (154, &[0, 1, 2, 4][..], 143_000));
         assert!((LAST_STEP + 1..200_000).all(|step| !is_published(step)));
-        let names = Vec::from_iter(names());
-        assert_eq!((names.len(), &*names[1], &*names[14]), (16, "pythia-70m-deduped", "pythia-12b"));
-        assert!(names.iter().all(|name| has_known_steps(name)));
+        let models = suite();
+        assert_eq!((models.len(), models[1].name(), models[14].name()), (16, "pythia-70m-deduped", "pythia-12b"));
+        assert!(models.iter().all(|id| has_known_steps(id.name()) && ModelId::parse(&id.repo()).unwrap().is_some()));
     }
 
     #[test]

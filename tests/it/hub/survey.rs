@@ -2,7 +2,7 @@
 
 use super::server::{FakeHub, Fault, Files, Repo, TOKEN, commit, git_sha1, sha256};
 use super::{Client, ID, files, noise, tiny};
-use pythia_hub::{Error, Listed, ModelId, Revisions, Settings, published_steps, survey};
+use pythia_hub::{Error, Listed, ModelId, Revisions, Settings, published_steps, suite, survey};
 use pythia_task::{ErrorKind, Progress};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -218,7 +218,7 @@ fn a_repository_that_is_closed_or_missing_is_an_error() {
 #[test]
 fn a_sweep_over_the_suite_asks_once_for_each_commit() {
     let mut seed = 0;
-    let repos = ModelId::suite().into_iter().map(|id| {
+    let repos = suite().into_iter().map(|id| {
         let mut repo = Repo::new(&id.repo(), with_weights(seed));
         for step in published_steps() {
             // In the suite, the last step is also `main`.
@@ -232,7 +232,7 @@ fn a_sweep_over_the_suite_asks_once_for_each_commit() {
     let hub = FakeHub::start(repos.collect());
     let client = Client::new(&hub);
     let mut n_revisions = 0;
-    for id in ModelId::suite() {
+    for id in suite() {
         let all = list_with(&client, &client.settings(), &id.to_string(), &Revisions::AllSteps).unwrap();
         let steps = all.iter().map(|listed| listed.revision[4..].parse::<u32>().unwrap());
         assert!(steps.eq(published_steps()) && all.iter().all(|listed| listed.problem.is_none()), "{id}");

@@ -1,14 +1,14 @@
 //! Checkpoints from the Hub, against a server on this machine that plays it: what is downloaded, what is asked, and what
 //! happens when anything goes wrong.
 
-mod cli;
+pub(crate) mod cli;
 mod dataset;
 mod evict;
 mod faults;
 mod flow;
 mod hostile;
 mod python;
-mod server;
+pub(crate) mod server;
 mod survey;
 
 use crate::common;

@@ -24,6 +24,7 @@ mod quantizer;
 #[cfg(feature = "server")]
 mod server;
 mod sizes;
+mod sweep;
 mod tasks;
 mod tokenizer;
 mod torch;

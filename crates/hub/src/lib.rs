@@ -63,4 +63,4 @@ pub use fetch::{Snapshot, fetch};
 pub use id::{DatasetId, ModelId};
 pub use settings::{Settings, Token};
 pub use suite::{published_steps, suite};
-pub use survey::{Listed, ListedFile, Revisions, survey};
+pub use survey::{Listed, ListedFile, Revisions, branched_steps, survey};

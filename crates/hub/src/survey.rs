@@ -8,7 +8,7 @@ use crate::fetch::{WithoutToken, connected, without_network};
 use crate::id::{ModelId, is_commit};
 use crate::{Error, Settings, select, suite, workers};
 use pythia_task::{Cancel, Progress};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Lists of files that are requested at the same time.
@@ -91,6 +91,33 @@ pub fn survey(
     }
     let variant = settings.variant.clone();
     connected(settings, cancel, progress, move |client, progress| Survey { client, id, variant, progress }.list(named))
+}
+
+/// The steps that a model has branches for: N of those that are called `stepN`. One request is sent; offline, the answer is
+/// that of the cache.
+///
+/// # Errors
+/// As [`survey`].
+pub fn branched_steps(
+    settings: &Settings,
+    id: &ModelId,
+    cancel: &Cancel,
+    progress: Arc<dyn Progress>,
+) -> Result<BTreeSet<u64>, Error> {
+    let numbers = |names: &mut dyn Iterator<Item = &String>| -> BTreeSet<u64> {
+        names.filter_map(|name| suite::step(name)).map(u64::from).collect()
+    };
+    if settings.offline {
+        let listed = survey(settings, id, &Revisions::AllSteps, cancel, progress)?;
+        return Ok(numbers(&mut listed.iter().map(|listed| &listed.revision)));
+    }
+    let mut id = id.clone();
+    // Its note comes with the survey.
+    let _ = id.rename();
+    connected(settings, cancel, Arc::new(WithoutToken(progress)), move |client, _| {
+        let heads = api::heads(&client, id.as_repo())?;
+        Ok(numbers(&mut heads.branches.keys()))
+    })
 }
 
 /// A survey that asks the server.

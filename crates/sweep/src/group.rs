@@ -44,7 +44,7 @@ impl Group<'_> {
     }
 
     /// Writes why all of `wanted` failed.
-    pub(crate) fn fail(&self, wanted: &[Cell], fault: &Fault) -> Result<(), Error> {
+    pub(crate) fn fail(&mut self, wanted: &[Cell], fault: &Fault) -> Result<(), Error> {
         batches(wanted).iter().try_for_each(|batch| self.write_fault(batch, wanted, fault))
     }
 
@@ -156,7 +156,7 @@ impl Group<'_> {
     /// Writes the results of those of `wanted` that are in a batch.
     fn write(&mut self, batch: &Batch, wanted: &[Cell], scores: &Scores) -> Result<(), Error> {
         let (device, isa) = (scores.machine.device.clone(), scores.machine.isa.clone());
-        self.run = Run { device, isa, threads: scores.machine.threads, ..self.run.clone() };
+        self.run = Run { device, isa, threads: scores.machine.threads, ..self.now() };
         for cell in batch.cells(wanted) {
             let recipe = self.sweep.manifest().recipe(cell);
             let outcome = match outcome(recipe, &self.sweep.manifest().spec.measures[batch.measure], scores) {
@@ -173,7 +173,8 @@ impl Group<'_> {
         computed_at(self.sweep, cell)
     }
 
-    fn write_fault(&self, batch: &Batch, wanted: &[Cell], fault: &Fault) -> Result<(), Error> {
+    fn write_fault(&mut self, batch: &Batch, wanted: &[Cell], fault: &Fault) -> Result<(), Error> {
+        self.run = self.now();
         for cell in batch.cells(wanted) {
             self.write_one(cell, Outcome::Failed(self.failed(cell, fault.class, &fault.message)))?;
         }
@@ -187,14 +188,18 @@ impl Group<'_> {
         Failed { class, message: message.to_owned(), attempts: before.unwrap_or(0) + 1 }
     }
 
-    fn write_one(&self, cell: &Cell, outcome: Outcome) -> Result<(), Error> {
-        let run = Run {
+    /// What the group has taken so far.
+    fn now(&self) -> Run {
+        Run {
             group_seconds: self.start.elapsed().as_secs_f64(),
             group_cpu_seconds: crate::run::cpu_seconds() - self.cpu_start,
             peak_rss_bytes: pythia_runtime::machine::peak_rss().unwrap_or(0),
             ..self.run.clone()
-        };
-        let of = named(self.sweep, cell);
+        }
+    }
+
+    fn write_one(&self, cell: &Cell, outcome: Outcome) -> Result<(), Error> {
+        let (of, run) = (named(self.sweep, cell), self.run.clone());
         self.sweep.write_result(&CellResult { format: FORMAT.to_owned(), cell: cell.id, of, outcome, run }, &())
     }
 }

@@ -4,7 +4,7 @@ use crate::Error;
 use crate::folder::{Found, FoundAll};
 use crate::manifest::{Checkpoint, Missing, Source, SourceFile};
 use crate::steps::{Steps, step_of};
-use pythia_hub::{Listed, ModelId, Revisions, Settings, survey};
+use pythia_hub::{Listed, ModelId, Revisions, Settings, branched_steps, survey};
 use pythia_task::{Cancel, Progress};
 use std::sync::Arc;
 
@@ -16,13 +16,12 @@ pub(crate) fn find(
     cancel: &Cancel,
     progress: &Arc<dyn Progress>,
 ) -> Result<FoundAll, Error> {
-    let wanted = match steps.fixed() {
-        Some(named) => Revisions::Named(named),
-        None => {
-            let steps = steps.clone();
-            Revisions::OfSteps(Box::new(move |there| steps.revisions(there)))
-        }
+    let named = match steps.fixed() {
+        Some(named) => Some(named),
+        None if steps.is_all() => None,
+        None => Some(steps.revisions(&branched_steps(settings, id, cancel, Arc::clone(progress))?)),
     };
+    let wanted = named.map_or(Revisions::AllSteps, Revisions::Named);
     let mut all = FoundAll::default();
     for Listed { revision, commit, files, problem, warning } in
         survey(settings, id, &wanted, cancel, Arc::clone(progress))?

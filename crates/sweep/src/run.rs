@@ -21,6 +21,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Time between two looks at groups that other runners work on.
 const POLL: Duration = Duration::from_secs(1);
 
+/// A file of this name in the work folder of a group says that a run has downloaded the checkpoint, and is to remove it.
+#[cfg(feature = "hub")]
+const DOWNLOADED: &str = "downloaded";
+
 /// Which cells a run computes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -327,13 +331,14 @@ impl Runner<'_> {
         };
         let mut open = self.open(group, located.path.clone(), work.clone(), start, cpu_start);
         open.compute(wanted)?;
-        if !options.keeps_work {
-            // What is left there is only space.
-            let _ = fs::remove_dir_all(&work);
-        }
         #[cfg(feature = "hub")]
         if let Some((id, commit)) = located.downloaded.filter(|_| options.evicts) {
             pythia_hub::evict(options.hub, &id, &commit)?;
+        }
+        if !options.keeps_work {
+            // What is left there is only space.
+            let _ = fs::remove_dir_all(&work);
+            let _ = work.parent().filter(|_| options.scratch.is_none()).map(fs::remove_dir);
         }
         Ok(())
     }
@@ -381,7 +386,14 @@ impl Runner<'_> {
                 let id = hub_id(repo, commit).map_err(|e| Stop::fault(ErrorClass::Request, e.to_string()))?;
                 let (cancel, progress) = (&self.options.cancel, (self.options.downloads)());
                 let snapshot = pythia_hub::fetch(self.options.hub, &id, cancel, progress)?;
-                let downloaded = snapshot.downloaded.then(|| (id, commit.clone()));
+                // A run that is killed leaves this to the next one.
+                let marker = self.work(group).join(DOWNLOADED);
+                if snapshot.downloaded && self.options.evicts {
+                    let written = fs::create_dir_all(self.work(group)).and_then(|()| fs::write(&marker, ""));
+                    written
+                        .map_err(|e| Stop::fault(ErrorClass::System, format!("{}: {e}", pythia_text::path(&marker))))?;
+                }
+                let downloaded = (snapshot.downloaded || marker.exists()).then(|| (id, commit.clone()));
                 Ok(Located { path: snapshot.path, downloaded })
             }
             #[cfg(not(feature = "hub"))]

@@ -54,6 +54,11 @@ impl Steps {
         steps.into_iter().map(|step| format!("step{step}")).chain(others).collect()
     }
 
+    /// Whether these are all steps, and nothing else.
+    pub fn is_all(&self) -> bool {
+        self.0 == [Item::All]
+    }
+
     /// The revisions, if they do not depend on which steps a model has.
     pub fn fixed(&self) -> Option<Vec<String>> {
         let is_fixed = self.0.iter().all(|item| matches!(item, Item::Step(_) | Item::Named(_)));

@@ -44,7 +44,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         Command::Plan(args) => plan::run(args),
         Command::Prefetch(args) => prefetch::run(args),
         Command::Run(args) => return run::run(args),
-        Command::Status(args) => status::run(args),
+        Command::Status(args) => return status::run(args),
         Command::Collect(args) => collect::run(args),
         Command::Report(args) => report::run(args),
         Command::Emit(args) => emit::run(args),

@@ -15,7 +15,7 @@ pub use kl::{AgainstBase, Qualities, Quality, compare};
 pub use perplexity::{Perplexity, perplexity};
 pub use protocol::{Protocol, Window};
 pub use side_by_side::Divergence;
-pub use statistics::Estimate;
+pub use statistics::{Estimate, nan_if_null};
 
 use crate::{Error, Tokenizer};
 use pythia_task::Cancel;

@@ -24,6 +24,10 @@ pub mod run;
 mod shard;
 pub mod spec;
 mod steps;
+mod order;
+#[cfg(test)]
+mod sample;
+pub mod status;
 mod sweep;
 
 pub use error::Error;
@@ -34,4 +38,5 @@ pub use result::{CellResult, ErrorClass, Outcome};
 pub use shard::{Shard, assign};
 pub use spec::{Measure, Recipe, Spec, TextFile};
 pub use steps::{Steps, step_of};
+pub use status::Status;
 pub use sweep::{MANIFEST, Sweep};

@@ -171,6 +171,13 @@ impl Manifest {
         &self.cells[start..end]
     }
 
+    /// A cell in words, for messages: `pythia-70m@step0 Q4_0 on wiki.txt:512`.
+    pub fn name(&self, cell: &Cell) -> String {
+        let checkpoint = self.checkpoint(cell);
+        let measure = self.spec.measures[cell.measure].name();
+        format!("{}@{} {} on {measure}", checkpoint.model, checkpoint.revision, self.recipe(cell).name())
+    }
+
     /// Writes the lines.
     ///
     /// # Errors

@@ -91,6 +91,7 @@ pub struct TextScore {
     /// Tokens scored.
     pub tokens: u64,
     /// Sum of the negative log-likelihoods of the scored tokens, in nats.
+    #[serde(deserialize_with = "pythia_runtime::eval::nan_if_null")]
     pub nll_sum: f64,
     /// Perplexity.
     pub perplexity: Estimate,

@@ -127,9 +127,6 @@ impl Sweep {
 
     /// In words, for messages: `pythia-70m@step0 Q4_0 on wiki.txt:512`.
     pub fn name(&self, cell: &Cell) -> String {
-        let checkpoint = self.manifest.checkpoint(cell);
-        let measure = self.manifest.spec.measures[cell.measure].name();
-        let recipe = self.manifest.recipe(cell).name();
-        format!("{}@{} {recipe} on {measure}", checkpoint.model, checkpoint.revision)
+        self.manifest.name(cell)
     }
 }

@@ -37,6 +37,7 @@ pub struct TaskValue {
     /// Whether it is a share of documents, of which more is better, not a perplexity.
     pub is_share: bool,
     /// The value.
+    #[serde(deserialize_with = "pythia_runtime::eval::nan_if_null")]
     pub value: f64,
     /// Its standard error, if it has one.
     pub stderr: Option<f64>,

@@ -45,8 +45,10 @@ pub struct AgainstBase {
     /// Mean Kullback-Leibler divergence from the base's prediction, in nats per token.
     pub kld_mean: Estimate,
     /// 99th percentile of the divergence.
+    #[serde(deserialize_with = "super::nan_if_null")]
     pub kld_p99: f64,
     /// Largest divergence at any token.
+    #[serde(deserialize_with = "super::nan_if_null")]
     pub kld_max: f64,
     /// Share of tokens where both find the same token most likely, 0 to 1.
     pub same_top: Estimate,

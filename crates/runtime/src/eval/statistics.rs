@@ -13,8 +13,11 @@ pub struct Estimate {
     pub se: f64,
 }
 
-/// JSON has null for what is not a number, such as the error of a single sample.
-fn nan_if_null<'de, D: Deserializer<'de>>(json: D) -> Result<f64, D::Error> {
+/// For `deserialize_with`: JSON has null for what is not a number, such as the error of a single sample.
+///
+/// # Errors
+/// If it is neither null nor a number.
+pub fn nan_if_null<'de, D: Deserializer<'de>>(json: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(json)?.unwrap_or(f64::NAN))
 }
 

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod classify;
+pub mod collect;
 mod error;
 mod estimate;
 mod folder;

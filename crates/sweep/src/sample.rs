@@ -1,9 +1,9 @@
 //! Made-up sweeps for tests and for measuring, shaped like real ones.
 
+use crate::Cell;
 use crate::manifest::{Checkpoint, Estimate, Group, Manifest, Source, SourceFile};
 use crate::result::{self, CellResult, Done, ErrorClass, Failed, FileFacts, Named, Outcome, Run, TextScore};
 use crate::spec::{Measure, Recipe, Spec, TextFile};
-use crate::{Cell, CellId};
 use pythia_compare::report::{FileDigest, TaskValue};
 use pythia_eval::Paired;
 use pythia_runtime::eval::{AgainstBase, Estimate as Value};
@@ -197,10 +197,4 @@ fn with(manifest: &Manifest, cell: &Cell, outcome: Outcome) -> CellResult {
             peak_rss_bytes: 30_000_000,
         },
     }
-}
-
-/// The id with this number.
-#[cfg(test)]
-pub(crate) fn id(number: u64) -> CellId {
-    format!("{number:016x}").parse().expect("sixteen digits")
 }

@@ -20,6 +20,8 @@ mod plan;
 mod prepare;
 #[cfg(feature = "hub")]
 mod remote;
+mod order;
+pub mod report;
 pub mod result;
 pub mod run;
 mod shard;

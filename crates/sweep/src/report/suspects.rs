@@ -1,0 +1,263 @@
+//! Checkpoints that look wrong: files that several share, results that several share, values far off their neighbours.
+
+use super::grid::{Grid, Model, Point};
+use super::onset::Outliers;
+use crate::order::{by_size, counted};
+use crate::result::ErrorClass;
+use pythia_show::number::significant;
+use std::collections::{BTreeMap, HashMap};
+
+/// Neighbours on either side that a value is compared with.
+const NEIGHBOURS: usize = 2;
+/// A perplexity this many times its neighbours', or their share of it, is called out.
+const PERPLEXITY_RATIO: f64 = 1.25;
+/// A damage likewise. It varies more from step to step.
+const DAMAGE_RATIO: f64 = 2.0;
+
+/// What looks wrong, one kind of it.
+pub(super) struct Suspicion {
+    /// In a few words.
+    pub(super) title: String,
+    /// A sentence each.
+    pub(super) items: Vec<String>,
+}
+
+/// All that looks wrong.
+pub(super) struct Suspects<'a> {
+    pub(super) found: Vec<Suspicion>,
+    /// Checkpoints with values far off their neighbours'.
+    pub(super) outliers: Outliers<'a>,
+}
+
+/// The rule for outliers, for readers.
+pub(super) fn rule() -> String {
+    format!(
+        "A perplexity of the base is called out if it is more than {PERPLEXITY_RATIO} times the median of its two \
+         neighbours on either side, or less than the same share of it, and outside of their range; damage is called out \
+         at {DAMAGE_RATIO} times. Medians are taken of logarithms. The first and the last checkpoint have neighbours on \
+         one side only and are not judged. Outliers do not count for where a level begins to hurt."
+    )
+}
+
+impl<'a> Suspects<'a> {
+    pub(super) fn of(grid: &Grid<'a>) -> Self {
+        let mut outliers = Outliers::new();
+        let found = vec![
+            failed(grid),
+            missing(grid),
+            warned(grid),
+            same_files(grid),
+            same_results(grid),
+            far_perplexities(grid, &mut outliers),
+            far_damages(grid, &mut outliers),
+        ];
+        Self { found: found.into_iter().filter(|suspicion| !suspicion.items.is_empty()).collect(), outliers }
+    }
+}
+
+fn failed(grid: &Grid<'_>) -> Suspicion {
+    let mut classes: BTreeMap<ErrorClass, Vec<String>> = BTreeMap::new();
+    for result in grid.results() {
+        if let Some(failed) = result.failed() {
+            let of = &result.of;
+            let text = format!("{}@{} {}: {}", of.model, of.revision, of.level, failed.message);
+            classes.entry(failed.class).or_default().push(text);
+        }
+    }
+    let item = |(class, cells): (&ErrorClass, &Vec<String>)| {
+        format!("{}: {}, such as {}", class.name(), counted(cells.len(), "cell"), cells[0])
+    };
+    Suspicion { title: "Cells that failed".into(), items: classes.iter().map(item).collect() }
+}
+
+fn missing(grid: &Grid<'_>) -> Suspicion {
+    let mut reasons: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for missing in &grid.manifest.missing {
+        reasons.entry((&missing.model, &missing.reason)).or_default().push(&missing.revision);
+    }
+    let items = reasons.iter().map(|((model, reason), revisions)| format!("{model}: {}: {reason}", few(revisions)));
+    Suspicion { title: "Missing checkpoints".into(), items: items.collect() }
+}
+
+fn warned(grid: &Grid<'_>) -> Suspicion {
+    let mut warnings: Vec<((&str, &str), Vec<&str>)> = Vec::new();
+    for point in grid.models.iter().flat_map(|model| &model.points) {
+        if let Some(warning) = &point.of.warning {
+            let key = (point.of.model.as_str(), warning.as_str());
+            match warnings.iter_mut().find(|(other, _)| *other == key) {
+                Some((_, revisions)) => revisions.push(&point.of.revision),
+                None => warnings.push((key, vec![&point.of.revision])),
+            }
+        }
+    }
+    let items = warnings.iter().map(|((model, warning), revisions)| format!("{model}: {}: {warning}", few(revisions)));
+    Suspicion { title: "Reported faults".into(), items: items.collect() }
+}
+
+fn same_files(grid: &Grid<'_>) -> Suspicion {
+    let groups = grid.manifest.groups.iter().filter(|group| group.checkpoints.len() > 1);
+    let mut items: Vec<(&str, String)> = groups
+        .map(|group| {
+            let names: Vec<String> = group.checkpoints.iter().map(|c| format!("{}@{}", c.model, c.revision)).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            (group.checkpoints[0].model.as_str(), format!("{} have identical files", few(&names)))
+        })
+        .collect();
+    items.sort_by(|a, b| by_size(a.0, b.0).then_with(|| a.1.cmp(&b.1)));
+    Suspicion {
+        title: "The same weights under several names".into(),
+        items: items.into_iter().map(|item| item.1).collect(),
+    }
+}
+
+/// Other files, but a sum of the same bits over thousands of tokens: the tensors are the same.
+fn same_results(grid: &Grid<'_>) -> Suspicion {
+    let mut items = Vec::new();
+    for text in grid.texts() {
+        let mut seen: HashMap<(u64, u64), Vec<&Point<'_>>> = HashMap::new();
+        for point in grid.models.iter().flat_map(|model| &model.points) {
+            let Some(score) = grid.score(point, 0, text).filter(|score| score.nll_sum.is_finite()) else { continue };
+            let with_it = seen.entry((score.nll_sum.to_bits(), score.tokens)).or_default();
+            if with_it.iter().all(|other| other.group != point.group) {
+                with_it.push(point);
+            }
+        }
+        let mut same: Vec<_> = seen.into_values().filter(|points| points.len() > 1).collect();
+        same.sort_by(|a, b| crate::order::by_checkpoint(a[0].of, b[0].of));
+        items.extend(same.iter().map(|points| {
+            let names: Vec<String> = points.iter().map(|p| format!("{}@{}", p.of.model, p.of.revision)).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            format!("{} have the same likelihood to the last bit", few(&names))
+        }));
+    }
+    Suspicion { title: "The same results from different files".into(), items }
+}
+
+fn far_perplexities<'a>(grid: &Grid<'a>, outliers: &mut Outliers<'a>) -> Suspicion {
+    let mut items = Vec::new();
+    for text in grid.texts() {
+        for model in &grid.models {
+            for (at, ratio) in far(model, PERPLEXITY_RATIO, |point| grid.perplexity(point, 0, text)) {
+                let of = model.points[at].of;
+                outliers.insert((model.name, &of.revision));
+                let value = grid.perplexity(&model.points[at], 0, text).unwrap_or(f64::NAN);
+                items.push(format!(
+                    "{}@{}: perplexity {}, {} times that of its neighbours",
+                    model.name,
+                    of.revision,
+                    significant(value, 4),
+                    significant(ratio, 3)
+                ));
+            }
+        }
+    }
+    Suspicion { title: "Perplexity far off its neighbours".into(), items }
+}
+
+fn far_damages<'a>(grid: &Grid<'a>, outliers: &mut Outliers<'a>) -> Suspicion {
+    let names = grid.recipe_names();
+    let mut items = Vec::new();
+    for text in grid.texts() {
+        for model in &grid.models {
+            let mut levels: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+            for (recipe, name) in names.iter().enumerate().skip(1) {
+                for (at, ratio) in far(model, DAMAGE_RATIO, |point| grid.damage(point, recipe, text)) {
+                    levels.entry(at).or_default().push(format!("{name} {} times", significant(ratio, 3)));
+                }
+            }
+            for (at, levels) in levels {
+                let of = model.points[at].of;
+                outliers.insert((model.name, &of.revision));
+                items.push(format!("{}@{}: damage of its neighbours: {}", model.name, of.revision, levels.join(", ")));
+            }
+        }
+    }
+    Suspicion { title: "Damage far off its neighbours".into(), items }
+}
+
+/// Points of a model whose value is more than `limit` times the median of their neighbours or less than that share, and
+/// outside of their range, with the ratio.
+fn far(model: &Model<'_>, limit: f64, value: impl Fn(&Point<'_>) -> Option<f64>) -> Vec<(usize, f64)> {
+    let logs: Vec<(usize, f64)> = model
+        .points
+        .iter()
+        .enumerate()
+        .filter(|(_, point)| point.of.step.is_some())
+        .filter_map(|(i, point)| Some((i, value(point).filter(|value| *value > 0.0)?.ln())))
+        .collect();
+    let mut far = Vec::new();
+    for at in 1..logs.len().saturating_sub(1) {
+        let before = logs[at.saturating_sub(NEIGHBOURS)..at].iter();
+        let after = logs[at + 1..(at + 1 + NEIGHBOURS).min(logs.len())].iter();
+        let mut near: Vec<f64> = before.chain(after).map(|log| log.1).collect();
+        near.sort_by(f64::total_cmp);
+        let half = near.len() / 2;
+        let median = if near.len() % 2 == 1 { near[half] } else { 0.5 * (near[half - 1] + near[half]) };
+        let (i, log) = logs[at];
+        let is_outside = log < near[0] || log > near[near.len() - 1];
+        if is_outside && (log - median).abs() > limit.ln() {
+            far.push((i, (log - median).exp()));
+        }
+    }
+    far
+}
+
+/// Names beyond the first few are counted.
+fn few(names: &[&str]) -> String {
+    const SHOWN: usize = 6;
+    let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>();
+    match names.len().saturating_sub(SHOWN) {
+        0 => match &shown[..] {
+            [one, other] => format!("{one} and {other}"),
+            all => all.join(", "),
+        },
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    fn titles(suspects: &Suspects<'_>) -> Vec<String> {
+        suspects.found.iter().map(|suspicion| suspicion.title.clone()).collect()
+    }
+
+    #[test]
+    fn a_smooth_training_is_not_suspicious() {
+        let manifest = sample::manifest(&["pythia-70m"], &sample::pythia_steps(), 7, true);
+        let results = sample::results(&manifest);
+        let grid = Grid::new(&manifest, &results);
+        assert_eq!(titles(&Suspects::of(&grid)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_wrong_is_found() {
+        let mut manifest = sample::manifest(&["pythia-70m"], &sample::pythia_steps(), 2, false);
+        manifest.groups[5].checkpoints[0].warning = Some("reported as damaged".into());
+        let mut results = sample::results(&manifest);
+        // The weights of the last step under the name of step 512 (number 10), in another file.
+        let n = manifest.groups.len();
+        for recipe in 0..3 {
+            let last = results[(n - 1) * 3 + recipe].clone();
+            results[10 * 3 + recipe] = last;
+        }
+        let failed = sample::failed(&manifest, &manifest.cells[7], ErrorClass::Corrupt, "<b>");
+        results[7] = Some(failed);
+        let grid = Grid::new(&manifest, &results);
+        let suspects = Suspects::of(&grid);
+        let want = [
+            "Cells that failed",
+            "Reported faults",
+            "The same results from different files",
+            "Perplexity far off its neighbours",
+            "Damage far off its neighbours",
+        ];
+        assert_eq!(titles(&suspects), want);
+        assert_eq!(suspects.outliers.len(), 1);
+        assert!(suspects.outliers.contains(&("pythia-70m", "step512")));
+        let same = &suspects.found[2].items[0];
+        assert_eq!(same, "pythia-70m@step512 and pythia-70m@step143000 have the same likelihood to the last bit");
+    }
+}

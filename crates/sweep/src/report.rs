@@ -39,8 +39,10 @@ pub fn render(manifest: &Manifest, results: &[Option<CellResult>]) -> String {
         if !sentences.is_empty() {
             let on = if grid.texts().len() > 1 { format!(" On {}", name(&grid, measure)) } else { String::new() };
             body += &format!(
-                "<div class=\"answer\">\n<h2>When does quantization begin to hurt?{}</h2>\n<ul>\n{sentences}</ul>\n{}</div>\n",
+                "<div class=\"answer\">\n<h2>When does quantization begin to hurt?{}</h2>\n<ul>\n{sentences}</ul>\n\
+                 <p class=\"note\">{}</p>\n{}</div>\n",
                 text(&on),
+                text(CERTAIN),
                 answer.table
             );
         }
@@ -63,6 +65,8 @@ pub fn render(manifest: &Manifest, results: &[Option<CellResult>]) -> String {
     page(&title(&grid), STYLE, &body)
 }
 
+const CERTAIN: &str = "What a level costs is the difference of its perplexity from the base's at the same step. It is certain \
+    where it is above the limit by two standard errors; differences are paired token by token.";
 const LEARNING: &str = "The lower axis is the training step, the same in all plots; step 0 stands apart, because a logarithmic \
     axis has no place for 0. All models share the left axes. A curve per level, with its name at its end; rings mark values \
     that are called out. Damage is the mean KLD (Kullback-Leibler divergence): how far a level's predictions are from those \
@@ -198,7 +202,7 @@ fn notes(grid: &Grid<'_>) -> String {
     if !programs.is_empty() {
         let hosts: BTreeSet<&str> = grid.results().map(|result| result.run.host.as_str()).collect();
         items.push(format!(
-            "Computed by {programs} on {} ({}; {}), finished by group starts from {} to {}.",
+            "Computed by {programs} on {} ({}; {}); the first group was begun at {}, the last one at {}.",
             counted(hosts.len(), "machine"),
             all(|result| &result.run.device),
             all(|result| &result.run.isa),

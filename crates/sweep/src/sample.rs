@@ -102,11 +102,12 @@ pub(crate) fn result(manifest: &Manifest, cell: &Cell) -> CellResult {
     let checkpoint = manifest.checkpoint(cell);
     let recipe = manifest.recipe(cell);
     let step = checkpoint.step.unwrap_or(0) as f64;
-    let size = checkpoint.model.len() as f64;
+    let size = f64::from(checkpoint.model.bytes().fold(7u32, |hash, b| (31 * hash + u32::from(b)) % 97)) / 97.0;
     let trained = step / (step + 300.0);
     let level = LEVELS.iter().find(|level| level.0 == recipe.level);
-    let kld = level.map_or(0.0, |level| level.2 * (0.003 + 0.997 * trained) * (1.0 + (step / 50_000.0).powi(2)));
-    let base = 4200.0 * (1.0 - trained).powf(0.9) + 28.0 + size;
+    let kld = level
+        .map_or(0.0, |level| level.2 * (0.5 + size) * (0.003 + 0.997 * trained) * (1.0 + (step / 90_000.0).powi(2)));
+    let base = 4200.0 * (1.0 - trained).powf(0.9) + 28.0 + 10.0 * size;
     let ppl = base * kld.exp();
     let against_base = level.map(|_| AgainstBase {
         perplexity_delta: Value { value: ppl - base, se: 0.1 * kld.sqrt() },

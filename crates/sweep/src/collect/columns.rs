@@ -84,6 +84,11 @@ fn or_none<'a, T>(value: Option<T>, make: impl FnOnce(T) -> Value<'a>) -> Value<
     value.map_or(Value::None, make)
 }
 
+/// What `value` returns: `?` in it ends it alone.
+fn of<T>(value: impl FnOnce() -> Option<T>) -> Option<T> {
+    value()
+}
+
 fn done<'a>(row: &Row<'a>) -> Option<&'a Done> {
     row.result().and_then(CellResult::done)
 }
@@ -135,7 +140,7 @@ macro_rules! column {
             kind: Kind::$kind,
             source: Source::$source,
             value: |$row| {
-                let value = (|| $value)();
+                let value = of(|| $value);
                 column!(@make $kind value)
             },
         }
@@ -154,13 +159,13 @@ macro_rules! estimate {
                 name: $name,
                 kind: Kind::Float,
                 source: Source::Result,
-                value: |$row| or_none((|| $value)(), |estimate: Estimate| Value::float(estimate.value)),
+                value: |$row| or_none(of(|| $value), |estimate: Estimate| Value::float(estimate.value)),
             },
             Column {
                 name: $se,
                 kind: Kind::Float,
                 source: Source::Result,
-                value: |$row| or_none((|| $value)(), |estimate: Estimate| Value::float(estimate.se)),
+                value: |$row| or_none(of(|| $value), |estimate: Estimate| Value::float(estimate.se)),
             },
         ]
     };

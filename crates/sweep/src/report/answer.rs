@@ -6,6 +6,9 @@ use pythia_show::html as escape;
 use pythia_show::number::{plain, signed, significant};
 use pythia_show::plot::table;
 
+/// An extreme in between is told if it is this many times beyond both ends.
+const NOTABLE: f64 = 1.25;
+
 /// Sentences, and for several models a table.
 pub(super) struct Answer {
     pub(super) sentences: Vec<String>,
@@ -19,7 +22,8 @@ impl Answer {
         let onsets: Vec<Vec<Option<Onset>>> = (1..names.len())
             .map(|recipe| grid.models.iter().map(|model| Onset::of(grid, model, recipe, text, outliers)).collect())
             .collect();
-        let mut sentences: Vec<String> = learned(grid, text).into_iter().collect();
+        let mut sentences: Vec<String> = first_to_hurt(grid, &names[1..], &onsets).into_iter().collect();
+        sentences.extend(learned(grid, text));
         for (name, of_level) in names[1..].iter().zip(&onsets) {
             let measured: Vec<(&Model<'_>, &Onset)> =
                 grid.models.iter().zip(of_level).filter_map(|(model, onset)| Some((model, onset.as_ref()?))).collect();
@@ -34,13 +38,37 @@ impl Answer {
     }
 }
 
+/// Which level hurts first, and when.
+fn first_to_hurt(grid: &Grid<'_>, levels: &[String], onsets: &[Vec<Option<Onset>>]) -> Option<String> {
+    let all = || levels.iter().zip(onsets).flat_map(|(level, of)| of.iter().flatten().map(move |onset| (level, onset)));
+    all().next()?;
+    let of = match &grid.models[..] {
+        [_] => String::new(),
+        models => format!(" in any of {} models", models.len()),
+    };
+    let Some(step) = all().filter_map(|(_, onset)| onset.hurts).min() else {
+        return Some(format!(
+            "No level certainly costs more than {LIMIT_PERCENT} % of perplexity at the last step{of}."
+        ));
+    };
+    let mut first: Vec<&str> =
+        all().filter(|(_, onset)| onset.hurts == Some(step)).map(|(level, _)| level.as_str()).collect();
+    first.dedup();
+    Some(format!(
+        "Quantization begins to hurt at step {step}: from there on {} certainly cost{} more than {LIMIT_PERCENT} % of \
+         perplexity, and no level does earlier{of}.",
+        first.join(", "),
+        if first.len() == 1 { "s" } else { "" }
+    ))
+}
+
 /// What training does to the base.
 fn learned(grid: &Grid<'_>, text: usize) -> Option<String> {
     let ends = |model: &Model<'_>| {
         let mut steps =
             model.points.iter().filter_map(|point| Some((point.of.step?, grid.perplexity(point, 0, text)?)));
         let first = steps.next()?;
-        Some((first, steps.last().unwrap_or(first)))
+        Some((first, steps.next_back().unwrap_or(first)))
     };
     let number = |value| significant(value, 4);
     match &grid.models[..] {
@@ -73,7 +101,7 @@ fn learned(grid: &Grid<'_>, text: usize) -> Option<String> {
 }
 
 fn of_one(name: &str, onset: &Onset) -> String {
-    let Onset { first, last, last_percent, worst, grown, hurts, hurting } = onset;
+    let Onset { first, last, last_percent, least, worst, grown, hurts, hurting } = onset;
     let mut out = match (hurts, hurting) {
         (Some(step), _) if *step == last.0 && first.0 != last.0 => {
             format!("{name}: costs more than {LIMIT_PERCENT} % of perplexity only at step {step}, the last")
@@ -82,10 +110,12 @@ fn of_one(name: &str, onset: &Onset) -> String {
             format!("{name}: costs more than {LIMIT_PERCENT} % of perplexity at every step")
         }
         (Some(step), _) => format!("{name}: costs more than {LIMIT_PERCENT} % of perplexity from step {step} on"),
-        (None, (0, _)) => format!("{name}: at no step it certainly costs more than {LIMIT_PERCENT} % of perplexity"),
-        (None, (n, all)) => {
-            format!("{name}: costs more than {LIMIT_PERCENT} % of perplexity at {n} of {all} steps, not at the last")
+        (None, (0, _)) => {
+            format!("{name}: at no step does it certainly cost more than {LIMIT_PERCENT} % of perplexity")
         }
+        (None, (n, all)) => format!(
+            "{name}: certainly costs more than {LIMIT_PERCENT} % of perplexity at {n} of {all} steps, but not at the last"
+        ),
     };
     let percent = match last_percent {
         of if of.value.is_finite() && of.se.is_finite() => {
@@ -102,11 +132,16 @@ fn of_one(name: &str, onset: &Onset) -> String {
     }
     out += &format!(". Damage (mean KLD) goes from {} to {}", number(first.1), number(last.1));
     match grown {
-        Some(step) => out += &format!("; at least {GROWN} times the first from step {step} on"),
-        None => out += &format!("; not {GROWN} times the first at the end"),
+        Some(step) => out += &format!("; from step {step} on it is at least {GROWN} times the first"),
+        None => out += &format!("; at the end it is less than {GROWN} times the first"),
     }
-    if worst.0 != last.0 && worst.1 > 1.1 * last.1 {
-        out += &format!("; largest at step {}: {}", worst.0, number(worst.1));
+    for (what, extreme, is_beyond) in [
+        ("smallest", least, least.1 < first.1.min(last.1) / NOTABLE),
+        ("largest", worst, worst.1 > first.1.max(last.1) * NOTABLE),
+    ] {
+        if is_beyond {
+            out += &format!("; it is {what} at step {}: {}", extreme.0, number(extreme.1));
+        }
     }
     out + "."
 }
@@ -117,7 +152,9 @@ fn of_several(name: &str, measured: &[(&Model<'_>, &Onset)]) -> String {
     hurts.sort_unstable();
     let all = measured.len();
     let mut out = match &hurts[..] {
-        [] => format!("{name}: in no model it certainly costs more than {LIMIT_PERCENT} % of perplexity at the end"),
+        [] => {
+            format!("{name}: in no model does it certainly cost more than {LIMIT_PERCENT} % of perplexity at the end")
+        }
         [(step, model)] => {
             format!(
                 "{name}: costs more than {LIMIT_PERCENT} % of perplexity in 1 of {all} models, {model}, from step {step} on"
@@ -126,15 +163,16 @@ fn of_several(name: &str, measured: &[(&Model<'_>, &Onset)]) -> String {
         several => {
             let (first, last) = (several[0], several[several.len() - 1]);
             let middle = several[(several.len() - 1) / 2].0;
-            format!(
-                "{name}: costs more than {LIMIT_PERCENT} % of perplexity in {} of {all} models, from step {} ({}) to step {} \
-                 ({}) on; half of them by step {middle}",
-                several.len(),
-                first.0,
-                first.1,
-                last.0,
-                last.1
-            )
+            let costs =
+                format!("{name}: costs more than {LIMIT_PERCENT} % of perplexity in {} of {all} models", several.len());
+            if first.0 == last.0 {
+                format!("{costs}, from step {} on", first.0)
+            } else {
+                format!(
+                    "{costs}, first from step {} on ({}), last from step {} on ({}); in half of them by step {middle}",
+                    first.0, first.1, last.0, last.1
+                )
+            }
         }
     };
     let least = measured.iter().min_by(|a, b| a.1.last.1.total_cmp(&b.1.last.1));
@@ -169,9 +207,9 @@ fn onsets_table(grid: &Grid<'_>, levels: &[String], onsets: &[Vec<Option<Onset>>
         std::iter::once(escape(model.name)).chain(onsets.iter().map(|of_level| cell(&of_level[m]))).collect()
     });
     format!(
-        "<p class=\"note\">First step from which on a level certainly costs more than {LIMIT_PERCENT} % of perplexity. Below: \
+        "<details><summary>By model</summary>\n<p class=\"note\">First step from which on a level certainly costs more than {LIMIT_PERCENT} % of perplexity. Below: \
          first step from which on its damage is at least {GROWN} times that of the first step, and its damage at the last \
-         step (mean KLD, nats per token).</p>\n{}",
+         step (mean KLD, nats per token).</p>\n{}</details>\n",
         table("Where quantization begins to hurt", "", heads, rows)
     )
 }

@@ -41,8 +41,10 @@ const LINE: f64 = 13.5;
 const LONGEST_LABEL: usize = 16;
 /// Curves with more points have no dots.
 const MOST_DOTS: usize = 40;
-/// Least distance of two numbers at the lower axis.
-const TICK_WIDTH: f64 = 36.0;
+/// Between two numbers at the lower axis.
+const TICK_GAP: f64 = 5.0;
+/// An axis with more numbers has no lines between them.
+const MOST_WITH_MINOR: usize = 4;
 
 /// Training steps on a logarithmic axis. Step 0 has no place there: it stands left of the others, behind a gap in the axis.
 pub(super) struct StepAxis {
@@ -90,7 +92,7 @@ impl StepAxis {
             let half = 0.5 * label_width(&label);
             if at - half >= free {
                 svg.text("tick", (at, bottom + 19.0), Anchor::Middle, &label);
-                free = at + TICK_WIDTH - half;
+                free = at + half + TICK_GAP;
             }
         }
         svg.text("title", (right, bottom + Frame::FOOT - 14.0), Anchor::End, "training step (log scale)");
@@ -101,7 +103,7 @@ impl StepAxis {
 pub(super) fn short(step: u64) -> String {
     match step {
         0..1000 => step.to_string(),
-        _ if step % 1000 == 0 => format!("{}k", step / 1000),
+        _ if step.is_multiple_of(1000) => format!("{}k", step / 1000),
         _ => step.to_string(),
     }
 }
@@ -121,11 +123,13 @@ impl Chart {
         let bottom = TOP + f64::max(least, LINE * names + 10.0);
         let y = Scale::new(self.y_kind, self.y_span.iter().copied(), (bottom, TOP));
         let labels = self.curves.iter().map(|curve| label_width(&shorten(&curve.label, LONGEST_LABEL)));
-        let gutter = labels.fold(0.0, f64::max) + 14.0;
+        let gutter = labels.fold(0.0, f64::max) + 18.0;
         let frame = Frame { left: Frame::left_of(canvas, &y), right: canvas.width() - gutter, top: TOP, bottom };
         let x = StepAxis::new(&self.steps, (frame.left, frame.right));
         let mut svg = Svg::new(canvas, bottom + Frame::FOOT - 8.0, words);
-        for tick in y.ticks(6) {
+        let ticks = y.ticks(6);
+        let has_minor = ticks.iter().filter(|tick| tick.label.is_some()).count() <= MOST_WITH_MINOR;
+        for tick in ticks.iter().filter(|tick| has_minor || tick.label.is_some()) {
             let at = y.at(tick.value);
             svg.line(if tick.label.is_some() { "grid" } else { "grid minor" }, (frame.left, at), (frame.right, at));
             if let Some(label) = &tick.label {

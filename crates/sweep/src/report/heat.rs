@@ -36,7 +36,7 @@ impl Heat {
         let (low, high) = self.range()?;
         let longest = if canvas == Canvas::Wide { 24 } else { 13 };
         let names: Vec<String> = self.rows.iter().map(|name| shorten(name, longest)).collect();
-        let left = names.iter().map(|name| label_width(name)).fold(30.0, f64::max) + 6.0;
+        let left = names.iter().map(|name| label_width(name)).fold(30.0, f64::max) + 12.0;
         let (width, row) = (canvas.width() - 8.0 - left, if self.rows.len() > 20 { 15.0 } else { 20.0 });
         let cell = width / self.steps.len() as f64;
         let bottom = TOP + row * self.rows.len() as f64;
@@ -69,24 +69,23 @@ impl Heat {
         Some(svg.finish())
     }
 
+    /// Numbers of the columns: the last one, then the roundest ones that have a place.
     fn draw_steps(&self, svg: &mut Svg, left: f64, cell: f64, bottom: f64) {
-        let mut free = f64::NEG_INFINITY;
-        // The last one always has its number, and what would touch it has none.
+        const GAP: f64 = 7.0;
         let last = self.steps.len() - 1;
-        let middle = |i: usize| left + cell * (i as f64 + 0.5);
-        let half = |i: usize| 0.5 * label_width(&short(self.steps[i]));
-        let end = middle(last) - half(last) - 6.0;
-        for i in 0..=last {
-            if i == last || (middle(i) - half(i) >= free && middle(i) + half(i) <= end) {
-                let anchor_end = middle(i) + half(i) > left + cell * self.steps.len() as f64 + 6.0;
-                let (x, anchor) = if anchor_end {
-                    (left + cell * self.steps.len() as f64 + 6.0, Anchor::End)
-                } else {
-                    (middle(i), Anchor::Middle)
-                };
-                svg.line("axis", (middle(i), bottom), (middle(i), bottom + 4.0));
-                svg.text("tick", (x, bottom + 17.0), anchor, &short(self.steps[i]));
-                free = middle(i) + half(i) + 8.0;
+        let zeros = |step: u64| (1..10).take_while(|n| step.is_multiple_of(10u64.pow(*n))).count();
+        let mut order: Vec<usize> = (0..last).collect();
+        order.sort_by_key(|&i| std::cmp::Reverse(zeros(self.steps[i])));
+        let edge = left + cell * self.steps.len() as f64 + 6.0;
+        let mut taken: Vec<(f64, f64)> = Vec::new();
+        for i in std::iter::once(last).chain(order) {
+            let label = short(self.steps[i]);
+            let (middle, half) = (left + cell * (i as f64 + 0.5), 0.5 * label_width(&label));
+            let at = middle.min(edge - half);
+            if taken.iter().all(|(from, to)| at + half + GAP < *from || at - half - GAP > *to) {
+                svg.line("axis", (middle, bottom), (middle, bottom + 4.0));
+                svg.text("tick", (at, bottom + 17.0), Anchor::Middle, &label);
+                taken.push((at - half, at + half));
             }
         }
     }

@@ -17,6 +17,8 @@ pub(super) struct Onset {
     pub(super) last: (u64, f64),
     /// Perplexity above the base's at the last step, percent.
     pub(super) last_percent: Estimate,
+    /// The step with the least damage.
+    pub(super) least: (u64, f64),
     /// The step with the largest damage.
     pub(super) worst: (u64, f64),
     /// From this step on, damage is at least [`GROWN`] times that of the first step.
@@ -49,11 +51,13 @@ impl Onset {
         }
         let (&first, &last) = (steps.first()?, steps.last()?);
         let worst = steps.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1))?;
+        let least = steps.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1))?;
         let hurts = |percent: Estimate| percent.value - 2.0 * error(percent) > LIMIT_PERCENT;
         Some(Self {
             first: (first.0, first.1),
             last: (last.0, last.1),
             last_percent: last.2,
+            least: (least.0, least.1),
             worst: (worst.0, worst.1),
             grown: from_then_on(&steps, |step| step.1 >= GROWN * first.1 && step.1 > 0.0),
             hurts: from_then_on(&steps, |step| hurts(step.2)),

@@ -7,9 +7,7 @@ use crate::result::ErrorClass;
 use pythia_show::number::significant;
 use std::collections::{BTreeMap, HashMap};
 
-/// Neighbours on either side that a value is compared with.
-const NEIGHBOURS: usize = 2;
-/// A perplexity this many times its neighbours', or their share of it, is called out.
+/// A perplexity this many times beyond what its neighbours suggest is called out.
 const PERPLEXITY_RATIO: f64 = 1.25;
 /// A damage likewise. It varies more from step to step.
 const DAMAGE_RATIO: f64 = 2.0;
@@ -32,10 +30,10 @@ pub(super) struct Suspects<'a> {
 /// The rule for outliers, for readers.
 pub(super) fn rule() -> String {
     format!(
-        "A perplexity of the base is called out if it is more than {PERPLEXITY_RATIO} times the median of its two \
-         neighbours on either side, or less than the same share of it, and outside of their range; damage is called out \
-         at {DAMAGE_RATIO} times. Medians are taken of logarithms. The first and the last checkpoint have neighbours on \
-         one side only and are not judged. Outliers do not count for where a level begins to hurt."
+        "How outliers are found: a value is compared with both neighbours, and with what the straight lines through the \
+         two checkpoints before and through the two after suggest, all in logarithms. It is called out where it is beyond \
+         all four, for the base's perplexity by a factor of {PERPLEXITY_RATIO}, for damage by {DAMAGE_RATIO}. The first \
+         and the last checkpoint are not judged. Outliers do not count for where a level begins to hurt."
     )
 }
 
@@ -142,7 +140,7 @@ fn far_perplexities<'a>(grid: &Grid<'a>, outliers: &mut Outliers<'a>) -> Suspici
                 outliers.insert((model.name, &of.revision));
                 let value = grid.perplexity(&model.points[at], 0, text).unwrap_or(f64::NAN);
                 items.push(format!(
-                    "{}@{}: perplexity {}, {} times that of its neighbours",
+                    "{}@{}: perplexity {}, {} times the mean of its neighbours",
                     model.name,
                     of.revision,
                     significant(value, 4),
@@ -168,15 +166,21 @@ fn far_damages<'a>(grid: &Grid<'a>, outliers: &mut Outliers<'a>) -> Suspicion {
             for (at, levels) in levels {
                 let of = model.points[at].of;
                 outliers.insert((model.name, &of.revision));
-                items.push(format!("{}@{}: damage of its neighbours: {}", model.name, of.revision, levels.join(", ")));
+                items.push(format!(
+                    "{}@{}: damage relative to the mean of its neighbours: {}",
+                    model.name,
+                    of.revision,
+                    levels.join(", ")
+                ));
             }
         }
     }
     Suspicion { title: "Damage far off its neighbours".into(), items }
 }
 
-/// Points of a model whose value is more than `limit` times the median of their neighbours or less than that share, and
-/// outside of their range, with the ratio.
+/// Points of a model whose value is beyond both neighbours, and beyond the lines through the two before and the two
+/// after, by a factor of `limit`; with their ratio to the geometric mean of the neighbours. The lines let through what
+/// bends: perplexity falls steeply, and damage has a minimum early in training.
 fn far(model: &Model<'_>, limit: f64, value: impl Fn(&Point<'_>) -> Option<f64>) -> Vec<(usize, f64)> {
     let logs: Vec<(usize, f64)> = model
         .points
@@ -185,18 +189,17 @@ fn far(model: &Model<'_>, limit: f64, value: impl Fn(&Point<'_>) -> Option<f64>)
         .filter(|(_, point)| point.of.step.is_some())
         .filter_map(|(i, point)| Some((i, value(point).filter(|value| *value > 0.0)?.ln())))
         .collect();
+    let log = |at: usize| logs.get(at).map(|log| log.1);
     let mut far = Vec::new();
     for at in 1..logs.len().saturating_sub(1) {
-        let before = logs[at.saturating_sub(NEIGHBOURS)..at].iter();
-        let after = logs[at + 1..(at + 1 + NEIGHBOURS).min(logs.len())].iter();
-        let mut near: Vec<f64> = before.chain(after).map(|log| log.1).collect();
-        near.sort_by(f64::total_cmp);
-        let half = near.len() / 2;
-        let median = if near.len() % 2 == 1 { near[half] } else { 0.5 * (near[half - 1] + near[half]) };
-        let (i, log) = logs[at];
-        let is_outside = log < near[0] || log > near[near.len() - 1];
-        if is_outside && (log - median).abs() > limit.ln() {
-            far.push((i, (log - median).exp()));
+        let (i, own) = logs[at];
+        let (before, after) = (logs[at - 1].1, logs[at + 1].1);
+        let lines = [(before, at.checked_sub(2).and_then(log)), (after, log(at + 2))];
+        let lines = lines.into_iter().filter_map(|(near, next)| Some(2.0 * near - next?));
+        let ends = (before.min(after), before.max(after));
+        let (low, high) = lines.fold(ends, |(low, high), v| (low.min(v), high.max(v)));
+        if own < low - limit.ln() || own > high + limit.ln() {
+            far.push((i, (own - 0.5 * (before + after)).exp()));
         }
     }
     far
@@ -230,6 +233,27 @@ mod tests {
         let results = sample::results(&manifest);
         let grid = Grid::new(&manifest, &results);
         assert_eq!(titles(&Suspects::of(&grid)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_bend_is_no_outlier() {
+        // Damage of Q4_0 at steps 1 to 1500 of a small model.
+        let damages = [7.1e-4, 7.0e-4, 6.2e-4, 1.9e-4, 4.4e-5, 3.9e-4, 1.2e-3, 2.4e-3, 5.2e-3, 1.1e-2, 1.4e-2];
+        let steps: Vec<u64> = (0..damages.len() as u64).collect();
+        let manifest = sample::manifest(&["a"], &steps, 1, false);
+        let grid = Grid::new(&manifest, &[]);
+        let found = |damages: &[f64]| {
+            far(&grid.models[0], DAMAGE_RATIO, |point| damages.get(point.group).copied())
+                .iter()
+                .map(|far| far.0)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(found(&damages), Vec::<usize>::new());
+        for (i, factor) in [(4, 0.2), (7, 5.0), (9, 0.1)] {
+            let mut changed = damages;
+            changed[i] *= factor;
+            assert_eq!(found(&changed), [i], "{factor}");
+        }
     }
 
     #[test]

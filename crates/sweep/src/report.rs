@@ -68,7 +68,7 @@ pub fn render(manifest: &Manifest, results: &[Option<CellResult>]) -> String {
 const CERTAIN: &str = "What a level costs is the difference of its perplexity from the base's at the same step. It is certain \
     where it is above the limit by two standard errors; differences are paired token by token.";
 const LEARNING: &str = "The lower axis is the training step, the same in all plots; step 0 stands apart, because a logarithmic \
-    axis has no place for 0. All models share the left axes. A curve per level, with its name at its end; rings mark values \
+    axis has no place for 0. All models share the left axes. A curve per level, with its name at its end; rings mark checkpoints \
     that are called out. Damage is the mean KLD (Kullback-Leibler divergence): how far a level's predictions are from those \
     of the base at the same step, averaged over the tokens of the text. Lower is better in both.";
 const MAPS: &str = "Darker (brighter on a dark page) is more damage. Colours are bands of equal ratios between the least and \

@@ -237,12 +237,11 @@ impl Status {
         };
         let Count { done, failed, to_do } = self.checkpoints;
         let _ = write!(out, "\nCheckpoints: {done} done, {failed} failed, {to_do} to do");
-        match self.duplicates {
-            0 => out += ".\n",
-            n => {
-                let _ = writeln!(out, "; {n} of them have the files of another one and are not computed again.");
-            }
-        }
+        out += &match self.duplicates {
+            0 => ".\n".to_owned(),
+            1 => "; 1 has the files of another one and is not computed again.\n".to_owned(),
+            n => format!("; {n} have the files of another one and are not computed again.\n"),
+        };
         if let Some(Left { core_seconds, measured_on }) = self.left {
             let basis = match measured_on {
                 0 => "by the estimate of the plan; none is measured yet".to_owned(),

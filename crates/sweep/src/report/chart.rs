@@ -29,8 +29,6 @@ pub(super) struct Chart {
     pub(super) steps: Vec<u64>,
     pub(super) curves: Vec<Curve>,
     pub(super) marks: Vec<Mark>,
-    /// A value to compare with, and its name.
-    pub(super) reference: Option<(f64, String)>,
 }
 
 const TOP: f64 = 30.0;
@@ -139,11 +137,6 @@ impl Chart {
         let log = if self.y_kind == Kind::Log { " (log scale)" } else { "" };
         svg.text("title", (4.0, 14.0), Anchor::Start, &format!("{}{log}", self.y_title));
         x.draw(&mut svg, &frame);
-        if let Some((value, name)) = self.reference.as_ref().filter(|(value, _)| y.shows(*value)) {
-            let at = y.at(*value);
-            svg.line("limit", (frame.left, at), (frame.right, at));
-            svg.text("label limit-label", (frame.left + 4.0, at - 4.0), Anchor::Start, name);
-        }
         let mut ends: Vec<(f64, f64, &Curve)> = Vec::new();
         for curve in &self.curves {
             let places: Vec<(f64, f64)> = curve.points.iter().map(|&(step, v)| (x.at(step), y.at(v))).collect();

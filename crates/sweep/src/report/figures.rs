@@ -125,7 +125,6 @@ pub(super) fn learning(grid: &Grid<'_>, text: usize, outliers: &Outliers<'_>) ->
                 grid.perplexity(point, recipe, text)
             }),
             marks: marks(model, outliers, |point| grid.perplexity(point, 0, text)),
-            reference: None,
         };
         let damage = Chart {
             y_title: "damage: mean KLD, nats per token".to_owned(),
@@ -139,7 +138,6 @@ pub(super) fn learning(grid: &Grid<'_>, text: usize, outliers: &Outliers<'_>) ->
                 .flat_map(|recipe| marks(model, outliers, |point| grid.damage(point, recipe, text)))
                 .filter(|mark| mark.y > 0.0)
                 .collect(),
-            reference: None,
         };
         vec![("perplexity against step".to_owned(), perplexity), ("damage against step".to_owned(), damage)]
     })
@@ -195,7 +193,6 @@ pub(super) fn tasks(grid: &Grid<'_>, measure: usize) -> String {
                 steps: steps.clone(),
                 curves: curves(grid, model, (0..grid.n_recipes()).rev(), |point, recipe| of(point, recipe, title)),
                 marks: Vec::new(),
-                reference: None,
             };
             (format!("{title} against step"), chart)
         };

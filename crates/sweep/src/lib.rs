@@ -16,21 +16,20 @@ mod group;
 mod id;
 mod lease;
 pub mod manifest;
+mod order;
 mod plan;
 mod prepare;
 #[cfg(feature = "hub")]
 mod remote;
-mod order;
 pub mod report;
 pub mod result;
 pub mod run;
-mod shard;
-pub mod spec;
-mod steps;
-mod order;
 #[cfg(test)]
 mod sample;
+mod shard;
+pub mod spec;
 pub mod status;
+mod steps;
 mod sweep;
 
 pub use error::Error;
@@ -40,6 +39,6 @@ pub use plan::{Model, Request, plan, relative};
 pub use result::{CellResult, ErrorClass, Outcome};
 pub use shard::{Shard, assign};
 pub use spec::{Measure, Recipe, Spec, TextFile};
-pub use steps::{Steps, step_of};
 pub use status::Status;
+pub use steps::{Steps, step_of};
 pub use sweep::{MANIFEST, Sweep};

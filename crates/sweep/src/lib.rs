@@ -9,6 +9,7 @@
 
 mod classify;
 pub mod collect;
+pub mod emit;
 mod error;
 mod estimate;
 mod folder;

@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn shards_take_about_the_same_time() {
         let groups = [9.0, 1.0, 5.0, 4.0, 1.0, 1.0].map(group);
-        assert_eq!(assign(&groups, 2), [0, 1, 1, 1, 0, 0]);
+        assert_eq!(assign(&groups, 2), [0, 0, 1, 1, 1, 0]);
         assert_eq!(assign(&groups, 1), [0; 6]);
         let zeros = [0.0; 4].map(group);
         assert_eq!(assign(&zeros, 2), [0, 1, 0, 1]);

@@ -1,11 +1,11 @@
 //! The class of an error, by what helps against it.
 
-use crate::{Error, ErrorClass};
+use crate::ErrorClass;
 use pythia_task::ErrorKind;
 use std::error::Error as StdError;
 use std::io;
 
-/// Why a cell has no values; `None` if the run was cancelled.
+/// Why a cell has no values.
 pub(crate) struct Fault {
     pub(crate) class: ErrorClass,
     pub(crate) message: String,
@@ -15,8 +15,8 @@ pub(crate) struct Fault {
 pub(crate) enum Stop {
     /// Of the cells that are computed now.
     Fault(Fault),
-    /// Of the run: it was cancelled, or results cannot be written.
-    Run(Error),
+    /// The run was cancelled.
+    Cancelled,
 }
 
 impl From<pythia_compare::Error> for Stop {
@@ -48,7 +48,7 @@ impl From<pythia_hub::Error> for Stop {
     fn from(error: pythia_hub::Error) -> Self {
         use pythia_hub::Error as Hub;
         let class = match &error {
-            Hub::Cancelled => return Self::Run(Error::Cancelled),
+            Hub::Cancelled => return Self::Cancelled,
             Hub::Io { source, .. } => of_system(source),
             Hub::Request(_) => ErrorClass::Request,
             // A server may send something else the next time.
@@ -66,7 +66,7 @@ impl Stop {
 
     fn of(kind: ErrorKind, error: &(dyn StdError + 'static)) -> Self {
         let class = match kind {
-            ErrorKind::Cancelled => return Self::Run(Error::Cancelled),
+            ErrorKind::Cancelled => return Self::Cancelled,
             ErrorKind::Usage => ErrorClass::Request,
             ErrorKind::Data if causes(error).any(is_not_finite) => ErrorClass::Numeric,
             ErrorKind::Data => ErrorClass::Corrupt,

@@ -23,13 +23,13 @@ pub enum Error {
     },
     /// The Hub could not be asked.
     #[cfg(feature = "hub")]
-    Hub(pythia_hub::Error),
+    Hub(Box<pythia_hub::Error>),
     /// An output cannot be written.
-    Output(pythia_convert::Error),
+    Output(Box<pythia_convert::Error>),
     /// A checkpoint cannot be read.
-    Checkpoint(pythia_checkpoint::Error),
+    Checkpoint(Box<pythia_checkpoint::Error>),
     /// A text cannot be read.
-    Text(pythia_runtime::Error),
+    Text(Box<pythia_runtime::Error>),
     /// It was cancelled.
     Cancelled,
 }
@@ -77,10 +77,10 @@ impl std::error::Error for Error {
         match self {
             Self::Io { source, .. } => Some(source),
             #[cfg(feature = "hub")]
-            Self::Hub(error) => Some(error),
-            Self::Output(error) => Some(error),
-            Self::Checkpoint(error) => Some(error),
-            Self::Text(error) => Some(error),
+            Self::Hub(error) => Some(&**error),
+            Self::Output(error) => Some(&**error),
+            Self::Checkpoint(error) => Some(&**error),
+            Self::Text(error) => Some(&**error),
             _ => None,
         }
     }
@@ -90,7 +90,7 @@ macro_rules! from_libraries {
     ($($error:ty => $variant:ident),*) => {
         $(impl From<$error> for Error {
             fn from(error: $error) -> Self {
-                if error.kind() == ErrorKind::Cancelled { Self::Cancelled } else { Self::$variant(error) }
+                if error.kind() == ErrorKind::Cancelled { Self::Cancelled } else { Self::$variant(error.into()) }
             }
         })*
     };

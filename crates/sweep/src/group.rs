@@ -56,7 +56,7 @@ impl Group<'_> {
         };
         match self.scores(batch.measure, &recipes(batch), prepared) {
             Ok(scores) => self.write(batch, wanted, &scores),
-            Err(Stop::Run(error)) => Err(error),
+            Err(Stop::Cancelled) => Err(Error::Cancelled),
             Err(Stop::Fault(fault)) if fault.class.may_pass() || batch.recipes.len() == 1 => {
                 self.write_fault(batch, wanted, &fault)
             }
@@ -64,7 +64,7 @@ impl Group<'_> {
                 // If the base fails, all do.
                 let base = Batch { measure: batch.measure, recipes: vec![0] };
                 match self.scores(base.measure, &[Recipe::base()], prepared) {
-                    Err(Stop::Run(error)) => return Err(error),
+                    Err(Stop::Cancelled) => return Err(Error::Cancelled),
                     Err(Stop::Fault(_)) => return self.write_fault(batch, wanted, &fault),
                     Ok(_) => {}
                 }

@@ -30,13 +30,13 @@ const MAX_BYTES: u64 = 4096;
 
 /// Who holds a lease.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Holder {
+pub(crate) struct Holder {
     /// Name of the machine.
-    pub host: String,
+    pub(crate) host: String,
     /// Changes with every start of the machine; empty if the system does not tell.
     boot: String,
     /// The process.
-    pub pid: u32,
+    pub(crate) pid: u32,
 }
 
 impl Holder {
@@ -58,6 +58,18 @@ pub(crate) fn host_name() -> String {
     return rustix::system::uname().nodename().to_string_lossy().into_owned();
     #[cfg(not(unix))]
     std::env::var("COMPUTERNAME").unwrap_or_default()
+}
+
+/// The file of a lease. To close it does not end its lock if a child process is being started just then, which has it open
+/// too until it runs its program. So the lock is ended in words.
+#[derive(Debug)]
+struct Open(File);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // Where there is no lock, there is none to end.
+        let _ = self.0.unlock();
+    }
 }
 
 /// What an attempt to take a lease came to.
@@ -85,30 +97,29 @@ impl Lease {
     fn take_if_stale_for(path: &Path, this: &Holder, stale: Duration) -> Result<Taken, Error> {
         loop {
             let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
-            let mut file = file.map_err(Error::io(path))?;
+            let mut open = Open(file.map_err(Error::io(path))?);
+            let file = &mut open.0;
             match file.try_lock() {
-                Err(TryLockError::WouldBlock) => return Ok(Taken::ByOther(read(&mut file))),
+                Err(TryLockError::WouldBlock) => return Ok(Taken::ByOther(read(file))),
                 // The holder has removed it in between.
-                Ok(()) if !is_at(&file, path) => continue,
+                Ok(()) if !is_at(file, path) => continue,
                 // Without locks, the second rule decides.
                 Ok(()) | Err(TryLockError::Error(_)) => {}
             }
-            let before = read(&mut file);
+            let before = read(file);
             let is_other =
-                before.as_ref().is_some_and(|holder| holder != this && (!holder.is_on(this) || !locks(&file)));
-            if is_other && age(path, &file).map_err(Error::io(path))? < stale {
+                before.as_ref().is_some_and(|holder| holder != this && (!holder.is_on(this) || !locks(file)));
+            if is_other && age(path, file).map_err(Error::io(path))? < stale {
                 return Ok(Taken::ByOther(before));
             }
-            write(&mut file, this).map_err(Error::io(path))?;
+            write(file, this).map_err(Error::io(path))?;
             let (stop, stopped) = mpsc::channel();
             let holder = this.clone();
             let beat = thread::Builder::new().name("lease".to_owned()).spawn(move || {
                 while stopped.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
                     // A disk that is full or gone stops the runner elsewhere.
-                    let _ = write(&mut file, &holder);
+                    let _ = write(&mut open.0, &holder);
                 }
-                // A child that is being started has the file open too, so that to close it would not end the lock yet.
-                let _ = file.unlock();
             });
             let beat = beat.map_err(Error::io(path))?;
             return Ok(Taken::Held(Self { path: path.to_owned(), stop: Some(stop), beat: Some(beat) }));
@@ -127,12 +138,13 @@ impl Drop for Lease {
 
 /// Who holds the lease at `path`, if it is held.
 pub(crate) fn holder(path: &Path) -> Option<Holder> {
-    let mut file = File::open(path).ok()?;
-    let holder = read(&mut file)?;
+    let mut open = Open(File::open(path).ok()?);
+    let file = &mut open.0;
+    let holder = read(file)?;
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => Some(holder),
         Ok(()) if holder.is_on(&Holder::this()) => None,
-        _ => (age(path, &file).ok()? < STALE).then_some(holder),
+        _ => (age(path, file).ok()? < STALE).then_some(holder),
     }
 }
 

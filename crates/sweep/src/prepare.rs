@@ -120,7 +120,7 @@ impl Preparation<'_, '_> {
             };
             options.observer.step("calibration");
             let progress = options.observer.begin(pythia_compare::Stage::Calibrate);
-            let done = job.run(|_| Ok::<(), pythia_calibrate::Error>(()), &*progress)?;
+            let done = job.run(|_| Ok::<(), Stop>(()), &*progress)?;
             done.collected.write(&path, true, &())?;
         }
         Ok(Arc::new(Feedback::new(Calibration::open(&path)?, FeedbackSettings::default())))

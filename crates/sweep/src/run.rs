@@ -2,7 +2,7 @@
 
 use crate::classify::Stop;
 use crate::group::{self, Group};
-use crate::lease::{self, Holder, Lease, Taken};
+use crate::lease::{Holder, Lease, Taken};
 use crate::manifest::{Cell, Source};
 use crate::result::{CellResult, FORMAT, Outcome, Run};
 use crate::spec::Measure;
@@ -324,7 +324,7 @@ impl Runner<'_> {
         let work = self.work(group);
         let located = match self.locate(group) {
             Ok(located) => located,
-            Err(Stop::Run(error)) => return Err(error),
+            Err(Stop::Cancelled) => return Err(Error::Cancelled),
             Err(Stop::Fault(fault)) => {
                 return self.open(group, PathBuf::new(), work, start, cpu_start).fail(wanted, &fault);
             }
@@ -428,9 +428,4 @@ pub(crate) fn cpu_seconds() -> f64 {
     }
     #[cfg(not(unix))]
     0.0
-}
-
-/// Who works on a group now, if somebody does.
-pub fn holder(sweep: &Sweep, group: usize) -> Option<lease::Holder> {
-    lease::holder(&sweep.lease_path(group))
 }

@@ -1,8 +1,9 @@
 //! How far a sweep is: what is done, what failed, what is left, and how long that takes.
 
-use crate::manifest::{Cell, Manifest, Missing};
+use crate::manifest::{Cell, Checkpoint, Manifest, Missing};
 use crate::order::{by_checkpoint, by_size, counted, ranges};
 use crate::result::{CellResult, ErrorClass};
+use crate::{Sweep, lease};
 use pythia_show::{Align, Table, Width, wrap};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
@@ -23,6 +24,8 @@ pub struct Status {
     pub measures: Vec<Named>,
     /// Where cells are left or failed.
     pub unfinished: Vec<Unfinished>,
+    /// Checkpoints that runs are working on now.
+    pub running: Vec<Running>,
     /// What went wrong, by class.
     pub errors: Vec<Errors>,
     /// Checkpoints that were asked for and are not there.
@@ -34,6 +37,17 @@ pub struct Status {
     /// Every cell that failed, if they are asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed: Option<Vec<FailedCell>>,
+}
+
+/// A checkpoint that a run is working on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Running {
+    /// `MODEL@REVISION`.
+    pub checkpoint: String,
+    /// Name of the machine.
+    pub host: String,
+    /// The process there.
+    pub pid: u32,
 }
 
 /// How many are done, failed and to do.
@@ -121,6 +135,18 @@ impl Count {
 }
 
 impl Status {
+    /// Of a sweep, as it is now. Lists the cells that failed `with_failed`.
+    pub fn now(sweep: &Sweep, with_failed: bool) -> Self {
+        let groups = &sweep.manifest().groups;
+        let running = (0..groups.len()).filter_map(|group| {
+            let Checkpoint { model, revision, .. } = &groups[group].checkpoints[0];
+            let holder = lease::holder(&sweep.lease_path(group))?;
+            Some(Running { checkpoint: format!("{model}@{revision}"), host: holder.host, pid: holder.pid })
+        });
+        let running = running.collect();
+        Self { running, ..Self::of(sweep.manifest(), &sweep.results(), with_failed) }
+    }
+
     /// From the results of [`Sweep::results`](crate::Sweep::results). Lists the cells that failed `with_failed`.
     pub fn of(manifest: &Manifest, results: &[Option<CellResult>], with_failed: bool) -> Self {
         let names: Vec<&str> = models(manifest);
@@ -170,6 +196,7 @@ impl Status {
             errors: errors.into_values().collect(),
             missing: manifest.missing.clone(),
             duplicates: manifest.groups.iter().map(|group| group.checkpoints.len() - 1).sum(),
+            running: Vec::new(),
             left: Left::of(manifest, results),
             failed: with_failed.then_some(failed),
         }
@@ -208,6 +235,8 @@ impl Status {
             let some = self.unfinished.iter().filter(|unfinished| !of(unfinished).is_empty());
             some.map(|unfinished| format!("  {}: {}", unfinished.model, of(unfinished))).collect()
         };
+        let running = |run: &Running| format!("  {}: process {} on {}", run.checkpoint, run.pid, run.host);
+        paragraph("Running:", self.running.iter().map(running).collect());
         paragraph("To do:", steps(|unfinished| &unfinished.to_do));
         paragraph("Failed:", steps(|unfinished| &unfinished.failed));
         let error = |errors: &Errors| {

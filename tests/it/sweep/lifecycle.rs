@@ -72,6 +72,8 @@ fn a_runner_does_not_wait_if_told_so() {
     fs::write(&lease, r#"{"host": "elsewhere", "boot": "x", "pid": 7}"#).unwrap();
     let outcome = quant(dir.path(), &["sweep", "run", "sweep", "--no-wait"]);
     assert_eq!(outcome.code, Some(75), "{outcome:?}");
+    let status = quant(dir.path(), &["sweep", "status", "sweep"]).ok();
+    assert!(status.contains("pythia-docs-1m@step0: process 7 on elsewhere"), "{status}");
     assert!(outcome.stderr.contains("process 7 on elsewhere") && outcome.stdout.contains("3 are left to other runs"));
     fs::remove_file(lease).unwrap();
     quant(dir.path(), &["sweep", "run", "sweep", "--no-wait"]).ok();

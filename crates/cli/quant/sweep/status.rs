@@ -28,7 +28,7 @@ const LEFT: u8 = 1;
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let sweep = Sweep::open(&args.sweep)?;
-    let status = Status::of(sweep.manifest(), &sweep.results(), args.failed);
+    let status = Status::now(&sweep, args.failed);
     if args.json {
         exit::print_json(&status)?;
     } else {

@@ -88,7 +88,7 @@ impl Needs {
     /// The same for an engine that only needs to know which workers are of use.
     pub(super) fn time_of_group(&self) -> String {
         let asked = duration(self.group_minutes as f64 * 60.0);
-        format!("{} Workers must have {asked} left: the longest checkpoint, {TIME_RULE}.", self.time())
+        format!("{} Workers need {asked} left: the longest checkpoint, {TIME_RULE}.", self.time())
     }
 
     /// How much memory the largest group takes, with what is asked for.

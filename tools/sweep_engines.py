@@ -88,6 +88,7 @@ class Killer(threading.Thread):
         self.wrapper.chmod(0o755)
         self.random = random.Random(seed)
         # So many shards are to be killed; which ones is drawn when they start for the first time.
+        self.share = share
         self.wanted = round(shards * share)
         self.unseen = shards
         self.seconds = seconds
@@ -125,7 +126,7 @@ class Killer(threading.Thread):
     def is_chosen(self, shard):
         """Every set of shards of that size is equally likely. What has been killed may be killed again."""
         if shard in self.seen:
-            return self.random.random() < 1 / 3
+            return self.random.random() < self.share
         self.seen.add(shard)
         is_chosen = self.random.random() * self.unseen < self.wanted - self.kills
         self.unseen -= 1
@@ -354,7 +355,7 @@ def run_engine(name, args, plan, expected_seconds):
 
 
 def run_two(args, plan):
-    """Two processes on the whole sweep. What each has computed is in its results: no group may be of both."""
+    """Two processes on the whole sweep. Together they must have computed every cell once."""
     sweep = plan.copy(plan.folder.parent / "two-runners")
     start = time.monotonic()
     command = [str(args.program), "sweep", "run", str(sweep.folder), "--threads", str(args.threads)]
@@ -363,7 +364,11 @@ def run_two(args, plan):
     seconds = time.monotonic() - start
     for runner, output in zip(runners, outputs):
         assert runner.returncode == 0, output
-    return sweep.table(), outputs, seconds
+    table = sweep.table()
+    computed = [int(re.search(r"^(\d+) cells? computed", output, re.M).group(1)) for output in outputs]
+    cells = (sweep.folder / "manifest.jsonl").read_text().count('"kind":"cell"')
+    assert sum(computed) == cells, f"{computed} cells computed, of {cells}"
+    return table, f"{computed[0]} and {computed[1]} cells computed, {seconds:.0f} s"
 
 
 def install(args):
@@ -428,10 +433,7 @@ def main():
                 print(f"{name}: SKIPPED: {why}", flush=True)
                 code = code or 2
         if args.two_runners:
-            table, outputs, seconds = run_two(args, plan)
-            compare("two-runners", table, f"{seconds:.0f} s")
-            for output in outputs:
-                print("  " + output.strip().splitlines()[-1])
+            compare("two-runners", *run_two(args, plan))
     except BaseException:
         args.keep = True
         print(f"see {work}", file=sys.stderr)

@@ -99,6 +99,11 @@ fn downloads(quiet: bool) -> Arc<dyn Progress> {
     }
 }
 
+/// Whether a task is one of the user's own, which is named by its file.
+fn is_own_task(name: &str) -> bool {
+    std::path::Path::new(name).extension().is_some_and(|extension| extension == "toml")
+}
+
 /// A time for people: `3 min`, `2.5 h`, `12 days`.
 fn duration(seconds: f64) -> String {
     let (minutes, hours) = (seconds / 60.0, seconds / 3600.0);

@@ -104,10 +104,10 @@ impl Levels {
         let leftovers = files().flat_map(|file| remove_leftovers(file.path()));
         leftovers.for_each(|leftover| observer.note(&leftover.to_string()));
         let (n, kept) = (files().count(), files().filter(|file| is_current(file)).count());
-        observer.note(&format!("cache: {}: {kept} of {n} files are there", path(folder.path())));
+        observer.cache(&format!("cache: {}: {kept} of {n} files are there", path(folder.path())));
         self.batches.iter().try_for_each(|batch| batch.fill(&*self.source, request, observer))?;
         let (n, bytes) = folder.size();
-        observer.note(&format!("cache: {}: {n} files, {}", path(folder.path()), number::bytes(bytes)));
+        observer.cache(&format!("cache: {}: {n} files, {}", path(folder.path()), number::bytes(bytes)));
         Ok(())
     }
 }

@@ -14,6 +14,11 @@ pub trait Observer: Send + Sync {
         let _ = line;
     }
 
+    /// A note about the cache folder.
+    fn cache(&self, line: &str) {
+        self.note(line);
+    }
+
     /// A step begins, described in words.
     fn step(&self, line: &str) {
         let _ = line;

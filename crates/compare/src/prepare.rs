@@ -48,13 +48,17 @@ fn from_gguf(request: &Request, path: &Path) -> Result<Prepared, Error> {
     let base = pythia_gguf::open(path)?.0.metadata;
     let own = file_level(&base, path);
     let mut wanted = request.levels.clone();
-    if wanted.is_empty() && request.files.is_empty() && ["F32", "F16", "BF16"].contains(&own.as_str()) {
+    if wanted.is_empty()
+        && request.files.is_empty()
+        && !request.base_alone
+        && ["F32", "F16", "BF16"].contains(&own.as_str())
+    {
         wanted = DEFAULT_LEVELS.to_vec();
     }
     wanted.retain(|level| level.name() != own);
     let wanted = each_once(wanted);
     check_used(request, &wanted)?;
-    check_count(1 + wanted.len() + request.files.len())?;
+    check_count(request, 1 + wanted.len() + request.files.len())?;
     let name = model_name(path);
     let source = GgufSource::open(path)?;
     let inputs = source.inputs();
@@ -84,7 +88,7 @@ fn from_checkpoint(request: &Request, base: &CheckpointBase) -> Result<Prepared,
     }
     let wanted = wanted_levels(request, base.level, checkpoint.checkpoint());
     check_used(request, &wanted)?;
-    check_count(wanted.len() + request.files.len())?;
+    check_count(request, wanted.len() + request.files.len())?;
     let provenance = Provenance::gather(checkpoint.checkpoint(), false, &request.cancel)?;
     let owner = base.owner.clone().or_else(|| provenance.owner.clone());
     let merged = Merged::new(base, checkpoint, provenance.name.clone(), &request.cancel)?;
@@ -156,11 +160,11 @@ fn add_files(request: &Request, source: &Path, base: &Metadata, candidates: &mut
         quality::check_file(request, (source, base), (path, &metadata))?;
         candidates.push(candidate(&metadata, path, name));
     }
-    check_count(candidates.len())
+    check_count(request, candidates.len())
 }
 
-fn check_count(files: usize) -> Result<(), Error> {
-    if files < 2 {
+fn check_count(request: &Request, files: usize) -> Result<(), Error> {
+    if files < 2 && !request.base_alone {
         return Err(usage("there is only the base; use --type or name further GGUF files to compare with it"));
     }
     Ok(())
@@ -170,7 +174,7 @@ fn check_count(files: usize) -> Result<(), Error> {
 fn wanted_levels(request: &Request, base: Option<Level>, checkpoint: &Checkpoint) -> Vec<Level> {
     let base = base.unwrap_or_else(|| native_level(checkpoint));
     let asked = match request.levels.is_empty() {
-        true if request.files.is_empty() => &DEFAULT_LEVELS[..],
+        true if request.files.is_empty() && !request.base_alone => &DEFAULT_LEVELS[..],
         _ => &request.levels,
     };
     each_once([base].into_iter().chain(asked.iter().copied()))

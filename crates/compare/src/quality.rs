@@ -128,7 +128,11 @@ impl Evaluation<'_> {
         let tokenizer = Tokenizer::from_gguf(&base_model.gguf().metadata).map_err(|e| locate(e.into()))?;
         let max_windows = request.max_chunks;
         let evaluated = eval::Request { tokenizer: &tokenizer, protocol, max_windows, cancel };
-        let groups = groups(device, &base_model, others, facts.get(1..).unwrap_or_default());
+        let mut groups = groups(device, &base_model, others, facts.get(1..).unwrap_or_default());
+        if groups.is_empty() {
+            // The base alone.
+            groups.push(others);
+        }
         let text_sha256 = text.sha256(cancel)?;
         let ids: Vec<String> = facts.iter().map(Facts::id).collect();
         let mut journals = Journals::open(folder, &self.setting(&base_model, &text_sha256), &ids, request.fresh);
@@ -193,8 +197,7 @@ impl Evaluation<'_> {
 
     fn say_what_is_known(&self, known: usize, n_files: usize) {
         if known > 0 {
-            self.observer
-                .note(&format!("chunks 1 to {known} were scored by an earlier run (--fresh scores them again)"));
+            self.observer.note(&format!("chunks 1 to {known} were scored by an earlier run"));
         }
         self.observer.step(&format!("perplexity and divergence of {n_files} files"));
     }

@@ -21,6 +21,9 @@ pub struct Request {
     /// How levels are rounded: every level is made in each of these ways. If empty, with the importance matrix if there
     /// is one, and otherwise plainly.
     pub quantizers: Vec<Rounding>,
+    /// Whether the base may be all there is: without levels and files, it is scored alone. Otherwise the usual levels are
+    /// meant.
+    pub base_alone: bool,
     /// Accept source weights that are already quantized.
     pub allow_requantize: bool,
     /// The text to score. It is read several times, so it must not be a [stream](Text::stream).
@@ -83,6 +86,7 @@ impl Request {
             files: Vec::new(),
             imatrix: None,
             quantizers: Vec::new(),
+            base_alone: false,
             allow_requantize: false,
             text,
             n_ctx: 512,

@@ -32,6 +32,13 @@ pub enum Error {
         /// What was found and what was expected.
         reason: String,
     },
+    /// A tensor holds values that cannot be encoded: infinite, not numbers, or too large.
+    Values {
+        /// Its name in the source.
+        name: String,
+        /// What was found.
+        reason: String,
+    },
     /// The request's [`Quantizer`](crate::Quantizer) stopped.
     Quantizer {
         /// The kind of its error.
@@ -59,7 +66,7 @@ impl Error {
             Self::Request(_) => ErrorKind::Usage,
             Self::Checkpoint(e) => e.kind(),
             Self::Tokenizer(e) => e.kind(),
-            Self::Input { .. } | Self::Gguf(_) | Self::Tensor { .. } => ErrorKind::Data,
+            Self::Input { .. } | Self::Gguf(_) | Self::Tensor { .. } | Self::Values { .. } => ErrorKind::Data,
             Self::Quantizer { kind, .. } => *kind,
             Self::Io { .. } => ErrorKind::Io,
             Self::Cancelled => ErrorKind::Cancelled,
@@ -94,7 +101,9 @@ impl fmt::Display for Error {
             Self::Tokenizer(e) => write!(f, "{e}"),
             Self::Input { path, source } => write!(f, "{}: {source}", shown(path)),
             Self::Gguf(e) => write!(f, "{e}"),
-            Self::Tensor { name, reason } => write!(f, "tensor {}: {reason}", quoted(name, '"', 80)),
+            Self::Tensor { name, reason } | Self::Values { name, reason } => {
+                write!(f, "tensor {}: {reason}", quoted(name, '"', 80))
+            }
             Self::Quantizer { source, .. } => write!(f, "{source}"),
             Self::Io { path, action, source } => write!(f, "{}: cannot {action}: {source}", shown(path)),
             Self::Cancelled => f.write_str("interrupted"),
@@ -111,7 +120,7 @@ impl std::error::Error for Error {
             Self::Gguf(e) => Some(e),
             Self::Quantizer { source, .. } => Some(&**source),
             Self::Io { source, .. } => Some(source),
-            Self::Request(_) | Self::Tensor { .. } | Self::Cancelled => None,
+            Self::Request(_) | Self::Tensor { .. } | Self::Values { .. } | Self::Cancelled => None,
         }
     }
 }

@@ -360,7 +360,7 @@ fn check_values(tensor: &PlannedTensor, values: &[f32]) -> Result<(), Error> {
     let largest = largest_magnitude(values);
     if !largest.is_finite() {
         let reason = "holds a value that is not finite (--allow-nonfinite converts it all the same)";
-        return Err(Error::tensor(&tensor.source.name, reason));
+        return Err(Error::Values { name: tensor.source.name.clone(), reason: reason.to_owned() });
     }
     let overflows = |encoding: &&Encoding| {
         !matches!(encoding.ty, TensorType::F32 | TensorType::BF16) && encoding.ty != tensor.source.ty
@@ -370,7 +370,7 @@ fn check_values(tensor: &PlannedTensor, values: &[f32]) -> Result<(), Error> {
     {
         let reason =
             format!("holds {largest:e}, too large for the f16 in {} (--allow-nonfinite ignores it)", encoding.ty);
-        return Err(Error::tensor(&tensor.source.name, reason));
+        return Err(Error::Values { name: tensor.source.name.clone(), reason });
     }
     Ok(())
 }

@@ -79,7 +79,7 @@ pub struct Lock {
 }
 
 /// The file of a journal. To close it does not end its lock if a child process is being started just then: until the
-/// child runs its program, it has the file open too. So the lock is ended in words.
+/// child runs its program, it has the file open too. So the lock is ended explicitly.
 #[derive(Debug)]
 struct Locked(File);
 
@@ -206,7 +206,7 @@ fn is_at(file: &File, path: &Path) -> bool {
     matches!((here, there), (Ok(here), Ok(there)) if here == there)
 }
 
-/// Whether a file is the one at `path`: an open file cannot be removed.
+/// Whether a file is the one at `path`: one that was removed cannot be opened.
 #[cfg(not(unix))]
 fn is_at(_: &File, _: &Path) -> bool {
     true

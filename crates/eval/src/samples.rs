@@ -28,12 +28,6 @@ struct Hashes {
     target: String,
 }
 
-/// The hashes of a document that do not depend on replies: of the document, the prompt and the target.
-pub(crate) fn hashes(doc: &Doc) -> [String; 3] {
-    let Hashes { doc, prompt, target } = Hashes::of(doc);
-    [doc, prompt, target]
-}
-
 /// Calls `each` with every sample, filter by filter, and returns the digest of all.
 pub(crate) fn each(
     task: &Task,

@@ -1,6 +1,6 @@
 //! Which tasks are evaluated, and their documents.
 
-use crate::{Data, Doc, Error, Group, Task, Which, runner, samples};
+use crate::{Data, Doc, Error, Group, Task, Which, runner};
 use pythia_task::{Cancel, Progress};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -157,13 +157,14 @@ impl Work {
         self.docs.iter().map(runner::size).sum()
     }
 
-    /// SHA-256 of what is asked and what is right, hexadecimal: of the task's name, the number of examples, and the hashes
-    /// of the documents that lm-evaluation-harness logs.
+    /// SHA-256 of all that the values depend on, hexadecimal: what is asked, what is right, and how it is measured.
     pub fn sha256(&self) -> String {
         let mut hasher = Sha256::new();
-        hasher.update(format!("{} {}\n", self.task.name, self.shots));
-        for doc in &self.docs {
-            samples::hashes(doc).iter().for_each(|hash| hasher.update(hash));
+        let Task { name, version, metrics, filters, .. } = &self.task;
+        // As for debugging, texts are in quotes, so the parts cannot run into each other.
+        hasher.update(format!("{name:?} {version:?} {metrics:?} {filters:?} {}\n", self.shots));
+        for Doc { id, target, asks, .. } in &self.docs {
+            hasher.update(format!("{id} {target:?} {asks:?}\n"));
         }
         pythia_text::hex(&hasher.finalize())
     }

@@ -78,7 +78,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 
 #[cfg(not(unix))]
 fn is_at(_file: &File, _path: &Path) -> bool {
-    // An open file cannot be removed there.
+    // A file that was removed cannot be opened there.
     true
 }
 

@@ -40,7 +40,9 @@ mod signals {
         // SAFETY: the system has filled it, and all zeros are a valid value too.
         let before = unsafe { before.assume_init() };
         let is_handler = before.sa_sigaction != libc::SIG_DFL && before.sa_sigaction != libc::SIG_IGN;
-        if !is_handler || before.sa_flags & libc::SA_SIGINFO != 0 {
+        // Twice would make it call itself.
+        let is_this = before.sa_sigaction == on_signal as extern "C" fn(libc::c_int) as usize;
+        if !is_handler || is_this || before.sa_flags & libc::SA_SIGINFO != 0 {
             return;
         }
         BEFORE.store(before.sa_sigaction, Ordering::SeqCst);

@@ -69,6 +69,7 @@ impl Stop {
             ErrorKind::Cancelled => return Self::Cancelled,
             ErrorKind::Usage => ErrorClass::Request,
             ErrorKind::Data if causes(error).any(is_not_finite) => ErrorClass::Numeric,
+            ErrorKind::Data if causes(error).any(is_too_short) => ErrorClass::Request,
             ErrorKind::Data => ErrorClass::Corrupt,
             ErrorKind::Io => causes(error).find_map(|cause| cause.downcast_ref()).map_or(ErrorClass::System, of_system),
         };
@@ -86,13 +87,25 @@ fn causes<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (
     })
 }
 
-fn is_not_finite(error: &(dyn StdError + 'static)) -> bool {
-    let mut of_a_model = error.downcast_ref::<pythia_runtime::Error>();
-    while let Some(pythia_runtime::Error::At { source, .. }) = of_a_model {
-        of_a_model = Some(source);
+/// An error of the runtime, without the places that were added to it.
+fn of_runtime<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e pythia_runtime::Error> {
+    let mut found = error.downcast_ref::<pythia_runtime::Error>();
+    while let Some(pythia_runtime::Error::At { source, .. }) = found {
+        found = Some(source);
     }
+    found
+}
+
+fn is_too_short(error: &(dyn StdError + 'static)) -> bool {
+    matches!(of_runtime(error), Some(pythia_runtime::Error::TextTooShort { .. }))
+}
+
+fn is_not_finite(error: &(dyn StdError + 'static)) -> bool {
+    let of_a_model = of_runtime(error);
+    let of_a_conversion = error.downcast_ref::<pythia_convert::Error>();
     let of_a_calibration = error.downcast_ref::<pythia_calibrate::Error>();
-    matches!(of_a_model, Some(pythia_runtime::Error::NotFinite { .. }))
+    matches!(of_a_conversion, Some(pythia_convert::Error::Values { .. }))
+        || matches!(of_a_model, Some(pythia_runtime::Error::NotFinite { .. }))
         || matches!(of_a_calibration, Some(pythia_calibrate::Error::NotFinite { .. }))
 }
 

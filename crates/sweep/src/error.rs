@@ -50,6 +50,15 @@ impl Error {
         }
     }
 
+    /// Whether the same command may get further when there is space on the disk.
+    pub fn may_pass(&self) -> bool {
+        let mut causes = std::iter::successors(Some(self as &(dyn std::error::Error + 'static)), |e| e.source());
+        causes.any(|cause| {
+            let system = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+            matches!(system, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+        })
+    }
+
     /// For `map_err`: the system refused `path`.
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();

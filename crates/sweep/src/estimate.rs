@@ -2,8 +2,9 @@
 //! the right thing.
 
 use crate::manifest::{Estimate, SourceFile};
-use crate::spec::{Measure, PLAIN, Spec};
+use crate::spec::{IMATRIX, Measure, PLAIN, Spec};
 use pythia_convert::Level;
+use pythia_quantizer::Feedback;
 
 /// Bytes of English per token of the Pythia tokenizer.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -33,14 +34,14 @@ pub(crate) fn estimate(files: &[SourceFile], spec: &Spec, task_tokens: u64) -> E
     let tokens: u64 = spec.measures.iter().map(|measure| tokens(measure, task_tokens)).sum();
     let flops_per_token = 2.0 * weights as f64;
     let passes = tokens as f64 * spec.recipes.len() as f64;
-    let by_feedback = |quantizer: &str| !["imatrix", PLAIN].contains(&quantizer);
+    let by_feedback = |quantizer: &str| ![IMATRIX, PLAIN].contains(&quantizer);
     let encoding: f64 = spec
         .recipes
         .iter()
         .map(|recipe| if by_feedback(&recipe.quantizer) { FEEDBACK_PER_SECOND } else { ENCODED_PER_SECOND })
         .map(|rate| weights as f64 / rate)
         .sum();
-    let calibrations: f64 = [("imatrix", 1.0), ("feedback", CALIBRATION_PASSES)]
+    let calibrations: f64 = [(IMATRIX, 1.0), (Feedback::NAME, CALIBRATION_PASSES)]
         .iter()
         .filter(|(name, _)| spec.recipes.iter().any(|recipe| recipe.quantizer == *name))
         .map(|(_, passes)| passes * CALIBRATION_TOKENS)

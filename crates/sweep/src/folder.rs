@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// Names a folder with one checkpoint, which has no steps.
 const ONLY: &str = "main";
-/// The card of a model says nothing that a result depends on.
-const CARD: &str = "README.md";
+/// The card of a model says nothing that a value depends on.
+pub(crate) const CARD: &str = "README.md";
 
 /// A checkpoint with its files.
 pub(crate) struct Found {
@@ -73,7 +73,11 @@ pub(crate) fn find(
 
 /// The name of a folder.
 fn model_name(folder: &Path) -> Result<String, Error> {
-    let whole = fs::canonicalize(folder).map_err(Error::io(folder))?;
+    // `.` and `..` have none.
+    let whole = match folder.file_name() {
+        Some(_) => folder.to_owned(),
+        None => fs::canonicalize(folder).map_err(Error::io(folder))?,
+    };
     let name = whole.file_name().and_then(|name| name.to_str());
     name.map(str::to_owned)
         .ok_or_else(|| Error::Request(format!("{}: the name of the folder is not text", pythia_text::path(folder))))
@@ -99,7 +103,9 @@ fn read(
     let weights = source.checkpoint().files();
     let mut files = Vec::new();
     for path in source.inputs().into_iter().filter(|path| path.is_file()) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // Shards may be in subfolders.
+        let inside = path.strip_prefix(source.checkpoint().folder()).ok();
+        let name = inside.or_else(|| path.file_name().map(Path::new)).unwrap_or(&path).to_string_lossy().into_owned();
         if name == CARD || files.iter().any(|file: &SourceFile| file.name == name) {
             continue;
         }

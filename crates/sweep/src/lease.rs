@@ -61,7 +61,7 @@ pub(crate) fn host_name() -> String {
 }
 
 /// The file of a lease. To close it does not end its lock if a child process is being started just then, which has it open
-/// too until it runs its program. So the lock is ended in words.
+/// too until it runs its program. So the lock is ended explicitly.
 #[derive(Debug)]
 struct Open(File);
 
@@ -84,6 +84,7 @@ pub(crate) enum Taken {
 #[derive(Debug)]
 pub(crate) struct Lease {
     path: PathBuf,
+    holder: Holder,
     stop: Option<Sender<()>>,
     beat: Option<JoinHandle<()>>,
 }
@@ -91,49 +92,64 @@ pub(crate) struct Lease {
 impl Lease {
     /// Takes the lease at `path`, whose folder exists, unless another runner has it.
     pub(crate) fn take(path: &Path, this: &Holder) -> Result<Taken, Error> {
-        Self::take_if_stale_for(path, this, STALE)
-    }
-
-    fn take_if_stale_for(path: &Path, this: &Holder, stale: Duration) -> Result<Taken, Error> {
         loop {
             let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
             let mut open = Open(file.map_err(Error::io(path))?);
             let file = &mut open.0;
-            match file.try_lock() {
+            let is_locked = match file.try_lock() {
                 Err(TryLockError::WouldBlock) => return Ok(Taken::ByOther(read(file))),
                 // The holder has removed it in between.
                 Ok(()) if !is_at(file, path) => continue,
+                Ok(()) => true,
                 // Without locks, the second rule decides.
-                Ok(()) | Err(TryLockError::Error(_)) => {}
-            }
+                Err(TryLockError::Error(_)) => false,
+            };
             let before = read(file);
-            let is_other =
-                before.as_ref().is_some_and(|holder| holder != this && (!holder.is_on(this) || !locks(file)));
-            if is_other && age(path, file).map_err(Error::io(path))? < stale {
+            let is_other = match &before {
+                Some(holder) => holder != this && (!holder.is_on(this) || !is_locked),
+                // Nobody has written his name yet, or it is no lease.
+                None => file.metadata().is_ok_and(|metadata| metadata.len() > 0),
+            };
+            if is_other && age(path, file).map_err(Error::io(path))? < STALE {
                 return Ok(Taken::ByOther(before));
             }
-            write(file, this).map_err(Error::io(path))?;
+            file.set_len(0).and_then(|()| write(file, this)).map_err(Error::io(path))?;
             let (stop, stopped) = mpsc::channel();
-            let holder = this.clone();
+            let (holder, named) = (this.clone(), path.to_owned());
             let beat = thread::Builder::new().name("lease".to_owned()).spawn(move || {
-                while stopped.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
+                while stopped.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) && is_of(&named, &holder) {
                     // A disk that is full or gone stops the runner elsewhere.
                     let _ = write(&mut open.0, &holder);
                 }
+                // Until the lease is dropped, or if another runner has taken it.
+                let _ = stopped.recv();
             });
             let beat = beat.map_err(Error::io(path))?;
-            return Ok(Taken::Held(Self { path: path.to_owned(), stop: Some(stop), beat: Some(beat) }));
+            let holder = this.clone();
+            return Ok(Taken::Held(Self { path: path.to_owned(), holder, stop: Some(stop), beat: Some(beat) }));
         }
+    }
+
+    /// Whether no other runner has taken it, as it may if this one was asleep for long.
+    pub(crate) fn is_held(&self) -> bool {
+        is_of(&self.path, &self.holder)
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // Removed while it is locked: whoever locks the removed file sees that it is not there any more.
-        let _ = fs::remove_file(&self.path);
+        if self.is_held() {
+            // Removed while it is locked: whoever locks the removed file sees that it is not there any more.
+            let _ = fs::remove_file(&self.path);
+        }
         drop(self.stop.take());
         let _ = self.beat.take().map(JoinHandle::join);
     }
+}
+
+/// Whether the lease at `path` names this holder.
+fn is_of(path: &Path, holder: &Holder) -> bool {
+    File::open(path).ok().and_then(|mut file| read(&mut file)).as_ref() == Some(holder)
 }
 
 /// Who holds the lease at `path`, if it is held.
@@ -155,18 +171,12 @@ fn read(file: &mut File) -> Option<Holder> {
     serde_json::from_str(&text).ok()
 }
 
+/// Writes the name of the holder, over the same one if it is there: readers never find half a name.
 fn write(file: &mut File, holder: &Holder) -> io::Result<()> {
     let text = serde_json::to_string(holder)? + "\n";
-    file.set_len(0)?;
     file.seek(SeekFrom::Start(0))?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
-}
-
-/// Whether this process holds the lock of a file, which it has just tried to take.
-fn locks(file: &File) -> bool {
-    // A lock that is held can be taken again.
-    file.try_lock().is_ok()
 }
 
 /// How long ago a file was written, by the clock of its file system: that of a file that is written beside it now.
@@ -190,7 +200,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 
 #[cfg(not(unix))]
 fn is_at(_file: &File, _path: &Path) -> bool {
-    // An open file cannot be removed there.
+    // A file that was removed cannot be opened there.
     true
 }
 
@@ -242,12 +252,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_lease_is_written_over() {
+    fn what_is_no_lease_is_written_over_when_it_is_old() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.json");
-        for content in ["", "{}", "half a le"] {
+        for content in ["{}", "half a le"] {
             fs::write(&path, content).unwrap();
+            // It may be one of a later version.
+            assert!(matches!(Lease::take(&path, &Holder::this()).unwrap(), Taken::ByOther(None)), "{content}");
+            File::options().write(true).open(&path).unwrap().set_modified(SystemTime::now() - 2 * STALE).unwrap();
             assert!(matches!(Lease::take(&path, &Holder::this()).unwrap(), Taken::Held(_)), "{content}");
         }
+        fs::write(&path, "").unwrap();
+        assert!(matches!(Lease::take(&path, &Holder::this()).unwrap(), Taken::Held(_)));
+    }
+
+    #[test]
+    fn a_lease_that_another_runner_has_taken_is_left_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        let Taken::Held(lease) = Lease::take(&path, &Holder::this()).unwrap() else { panic!("nobody had it") };
+        fs::write(&path, serde_json::to_string(&elsewhere()).unwrap()).unwrap();
+        assert!(!lease.is_held());
+        drop(lease);
+        assert_eq!(holder(&path), Some(elsewhere()));
     }
 }

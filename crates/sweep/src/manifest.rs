@@ -7,7 +7,7 @@ use crate::spec::{Recipe, Spec};
 use crate::{Error, id};
 use pythia_text::path as shown;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -59,6 +59,13 @@ pub struct Checkpoint {
     /// What is reported of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
+}
+
+impl Checkpoint {
+    /// `MODEL@REVISION`.
+    pub fn name(&self) -> String {
+        format!("{}@{}", self.model, self.revision)
+    }
 }
 
 /// Where a checkpoint is.
@@ -135,7 +142,7 @@ pub struct Missing {
 #[derive(Deserialize, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 enum Line {
-    Sweep { format: String, program: String, spec: Spec },
+    Sweep { format: String, program: String, groups: usize, cells: usize, missing: usize, spec: Spec },
     Group(Group),
     Cell(CellLine),
     Missing(Missing),
@@ -187,7 +194,14 @@ impl Manifest {
             let json = serde_json::to_string(&line)?;
             writeln!(out, "{}", pythia_text::json(&json))
         };
-        line(Line::Sweep { format: FORMAT.to_owned(), program: self.program.clone(), spec: self.spec.clone() })?;
+        line(Line::Sweep {
+            format: FORMAT.to_owned(),
+            program: self.program.clone(),
+            groups: self.groups.len(),
+            cells: self.cells.len(),
+            missing: self.missing.len(),
+            spec: self.spec.clone(),
+        })?;
         let measures: Vec<String> = self.spec.measures.iter().map(crate::spec::Measure::name).collect();
         for (i, group) in self.groups.iter().enumerate() {
             line(Line::Group(group.clone()))?;
@@ -226,6 +240,14 @@ impl Manifest {
             reading.add(parsed).map_err(wrong)?;
         }
         let manifest = reading.manifest.ok_or_else(|| Error::Data(format!("{}: is empty", shown(path))))?;
+        let found = [manifest.groups.len(), manifest.cells.len(), manifest.missing.len()];
+        if found != reading.counts {
+            let ([g, c, m], [wg, wc, wm]) = (found, reading.counts);
+            return Err(Error::Data(format!(
+                "{}: {g} groups, {c} cells and {m} missing checkpoints, wanted {wg}, {wc} and {wm}",
+                shown(path)
+            )));
+        }
         Ok(manifest)
     }
 }
@@ -237,17 +259,21 @@ struct Reading {
     checkpoints: HashMap<(String, String), usize>,
     recipes: HashMap<Recipe, usize>,
     measures: HashMap<String, usize>,
+    ids: HashSet<id::CellId>,
+    /// Groups, cells and missing checkpoints that the first line announces.
+    counts: [usize; 3],
 }
 
 impl Reading {
     fn add(&mut self, line: Line) -> Result<(), String> {
         let Some(manifest) = &mut self.manifest else {
-            let Line::Sweep { format, program, spec } = line else {
+            let Line::Sweep { format, program, groups, cells, missing, spec } = line else {
                 return Err("found another kind, wanted the kind sweep first".to_owned());
             };
             if format != FORMAT {
                 return Err(format!("format {format}, wanted {FORMAT}"));
             }
+            self.counts = [groups, cells, missing];
             self.recipes = spec.recipes.iter().cloned().zip(0..).collect();
             self.measures = spec.measures.iter().map(crate::spec::Measure::name).zip(0..).collect();
             if !spec.recipes.first().is_some_and(Recipe::is_base) || self.recipes.len() != spec.recipes.len() {
@@ -282,6 +308,9 @@ impl Reading {
                 let (Some(group), Some(&checkpoint), Some(&recipe), Some(&measure)) = found else {
                     return Err("names a group, checkpoint, recipe or measure that is not there".to_owned());
                 };
+                if !self.ids.insert(line.cell) {
+                    return Err(format!("a second cell {}", line.cell));
+                }
                 manifest.cells.push(Cell { id: line.cell, group, checkpoint, recipe, measure });
             }
         }

@@ -8,7 +8,7 @@ use crate::steps::Steps;
 use crate::{Error, estimate, result};
 use pythia_task::{Cancel, Progress};
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
 /// More cells than this are a mistake: every model of the suite, seeds too, at every step and every level have fewer.
@@ -98,12 +98,17 @@ fn manifest(all: FoundAll, request: &Request) -> Result<Manifest, Error> {
     groups.sort_by(|a, b| b.estimate.core_seconds.total_cmp(&a.estimate.core_seconds));
     let mut cells =
         Vec::with_capacity(groups.iter().map(|group| group.checkpoints.len()).sum::<usize>() * per_checkpoint);
+    let mut ids = HashSet::new();
     for (g, group) in groups.iter().enumerate() {
         for (c, checkpoint) in group.checkpoints.iter().enumerate() {
             for (m, measure) in spec.measures.iter().enumerate() {
                 for (r, recipe) in spec.recipes.iter().enumerate() {
                     let id =
                         Identity::new(&checkpoint.model, &checkpoint.revision, &group.group, spec, recipe, measure);
+                    if !ids.insert(CellId::of(&id)) {
+                        let problem = "two measures are the same: each text and length of chunks once";
+                        return Err(Error::Request(problem.to_owned()));
+                    }
                     cells.push(Cell { id: CellId::of(&id), group: g, checkpoint: c, recipe: r, measure: m });
                 }
             }
@@ -112,8 +117,9 @@ fn manifest(all: FoundAll, request: &Request) -> Result<Manifest, Error> {
     Ok(Manifest { program: request.program.clone(), spec: spec.clone(), groups, cells, missing: all.missing })
 }
 
-/// All that a result depends on, and nothing of the machine: the id of a cell is a digest of it. The commit is not part
-/// of it, because the digests of the files are: a new model card changes no result.
+/// All that the values of a cell depend on, and nothing of the machine: its id is a digest of it. The commit is not part of
+/// it, because the digests of the files are: a new model card changes no value. (It changes the digest of the GGUF file,
+/// which names commit and license.)
 #[derive(Serialize)]
 struct Identity<'a> {
     format: &'static str,
@@ -123,8 +129,8 @@ struct Identity<'a> {
     files: &'a str,
     recipe: &'a Recipe,
     base_level: Option<&'a str>,
-    /// Of the calibration text, for recipes that use it.
-    calibration: Option<&'a str>,
+    /// Digest and reading of the calibration text, for recipes that use it.
+    calibration: Option<(&'a str, bool)>,
     activations: &'a str,
     gelu: Option<&'a str>,
     measure: Measured<'a>,
@@ -163,7 +169,7 @@ impl<'a> Identity<'a> {
             files,
             recipe,
             base_level: spec.base_level.as_deref(),
-            calibration: calibration.map(|text| text.sha256.as_str()),
+            calibration: calibration.map(|text| (text.sha256.as_str(), text.unix_text)),
             activations: &spec.activations,
             gelu: spec.gelu.as_deref(),
             measure,

@@ -2,9 +2,10 @@
 
 use crate::ErrorClass;
 use crate::classify::Stop;
-use crate::group::{self, Group};
-use crate::spec::PLAIN;
-use pythia_calibrate::calibration::{Calibration, Job, Settings};
+use crate::id;
+use crate::job::{self, Job};
+use crate::spec::{IMATRIX, PLAIN, TextFile};
+use pythia_calibrate::calibration::{self, Calibration, Settings, partial_path};
 use pythia_calibrate::imatrix;
 use pythia_compare::{Comparison, Request, Rounding};
 use pythia_convert::output::AtomicFile;
@@ -12,77 +13,83 @@ use pythia_convert::{CheckpointSource, Provenance};
 use pythia_model::BATCH_TOKENS;
 use pythia_quantizer::{Feedback, Settings as FeedbackSettings};
 use pythia_runtime::Tokenizer;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Chunks that importances are collected on.
 const CHUNKS: usize = 64;
-/// Tokens of such a chunk, where the model's context is not shorter.
+/// Tokens of the shortest chunk there may be.
+const SHORTEST_CHUNK: usize = 4;
+/// Tokens of a chunk of importances, where the model's context is not shorter.
 const N_CTX: usize = 512;
 
-/// The quantizers of a group.
+/// The quantizers of a group, as far as they were needed.
+#[derive(Default)]
 pub(crate) struct Prepared {
-    /// An importance matrix, if a recipe wants one.
-    pub(crate) imatrix: Option<PathBuf>,
+    imatrix: Option<PathBuf>,
     feedback: Option<Arc<Feedback>>,
-}
-
-impl Prepared {
-    /// The way to round that is called `name`.
-    pub(crate) fn rounding(&self, name: &str) -> Result<Rounding, Stop> {
-        let missing = || Stop::fault(ErrorClass::Request, format!("no quantizer is called {name}"));
-        match name {
-            PLAIN => Ok(Rounding::Plain),
-            "imatrix" => Ok(Rounding::Imatrix),
-            Feedback::NAME => self.feedback.clone().map(|feedback| Rounding::By(feedback)).ok_or_else(missing),
-            _ => Err(missing()),
-        }
-    }
 }
 
 /// The preparation of a group.
 pub(crate) struct Preparation<'a, 'g> {
-    pub(crate) group: &'a Group<'g>,
-    /// The first comparison of the group.
-    pub(crate) first: &'a Request,
+    pub(crate) job: &'a Job<'g>,
 }
 
 impl Preparation<'_, '_> {
-    /// Makes what the recipes of the sweep want. What an earlier run has left in the work folder is taken.
-    pub(crate) fn run(&self) -> Result<Prepared, Stop> {
-        let spec = &self.group.sweep.manifest().spec;
-        let is_wanted = |name: &str| spec.recipes.iter().any(|recipe| recipe.quantizer == name);
-        let imatrix = is_wanted("imatrix").then(|| self.imatrix()).transpose()?;
-        let feedback = is_wanted(Feedback::NAME).then(|| self.feedback()).transpose()?;
-        Ok(Prepared { imatrix, feedback })
+    /// Puts the ways to round that are called `names` into a request. What they need is made, unless an earlier run has
+    /// left it in the work folder.
+    pub(crate) fn put(&self, names: &[&str], prepared: &mut Prepared, request: &mut Request) -> Result<(), Stop> {
+        let mut roundings = Vec::new();
+        for &name in names {
+            roundings.push(match name {
+                PLAIN => Rounding::Plain,
+                IMATRIX => {
+                    let known = prepared.imatrix.take();
+                    request.imatrix = prepared.imatrix.insert(known.map_or_else(|| self.imatrix(), Ok)?).clone().into();
+                    Rounding::Imatrix
+                }
+                Feedback::NAME => {
+                    let known = prepared.feedback.take();
+                    Rounding::By(prepared.feedback.insert(known.map_or_else(|| self.feedback(), Ok)?).clone())
+                }
+                _ => return Err(Stop::fault(ErrorClass::Request, format!("no quantizer is called {name}"))),
+            });
+        }
+        request.quantizers = roundings;
+        Ok(())
     }
 
-    fn text(&self) -> Result<pythia_runtime::Text, Stop> {
-        let text = self.group.sweep.manifest().spec.calibration.as_ref();
-        let missing = || Stop::fault(ErrorClass::Request, "the sweep has no calibration text");
-        group::open(self.group.sweep, text.ok_or_else(missing)?)
+    /// The text that both are computed on.
+    fn text(&self) -> Result<&TextFile, Stop> {
+        let text = self.job.sweep.manifest().spec.calibration.as_ref();
+        text.ok_or_else(|| Stop::fault(ErrorClass::Request, "the sweep has no calibration text"))
+    }
+
+    /// Where a file is kept. Its name has a digest of all that it depends on besides the checkpoint.
+    fn path(&self, kind: &str) -> PathBuf {
+        let spec = &self.job.sweep.manifest().spec;
+        let text = spec.calibration.as_ref().map(|text| (&text.sha256, text.unix_text));
+        let digest = id::hex_of(&(text, &spec.gelu, &spec.base_level, &spec.activations, &self.job.options.program));
+        self.job.work.join(format!("{kind}-{digest}.gguf"))
     }
 
     /// Collects importances from the base.
     fn imatrix(&self) -> Result<PathBuf, Stop> {
-        let path = self.group.work.join("imatrix.gguf");
+        let path = self.path("imatrix");
         if path.exists() {
             return Ok(path);
         }
-        let options = self.group.options;
-        let measured = self.group.sweep.manifest().spec.measures.iter().find_map(|measure| match measure {
-            crate::Measure::Text { text, .. } => Some(text),
-            crate::Measure::Tasks { .. } => None,
-        });
-        let measured = measured.ok_or_else(|| Stop::fault(ErrorClass::Request, "the sweep has no text"))?;
-        let n_ctx = self.first.n_ctx;
-        let plain = Request { levels: self.first.levels.clone(), n_ctx, ..self.group.request(measured)? };
-        let mut comparison = Comparison::prepare(plain)?;
+        let options = self.job.options;
+        // The base alone. It is not scored, so the length of a chunk does not matter.
+        let base = Request { n_ctx: SHORTEST_CHUNK, ..self.job.request(self.text()?)? };
+        let model_options = base.options.clone();
+        let mut comparison = Comparison::prepare(base)?;
         comparison.convert(options.observer)?;
         let base = &comparison.candidates()[0].path;
-        let model = options.device.open(base, &self.first.options).map_err(pythia_runtime::Error::from)?;
+        let model = options.device.open(base, &model_options).map_err(pythia_runtime::Error::from)?;
         let tokenizer = Tokenizer::from_gguf(&model.gguf().metadata).map_err(pythia_runtime::Error::from)?;
-        let text = self.text()?;
+        let text = job::open(self.job.sweep, self.text()?)?;
         let mut tokens = text.tokens(&tokenizer, &options.cancel)?;
         let request = imatrix::Request {
             n_ctx: N_CTX.min(model.hparams().n_ctx),
@@ -101,26 +108,34 @@ impl Preparation<'_, '_> {
 
     /// Calibrates the quantizer.
     fn feedback(&self) -> Result<Arc<Feedback>, Stop> {
-        let path = self.group.work.join("calibration.gguf");
+        let path = self.path("calibration");
         if !path.exists() {
-            let options = self.group.options;
-            let source = CheckpointSource::open_variant(&self.group.path, None)?;
+            let work = &self.job.work;
+            let refused =
+                |e: std::io::Error| Stop::fault(ErrorClass::System, format!("{}: {e}", pythia_text::path(work)));
+            fs::create_dir_all(work).map_err(refused)?;
+            let options = self.job.options;
+            let source = CheckpointSource::open_variant(&self.job.path, None)?;
             let provenance = Provenance::gather(source.checkpoint(), false, &options.cancel)?;
-            let job = Job {
+            let calibration = calibration::Job {
                 source: &source,
                 provenance: &provenance,
                 name: &provenance.name,
-                path: &self.group.path,
-                text: &self.text()?,
+                path: &self.job.path,
+                text: &job::open(self.job.sweep, self.text()?)?,
                 settings: Settings::default(),
                 threads: options.threads,
-                gelu: self.first.options.gelu,
+                gelu: self.job.model_options()?.gelu,
                 program: options.program.clone(),
                 cancel: options.cancel.clone(),
             };
             options.observer.step("calibration");
             let progress = options.observer.begin(pythia_compare::Stage::Calibrate);
-            let done = job.run(|_| Ok::<(), Stop>(()), &*progress)?;
+            // A run that is stopped goes on where it was.
+            let keep = |collector: &mut calibration::Collector<'_, '_>| -> Result<(), Stop> {
+                Ok(collector.keep_state(partial_path(&path), true).map(drop)?)
+            };
+            let done = calibration.run(keep, &*progress)?;
             done.collected.write(&path, true, &())?;
         }
         Ok(Arc::new(Feedback::new(Calibration::open(&path)?, FeedbackSettings::default())))

@@ -1,7 +1,7 @@
 //! Checkpoints on the Hugging Face Hub: which there are, from lists alone.
 
 use crate::Error;
-use crate::folder::{Found, FoundAll};
+use crate::folder::{CARD, Found, FoundAll};
 use crate::manifest::{Checkpoint, Missing, Source, SourceFile};
 use crate::steps::{Steps, step_of};
 use pythia_hub::{Listed, ModelId, Revisions, Settings, branched_steps, survey};
@@ -40,7 +40,7 @@ pub(crate) fn find(
             digest: file.digest,
             is_weights: file.is_weights,
         };
-        let mut files: Vec<SourceFile> = files.into_iter().map(file).filter(|file| file.name != "README.md").collect();
+        let mut files: Vec<SourceFile> = files.into_iter().map(file).filter(|file| file.name != CARD).collect();
         files.sort_by(|a, b| a.name.cmp(&b.name));
         all.found.push(Found { checkpoint, files });
     }

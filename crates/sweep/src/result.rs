@@ -65,9 +65,6 @@ pub struct Done {
     /// `MODEL@REVISION` of the checkpoint that was read, if it is another one with the same files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub computed_at: Option<String>,
-    /// Name of the recipe that makes a file of the same bytes, if this one was not made for that reason.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub same_file_as: Option<String>,
 }
 
 /// Facts about a file.

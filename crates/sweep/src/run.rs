@@ -1,12 +1,12 @@
 //! Runs a sweep, or a part of it: group after group, until every cell has a result.
 
 use crate::classify::Stop;
-use crate::group::{self, Group};
-use crate::lease::{Holder, Lease, Taken};
-use crate::manifest::{Cell, Source};
+use crate::job::{self, Job};
+use crate::lease::{self, Holder, Lease, Taken};
+use crate::manifest::{Cell, Group, Source};
 use crate::result::{CellResult, FORMAT, Outcome, Run};
 use crate::spec::Measure;
-use crate::{CellId, Error, ErrorClass, Shard, Sweep, assign};
+use crate::{CellId, Error, ErrorClass, Shard, Sweep, assign, id};
 use pythia_compare::Observer;
 use pythia_eval::Work;
 use pythia_runtime::Device;
@@ -84,6 +84,8 @@ pub struct Summary {
     pub elsewhere: usize,
     /// Groups of which something was computed.
     pub groups: usize,
+    /// Cells with results of another version of the program.
+    pub of_other_programs: usize,
 }
 
 impl Summary {
@@ -101,48 +103,87 @@ impl Summary {
 /// Computes the cells of a part that have no valid result. A failed cell gets a result too, which says why.
 ///
 /// # Errors
-/// If the request does not fit the sweep, a text has changed, results cannot be written, or the run is cancelled.
+/// If the request does not fit the sweep or this machine, a text has changed, results cannot be written, or the run is
+/// cancelled.
 pub fn run(sweep: &Sweep, options: &Options<'_>) -> Result<Summary, Error> {
+    check_machine(sweep, options)?;
     check_texts(sweep, &options.cancel)?;
-    let mut groups = groups(sweep, &options.part)?;
-    let runner = Runner { sweep, options, this: Holder::this() };
+    let groups = groups(sweep, &options.part)?;
     let leases = sweep.lease_folder();
     fs::create_dir_all(&leases).map_err(Error::io(&leases))?;
+    let runner = Runner { sweep, options, this: Holder::this(), folder: work_name(sweep) };
     let mut summary = Summary::default();
-    let n = groups.len();
-    let mut done = 0;
-    loop {
-        let mut busy = Vec::new();
-        for group in std::mem::take(&mut groups) {
-            if options.cancel.is_raised() {
-                return Err(Error::Cancelled);
+    let (n, mut done) = (groups.len(), 0);
+    let mut busy = Vec::new();
+    for group in groups {
+        match runner.group(group, &mut summary, (done, n))? {
+            Visit::Done => done += 1,
+            Visit::ByOther(_) => busy.push(group),
+        }
+    }
+    let mut is_told = !options.waits;
+    while !busy.is_empty() {
+        let before = busy.len();
+        let mut left = Vec::new();
+        for group in busy {
+            // A look at the lease costs less than one at all results.
+            if options.waits && lease::holder(&sweep.lease_path(group)).is_some() {
+                left.push(group);
+                continue;
             }
-            let first = summary.groups + done == 0;
             match runner.group(group, &mut summary, (done, n))? {
-                Some(holder) => {
-                    if first {
-                        options.observer.note(&format!("others work here too: {holder}"));
+                Visit::Done => done += 1,
+                Visit::ByOther(who) => {
+                    if !options.waits {
+                        options.observer.note(&format!("{}: left to {who}", runner.name(group)));
+                        summary.elsewhere += runner.wanted(group).len();
                     }
-                    busy.push(group);
+                    left.push(group);
                 }
-                None => done += 1,
             }
         }
-        if busy.is_empty() {
-            return Ok(summary);
-        }
+        busy = left;
         if !options.waits {
-            summary.elsewhere = busy.iter().map(|&group| runner.wanted(group).len()).sum();
-            return Ok(summary);
+            break;
         }
-        if groups.is_empty() {
+        if !is_told && !busy.is_empty() {
+            is_told = true;
+            options.observer.note(&format!("waiting for other runs, which work on {} checkpoints", busy.len()));
+        }
+        if options.cancel.is_raised() {
+            return Err(Error::Cancelled);
+        }
+        if busy.len() == before {
             thread::sleep(POLL);
         }
-        groups = busy;
     }
+    if summary.of_other_programs > 0 {
+        options.observer.note(&format!(
+            "{} results are of another version of the program; plan a sweep in another folder to compute all by this one",
+            summary.of_other_programs
+        ));
+    }
+    Ok(summary)
 }
 
-/// Downloads the checkpoints of a part into the Hub's cache, where runs without a connection find them.
+/// What a whole run needs of the machine. Without it every cell would fail, for a reason that is not the cell's.
+fn check_machine(sweep: &Sweep, options: &Options<'_>) -> Result<(), Error> {
+    pythia_kernels::Cpu::new(options.threads, None).map_err(|problem| Error::Request(problem.to_string()))?;
+    let is_remote = |group: &Group| matches!(group.checkpoints[0].source, Source::Hub { .. });
+    if cfg!(not(feature = "hub")) && sweep.manifest().groups.iter().any(is_remote) {
+        let problem = "to use models of the Hub, build the program with the feature `hub`";
+        return Err(Error::Request(problem.to_owned()));
+    }
+    Ok(())
+}
+
+/// Start of the names of work folders in a scratch folder, which several sweeps may have in common.
+fn work_name(sweep: &Sweep) -> String {
+    let path = fs::canonicalize(sweep.folder()).unwrap_or_else(|_| sweep.folder().to_owned());
+    format!("pythia-sweep-{}", &id::hex_of(&path.to_string_lossy())[..8])
+}
+
+/// Downloads the checkpoints of a part that are not done into the Hub's cache, where runs without a connection find them.
 ///
 /// # Errors
 /// If one cannot be downloaded, or the run is cancelled.
@@ -156,6 +197,10 @@ pub fn prefetch(
 ) -> Result<usize, Error> {
     let mut n = 0;
     for group in groups(sweep, part)? {
+        let is_done = |cell: &Cell| sweep.result(cell.id).is_some_and(|result| result.done().is_some());
+        if sweep.manifest().cells_of(group).iter().all(is_done) {
+            continue;
+        }
         if let Source::Hub { repo, commit } = &sweep.manifest().groups[group].checkpoints[0].source {
             pythia_hub::fetch(hub, &hub_id(repo, commit)?, cancel, progress())?;
             n += 1;
@@ -222,6 +267,16 @@ struct Runner<'a> {
     sweep: &'a Sweep,
     options: &'a Options<'a>,
     this: Holder,
+    /// Start of the names of its folders in a scratch folder.
+    folder: String,
+}
+
+/// What became of a group.
+enum Visit {
+    /// All of its cells have results.
+    Done,
+    /// Another runner works on it.
+    ByOther(String),
 }
 
 /// Where a checkpoint is now.
@@ -251,99 +306,126 @@ impl Runner<'_> {
         self.cells(group).filter(is_wanted).copied().collect()
     }
 
-    /// Computes what a group lacks. Returns who else works on it, if somebody does.
-    fn group(&self, group: usize, summary: &mut Summary, place: (usize, usize)) -> Result<Option<String>, Error> {
-        let before = self.wanted(group);
-        let lease = if before.is_empty() {
-            None
-        } else {
+    /// Computes what a group lacks.
+    fn group(&self, group: usize, summary: &mut Summary, place: (usize, usize)) -> Result<Visit, Error> {
+        if self.options.cancel.is_raised() {
+            return Err(Error::Cancelled);
+        }
+        let mut wanted = self.wanted(group);
+        // A runner that was killed after the last result has left its files.
+        let leaves = !self.options.keeps_work && self.work(group).exists();
+        let mut computed = Vec::new();
+        if !wanted.is_empty() || leaves {
             match Lease::take(&self.sweep.lease_path(group), &self.this)? {
-                Taken::Held(lease) => Some(lease),
-                Taken::ByOther(Some(holder)) => return Ok(Some(format!("process {} on {}", holder.pid, holder.host))),
-                Taken::ByOther(None) => return Ok(Some("another runner".to_owned())),
-            }
-        };
-        if lease.is_some() {
-            // Another runner may just have finished.
-            let mut wanted = self.wanted(group);
-            self.copy(group, &mut wanted)?;
-            if !wanted.is_empty() {
-                summary.groups += 1;
-                self.compute(group, &wanted, place)?;
+                Taken::Held(lease) => {
+                    // Another runner may just have finished.
+                    wanted = self.wanted(group);
+                    computed = wanted.clone();
+                    self.copy(group, &mut wanted)?;
+                    if wanted.is_empty() {
+                        self.clean(group, &lease);
+                    } else {
+                        summary.groups += 1;
+                        self.compute(group, &wanted, place, &lease)?;
+                    }
+                }
+                // It only removes files.
+                Taken::ByOther(_) if wanted.is_empty() => {}
+                Taken::ByOther(Some(holder)) => {
+                    return Ok(Visit::ByOther(format!("process {} on {}", holder.pid, holder.host)));
+                }
+                Taken::ByOther(None) => return Ok(Visit::ByOther("another run".to_owned())),
             }
         }
-        drop(lease);
         for cell in self.cells(group) {
-            match self.sweep.result(cell.id).map(|result| result.outcome) {
-                Some(Outcome::Failed(error)) => *summary.failed.entry(error.class).or_default() += 1,
-                Some(Outcome::Done(_)) if before.contains(cell) => summary.done += 1,
-                Some(Outcome::Done(_)) => summary.known += 1,
-                None => return Err(Error::Data(format!("{}: its result has gone", self.sweep.name(cell)))),
+            let Some(result) = self.sweep.result(cell.id) else {
+                return Err(Error::Data(format!("{}: its result has gone", self.sweep.manifest().name(cell))));
+            };
+            summary.of_other_programs += usize::from(result.run.program != self.options.program);
+            match result.outcome {
+                Outcome::Failed(error) => *summary.failed.entry(error.class).or_default() += 1,
+                Outcome::Done(_) if computed.contains(cell) => summary.done += 1,
+                Outcome::Done(_) => summary.known += 1,
             }
         }
-        Ok(None)
+        Ok(Visit::Done)
+    }
+
+    /// `MODEL@REVISION` of the checkpoint of a group that is read.
+    fn name(&self, group: usize) -> String {
+        self.sweep.manifest().groups[group].checkpoints[0].name()
+    }
+
+    /// Removes the work folder of a group, unless another runner has taken the lease.
+    fn clean(&self, group: usize, lease: &Lease) {
+        if !self.options.keeps_work && lease.is_held() {
+            // What is left there is only space.
+            let _ = fs::remove_dir_all(self.work(group));
+        }
     }
 
     /// Copies results of checkpoints with the same files to those of `wanted` that lack them, which leaves the rest.
     fn copy(&self, group: usize, wanted: &mut Vec<Cell>) -> Result<(), Error> {
+        let manifest = self.sweep.manifest();
         let mut left = Vec::new();
         for cell in wanted.drain(..) {
             let same = |other: &&Cell| {
                 other.recipe == cell.recipe && other.measure == cell.measure && other.checkpoint != cell.checkpoint
             };
-            let twins = self.sweep.manifest().cells_of(group).iter().filter(same);
-            let found = twins.filter_map(|twin| self.sweep.result(twin.id)).find_map(|result| match result.outcome {
-                Outcome::Done(done) => Some((done, result.run)),
+            let twins = manifest.cells_of(group).iter().filter(same);
+            let found = twins.filter_map(|twin| Some((twin, self.sweep.result(twin.id)?)));
+            let found = found.filter_map(|(twin, result)| match result.outcome {
+                Outcome::Done(done) => Some((twin, done, result.run)),
                 Outcome::Failed(_) => None,
             });
-            let Some((mut done, run)) = found else {
+            let Some((twin, mut done, run)) = found.into_iter().next() else {
                 left.push(cell);
                 continue;
             };
-            done.computed_at = group::computed_at(self.sweep, &cell);
-            let (of, outcome) = (group::named(self.sweep, &cell), Outcome::Done(done));
+            let read = done.computed_at.take().unwrap_or_else(|| manifest.checkpoint(twin).name());
+            done.computed_at = Some(read).filter(|read| *read != manifest.checkpoint(&cell).name());
+            let (of, outcome) = (job::named(self.sweep, &cell), Outcome::Done(done));
             self.sweep.write_result(&CellResult { format: FORMAT.to_owned(), cell: cell.id, of, outcome, run }, &())?;
         }
         *wanted = left;
         Ok(())
     }
 
-    /// Computes cells of a group.
-    fn compute(&self, group: usize, wanted: &[Cell], (done, n): (usize, usize)) -> Result<(), Error> {
+    /// Computes cells of a group, and removes what that took unless it is to be tried again.
+    fn compute(&self, group: usize, wanted: &[Cell], (done, n): (usize, usize), lease: &Lease) -> Result<(), Error> {
         let options = self.options;
-        let manifest = self.sweep.manifest();
-        let (start, cpu_start) = (Instant::now(), cpu_seconds());
-        let first = &manifest.groups[group].checkpoints[0];
-        let others = match manifest.groups[group].checkpoints.len() {
+        let others = match self.sweep.manifest().groups[group].checkpoints.len() {
             1 => String::new(),
-            others => format!(" and {} with the same files", others - 1),
+            all => format!(" and {} with the same files", all - 1),
         };
-        let (model, revision) = (&first.model, &first.revision);
-        options.observer.step(&format!("checkpoint {} of {n}: {model}@{revision}{others}", done + 1));
+        options.observer.step(&format!("checkpoint {} of {n}: {}{others}", done + 1, self.name(group)));
         pythia_runtime::machine::reset_peak_rss();
-        let work = self.work(group);
+        let mut job = self.job(group);
         let located = match self.locate(group) {
             Ok(located) => located,
             Err(Stop::Cancelled) => return Err(Error::Cancelled),
-            Err(Stop::Fault(fault)) => {
-                return self.open(group, PathBuf::new(), work, start, cpu_start).fail(wanted, &fault);
-            }
+            Err(Stop::Fault(fault)) => return job.fail(wanted, &fault),
         };
-        let mut open = self.open(group, located.path.clone(), work.clone(), start, cpu_start);
-        open.compute(wanted)?;
+        job.path.clone_from(&located.path);
+        job.compute(wanted)?;
+        let is_for_later = |cell: &Cell| {
+            self.sweep.result(cell.id).is_none_or(|result| result.failed().is_some_and(|error| error.class.may_pass()))
+        };
+        if wanted.iter().any(is_for_later) {
+            return Ok(());
+        }
         #[cfg(feature = "hub")]
         if let Some((id, commit)) = located.downloaded.filter(|_| options.evicts) {
-            pythia_hub::evict(options.hub, &id, &commit)?;
+            match pythia_hub::evict(options.hub, &id, &commit) {
+                Ok(_) => _ = fs::remove_file(self.work(group).join(DOWNLOADED)),
+                Err(error) => options.observer.warn(&error.to_string()),
+            }
         }
-        if !options.keeps_work {
-            // What is left there is only space.
-            let _ = fs::remove_dir_all(&work);
-            let _ = work.parent().filter(|_| options.scratch.is_none()).map(fs::remove_dir);
-        }
+        self.clean(group, lease);
         Ok(())
     }
 
-    fn open(&self, index: usize, path: PathBuf, work: PathBuf, start: Instant, cpu_start: f64) -> Group<'_> {
+    fn job(&self, index: usize) -> Job<'_> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let run = Run {
             program: self.options.program.clone(),
@@ -356,14 +438,16 @@ impl Runner<'_> {
             group_cpu_seconds: 0.0,
             peak_rss_bytes: 0,
         };
-        Group { sweep: self.sweep, options: self.options, index, path, work, run, start, cpu_start }
+        let (path, work) = (PathBuf::new(), self.work(index));
+        let (start, cpu_start) = (Instant::now(), cpu_seconds());
+        Job { sweep: self.sweep, options: self.options, index, path, work, run, start, cpu_start }
     }
 
     /// Where converted files and scores of a group are.
     fn work(&self, group: usize) -> PathBuf {
         let id = &self.sweep.manifest().groups[group].group;
         match &self.options.scratch {
-            Some(scratch) => scratch.join(format!("pythia-sweep-{id}")),
+            Some(scratch) => scratch.join(format!("{}-{id}", self.folder)),
             None => self.sweep.folder().join("work").join(id),
         }
     }
@@ -396,11 +480,9 @@ impl Runner<'_> {
                 let downloaded = (snapshot.downloaded || marker.exists()).then(|| (id, commit.clone()));
                 Ok(Located { path: snapshot.path, downloaded })
             }
+            // Checked when the run began.
             #[cfg(not(feature = "hub"))]
-            Source::Hub { repo, .. } => {
-                let problem = format!("{repo}: to use models of the Hub, build the program with the feature `hub`");
-                Err(Stop::fault(ErrorClass::Request, problem))
-            }
+            Source::Hub { repo, .. } => Err(Stop::fault(ErrorClass::Request, repo.as_str())),
         }
     }
 

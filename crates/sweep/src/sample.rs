@@ -161,7 +161,6 @@ pub(crate) fn result(manifest: &Manifest, cell: &Cell) -> CellResult {
         text,
         tasks: (!is_text).then(tasks),
         computed_at: None,
-        same_file_as: None,
     };
     with(manifest, cell, Outcome::Done(Box::new(done)))
 }

@@ -117,7 +117,7 @@ impl Shard {
     pub fn from_env(variable: impl Fn(&str) -> Option<String>, count: Option<usize>) -> Result<Option<Self>, Error> {
         let number = |name: &str| variable(name)?.trim().parse::<usize>().ok();
         let count = count.or_else(|| number("PYTHIA_SHARDS"));
-        let tasks = number("SLURM_NTASKS").filter(|&n| n > 1).and_then(|n| Some((number("SLURM_PROCID")?, n)));
+        let tasks = number("SLURM_STEP_NUM_TASKS").filter(|&n| n > 1).and_then(|n| Some((number("SLURM_PROCID")?, n)));
         let array = ARRAYS.iter().find_map(|array| Some((array, array.read(number)?)));
         let (engine, index, told) = match (array, tasks) {
             (None, None) => return Ok(None),
@@ -176,10 +176,11 @@ mod tests {
             ("SLURM_ARRAY_TASK_COUNT", "16"),
         ];
         assert_eq!(shard(&slurm, None).unwrap(), Some((3, 16)));
-        let with_srun = [&slurm[..], &[("SLURM_PROCID", "1"), ("SLURM_NTASKS", "4")]].concat();
+        let with_srun = [&slurm[..], &[("SLURM_PROCID", "1"), ("SLURM_STEP_NUM_TASKS", "4")]].concat();
         assert_eq!(shard(&with_srun, None).unwrap(), Some((13, 64)));
         assert_eq!(shard(&with_srun[5..], None).unwrap(), Some((1, 4)));
-        assert_eq!(shard(&[("SLURM_NTASKS", "1"), ("SLURM_PROCID", "0")], None).unwrap(), None);
+        // A batch script or an interactive shell, without srun.
+        assert_eq!(shard(&[("SLURM_NTASKS", "4"), ("SLURM_PROCID", "0")], None).unwrap(), None);
         assert_eq!(shard(&[("JOB_COMPLETION_INDEX", "2")], Some(5)).unwrap(), Some((2, 5)));
         assert_eq!(shard(&[("JOB_COMPLETION_INDEX", "2"), ("PYTHIA_SHARDS", "4")], None).unwrap(), Some((2, 4)));
         let aws = [("AWS_BATCH_JOB_ARRAY_INDEX", "0"), ("AWS_BATCH_JOB_ARRAY_SIZE", "9")];

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// Name of the recipe that the others are compared with: the checkpoint in its own type.
 pub const BASE: &str = "base";
+/// Name of the rounding with an importance matrix.
+pub const IMATRIX: &str = "imatrix";
 /// Name of the rounding by the encoders alone.
 pub const PLAIN: &str = "plain";
 
@@ -56,7 +58,7 @@ pub enum Measure {
         limit: Option<usize>,
         /// Folder or file of local datasets, relative to the sweep's folder; `None` for the Hub.
         data: Option<String>,
-        /// SHA-256 of the prompts, choices and answers.
+        /// SHA-256 of what is asked, what is right, and how it is measured.
         sha256: String,
     },
 }

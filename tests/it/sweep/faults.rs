@@ -3,6 +3,8 @@
 use super::{STEPS, command, family, open, plan, put, quant, text};
 use crate::common::Outcome;
 use pythia_sweep::{ErrorClass, Sweep};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 use std::fs;
 use std::path::Path;
 
@@ -26,6 +28,28 @@ fn overwrite(folder: &Path, step: u64, bytes: &[u8]) {
     let at = weights.len() - bytes.len();
     weights[at..].copy_from_slice(bytes);
     fs::write(path, weights).unwrap();
+}
+
+/// Makes f32 of the f16 weights at `path`, and `value` of the first one of a matrix.
+fn widen(path: &Path, value: f32) {
+    let bytes = fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = file
+        .tensors()
+        .into_iter()
+        .map(|(name, tensor)| {
+            let halves = tensor.data().as_chunks::<2>().0.iter();
+            let mut values: Vec<f32> = halves.map(|bytes| half::f16::from_le_bytes(*bytes).to_f32()).collect();
+            if name.ends_with("layers.1.mlp.dense_h_to_4h.weight") {
+                values[0] = value;
+            }
+            (name, tensor.shape().to_vec(), values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        })
+        .collect();
+    let views =
+        tensors.iter().map(|(name, shape, data)| (name, TensorView::new(Dtype::F32, shape.clone(), data).unwrap()));
+    let whole = safetensors::serialize(views, None).unwrap();
+    fs::write(path, whole).unwrap();
 }
 
 #[test]
@@ -52,8 +76,7 @@ fn bad_checkpoints_fail_alone() {
     assert!(outcome.stdout.starts_with("3 cells computed") && outcome.stdout.contains("failed"), "{outcome:?}");
     assert_eq!(classes(&sweep, 0), [Some(ErrorClass::Corrupt); 3]);
     assert_eq!(classes(&sweep, 1500), [None; 3]);
-    let of_infinite = classes(&sweep, 256);
-    assert!(of_infinite.iter().all(Option::is_some), "{of_infinite:?}");
+    assert_eq!(classes(&sweep, 256), [Some(ErrorClass::Numeric); 3]);
 
     // They stay, until they are wanted again.
     let outcome = quant(dir.path(), &["sweep", "run", "sweep"]);
@@ -98,6 +121,7 @@ fn checkpoints_with_the_same_files_are_computed_once() {
 fn wrong_plans_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     plan(dir.path(), &[]);
+    fs::copy(dir.path().join("heldout.txt"), dir.path().join("copy.txt")).unwrap();
     let again = plan_as_it_is(dir.path(), &[]);
     again.fails(PROGRAM, 2, &["manifest.jsonl", "--force"]);
     for (more, code, parts) in [
@@ -107,6 +131,7 @@ fn wrong_plans_are_refused() {
         (&["--calibrate", "heldout.txt"], 2, &["--calibrate is for"]),
         (&["-t", "IQ2_XS"], 2, &["IQ2_XS needs importances"]),
         (&["-f", "heldout.txt"], 2, &["two texts are called heldout.txt"]),
+        (&["-f", "copy.txt"], 2, &["two measures are the same"]),
         (&["-c", "2"], 2, &["--ctx"]),
         (&["no/such/folder"], 74, &["no such folder"]),
         (&["heldout.txt"], 74, &["heldout.txt"]),
@@ -141,6 +166,8 @@ fn what_is_no_manifest_is_refused() {
         (lines[1..].join("\n"), "line 1: found another kind"),
         (whole.replace("pythia-sweep/1", "pythia-sweep/9"), "format pythia-sweep/9"),
         (lines[..1].iter().chain(&lines[2..]).copied().collect::<Vec<_>>().join("\n"), "line 2"),
+        (lines[..lines.len() - 1].join("\n"), "8 cells and 0 missing checkpoints, wanted 3, 9 and 0"),
+        (lines[..3].iter().chain(&lines[2..]).copied().collect::<Vec<_>>().join("\n"), "line 4: a second cell"),
         (whole.replacen("\"Q4_0\"", "\"Q9\\u001b[31m\"", 1), "line"),
         (whole[..whole.len() - 20].to_owned(), "line"),
         (format!("{whole}{}", lines[0]), "a second line"),
@@ -152,6 +179,34 @@ fn what_is_no_manifest_is_refused() {
     }
     fs::write(&path, &whole).unwrap();
     assert_eq!(open(dir.path()).manifest().groups.len(), STEPS.len());
+}
+
+#[test]
+fn a_level_that_cannot_be_made_does_not_stand_in_the_way() {
+    let dir = tempfile::tempdir().unwrap();
+    family(dir.path());
+    text(dir.path());
+    // Too large for the scales of Q4_0, and not for BF16.
+    widen(&dir.path().join("pythia-docs-1m/step256/model.safetensors"), 1e6);
+    let args = ["--steps", "256", "-t", "Q4_0,BF16"];
+    let plan = ["sweep", "plan", "pythia-docs-1m", "-f", "heldout.txt", "--chunks", "2"];
+    quant(dir.path(), &[&plan[..], &args].concat()).ok();
+    let outcome = quant(dir.path(), &["sweep", "run", "sweep"]);
+    assert_eq!(outcome.code, Some(65), "{outcome:?}");
+    let sweep = open(dir.path());
+    assert_eq!(classes(&sweep, 256), [None, Some(ErrorClass::Numeric), None]);
+}
+
+#[test]
+fn the_base_may_be_named_as_a_level() {
+    let dir = tempfile::tempdir().unwrap();
+    family(dir.path());
+    text(dir.path());
+    let plan = ["sweep", "plan", "pythia-docs-1m", "-f", "heldout.txt", "--chunks", "2", "-s", "0", "-t", "F16"];
+    quant(dir.path(), &plan).ok();
+    quant(dir.path(), &["sweep", "run", "sweep"]).ok();
+    let sweep = open(dir.path());
+    assert_eq!(classes(&sweep, 0), [None; 2]);
 }
 
 #[cfg(unix)]

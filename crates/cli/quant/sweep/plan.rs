@@ -159,7 +159,9 @@ impl Args {
         let mut measures = Vec::new();
         for path in &self.texts {
             let text = self.text(path)?;
-            for &n_ctx in &self.n_ctx {
+            let mut lengths = self.n_ctx.clone();
+            lengths.dedup();
+            for n_ctx in lengths {
                 let max_chunks = self.chunks.map(|n| n as usize);
                 measures.push(Measure::Text { text: text.clone(), n_ctx: n_ctx as usize, max_chunks });
             }
@@ -240,8 +242,7 @@ impl Args {
         }
         let works = self.tasks.load(&self.tasks.selection()?, self.offline, self.quiet)?;
         let digests: Vec<String> = works.iter().map(pythia_eval::Work::sha256).collect();
-        // A task of the user's own is named by its file.
-        let name = |name: &String| match Path::new(name).extension().is_some() && Path::new(name).exists() {
+        let name = |name: &String| match super::is_own_task(name) {
             true => relative(Path::new(name), &self.output),
             false => Ok(name.clone()),
         };

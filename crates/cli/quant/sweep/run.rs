@@ -5,12 +5,13 @@ use crate::device::DeviceArgs;
 use crate::exit::{self, Failure, TRY_AGAIN};
 use crate::input::{TaskOptions, parse_threads};
 use crate::quant::compare::watch::Watch;
+use pythia_compare::{Observer, Stage};
 use pythia_eval::Work;
 use pythia_sweep::run::{Options, Summary, run as compute};
 use pythia_sweep::{Error, Measure, Sweep};
-use pythia_task::ErrorKind;
+use pythia_task::{ErrorKind, Progress};
 use pythia_text::counted;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -65,6 +66,16 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     exit::try_again_if_told();
     exit::extend_grace(GRACE);
+    match run_part(args) {
+        Err(failure) if failure.code() == ErrorKind::Cancelled.exit_code() && exit::is_told_to_try_again() => {
+            exit::note("stopped; what is scored is kept, and the same command goes on there");
+            Ok(ExitCode::from(TRY_AGAIN))
+        }
+        result => result,
+    }
+}
+
+fn run_part(args: &Args) -> Result<ExitCode, Failure> {
     let sweep = Sweep::open(&args.sweep)?;
     let part = match args.cell {
         Some(cell) => pythia_sweep::run::Part::Cell(cell),
@@ -76,7 +87,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         exit::note(format_args!("shard {} of {}", shard.index, shard.count));
     }
     let device = args.device.find()?;
-    let watch = Watch::new(args.quiet);
+    let watch = SweepWatch(Watch::new(args.quiet));
     let options = Options {
         part,
         threads: threads(args.threads),
@@ -101,14 +112,40 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
             }
             Ok(ExitCode::from(code(&summary)))
         }
-        Err(Error::Cancelled) if exit::is_told_to_try_again() => {
-            exit::note("stopped; what is scored is kept, and the same command goes on there");
-            Ok(ExitCode::from(TRY_AGAIN))
-        }
         Err(Error::Cancelled) => {
             Err(Failure::interrupted_with("interrupted; what is scored is kept, and the same command goes on there"))
         }
+        Err(error) if error.may_pass() => {
+            exit::note(format_args!(
+                "{}: error: {error}; the same command goes on when there is space",
+                super::super::PROGRAM
+            ));
+            Ok(ExitCode::from(TRY_AGAIN))
+        }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Shows what a comparison does, except for notes about its cache, which is not the user's here.
+struct SweepWatch(Watch);
+
+impl Observer for SweepWatch {
+    fn warn(&self, line: &str) {
+        self.0.warn(line);
+    }
+
+    fn note(&self, line: &str) {
+        self.0.note(line);
+    }
+
+    fn cache(&self, _line: &str) {}
+
+    fn step(&self, line: &str) {
+        self.0.step(line);
+    }
+
+    fn begin(&self, stage: Stage) -> Box<dyn Progress + '_> {
+        self.0.begin(stage)
     }
 }
 
@@ -147,8 +184,7 @@ fn threads(named: usize) -> usize {
 fn works(sweep: &Sweep, offline: bool, quiet: bool) -> Result<Vec<Work>, Failure> {
     for measure in &sweep.manifest().spec.measures {
         let Measure::Tasks { names, shots, limit, data, sha256 } = measure else { continue };
-        let is_file = |name: &String| Path::new(name).extension().is_some();
-        let name = |name: &String| match is_file(name) {
+        let name = |name: &String| match super::is_own_task(name) {
             true => sweep.resolve(name).to_string_lossy().into_owned(),
             false => name.clone(),
         };

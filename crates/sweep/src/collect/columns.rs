@@ -236,7 +236,6 @@ fn file() -> Vec<Column> {
                 joined(files.map(|file| file.sha256.as_str()))
             },
         },
-        column!(Result Text "same_file_as", row => done(row)?.same_file_as.as_deref()),
         column!(Result Float "bits_per_weight", row => Some(done(row)?.file.bits_per_weight)),
         column!(Result Float "bits_per_weight_blocks", row => Some(done(row)?.file.bits_per_weight_blocks)),
         column!(Result Text "activations", row => row.cell().map(|_| row.manifest.spec.activations.as_str())),

@@ -5,15 +5,15 @@ use crate::manifest::Cell;
 use crate::prepare::{Preparation, Prepared};
 use crate::result::{CellResult, Done, FORMAT, Failed, FileFacts, Named, Outcome, Run, TextScore};
 use crate::run::Options;
-use crate::spec::{BASE, Measure, PLAIN, Recipe, TextFile};
+use crate::spec::{Measure, PLAIN, Recipe, TextFile};
 use crate::{Error, ErrorClass, Sweep};
-use pythia_compare::{Base, CheckpointBase, Comparison, FileScore, Request, Rounding, Scores};
+use pythia_compare::{Base, CheckpointBase, Comparison, FileScore, Request, Scores};
 use pythia_runtime::Text;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// A group that this process has the lease of.
-pub(crate) struct Group<'a> {
+/// The cells of a group that this process has the lease of.
+pub(crate) struct Job<'a> {
     pub(crate) sweep: &'a Sweep,
     pub(crate) options: &'a Options<'a>,
     /// Index of the group.
@@ -36,10 +36,10 @@ struct Batch {
     recipes: Vec<usize>,
 }
 
-impl Group<'_> {
+impl Job<'_> {
     /// Computes `wanted`, cells of the group, and writes their results.
     pub(crate) fn compute(&mut self, wanted: &[Cell]) -> Result<(), Error> {
-        let mut prepared = None;
+        let mut prepared = Prepared::default();
         batches(wanted).iter().try_for_each(|batch| self.batch(batch, wanted, &mut prepared))
     }
 
@@ -50,7 +50,7 @@ impl Group<'_> {
 
     /// Computes a batch. If it fails, each recipe is tried without the others, so that a level that cannot be made does
     /// not stand in the way of the rest.
-    fn batch(&mut self, batch: &Batch, wanted: &[Cell], prepared: &mut Option<Prepared>) -> Result<(), Error> {
+    fn batch(&mut self, batch: &Batch, wanted: &[Cell], prepared: &mut Prepared) -> Result<(), Error> {
         let recipes = |batch: &Batch| -> Vec<Recipe> {
             batch.recipes.iter().map(|&recipe| self.sweep.manifest().spec.recipes[recipe].clone()).collect()
         };
@@ -62,8 +62,8 @@ impl Group<'_> {
             }
             Err(Stop::Fault(fault)) => {
                 // If the base fails, all do.
-                let base = Batch { measure: batch.measure, recipes: vec![0] };
-                match self.scores(base.measure, &[Recipe::base()], prepared) {
+                let base = self.scores(batch.measure, &[Recipe::base()], prepared);
+                match base {
                     Err(Stop::Cancelled) => return Err(Error::Cancelled),
                     Err(Stop::Fault(_)) => return self.write_fault(batch, wanted, &fault),
                     Ok(_) => {}
@@ -75,28 +75,27 @@ impl Group<'_> {
     }
 
     /// Scores the base and these recipes on a measure.
-    fn scores(&self, measure: usize, recipes: &[Recipe], prepared: &mut Option<Prepared>) -> Result<Scores, Stop> {
+    fn scores(&self, measure: usize, recipes: &[Recipe], prepared: &mut Prepared) -> Result<Scores, Stop> {
         let spec = &self.sweep.manifest().spec;
         let mut request = match &spec.measures[measure] {
             Measure::Text { text, n_ctx, max_chunks } => {
                 Request { n_ctx: *n_ctx, max_chunks: *max_chunks, ..self.request(text)? }
             }
             Measure::Tasks { .. } => {
-                // The shortest text there can be: tasks need none, and a comparison needs one.
-                let text = spec.measures.iter().find_map(|measure| match measure {
+                // Tasks need no text, and a comparison needs one: the shortest chunk there is.
+                let texts = spec.measures.iter().filter_map(|measure| match measure {
                     Measure::Text { text, n_ctx, .. } => Some((text, *n_ctx)),
                     Measure::Tasks { .. } => None,
                 });
-                let (text, n_ctx) = text.ok_or_else(|| Stop::fault(ErrorClass::Request, "the sweep has no text"))?;
+                let shortest = texts.min_by_key(|(_, n_ctx)| *n_ctx);
+                let (text, n_ctx) =
+                    shortest.ok_or_else(|| Stop::fault(ErrorClass::Request, "the sweep has no text"))?;
                 Request { n_ctx, max_chunks: Some(1), tasks: self.options.works.clone(), ..self.request(text)? }
             }
         };
         let mut levels = Vec::new();
         let mut quantizers: Vec<&str> = Vec::new();
-        // A comparison needs a level besides the base. Its file is not larger than the base's.
-        let others: Vec<&Recipe> = recipes.iter().filter(|recipe| !recipe.is_base()).collect();
-        let others = if others.is_empty() { spec.recipes.iter().skip(1).take(1).collect() } else { others };
-        for recipe in others {
+        for recipe in recipes.iter().filter(|recipe| !recipe.is_base()) {
             let level = recipe.level.parse().map_err(|e| Stop::fault(ErrorClass::Request, format!("{e}")))?;
             if !levels.contains(&level) {
                 levels.push(level);
@@ -106,14 +105,8 @@ impl Group<'_> {
             }
         }
         request.levels = levels;
-        if quantizers != [PLAIN] {
-            let prepared = match prepared {
-                Some(prepared) => prepared,
-                None => prepared.insert(Preparation { group: self, first: &request }.run()?),
-            };
-            request.imatrix =
-                quantizers.contains(&Rounding::Imatrix.name()).then(|| prepared.imatrix.clone()).flatten();
-            request.quantizers = quantizers.iter().map(|name| prepared.rounding(name)).collect::<Result<_, _>>()?;
+        if quantizers.iter().any(|&name| name != PLAIN) {
+            Preparation { job: self }.put(&quantizers, prepared, &mut request)?;
         }
         let mut comparison = Comparison::prepare(request)?;
         Ok(comparison.score(self.options.device, self.options.observer)?)
@@ -128,18 +121,25 @@ impl Group<'_> {
         let (name, owner, revision) = self.name();
         let base =
             CheckpointBase { path: self.path.clone(), level, name, owner, revision, ..CheckpointBase::default() };
-        let options = pythia_model::Options {
-            threads: self.options.threads,
-            activations: pythia_runtime::parse_activations(&spec.activations).map_err(wrong)?,
-            gelu: spec.gelu.as_deref().map(pythia_runtime::parse_gelu).transpose().map_err(wrong)?,
-            ..pythia_model::Options::default()
-        };
         Ok(Request {
-            options,
+            options: self.model_options()?,
+            base_alone: true,
             cache: Some(self.work.clone()),
             program: (self.options.program.clone(), Vec::new()),
             cancel: self.options.cancel.clone(),
             ..Request::new(Base::Checkpoint(base), open(self.sweep, text)?)
+        })
+    }
+
+    /// How models run.
+    pub(crate) fn model_options(&self) -> Result<pythia_model::Options, Stop> {
+        let spec = &self.sweep.manifest().spec;
+        let wrong = |problem: String| Stop::fault(ErrorClass::Request, problem);
+        Ok(pythia_model::Options {
+            threads: self.options.threads,
+            activations: pythia_runtime::parse_activations(&spec.activations).map_err(wrong)?,
+            gelu: spec.gelu.as_deref().map(pythia_runtime::parse_gelu).transpose().map_err(wrong)?,
+            ..pythia_model::Options::default()
         })
     }
 
@@ -160,17 +160,16 @@ impl Group<'_> {
         for cell in batch.cells(wanted) {
             let recipe = self.sweep.manifest().recipe(cell);
             let outcome = match outcome(recipe, &self.sweep.manifest().spec.measures[batch.measure], scores) {
-                Some(done) => Outcome::Done(Box::new(Done { computed_at: self.computed_at(cell), ..done })),
+                Some(done) => {
+                    let read = self.sweep.manifest().groups[self.index].checkpoints[0].name();
+                    let computed_at = (cell.checkpoint > 0).then_some(read);
+                    Outcome::Done(Box::new(Done { computed_at, ..done }))
+                }
                 None => Outcome::Failed(self.failed(cell, ErrorClass::Request, "no file of this recipe was made")),
             };
             self.write_one(cell, outcome)?;
         }
         Ok(())
-    }
-
-    /// `MODEL@REVISION` of the checkpoint that is read, if that of the cell is another.
-    fn computed_at(&self, cell: &Cell) -> Option<String> {
-        computed_at(self.sweep, cell)
     }
 
     fn write_fault(&mut self, batch: &Batch, wanted: &[Cell], fault: &Fault) -> Result<(), Error> {
@@ -199,6 +198,11 @@ impl Group<'_> {
     }
 
     fn write_one(&self, cell: &Cell, outcome: Outcome) -> Result<(), Error> {
+        // A runner that has lost its lease may fail where another one has values by now.
+        let has_values = || self.sweep.result(cell.id).is_some_and(|before| before.done().is_some());
+        if matches!(outcome, Outcome::Failed(_)) && has_values() {
+            return Ok(());
+        }
         let (of, run) = (named(self.sweep, cell), self.run.clone());
         self.sweep.write_result(&CellResult { format: FORMAT.to_owned(), cell: cell.id, of, outcome, run }, &())
     }
@@ -231,12 +235,6 @@ pub(crate) fn open(sweep: &Sweep, text: &TextFile) -> Result<Text, Stop> {
     Ok(Text::open(Path::new(&sweep.resolve(&text.path)))?.as_on_unix(text.unix_text))
 }
 
-/// `MODEL@REVISION` of the checkpoint that stands for the group of a cell, if that of the cell is another.
-pub(crate) fn computed_at(sweep: &Sweep, cell: &Cell) -> Option<String> {
-    let first = &sweep.manifest().groups[cell.group].checkpoints[0];
-    (cell.checkpoint > 0).then(|| format!("{}@{}", first.model, first.revision))
-}
-
 /// What a cell is, in words.
 pub(crate) fn named(sweep: &Sweep, cell: &Cell) -> Named {
     let (checkpoint, recipe) = (sweep.manifest().checkpoint(cell), sweep.manifest().recipe(cell));
@@ -252,20 +250,12 @@ pub(crate) fn named(sweep: &Sweep, cell: &Cell) -> Named {
 
 /// The values of a recipe. If its file was not made because another has the same bytes, those of that one.
 fn outcome(recipe: &Recipe, measure: &Measure, scores: &Scores) -> Option<Done> {
+    let is_level = |file: &FileScore| file.level == recipe.level;
     let is_exact = |file: &FileScore| match recipe.is_base() {
         true => file.against_base.is_none(),
-        false => file.against_base.is_some() && file.level == recipe.level && file.series == recipe.quantizer,
+        false => file.against_base.is_some() && is_level(file) && file.series == recipe.quantizer,
     };
-    let place = scores.files.iter().position(is_exact);
-    let (place, same_file_as) = match place {
-        Some(place) => (place, None),
-        None => {
-            let place = scores.files.iter().position(|file| file.level == recipe.level)?;
-            let file = &scores.files[place];
-            let level = if file.against_base.is_none() { BASE } else { &file.level };
-            (place, Some(Recipe { level: level.to_owned(), quantizer: file.series.clone() }.name()))
-        }
-    };
+    let place = scores.files.iter().position(is_exact).or_else(|| scores.files.iter().position(is_level))?;
     let file = &scores.files[place];
     let text = TextScore {
         chunks: scores.protocol.chunks,
@@ -283,5 +273,5 @@ fn outcome(recipe: &Recipe, measure: &Measure, scores: &Scores) -> Option<Done> 
         bits_per_weight_blocks: file.bits_per_weight_blocks,
     };
     let (text, tasks) = (is_text.then_some(text), tasks.filter(|_| !is_text));
-    Some(Done { file: facts, text, tasks, computed_at: None, same_file_as })
+    Some(Done { file: facts, text, tasks, computed_at: None })
 }

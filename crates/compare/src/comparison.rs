@@ -8,7 +8,7 @@ use crate::report::{self, Answer, Entry, FileDigest, Provenance, Report, Scored,
 use crate::speed::{KeptSpeeds, Measurement};
 use crate::{Error, Observer, Request, Rounding, tasks};
 use pythia_runtime::Device;
-use pythia_runtime::eval::{AgainstBase, Estimate};
+use pythia_runtime::eval::{AgainstBase, Estimate, WindowSums};
 use pythia_runtime::machine::Machine;
 use std::path::{Path, PathBuf};
 
@@ -67,6 +67,8 @@ pub struct FileScore {
     pub perplexity: Estimate,
     /// The distance to the base; `None` for the base itself.
     pub against_base: Option<AgainstBase>,
+    /// Sums over each chunk of the text.
+    pub chunks: Vec<WindowSums>,
 }
 
 impl Comparison {
@@ -181,6 +183,7 @@ impl Comparison {
             nll: quality.nll,
             perplexity: quality.perplexity,
             against_base: quality.against_base,
+            chunks: quality.chunks,
         });
         Ok(Scores { machine: quality.machine, protocol: quality.scored, files: files.collect(), tasks })
     }

@@ -8,7 +8,7 @@ use crate::{Candidate, Error, Observer, Request, Stage};
 use pythia_gguf::{Metadata, keys};
 use pythia_model::Model;
 use pythia_runtime::device::CPU;
-use pythia_runtime::eval::{self, AgainstBase, Estimate};
+use pythia_runtime::eval::{self, AgainstBase, Estimate, WindowSums};
 use pythia_runtime::machine::Machine;
 use pythia_runtime::{Arithmetic, Device, Tokenizer};
 use pythia_schema::Hparams;
@@ -33,6 +33,8 @@ pub(crate) struct Quality {
     pub(crate) memory: Memory,
     /// Mean negative log-likelihood of a scored token.
     pub(crate) nll: Estimate,
+    /// Sums over each chunk.
+    pub(crate) chunks: Vec<WindowSums>,
     pub(crate) perplexity: Estimate,
     /// `None` for the base.
     pub(crate) against_base: Option<AgainstBase>,
@@ -142,6 +144,7 @@ impl Evaluation<'_> {
         self.say_what_is_known(journals.known().min(max_windows.unwrap_or(usize::MAX)), candidates.len());
         let mut files = Vec::new();
         let mut scored = None;
+        let mut of_base = Vec::new();
         for (i, group) in groups.iter().enumerate() {
             let models = group.iter().map(|file| device.open(&file.path, options)).collect::<Result<Vec<_>, _>>()?;
             for (file, model) in group.iter().zip(&models) {
@@ -154,10 +157,13 @@ impl Evaluation<'_> {
             let progress = observer.begin(Stage::Score { group: i, n_groups: groups.len() });
             let mut watch = Watch { base: &base.name, progress: &*progress };
             let qualities = eval::compare(&base_model, &models, &evaluated, &mut tokens, &mut store, &mut watch);
-            let qualities = qualities.map_err(locate)?;
-            files.extend(models.iter().zip(&qualities.others).map(|(model, other)| Quality {
+            let mut qualities = qualities.map_err(locate)?;
+            let mut chunks = std::mem::take(&mut qualities.windows).into_iter();
+            of_base = chunks.next().unwrap_or_default();
+            files.extend(models.iter().zip(&qualities.others).zip(chunks).map(|((model, other), chunks)| Quality {
                 memory: Memory::of(model),
                 nll: other.perplexity.nll,
+                chunks,
                 perplexity: other.perplexity.perplexity,
                 against_base: Some(other.against_base),
             }));
@@ -166,7 +172,7 @@ impl Evaluation<'_> {
         let scored = scored.ok_or_else(nothing)?;
         let memory = Memory::of(&base_model);
         let (nll, perplexity) = (scored.nll, scored.perplexity);
-        files.insert(0, Quality { memory, nll, perplexity, against_base: None });
+        files.insert(0, Quality { memory, nll, chunks: of_base, perplexity, against_base: None });
         let scored = Scored {
             name: protocol.name().to_owned(),
             text: text.name(),

@@ -11,7 +11,7 @@ mod statistics;
 mod windows;
 
 pub use kept::{Store, TokenScore};
-pub use kl::{AgainstBase, Qualities, Quality, compare};
+pub use kl::{AgainstBase, Qualities, Quality, WindowSums, compare};
 pub use perplexity::{Perplexity, perplexity};
 pub use protocol::{Protocol, Window};
 pub use side_by_side::Divergence;

@@ -1,7 +1,7 @@
 //! All results as one tidy table.
 //!
 //! A text gives a row per cell, tasks a row per cell, task and metric. Rows are sorted by model, step, measure and recipe.
-//! A missing value is an empty field, and so is a number that is none. The last columns tell where a cell was computed;
+//! A second table has a row per chunk of a text ([`Table::of_chunks`]). A missing value is an empty field, and so is a number that is none. The last columns tell where a cell was computed;
 //! without them, the table of a sweep does not depend on who computed which part of it.
 
 mod columns;
@@ -12,8 +12,9 @@ use crate::manifest::{Cell, Checkpoint, Group, Manifest};
 use crate::order;
 use crate::result::CellResult;
 use crate::spec::{Measure, Recipe};
-use columns::{Column, Source, Value, columns};
+use columns::{Column, Source, Value, chunk_columns, columns};
 use pythia_compare::report::TaskValue;
+use pythia_runtime::eval::WindowSums;
 use pythia_show::{Csv, Quotes};
 
 /// What a table contains.
@@ -39,7 +40,13 @@ struct Row<'a> {
 
 /// A cell or a checkpoint that is not there.
 enum Of<'a> {
-    Cell { cell: &'a Cell, result: Option<&'a CellResult>, task: Option<&'a TaskValue> },
+    Cell {
+        cell: &'a Cell,
+        result: Option<&'a CellResult>,
+        task: Option<&'a TaskValue>,
+        /// In a table of chunks, which one, and its sums.
+        chunk: Option<(usize, WindowSums)>,
+    },
     Missing(&'a crate::Missing),
 }
 
@@ -61,6 +68,13 @@ impl<'a> Row<'a> {
     fn task(&self) -> Option<&'a TaskValue> {
         match &self.of {
             Of::Cell { task, .. } => *task,
+            Of::Missing(_) => None,
+        }
+    }
+
+    fn chunk(&self) -> Option<(usize, WindowSums)> {
+        match &self.of {
+            Of::Cell { chunk, .. } => *chunk,
             Of::Missing(_) => None,
         }
     }
@@ -92,7 +106,7 @@ impl<'a> Table<'a> {
                 continue;
             }
             let tasks = result.and_then(CellResult::done).and_then(|done| done.tasks.as_deref()).unwrap_or(&[]);
-            let mut push = |task| rows.push(Row { manifest, of: Of::Cell { cell, result, task } });
+            let mut push = |task| rows.push(Row { manifest, of: Of::Cell { cell, result, task, chunk: None } });
             if tasks.is_empty() {
                 push(None);
             }
@@ -103,6 +117,23 @@ impl<'a> Table<'a> {
         }
         let columns = columns().into_iter().filter(|column| !(choice.results_only && column.source == Source::Run));
         Self { columns: columns.collect(), rows }
+    }
+
+    /// A row per chunk of every text: which cell it is, and the sums over its scored tokens. Only sweeps that keep them have
+    /// such rows.
+    pub fn of_chunks(manifest: &'a Manifest, results: &'a [Option<CellResult>]) -> Self {
+        let mut rows = Vec::new();
+        for i in order::cells(manifest) {
+            let (cell, result) = (&manifest.cells[i], results[i].as_ref());
+            let score = result.and_then(CellResult::done).and_then(|done| done.text.as_ref());
+            let sums = score.and_then(|score| score.chunk_sums.as_deref()).unwrap_or_default();
+            let row = |(chunk, sums): (usize, &WindowSums)| Row {
+                manifest,
+                of: Of::Cell { cell, result, task: None, chunk: Some((chunk, *sums)) },
+            };
+            rows.extend(sums.iter().enumerate().map(row));
+        }
+        Self { columns: chunk_columns(), rows }
     }
 
     /// Rows.

@@ -157,9 +157,10 @@ impl Job<'_> {
     fn write(&mut self, batch: &Batch, wanted: &[Cell], scores: &Scores) -> Result<(), Error> {
         let (device, isa) = (scores.machine.device.clone(), scores.machine.isa.clone());
         self.run = Run { device, isa, threads: scores.machine.threads, ..self.now() };
+        let spec = &self.sweep.manifest().spec;
         for cell in batch.cells(wanted) {
             let recipe = self.sweep.manifest().recipe(cell);
-            let outcome = match outcome(recipe, &self.sweep.manifest().spec.measures[batch.measure], scores) {
+            let outcome = match outcome(recipe, &spec.measures[batch.measure], scores, spec.keeps_chunks) {
                 Some(done) => {
                     let read = self.sweep.manifest().groups[self.index].checkpoints[0].name();
                     let computed_at = (cell.checkpoint > 0).then_some(read);
@@ -249,7 +250,7 @@ pub(crate) fn named(sweep: &Sweep, cell: &Cell) -> Named {
 }
 
 /// The values of a recipe. If its file was not made because another has the same bytes, those of that one.
-fn outcome(recipe: &Recipe, measure: &Measure, scores: &Scores) -> Option<Done> {
+fn outcome(recipe: &Recipe, measure: &Measure, scores: &Scores, keeps_chunks: bool) -> Option<Done> {
     let is_level = |file: &FileScore| file.level == recipe.level;
     let is_exact = |file: &FileScore| match recipe.is_base() {
         true => file.against_base.is_none(),
@@ -263,6 +264,7 @@ fn outcome(recipe: &Recipe, measure: &Measure, scores: &Scores) -> Option<Done> 
         nll_sum: file.nll.value * scores.protocol.tokens_scored as f64,
         perplexity: file.perplexity,
         against_base: file.against_base,
+        chunk_sums: keeps_chunks.then(|| file.chunks.clone()),
     };
     let tasks = scores.tasks.as_ref().and_then(|tasks| tasks.levels.get(place)).map(|level| level.values.clone());
     let is_text = matches!(measure, Measure::Text { .. });

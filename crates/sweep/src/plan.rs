@@ -133,6 +133,8 @@ struct Identity<'a> {
     calibration: Option<(&'a str, bool)>,
     activations: &'a str,
     gelu: Option<&'a str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    keeps_chunks: bool,
     measure: Measured<'a>,
 }
 
@@ -172,6 +174,7 @@ impl<'a> Identity<'a> {
             calibration: calibration.map(|text| (text.sha256.as_str(), text.unix_text)),
             activations: &spec.activations,
             gelu: spec.gelu.as_deref(),
+            keeps_chunks: spec.keeps_chunks,
             measure,
         }
     }

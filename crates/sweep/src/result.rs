@@ -2,7 +2,7 @@
 
 use crate::id::CellId;
 use pythia_compare::report::{FileDigest, TaskValue};
-use pythia_runtime::eval::{AgainstBase, Estimate};
+use pythia_runtime::eval::{AgainstBase, Estimate, WindowSums};
 use serde::{Deserialize, Serialize};
 
 /// Version of the layout of a result.
@@ -94,6 +94,9 @@ pub struct TextScore {
     pub perplexity: Estimate,
     /// The distance to the base; `None` for the base itself.
     pub against_base: Option<AgainstBase>,
+    /// Sums over each chunk, if the sweep keeps them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunk_sums: Option<Vec<WindowSums>>,
 }
 
 /// Why a cell has no values.

@@ -85,7 +85,15 @@ pub(crate) fn manifest(models: &[&str], steps: &[u64], n_levels: usize, has_task
     }
     Manifest {
         program: "pythia-quant 0.1.0".into(),
-        spec: Spec { recipes, measures, calibration: None, base_level: None, activations: "int8".into(), gelu: None },
+        spec: Spec {
+            recipes,
+            measures,
+            calibration: None,
+            base_level: None,
+            activations: "int8".into(),
+            gelu: None,
+            keeps_chunks: false,
+        },
         groups,
         cells,
         missing: Vec::new(),
@@ -125,6 +133,7 @@ pub(crate) fn result(manifest: &Manifest, cell: &Cell) -> CellResult {
         nll_sum: 42_840.0 * ppl.ln(),
         perplexity: Value { value: ppl, se: ppl * 0.0128 },
         against_base,
+        chunk_sums: None,
     });
     let task = |task: &str, metric: &str, is_share: bool, value: f64| TaskValue {
         task: task.into(),

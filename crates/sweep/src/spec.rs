@@ -24,6 +24,9 @@ pub struct Spec {
     pub activations: String,
     /// Form of GELU; `None` for what the checkpoint says.
     pub gelu: Option<String>,
+    /// Whether results have the sums over each chunk.
+    #[serde(default)]
+    pub keeps_chunks: bool,
 }
 
 /// A file that is made of a checkpoint.

@@ -125,6 +125,27 @@ fn a_sweep_has_the_values_of_comparisons_and_runs_the_base_once() {
 }
 
 #[test]
+fn sums_of_chunks_are_those_of_the_text() {
+    let dir = tempfile::tempdir().unwrap();
+    plan(dir.path(), &["--steps", "1500", "--chunk-sums"]);
+    let sweep = open(dir.path());
+    run_here(&sweep, Part::All, &());
+    for result in results(&sweep) {
+        let text = result.done().unwrap().text.clone().unwrap();
+        let sums = text.chunk_sums.unwrap();
+        assert_eq!(sums.len(), 3);
+        let nll: f64 = sums.iter().map(|sums| sums.nll).sum();
+        assert!((nll - text.nll_sum).abs() < 1e-9 * nll, "{nll} {}", text.nll_sum);
+        let kld = sums.iter().map(|sums| sums.kld).sum::<f64>() / text.tokens as f64;
+        let wanted = text.against_base.map_or(0.0, |against| against.kld_mean.value);
+        assert!((kld - wanted).abs() <= 1e-9 * wanted, "{kld} {wanted}");
+    }
+    let table = quant(dir.path(), &["sweep", "collect", "sweep", "--chunks"]).ok();
+    assert_eq!(table.lines().count(), 1 + 9, "{table}");
+    assert!(table.starts_with("schema,cell,model,step,revision,level,quantizer,measure,chunk,nll_sum,kld_sum\n"));
+}
+
+#[test]
 fn a_lost_result_is_computed_again_with_its_base_alone() {
     let dir = tempfile::tempdir().unwrap();
     plan(dir.path(), &["--steps", "1500"]);

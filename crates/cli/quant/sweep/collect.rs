@@ -24,6 +24,9 @@ pub(super) struct Args {
     /// it was run
     #[arg(long)]
     results_only: bool,
+    /// A row per chunk of the text instead, for tests that pair chunks; for sweeps planned with --chunk-sums
+    #[arg(long, conflicts_with_all = ["all", "results_only"])]
+    chunks: bool,
     /// Also rows for cells that are not done, and for missing checkpoints
     #[arg(long)]
     all: bool,
@@ -90,7 +93,14 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         check_target(path, &[sweep.folder().join(MANIFEST)], args.force)?;
     }
     let results = sweep.results();
-    let table = Table::new(sweep.manifest(), &results, Choice { results_only: args.results_only, all: args.all });
+    let table = if args.chunks {
+        if !sweep.manifest().spec.keeps_chunks {
+            return Err(Failure::usage("--chunks: the sweep keeps no sums of chunks; plan it with --chunk-sums"));
+        }
+        Table::of_chunks(sweep.manifest(), &results)
+    } else {
+        Table::new(sweep.manifest(), &results, Choice { results_only: args.results_only, all: args.all })
+    };
     let content = format.write(&table)?;
     let Some(path) = &args.output else {
         return exit::print(&String::from_utf8_lossy(&content));

@@ -75,6 +75,9 @@ pub(super) struct Args {
     /// Form of GELU [default: what the checkpoint says, or erf]
     #[arg(long, value_name = "erf|tanh", value_parser = parse_gelu)]
     gelu: Option<Gelu>,
+    /// Keep the sums over each chunk of a text, for `collect --chunks`; some 40 bytes per chunk and cell
+    #[arg(long)]
+    chunk_sums: bool,
     /// Folder of the sweep
     #[arg(short, long, value_name = "DIR", default_value = "sweep")]
     output: PathBuf,
@@ -193,6 +196,7 @@ impl Args {
             base_level: self.base.map(|level| level.name().to_owned()),
             activations: arithmetic.activations.to_owned(),
             gelu: self.gelu.map(|_| arithmetic.gelu.to_owned()),
+            keeps_chunks: self.chunk_sums,
         };
         Ok((spec, task_tokens.unwrap_or(0)))
     }

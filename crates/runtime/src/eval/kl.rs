@@ -23,6 +23,17 @@ pub struct Qualities {
     pub base: Perplexity,
     /// Of the others, in the order given.
     pub others: Vec<Quality>,
+    /// Of every model, the base first: the sums over each window, in their order.
+    pub windows: Vec<Vec<WindowSums>>,
+}
+
+/// Sums over the scored tokens of a window, for tests that pair windows of two models.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
+pub struct WindowSums {
+    /// Negative log-likelihood, in nats.
+    pub nll: f64,
+    /// Divergence from the base's predictions, in nats; 0 for the base.
+    pub kld: f64,
 }
 
 /// The results of a file: its perplexity, and its divergence from the base.
@@ -95,7 +106,11 @@ pub fn compare<'m>(
     let mut windows = Windows::new(request, tokens, base)?;
     let models = [base].into_iter().chain(others.iter().copied());
     let mut models = SideBySide::new(models, windows.batching(), request);
-    let mut scores = Scores { base: Score::default(), others: vec![OtherScore::default(); others.len()] };
+    let mut scores = Scores {
+        base: Score::default(),
+        others: vec![OtherScore::default(); others.len()],
+        windows: vec![Vec::new(); 1 + others.len()],
+    };
     let (start, mut done) = (Instant::now(), 0);
     loop {
         let group = windows.next(tokens)?;
@@ -105,6 +120,7 @@ pub fn compare<'m>(
         let predictions = models.windows(tokens, &group, done, store)?;
         let mut row = 0;
         for window in &group {
+            scores.windows.iter_mut().for_each(|windows| windows.push(WindowSums::default()));
             for position in window.scored.clone() {
                 let token = tokens.get(position);
                 let of_models = predictions.iter().map(|scores| scores[row]);
@@ -124,6 +140,7 @@ pub fn compare<'m>(
 struct Scores {
     base: Score,
     others: Vec<OtherScore>,
+    windows: Vec<Vec<WindowSums>>,
 }
 
 impl Scores {
@@ -133,8 +150,15 @@ impl Scores {
         tokenizer: &Tokenizer,
         token: u32,
         position: usize,
-        mut predictions: impl Iterator<Item = TokenScore>,
+        predictions: impl Iterator<Item = TokenScore>,
     ) -> Result<(), Error> {
+        let mut predictions = predictions.zip(&mut self.windows).map(|(score, windows)| {
+            if let Some(sums) = windows.last_mut() {
+                sums.nll += score.nll;
+                sums.kld += score.kld;
+            }
+            score
+        });
         let base = predictions.next().unwrap_or_default();
         self.base.push(tokenizer, token, position, base.nll)?;
         for (score, level) in self.others.iter_mut().zip(predictions) {
@@ -150,7 +174,7 @@ impl Scores {
             let perplexity = score.perplexity.finish(request, windows, models.rate(model));
             Quality { perplexity, against_base: score.finish(&perplexity, &base) }
         });
-        Qualities { others: others.collect(), base }
+        Qualities { others: others.collect(), base, windows: self.windows }
     }
 }
 

@@ -182,6 +182,16 @@ pub(super) fn columns() -> Vec<Column> {
 }
 
 /// What the cell is, and how it ended.
+/// The columns of a table of chunks: what the cell is, then the chunk.
+pub(super) fn chunk_columns() -> Vec<Column> {
+    const NAMES: [&str; 8] = ["schema", "cell", "model", "step", "revision", "level", "quantizer", "measure"];
+    let mut all: Vec<Column> = columns().into_iter().filter(|column| NAMES.contains(&column.name)).collect();
+    all.push(column!(Result Whole "chunk", row => Some(row.chunk()?.0 as u64)));
+    all.push(column!(Result Float "nll_sum", row => Some(row.chunk()?.1.nll)));
+    all.push(column!(Result Float "kld_sum", row => Some(row.chunk()?.1.kld)));
+    all
+}
+
 fn identity() -> Vec<Column> {
     vec![
         column!(Result Whole "schema", _row => Some(SCHEMA)),

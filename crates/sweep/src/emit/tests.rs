@@ -48,6 +48,7 @@ fn sweep(folder: &Path, n_groups: usize) -> Sweep {
             base_level: None,
             activations: "int8".to_owned(),
             gelu: None,
+            keeps_chunks: false,
         },
         groups: (0..n_groups).map(group).collect(),
         cells: Vec::new(),

@@ -40,6 +40,10 @@ pub(crate) fn find(
 ) -> Result<FoundAll, Error> {
     let model = model_name(folder)?;
     let wanted: Vec<(String, PathBuf)> = if folder.join("config.json").exists() {
+        if !steps.is_all() && steps.fixed().is_none_or(|named| named != [ONLY]) {
+            let shown = pythia_text::path(folder);
+            return Err(Error::Request(format!("--steps: {shown} is one checkpoint, without steps")));
+        }
         vec![(ONLY.to_owned(), folder.to_owned())]
     } else {
         let there = steps_in(folder)?;
@@ -99,21 +103,6 @@ fn read(
     if !path.is_dir() {
         return Err(Error::Data("there is no such folder".to_owned()));
     }
-    let source = CheckpointSource::open_variant(path, None)?;
-    let weights = source.checkpoint().files();
-    let mut files = Vec::new();
-    for path in source.inputs().into_iter().filter(|path| path.is_file()) {
-        // Shards may be in subfolders.
-        let inside = path.strip_prefix(source.checkpoint().folder()).ok();
-        let name = inside.or_else(|| path.file_name().map(Path::new)).unwrap_or(&path).to_string_lossy().into_owned();
-        if name == CARD || files.iter().any(|file: &SourceFile| file.name == name) {
-            continue;
-        }
-        let bytes = fs::metadata(&path).map_err(Error::io(&path))?.len();
-        let digest = format!("sha256:{}", sha256_file(&path, cancel)?);
-        files.push(SourceFile { name, bytes, digest, is_weights: weights.contains(&path) });
-    }
-    files.sort_by(|a, b| a.name.cmp(&b.name));
     let checkpoint = Checkpoint {
         model: model.to_owned(),
         revision: revision.to_owned(),
@@ -121,5 +110,25 @@ fn read(
         source: Source::Folder { path: relative(path)? },
         warning: None,
     };
-    Ok(Found { checkpoint, files })
+    Ok(Found { checkpoint, files: files(path, cancel)? })
+}
+
+/// The files that are read of the checkpoint in `folder`, by name, with their digests.
+pub(crate) fn files(folder: &Path, cancel: &Cancel) -> Result<Vec<SourceFile>, Error> {
+    let source = CheckpointSource::open_variant(folder, None)?;
+    let weights = source.checkpoint().files();
+    let mut files: Vec<SourceFile> = Vec::new();
+    for path in source.inputs().into_iter().filter(|path| path.is_file()) {
+        // Shards may be in subfolders.
+        let inside = path.strip_prefix(source.checkpoint().folder()).ok();
+        let name = inside.or_else(|| path.file_name().map(Path::new)).unwrap_or(&path).to_string_lossy().into_owned();
+        if name == CARD || files.iter().any(|file| file.name == name) {
+            continue;
+        }
+        let bytes = fs::metadata(&path).map_err(Error::io(&path))?.len();
+        let digest = format!("sha256:{}", sha256_file(&path, cancel)?);
+        files.push(SourceFile { name, bytes, digest, is_weights: weights.contains(&path) });
+    }
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(files)
 }

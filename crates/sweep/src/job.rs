@@ -158,6 +158,9 @@ impl Job<'_> {
         let (device, isa) = (scores.machine.device.clone(), scores.machine.isa.clone());
         self.run = Run { device, isa, threads: scores.machine.threads, ..self.now() };
         let spec = &self.sweep.manifest().spec;
+        if let Measure::Text { text, .. } = &spec.measures[batch.measure] {
+            text.check(&scores.protocol.text_sha256)?;
+        }
         for cell in batch.cells(wanted) {
             let recipe = self.sweep.manifest().recipe(cell);
             let outcome = match outcome(recipe, &spec.measures[batch.measure], scores, spec.keeps_chunks) {

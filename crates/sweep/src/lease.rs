@@ -25,6 +25,8 @@ use std::time::{Duration, SystemTime};
 const BEAT: Duration = Duration::from_secs(20);
 /// A lease of another machine that was not written for so long has no holder.
 const STALE: Duration = Duration::from_secs(120);
+/// How often to take a lease that its holder removes at the same moment.
+const TRIES: usize = 100;
 /// A larger file is not a lease.
 const MAX_BYTES: u64 = 4096;
 
@@ -92,7 +94,9 @@ pub(crate) struct Lease {
 impl Lease {
     /// Takes the lease at `path`, whose folder exists, unless another runner has it.
     pub(crate) fn take(path: &Path, this: &Holder) -> Result<Taken, Error> {
-        loop {
+        // A link is not at the path that was opened, ever.
+        for _ in 0..TRIES {
+            regular(path)?;
             let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
             let mut open = Open(file.map_err(Error::io(path))?);
             let file = &mut open.0;
@@ -128,6 +132,8 @@ impl Lease {
             let holder = this.clone();
             return Ok(Taken::Held(Self { path: path.to_owned(), holder, stop: Some(stop), beat: Some(beat) }));
         }
+        let problem = io::Error::other("another run keeps removing it");
+        Err(Error::Io { path: path.to_owned(), source: problem })
     }
 
     /// Whether no other runner has taken it, as it may if this one was asleep for long.
@@ -147,6 +153,16 @@ impl Drop for Lease {
     }
 }
 
+/// Refuses what is no file at `path`: a pipe would wait for its writer.
+fn regular(path: &Path) -> Result<(), Error> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.is_file() => {
+            Err(Error::Io { path: path.to_owned(), source: io::Error::other("not a regular file") })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether the lease at `path` names this holder.
 fn is_of(path: &Path, holder: &Holder) -> bool {
     File::open(path).ok().and_then(|mut file| read(&mut file)).as_ref() == Some(holder)
@@ -154,6 +170,7 @@ fn is_of(path: &Path, holder: &Holder) -> bool {
 
 /// Who holds the lease at `path`, if it is held.
 pub(crate) fn holder(path: &Path) -> Option<Holder> {
+    regular(path).ok()?;
     let mut open = Open(File::open(path).ok()?);
     let file = &mut open.0;
     let holder = read(file)?;
@@ -186,7 +203,8 @@ fn age(path: &Path, file: &File) -> io::Result<Duration> {
     probe.write_all(b"now")?;
     probe.as_file().sync_all()?;
     let now: SystemTime = probe.as_file().metadata()?.modified()?;
-    Ok(now.duration_since(file.metadata()?.modified()?).unwrap_or(Duration::ZERO))
+    // A time to come is as wrong as one long ago.
+    Ok(now.duration_since(file.metadata()?.modified()?).unwrap_or_else(|e| e.duration()))
 }
 
 #[cfg(unix)]

@@ -225,6 +225,10 @@ impl Manifest {
     /// # Errors
     /// If it cannot be read, or is not a manifest.
     pub fn read(path: &Path) -> Result<Self, Error> {
+        // To open a pipe would wait for its writer.
+        if !std::fs::metadata(path).map_err(Error::io(path))?.is_file() {
+            return Err(Error::Io { path: path.to_owned(), source: std::io::Error::other("not a regular file") });
+        }
         let file = File::open(path).map_err(Error::io(path))?;
         let mut file = BufReader::with_capacity(1 << 16, file);
         let mut reading = Reading::default();

@@ -1,10 +1,11 @@
 //! What quantizers need of a checkpoint: importances and calibrations, on the calibration text of the sweep.
 
-use crate::ErrorClass;
 use crate::classify::Stop;
 use crate::id;
 use crate::job::{self, Job};
+use crate::run::check_text;
 use crate::spec::{IMATRIX, PLAIN, TextFile};
+use crate::{Error, ErrorClass};
 use pythia_calibrate::calibration::{self, Calibration, Settings, partial_path};
 use pythia_calibrate::imatrix;
 use pythia_compare::{Comparison, Request, Rounding};
@@ -63,7 +64,12 @@ impl Preparation<'_, '_> {
     /// The text that both are computed on.
     fn text(&self) -> Result<&TextFile, Stop> {
         let text = self.job.sweep.manifest().spec.calibration.as_ref();
-        text.ok_or_else(|| Stop::fault(ErrorClass::Request, "the sweep has no calibration text"))
+        let text = text.ok_or_else(|| Stop::fault(ErrorClass::Request, "the sweep has no calibration text"))?;
+        check_text(self.job.sweep, text, &self.job.options.cancel).map_err(|error| match error {
+            Error::Cancelled => Stop::Cancelled,
+            error => Stop::fault(ErrorClass::System, error.to_string()),
+        })?;
+        Ok(text)
     }
 
     /// Where a file is kept. Its name has a digest of all that it depends on besides the checkpoint.

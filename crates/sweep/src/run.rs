@@ -1,18 +1,20 @@
 //! Runs a sweep, or a part of it: group after group, until every cell has a result.
 
 use crate::classify::Stop;
+use crate::folder;
 use crate::job::{self, Job};
 use crate::lease::{self, Holder, Lease, Taken};
 use crate::manifest::{Cell, Group, Source};
 use crate::result::{CellResult, FORMAT, Outcome, Run};
-use crate::spec::Measure;
+use crate::spec::{Measure, TextFile};
 use crate::{CellId, Error, ErrorClass, Shard, Sweep, assign, id};
 use pythia_compare::Observer;
 use pythia_eval::Work;
 use pythia_runtime::Device;
-use pythia_task::{Cancel, Progress};
+use pythia_task::{Cancel, ErrorKind, Progress};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -109,16 +111,23 @@ pub fn run(sweep: &Sweep, options: &Options<'_>) -> Result<Summary, Error> {
     check_machine(sweep, options)?;
     check_texts(sweep, &options.cancel)?;
     let groups = groups(sweep, &options.part)?;
-    let leases = sweep.lease_folder();
-    fs::create_dir_all(&leases).map_err(Error::io(&leases))?;
     let runner = Runner { sweep, options, this: Holder::this(), folder: work_name(sweep) };
     let mut summary = Summary::default();
     let (n, mut done) = (groups.len(), 0);
     let mut busy = Vec::new();
+    let mut refused = None;
     for group in groups {
-        match runner.group(group, &mut summary, (done, n))? {
-            Visit::Done => done += 1,
-            Visit::ByOther(_) => busy.push(group),
+        match runner.group(group, &mut summary, (done, n)) {
+            Ok(Visit::Done) => done += 1,
+            Ok(Visit::ByOther(_)) => busy.push(group),
+            // Something lies where a file of this group should be. It does not stand in the way of others.
+            Err(error) if error.kind() == ErrorKind::Io && !error.may_pass() => {
+                if refused.is_some() {
+                    options.observer.warn(&format!("{}: {error}", runner.name(group)));
+                }
+                refused.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
         }
     }
     let mut is_told = !options.waits;
@@ -156,6 +165,9 @@ pub fn run(sweep: &Sweep, options: &Options<'_>) -> Result<Summary, Error> {
         if busy.len() == before {
             thread::sleep(POLL);
         }
+    }
+    if let Some(error) = refused {
+        return Err(error);
     }
     if summary.of_other_programs > 0 {
         options.observer.note(&format!(
@@ -246,14 +258,18 @@ fn check_texts(sweep: &Sweep, cancel: &Cancel) -> Result<(), Error> {
         Measure::Tasks { .. } => None,
     });
     for text in measured.chain(&spec.calibration) {
-        let path = sweep.resolve(&text.path);
-        let found = pythia_convert::provenance::sha256_file(&path, cancel)?;
-        if found != text.sha256 {
-            let shown = pythia_text::path(&path);
-            return Err(Error::Data(format!("{shown}: has changed since the sweep was planned; plan another one")));
-        }
+        check_text(sweep, text, cancel)?;
     }
     Ok(())
+}
+
+/// Checks one of them.
+pub(crate) fn check_text(sweep: &Sweep, text: &TextFile, cancel: &Cancel) -> Result<(), Error> {
+    let path = sweep.resolve(&text.path);
+    // A pipe would wait for its writer.
+    pythia_text::open_regular(&path)
+        .map_err(|e| Error::Io { path: path.clone(), source: io::Error::other(e.to_string()) })?;
+    text.check(&pythia_convert::provenance::sha256_file(&path, cancel)?)
 }
 
 #[cfg(feature = "hub")]
@@ -316,6 +332,8 @@ impl Runner<'_> {
         let leaves = !self.options.keeps_work && self.work(group).exists();
         let mut computed = Vec::new();
         if !wanted.is_empty() || leaves {
+            let leases = self.sweep.lease_folder();
+            fs::create_dir_all(&leases).map_err(Error::io(&leases))?;
             match Lease::take(&self.sweep.lease_path(group), &self.this)? {
                 Taken::Held(lease) => {
                     // Another runner may just have finished.
@@ -486,16 +504,19 @@ impl Runner<'_> {
         }
     }
 
-    /// Files of a folder may not have changed since the plan: the results would carry the wrong digests.
+    /// Files of a folder may not have changed since the plan: the results would carry the wrong digests. No file may have
+    /// come that is read instead of them.
     fn check_files(&self, group: usize, folder: &Path) -> Result<(), Stop> {
-        for file in &self.sweep.manifest().groups[group].files {
-            let path = folder.join(&file.name);
-            let found = pythia_convert::provenance::sha256_file(&path, &self.options.cancel)?;
-            if file.digest != format!("sha256:{found}") {
-                let shown = pythia_text::path(&path);
-                let problem = format!("{shown}: has changed since the sweep was planned; plan another one");
-                return Err(Stop::fault(ErrorClass::Corrupt, problem));
-            }
+        let cancel = &self.options.cancel;
+        let found = folder::files(folder, cancel).map_err(|error| match error {
+            Error::Cancelled => Stop::Cancelled,
+            error if error.kind() == ErrorKind::Io => Stop::fault(ErrorClass::System, error.to_string()),
+            error => Stop::fault(ErrorClass::Corrupt, error.to_string()),
+        })?;
+        if found != self.sweep.manifest().groups[group].files {
+            let shown = pythia_text::path(folder);
+            let problem = format!("{shown}: its files have changed since the sweep was planned; plan another one");
+            return Err(Stop::fault(ErrorClass::Corrupt, problem));
         }
         Ok(())
     }

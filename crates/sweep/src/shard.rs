@@ -36,7 +36,7 @@ impl FromStr for Shard {
     fn from_str(text: &str) -> Result<Self, Error> {
         let parsed = text.split_once('/').and_then(|(index, count)| Some((index.parse().ok()?, count.parse().ok()?)));
         match parsed {
-            Some((index, count)) if index < count => Ok(Self { index, count }),
+            Some((index, count)) if index < count && count <= MAX_SHARDS => Ok(Self { index, count }),
             _ => {
                 let found = pythia_text::quoted(text, '\'', 40);
                 Err(Error::Request(format!("--shard: found {found}, wanted I/N with I from 0 to N-1, such as 0/16")))
@@ -44,6 +44,9 @@ impl FromStr for Shard {
         }
     }
 }
+
+/// More shards than this are a mistake.
+const MAX_SHARDS: usize = 1_000_000;
 
 /// What an engine says of array jobs: the index, the first index, the distance of two, and how many there are.
 struct Array {
@@ -116,15 +119,28 @@ impl Shard {
     /// If the variables do not tell how many shards there are, and `count` does not either, or they contradict.
     pub fn from_env(variable: impl Fn(&str) -> Option<String>, count: Option<usize>) -> Result<Option<Self>, Error> {
         let number = |name: &str| variable(name)?.trim().parse::<usize>().ok();
+        for Array { engine, index, .. } in &ARRAYS {
+            // Engines have words where there is no array.
+            let is_word = |text: &str| text.is_empty() || text == "undefined" || text.parse::<usize>().is_ok();
+            if let Some(found) = variable(index).filter(|text| !is_word(text.trim())) {
+                let found = pythia_text::quoted(&found, '\'', 40);
+                return Err(Error::Request(format!("{engine}: {index} is {found}, wanted the number of a job")));
+            }
+        }
+        let asked = count;
         let count = count.or_else(|| number("PYTHIA_SHARDS"));
         let tasks = number("SLURM_STEP_NUM_TASKS").filter(|&n| n > 1).and_then(|n| Some((number("SLURM_PROCID")?, n)));
         let array = ARRAYS.iter().find_map(|array| Some((array, array.read(number)?)));
         let (engine, index, told) = match (array, tasks) {
+            (None, None) if asked.is_some() => {
+                let problem = "--shards: this is no array job; --shard I/N says which part of how many";
+                return Err(Error::Request(problem.to_owned()));
+            }
             (None, None) => return Ok(None),
             (None, Some((rank, n))) => ("Slurm", rank, Some(n)),
             (Some((array, (index, told))), None) => (array.engine, index, told),
             (Some((array, (index, told))), Some((rank, n))) => {
-                (array.engine, index * n + rank, told.map(|told| told * n))
+                (array.engine, index.saturating_mul(n).saturating_add(rank), told.map(|told| told.saturating_mul(n)))
             }
         };
         // An array may be longer than what is asked for, never shorter.
@@ -133,6 +149,9 @@ impl Shard {
                 "{engine} tells the index {index} of this job and not how many jobs there are; give --shards N"
             )));
         };
+        if count > MAX_SHARDS {
+            return Err(Error::Request(format!("{engine}: {count} shards, wanted at most {MAX_SHARDS}")));
+        }
         if index >= count {
             return Err(Error::Request(format!(
                 "{engine} tells the index {index}, wanted one below {count}, the shards"
@@ -190,7 +209,12 @@ mod tests {
         assert_eq!(shard(&[("SGE_TASK_ID", "undefined")], None).unwrap(), None);
         assert_eq!(shard(&[("LSB_JOBINDEX", "0"), ("LSB_JOBINDEX_END", "0")], None).unwrap(), None);
         assert_eq!(shard(&[("LSB_JOBINDEX", "4"), ("LSB_JOBINDEX_END", "4")], None).unwrap(), Some((3, 4)));
-        assert_eq!(shard(&[], Some(4)).unwrap(), None);
+        assert!(shard(&[], Some(4)).unwrap_err().to_string().contains("no array job"));
+        for wrong in ["abc", "-1", "18446744073709551616"] {
+            assert!(shard(&[("SLURM_ARRAY_TASK_ID", wrong)], None).unwrap_err().to_string().contains(wrong));
+        }
+        let huge = [("SLURM_ARRAY_TASK_ID", "0"), ("SLURM_ARRAY_TASK_COUNT", "18446744073709551615")];
+        assert!(shard(&huge, None).is_err());
         let error = shard(&[("HQ_TASK_ID", "2")], None).unwrap_err().to_string();
         assert!(error.contains("--shards N") && error.contains("HyperQueue"), "{error}");
         assert!(shard(&[("HQ_TASK_ID", "5")], Some(5)).is_err());
@@ -199,7 +223,7 @@ mod tests {
     #[test]
     fn shards_are_written_as_fractions() {
         assert_eq!("3/16".parse::<Shard>().unwrap(), Shard { index: 3, count: 16 });
-        for text in ["", "3", "16/16", "-1/4", "0/0", "a/b", "1/2/3"] {
+        for text in ["", "3", "16/16", "0/18446744073709551615", "-1/4", "0/0", "a/b", "1/2/3"] {
             assert!(text.parse::<Shard>().unwrap_err().to_string().contains("wanted I/N"), "{text}");
         }
     }

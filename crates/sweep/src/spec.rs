@@ -1,5 +1,6 @@
 //! What a sweep measures at every checkpoint.
 
+use crate::Error;
 use serde::{Deserialize, Serialize};
 
 /// Name of the recipe that the others are compared with: the checkpoint in its own type.
@@ -79,6 +80,19 @@ pub struct TextFile {
     pub bytes: u64,
     /// Whether a byte order mark is left out, and CR LF read as LF.
     pub unix_text: bool,
+}
+
+impl TextFile {
+    /// Checks the digest of what was read.
+    pub(crate) fn check(&self, sha256: &str) -> Result<(), Error> {
+        if sha256 != self.sha256 {
+            let name = &self.name;
+            return Err(Error::Data(format!(
+                "{name}: the text has changed since the sweep was planned; plan another one"
+            )));
+        }
+        Ok(())
+    }
 }
 
 impl Recipe {

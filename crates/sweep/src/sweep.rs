@@ -102,7 +102,8 @@ impl Sweep {
         let path = self.result_path(cell);
         let text = pythia_text::read_text(&path, MAX_RESULT_BYTES).ok()?;
         let found: CellResult = serde_json::from_str(&text).ok()?;
-        (found.format == result::FORMAT && found.cell == cell).then_some(found)
+        let has_values = found.done().is_none_or(|done| done.text.is_some() || done.tasks.is_some());
+        (found.format == result::FORMAT && found.cell == cell && has_values).then_some(found)
     }
 
     /// The results of all cells, in the order of the manifest.

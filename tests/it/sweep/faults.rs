@@ -1,6 +1,6 @@
 //! What cannot be planned or computed: said in one line, and never in the way of the rest.
 
-use super::{STEPS, command, family, open, plan, put, quant, text};
+use super::{STEPS, command, family, open, plan, put, quant, text, values};
 use crate::common::Outcome;
 use pythia_sweep::{ErrorClass, Sweep};
 use safetensors::tensor::TensorView;
@@ -207,6 +207,76 @@ fn the_base_may_be_named_as_a_level() {
     quant(dir.path(), &["sweep", "run", "sweep"]).ok();
     let sweep = open(dir.path());
     assert_eq!(classes(&sweep, 0), [None; 2]);
+}
+
+#[test]
+fn a_machine_that_cannot_run_models_writes_no_results() {
+    let dir = tempfile::tempdir().unwrap();
+    plan(dir.path(), &["--steps", "0"]);
+    let outcome = command(dir.path(), &["sweep", "run", "sweep"]).env("PYTHIA_ISA", "banana").output().unwrap();
+    Outcome::from(outcome).fails(PROGRAM, 2, &["banana"]);
+    assert!(!dir.path().join("sweep/results").exists());
+    quant(dir.path(), &["sweep", "run", "sweep"]).ok();
+}
+
+#[test]
+fn files_that_came_after_the_plan_are_not_read_instead() {
+    let dir = tempfile::tempdir().unwrap();
+    plan(dir.path(), &["--steps", "0"]);
+    let folder = dir.path().join("pythia-docs-1m/step0");
+    // An index and a shard, as they were planned.
+    let shard = folder.join("model-00001-of-00001.safetensors");
+    fs::rename(folder.join("model.safetensors"), &shard).unwrap();
+    let bytes = fs::read(&shard).unwrap();
+    let names = SafeTensors::deserialize(&bytes).unwrap();
+    let map: serde_json::Map<String, serde_json::Value> =
+        names.names().iter().map(|name| ((*name).to_owned(), "model-00001-of-00001.safetensors".into())).collect();
+    let index = serde_json::json!({ "metadata": {}, "weight_map": map });
+    fs::write(folder.join("model.safetensors.index.json"), index.to_string()).unwrap();
+    plan_as_it_is(dir.path(), &["--steps", "0", "--force"]).ok();
+    fs::copy(dir.path().join("pythia-docs-1m/step1500/model.safetensors"), folder.join("model.safetensors")).unwrap();
+    let outcome = quant(dir.path(), &["sweep", "run", "sweep"]);
+    assert_eq!(outcome.code, Some(65), "{outcome:?}");
+    assert_eq!(classes(&open(dir.path()), 0), [Some(ErrorClass::Corrupt); 3]);
+}
+
+#[test]
+fn importances_are_those_of_the_text_of_the_plan() {
+    let dir = tempfile::tempdir().unwrap();
+    family(dir.path());
+    let whole = fs::read_to_string(text(dir.path())).unwrap();
+    fs::write(dir.path().join("other.txt"), &whole[whole.len() / 2..]).unwrap();
+    let plan = |calibration: &str, sweep: &str| {
+        let args =
+            ["sweep", "plan", "pythia-docs-1m", "-s", "1500", "-f", "heldout.txt", "--chunks", "2", "-t", "Q2_K"];
+        let more = ["--quantizer", "imatrix", "--calibrate", calibration, "-o", sweep, "--force"];
+        quant(dir.path(), &[&args[..], &more].concat()).ok();
+        quant(dir.path(), &["sweep", "run", sweep, "-q", "--keep-work", "--scratch", "scratch"]).ok();
+        values(&Sweep::open(&dir.path().join(sweep)).unwrap())
+    };
+    let first = plan("heldout.txt", "a");
+    let other = plan("other.txt", "a");
+    assert_ne!(first, other);
+    assert_eq!(plan("other.txt", "b"), other);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_lies_in_the_way_of_a_checkpoint_leaves_the_others_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    plan(dir.path(), &[]);
+    let sweep = open(dir.path());
+    let first = &sweep.manifest().groups[0].group;
+    let leases = dir.path().join("sweep/leases");
+    fs::create_dir_all(leases.join(format!("{first}.json"))).unwrap();
+    let outcome = quant(dir.path(), &["sweep", "run", "sweep", "-q"]);
+    assert_eq!(outcome.code, Some(74), "{outcome:?}");
+    assert_eq!(sweep.results().iter().flatten().count(), 6);
+    fs::remove_dir(leases.join(format!("{first}.json"))).unwrap();
+    quant(dir.path(), &["sweep", "run", "sweep", "-q"]).ok();
+    let emit = quant(dir.path(), &["sweep", "emit", "parallel", "sweep", "-o", "sweep/manifest.jsonl", "--force"]);
+    assert_ne!(emit.code, Some(0), "{emit:?}");
+    assert_eq!(open(dir.path()).manifest(), sweep.manifest());
 }
 
 #[cfg(unix)]

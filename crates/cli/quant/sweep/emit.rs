@@ -98,7 +98,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     };
     let sweep = Sweep::open(&common.sweep)?;
     if let Some(output) = &common.output {
-        check_target(output, &input::files([common.sweep.as_path()]), common.force)?;
+        let manifest = common.sweep.join(pythia_sweep::MANIFEST);
+        check_target(output, &input::files([common.sweep.as_path(), &manifest]), common.force)?;
     }
     let text = script(&sweep, &engine, &common.options(&engine)?)?;
     let Some(output) = &common.output else {

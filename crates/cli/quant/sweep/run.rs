@@ -177,7 +177,9 @@ fn describe(summary: &Summary) -> String {
 /// The threads of the command line, else those of the job.
 fn threads(named: usize) -> usize {
     let of_job = || std::env::var("SLURM_CPUS_PER_TASK").ok()?.trim().parse().ok();
-    if named > 0 { named } else { of_job().unwrap_or(0) }
+    // A job may name more than the machine lets it use.
+    let usable = std::thread::available_parallelism().map_or(1, usize::from);
+    if named > 0 { named } else { of_job().map_or(0, |n: usize| n.min(usable)) }
 }
 
 /// The documents of the tasks of a sweep, which must be those that it was planned with.

@@ -85,7 +85,9 @@ fn open(folder: &Path) -> Sweep {
 /// All results, in the order of the manifest.
 fn results(sweep: &Sweep) -> Vec<CellResult> {
     let named = sweep.manifest().cells.iter().zip(sweep.results());
-    named.map(|(cell, result)| result.unwrap_or_else(|| panic!("no result of {}", sweep.name(cell)))).collect()
+    named
+        .map(|(cell, result)| result.unwrap_or_else(|| panic!("no result of {}", sweep.manifest().name(cell))))
+        .collect()
 }
 
 /// What must not depend on where and when cells were computed.

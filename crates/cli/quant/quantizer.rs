@@ -206,9 +206,7 @@ impl QuantizerOptions {
         let files = reports.iter().map(|(level, report)| JsonFile::new(*level, report)).collect();
         let report = JsonReport { quantizer: Feedback::NAME, files };
         let json = serde_json::to_string_pretty(&report).map_err(|e| Failure::io(format_args!("report: {e}")))? + "\n";
-        let file = AtomicFile::create(path, 0, progress)?;
-        file.write_at(json.as_bytes(), 0)?;
-        Ok(file.commit(force)?)
+        Ok(AtomicFile::write(path, json.as_bytes(), force, progress)?)
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::cache::folder::Folder;
 use crate::facts::{self, Facts};
 use crate::prepare::{Prepared, prepare};
-use crate::quality::{Evaluation, Quality};
+use crate::quality::{Evaluation, Qualities, Quality};
 use crate::report::{self, Answer, Entry, FileDigest, Provenance, Report, Scored, SideBySide, Speed, Tasks};
 use crate::speed::{KeptSpeeds, Measurement};
 use crate::{Error, Observer, Request, Rounding, tasks};
@@ -119,18 +119,14 @@ impl Comparison {
     /// If a level cannot be converted, a file cannot be run, the text cannot be read, or the comparison is cancelled.
     /// Results so far are kept for the next run.
     pub fn run(&mut self, device: &Device, observer: &dyn Observer) -> Result<Report, Error> {
-        self.convert(observer)?;
-        let Self { request, prepared: Prepared { candidates, n_ctx, source, origin, .. }, folder, .. } = &*self;
+        let (facts, device) = self.ready(device, observer)?;
+        let device = &device;
+        let Self { request, prepared: Prepared { candidates, source, origin, .. }, folder, .. } = &*self;
         let (folder, options) = (folder.as_ref(), &request.options);
-        let facts = facts::read(candidates, folder, &request.cancel)?;
-        let sizes = candidates.iter().zip(&facts).map(|(file, facts)| (file.path.as_path(), facts.file_bytes()));
-        let device = &device.clone().settle(sizes, options)?;
         let mut kept = KeptSpeeds::open(folder, device, options, request.fresh);
         let (worker, cancel) = (request.worker.as_ref(), &request.cancel);
         let speeds = Measurement { device, options, worker, cancel, observer }.run(candidates, &facts, &mut kept)?;
-        let evaluation = Evaluation { request, device, n_ctx: *n_ctx, observer };
-        let quality = evaluation.run(candidates, &facts, folder)?;
-        let tasks = tasks::run(request, device, candidates, &facts, folder, observer)?;
+        let (quality, tasks) = self.evaluate(&facts, device, observer)?;
         let names = candidates.iter().map(|file| file.name.as_str());
         let busy = report::busy(names.zip(&speeds.files));
         let mut entries = entries(candidates, facts, quality.files, speeds.files);
@@ -164,16 +160,9 @@ impl Comparison {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn score(&mut self, device: &Device, observer: &dyn Observer) -> Result<Scores, Error> {
-        self.convert(observer)?;
-        let Self { request, prepared: Prepared { candidates, n_ctx, .. }, folder, .. } = &*self;
-        let folder = folder.as_ref();
-        let facts = facts::read(candidates, folder, &request.cancel)?;
-        let sizes = candidates.iter().zip(&facts).map(|(file, facts)| (file.path.as_path(), facts.file_bytes()));
-        let device = &device.clone().settle(sizes, &request.options)?;
-        let evaluation = Evaluation { request, device, n_ctx: *n_ctx, observer };
-        let quality = evaluation.run(candidates, &facts, folder)?;
-        let tasks = tasks::run(request, device, candidates, &facts, folder, observer)?;
-        let files = candidates.iter().zip(facts).zip(quality.files);
+        let (facts, device) = self.ready(device, observer)?;
+        let (quality, tasks) = self.evaluate(&facts, &device, observer)?;
+        let files = self.prepared.candidates.iter().zip(facts).zip(quality.files);
         let files = files.map(|((candidate, facts), quality)| FileScore {
             level: candidate.level.clone(),
             series: candidate.series.clone(),
@@ -186,6 +175,30 @@ impl Comparison {
             chunks: quality.chunks,
         });
         Ok(Scores { machine: quality.machine, protocol: quality.scored, files: files.collect(), tasks })
+    }
+
+    /// Converts what the cache lacks. Returns the facts about all files, and the device that all of them run on.
+    fn ready(&mut self, device: &Device, observer: &dyn Observer) -> Result<(Vec<Facts>, Device), Error> {
+        self.convert(observer)?;
+        let candidates = &self.prepared.candidates;
+        let facts = facts::read(candidates, self.folder.as_ref(), &self.request.cancel)?;
+        let sizes = candidates.iter().zip(&facts).map(|(file, facts)| (file.path.as_path(), facts.file_bytes()));
+        let device = device.clone().settle(sizes, &self.request.options)?;
+        Ok((facts, device))
+    }
+
+    /// Scores all files on the text, and in the tasks.
+    fn evaluate(
+        &self,
+        facts: &[Facts],
+        device: &Device,
+        observer: &dyn Observer,
+    ) -> Result<(Qualities, Option<Tasks>), Error> {
+        let Self { request, prepared: Prepared { candidates, n_ctx, .. }, folder, .. } = self;
+        let evaluation = Evaluation { request, device, n_ctx: *n_ctx, observer };
+        let quality = evaluation.run(candidates, facts, folder.as_ref())?;
+        let tasks = tasks::run(request, device, candidates, facts, folder.as_ref(), observer)?;
+        Ok((quality, tasks))
     }
 
     /// Call this after the report was written. Kept speeds, which let a stopped run continue, are then deleted, so that

@@ -44,6 +44,16 @@ impl AtomicFile {
         Self::create_shown(target, target.to_owned(), bytes, progress)
     }
 
+    /// Makes `target` a file of these bytes. What is there is replaced only with `force`.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create) and [`commit`](Self::commit).
+    pub fn write(target: &Path, bytes: &[u8], force: bool, progress: &dyn Progress) -> Result<(), Error> {
+        let file = Self::create(target, 0, progress)?;
+        file.write_at(bytes, 0)?;
+        file.commit(force)
+    }
+
     /// As [`create`](Self::create), with `shown` as the target's name in errors.
     fn create_shown(target: &Path, shown: PathBuf, bytes: u64, progress: &dyn Progress) -> Result<Self, Error> {
         /// Attempts. Another process may remove the file as a leftover before it is locked, but not every time. If the

@@ -4,6 +4,7 @@
 //! is the number of its units (u32, little-endian), the units, and a checksum. What a killed process has written of a
 //! record is cut off. One process at a time appends; others read what is there when they begin.
 
+use pythia_task::LockFile;
 use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
 use std::fs::{File, TryLockError};
@@ -75,26 +76,14 @@ pub enum Writer {
 /// A handle of a journal's lock. The lock is held until the journal and all of its handles are dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _file: Arc<Locked>,
-}
-
-/// The file of a journal. To close it does not end its lock if a child process is being started just then: until the
-/// child runs its program, it has the file open too. So the lock is ended explicitly.
-#[derive(Debug)]
-struct Locked(File);
-
-impl Drop for Locked {
-    fn drop(&mut self) {
-        // Where there is no lock, there is none to end.
-        let _ = self.0.unlock();
-    }
+    _file: Arc<LockFile>,
 }
 
 /// A journal that is open.
 #[derive(Debug)]
 pub struct Journal {
     kind: &'static Kind,
-    file: Arc<Locked>,
+    file: Arc<LockFile>,
     /// Where the next record goes.
     end: u64,
     writer: Writer,
@@ -116,16 +105,16 @@ impl Journal {
     ) -> io::Result<Self> {
         let (file, writer) = open_locked(path)?;
         let header = format!("{}{key}\n", kind.magic);
-        let known = if afresh { None } else { scan(kind, &file, header.as_bytes(), found)? };
+        let known = if afresh { None } else { scan(kind, &file.0, header.as_bytes(), found)? };
         if writer == Writer::This {
             if known.is_none() {
-                file.set_len(0)?;
-                (&file).seek(SeekFrom::Start(0))?;
-                (&file).write_all(header.as_bytes())?;
+                file.0.set_len(0)?;
+                (&file.0).seek(SeekFrom::Start(0))?;
+                (&file.0).write_all(header.as_bytes())?;
             }
-            file.set_len(known.unwrap_or(header.len() as u64))?;
+            file.0.set_len(known.unwrap_or(header.len() as u64))?;
         }
-        Ok(Self { kind, file: Arc::new(Locked(file)), end: known.unwrap_or(header.len() as u64), writer })
+        Ok(Self { kind, file: Arc::new(file), end: known.unwrap_or(header.len() as u64), writer })
     }
 
     /// Appends a record, if this process is the one that writes. Returns where the record begins.
@@ -181,35 +170,20 @@ impl Journal {
 }
 
 /// Opens a file, or makes it, and locks it if nobody else has.
-fn open_locked(path: &Path) -> io::Result<(File, Writer)> {
+fn open_locked(path: &Path) -> io::Result<(LockFile, Writer)> {
     loop {
         if path.symlink_metadata().is_ok_and(|metadata| !metadata.is_file()) {
             return Err(io::Error::other("not a regular file"));
         }
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
-        match file.try_lock() {
+        let file = LockFile(File::options().read(true).write(true).create(true).truncate(false).open(path)?);
+        match file.0.try_lock() {
             // Its writer may have removed it in between: then the lock is one of a file that nobody will find.
-            Ok(()) if !is_at(&file, path) => {}
+            Ok(()) if !file.is_at(path) => {}
             Ok(()) => return Ok((file, Writer::This)),
             Err(TryLockError::WouldBlock) => return Ok((file, Writer::Other)),
             Err(TryLockError::Error(_)) => return Ok((file, Writer::Nobody)),
         }
     }
-}
-
-/// Whether a file is the one at `path`.
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let id = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
-    let (here, there) = (file.metadata().map(id), path.symlink_metadata().map(id));
-    matches!((here, there), (Ok(here), Ok(there)) if here == there)
-}
-
-/// Whether a file is the one at `path`: one that was removed cannot be opened.
-#[cfg(not(unix))]
-fn is_at(_: &File, _: &Path) -> bool {
-    true
 }
 
 /// Shows the records after `header`. Returns where the last one ends; `None` if the file begins otherwise.

@@ -6,7 +6,8 @@
 //! every program must write its own files.
 
 use crate::{Error, own};
-use std::fs::{self, File, TryLockError};
+use pythia_task::LockFile;
+use std::fs::{self, TryLockError};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::thread;
@@ -18,7 +19,7 @@ const POLL: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Lock {
     /// `None` on a file system without locks.
-    file: Option<File>,
+    file: Option<LockFile>,
 }
 
 impl Lock {
@@ -56,30 +57,17 @@ impl Lock {
         // The permissions that Python uses, because a cache may belong to a group.
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o664);
-        let file = options.open(path).map_err(Error::io(path))?;
-        match file.try_lock() {
-            // Another program may have removed the file between the two calls. Then the lock would exclude nobody.
-            Ok(()) => Ok(is_at(&file, path).then_some(Self { file: Some(file) })),
+        let file = LockFile(options.open(path).map_err(Error::io(path))?);
+        match file.0.try_lock() {
+            // It may be behind a link.
+            Ok(()) => {
+                Ok(fs::canonicalize(path).is_ok_and(|path| file.is_at(&path)).then_some(Self { file: Some(file) }))
+            }
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => Ok(Some(Self { file: None })),
             Err(TryLockError::Error(error)) => Err(Error::io(path)(error)),
         }
     }
-}
-
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
-        _ => false,
-    }
-}
-
-#[cfg(not(unix))]
-fn is_at(_file: &File, _path: &Path) -> bool {
-    // A file that was removed cannot be opened there.
-    true
 }
 
 #[cfg(test)]

@@ -19,29 +19,17 @@ pub(crate) enum Stop {
     Cancelled,
 }
 
-impl From<pythia_compare::Error> for Stop {
-    fn from(error: pythia_compare::Error) -> Self {
-        Self::of(error.kind(), &error)
-    }
+macro_rules! from_libraries {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Stop {
+            fn from(error: $error) -> Self {
+                Self::of(error.kind(), &error)
+            }
+        })*
+    };
 }
 
-impl From<pythia_calibrate::Error> for Stop {
-    fn from(error: pythia_calibrate::Error) -> Self {
-        Self::of(error.kind(), &error)
-    }
-}
-
-impl From<pythia_runtime::Error> for Stop {
-    fn from(error: pythia_runtime::Error) -> Self {
-        Self::of(error.kind(), &error)
-    }
-}
-
-impl From<pythia_convert::Error> for Stop {
-    fn from(error: pythia_convert::Error) -> Self {
-        Self::of(error.kind(), &error)
-    }
-}
+from_libraries!(pythia_calibrate::Error, pythia_compare::Error, pythia_convert::Error, pythia_runtime::Error);
 
 #[cfg(feature = "hub")]
 impl From<pythia_hub::Error> for Stop {

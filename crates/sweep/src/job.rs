@@ -83,11 +83,7 @@ impl Job<'_> {
             }
             Measure::Tasks { .. } => {
                 // Tasks need no text, and a comparison needs one: the shortest chunk there is.
-                let texts = spec.measures.iter().filter_map(|measure| match measure {
-                    Measure::Text { text, n_ctx, .. } => Some((text, *n_ctx)),
-                    Measure::Tasks { .. } => None,
-                });
-                let shortest = texts.min_by_key(|(_, n_ctx)| *n_ctx);
+                let shortest = spec.texts().min_by_key(|(_, n_ctx)| *n_ctx);
                 let (text, n_ctx) =
                     shortest.ok_or_else(|| Stop::fault(ErrorClass::Request, "the sweep has no text"))?;
                 Request { n_ctx, max_chunks: Some(1), tasks: self.options.works.clone(), ..self.request(text)? }
@@ -181,7 +177,7 @@ impl Job<'_> {
         for cell in batch.cells(wanted) {
             self.write_one(cell, Outcome::Failed(self.failed(cell, fault.class, &fault.message)))?;
         }
-        let name = batch.cells(wanted).next().map_or_else(String::new, |cell| self.sweep.name(cell));
+        let name = batch.cells(wanted).next().map_or_else(String::new, |cell| self.sweep.manifest().name(cell));
         self.options.observer.warn(&format!("{name}: {}: {}", fault.class.name(), fault.message));
         Ok(())
     }

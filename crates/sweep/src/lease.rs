@@ -13,6 +13,7 @@
 //! fail, as for a machine that sleeps longer than [`STALE`], work is done twice.
 
 use crate::Error;
+use pythia_task::LockFile;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -45,32 +46,15 @@ impl Holder {
     /// This process.
     pub(crate) fn this() -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-        let host = host_name();
+        #[cfg(unix)]
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        #[cfg(not(unix))]
+        let host = std::env::var("COMPUTERNAME").unwrap_or_default();
         Self { host, boot: read("/proc/sys/kernel/random/boot_id"), pid: std::process::id() }
     }
 
     fn is_on(&self, other: &Self) -> bool {
         self.boot == other.boot && (!self.boot.is_empty() || self.host == other.host)
-    }
-}
-
-/// Name of the machine, as other machines know it.
-pub(crate) fn host_name() -> String {
-    #[cfg(unix)]
-    return rustix::system::uname().nodename().to_string_lossy().into_owned();
-    #[cfg(not(unix))]
-    std::env::var("COMPUTERNAME").unwrap_or_default()
-}
-
-/// The file of a lease. To close it does not end its lock if a child process is being started just then, which has it open
-/// too until it runs its program. So the lock is ended explicitly.
-#[derive(Debug)]
-struct Open(File);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        // Where there is no lock, there is none to end.
-        let _ = self.0.unlock();
     }
 }
 
@@ -94,16 +78,17 @@ pub(crate) struct Lease {
 impl Lease {
     /// Takes the lease at `path`, whose folder exists, unless another runner has it.
     pub(crate) fn take(path: &Path, this: &Holder) -> Result<Taken, Error> {
-        // A link is not at the path that was opened, ever.
         for _ in 0..TRIES {
             regular(path)?;
             let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
-            let mut open = Open(file.map_err(Error::io(path))?);
+            let mut open = LockFile(file.map_err(Error::io(path))?);
+            let locked = open.0.try_lock();
+            let is_there = open.is_at(path);
             let file = &mut open.0;
-            let is_locked = match file.try_lock() {
+            let is_locked = match locked {
                 Err(TryLockError::WouldBlock) => return Ok(Taken::ByOther(read(file))),
                 // The holder has removed it in between.
-                Ok(()) if !is_at(file, path) => continue,
+                Ok(()) if !is_there => continue,
                 Ok(()) => true,
                 // Without locks, the second rule decides.
                 Err(TryLockError::Error(_)) => false,
@@ -171,7 +156,7 @@ fn is_of(path: &Path, holder: &Holder) -> bool {
 /// Who holds the lease at `path`, if it is held.
 pub(crate) fn holder(path: &Path) -> Option<Holder> {
     regular(path).ok()?;
-    let mut open = Open(File::open(path).ok()?);
+    let mut open = LockFile(File::open(path).ok()?);
     let file = &mut open.0;
     let holder = read(file)?;
     match file.try_lock_shared() {
@@ -205,21 +190,6 @@ fn age(path: &Path, file: &File) -> io::Result<Duration> {
     let now: SystemTime = probe.as_file().metadata()?.modified()?;
     // A time to come is as wrong as one long ago.
     Ok(now.duration_since(file.metadata()?.modified()?).unwrap_or_else(|e| e.duration()))
-}
-
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    match (file.metadata(), fs::symlink_metadata(path)) {
-        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
-        _ => false,
-    }
-}
-
-#[cfg(not(unix))]
-fn is_at(_file: &File, _path: &Path) -> bool {
-    // A file that was removed cannot be opened there.
-    true
 }
 
 #[cfg(test)]

@@ -182,7 +182,7 @@ impl Manifest {
     pub fn name(&self, cell: &Cell) -> String {
         let checkpoint = self.checkpoint(cell);
         let measure = self.spec.measures[cell.measure].name();
-        format!("{}@{} {} on {measure}", checkpoint.model, checkpoint.revision, self.recipe(cell).name())
+        format!("{} {} on {measure}", checkpoint.name(), self.recipe(cell).name())
     }
 
     /// Writes the lines.

@@ -47,11 +47,6 @@ pub(crate) fn cells(manifest: &Manifest) -> Vec<usize> {
     order
 }
 
-/// N of `stepN`.
-pub(crate) fn step_of(revision: &str) -> Option<u64> {
-    revision.strip_prefix("step").filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()
-}
-
 /// Those of `names` that are chosen, with neighbours as ranges: `step0, step16 to step512`.
 pub(crate) fn ranges(names: &[&str], is_chosen: impl Fn(usize) -> bool) -> String {
     let mut parts: Vec<String> = Vec::new();
@@ -69,14 +64,10 @@ pub(crate) fn ranges(names: &[&str], is_chosen: impl Fn(usize) -> bool) -> Strin
     parts.join(", ")
 }
 
-/// `1 cell`, `2 cells`.
-pub(crate) fn counted(n: usize, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::step_of;
 
     #[test]
     fn small_models_come_first() {

@@ -84,7 +84,7 @@ fn manifest(all: FoundAll, request: &Request) -> Result<Manifest, Error> {
         let name = (checkpoint.model.clone(), checkpoint.revision.clone());
         if names.insert(name, ()).is_some() {
             let problem = "two models of this name; name each once";
-            return Err(Error::Request(format!("{}@{}: {problem}", checkpoint.model, checkpoint.revision)));
+            return Err(Error::Request(format!("{}: {problem}", checkpoint.name())));
         }
         let place = *places.entry(files.clone()).or_insert_with(|| {
             let estimate = estimate::estimate(&files, spec, request.task_tokens);

@@ -15,7 +15,7 @@ use pythia_model::BATCH_TOKENS;
 use pythia_quantizer::{Feedback, Settings as FeedbackSettings};
 use pythia_runtime::Tokenizer;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Chunks that importances are collected on.
@@ -46,13 +46,18 @@ impl Preparation<'_, '_> {
             roundings.push(match name {
                 PLAIN => Rounding::Plain,
                 IMATRIX => {
-                    let known = prepared.imatrix.take();
-                    request.imatrix = prepared.imatrix.insert(known.map_or_else(|| self.imatrix(), Ok)?).clone().into();
+                    if prepared.imatrix.is_none() {
+                        prepared.imatrix = Some(self.imatrix()?);
+                    }
+                    request.imatrix.clone_from(&prepared.imatrix);
                     Rounding::Imatrix
                 }
                 Feedback::NAME => {
-                    let known = prepared.feedback.take();
-                    Rounding::By(prepared.feedback.insert(known.map_or_else(|| self.feedback(), Ok)?).clone())
+                    let feedback = match &prepared.feedback {
+                        Some(known) => known,
+                        None => prepared.feedback.insert(self.feedback()?),
+                    };
+                    Rounding::By(feedback.clone())
                 }
                 _ => return Err(Stop::fault(ErrorClass::Request, format!("no quantizer is called {name}"))),
             });
@@ -87,15 +92,16 @@ impl Preparation<'_, '_> {
             return Ok(path);
         }
         let options = self.job.options;
+        let text = self.text()?;
         // The base alone. It is not scored, so the length of a chunk does not matter.
-        let base = Request { n_ctx: SHORTEST_CHUNK, ..self.job.request(self.text()?)? };
+        let base = Request { n_ctx: SHORTEST_CHUNK, ..self.job.request(text)? };
         let model_options = base.options.clone();
         let mut comparison = Comparison::prepare(base)?;
         comparison.convert(options.observer)?;
         let base = &comparison.candidates()[0].path;
         let model = options.device.open(base, &model_options).map_err(pythia_runtime::Error::from)?;
         let tokenizer = Tokenizer::from_gguf(&model.gguf().metadata).map_err(pythia_runtime::Error::from)?;
-        let text = job::open(self.job.sweep, self.text()?)?;
+        let text = job::open(self.job.sweep, text)?;
         let mut tokens = text.tokens(&tokenizer, &options.cancel)?;
         let request = imatrix::Request {
             n_ctx: N_CTX.min(model.hparams().n_ctx),
@@ -108,7 +114,7 @@ impl Preparation<'_, '_> {
         let progress = options.observer.begin(pythia_compare::Stage::Calibrate);
         let imatrix = imatrix::collect(&model, &request, &mut tokens, &*progress)?;
         let bytes = imatrix.to_gguf().map_err(|e| Stop::fault(ErrorClass::Numeric, e.to_string()))?;
-        write(&path, &bytes)?;
+        AtomicFile::write(&path, &bytes, true, &())?;
         Ok(path)
     }
 
@@ -146,10 +152,4 @@ impl Preparation<'_, '_> {
         }
         Ok(Arc::new(Feedback::new(Calibration::open(&path)?, FeedbackSettings::default())))
     }
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<(), Stop> {
-    let file = AtomicFile::create(path, 0, &())?;
-    file.write_at(bytes, 0)?;
-    Ok(file.commit(true)?)
 }

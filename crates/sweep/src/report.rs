@@ -11,7 +11,6 @@ mod onset;
 mod suspects;
 
 use crate::manifest::Manifest;
-use crate::order::counted;
 use crate::result::CellResult;
 use crate::spec::Measure;
 use crate::status::{Count, Status};
@@ -20,6 +19,7 @@ use grid::Grid;
 use pythia_show::html as escape;
 use pythia_show::number::{signed, significant};
 use pythia_show::plot::{page, table};
+use pythia_text::counted;
 use std::collections::BTreeSet;
 use suspects::Suspects;
 

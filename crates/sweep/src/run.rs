@@ -6,7 +6,7 @@ use crate::job::{self, Job};
 use crate::lease::{self, Holder, Lease, Taken};
 use crate::manifest::{Cell, Group, Source};
 use crate::result::{CellResult, FORMAT, Outcome, Run};
-use crate::spec::{Measure, TextFile};
+use crate::spec::TextFile;
 use crate::{CellId, Error, ErrorClass, Shard, Sweep, assign, id};
 use pythia_compare::Observer;
 use pythia_eval::Work;
@@ -253,14 +253,8 @@ fn groups(sweep: &Sweep, part: &Part) -> Result<Vec<usize>, Error> {
 /// Texts may not have changed: ids of cells have their digests.
 fn check_texts(sweep: &Sweep, cancel: &Cancel) -> Result<(), Error> {
     let spec = &sweep.manifest().spec;
-    let measured = spec.measures.iter().filter_map(|measure| match measure {
-        Measure::Text { text, .. } => Some(text),
-        Measure::Tasks { .. } => None,
-    });
-    for text in measured.chain(&spec.calibration) {
-        check_text(sweep, text, cancel)?;
-    }
-    Ok(())
+    let measured = spec.texts().map(|(text, _)| text);
+    measured.chain(&spec.calibration).try_for_each(|text| check_text(sweep, text, cancel))
 }
 
 /// Checks one of them.
@@ -391,12 +385,11 @@ impl Runner<'_> {
                 other.recipe == cell.recipe && other.measure == cell.measure && other.checkpoint != cell.checkpoint
             };
             let twins = manifest.cells_of(group).iter().filter(same);
-            let found = twins.filter_map(|twin| Some((twin, self.sweep.result(twin.id)?)));
-            let found = found.filter_map(|(twin, result)| match result.outcome {
-                Outcome::Done(done) => Some((twin, done, result.run)),
-                Outcome::Failed(_) => None,
+            let mut found = twins.filter_map(|twin| match self.sweep.result(twin.id)? {
+                CellResult { outcome: Outcome::Done(done), run, .. } => Some((twin, done, run)),
+                CellResult { outcome: Outcome::Failed(_), .. } => None,
             });
-            let Some((twin, mut done, run)) = found.into_iter().next() else {
+            let Some((twin, mut done, run)) = found.next() else {
                 left.push(cell);
                 continue;
             };

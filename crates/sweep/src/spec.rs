@@ -82,6 +82,16 @@ pub struct TextFile {
     pub unix_text: bool,
 }
 
+impl Spec {
+    /// The texts that are measured, each with its tokens per chunk.
+    pub fn texts(&self) -> impl Iterator<Item = (&TextFile, usize)> {
+        self.measures.iter().filter_map(|measure| match measure {
+            Measure::Text { text, n_ctx, .. } => Some((text, *n_ctx)),
+            Measure::Tasks { .. } => None,
+        })
+    }
+}
+
 impl TextFile {
     /// Checks the digest of what was read.
     pub(crate) fn check(&self, sha256: &str) -> Result<(), Error> {

@@ -1,10 +1,11 @@
 //! How far a sweep is: what is done, what failed, what is left, and how long that takes.
 
-use crate::manifest::{Cell, Checkpoint, Manifest, Missing};
-use crate::order::{by_checkpoint, by_size, counted, ranges};
+use crate::manifest::{Cell, Manifest, Missing};
+use crate::order::{by_checkpoint, by_size, ranges};
 use crate::result::{CellResult, ErrorClass};
 use crate::{Sweep, lease};
 use pythia_show::{Align, Table, Width, wrap};
+use pythia_text::counted;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
@@ -139,9 +140,8 @@ impl Status {
     pub fn now(sweep: &Sweep, with_failed: bool) -> Self {
         let groups = &sweep.manifest().groups;
         let running = (0..groups.len()).filter_map(|group| {
-            let Checkpoint { model, revision, .. } = &groups[group].checkpoints[0];
             let holder = lease::holder(&sweep.lease_path(group))?;
-            Some(Running { checkpoint: format!("{model}@{revision}"), host: holder.host, pid: holder.pid })
+            Some(Running { checkpoint: groups[group].checkpoints[0].name(), host: holder.host, pid: holder.pid })
         });
         let running = running.collect();
         Self { running, ..Self::of(sweep.manifest(), &sweep.results(), with_failed) }
@@ -214,9 +214,9 @@ impl Status {
             ("to do", Align::Right),
         ];
         let mut table = Table::new(columns);
-        let mut row = |name: String, Count { done, failed, to_do }: Count| {
-            let total = done + failed + to_do;
-            table.push([name].into_iter().chain([total, done, failed, to_do].map(|n| n.to_string())).collect());
+        let mut row = |name: String, count: Count| {
+            let Count { done, failed, to_do } = count;
+            table.push([name].into_iter().chain([count.total(), done, failed, to_do].map(|n| n.to_string())).collect());
         };
         row("all".to_owned(), self.cells);
         for (axis, names) in [("model", &self.models), ("level", &self.levels), ("measure", &self.measures)] {

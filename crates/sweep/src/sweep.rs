@@ -8,7 +8,7 @@
 //! ```
 
 use crate::id::CellId;
-use crate::manifest::{Cell, Manifest};
+use crate::manifest::Manifest;
 use crate::result::{self, CellResult};
 use crate::{Error, Missing};
 use pythia_convert::output::{AtomicFile, check_target};
@@ -56,9 +56,7 @@ impl Sweep {
         fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let mut text = Vec::new();
         manifest.write(&mut text).map_err(Error::io(&path))?;
-        let file = AtomicFile::create(&path, 0, progress)?;
-        file.write_at(&text, 0)?;
-        file.commit(force)?;
+        AtomicFile::write(&path, &text, force, progress)?;
         Ok(Self { folder: folder.to_owned(), manifest })
     }
 
@@ -121,13 +119,6 @@ impl Sweep {
         let text = pythia_text::json(&serde_json::to_string_pretty(result).map_err(json)?) + "\n";
         let folder = path.parent().unwrap_or(&self.folder);
         fs::create_dir_all(folder).map_err(Error::io(folder))?;
-        let file = AtomicFile::create(&path, 0, progress)?;
-        file.write_at(text.as_bytes(), 0)?;
-        Ok(file.commit(true)?)
-    }
-
-    /// In words, for messages: `pythia-70m@step0 Q4_0 on wiki.txt:512`.
-    pub fn name(&self, cell: &Cell) -> String {
-        self.manifest.name(cell)
+        Ok(AtomicFile::write(&path, text.as_bytes(), true, progress)?)
     }
 }

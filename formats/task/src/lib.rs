@@ -1,10 +1,12 @@
-//! Cancelling, progress and error kinds of long operations, and the folder for what they keep.
+//! Cancelling, progress and error kinds of long operations, the folder for what they keep, and locks of files.
 //!
 //! Every crate of the workspace uses these types, so a caller handles all operations in the same way.
 
 mod cache;
+mod lock;
 
 pub use cache::user_cache;
+pub use lock::LockFile;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -105,9 +105,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let Some(path) = &args.output else {
         return exit::print(&String::from_utf8_lossy(&content));
     };
-    let file = AtomicFile::create(path, 0, &Notes { quiet: args.quiet })?;
-    file.write_at(&content, 0)?;
-    file.commit(args.force)?;
+    AtomicFile::write(path, &content, args.force, &Notes { quiet: args.quiet })?;
     if !args.quiet {
         exit::note(format_args!("{}: {} rows", pythia_text::path(path), table.len()));
     }

@@ -105,9 +105,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let Some(output) = &common.output else {
         return exit::print_prose(&text);
     };
-    let file = AtomicFile::create(output, 0, &exit::Notes { quiet: false })?;
-    file.write_at(text.as_bytes(), 0)?;
-    Ok(file.commit(common.force)?)
+    Ok(AtomicFile::write(output, text.as_bytes(), common.force, &exit::Notes { quiet: false })?)
 }
 
 impl Common {

@@ -36,9 +36,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::create_dir_all(folder).map_err(|e| Failure::at(folder, &e))?;
     }
-    let file = AtomicFile::create(&path, 0, &Notes { quiet: args.quiet })?;
-    file.write_at(page.as_bytes(), 0)?;
-    file.commit(args.force)?;
+    AtomicFile::write(&path, page.as_bytes(), args.force, &Notes { quiet: args.quiet })?;
     if !args.quiet {
         exit::note(format_args!("report: {}", pythia_text::path(&path)));
     }

@@ -68,9 +68,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if !results.iter().any(has_plots) {
         return Err(Failure::data("no task of the plots in any result (docs/plots.md names them)"));
     }
-    let file = AtomicFile::create(&args.output, 0, &notes)?;
-    file.write_at(plot::render(&results).as_bytes(), 0)?;
-    file.commit(args.force)?;
+    AtomicFile::write(&args.output, plot::render(&results).as_bytes(), args.force, &notes)?;
     exit::print_prose(&format!("{}: {}\n", shown(&args.output), counted(results.len(), "result")))
 }
 

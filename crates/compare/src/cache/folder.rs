@@ -9,7 +9,7 @@ use crate::{Error, Observer, worker};
 use pythia_convert::metadata::VERSION;
 use pythia_convert::output::{AtomicFile, MadeFolders, remove_leftovers};
 use pythia_eval::REPLIES;
-use pythia_task::user_cache;
+use pythia_task::{LockFile, user_cache};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
@@ -35,7 +35,7 @@ const MAX_STATE_BYTES: u64 = 64 << 20;
 pub(crate) struct Folder {
     path: PathBuf,
     /// Keeps [`MARKER`] locked.
-    _lock: Option<File>,
+    _lock: Option<LockFile>,
 }
 
 /// The content of [`MARKER`].
@@ -106,17 +106,18 @@ impl Folder {
 
 /// A shared lock, and a new date: the folder is in use. `None` if the marker is gone by then; no lock where the file
 /// system has none.
-fn hold(marker: &Path) -> Option<Option<File>> {
-    let file = File::options().read(true).write(true).open(marker).or_else(|_| File::open(marker)).ok()?;
-    let is_locked = file.lock_shared().is_ok();
-    let _ = file.set_modified(SystemTime::now());
+fn hold(marker: &Path) -> Option<Option<LockFile>> {
+    let file =
+        File::options().read(true).write(true).open(marker).or_else(|_| File::open(marker)).ok().map(LockFile)?;
+    let is_locked = file.0.lock_shared().is_ok();
+    let _ = file.0.set_modified(SystemTime::now());
     marker.exists().then_some(is_locked.then_some(file))
 }
 
 /// An exclusive lock on the marker of an unused folder. `None` if a run is using it, or if it cannot be locked.
-pub(super) fn claim(marker: &Path) -> Option<File> {
-    let file = File::options().read(true).write(true).open(marker).ok()?;
-    match file.try_lock() {
+pub(super) fn claim(marker: &Path) -> Option<LockFile> {
+    let file = File::options().read(true).write(true).open(marker).ok().map(LockFile)?;
+    match file.0.try_lock() {
         Ok(()) => Some(file),
         Err(TryLockError::WouldBlock | TryLockError::Error(_)) => None,
     }
@@ -171,9 +172,7 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
 /// Writes `value` as JSON, whole or not at all, over what is there.
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
     let text = serde_json::to_string_pretty(value)? + "\n";
-    let file = AtomicFile::create(path, 0, &())?;
-    file.write_at(text.as_bytes(), 0)?;
-    Ok(file.commit(true)?)
+    Ok(AtomicFile::write(path, text.as_bytes(), true, &())?)
 }
 
 #[cfg(test)]

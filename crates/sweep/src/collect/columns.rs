@@ -201,7 +201,7 @@ fn identity() -> Vec<Column> {
             Of::Cell { .. } => Some(row.checkpoint()?.model.as_str()),
         }),
         column!(Result Whole "step", row => match &row.of {
-            Of::Missing(missing) => crate::order::step_of(&missing.revision),
+            Of::Missing(missing) => crate::step_of(&missing.revision),
             Of::Cell { .. } => row.checkpoint()?.step,
         }),
         column!(Result Text "revision", row => match &row.of {

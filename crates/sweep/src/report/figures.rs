@@ -4,11 +4,11 @@ use super::chart::{Chart, Curve, Mark};
 use super::grid::{Grid, Model, Point};
 use super::heat::Heat;
 use super::onset::Outliers;
-use crate::order::counted;
 use pythia_compare::report::TaskValue;
 use pythia_show::html as escape;
 use pythia_show::number::significant;
 use pythia_show::plot::{Canvas, Drawing, Kind, Words};
+use pythia_text::counted;
 use std::collections::BTreeSet;
 
 /// Colours of levels; further ones are dashed.

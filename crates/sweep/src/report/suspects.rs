@@ -2,9 +2,11 @@
 
 use super::grid::{Grid, Model, Point};
 use super::onset::Outliers;
-use crate::order::{by_size, counted};
+use crate::Checkpoint;
+use crate::order::by_size;
 use crate::result::ErrorClass;
 use pythia_show::number::significant;
+use pythia_text::counted;
 use std::collections::{BTreeMap, HashMap};
 
 /// A perplexity this many times beyond what its neighbours suggest is called out.
@@ -96,7 +98,7 @@ fn same_files(grid: &Grid<'_>) -> Suspicion {
     let groups = grid.manifest.groups.iter().filter(|group| group.checkpoints.len() > 1);
     let mut items: Vec<(&str, String)> = groups
         .map(|group| {
-            let names: Vec<String> = group.checkpoints.iter().map(|c| format!("{}@{}", c.model, c.revision)).collect();
+            let names: Vec<String> = group.checkpoints.iter().map(Checkpoint::name).collect();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             (group.checkpoints[0].model.as_str(), format!("{} have identical files", few(&names)))
         })

@@ -60,11 +60,11 @@ fn attention(c: &mut Criterion) {
         let mut out = vec![f32::NAN; keys * WIDTH];
         let span = |rows| [RowSpan { sequence: 0, first_row: 0, rows, first_position: keys - rows }];
         let (all, cache) = (&span(keys), &mut cache);
-        cpu.attention(Attention { cache, rope: &rope, spans: all, qkv: &mut qkv, out: &mut out });
+        cpu.attention(Attention { cache, rope: &rope, spans: all, qkv: &mut qkv, out: &mut out, weights: None });
         group.bench_function(BenchmarkId::from_parameter(format!("{n} over {keys}")), |b| {
             b.iter(|| {
                 let (qkv, out) = (&mut qkv[..n * 3 * WIDTH], &mut out[..n * WIDTH]);
-                cpu.attention(Attention { cache, rope: &rope, spans: &span(n), qkv, out });
+                cpu.attention(Attention { cache, rope: &rope, spans: &span(n), qkv, out, weights: None });
             });
             assert!(out.iter().all(|y| y.is_finite()), "every output was written");
         });

@@ -10,6 +10,7 @@ mod attend;
 mod cache;
 #[cfg(test)]
 mod tests;
+mod weights;
 
 use crate::isa::Supported;
 use crate::rope::RopeTable;
@@ -19,6 +20,8 @@ use append::Append;
 use attend::Head;
 pub use cache::{KvCache, KvShape, KvType};
 use std::cmp::Reverse;
+pub use weights::AttentionWeights;
+use weights::{HeadWeights, SharedWeights};
 
 /// Queries of a sequence that one task takes: enough to reuse keys from the nearest cache.
 const QUERIES_PER_TASK: usize = 16;
@@ -57,6 +60,8 @@ pub struct Attention<'a> {
     pub qkv: &'a mut [f32],
     /// Output: `[n, heads * head_dim]`.
     pub out: &'a mut [f32],
+    /// Where scores and patterns go, if anybody wants them.
+    pub weights: Option<AttentionWeights<'a>>,
 }
 
 impl Attention<'_> {
@@ -83,6 +88,7 @@ impl Attention<'_> {
             rope: self.rope,
             qkv: SharedMut::new(self.qkv),
             out: SharedMut::new(self.out),
+            weights: self.weights.map(|weights| SharedWeights::new(weights, shape.heads, self.spans)),
             isa,
         };
         let long: Vec<&RowSpan> = self.spans.iter().filter(|span| !span.is_short()).collect();
@@ -92,19 +98,23 @@ impl Attention<'_> {
         });
 
         let firsts = |span: &RowSpan| (0..span.rows).step_by(QUERIES_PER_TASK);
-        let blocks = self.spans.iter().flat_map(|span| firsts(span).map(move |first| (span, first)));
-        let mut blocks: Vec<(&RowSpan, usize)> = blocks.collect();
+        let blocks = self.spans.iter().enumerate();
+        let blocks = blocks.flat_map(|(index, span)| firsts(span).map(move |first| (index, span, first)));
+        let mut blocks: Vec<(usize, &RowSpan, usize)> = blocks.collect();
         // Those that see many keys go first, so that the last tasks to be taken are small ones.
-        blocks.sort_by_key(|(span, first)| Reverse(span.first_position + first));
+        blocks.sort_by_key(|(_, span, first)| Reverse(span.first_position + first));
         team.run(blocks.len() * shape.heads, &|task| {
-            let ((span, first), head) = (blocks[task / shape.heads], task % shape.heads);
+            let ((index, span, first), head) = (blocks[task / shape.heads], task % shape.heads);
             // SAFETY: as above. A head of a short span is appended by the one task that attends; those of long spans
             // are only read here.
             unsafe {
                 if span.is_short() {
                     heads.append(span, head);
                 }
-                heads.attend(span, head, first);
+                let weights = heads.weights.map(|weights| {
+                    weights.of(AttentionWeights::len(shape.heads, &self.spans[..index]), span, head, first)
+                });
+                heads.attend(span, head, first, weights);
             }
         });
     }
@@ -118,6 +128,7 @@ struct Heads<'a> {
     rope: &'a RopeTable,
     qkv: SharedMut<'a, f32>,
     out: SharedMut<'a, f32>,
+    weights: Option<SharedWeights<'a>>,
     isa: Supported,
 }
 
@@ -140,7 +151,7 @@ impl Heads<'_> {
     ///
     /// # Safety
     /// Nobody may write this head of this sequence, or its part of these rows, or work on what these queries put out.
-    unsafe fn attend(&self, span: &RowSpan, head: usize, first: usize) {
+    unsafe fn attend(&self, span: &RowSpan, head: usize, first: usize, weights: Option<HeadWeights<'_>>) {
         let &Self { shape, qkv, out, .. } = self;
         let (of, key_bytes, value_bytes) = (shape.head(span.sequence, head), shape.key_bytes(), shape.value_bytes());
         // SAFETY: the caller's promise.
@@ -148,6 +159,6 @@ impl Heads<'_> {
             unsafe { (self.keys.read(of * key_bytes, key_bytes), self.values.read(of * value_bytes, value_bytes)) };
         let (first_row, first_position) = (span.first_row + first, span.first_position + first);
         let n = QUERIES_PER_TASK.min(span.rows - first);
-        Head { shape, keys, values, head, qkv, first_row, n, first_position, out }.dispatch(self.isa);
+        Head { shape, keys, values, head, qkv, first_row, n, first_position, out, weights }.dispatch(self.isa);
     }
 }

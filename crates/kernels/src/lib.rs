@@ -30,7 +30,7 @@ mod shared;
 mod softmax;
 mod team;
 
-pub use attention::{Attention, KvCache, KvShape, KvType, RowSpan};
+pub use attention::{Attention, AttentionWeights, KvCache, KvShape, KvType, RowSpan};
 pub use cpu::Cpu;
 pub use gemm::{MatRef, Store};
 pub use isa::{IsaError, IsaLevel};

@@ -1,4 +1,4 @@
-//! GELU of arrays and its derivative, outside of a product's epilogue: for networks that keep what enters it.
+//! What a product's epilogue does, outside of it: GELU with its derivative, and sums. For networks that keep what enters.
 
 use crate::cpu::Cpu;
 use crate::isa::{Isa, Kernel};
@@ -17,6 +17,17 @@ impl Cpu {
             // SAFETY: the ranges of different tasks do not overlap.
             let x = unsafe { x.slice(range.start, range.len()) };
             self.dispatch(Forward { gelu, x });
+        });
+    }
+
+    /// `y += x`, element by element: the residual connection of a product that was stored on its own.
+    ///
+    /// # Panics
+    /// If lengths differ.
+    pub fn add(&self, x: &[f32], y: &mut [f32]) {
+        assert_eq!(x.len(), y.len(), "a number to add to every number");
+        self.team().run_pieces(y, GRAIN, |piece, y| {
+            y.iter_mut().zip(&x[piece * GRAIN..]).for_each(|(y, x)| *y += x);
         });
     }
 

@@ -1,6 +1,7 @@
 //! Attention of one head's queries over its part of the cache.
 
 use super::cache::{KvShape, KvType, TILE};
+use super::weights::HeadWeights;
 use crate::element::Element;
 use crate::isa::{Isa, Kernel, Supported};
 use crate::math;
@@ -25,6 +26,8 @@ pub(super) struct Head<'a> {
     pub(super) first_position: usize,
     /// As [`super::Attention::out`]; this task alone works on the head's part of these rows.
     pub(super) out: SharedMut<'a, f32>,
+    /// Where scores and pattern of these queries go, if anybody wants them.
+    pub(super) weights: Option<HeadWeights<'a>>,
 }
 
 impl Head<'_> {
@@ -110,7 +113,13 @@ impl Head<'_> {
             let seen = self.first_position + q + i + 1;
             let row = &mut scores[i * padded..][..padded];
             row[seen..].fill(UNSEEN);
+            if let Some(weights) = &self.weights {
+                weights.store_scores(q + i, &row[..seen], scale);
+            }
             *inverse = 1.0 / exponentials(isa, row, scale);
+            if let Some(weights) = &self.weights {
+                weights.store_pattern(q + i, &row[..seen], *inverse);
+            }
         }
         let sixteens = self.shape.padded_dim() / TILE;
         let mut d = 0;

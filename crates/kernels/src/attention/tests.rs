@@ -28,10 +28,93 @@ fn run(cpu: &Cpu, shape: KvShape, qkv: &[f32], batch: usize) -> Vec<f32> {
         let rows = qkv.len() / (3 * width);
         let spans = &[RowSpan { sequence: shape.sequences - 1, first_row: 0, rows, first_position: i * batch }];
         let (mut qkv, mut out) = (qkv.to_vec(), vec![f32::NAN; rows * width]);
-        cpu.attention(Attention { cache: &mut cache, rope: &rope, spans, qkv: &mut qkv, out: &mut out });
+        cpu.attention(Attention { cache: &mut cache, rope: &rope, spans, qkv: &mut qkv, out: &mut out, weights: None });
         result.extend(out);
     }
     result
+}
+
+/// Rows of one head and query: scores and pattern, both `[heads][position][keys of the query's batch]`.
+struct Seen {
+    scores: Vec<Vec<Vec<f32>>>,
+    pattern: Vec<Vec<Vec<f32>>>,
+}
+
+/// As [`run`], with the weights.
+fn run_seen(cpu: &Cpu, shape: KvShape, qkv: &[f32], batch: usize) -> (Vec<f32>, Seen) {
+    let width = shape.heads * shape.head_dim;
+    let rope = RopeTable::new(rotary(shape.head_dim / 4 * 2), shape.positions);
+    let mut cache = KvCache::new(shape);
+    let mut seen = Seen { scores: vec![Vec::new(); shape.heads], pattern: vec![Vec::new(); shape.heads] };
+    let mut result = Vec::new();
+    for (i, qkv) in qkv.chunks(3 * width * batch).enumerate() {
+        let rows = qkv.len() / (3 * width);
+        let spans = &[RowSpan { sequence: 0, first_row: 0, rows, first_position: i * batch }];
+        let (mut qkv, mut out) = (qkv.to_vec(), vec![f32::NAN; rows * width]);
+        let len = AttentionWeights::len(shape.heads, spans);
+        let (mut scores, mut pattern) = (vec![f32::NAN; len], vec![f32::NAN; len]);
+        let weights = Some(AttentionWeights { scores: Some(&mut scores), pattern: Some(&mut pattern) });
+        cpu.attention(Attention { cache: &mut cache, rope: &rope, spans, qkv: &mut qkv, out: &mut out, weights });
+        result.extend(out);
+        let keys = i * batch + rows;
+        for head in 0..shape.heads {
+            let rows = |array: &[f32]| {
+                array[head * rows * keys..][..rows * keys].chunks(keys).map(<[f32]>::to_vec).collect::<Vec<_>>()
+            };
+            seen.scores[head].extend(rows(&scores));
+            seen.pattern[head].extend(rows(&pattern));
+        }
+    }
+    (result, seen)
+}
+
+#[test]
+fn scores_and_patterns_are_what_the_output_was_made_of() {
+    let shape = KvShape { ty: KvType::F32, sequences: 1, heads: 3, head_dim: 24, positions: 70 };
+    let (dim, width) = (shape.head_dim, 3 * shape.head_dim);
+    let qkv = noise(5, 70 * 3 * width);
+    let rope = RopeTable::new(rotary(dim / 4 * 2), shape.positions);
+    let rotated = |p: usize, which: usize, head: usize| {
+        let mut part = qkv[p * 3 * width + which * width + head * dim..][..dim].to_vec();
+        rope.rotate(p, &mut part);
+        part
+    };
+    let oracle = Cpu::new(1, Some(IsaLevel::Scalar)).unwrap();
+    let (want, seen) = run_seen(&oracle, shape, &qkv, 70);
+    assert!(want == run(&oracle, shape, &qkv, 70), "looking changes nothing");
+    for head in 0..3 {
+        for p in 0..70 {
+            let (scores, pattern) = (&seen.scores[head][p], &seen.pattern[head][p]);
+            assert!(scores[p + 1..].iter().all(|&score| score == f32::NEG_INFINITY));
+            assert!(pattern[p + 1..].iter().all(|&weight| weight == 0.0));
+            for k in 0..=p {
+                let products = rotated(p, 0, head).into_iter().zip(rotated(k, 1, head));
+                let dot: f64 = products.map(|(a, b)| f64::from(a) * f64::from(b)).sum();
+                assert!((f64::from(scores[k]) - dot / (dim as f64).sqrt()).abs() < 1e-5, "head {head}, {p} and {k}");
+            }
+            let total: f64 = scores[..=p].iter().map(|&score| f64::from(score).exp()).sum();
+            for d in 0..dim {
+                let value = |k: usize| f64::from(qkv[k * 3 * width + 2 * width + head * dim + d]);
+                let sum: f64 = (0..=p).map(|k| f64::from(pattern[k]) * value(k)).sum();
+                assert!((sum - f64::from(want[p * width + head * dim + d])).abs() < 1e-5, "head {head}, {p}");
+            }
+            for k in 0..=p {
+                assert!((f64::from(pattern[k]) - f64::from(scores[k]).exp() / total).abs() < 1e-6);
+            }
+        }
+    }
+    for &level in IsaLevel::ALL.iter().filter(|level| level.is_supported()) {
+        for (threads, batch) in [(1, 1), (2, 5), (3, 33), (4, 70)] {
+            let (got, other) = run_seen(&Cpu::new(threads, Some(level)).unwrap(), shape, &qkv, batch);
+            assert!(got == want, "{level} {threads} {batch}");
+            for head in 0..3 {
+                for p in 0..70 {
+                    assert!(other.scores[head][p][..=p] == seen.scores[head][p][..=p], "{level} {threads} {batch}");
+                    assert!(other.pattern[head][p][..=p] == seen.pattern[head][p][..=p], "{level} {threads} {batch}");
+                }
+            }
+        }
+    }
 }
 
 /// The definition, in f64 and f32 storage.
@@ -111,7 +194,14 @@ fn sequences_of_a_batch_get_what_they_get_alone() {
                 want.extend_from_slice(&alone[sequence][first_position * width..positions[sequence] * width]);
             }
             let mut out = vec![f32::NAN; want.len()];
-            cpu.attention(Attention { cache: &mut cache, rope: &rope, spans: &spans, qkv: &mut rows, out: &mut out });
+            cpu.attention(Attention {
+                cache: &mut cache,
+                rope: &rope,
+                spans: &spans,
+                qkv: &mut rows,
+                out: &mut out,
+                weights: None,
+            });
             assert!(out.iter().zip(&want).all(|(a, b)| a.to_bits() == b.to_bits()), "{threads} {batch:?}");
         }
     }
@@ -123,7 +213,8 @@ fn two_spans_of_a_sequence_are_refused() {
     let shape = KvShape { ty: KvType::F32, sequences: 2, heads: 1, head_dim: 16, positions: 4 };
     let span = |first_row| RowSpan { sequence: 1, first_row, rows: 1, first_position: first_row };
     let (cache, rope) = (&mut KvCache::new(shape), &RopeTable::new(rotary(4), 4));
-    let attention = Attention { cache, rope, spans: &[span(0), span(1)], qkv: &mut [0.0; 96], out: &mut [0.0; 32] };
+    let attention =
+        Attention { cache, rope, spans: &[span(0), span(1)], qkv: &mut [0.0; 96], out: &mut [0.0; 32], weights: None };
     Cpu::new(1, None).unwrap().attention(attention);
 }
 

@@ -39,7 +39,14 @@ impl Case {
             case.qkv.push(qkv.clone());
             let mut out = vec![0.0; shape.positions * width];
             let spans = &[pythia_kernels::RowSpan { sequence, first_row: 0, rows: shape.positions, first_position: 0 }];
-            cpu.attention(Attention { cache: &mut cache, rope: &case.rope, spans, qkv: &mut qkv, out: &mut out });
+            cpu.attention(Attention {
+                cache: &mut cache,
+                rope: &case.rope,
+                spans,
+                qkv: &mut qkv,
+                out: &mut out,
+                weights: None,
+            });
             case.rotated.push(qkv);
             case.out.push(out);
         }

@@ -1,7 +1,9 @@
 //! Collects importance matrices: the mean squared inputs of every weight matrix while the model reads a text.
 
 use pythia_gguf::{Imatrix, ImatrixEntry};
-use pythia_model::{ContextShape, MatrixInput, Model, Span};
+use pythia_model::backend::Batch;
+use pythia_model::hook::Rows;
+use pythia_model::{ContextShape, Hook, Hooks, Model, Span, Values};
 use pythia_runtime::{Error, TokenStream};
 use pythia_schema::TensorId;
 use pythia_task::{Cancel, Progress};
@@ -61,7 +63,7 @@ pub fn collect(
         sequence.truncate(0);
         for tokens in tokens.slice(start..end).chunks(n_batch) {
             let mut spans = [Span { sequence: &mut sequence, tokens }];
-            context.forward_observed(&mut spans, &mut |input| sums.add(input))?;
+            context.forward_seen(&mut spans, &mut sums)?;
         }
         tokens.forget(end);
         chunks += 1;
@@ -114,16 +116,28 @@ struct Matrix {
 /// Columns that a thread sums at a time. Their sums stay in its L1 cache.
 const TASK_COLS: usize = 256;
 
+impl Hooks for Sums<'_> {
+    fn sees(&self, hook: Hook) -> bool {
+        hook.matrix().is_some()
+    }
+
+    fn see(&mut self, hook: Hook, _: Batch<'_>, values: Values<'_>) {
+        if let (Some(tensor), Values::Rows(rows)) = (hook.matrix(), values) {
+            self.add(tensor, rows);
+        }
+    }
+}
+
 impl Sums<'_> {
-    fn add(&mut self, input: MatrixInput<'_>) {
-        let at = self.matrices.iter().position(|matrix| matrix.tensor == input.tensor).unwrap_or_else(|| {
-            self.matrices.push(Matrix { tensor: input.tensor, sums: vec![0.0; input.cols] });
+    fn add(&mut self, tensor: TensorId, rows: Rows<'_>) {
+        let at = self.matrices.iter().position(|matrix| matrix.tensor == tensor).unwrap_or_else(|| {
+            self.matrices.push(Matrix { tensor, sums: vec![0.0; rows.cols()] });
             self.matrices.len() - 1
         });
         // One thread sums a column, token by token, and the square of an f32 is exact in f64. So threads, batches and
         // fused multiply-adds cannot change a bit.
         self.model.cpu().team().run_pieces(&mut self.matrices[at].sums, TASK_COLS, |task, sums| {
-            for row in input.rows.chunks_exact(input.cols) {
+            for row in rows.iter() {
                 for (sum, &x) in sums.iter_mut().zip(&row[task * TASK_COLS..]) {
                     *sum += f64::from(x) * f64::from(x);
                 }

@@ -15,7 +15,7 @@ use crate::ops::{Output, attend, embed, float, gemm, gemv, norm, quantize};
 use buffer::Buffer;
 use pythia_kernels::{Activations, Epilogue, KvShape, RopeTable, Rotary};
 use pythia_model::Error;
-use pythia_model::backend::{Backend, Batch, ContextSpec, Head, Linear, Norm, Tensor};
+use pythia_model::backend::{AttentionWeights, Backend, Batch, ContextSpec, Head, Linear, Norm, Tensor};
 use pythia_tensor::{FileMap, TensorType};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -211,6 +211,7 @@ impl Backend for CudaBackend {
     type Workspace = Workspace;
 
     const QUEUES: bool = true;
+    const SHOWS_ATTENTION: bool = false;
 
     fn name(&self) -> String {
         self.device.name().to_owned()
@@ -266,18 +267,26 @@ impl Backend for CudaBackend {
         staging
     }
 
+    fn edit(&self, x: &mut Buffer, n: usize, staging: &mut Vec<f32>, edit: &mut dyn FnMut(&mut [f32])) {
+        staging.resize(n * x.cols(), 0.0);
+        download(&self.device, x.row(0), staging);
+        edit(staging);
+        self.device.upload(x.row(0), &bytes_of(staging.iter().copied()));
+        x.rewritten();
+    }
+
     /// Generation repeats batches of one token per sequence. The first pass is run, so that everything is compiled. The
     /// second is recorded, and later ones are a single launch each.
     fn pass(
         &self,
         batch: Batch<'_>,
-        observed: bool,
+        tapped: bool,
         workspace: &mut Workspace,
         mut operations: impl FnMut(&mut Workspace),
     ) -> Result<(), Error> {
         workspace.stage(&self.device, batch);
         let n = batch.tokens.len();
-        if observed || !workspace.is_one_each() {
+        if tapped || !workspace.is_one_each() {
             operations(workspace);
             return self.known_failure();
         }
@@ -350,6 +359,7 @@ impl Backend for CudaBackend {
         cache: &mut KvCache,
         out: &mut Buffer,
         workspace: &mut Workspace,
+        _: Option<AttentionWeights<'_>>,
     ) {
         let (device, n, shape) = (&*self.device, batch.tokens.len(), cache.shape);
         let (rows, cache, x) = (workspace.rows(), cache.ptrs(), qkv.row(0));

@@ -7,7 +7,7 @@
 //! returned by [`Backend::pass`] and by the operations that bring numbers to the host.
 
 use crate::error::Error;
-pub use pythia_kernels::RowSpan;
+pub use pythia_kernels::{AttentionWeights, RowSpan};
 use pythia_kernels::{Epilogue, KvShape, Prediction, Rotary};
 use pythia_schema::TensorId;
 use pythia_tensor::TensorType;
@@ -158,6 +158,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// Whether the operations of a pass are queued, to run later and perhaps again: then a pass must issue all of them.
     /// Where each operation runs at once, a pass may stop in the middle.
     const QUEUES: bool;
+    /// Whether attention shows its scores and patterns, and queries and keys after rotation.
+    const SHOWS_ATTENTION: bool;
 
     /// Where it runs, for people: `cpu`.
     fn name(&self) -> String;
@@ -200,9 +202,13 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// The first `n` rows of a buffer, on the host: where they lie, or copied into `staging`.
     fn rows<'a>(&self, x: &'a Self::Buffer, n: usize, staging: &'a mut Vec<f32>) -> &'a [f32];
 
+    /// Has the first `n` rows of a buffer changed on the host: where they lie, or in `staging`, from which they are taken
+    /// back.
+    fn edit(&self, x: &mut Self::Buffer, n: usize, staging: &mut Vec<f32>, edit: &mut dyn FnMut(&mut [f32]));
+
     /// Runs `operations`, a forward pass over `batch` that uses no workspace but this one.
     ///
-    /// Unless `observed`, a backend may record these operations and replay them for later batches of the same shape.
+    /// Unless `tapped`, a backend may record these operations and replay them for later batches of the same shape.
     /// Within one workspace they always use the same buffers.
     ///
     /// # Errors
@@ -210,7 +216,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn pass(
         &self,
         batch: Batch<'_>,
-        observed: bool,
+        tapped: bool,
         workspace: &mut Self::Workspace,
         operations: impl FnMut(&mut Self::Workspace),
     ) -> Result<(), Error>;
@@ -242,7 +248,10 @@ pub trait Backend: Send + Sync + Sized + 'static {
         workspace: &mut Self::Workspace,
     );
     /// Causal attention of a batch of queries, keys and values, `[rows, 3 * width]`: queries and keys are rotated, keys
-    /// and values appended to the cache. What `qkv` holds afterwards is unspecified.
+    /// and values appended to the cache. If it [shows attention](Self::SHOWS_ATTENTION), queries and keys are rotated in
+    /// `qkv`, and scores and patterns go to `weights`. Otherwise what `qkv` holds afterwards is unspecified, and there are
+    /// no `weights`.
+    #[allow(clippy::too_many_arguments)]
     fn attend(
         &self,
         rope: &Self::Rope,
@@ -251,6 +260,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
         cache: &mut Self::KvCache,
         out: &mut Self::Buffer,
         workspace: &mut Self::Workspace,
+        weights: Option<AttentionWeights<'_>>,
     );
     /// Makes the first `positions` of sequence `to` in a cache those of sequence `from`.
     fn copy_prefix(&self, cache: &mut Self::KvCache, from: usize, to: usize, positions: usize);

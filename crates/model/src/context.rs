@@ -2,10 +2,11 @@
 
 use crate::backend::{Batch, Candidate, Head, Largest, RowSpan};
 use crate::error::Error;
+use crate::hook::Hooks;
 use crate::loaded::Running;
 use crate::model::Model;
-use crate::observer::MatrixInput;
 use crate::sequence::{Sequence, Slots};
+use crate::tap::Taps;
 use pythia_kernels::Prediction;
 use pythia_task::Cancel;
 use std::sync::Arc;
@@ -101,27 +102,19 @@ impl Context {
     /// context, or there are more tokens than a batch holds. Or if the device failed, or the pass was
     /// [cancelled](Self::cancelled_by). The sequences are then as before, and there is no last batch.
     pub fn forward(&mut self, spans: &mut [Span<'_>]) -> Result<(), Error> {
-        self.run(spans, |running, batch, cancel| running.forward(batch, cancel))
+        self.run(spans, None)
     }
 
-    /// As [`forward`](Self::forward), and shows `observe` what enters each matrix: those of the blocks in the order in
-    /// which they are used, then the output matrix with the rows of all new tokens.
+    /// As [`forward`](Self::forward), and shows `hooks` what they want to see of the pass. No bit of the results depends
+    /// on that.
     ///
     /// # Errors
-    /// As [`forward`](Self::forward).
-    pub fn forward_observed(
-        &mut self,
-        spans: &mut [Span<'_>],
-        observe: &mut dyn FnMut(MatrixInput<'_>),
-    ) -> Result<(), Error> {
-        self.run(spans, |running, batch, cancel| running.forward_observed(batch, cancel, observe))
+    /// As [`forward`](Self::forward), and if the device does not show what is wanted.
+    pub fn forward_seen(&mut self, spans: &mut [Span<'_>], hooks: &mut dyn Hooks) -> Result<(), Error> {
+        self.run(spans, Some(hooks))
     }
 
-    fn run(
-        &mut self,
-        spans: &mut [Span<'_>],
-        forward: impl FnOnce(&mut dyn Running, Batch<'_>, &Cancel) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    fn run(&mut self, spans: &mut [Span<'_>], hooks: Option<&mut (dyn Hooks + '_)>) -> Result<(), Error> {
         self.tokens.clear();
         spans.iter().try_for_each(|span| self.check(span))?;
         let n: usize = spans.iter().map(|span| span.tokens.len()).sum();
@@ -136,7 +129,8 @@ impl Context {
         }
         if n > 0 {
             let batch = Batch { tokens: &self.tokens, spans: &self.row_spans };
-            let result = forward(&mut *self.running, batch, &self.cancel);
+            let edits = self.model.edits().map(|edits| &**edits);
+            let result = self.running.forward(batch, &self.cancel, Taps { hooks, edits });
             if result.is_err() {
                 self.tokens.clear();
                 return result;

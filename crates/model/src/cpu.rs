@@ -3,8 +3,8 @@
 use crate::backend::{Backend, Batch, ContextSpec, Head, Linear, Norm, Tensor};
 use crate::error::Error;
 use pythia_kernels::{
-    Activations, Attention, Cpu, Epilogue, KvCache, KvShape, LayerNorm, Matmul, Predict, RopeTable, Rotary, Weights,
-    Workspace,
+    Activations, Attention, AttentionWeights, Cpu, Epilogue, KvCache, KvShape, LayerNorm, Matmul, Predict, RopeTable,
+    Rotary, Weights, Workspace,
 };
 use pythia_tensor::FileMap;
 use std::borrow::Cow;
@@ -62,6 +62,7 @@ impl Backend for CpuBackend {
     type Workspace = Workspace;
 
     const QUEUES: bool = false;
+    const SHOWS_ATTENTION: bool = true;
 
     fn name(&self) -> String {
         "cpu".to_owned()
@@ -103,6 +104,10 @@ impl Backend for CpuBackend {
 
     fn rows<'a>(&self, x: &'a Buffer, n: usize, _: &'a mut Vec<f32>) -> &'a [f32] {
         &x.data[..n * x.cols]
+    }
+
+    fn edit(&self, x: &mut Buffer, n: usize, _: &mut Vec<f32>, edit: &mut dyn FnMut(&mut [f32])) {
+        edit(&mut x.data[..n * x.cols]);
     }
 
     fn pass(
@@ -167,10 +172,11 @@ impl Backend for CpuBackend {
         cache: &mut KvCache,
         out: &mut Buffer,
         _: &mut Workspace,
+        weights: Option<AttentionWeights<'_>>,
     ) {
         let (n, spans) = (batch.tokens.len(), batch.spans);
         let (qkv, out) = (&mut qkv.data[..n * qkv.cols], &mut out.data[..n * out.cols]);
-        self.cpu.attention(Attention { cache, rope, spans, qkv, out });
+        self.cpu.attention(Attention { cache, rope, spans, qkv, out, weights });
     }
 
     fn copy_prefix(&self, cache: &mut KvCache, from: usize, to: usize, positions: usize) {

@@ -4,8 +4,9 @@ use crate::arch::gptneox::{GptNeoX, State};
 use crate::backend::{Backend, Batch, ContextSpec, Head};
 use crate::context::ContextShape;
 use crate::error::Error;
-use crate::observer::{HostObserver, MatrixInput};
-use pythia_kernels::KvType;
+use crate::hook::Hooks;
+use crate::tap::Taps;
+use pythia_kernels::{Cpu, KvType};
 use pythia_task::Cancel;
 use std::sync::Arc;
 
@@ -19,13 +20,7 @@ pub(crate) trait Loaded: Send + Sync {
 
 /// Weights with the state of a context. The methods are those of the architecture.
 pub(crate) trait Running: Send + Sync {
-    fn forward(&mut self, batch: Batch<'_>, cancel: &Cancel) -> Result<(), Error>;
-    fn forward_observed(
-        &mut self,
-        batch: Batch<'_>,
-        cancel: &Cancel,
-        observe: &mut dyn FnMut(MatrixInput<'_>),
-    ) -> Result<(), Error>;
+    fn forward(&mut self, batch: Batch<'_>, cancel: &Cancel, taps: Taps<'_, '_>) -> Result<(), Error>;
     fn copy_prefix(&mut self, from: usize, to: usize, positions: usize);
     fn finish(&self) -> Result<(), Error>;
     fn head(&mut self, head: Head<'_>) -> Result<(), Error>;
@@ -35,6 +30,8 @@ pub(crate) trait Running: Send + Sync {
 pub(crate) struct On<B: Backend> {
     pub(crate) backend: B,
     pub(crate) weights: GptNeoX<B>,
+    /// For what taps have computed on the host.
+    pub(crate) cpu: Arc<Cpu>,
 }
 
 struct RunningOn<B: Backend> {
@@ -58,17 +55,24 @@ impl<B: Backend> Loaded for On<B> {
 }
 
 impl<B: Backend> Running for RunningOn<B> {
-    fn forward(&mut self, batch: Batch<'_>, cancel: &Cancel) -> Result<(), Error> {
-        self.on.weights.forward(&self.on.backend, &mut self.state, batch, cancel, &mut ())
-    }
-
-    fn forward_observed(
-        &mut self,
-        batch: Batch<'_>,
-        cancel: &Cancel,
-        observe: &mut dyn FnMut(MatrixInput<'_>),
-    ) -> Result<(), Error> {
-        self.on.weights.forward(&self.on.backend, &mut self.state, batch, cancel, &mut HostObserver::new(observe))
+    fn forward(&mut self, batch: Batch<'_>, cancel: &Cancel, taps: Taps<'_, '_>) -> Result<(), Error> {
+        let On { backend, weights, cpu } = &*self.on;
+        let on = (backend, &**cpu);
+        if taps.is_empty() {
+            return weights.forward::<false>(on, &mut self.state, batch, cancel, taps);
+        }
+        if !B::SHOWS_ATTENTION {
+            let hidden = |hooks: &&mut (dyn Hooks + '_)| {
+                weights.hooks().into_iter().find(|hook| hook.site.needs_host() && hooks.sees(*hook))
+            };
+            if let Some(hook) = taps.hooks.as_ref().and_then(hidden) {
+                return Err(Error::Request(format!(
+                    "{hook} can be seen on the processor only, not on {}",
+                    backend.name()
+                )));
+            }
+        }
+        weights.forward::<true>(on, &mut self.state, batch, cancel, taps)
     }
 
     fn copy_prefix(&mut self, from: usize, to: usize, positions: usize) {

@@ -5,6 +5,7 @@ use crate::backend::{Backend, Tensor};
 use crate::context::{Context, ContextShape};
 use crate::cpu::CpuBackend;
 use crate::error::Error;
+use crate::hook::Edits;
 use crate::loaded::{Loaded, On};
 use crate::options::Options;
 use pythia_gguf::{AnyType, Gguf, TensorInfo};
@@ -17,15 +18,17 @@ use std::sync::Arc;
 
 /// Weights and the device that runs them. Opening for the processor reads the headers only; weights are paged in as they
 /// are used.
+#[derive(Clone)]
 pub struct Model {
     hparams: Hparams,
-    gguf: Gguf,
+    gguf: Arc<Gguf>,
     paths: Vec<PathBuf>,
     file_bytes: u64,
     options: Options,
     cpu: Arc<Cpu>,
     device: String,
     pub(crate) loaded: Arc<dyn Loaded>,
+    edits: Option<Arc<dyn Edits>>,
 }
 
 /// What a backend is made from.
@@ -95,8 +98,21 @@ impl Model {
         let options = Options { gelu: Some(gelu), ..options.clone() };
         let weights = GptNeoX::load(&backend, &hparams, gelu, find)?;
         let device = backend.name();
-        let loaded = Arc::new(On { backend, weights });
-        Ok(Arc::new(Self { hparams, gguf, paths, file_bytes, options, cpu, device, loaded }))
+        let loaded = Arc::new(On { backend, weights, cpu: Arc::clone(&cpu) });
+        let gguf = Arc::new(gguf);
+        Ok(Arc::new(Self { hparams, gguf, paths, file_bytes, options, cpu, device, loaded, edits: None }))
+    }
+
+    /// The same model, whose passes are changed by `edits` from now on, and no longer by those of this one: all that is
+    /// computed with it is of the changed model. It shares the weights.
+    #[must_use]
+    pub fn edited(&self, edits: Arc<dyn Edits>) -> Arc<Self> {
+        Arc::new(Self { edits: Some(edits), ..self.clone() })
+    }
+
+    /// What changes its passes.
+    pub fn edits(&self) -> Option<&Arc<dyn Edits>> {
+        self.edits.as_ref()
     }
 
     /// Its dimensions.

@@ -5,7 +5,8 @@
 
 use pythia_convert::{ImatrixFile, Level, Request, RunOptions, plan, run};
 use pythia_kernels::{Activations, Gelu, IsaLevel, KvType};
-use pythia_model::{Context, ContextShape, Error, Model, Options, Sequence, Span};
+use pythia_model::backend::Batch;
+use pythia_model::{Context, ContextShape, Error, Hook, Hooks, Model, Options, Sequence, Site, Span, Values};
 use pythia_task::Cancel;
 use sha2::{Digest, Sha256};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -209,6 +210,23 @@ fn forked_and_truncated_sequences_are_what_computing_them_again_gives() {
     }
 }
 
+/// Asks to stop as soon as it sees something.
+struct Raiser {
+    cancel: Cancel,
+    seen: usize,
+}
+
+impl Hooks for Raiser {
+    fn sees(&self, hook: Hook) -> bool {
+        hook.site == Site::AttnIn
+    }
+
+    fn see(&mut self, _: Hook, _: Batch<'_>, _: Values<'_>) {
+        self.seen += 1;
+        self.cancel.raise();
+    }
+}
+
 /// A pass that is cancelled in the middle leaves no rows to read, and the sequence as it was.
 #[test]
 fn a_cancelled_pass_leaves_nothing_to_read_and_can_be_repeated() {
@@ -218,13 +236,10 @@ fn a_cancelled_pass_leaves_nothing_to_read_and_can_be_repeated() {
     let ids = tokens(context.model().hparams().n_vocab);
     let mut sequence = context.sequence().unwrap();
     append(&mut context, &mut sequence, &ids[..10]);
-    let mut inputs = 0;
     let spans = &mut [Span { sequence: &mut sequence, tokens: &ids[10..15] }];
-    let result = context.forward_observed(spans, &mut |_| {
-        inputs += 1;
-        cancel.raise();
-    });
-    assert!(matches!(result, Err(Error::Cancelled)) && inputs > 0, "in the middle of the pass");
+    let mut raiser = Raiser { cancel, seen: 0 };
+    let result = context.forward_seen(spans, &mut raiser);
+    assert!(matches!(result, Err(Error::Cancelled)) && raiser.seen > 0, "in the middle of the pass");
     assert_eq!(sequence.len(), 10);
     assert!(catch_unwind(AssertUnwindSafe(|| bits(&mut context, 0))).is_err(), "rows of a cancelled pass");
     let mut context = context.cancelled_by(Cancel::new());

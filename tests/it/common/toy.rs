@@ -1,7 +1,7 @@
 //! A device that counts: after token `i` it predicts token `i + 1`. It fails when it is told to.
 
 use pythia_kernels::{Epilogue, KvShape, Rotary};
-use pythia_model::backend::{Backend, Batch, ContextSpec, Head, Linear, Norm, Tensor};
+use pythia_model::backend::{AttentionWeights, Backend, Batch, ContextSpec, Head, Linear, Norm, Tensor};
 use pythia_model::{Error, Model, Options};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -72,6 +72,7 @@ impl Backend for Toy {
     type Workspace = ();
 
     const QUEUES: bool = false;
+    const SHOWS_ATTENTION: bool = false;
 
     fn name(&self) -> String {
         "toy".to_owned()
@@ -109,6 +110,10 @@ impl Backend for Toy {
         staging
     }
 
+    fn edit(&self, _: &mut Vec<u32>, _: usize, staging: &mut Vec<f32>, edit: &mut dyn FnMut(&mut [f32])) {
+        edit(staging);
+    }
+
     fn pass(&self, _: Batch<'_>, _: bool, work: &mut (), mut operations: impl FnMut(&mut ())) -> Result<(), Error> {
         self.0.at(Step::Pass)?;
         operations(work);
@@ -129,7 +134,17 @@ impl Backend for Toy {
 
     fn product(&self, _: &Linear<Self>, _: &Vec<u32>, _: usize, _: Epilogue, _: &mut Vec<u32>, _: &mut ()) {}
 
-    fn attend(&self, _: &(), _: Batch<'_>, _: &mut Vec<u32>, _: &mut (), _: &mut Vec<u32>, _: &mut ()) {}
+    fn attend(
+        &self,
+        _: &(),
+        _: Batch<'_>,
+        _: &mut Vec<u32>,
+        _: &mut (),
+        _: &mut Vec<u32>,
+        _: &mut (),
+        _: Option<AttentionWeights<'_>>,
+    ) {
+    }
 
     fn copy_prefix(&self, _: &mut (), _: usize, _: usize, _: usize) {
         self.0.at(Step::Copy).expect("panics only");

@@ -8,8 +8,9 @@
 
 use crate::backend::{Backend, Batch, ContextSpec, Head, Linear, Norm, Tensor};
 use crate::error::Error;
-use crate::observer::Observer;
-use pythia_kernels::{Epilogue, Gelu, KvShape, KvType, Rotary};
+use crate::hook::{Hook, Site};
+use crate::tap::{Tap, Taps};
+use pythia_kernels::{Cpu, Epilogue, Gelu, KvShape, KvType, Rotary};
 use pythia_schema::{Hparams, Kind, TensorId};
 use pythia_task::Cancel;
 
@@ -102,6 +103,11 @@ impl<B: Backend> GptNeoX<B> {
         }
     }
 
+    /// Its hooks, in the order in which a pass comes to them.
+    pub(crate) fn hooks(&self) -> Vec<Hook> {
+        Hook::all(&self.hparams)
+    }
+
     /// Allocates such a context's state.
     ///
     /// # Errors
@@ -126,52 +132,85 @@ impl<B: Backend> GptNeoX<B> {
     }
 
     /// Runs all blocks over a batch; the state then holds the final hidden rows, normalised for the output matrix.
-    /// `observer` is shown what enters each matrix, the output matrix included, though it is not used here.
+    /// Unless `TAPPED`, there are no `taps`. What they want to see of a product's epilogue is computed apart from it, with
+    /// the same bits.
     ///
     /// # Errors
     /// If the backend failed, or `cancel` is raised: the state is then good for another pass from the same positions.
-    pub(crate) fn forward<O: Observer<B>>(
+    pub(crate) fn forward<const TAPPED: bool>(
         &self,
-        backend: &B,
+        (backend, cpu): (&B, &Cpu),
         state: &mut State<B>,
         batch: Batch<'_>,
         cancel: &Cancel,
-        observer: &mut O,
+        taps: Taps<'_, '_>,
     ) -> Result<(), Error> {
         let is_cancelled = || cancel.is_raised();
         if is_cancelled() {
             return Err(Error::Cancelled);
         }
         let n = batch.tokens.len();
+        let mut tap = Tap::<B, TAPPED>::new(backend, cpu, batch, taps);
         let State { hidden, attn_in, ffn_in, qkv, attended, ffn, caches, rope, workspace } = state;
-        backend.pass(batch, O::OBSERVES, workspace, |work| {
-            let mut product =
-                |linear: &Linear<B>, x: &B::Buffer, epilogue, out: &mut B::Buffer, work: &mut B::Workspace| {
-                    observer.input(backend, linear.id, x, n);
-                    backend.product(linear, x, n, epilogue, out, work);
-                };
+        backend.pass(batch, TAPPED, workspace, |work| {
             backend.embed(&self.token_embd, batch, hidden, work);
-            for (layer, cache) in self.layers.iter().zip(&mut *caches) {
+            tap.at(Site::Embed, None, hidden);
+            for (index, (layer, cache)) in self.layers.iter().zip(&mut *caches).enumerate() {
                 if !B::QUEUES && is_cancelled() {
                     return;
                 }
+                let index = Some(index);
+                tap.at(Site::ResidPre, index, hidden);
                 if self.hparams.parallel_residual {
                     let norms = [&layer.attn_norm, &layer.ffn_norm];
                     backend.layer_norm_pair(norms, hidden, n, [&mut *attn_in, &mut *ffn_in]);
                 } else {
                     backend.layer_norm(&layer.attn_norm, hidden, n, attn_in);
                 }
-                product(&layer.attn_qkv, attn_in, Epilogue::Store, qkv, work);
-                backend.attend(rope, batch, qkv, cache, attended, work);
-                product(&layer.attn_output, attended, Epilogue::Add, hidden, work);
+                tap.at(Site::AttnIn, index, attn_in);
+                backend.product(&layer.attn_qkv, attn_in, n, Epilogue::Store, qkv, work);
+                for (part, site) in [Site::Q, Site::K, Site::V].into_iter().enumerate() {
+                    tap.at_part(site, index, qkv, part, 3);
+                }
+                let weights = tap.attention_weights(self.hparams.n_head, index);
+                backend.attend(rope, batch, qkv, cache, attended, work, weights);
+                for (part, site) in [Site::RotQ, Site::RotK].into_iter().enumerate() {
+                    tap.at_part(site, index, qkv, part, 3);
+                }
+                tap.attended(index);
+                tap.at(Site::Z, index, attended);
+                if tap.wants(Site::AttnOut, index) {
+                    // What entered the matrix of queries, keys and values is not needed any more.
+                    backend.product(&layer.attn_output, attended, n, Epilogue::Store, attn_in, work);
+                    tap.at(Site::AttnOut, index, attn_in);
+                    tap.add(attn_in, hidden);
+                } else {
+                    backend.product(&layer.attn_output, attended, n, Epilogue::Add, hidden, work);
+                }
                 if !self.hparams.parallel_residual {
+                    tap.at(Site::ResidMid, index, hidden);
                     backend.layer_norm(&layer.ffn_norm, hidden, n, ffn_in);
                 }
-                product(&layer.ffn_up, ffn_in, Epilogue::Gelu(self.gelu), ffn, work);
-                product(&layer.ffn_down, ffn, Epilogue::Add, hidden, work);
+                tap.at(Site::MlpIn, index, ffn_in);
+                if tap.wants(Site::MlpPre, index) {
+                    backend.product(&layer.ffn_up, ffn_in, n, Epilogue::Store, ffn, work);
+                    tap.at(Site::MlpPre, index, ffn);
+                    tap.gelu(self.gelu, ffn);
+                } else {
+                    backend.product(&layer.ffn_up, ffn_in, n, Epilogue::Gelu(self.gelu), ffn, work);
+                }
+                tap.at(Site::MlpPost, index, ffn);
+                if tap.wants(Site::MlpOut, index) {
+                    backend.product(&layer.ffn_down, ffn, n, Epilogue::Store, attn_in, work);
+                    tap.at(Site::MlpOut, index, attn_in);
+                    tap.add(attn_in, hidden);
+                } else {
+                    backend.product(&layer.ffn_down, ffn, n, Epilogue::Add, hidden, work);
+                }
+                tap.at(Site::ResidPost, index, hidden);
             }
             backend.layer_norm(&self.output_norm, hidden, n, attn_in);
-            observer.input(backend, TensorId::weight(Kind::Output, None), attn_in, n);
+            tap.at(Site::FinalNorm, None, attn_in);
         })?;
         if is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }

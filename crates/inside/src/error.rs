@@ -1,0 +1,75 @@
+//! What can go wrong with a look into a model.
+
+use pythia_task::ErrorKind;
+use pythia_text::{Escaper, quoted};
+use std::fmt::{self, Write};
+
+/// Why a model's inside cannot be shown or changed. One line each.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// A selector that names no hook of the model.
+    NoHook {
+        /// The selector.
+        selector: String,
+        /// The name that it resembles.
+        nearest: Option<String>,
+    },
+    /// A setting is out of its range.
+    Setting {
+        /// Its name.
+        name: &'static str,
+        /// What was found and what was wanted.
+        problem: String,
+    },
+    /// The text cannot be used, or the model refused a call.
+    Runtime(pythia_runtime::Error),
+}
+
+impl Error {
+    /// Where its cause lies.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoHook { .. } | Self::Setting { .. } => ErrorKind::Usage,
+            Self::Runtime(error) => error.kind(),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let f = &mut Escaper::line(f);
+        match self {
+            Self::NoHook { selector, nearest } => {
+                write!(f, "hook {}: the model has none of this name", quoted(selector, '\'', 80))?;
+                match nearest {
+                    Some(name) => write!(f, "; did you mean '{name}'?"),
+                    None => Ok(()),
+                }
+            }
+            Self::Setting { name, problem } => write!(f, "{name}: {problem}"),
+            Self::Runtime(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Runtime(error) => Some(error),
+            Self::NoHook { .. } | Self::Setting { .. } => None,
+        }
+    }
+}
+
+impl From<pythia_runtime::Error> for Error {
+    fn from(error: pythia_runtime::Error) -> Self {
+        Self::Runtime(error)
+    }
+}
+
+impl From<pythia_model::Error> for Error {
+    fn from(error: pythia_model::Error) -> Self {
+        Self::Runtime(error.into())
+    }
+}

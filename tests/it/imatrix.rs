@@ -5,7 +5,8 @@ use crate::common;
 use pythia_calibrate::imatrix::{Request, collect};
 use pythia_gguf::{Gguf, Imatrix};
 use pythia_kernels::IsaLevel;
-use pythia_model::{Activations, ContextShape, KvType, Model, Options, Span};
+use pythia_model::backend::Batch;
+use pythia_model::{Activations, ContextShape, Hook, Hooks, KvType, Model, Options, Span, Values};
 use pythia_runtime::{Error, TokenStream, Tokenizer};
 use pythia_task::{Cancel, Progress};
 use pythia_tensor::TensorType;
@@ -71,34 +72,43 @@ fn sums_of_the_first_block_are_those_of_its_definition() {
     }
 }
 
+/// Rows that enter the output matrix.
+struct OutputInput(Vec<f32>);
+
+impl Hooks for OutputInput {
+    fn sees(&self, hook: Hook) -> bool {
+        hook.matrix().is_some_and(|matrix| matrix.gguf() == "output.weight")
+    }
+
+    fn see(&mut self, _: Hook, _: Batch<'_>, values: Values<'_>) {
+        let Values::Rows(rows) = values else { panic!("rows") };
+        rows.iter().for_each(|row| self.0.extend_from_slice(row));
+    }
+}
+
 /// What is observed for the output matrix is what the logits are made of, and looking changes nothing.
 #[test]
 fn observed_inputs_times_the_output_matrix_are_the_logits() {
     let model = open("F32", &Options::default());
     let tokens = &tokens(&model)[..40];
     let n_vocab = model.hparams().n_vocab;
-    let logits = |observe: Option<&mut Vec<f32>>| {
+    let logits = |seen: Option<&mut OutputInput>| {
         let mut context = model.context(ContextShape { n_seq: 1, n_ctx: 40, n_batch: 40 }).unwrap();
         let mut sequence = context.sequence().unwrap();
         let mut spans = [Span { sequence: &mut sequence, tokens }];
-        match observe {
+        match seen {
             None => context.forward(&mut spans).unwrap(),
-            Some(rows) => context
-                .forward_observed(&mut spans, &mut |input| {
-                    if input.tensor.gguf() == "output.weight" {
-                        assert_eq!(input.rows.len(), 40 * input.cols);
-                        rows.extend_from_slice(input.rows);
-                    }
-                })
-                .unwrap(),
+            Some(seen) => context.forward_seen(&mut spans, seen).unwrap(),
         }
         let mut logits = vec![0.0; 40 * n_vocab];
         context.logits(0..40, &mut logits).unwrap();
         logits
     };
-    let mut rows = Vec::new();
-    let observed = logits(Some(&mut rows));
+    let mut input = OutputInput(Vec::new());
+    let observed = logits(Some(&mut input));
     assert!(observed == logits(None));
+    let OutputInput(rows) = input;
+    assert_eq!(rows.len(), 40 * model.hparams().n_embd);
 
     let bytes = std::fs::read(common::gguf("F32")).unwrap();
     let output = weights(model.gguf(), &bytes, "output.weight");

@@ -1,8 +1,9 @@
 //! What can go wrong with a look into a model.
 
 use pythia_task::ErrorKind;
-use pythia_text::{Escaper, quoted};
+use pythia_text::{Escaper, path as shown, quoted};
 use std::fmt::{self, Write};
+use std::path::{Path, PathBuf};
 
 /// Why a model's inside cannot be shown or changed. One line each.
 #[derive(Debug)]
@@ -22,15 +23,27 @@ pub enum Error {
         /// What was found and what was wanted.
         problem: String,
     },
+    /// A file with vectors or values that cannot be used.
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        problem: String,
+    },
     /// The text cannot be used, or the model refused a call.
     Runtime(pythia_runtime::Error),
 }
 
 impl Error {
+    pub(crate) fn file(path: &Path, problem: String) -> Self {
+        Self::File { path: path.to_owned(), problem }
+    }
+
     /// Where its cause lies.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NoHook { .. } | Self::Setting { .. } => ErrorKind::Usage,
+            Self::File { .. } => ErrorKind::Data,
             Self::Runtime(error) => error.kind(),
         }
     }
@@ -48,6 +61,7 @@ impl fmt::Display for Error {
                 }
             }
             Self::Setting { name, problem } => write!(f, "{name}: {problem}"),
+            Self::File { path, problem } => write!(f, "{}: {problem}", shown(path)),
             Self::Runtime(error) => write!(f, "{error}"),
         }
     }
@@ -57,7 +71,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Runtime(error) => Some(error),
-            Self::NoHook { .. } | Self::Setting { .. } => None,
+            Self::NoHook { .. } | Self::Setting { .. } | Self::File { .. } => None,
         }
     }
 }

@@ -2,13 +2,19 @@
 //!
 //! - [`Selection`]: which hooks are meant, in the spellings of TransformerLens, Hugging Face and sparsify.
 //! - [`run_with_cache`]: a pass over some tokens, and the values at the hooks that were selected.
+//! - [`Changes`]: heads and MLPs taken away, vectors added, values of another run put in. [`Changes::of`] a model is a model,
+//!   so that all that can be computed with a model can be computed with a changed one.
 
 #![forbid(unsafe_code)]
 
 mod cache;
+mod change;
 mod error;
+mod means;
 mod select;
 
 pub use cache::{Array, Cache, run_with_cache};
+pub use change::{Ablation, Change, Changes, SteeringVectors, control_vectors, steering_vectors};
 pub use error::Error;
+pub use means::mean_of;
 pub use select::{Selection, modules};

@@ -230,6 +230,11 @@ impl<'a> RowsMut<'a> {
         Self { data, part }
     }
 
+    /// The same rows, for a shorter time.
+    pub fn reborrow(&mut self) -> RowsMut<'_> {
+        RowsMut { data: self.data, part: self.part }
+    }
+
     /// Columns.
     pub fn cols(&self) -> usize {
         self.part.cols
@@ -261,6 +266,9 @@ pub trait Edits: Send + Sync {
     /// Changes rows at a hook. What becomes of a row must depend on its sequence's tokens and its position alone, not on
     /// its batch: then every text has the same bits whatever runs beside it.
     fn change(&self, hook: Hook, batch: Batch<'_>, rows: RowsMut<'_>);
+
+    /// What is changed, a line each: whoever reports a number of the changed model can say what it is a number of.
+    fn descriptions(&self) -> Vec<String>;
 }
 
 /// The span of a batch that a row belongs to, and the row's position in its sequence.

@@ -214,6 +214,10 @@ impl Edits for Zero {
             }
         }
     }
+
+    fn descriptions(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 #[test]

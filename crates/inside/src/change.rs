@@ -1,0 +1,240 @@
+//! Changes of a pass: ablation, steering, patching.
+
+mod vectors;
+
+pub use vectors::{SteeringVectors, control_vectors, steering_vectors};
+
+use crate::{Array, Error};
+use pythia_model::backend::Batch;
+use pythia_model::hook::{self, RowsMut};
+use pythia_model::{Edits, Hook, Model, Site};
+use pythia_schema::Hparams;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Changes, made in this order. They apply to every sequence.
+#[derive(Clone, Debug, Default)]
+pub struct Changes(Vec<Change>);
+
+/// One change of the values at a hook.
+#[derive(Clone, Debug)]
+pub struct Change {
+    hook: Hook,
+    /// Which columns of a row.
+    cols: Range<usize>,
+    how: How,
+    description: String,
+}
+
+#[derive(Clone, Debug)]
+enum How {
+    /// Every row becomes this.
+    Set(Vec<f32>),
+    /// This is added to every row.
+    Add(Vec<f32>),
+    /// The rows of these positions become these.
+    Patch(BTreeMap<usize, Vec<f32>>),
+}
+
+/// What ablated values are replaced by.
+#[derive(Clone, Copy, Debug)]
+pub enum Ablation<'a> {
+    /// Zeros.
+    Zero,
+    /// Their [mean](crate::mean_of) over some text, a number per column of the hook, and how the text is called.
+    Mean(&'a [f32], &'a str),
+}
+
+impl Ablation<'_> {
+    fn values(self, cols: Range<usize>, width: usize) -> Result<(Vec<f32>, String), Error> {
+        match self {
+            Self::Zero => Ok((vec![0.0; cols.len()], "set to zero".to_owned())),
+            Self::Mean(mean, name) => {
+                check_len("mean", mean.len(), width)?;
+                Ok((mean[cols].to_vec(), format!("set to its mean over {name}")))
+            }
+        }
+    }
+}
+
+impl Change {
+    /// The hook that the ablation of a head changes.
+    pub fn hook_of_head(layer: usize) -> Hook {
+        Hook { site: Site::Z, layer: Some(layer) }
+    }
+
+    /// The hook that the ablation of an MLP changes.
+    pub fn hook_of_mlp(layer: usize) -> Hook {
+        Hook { site: Site::MlpOut, layer: Some(layer) }
+    }
+
+    /// Takes the output of an attention head away, before the output matrix: its part of `hook_z`. The bias of that matrix
+    /// stays.
+    ///
+    /// # Errors
+    /// If the model has no such head, or the mean has another length than a row.
+    pub fn ablate_head(hparams: &Hparams, layer: usize, head: usize, ablation: Ablation<'_>) -> Result<Self, Error> {
+        check_below("layer", layer, hparams.n_layer)?;
+        check_below("head", head, hparams.n_head)?;
+        let cols = head * hparams.head_dim()..(head + 1) * hparams.head_dim();
+        let (values, how) = ablation.values(cols.clone(), hparams.n_embd)?;
+        let description = format!("head {layer}.{head} {how}");
+        Ok(Self { hook: Self::hook_of_head(layer), cols, how: How::Set(values), description })
+    }
+
+    /// Takes away what an MLP adds to the residual stream, its bias included: `hook_mlp_out`.
+    ///
+    /// # Errors
+    /// If the model has no such layer, or the mean has another length than a row.
+    pub fn ablate_mlp(hparams: &Hparams, layer: usize, ablation: Ablation<'_>) -> Result<Self, Error> {
+        check_below("layer", layer, hparams.n_layer)?;
+        let (values, how) = ablation.values(0..hparams.n_embd, hparams.n_embd)?;
+        let description = format!("mlp {layer} {how}");
+        Ok(Self { hook: Self::hook_of_mlp(layer), cols: 0..hparams.n_embd, how: How::Set(values), description })
+    }
+
+    /// Adds `scale * vector` to the residual stream after a block, at every position: `hook_resid_post`. `name` says where
+    /// the vector is from.
+    ///
+    /// # Errors
+    /// If the model has no such layer, the vector has another length than a row, or a product is not finite.
+    pub fn steer(hparams: &Hparams, layer: usize, vector: &[f32], scale: f32, name: &str) -> Result<Self, Error> {
+        check_below("layer", layer, hparams.n_layer)?;
+        check_len("steering vector", vector.len(), hparams.n_embd)?;
+        let vector: Vec<f32> = vector.iter().map(|x| x * scale).collect();
+        if let Some(at) = vector.iter().position(|x| !x.is_finite()) {
+            let problem = format!("element {at} times {scale} is {}, wanted a finite number", vector[at]);
+            return Err(Error::Setting { name: "steering vector", problem });
+        }
+        let description = format!("{name} times {scale} added after block {layer}");
+        let hook = Hook { site: Site::ResidPost, layer: Some(layer) };
+        Ok(Self { hook, cols: 0..hparams.n_embd, how: How::Add(vector), description })
+    }
+
+    /// Replaces the rows of some positions by those of another run: `values` is `[rows, ...]`, a row for each of
+    /// `positions`. `name` says where they are from.
+    ///
+    /// # Errors
+    /// If the model has no such hook or goes on without what is changed there, the shape does not fit, or a position comes
+    /// twice.
+    pub fn patch(
+        hparams: &Hparams,
+        hook: Hook,
+        positions: &[usize],
+        values: &Array,
+        name: &str,
+    ) -> Result<Self, Error> {
+        if !Hook::all(hparams).contains(&hook) {
+            return Err(Error::NoHook { selector: hook.to_string(), nearest: None });
+        }
+        if !hook.site.can_change() {
+            let problem = format!("{hook} can be seen but not changed: the pass does not go on with it");
+            return Err(Error::Setting { name: "hook", problem });
+        }
+        let wanted = crate::cache::shape(hook, hparams, positions.len());
+        let width: usize = wanted[1..].iter().product();
+        let fits = values.shape.first() == Some(&positions.len()) && values.data.len() == positions.len() * width;
+        if !fits {
+            let problem = format!("{name} has shape {:?} for {hook}, wanted {wanted:?}", values.shape);
+            return Err(Error::Setting { name: "patch", problem });
+        }
+        let mut rows = BTreeMap::new();
+        for (&position, row) in positions.iter().zip(values.data.chunks_exact(width)) {
+            check_below("position", position, hparams.n_ctx + 1)?;
+            if rows.insert(position, row.to_vec()).is_some() {
+                return Err(Error::Setting { name: "positions", problem: format!("{position} comes twice") });
+            }
+        }
+        let s = if rows.len() == 1 { "" } else { "s" };
+        let description = format!("{hook} at {} position{s} from {name}", rows.len());
+        Ok(Self { hook, cols: 0..width, how: How::Patch(rows), description })
+    }
+
+    /// Makes the change in the rows of a batch.
+    fn apply(&self, batch: Batch<'_>, rows: &mut RowsMut<'_>) {
+        for i in 0..batch.tokens.len() {
+            match &self.how {
+                How::Set(values) => rows.row(i)[self.cols.clone()].copy_from_slice(values),
+                How::Add(vector) => rows.row(i)[self.cols.clone()].iter_mut().zip(vector).for_each(|(x, v)| *x += v),
+                How::Patch(patches) => {
+                    if let Some(patch) = patches.get(&hook::place(batch, i).1) {
+                        rows.row(i)[self.cols.clone()].copy_from_slice(patch);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Changes {
+    /// These.
+    pub fn new(changes: Vec<Change>) -> Self {
+        Self(changes)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The model with these changes on top of those that it has already.
+    pub fn of(self, model: &Arc<Model>) -> Arc<Model> {
+        match model.edits() {
+            _ if self.is_empty() => Arc::clone(model),
+            None => model.edited(Arc::new(self)),
+            Some(before) => model.edited(Arc::new(Both { before: Arc::clone(before), after: self })),
+        }
+    }
+}
+
+impl Edits for Changes {
+    fn changes(&self, hook: Hook) -> bool {
+        self.0.iter().any(|change| change.hook == hook)
+    }
+
+    fn change(&self, hook: Hook, batch: Batch<'_>, mut rows: RowsMut<'_>) {
+        self.0.iter().filter(|change| change.hook == hook).for_each(|change| change.apply(batch, &mut rows));
+    }
+
+    fn descriptions(&self) -> Vec<String> {
+        self.0.iter().map(|change| change.description.clone()).collect()
+    }
+}
+
+/// Changes of a model that was changed already.
+struct Both {
+    before: Arc<dyn Edits>,
+    after: Changes,
+}
+
+impl Edits for Both {
+    fn changes(&self, hook: Hook) -> bool {
+        self.before.changes(hook) || self.after.changes(hook)
+    }
+
+    fn change(&self, hook: Hook, batch: Batch<'_>, mut rows: RowsMut<'_>) {
+        if self.before.changes(hook) {
+            self.before.change(hook, batch, rows.reborrow());
+        }
+        self.after.change(hook, batch, rows);
+    }
+
+    fn descriptions(&self) -> Vec<String> {
+        [self.before.descriptions(), self.after.descriptions()].concat()
+    }
+}
+
+fn check_below(name: &'static str, found: usize, end: usize) -> Result<(), Error> {
+    if found < end {
+        return Ok(());
+    }
+    Err(Error::Setting { name, problem: format!("found {found}, wanted 0 to {}", end - 1) })
+}
+
+fn check_len(name: &'static str, found: usize, wanted: usize) -> Result<(), Error> {
+    if found == wanted {
+        return Ok(());
+    }
+    Err(Error::Setting { name, problem: format!("found {found} numbers, wanted {wanted}") })
+}

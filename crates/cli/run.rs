@@ -1,6 +1,7 @@
 //! `pythia-run`: runs GGUF files.
 
 pub(crate) mod bench;
+mod changes;
 mod eval;
 mod generate;
 mod info;

@@ -75,6 +75,7 @@ from_libraries!(
     pythia_compare::Error,
     pythia_convert::Error,
     pythia_eval::Error,
+    pythia_inside::Error,
     pythia_model::Error,
     pythia_quantizer::Error,
     pythia_runtime::Error,

@@ -93,8 +93,6 @@ habits! {
         Missing("the file defines the model; it cannot be changed at run time");
     RUN, ["--lora", "--lora-scaled"] =>
         Missing("merge the adapter when converting the checkpoint: `pythia-quant convert BASE --lora ADAPTER`");
-    RUN, ["--control-vector", "--control-vector-scaled", "--control-vector-layer-range"] =>
-        Missing("control vectors are not supported yet");
     RUN, ["--grammar", "--grammar-file", "-j", "--json-schema", "-jf", "--json-schema-file", "-l", "--logit-bias",
           "--mirostat", "--typical", "--xtc-probability", "--xtc-threshold", "--dynatemp-range", "--dry-multiplier",
           "--presence-penalty", "--frequency-penalty", "--samplers", "--sampler-seq", "--top-n-sigma"] =>

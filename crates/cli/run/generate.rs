@@ -164,6 +164,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if args.json {
         exit::print_json_line(&json(args, &model, &prompt, &options, &generation))?;
     } else if !args.quiet {
+        if let Some(edits) = model.edits() {
+            exit::note(format_args!("changed: {}", edits.descriptions().join("; ")));
+        }
         exit::note(timings(&generation, &options));
     }
     if interrupted.is_raised() { Err(Failure::interrupted()) } else { Ok(()) }

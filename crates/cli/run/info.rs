@@ -1,6 +1,6 @@
 //! `pythia-run info`: describes a model and how it would run here.
 
-use super::model::{ModelArgs, describe};
+use super::model::{FileArgs, RunArgs, describe};
 use crate::exit::{self, Failure};
 use pythia_gguf::{FileType, keys};
 use pythia_model::Model;
@@ -12,15 +12,17 @@ use serde_json::{Value, json};
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    model: ModelArgs,
+    file: FileArgs,
+    #[command(flatten)]
+    how: RunArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let (model, tokenizer) = args.model.open()?;
-    let mut info = describe(&model, args.model.path());
+    let (model, tokenizer) = args.how.open(args.file.path())?;
+    let mut info = describe(&model, args.file.path());
     let (total, non_embedding) = parameter_counts(model.hparams());
     let h = model.hparams();
     let more = json!({
@@ -43,7 +45,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         "parallel_residual": h.parallel_residual,
         "file_gelu": if h.gelu_tanh { "tanh" } else { "erf" },
         "kv_bytes_per_token": kv_bytes_per_token(&model),
-        "gpu": args.model.describe_gpu(&model)?,
+        "gpu": args.how.describe_gpu(&model)?,
     });
     if let (Value::Object(info), Value::Object(more)) = (&mut info, more) {
         info.extend(more);

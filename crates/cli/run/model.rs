@@ -1,5 +1,6 @@
 //! Options that every command which runs a model has.
 
+use super::changes::ChangeArgs;
 use crate::device::DeviceArgs;
 use crate::exit::Failure;
 use crate::input::{self, parse_threads};
@@ -23,13 +24,15 @@ pub(super) struct FileArgs {
     model: Option<PathBuf>,
 }
 
-/// A model, and how it runs.
+/// A model, how it runs, and what is changed in it.
 #[derive(Debug, clap::Args)]
 pub(super) struct ModelArgs {
     #[command(flatten)]
     file: FileArgs,
     #[command(flatten)]
     how: RunArgs,
+    #[command(flatten)]
+    changes: ChangeArgs,
 }
 
 /// How a model runs.
@@ -78,18 +81,19 @@ impl ModelArgs {
         self.file.path()
     }
 
-    /// The GPU that a model of this device runs on, in words.
-    pub(super) fn describe_gpu(&self, model: &Model) -> Result<Option<String>, Failure> {
-        if model.device() == CPU { Ok(None) } else { Ok(self.how.device.find()?.describe()?) }
-    }
-
-    /// Opens it.
+    /// Opens it, with the changes that are asked for.
     pub(super) fn open(&self) -> Result<(Arc<Model>, Tokenizer), Failure> {
-        self.how.open(self.path())
+        let (model, tokenizer) = self.how.open(self.path())?;
+        Ok((self.changes.apply(&model, &tokenizer)?, tokenizer))
     }
 }
 
 impl RunArgs {
+    /// The GPU that a model of this device runs on, in words.
+    pub(super) fn describe_gpu(&self, model: &Model) -> Result<Option<String>, Failure> {
+        if model.device() == CPU { Ok(None) } else { Ok(self.device.find()?.describe()?) }
+    }
+
     /// Opens the model at `path`, and its tokenizer.
     pub(super) fn open(&self, path: &Path) -> Result<(Arc<Model>, Tokenizer), Failure> {
         let model = self.model(path)?;
@@ -121,7 +125,7 @@ pub(super) fn tokenizer(gguf: &Gguf, path: &Path) -> Result<Tokenizer, Failure> 
 /// The settings that results depend on, and where the model runs.
 pub(super) fn describe(model: &Model, path: &Path) -> Value {
     let arithmetic = Arithmetic::of(model.options());
-    json!({
+    let mut facts = json!({
         "model": path.display().to_string(),
         "device": model.device(),
         "isa": model.isa_name(),
@@ -129,5 +133,9 @@ pub(super) fn describe(model: &Model, path: &Path) -> Value {
         "activations": arithmetic.activations,
         "gelu": arithmetic.gelu,
         "kv_cache": arithmetic.kv_cache,
-    })
+    });
+    if let Some(edits) = model.edits() {
+        facts["changes"] = json!(edits.descriptions());
+    }
+    facts
 }

@@ -80,7 +80,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
     match args.json {
         true => exit::print_json_line(&json(&model, args, &text, &result)),
-        false => exit::print(&table(&text, &result)),
+        false => exit::print(&table(&model, &text, &result)),
     }
 }
 
@@ -110,7 +110,8 @@ fn describe_protocol(protocol: Protocol) -> String {
     }
 }
 
-fn table(text: &Text, p: &Perplexity) -> String {
+fn table(model: &Model, text: &Text, p: &Perplexity) -> String {
+    let changes = model.edits().map(|edits| ("changed", edits.descriptions().join("; ")));
     let rows = [
         ("text", text.to_string()),
         ("protocol", describe_protocol(p.protocol)),
@@ -119,6 +120,7 @@ fn table(text: &Text, p: &Perplexity) -> String {
         ("bits/byte", format!("{:.6}", p.bits_per_byte)),
         ("speed", format!("{:.1} tokens/s", p.tokens_per_second)),
     ];
+    let rows: Vec<_> = changes.into_iter().chain(rows).collect();
     let rows = facts(&rows, 10, Width::of_stdout());
     // The line that llama-perplexity prints; scripts look for it.
     format!("{rows}Final estimate: PPL = {:.4} +/- {:.5}\n", p.perplexity.value, p.perplexity.se)

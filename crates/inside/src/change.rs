@@ -1,7 +1,9 @@
 //! Changes of a pass: ablation, steering, patching.
 
+mod patches;
 mod vectors;
 
+pub use patches::patches;
 pub use vectors::{SteeringVectors, control_vectors, steering_vectors};
 
 use crate::{Array, Error};

@@ -14,7 +14,7 @@ mod means;
 mod select;
 
 pub use cache::{Array, Cache, run_with_cache};
-pub use change::{Ablation, Change, Changes, SteeringVectors, control_vectors, steering_vectors};
+pub use change::{Ablation, Change, Changes, SteeringVectors, control_vectors, patches, steering_vectors};
 pub use error::Error;
 pub use means::mean_of;
 pub use select::{Selection, modules};

@@ -96,7 +96,7 @@ pub fn control_vectors(
     Ok(found)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Error> {
     let len = std::fs::metadata(path).map_err(|e| Error::file(path, e.to_string()))?.len();
     if len > MAX_BYTES {
         return Err(Error::file(path, format!("found {len} bytes, wanted at most {MAX_BYTES}")));
@@ -112,7 +112,7 @@ fn layer_of(name: &str) -> Option<usize> {
     of_layer.then(|| number.parse().ok()).flatten()
 }
 
-fn floats(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
+pub(super) fn floats(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     Some(match dtype {
         Dtype::F32 => bytes.as_chunks().0.iter().map(|&x| f32::from_le_bytes(x)).collect(),
         Dtype::F64 => bytes.as_chunks().0.iter().map(|&x| f64::from_le_bytes(x) as f32).collect(),

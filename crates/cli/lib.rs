@@ -9,3 +9,4 @@ mod input;
 pub mod progress;
 pub mod quant;
 pub mod run;
+mod shown;

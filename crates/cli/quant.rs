@@ -16,7 +16,8 @@ mod value;
 mod verify;
 
 use crate::exit;
-use clap::{Parser, Subcommand};
+use crate::shown::{completions, man};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 
 const PROGRAM: &str = "pythia-quant";
@@ -29,7 +30,7 @@ pub(crate) struct Args {
     command: Command,
 }
 
-/// The subcommands. Each has its own file in `quant/`.
+/// The subcommands. Each has its own file in `quant/`, or in `shown/` if both programs have it.
 #[derive(Debug, Subcommand)]
 enum Command {
     Convert(convert::Args),
@@ -45,6 +46,8 @@ enum Command {
     Verify(verify::Args),
     Diff(diff::Args),
     Dequantize(dequantize::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// The whole program.
@@ -64,6 +67,8 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Dequantize(args) => dequantize::run(&args),
+        Command::Completions(args) => completions::run(&args, &Args::command()),
+        Command::Man(args) => man::run(&args, &Args::command()),
         // They have additional exit codes.
         Command::Diff(args) => return exit::report(PROGRAM, diff::run(&args)),
         Command::Sweep(args) => return exit::report(PROGRAM, sweep::run(&args)),

@@ -14,7 +14,8 @@ mod tokenize;
 mod writing;
 
 use crate::exit;
-use clap::{Parser, Subcommand};
+use crate::shown::{completions, man};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 
 const PROGRAM: &str = "pythia-run";
@@ -27,7 +28,7 @@ pub(crate) struct Args {
     command: Command,
 }
 
-/// The subcommands. Each has its own file in `run/`.
+/// The subcommands. Each has its own file in `run/`, or in `shown/` if both programs have it.
 #[derive(Debug, Subcommand)]
 enum Command {
     Generate(generate::Args),
@@ -37,6 +38,8 @@ enum Command {
     Tokenize(tokenize::Args),
     Info(info::Args),
     Serve(serve::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// The whole program.
@@ -53,6 +56,8 @@ pub fn main() -> ExitCode {
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Completions(args) => completions::run(&args, &Args::command()),
+        Command::Man(args) => man::run(&args, &Args::command()),
     };
     exit::report(PROGRAM, result)
 }

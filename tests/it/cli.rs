@@ -12,5 +12,6 @@ mod imatrix;
 mod quant;
 mod quantize;
 mod run;
+mod shown;
 mod split;
 mod verify;

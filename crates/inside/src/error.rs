@@ -3,6 +3,7 @@
 use pythia_task::ErrorKind;
 use pythia_text::{Escaper, path as shown, quoted};
 use std::fmt::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Why a model's inside cannot be shown or changed. One line each.
@@ -22,6 +23,13 @@ pub enum Error {
         name: &'static str,
         /// What was found and what was wanted.
         problem: String,
+    },
+    /// A file cannot be read.
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
     },
     /// A file with vectors or values that cannot be used.
     File {
@@ -43,6 +51,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NoHook { .. } | Self::Setting { .. } => ErrorKind::Usage,
+            Self::Io { .. } => ErrorKind::Io,
             Self::File { .. } => ErrorKind::Data,
             Self::Runtime(error) => error.kind(),
         }
@@ -61,6 +70,7 @@ impl fmt::Display for Error {
                 }
             }
             Self::Setting { name, problem } => write!(f, "{name}: {problem}"),
+            Self::Io { path, source } => write!(f, "{}: {source}", shown(path)),
             Self::File { path, problem } => write!(f, "{}: {problem}", shown(path)),
             Self::Runtime(error) => write!(f, "{error}"),
         }
@@ -70,6 +80,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
+            Self::Io { source, .. } => Some(source),
             Self::Runtime(error) => Some(error),
             Self::NoHook { .. } | Self::Setting { .. } | Self::File { .. } => None,
         }

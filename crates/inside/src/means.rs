@@ -37,7 +37,7 @@ pub fn mean_of(
         }
     }
     if done == 0 {
-        return Err(pythia_runtime::Error::EmptyPrompt.into());
+        return Err(Error::Setting { name: "mean", problem: "the text has no tokens".to_owned() });
     }
     let mean = |sums: Vec<f64>| sums.into_iter().map(|sum| (sum / done as f64) as f32).collect();
     Ok(sums.sums.into_iter().map(mean).collect())

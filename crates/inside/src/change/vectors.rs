@@ -3,8 +3,10 @@
 use crate::Error;
 use pythia_gguf::{AnyType, Gguf};
 use pythia_schema::Hparams;
+use pythia_text::ReadError;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
@@ -97,11 +99,17 @@ pub fn control_vectors(
 }
 
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    let len = std::fs::metadata(path).map_err(|e| Error::file(path, e.to_string()))?.len();
+    let refused = |error: ReadError| match error {
+        ReadError::Io(source) => Error::Io { path: path.to_owned(), source },
+        ReadError::Refused(problem) => Error::file(path, problem),
+    };
+    let (file, len) = pythia_text::open_regular(path).map_err(refused)?;
     if len > MAX_BYTES {
         return Err(Error::file(path, format!("found {len} bytes, wanted at most {MAX_BYTES}")));
     }
-    std::fs::read(path).map_err(|e| Error::file(path, e.to_string()))
+    let mut bytes = Vec::with_capacity(len as usize);
+    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(|source| refused(ReadError::Io(source)))?;
+    Ok(bytes)
 }
 
 /// The N of a name that ends with `layers.N` or `blocks.N.hook_resid_post`.

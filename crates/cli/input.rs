@@ -6,34 +6,20 @@ mod size;
 mod source;
 mod tasks;
 mod text;
-mod wanted;
 
 #[cfg(feature = "hub")]
 pub(crate) use hub::downloads;
+pub(crate) use pythia_convert::{check_checkpoint, check_file, check_gguf, is_gguf};
 pub(crate) use size::{parse_file_size, parse_memory_size};
 pub(crate) use source::{Located, SourceOptions};
 pub(crate) use tasks::TaskOptions;
 pub(crate) use text::{TextOptions, files};
-pub(crate) use wanted::{check_checkpoint, check_gguf};
 
 use crate::exit::Failure;
 use pythia_gguf::Gguf;
+use pythia_runtime::machine::MAX_THREADS;
 use pythia_text::ReadError;
-use std::fs;
-use std::io::Read;
 use std::path::Path;
-
-/// Checks that `path` is a regular file before it is opened, because opening a pipe can block for ever.
-///
-/// # Errors
-/// If there is no such file, or it is a folder, a pipe or a device.
-pub(crate) fn check_file(path: &Path) -> Result<(), Failure> {
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.is_file() => Ok(()),
-        Ok(_) => Err(Failure::io(format_args!("{}: not a regular file", path.display()))),
-        Err(error) => Err(Failure::at(path, &error)),
-    }
-}
 
 /// Reads a short text file, such as a list that the user wrote.
 ///
@@ -56,23 +42,6 @@ pub(crate) fn gguf(path: &Path) -> Result<Gguf, Failure> {
     Ok(gguf)
 }
 
-/// Whether `path` is a GGUF file, by its first bytes and not by its name. False for a folder.
-///
-/// # Errors
-/// If it cannot be read.
-pub(crate) fn is_gguf(path: &Path) -> Result<bool, Failure> {
-    if path.is_dir() {
-        return Ok(false);
-    }
-    check_file(path)?;
-    let mut magic = Vec::new();
-    fs::File::open(path).and_then(|file| file.take(4).read_to_end(&mut magic)).map_err(|e| Failure::at(path, &e))?;
-    Ok(magic == b"GGUF")
-}
-
-/// An upper limit for threads. More than any machine has would waste memory or be refused by the system.
-const MAX_THREADS: usize = 1024;
-
 /// For clap: a number of threads; 0 stands for one per core.
 pub(crate) fn parse_threads(text: &str) -> Result<usize, String> {
     let threads = text.parse().ok().filter(|&threads| threads <= MAX_THREADS);
@@ -82,14 +51,6 @@ pub(crate) fn parse_threads(text: &str) -> Result<usize, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_regular_files_are_opened() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = check_file(dir.path()).unwrap_err();
-        assert_eq!(folder.code(), 74);
-        assert!(folder.to_string().ends_with("not a regular file"), "{folder}");
-    }
 
     #[test]
     fn threads_have_a_limit() {

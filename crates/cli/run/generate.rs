@@ -4,7 +4,7 @@ use super::model::{ModelArgs, describe};
 use super::text::TextArgs;
 use crate::exit::{self, Failure};
 use pythia_model::{BATCH_TOKENS, ContextShape, Model};
-use pythia_runtime::{Finish, GenerateOptions, Generation, Sampling, Tokenizer, generate};
+use pythia_runtime::{Finish, GenerateOptions, Generation, Sampling, generate, prompt};
 use pythia_text::Prose;
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal, Write};
@@ -109,17 +109,12 @@ struct SamplingArgs {
 
 impl SamplingArgs {
     fn settings(&self) -> Sampling {
-        let filters = self.top_k.is_some() || self.top_p.is_some() || self.min_p.is_some();
-        let implied = if self.do_sample || filters { 1.0 } else { 0.0 };
+        let temperature = self.temp.or(self.do_sample.then_some(1.0));
         Sampling {
-            temperature: self.temp.unwrap_or(implied),
-            top_k: self.top_k.unwrap_or(0),
-            top_p: self.top_p.unwrap_or(1.0),
-            min_p: self.min_p.unwrap_or(0.0),
             repetition_penalty: self.repeat_penalty,
             penalty_tokens: usize::try_from(self.repeat_last_n).ok(),
             seed: u64::try_from(self.seed).unwrap_or_else(|_| random_seed()),
-            ..Sampling::default()
+            ..Sampling::asked(temperature, self.top_k, self.top_p, self.min_p)
         }
     }
 }
@@ -146,7 +141,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let source = args.text.open()?;
     let locate = |e| exit::locate(e, args.model.path(), &source);
     let text = source.reader()?.read_all(MAX_PROMPT_BYTES).map_err(locate)?;
-    let prompt = prompt(&tokenizer, tokenizer.encode(&text).map_err(|e| locate(e.into()))?)?;
+    let prompt = prompt(&tokenizer, &text).map_err(locate)?;
     let n_ctx = n_ctx(args, &model, prompt.len(), &options)?;
     let shape = ContextShape { n_seq: 1, n_ctx, n_batch: prompt.len().clamp(1, BATCH_TOKENS) };
     let mut context = model.context(shape)?.cancelled_by(interrupted.clone());
@@ -172,15 +167,6 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if interrupted.is_raised() { Err(Failure::interrupted()) } else { Ok(()) }
 }
 
-/// The prompt's tokens; for an empty text the token that texts begin with, as transformers does.
-fn prompt(tokenizer: &Tokenizer, ids: Vec<u32>) -> Result<Vec<u32>, Failure> {
-    if !ids.is_empty() {
-        return Ok(ids);
-    }
-    let start = tokenizer.bos().or(tokenizer.eos());
-    Ok(vec![start.ok_or(pythia_runtime::Error::EmptyPrompt)?])
-}
-
 /// No more room than the text can take: the cache is allocated for it.
 fn n_ctx(args: &Args, model: &Model, prompt: usize, options: &GenerateOptions) -> Result<usize, Failure> {
     let trained = model.hparams().n_ctx;
@@ -188,8 +174,7 @@ fn n_ctx(args: &Args, model: &Model, prompt: usize, options: &GenerateOptions) -
     if limit > trained {
         return Err(Failure::usage(format_args!("--ctx-size: found {limit}, wanted at most the model's {trained}")));
     }
-    // At least room for the prompt, so that one that is too long is found to be.
-    Ok(options.max_new_tokens.map_or(limit, |new| limit.min(prompt.saturating_add(new))).max(1))
+    Ok(options.n_ctx(prompt, limit))
 }
 
 /// Standard output, until its reader closes it.

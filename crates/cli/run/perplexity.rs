@@ -85,20 +85,14 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn protocol(args: &Args, model: &Model) -> Result<Protocol, Failure> {
-    let n_ctx = model.hparams().n_ctx;
-    let window = |default: usize| match args.ctx_size {
-        None => default,
-        Some(0) => n_ctx,
-        Some(n) => n,
-    };
-    match (args.protocol, args.stride) {
-        (ProtocolName::Llama, None) => Ok(Protocol::Llama { n_ctx: window(512) }),
-        (ProtocolName::Llama, Some(_)) => Err(Failure::usage("--stride: needs --protocol hf-stride")),
-        (ProtocolName::HfStride, stride) => {
-            let window = window(n_ctx.min(2048));
-            Ok(Protocol::HfStride { window, stride: stride.unwrap_or(window.min(512)) })
-        }
+    if args.protocol == ProtocolName::Llama && args.stride.is_some() {
+        return Err(Failure::usage("--stride: needs --protocol hf-stride"));
     }
+    let name = match args.protocol {
+        ProtocolName::Llama => "llama",
+        ProtocolName::HfStride => "hf-stride",
+    };
+    Ok(Protocol::named(name, args.ctx_size, args.stride, model.hparams().n_ctx)?)
 }
 
 fn describe_protocol(protocol: Protocol) -> String {

@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The request is invalid, for any source or for this one: a rule that matches nothing, an output that exists.
+    /// The request is invalid, for any source or for this one: a rule that matches nothing.
     Request(String),
+    /// An output is there already, and may not be replaced.
+    Exists(PathBuf),
     /// The checkpoint cannot be read.
     Checkpoint(pythia_checkpoint::Error),
     /// The tokenizer beside a checkpoint cannot be used.
@@ -46,6 +48,17 @@ pub enum Error {
         /// Its error, one line when displayed.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A path that is not what was wanted.
+    Unusable {
+        /// The path.
+        path: PathBuf,
+        /// The kind of error.
+        kind: ErrorKind,
+        /// What was found and what was wanted.
+        problem: String,
+        /// What the system said, if it is that.
+        source: Option<io::Error>,
+    },
     /// The operating system refused a file.
     Io {
         /// The file or folder.
@@ -63,11 +76,11 @@ impl Error {
     /// The kind of error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Request(_) => ErrorKind::Usage,
+            Self::Request(_) | Self::Exists(_) => ErrorKind::Usage,
             Self::Checkpoint(e) => e.kind(),
             Self::Tokenizer(e) => e.kind(),
             Self::Input { .. } | Self::Gguf(_) | Self::Tensor { .. } | Self::Values { .. } => ErrorKind::Data,
-            Self::Quantizer { kind, .. } => *kind,
+            Self::Quantizer { kind, .. } | Self::Unusable { kind, .. } => *kind,
             Self::Io { .. } => ErrorKind::Io,
             Self::Cancelled => ErrorKind::Cancelled,
         }
@@ -79,6 +92,10 @@ impl Error {
             ErrorKind::Cancelled => Self::Cancelled,
             _ => Self::Quantizer { kind, source: source.into() },
         }
+    }
+
+    pub(crate) fn unusable(path: &Path, kind: ErrorKind, problem: impl fmt::Display) -> Self {
+        Self::Unusable { path: path.to_owned(), kind, problem: problem.to_string(), source: None }
     }
 
     pub(crate) fn tensor(name: &str, reason: impl Into<String>) -> Self {
@@ -97,6 +114,7 @@ impl fmt::Display for Error {
         let f = &mut Escaper::line(f);
         match self {
             Self::Request(message) => f.write_str(message),
+            Self::Exists(path) => write!(f, "{}: already exists (--force replaces it)", shown(path)),
             Self::Checkpoint(e) => write!(f, "{e}"),
             Self::Tokenizer(e) => write!(f, "{e}"),
             Self::Input { path, source } => write!(f, "{}: {source}", shown(path)),
@@ -105,6 +123,7 @@ impl fmt::Display for Error {
                 write!(f, "tensor {}: {reason}", quoted(name, '"', 80))
             }
             Self::Quantizer { source, .. } => write!(f, "{source}"),
+            Self::Unusable { path, problem, .. } => write!(f, "{}: {problem}", shown(path)),
             Self::Io { path, action, source } => write!(f, "{}: cannot {action}: {source}", shown(path)),
             Self::Cancelled => f.write_str("interrupted"),
         }
@@ -120,7 +139,8 @@ impl std::error::Error for Error {
             Self::Gguf(e) => Some(e),
             Self::Quantizer { source, .. } => Some(&**source),
             Self::Io { source, .. } => Some(source),
-            Self::Request(_) | Self::Tensor { .. } | Self::Values { .. } | Self::Cancelled => None,
+            Self::Unusable { source, .. } => source.as_ref().map(|error| error as _),
+            Self::Request(_) | Self::Exists(_) | Self::Tensor { .. } | Self::Values { .. } | Self::Cancelled => None,
         }
     }
 }

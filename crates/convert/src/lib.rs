@@ -37,6 +37,7 @@ pub mod recipe;
 pub mod run;
 mod source;
 pub mod verify;
+mod wanted;
 
 pub use budget::Budget;
 pub use decode::read_f32;
@@ -55,3 +56,4 @@ pub use recipe::{Level, Recipe, TypeRule};
 pub use run::{RunOptions, Written, WrittenFile, run};
 pub use source::{CheckpointSource, GgufSource, LoraFacts, LoraSource, Source, SourceTensor, model_name};
 pub use verify::verify;
+pub use wanted::{check_checkpoint, check_file, check_gguf, is_gguf};

@@ -137,7 +137,7 @@ fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> std::io::Resu
 
 /// The error for a target that exists.
 pub(crate) fn exists(target: &Path) -> Error {
-    Error::Request(format!("{}: already exists (--force replaces it)", target.display()))
+    Error::Exists(target.to_owned())
 }
 
 /// Refuses `-`, which means standard output elsewhere. Outputs here appear whole or not at all, so they must be files.
@@ -154,7 +154,7 @@ fn check_is_path(target: &Path) -> Result<(), Error> {
 /// `force`.
 ///
 /// # Errors
-/// [`Error::Request`] in every case.
+/// [`Error::Request`] or [`Error::Exists`] in every case.
 pub fn check_target(target: &Path, inputs: &[PathBuf], force: bool) -> Result<(), Error> {
     check_is_path(target)?;
     if let Some(input) = inputs.iter().find(|input| same_file(target, input)) {

@@ -3,7 +3,7 @@
 use crate::encode::Encoder;
 use crate::journal::{Lock, Writer};
 use crate::replies::{AskId, REPLIES, Replies};
-use crate::{Asks, DEFAULT_MAX_TOKENS, Doc, Error, Reply};
+use crate::{Asks, DEFAULT_MAX_TOKENS, Doc, Error, Reply, Row};
 use pythia_model::Model;
 use pythia_runtime::score::{self, Ask, Settings};
 use pythia_runtime::{GenerateOptions, Tokenizer};
@@ -56,8 +56,8 @@ impl Kept {
 
 impl Subject {
     /// A model without a journal.
-    pub fn new(model: Arc<Model>, tokenizer: Tokenizer) -> Self {
-        Self { model, tokenizer: Arc::new(tokenizer), journal: None }
+    pub fn new(model: Arc<Model>, tokenizer: impl Into<Arc<Tokenizer>>) -> Self {
+        Self { model, tokenizer: tokenizer.into(), journal: None }
     }
 
     /// Keeps replies in a journal in `folder`, and takes those that are there unless `afresh`. `key` is a digest of all
@@ -88,6 +88,21 @@ impl Subject {
     /// The model.
     pub fn model(&self) -> &Arc<Model> {
         &self.model
+    }
+
+    /// The replies to requests that belong to no task, in their order: of each, as many as it has continuations or windows.
+    ///
+    /// # Errors
+    /// If a request does not fit the model, the model fails, or the run is cancelled.
+    pub fn answer(
+        &mut self,
+        asks: impl IntoIterator<Item = Asks>,
+        cancel: &Cancel,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Vec<Reply>>, Error> {
+        let doc = |(id, asks)| Doc { id, row: Row::new(), target: String::new(), asks };
+        let docs: Vec<Doc> = asks.into_iter().enumerate().map(doc).collect();
+        self.replies("requests", &docs, cancel, progress)
     }
 
     /// The replies to every document of a task, in their order. `progress` advances by the [size](size) of each document.

@@ -51,6 +51,19 @@ pub struct Generation {
     pub timings: Timings,
 }
 
+/// The tokens of a prompt. For an empty text it is the token that texts begin with, as in transformers.
+///
+/// # Errors
+/// If the text cannot be tokenized, or is empty and no token begins or ends a text.
+pub fn prompt(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, Error> {
+    let ids = tokenizer.encode(text)?;
+    if !ids.is_empty() {
+        return Ok(ids);
+    }
+    let start = tokenizer.bos().or(tokenizer.eos());
+    Ok(vec![start.ok_or(Error::EmptyPrompt)?])
+}
+
 /// Continues `prompt` in a new sequence of `context`.
 ///
 /// `on_text` is called once per token with the new text that is certain: empty while a character is incomplete or a

@@ -23,6 +23,12 @@ pub struct GenerateOptions {
 }
 
 impl GenerateOptions {
+    /// Positions of a context that a text from a prompt of so many tokens can take, at most `limit`: the cache is
+    /// allocated for them. A prompt that is too long has its own error later.
+    pub fn n_ctx(&self, prompt: usize, limit: usize) -> usize {
+        self.max_new_tokens.map_or(limit, |new| limit.min(prompt.saturating_add(new))).max(1)
+    }
+
     /// Checks that `prompt` can be continued so, in a context of `n_ctx` positions, by a model of `n_vocab` vocabulary
     /// rows whose tokenizer has `n_tokens`.
     ///

@@ -9,6 +9,7 @@
 //! - [`engine`]: many prompts at once, each continued or scored as if it were alone: what a server needs.
 //! - [`eval`]: perplexity of a text under a named protocol, and the divergence of one file from another.
 //! - [`score`]: log-likelihoods of many continuations after their contexts, and continuations of many prompts.
+//! - [`whole`]: logits and log-likelihoods of all tokens of a text.
 //! - [`device`]: the device that a model runs on; [`machine`]: facts from the system about it.
 
 mod arithmetic;
@@ -26,11 +27,12 @@ pub mod score;
 mod stop;
 mod text;
 mod tokens;
+pub mod whole;
 
 pub use arithmetic::{Arithmetic, parse_activations, parse_gelu, parse_kv};
 pub use device::Device;
 pub use error::Error;
-pub use generate::{Generation, Timings, generate};
+pub use generate::{Generation, Timings, generate, prompt};
 pub use generator::{Finish, GenerateOptions, Generator};
 pub use pythia_tokenizer::{TextStream, Tokenizer};
 pub use rng::Rng;

@@ -5,6 +5,9 @@ use pythia_model::Model;
 use serde::Serialize;
 use std::fmt;
 
+/// An upper limit for threads. More than any machine has would waste memory or be refused by the system.
+pub const MAX_THREADS: usize = 1024;
+
 /// The machine of a measurement.
 #[derive(Clone, Debug, Serialize)]
 pub struct Machine {

@@ -50,6 +50,19 @@ impl Default for Sampling {
 }
 
 impl Sampling {
+    /// What is asked for by a temperature and filters, where each may be left out: with none of them the choice is greedy,
+    /// and with a filter alone the temperature is 1.
+    pub fn asked(temperature: Option<f32>, top_k: Option<usize>, top_p: Option<f32>, min_p: Option<f32>) -> Self {
+        let filters = top_k.is_some() || top_p.is_some() || min_p.is_some();
+        Self {
+            temperature: temperature.unwrap_or(if filters { 1.0 } else { 0.0 }),
+            top_k: top_k.unwrap_or(0),
+            top_p: top_p.unwrap_or(1.0),
+            min_p: min_p.unwrap_or(0.0),
+            ..Self::default()
+        }
+    }
+
     fn check(&self) -> Result<(), Error> {
         let share = |x: f32| (0.0..=1.0).contains(&x);
         let checks = [

@@ -36,6 +36,38 @@ pub struct Window {
 }
 
 impl Protocol {
+    /// The names of all protocols.
+    pub const NAMES: [&str; 2] = ["llama", "hf-stride"];
+
+    /// The protocol called `name`, for a model with a context of `n_ctx` tokens. Windows have `window` tokens, 0 for the
+    /// whole context; by default 512 with `llama`, and with `hf-stride` the context, at most 2048. `stride` is for
+    /// `hf-stride`, by default 512 and at most a window.
+    ///
+    /// # Errors
+    /// If there is no such protocol, or it has no stride. Lengths are checked when the protocol is used.
+    pub fn named(name: &str, window: Option<usize>, stride: Option<usize>, n_ctx: usize) -> Result<Self, Error> {
+        let window = |default: usize| match window {
+            None => default,
+            Some(0) => n_ctx,
+            Some(n) => n,
+        };
+        match (name, stride) {
+            ("llama", None) => Ok(Self::Llama { n_ctx: window(512) }),
+            ("llama", Some(_)) => {
+                let problem = "needs the protocol hf-stride".to_owned();
+                Err(Error::Setting { name: "stride", problem })
+            }
+            ("hf-stride", stride) => {
+                let window = window(n_ctx.min(2048));
+                Ok(Self::HfStride { window, stride: stride.unwrap_or(window.min(512)) })
+            }
+            _ => {
+                let problem = format!("found '{name}', wanted {}", Self::NAMES.join(" or "));
+                Err(Error::Setting { name: "protocol", problem })
+            }
+        }
+    }
+
     /// Its name as users type it.
     pub fn name(self) -> &'static str {
         match self {
@@ -215,6 +247,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn windows_and_strides_have_defaults() {
+        let named = |name, window, stride| Protocol::named(name, window, stride, 1024).map_err(|e| e.to_string());
+        assert_eq!(named("llama", None, None), Ok(Protocol::Llama { n_ctx: 512 }));
+        assert_eq!(named("llama", Some(0), None), Ok(Protocol::Llama { n_ctx: 1024 }));
+        assert_eq!(named("hf-stride", None, None), Ok(Protocol::HfStride { window: 1024, stride: 512 }));
+        assert_eq!(named("hf-stride", Some(64), None), Ok(Protocol::HfStride { window: 64, stride: 64 }));
+        assert_eq!(named("hf-stride", Some(64), Some(8)), Ok(Protocol::HfStride { window: 64, stride: 8 }));
+        assert!(named("llama", None, Some(8)).unwrap_err().starts_with("stride"));
+        assert_eq!(named("x", None, None).unwrap_err(), "protocol: found 'x', wanted llama or hf-stride");
     }
 
     #[test]

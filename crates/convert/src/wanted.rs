@@ -1,10 +1,10 @@
-//! Checks before a model is opened. A command that needs a GGUF file and gets a checkpoint, or the other way round,
-//! ends with an error that names the right command.
+//! Checks before a model is opened. Who needs a GGUF file and gets a checkpoint, or the other way round, gets an error
+//! that names the right command.
 
-use super::{check_file, is_gguf};
-use crate::exit::Failure;
+use crate::Error;
+use pythia_task::ErrorKind;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 /// Maximum number of names in a folder that are checked.
@@ -16,13 +16,44 @@ const START_BYTES: u64 = 1024;
 /// End of the name of the first entry in an archive written by PyTorch.
 const PICKLE: &[u8] = b"data.pkl";
 
+/// Checks that `path` is a regular file before it is opened, because opening a pipe can block for ever.
+///
+/// # Errors
+/// If there is no such file, or it is a folder, a pipe or a device.
+pub fn check_file(path: &Path) -> Result<(), Error> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => Ok(()),
+        Ok(_) => Err(Error::unusable(path, ErrorKind::Io, "not a regular file")),
+        Err(error) => Err(refused(path, error)),
+    }
+}
+
+/// Whether `path` is a GGUF file, by its first bytes and not by its name. False for a folder.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn is_gguf(path: &Path) -> Result<bool, Error> {
+    if path.is_dir() {
+        return Ok(false);
+    }
+    check_file(path)?;
+    let mut magic = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(4).read_to_end(&mut magic));
+    read.map_err(|error| refused(path, error))?;
+    Ok(magic == b"GGUF")
+}
+
+fn refused(path: &Path, error: io::Error) -> Error {
+    Error::Unusable { path: path.to_owned(), kind: ErrorKind::Io, problem: error.to_string(), source: Some(error) }
+}
+
 /// Checks a path that should be a GGUF file. For a checkpoint, the error points to `convert`. Other files that are not
 /// GGUF are left for the reader to refuse.
 ///
 /// # Errors
 /// If there is no such file, or it is a folder, a pipe, a device, or a checkpoint.
-pub(crate) fn check_gguf(path: &Path) -> Result<(), Failure> {
-    let shown = path.display();
+pub fn check_gguf(path: &Path) -> Result<(), Error> {
+    let wrong = |problem: std::fmt::Arguments<'_>| Error::unusable(path, ErrorKind::Data, problem);
     let advice = |source: &Path| {
         let source = source.display();
         format!("wanted a GGUF file; pythia-quant convert {source} -t Q8_0 makes one")
@@ -30,18 +61,24 @@ pub(crate) fn check_gguf(path: &Path) -> Result<(), Failure> {
     if path.is_dir() {
         let names = names(path);
         if names.iter().any(|name| is_checkpoint_file(name)) {
-            return Err(Failure::data(format_args!("{shown}: a folder with a checkpoint, {}", advice(path))));
+            return Err(wrong(format_args!("a folder with a checkpoint, {}", advice(path))));
         }
         if let Some(name) = names.iter().find(|name| name.ends_with(".gguf")) {
             let file = path.join(name);
             let file = file.display();
-            return Err(Failure::data(format_args!("{shown}: a folder, wanted a GGUF file, such as {file}")));
+            return Err(wrong(format_args!("a folder, wanted a GGUF file, such as {file}")));
         }
     } else if fs::symlink_metadata(path).is_err() && is_hub_name(path) {
-        return Err(Failure::io(format_args!(
-            "{shown}: no such file; if it is a model of the Hub, pythia-quant convert {shown} -t Q8_0 makes a GGUF \
-             file from it"
-        )));
+        let problem = format_args!(
+            "no such file; if it is a model of the Hub, pythia-quant convert {} -t Q8_0 makes a GGUF file from it",
+            path.display()
+        );
+        return Err(Error::Unusable {
+            path: path.to_owned(),
+            kind: ErrorKind::Io,
+            problem: problem.to_string(),
+            source: Some(io::ErrorKind::NotFound.into()),
+        });
     }
     check_file(path)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -51,21 +88,21 @@ pub(crate) fn check_gguf(path: &Path) -> Result<(), Failure> {
     // A file of weights can be converted by itself. For a JSON file, the folder is the checkpoint.
     let folder = path.parent().filter(|_| name.ends_with(".json"));
     let source = folder.map_or(path, |folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
-    Err(Failure::data(format_args!("{shown}: a file of a checkpoint, {}", advice(source))))
+    Err(wrong(format_args!("a file of a checkpoint, {}", advice(source))))
 }
 
 /// Checks a path that should be a checkpoint: a file or a folder. For a GGUF file, the error points to `quantize`.
 ///
 /// # Errors
 /// If it is neither a file nor a folder, or is a GGUF file.
-pub(crate) fn check_checkpoint(path: &Path) -> Result<(), Failure> {
+pub fn check_checkpoint(path: &Path) -> Result<(), Error> {
     if !is_gguf(path)? {
         return Ok(());
     }
     let shown = path.display();
-    Err(Failure::data(format_args!(
-        "{shown}: a GGUF file, wanted a checkpoint; pythia-quant quantize {shown} OUT.gguf TYPE changes its type"
-    )))
+    let problem =
+        format_args!("a GGUF file, wanted a checkpoint; pythia-quant quantize {shown} OUT.gguf TYPE changes its type");
+    Err(Error::unusable(path, ErrorKind::Data, problem))
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -130,31 +167,42 @@ mod tests {
         ] {
             fs::write(at(name), bytes).unwrap();
         }
-        for (name, code, wanted) in [
-            ("checkpoint", 65, "a folder with a checkpoint, wanted a GGUF file; pythia-quant convert"),
-            ("models", 65, "a.gguf"),
-            ("empty", 74, "not a regular file"),
-            ("model.safetensors", 65, "a file of a checkpoint, wanted a GGUF file"),
-            ("weights", 65, "a file of a checkpoint"),
-            ("archive", 65, "a file of a checkpoint"),
-            ("checkpoint/config.json", 65, "checkpoint -t Q8_0 makes"),
-            ("none", 74, "No such file"),
+        for (name, kind, wanted) in [
+            ("checkpoint", ErrorKind::Data, "a folder with a checkpoint, wanted a GGUF file; pythia-quant convert"),
+            ("models", ErrorKind::Data, "a.gguf"),
+            ("empty", ErrorKind::Io, "not a regular file"),
+            ("model.safetensors", ErrorKind::Data, "a file of a checkpoint, wanted a GGUF file"),
+            ("weights", ErrorKind::Data, "a file of a checkpoint"),
+            ("archive", ErrorKind::Data, "a file of a checkpoint"),
+            ("checkpoint/config.json", ErrorKind::Data, "checkpoint -t Q8_0 makes"),
+            ("none", ErrorKind::Io, "No such file"),
         ] {
             let failure = check_gguf(&at(name)).unwrap_err();
-            assert!(failure.code() == code && failure.to_string().contains(wanted), "{name}: {failure}");
+            assert!(failure.kind() == kind && failure.to_string().contains(wanted), "{name}: {failure}");
         }
         for name in ["text", "a.docx", "m.gguf"] {
             check_gguf(&at(name)).unwrap();
         }
         let failure = check_gguf(Path::new("EleutherAI/pythia-70m")).unwrap_err();
-        assert_eq!(failure.code(), 74);
+        assert_eq!(failure.kind(), ErrorKind::Io);
         assert!(failure.to_string().contains("if it is a model of the Hub, pythia-quant convert"), "{failure}");
         for name in ["checkpoint", "weights", "text"] {
             check_checkpoint(&at(name)).unwrap();
         }
-        assert_eq!(check_checkpoint(&at("none")).unwrap_err().code(), 74);
+        assert_eq!(check_checkpoint(&at("none")).unwrap_err().kind(), ErrorKind::Io);
         let failure = check_checkpoint(&at("m.gguf")).unwrap_err();
-        assert!(failure.code() == 65 && failure.to_string().contains("pythia-quant quantize"), "{failure}");
+        assert!(
+            failure.kind() == ErrorKind::Data && failure.to_string().contains("pythia-quant quantize"),
+            "{failure}"
+        );
+    }
+
+    #[test]
+    fn only_regular_files_are_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = check_file(dir.path()).unwrap_err();
+        assert_eq!(folder.kind(), ErrorKind::Io);
+        assert!(folder.to_string().ends_with("not a regular file"), "{folder}");
     }
 
     #[test]

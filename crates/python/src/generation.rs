@@ -1,0 +1,112 @@
+//! A text in the making, as an iterator.
+
+use crate::error::Problem;
+use crate::work;
+use pyo3::prelude::*;
+use pythia_model::{BATCH_TOKENS, Context, ContextShape, Model};
+use pythia_runtime::{Error, Finish, GenerateOptions, Generator, Scheduler, Tokenizer};
+use pythia_task::Cancel;
+use std::sync::Arc;
+
+/// See `_native.pyi`.
+#[pyclass(module = "pythia_quant")]
+pub(crate) struct Generation {
+    context: Context,
+    /// Raised by Ctrl-C, and for good: the text ends then.
+    cancel: Cancel,
+    scheduler: Scheduler,
+    generator: Generator,
+    /// Bytes of the text that were returned.
+    shown: usize,
+}
+
+impl Generation {
+    /// Begins a text. The context is as long as it can become, at most `n_ctx`.
+    pub(crate) fn new(
+        model: &Arc<Model>,
+        tokenizer: &Arc<Tokenizer>,
+        prompt: &[u32],
+        options: &GenerateOptions,
+        n_ctx: usize,
+    ) -> Result<Self, Error> {
+        let n_ctx = options.n_ctx(prompt.len(), n_ctx);
+        let cancel = Cancel::new();
+        let shape = ContextShape { n_seq: 1, n_ctx, n_batch: prompt.len().clamp(1, BATCH_TOKENS) };
+        let context = model.context(shape)?.cancelled_by(cancel.clone());
+        let generator = Generator::new(&context, tokenizer, prompt, options)?;
+        Ok(Self { context, cancel, scheduler: Scheduler::new(), generator, shown: 0 })
+    }
+
+    /// Generates until there is new text, or the end.
+    fn advance(&mut self) -> Result<(), Error> {
+        while self.generator.finish().is_none() && self.generator.text().len() == self.shown {
+            self.scheduler.step(&mut self.context, &mut [&mut self.generator])?;
+        }
+        match self.generator.finish() {
+            Some(&Finish::NotFinite { position }) => Err(Error::NotFinite { position }),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[pymethods]
+impl Generation {
+    fn __iter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        this
+    }
+
+    fn __next__(&mut self, py: Python<'_>) -> PyResult<Option<String>> {
+        let cancel = self.cancel.clone();
+        let result = work::run_until(py, &cancel, |_| self.advance());
+        if let Err(error) = result {
+            self.generator.interrupt();
+            return Err(error);
+        }
+        let piece = self.generator.text()[self.shown..].to_owned();
+        self.shown += piece.len();
+        Ok((!piece.is_empty()).then_some(piece))
+    }
+
+    /// Ends the text here.
+    fn stop(&mut self) {
+        self.generator.interrupt();
+    }
+
+    #[getter]
+    fn text(&self) -> &str {
+        self.generator.text()
+    }
+
+    #[getter]
+    fn ids(&self) -> Vec<u32> {
+        self.generator.ids().to_vec()
+    }
+
+    #[getter]
+    fn finish(&self) -> Option<&'static str> {
+        self.generator.finish().map(Finish::name)
+    }
+
+    #[getter]
+    fn stopped_by(&self) -> Option<&str> {
+        match self.generator.finish() {
+            Some(Finish::Stop(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn __repr__(&self) -> String {
+        let state = self.finish().map_or_else(|| "going on".to_owned(), |finish| format!("finish={finish:?}"));
+        format!("<Generation of {} tokens, {state}>", self.generator.ids().len())
+    }
+}
+
+/// The longest context that may be asked for is the model's.
+pub(crate) fn check_n_ctx(model: &Model, asked: Option<usize>) -> Result<usize, Problem> {
+    let trained = model.hparams().n_ctx;
+    match asked {
+        None | Some(0) => Ok(trained),
+        Some(n) if n <= trained => Ok(n),
+        Some(n) => Err(Problem::usage(format_args!("ctx: found {n}, wanted at most the model's {trained}"))),
+    }
+}

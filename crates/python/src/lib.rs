@@ -1,0 +1,27 @@
+//! The native part of the Python package `pythia_quant`.
+//!
+//! It holds no computation: every function calls a library of this workspace with the interpreter let go, and turns what
+//! comes back into objects of Python. The package around it is in `python/pythia_quant`, its types and texts of help in
+//! `_native.pyi` there.
+
+#![deny(unsafe_code)]
+
+mod error;
+mod generation;
+mod ids;
+mod model;
+mod object;
+mod options;
+mod text;
+mod work;
+
+use pyo3::pymodule;
+
+/// See the package.
+#[pymodule]
+mod _native {
+    #[pymodule_export]
+    use crate::generation::Generation;
+    #[pymodule_export]
+    use crate::model::Model;
+}

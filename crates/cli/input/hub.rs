@@ -4,39 +4,26 @@ use super::source::Located;
 use crate::exit::{self, Failure};
 use crate::progress::{Bar, Unit};
 use pythia_eval::Data;
-use pythia_hub::{ModelId, Settings, fetch};
+use pythia_hub::{Settings, Snapshot, find};
 use pythia_task::Progress;
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 /// Finds or downloads the model `text`, which does not exist as a path.
 pub(super) fn locate(text: &str, offline: bool, variant: Option<&str>, quiet: bool) -> Result<Located, Failure> {
-    let Some(id) = ModelId::parse(text)? else {
-        return match ModelId::suggestion(text) {
-            // Only suggested: a mistyped folder should not become a download.
-            Some(id) => Err(Failure::io(format_args!("{text}: no such file or folder; on the Hub it may be {id}"))),
-            // Opening it will give the error message.
-            None => Ok(Located { path: text.into(), ..Located::default() }),
-        };
-    };
-    if !text.contains("://") && Path::new(id.owner()).is_dir() {
-        let owner = id.owner();
-        return Err(Failure::io(format_args!(
-            "{text}: no such file or folder in {owner}/, which exists here; use hf://{text} for a model of the Hub"
-        )));
-    }
     let mut settings = Settings::from_env(|name| std::env::var_os(name))?;
     settings.offline |= offline;
     settings.variant = variant.map(str::to_owned);
     let watcher = Arc::new(Watcher { bar: OnceLock::new(), hides_bar: quiet || settings.hide_progress, quiet });
-    let snapshot = fetch(&settings, &id, exit::catch_interrupts(), Arc::clone(&watcher) as Arc<dyn Progress>);
+    let found = find(&settings, text, exit::catch_interrupts(), Arc::clone(&watcher) as Arc<dyn Progress>);
     if let Some(bar) = watcher.bar.get() {
         bar.finish();
     }
-    let snapshot = snapshot?;
-    let id = snapshot.id;
+    let Some(Snapshot { path, id, .. }) = found? else {
+        // Opening it will give the error message.
+        return Ok(Located { path: text.into(), ..Located::default() });
+    };
     Ok(Located {
-        path: snapshot.path,
+        path,
         stem: Some(id.file_stem()),
         owner: Some(id.owner().to_owned()),
         revision: Some(id.revision().to_owned()),

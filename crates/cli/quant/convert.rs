@@ -5,10 +5,8 @@ mod report;
 
 use crate::exit::{self, Failure};
 use crate::input::SourceOptions;
-pub(super) use options::{Options, Targets, types_help};
-use pythia_convert::{CheckpointSource, Level, LoraSource, Provenance, Request, Source};
-use pythia_gguf::keys;
-use pythia_runtime::Tokenizer;
+pub(super) use options::{Options, types_help};
+use pythia_convert::{CheckpointSource, Level, LoraSource, Provenance, Request, Source, Targets};
 use std::path::{Path, PathBuf};
 
 /// Convert a Hugging Face checkpoint to GGUF
@@ -49,7 +47,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let source = args.source_options.locate(&args.source, args.options.quiet)?;
     let checkpoint = args.source_options.open(&source.path)?;
     let provenance = Provenance::gather(checkpoint.checkpoint(), args.provenance_sha && !args.options.dry_run, cancel)?;
-    check_tokenizer(&checkpoint, &provenance)?;
+    checkpoint.check_tokenizer(&provenance)?;
     let stem = source.stem.as_ref().unwrap_or(&provenance.name).clone();
     match &args.lora {
         None => args.write(&checkpoint, provenance, &stem),
@@ -83,14 +81,4 @@ pub(super) fn check_adapter(adapter: &Path) -> Result<(), Failure> {
     Err(Failure::io(format_args!(
         "{path}: no such folder; download an adapter of the Hub first (hf download ID --local-dir FOLDER)"
     )))
-}
-
-/// Checks that a reader can build a tokenizer from the metadata that will be written.
-fn check_tokenizer(source: &CheckpointSource, provenance: &Provenance) -> Result<(), Failure> {
-    let metadata = source.metadata(provenance)?;
-    if metadata.get(keys::TOKENS).is_some() {
-        let path = source.checkpoint().path().display();
-        Tokenizer::from_gguf(&metadata).map_err(|e| Failure::data(format_args!("{path}: {e}")))?;
-    }
-    Ok(())
 }

@@ -1,9 +1,9 @@
 //! `pythia-quant quantize`: from a GGUF file to GGUF files of other types.
 
-use super::convert::{Options, Targets, types_help};
+use super::convert::{Options, types_help};
 use crate::exit::Failure;
 use crate::input::check_gguf;
-use pythia_convert::{GgufSource, Level, Request, model_name};
+use pythia_convert::{GgufSource, Level, Request, Targets, model_name};
 use std::path::PathBuf;
 
 /// Quantize a GGUF file

@@ -96,19 +96,6 @@ pub(super) fn open_calibration(path: Option<&Path>) -> Result<Calibration, Failu
     Ok(Calibration::open(path)?)
 }
 
-/// Tokens below which a calibration says little.
-const FEW_TOKENS: usize = 8192;
-
-/// What to say of a calibration on few tokens.
-pub(super) fn doubt(calibration: &Calibration) -> Option<String> {
-    let tokens = calibration.tokens().len();
-    (tokens < FEW_TOKENS).then(|| {
-        format!(
-            "calibrated on {tokens} tokens: with fewer than {FEW_TOKENS}, feedback may be worse than plain; measure it"
-        )
-    })
-}
-
 /// The quantizer by a calibration.
 pub(super) fn feedback(calibration: Calibration) -> Arc<Feedback> {
     Arc::new(Feedback::new(calibration, Settings::default()))

@@ -36,6 +36,7 @@ mod quantizer;
 pub mod recipe;
 pub mod run;
 mod source;
+mod targets;
 pub mod verify;
 mod wanted;
 
@@ -55,5 +56,6 @@ pub use quantizer::{QuantizeJob, Quantizer};
 pub use recipe::{Level, Recipe, TypeRule};
 pub use run::{RunOptions, Written, WrittenFile, run};
 pub use source::{CheckpointSource, GgufSource, LoraFacts, LoraSource, Source, SourceTensor, model_name};
+pub use targets::Targets;
 pub use verify::verify;
 pub use wanted::{check_checkpoint, check_file, check_gguf, is_gguf};

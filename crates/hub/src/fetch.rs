@@ -8,7 +8,7 @@ use crate::select::{self, Cached};
 use crate::transfer::Transfer;
 use crate::{Error, Settings, secret};
 use pythia_task::{Cancel, Progress};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -48,6 +48,32 @@ pub struct Snapshot {
     pub id: ModelId,
     /// Whether this call has downloaded weights, at least some of them. False if the cache had them all.
     pub downloaded: bool,
+}
+
+/// Finds the checkpoint `text`, which does not exist as a path: as an id of the Hub it is [fetched](fetch()). `None` if it
+/// cannot be an id, so that to open it as a path gives the right error.
+///
+/// # Errors
+/// As [`fetch()`]; or if it is more likely a path that is mistyped, which should not become a download.
+pub fn find(
+    settings: &Settings,
+    text: &str,
+    cancel: &Cancel,
+    progress: Arc<dyn Progress>,
+) -> Result<Option<Snapshot>, Error> {
+    let Some(id) = ModelId::parse(text)? else {
+        return match ModelId::suggestion(text) {
+            Some(id) => Err(Error::refused(text, format!("no such file or folder; on the Hub it may be {id}"))),
+            None => Ok(None),
+        };
+    };
+    let owner = id.owner();
+    if !text.contains("://") && Path::new(owner).is_dir() {
+        let reason =
+            format!("no such file or folder in {owner}/, which exists here; use hf://{text} for a model of the Hub");
+        return Err(Error::refused(text, reason));
+    }
+    fetch(settings, &id, cancel, progress).map(Some)
 }
 
 /// Finds the checkpoint `id` in the cache, or downloads what the cache lacks.

@@ -59,7 +59,7 @@ mod workers;
 pub use dataset::{DatasetFiles, fetch_dataset};
 pub use error::Error;
 pub use evict::evict;
-pub use fetch::{Snapshot, fetch};
+pub use fetch::{Snapshot, fetch, find};
 pub use id::{DatasetId, ModelId};
 pub use settings::{Settings, Token};
 pub use suite::{published_steps, suite};

@@ -90,6 +90,7 @@ macro_rules! from_libraries {
 }
 
 from_libraries!(
+    pythia_calibrate::Error,
     pythia_compare::Error,
     pythia_convert::Error,
     pythia_eval::Error,

@@ -6,12 +6,15 @@
 
 #![deny(unsafe_code)]
 
+mod compare;
+mod convert;
 mod error;
 mod generation;
 mod ids;
 mod model;
 mod object;
 mod options;
+mod source;
 mod text;
 mod work;
 
@@ -20,6 +23,10 @@ use pyo3::pymodule;
 /// See the package.
 #[pymodule]
 mod _native {
+    #[pymodule_export]
+    use crate::compare::compare;
+    #[pymodule_export]
+    use crate::convert::{convert, quantize};
     #[pymodule_export]
     use crate::generation::Generation;
     #[pymodule_export]

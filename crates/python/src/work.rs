@@ -71,12 +71,16 @@ impl Notes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line.into());
     }
 
+    pub(crate) fn extend(&self, lines: impl IntoIterator<Item = String>) {
+        lines.into_iter().for_each(|line| self.add(line));
+    }
+
     /// Warns of each, as `PythiaWarning`.
     ///
     /// # Errors
     /// If the caller's filters make an exception of a warning.
-    pub(crate) fn warn(self, py: Python<'_>) -> PyResult<()> {
-        let lines = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn warn(&self, py: Python<'_>) -> PyResult<()> {
+        let lines = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         if lines.is_empty() {
             return Ok(());
         }

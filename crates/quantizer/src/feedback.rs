@@ -19,6 +19,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Grows with every change after which the same settings give other bytes. Files that are kept for reuse record it.
 const VERSION: u32 = 1;
 
+/// Tokens below which a calibration says little.
+const FEW_TOKENS: usize = 8192;
+
 /// Rounds the matrices of a model together, with the inputs that they have behind each other and in the metric of the
 /// model's output.
 pub struct Feedback {
@@ -34,6 +37,17 @@ impl Feedback {
     /// Rounds by the windows and metrics of `calibration`, for a model with the form of GELU that these were made with.
     pub fn new(calibration: Calibration, settings: Settings) -> Self {
         Self { calibration, settings, reports: Mutex::new(Vec::new()) }
+    }
+
+    /// What to say of a calibration on few tokens.
+    pub fn doubt(&self) -> Option<String> {
+        let tokens = self.calibration.tokens().len();
+        (tokens < FEW_TOKENS).then(|| {
+            format!(
+                "calibrated on {tokens} tokens: with fewer than {FEW_TOKENS}, feedback may be worse than plain; measure \
+                 it"
+            )
+        })
     }
 
     /// What was done to the files so far, with their levels.

@@ -1,16 +1,18 @@
 //! What `convert` and `quantize` share: their options, and the steps from a request to files and a report.
 
-use super::super::quantizer::{Allocated, QuantizerOptions, doubt};
+use super::super::quantizer::{Allocated, QuantizerOptions};
 use super::report::{self, Outcome};
 use crate::exit::{self, Failure};
 use crate::input::{self, check_file, parse_file_size, parse_threads};
 use crate::progress::{Bar, Unit};
 use pythia_convert::output::{MadeFolders, check_target};
-use pythia_convert::{ImatrixFile, Level, PassOptions, Plan, Quantizer, Recipe, Request, RunOptions, Source, TypeRule};
+use pythia_convert::{
+    ImatrixFile, Level, PassOptions, Plan, Quantizer, Recipe, Request, RunOptions, Source, Targets, TypeRule,
+};
 use pythia_gguf::Limits;
 use pythia_show::Width;
 use pythia_tensor::TensorType;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -150,7 +152,7 @@ impl Options {
         plan.inputs.extend(quantizer.iter().flat_map(|ready| ready.inputs.iter().cloned()));
         if !self.quiet {
             plan.warnings.iter().for_each(|warning| super::super::warn(warning));
-            let doubt = quantizer.as_ref().and_then(|ready| doubt(&ready.calibration));
+            let doubt = quantizer.as_ref().and_then(|ready| ready.feedback.doubt());
             doubt.iter().for_each(|doubt| super::super::warn(doubt));
         }
         if self.dry_run {
@@ -192,37 +194,4 @@ impl Options {
 pub(in crate::quant) fn types_help() -> String {
     let names: Vec<_> = Level::ALL.iter().map(|level| level.name()).collect();
     format!("One type per file to write, separated by commas: {}", names.join(", "))
-}
-
-/// The file of each type.
-#[derive(Debug)]
-pub(in crate::quant) struct Targets {
-    files: Vec<(Level, PathBuf)>,
-    /// Created if it does not exist.
-    folder: Option<PathBuf>,
-}
-
-impl Targets {
-    /// `output` is a folder if it exists as one, ends in a separator, or has to hold several files; otherwise a file.
-    /// In a folder, files are named `NAME-TYPE.gguf`. Without `output` it is the current folder.
-    pub(in crate::quant) fn new(output: Option<&Path>, name: &str, levels: &[Level]) -> Result<Self, Failure> {
-        let is_folder = |output: &Path| {
-            let written_as_folder = output.as_os_str().to_string_lossy().ends_with(std::path::is_separator);
-            levels.len() > 1 || output.is_dir() || written_as_folder
-        };
-        let file = |level: &Level| match output {
-            None => format!("{name}-{level}.gguf").into(),
-            Some(output) if is_folder(output) => output.join(format!("{name}-{level}.gguf")),
-            Some(output) => output.to_owned(),
-        };
-        let files = levels.iter().map(|level| (*level, file(level))).collect();
-        let folder = output.filter(|output| is_folder(output)).map(Path::to_owned);
-        match &folder {
-            Some(path) if !path.is_dir() && (path.exists() || path.extension().is_some_and(|e| e == "gguf")) => {
-                let path = path.display();
-                Err(Failure::usage(format_args!("{path}: not a folder; several types need a folder")))
-            }
-            _ => Ok(Self { files, folder }),
-        }
-    }
 }

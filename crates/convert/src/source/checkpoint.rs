@@ -4,10 +4,11 @@ use super::{Source, SourceTensor};
 use crate::qkv::QkvOrder;
 use crate::{Error, Provenance, metadata, provenance};
 use pythia_checkpoint::{Checkpoint, Dtype, HiddenAct};
-use pythia_gguf::Metadata;
+use pythia_gguf::{Metadata, keys};
 use pythia_schema::{Hparams, TensorSpec, Transform};
+use pythia_task::ErrorKind;
 use pythia_tensor::TensorType;
-use pythia_tokenizer::{ForModel, TokenizerFile};
+use pythia_tokenizer::{ForModel, Tokenizer, TokenizerFile};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -47,6 +48,19 @@ impl CheckpointSource {
     /// The tokenizer, if there is one.
     pub fn tokenizer(&self) -> Option<&TokenizerFile> {
         self.tokenizer.as_ref()
+    }
+
+    /// Checks that a reader can build a tokenizer from the metadata that will be written. Having none is not an error.
+    ///
+    /// # Errors
+    /// If the tokenizer that there is cannot be used.
+    pub fn check_tokenizer(&self, provenance: &Provenance) -> Result<(), Error> {
+        let metadata = self.metadata(provenance)?;
+        if metadata.get(keys::TOKENS).is_some() {
+            let unusable = |problem| Error::unusable(self.checkpoint.path(), ErrorKind::Data, problem);
+            Tokenizer::from_gguf(&metadata).map_err(unusable)?;
+        }
+        Ok(())
     }
 }
 

@@ -1,7 +1,8 @@
 //! Levels side by side.
 
-use crate::convert::{LevelNames, feedback};
+use crate::convert::{feedback, levels};
 use crate::error::Problem;
+use crate::names::Names;
 use crate::object;
 use crate::options::How;
 use crate::source::{Located, Named};
@@ -18,7 +19,7 @@ use std::sync::Arc;
 #[derive(FromPyObject)]
 pub(crate) struct Given {
     #[pyo3(item("types"))]
-    types: LevelNames,
+    types: Names,
     #[pyo3(item("files"))]
     files: Vec<PathBuf>,
     #[pyo3(item("base"))]
@@ -126,13 +127,11 @@ pub(crate) fn compare<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let notes = Arc::new(Notes::default());
     let named = Named { name: source, variant, offline };
-    let Given { types, .. } = &given;
-    let levels = types.levels();
     let report = work::run(py, |cancel| {
         let watch = Watch(&notes);
         let located = named.locate(&notes, cancel)?;
         let request = given.request(located, named.variant.clone(), text)?;
-        let request = Request { levels: levels?, cancel: cancel.clone(), ..request };
+        let request = Request { levels: levels(&given.types)?, cancel: cancel.clone(), ..request };
         let mut comparison = Comparison::prepare(request)?;
         let files = match &given.report {
             None => None,

@@ -1,6 +1,7 @@
 //! From a checkpoint, or from a GGUF file, to GGUF files.
 
 use crate::error::Problem;
+use crate::names::Names;
 use crate::options::threads;
 use crate::source::Named;
 use crate::work::{self, Notes};
@@ -33,24 +34,9 @@ struct Wanted {
     force: bool,
 }
 
-/// One level, or several.
-#[derive(Debug, FromPyObject)]
-pub(crate) enum LevelNames {
-    #[pyo3(annotation = "str")]
-    One(String),
-    #[pyo3(annotation = "sequence of str")]
-    Several(Vec<String>),
-}
-
-impl LevelNames {
-    /// The levels.
-    pub(crate) fn levels(&self) -> Result<Vec<Level>, Problem> {
-        let names = match self {
-            Self::One(name) => std::slice::from_ref(name),
-            Self::Several(names) => names,
-        };
-        Ok(names.iter().map(|name| name.parse()).collect::<Result<_, pythia_convert::Error>>()?)
-    }
+/// The levels of these names.
+pub(crate) fn levels(names: &Names) -> Result<Vec<Level>, Problem> {
+    Ok(names.list().iter().map(|name| name.parse()).collect::<Result<_, pythia_convert::Error>>()?)
 }
 
 /// The keyword arguments that `convert` and `quantize` share.
@@ -85,13 +71,8 @@ pub(crate) struct Given {
 }
 
 impl Wanted {
-    fn new(
-        output: Option<PathBuf>,
-        levels: &LevelNames,
-        allow_requantize: bool,
-        given: Given,
-    ) -> Result<Self, Problem> {
-        let levels = levels.levels()?;
+    fn new(output: Option<PathBuf>, names: &Names, allow_requantize: bool, given: Given) -> Result<Self, Problem> {
+        let levels = levels(names)?;
         if levels.is_empty() {
             return Err(Problem::usage("type: found no type, wanted at least one"));
         }
@@ -176,7 +157,7 @@ pub(crate) fn convert(
     py: Python<'_>,
     source: PathBuf,
     output: Option<PathBuf>,
-    levels: LevelNames,
+    names: Names,
     lora: Option<PathBuf>,
     provenance_sha: bool,
     variant: Option<String>,
@@ -185,7 +166,7 @@ pub(crate) fn convert(
 ) -> PyResult<Vec<PathBuf>> {
     let named = Named { name: source, variant, offline };
     noted(py, |notes, cancel| {
-        let wanted = Wanted::new(output, &levels, false, given)?;
+        let wanted = Wanted::new(output, &names, false, given)?;
         let located = named.locate(notes, cancel)?;
         check_checkpoint(&located.path)?;
         let checkpoint = CheckpointSource::open_variant(&located.path, named.variant.as_deref())?;
@@ -209,12 +190,12 @@ pub(crate) fn quantize(
     py: Python<'_>,
     source: PathBuf,
     output: PathBuf,
-    levels: LevelNames,
+    names: Names,
     allow_requantize: bool,
     given: Given,
 ) -> PyResult<Vec<PathBuf>> {
     noted(py, |notes, cancel| {
-        let wanted = Wanted::new(Some(output), &levels, allow_requantize, given)?;
+        let wanted = Wanted::new(Some(output), &names, allow_requantize, given)?;
         check_gguf(&source)?;
         let gguf = GgufSource::open(&source)?;
         wanted.write(&gguf, Provenance::default(), &model_name(&source), notes, cancel)

@@ -94,6 +94,7 @@ from_libraries!(
     pythia_compare::Error,
     pythia_convert::Error,
     pythia_eval::Error,
+    pythia_inside::Error,
     pythia_model::Error,
     pythia_runtime::Error
 );

@@ -8,7 +8,7 @@ use pythia_runtime::{Error, Finish, GenerateOptions, Generator, Scheduler, Token
 use pythia_task::Cancel;
 use std::sync::Arc;
 
-/// See `_native.pyi`.
+/// A text in the making: an iterator over its pieces, each a str that is not empty.
 #[pyclass(module = "pythia_quant")]
 pub(crate) struct Generation {
     context: Context,
@@ -72,21 +72,25 @@ impl Generation {
         self.generator.interrupt();
     }
 
+    /// The text so far. Also that which was held back for a stop string, once the text has ended.
     #[getter]
     fn text(&self) -> &str {
         self.generator.text()
     }
 
+    /// Every token generated so far, also those of a stop string and the end-of-text token.
     #[getter]
     fn ids(&self) -> Vec<u32> {
         self.generator.ids().to_vec()
     }
 
+    /// Why the text ended, once it has: "eos", "stop", "length", "context" or "interrupted".
     #[getter]
     fn finish(&self) -> Option<&'static str> {
         self.generator.finish().map(Finish::name)
     }
 
+    /// The stop string that ended it.
     #[getter]
     fn stopped_by(&self) -> Option<&str> {
         match self.generator.finish() {

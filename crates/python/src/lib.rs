@@ -12,6 +12,7 @@ mod error;
 mod generation;
 mod ids;
 mod model;
+mod names;
 mod object;
 mod options;
 mod source;
@@ -23,6 +24,13 @@ use pyo3::pymodule;
 /// See the package.
 #[pymodule]
 mod _native {
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+
     #[pymodule_export]
     use crate::compare::compare;
     #[pymodule_export]

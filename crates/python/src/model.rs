@@ -3,6 +3,7 @@
 use crate::error::Problem;
 use crate::generation::{Generation, check_n_ctx};
 use crate::ids::{self, Tokens, encode};
+use crate::names::Names;
 use crate::options::How;
 use crate::text::{TextArg, text};
 use crate::{object, work};
@@ -11,13 +12,22 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pythia_convert::check_gguf;
 use pythia_eval::{Asks, Reply, Subject};
+use pythia_inside::Selection;
 use pythia_model::Model as Weights;
 use pythia_runtime::eval::{self, Protocol, Request};
 use pythia_runtime::{Arithmetic, GenerateOptions, Sampling, Tokenizer, prompt, whole};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// See `_native.pyi`.
+/// A model from a GGUF file, open on the processor or a GPU.
+///
+/// Weights stay in the mapped file. Results have the same bits with any number of `threads` and on any instruction set
+/// (`isa`). They depend on `activations` ("int8", rounded before products with quantized weights, or "f32", which takes
+/// about three times as long), `gelu` ("erf" or "tanh", by default what the file says) and `kv` (the type of keys and
+/// values in the cache, "f16" or "f32"). `device` is "cpu", "cuda", "cuda:N" or "auto".
+///
+/// Where a method takes `tokens`, they are a str, which is tokenized as it is, or token ids: a sequence of int or an array
+/// of one dimension.
 #[pyclass(frozen, module = "pythia_quant")]
 pub(crate) struct Model {
     path: PathBuf,
@@ -76,21 +86,27 @@ impl Model {
         })
     }
 
+    /// The token ids of a text. No special token is added; those in the text are recognised, as in transformers.
     #[pyo3(signature = (text, /))]
     fn tokenize(&self, py: Python<'_>, text: &str) -> PyResult<Vec<u32>> {
         py.detach(|| encode(&self.tokenizer, text)).map_err(|problem| problem.raise(py))
     }
 
+    /// The text of token ids. Bytes that are not UTF-8 become U+FFFD, ids outside the vocabulary are left out.
     #[pyo3(signature = (ids, /, *, skip_special=false))]
     fn detokenize(&self, ids: &Bound<'_, PyAny>, skip_special: bool) -> PyResult<String> {
         Ok(self.tokenizer.decode(&ids::ids(ids)?, skip_special))
     }
 
+    /// The bytes of a token, possibly part of a character; none outside the vocabulary.
     #[pyo3(signature = (id, /))]
     fn token_bytes(&self, id: u32) -> &[u8] {
         self.tokenizer.token_bytes(id)
     }
 
+    /// The logits after each token: float32 of shape [n, n_vocab]. Row i predicts the token at i + 1.
+    ///
+    /// Rows of the vocabulary from n_tokens on are padding.
     #[pyo3(signature = (tokens, /))]
     fn logits<'py>(&self, py: Python<'py>, tokens: Tokens) -> PyResult<Bound<'py, PyArray2<f32>>> {
         let ids = self.ids(py, tokens)?;
@@ -100,6 +116,7 @@ impl Model {
         object::matrix(py, ids.len(), logits)
     }
 
+    /// ln p of each token but the first, given all before it: float64 of shape [n - 1], in nats.
     #[pyo3(signature = (tokens, /))]
     fn log_likelihood<'py>(&self, py: Python<'py>, tokens: Tokens) -> PyResult<Bound<'py, PyArray1<f64>>> {
         let ids = self.ids(py, tokens)?;
@@ -109,6 +126,12 @@ impl Model {
         Ok(PyArray1::from_vec(py, values))
     }
 
+    /// For each pair of a context and a continuation, the sum of the continuation's ln p in nats, and whether greedy
+    /// decoding would write it.
+    ///
+    /// Token rules are those of lm-evaluation-harness: both are encoded together, spaces at the end of the context count as
+    /// the continuation's, and an empty context is the token that begins texts. What is too long loses its start. Pairs
+    /// run together, and what several begin with is computed once; each gets the bits that it would get alone.
     #[pyo3(signature = (pairs, /))]
     fn log_likelihoods(&self, py: Python<'_>, pairs: Vec<(String, String)>) -> PyResult<Vec<(f64, bool)>> {
         let asks = pairs.into_iter().map(|(context, continuation)| Asks::LogLikelihood { context, continuation });
@@ -116,6 +139,7 @@ impl Model {
         Ok(replies.iter().flatten().filter_map(Reply::score).map(|it| (it.log_likelihood, it.is_greedy)).collect())
     }
 
+    /// The sum of ln p of all tokens of each text, in nats, in windows as long as the context.
     #[pyo3(signature = (texts, /))]
     fn rolling_log_likelihoods(&self, py: Python<'_>, texts: Vec<String>) -> PyResult<Vec<f64>> {
         let asks = texts.into_iter().map(|text| Asks::Rolling { text, words: 0, bytes: 0 });
@@ -124,22 +148,31 @@ impl Model {
         Ok(replies.into_iter().map(sum).collect())
     }
 
-    #[pyo3(signature = (contexts, /, *, until=Vec::new(), max_new_tokens=None))]
+    /// What the model writes after each context, greedily, up to the first of `until`, the end of the text or
+    /// `max_new_tokens` (by default 256). Contexts run together.
+    #[pyo3(signature = (contexts, /, *, until=None, max_new_tokens=None))]
     fn generate_until(
         &self,
         py: Python<'_>,
         contexts: Vec<String>,
-        until: Vec<String>,
+        until: Option<Vec<String>>,
         max_new_tokens: Option<usize>,
     ) -> PyResult<Vec<String>> {
+        let until = until.unwrap_or_default();
         let ask =
             |context| Asks::Generate { context, until: until.clone(), max_tokens: max_new_tokens, answers: Vec::new() };
         let replies = self.answer(py, contexts.into_iter().map(ask).collect())?;
         Ok(replies.iter().flatten().filter_map(Reply::text).map(str::to_owned).collect())
     }
 
+    /// Continues a prompt: an iterator over the pieces of text as they become certain.
+    ///
+    /// Without `temperature`, `top_k`, `top_p` and `min_p` it takes the likeliest token each time; a filter alone means a
+    /// temperature of 1. The steps are those of transformers' `generate`, and a `seed` gives the same text everywhere.
+    /// `max_new_tokens=None` goes on to the end of the context, which `ctx` can shorten. The text ends before the first
+    /// of `stop`.
     #[pyo3(signature = (
-        prompt, /, *, max_new_tokens=128, stop=Vec::new(), ignore_eos=false, temperature=None, top_k=None, top_p=None,
+        prompt, /, *, max_new_tokens=128, stop=None, ignore_eos=false, temperature=None, top_k=None, top_p=None,
         min_p=None, repetition_penalty=1.0, penalty_tokens=None, seed=0, ctx=None
     ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
@@ -148,7 +181,7 @@ impl Model {
         py: Python<'_>,
         prompt: Tokens,
         max_new_tokens: Option<usize>,
-        stop: Vec<String>,
+        stop: Option<Vec<String>>,
         ignore_eos: bool,
         temperature: Option<f32>,
         top_k: Option<usize>,
@@ -161,6 +194,7 @@ impl Model {
     ) -> PyResult<Generation> {
         let sampling =
             Sampling { repetition_penalty, penalty_tokens, seed, ..Sampling::asked(temperature, top_k, top_p, min_p) };
+        let stop = stop.unwrap_or_default();
         let options = GenerateOptions { max_new_tokens, stop, ignore_eos, sampling, logit_bias: Vec::new() };
         let begin = || {
             let ids = match prompt {
@@ -174,6 +208,34 @@ impl Model {
         py.detach(begin).map_err(|problem: Problem| problem.raise(py))
     }
 
+    /// Runs tokens and keeps the values at hooks: a dict of float32 arrays by name, in the order of the pass.
+    ///
+    /// A hook is named as in TransformerLens (`blocks.3.hook_resid_post`, `blocks.*.attn.hook_pattern`), as a module of
+    /// transformers (`gpt_neox.layers.3.mlp`) or as in sparsify (`layers.3.mlp`); `*` stands for any layer or any part of a
+    /// name. Keys are the names of TransformerLens. Shapes have no dimension of a batch: [n, n_embd], for heads
+    /// [n, n_head, head_dim], for scores and patterns [n_head, n, n], for neurons [n, n_ff], for logits [n, n_vocab].
+    #[pyo3(signature = (tokens, /, hooks))]
+    fn run_with_cache<'py>(&self, py: Python<'py>, tokens: Tokens, hooks: Names) -> PyResult<Bound<'py, PyDict>> {
+        let ids = self.ids(py, tokens)?;
+        let cache = work::run(py, |cancel| {
+            let selection = Selection::parse(&hooks.list(), self.model.hparams())?;
+            pythia_inside::run_with_cache(&self.model, &ids, &selection, cancel)
+        })?;
+        let dict = PyDict::new(py);
+        for (hook, array) in cache {
+            dict.set_item(hook.to_string(), object::array(py, array.shape, array.data)?)?;
+        }
+        Ok(dict)
+    }
+
+    /// The perplexity of a text: a str is the text itself, a `pathlib.Path` a file of UTF-8, without its last line end.
+    ///
+    /// Protocols are "llama" (disjoint windows of `ctx` tokens, by default 512, the second half of each scored, as
+    /// llama-perplexity does) and "hf-stride" (windows of `ctx` tokens every `stride`, as in the guide of transformers).
+    /// Perplexities of different protocols, windows or texts cannot be compared. `chunks` ends after so many windows.
+    ///
+    /// Returns a dict with `perplexity` and `nll` (each a `value` and its standard error `se`), `bits_per_byte`, `scored`,
+    /// `bytes`, `windows`, `tokens_per_second` and `protocol`.
     #[pyo3(signature = (text, /, protocol="llama", *, ctx=None, stride=None, chunks=None))]
     fn perplexity<'py>(
         &self,
@@ -195,16 +257,19 @@ impl Model {
         object::json(py, &result)
     }
 
+    /// The file, or the first of a split model.
     #[getter]
     fn path(&self) -> &std::path::Path {
         &self.path
     }
 
+    /// All its files.
     #[getter]
     fn paths(&self) -> Vec<PathBuf> {
         self.model.paths().to_vec()
     }
 
+    /// The model's dimensions as a dict: n_layer, n_embd, n_head, head_dim, n_ff, n_vocab, n_ctx, n_rot and so on.
     #[getter]
     fn hparams<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let hparams = self.model.hparams();
@@ -223,81 +288,97 @@ impl Model {
         Ok(dict)
     }
 
+    /// All metadata of the file. The dict is made anew each time, with the whole vocabulary.
     #[getter]
     fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         object::metadata(py, &self.model.gguf().metadata)
     }
 
+    /// Blocks.
     #[getter]
     fn n_layer(&self) -> usize {
         self.model.hparams().n_layer
     }
 
+    /// Width of the residual stream.
     #[getter]
     fn n_embd(&self) -> usize {
         self.model.hparams().n_embd
     }
 
+    /// Attention heads of a block.
     #[getter]
     fn n_head(&self) -> usize {
         self.model.hparams().n_head
     }
 
+    /// Rows of the vocabulary, padding included.
     #[getter]
     fn n_vocab(&self) -> usize {
         self.model.hparams().n_vocab
     }
 
+    /// One more than the highest token id.
     #[getter]
     fn n_tokens(&self) -> usize {
         self.tokenizer.n_tokens()
     }
 
+    /// Tokens that the model can see.
     #[getter]
     fn n_ctx(&self) -> usize {
         self.model.hparams().n_ctx
     }
 
+    /// The token that begins a text.
     #[getter]
     fn bos(&self) -> Option<u32> {
         self.tokenizer.bos()
     }
 
+    /// The token that ends a text.
     #[getter]
     fn eos(&self) -> Option<u32> {
         self.tokenizer.eos()
     }
 
+    /// Size of its files.
     #[getter]
     fn file_bytes(&self) -> u64 {
         self.model.file_bytes()
     }
 
+    /// Where it runs: "cpu", or the name of a GPU.
     #[getter]
     fn device(&self) -> &str {
         self.model.device()
     }
 
+    /// The instruction set in use.
     #[getter]
     fn isa(&self) -> &'static str {
         self.model.isa_name()
     }
 
+    /// Threads in use.
     #[getter]
     fn threads(&self) -> usize {
         self.model.threads()
     }
 
+    /// Activations in products with quantized weights: "int8" or "f32".
     #[getter]
     fn activations(&self) -> &'static str {
         Arithmetic::of(self.model.options()).activations
     }
 
+    /// The form of GELU: "erf" or "tanh".
     #[getter]
     fn gelu(&self) -> &'static str {
         Arithmetic::of(self.model.options()).gelu
     }
 
+    /// The type of keys and values in the cache: "f16" or "f32".
     #[getter]
     fn kv(&self) -> &'static str {
         Arithmetic::of(self.model.options()).kv_cache

@@ -1,7 +1,7 @@
 //! Values as objects of Python.
 
 use crate::error::Problem;
-use numpy::{PyArray1, PyArray2, PyArrayMethods};
+use numpy::{PyArray1, PyArray2, PyArrayDyn, PyArrayMethods};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyModule};
@@ -18,6 +18,11 @@ pub(crate) fn json<'py>(py: Python<'py>, value: &impl Serialize) -> PyResult<Bou
 pub(crate) fn matrix(py: Python<'_>, rows: usize, values: Vec<f32>) -> PyResult<Bound<'_, PyArray2<f32>>> {
     let cols = values.len() / rows.max(1);
     PyArray1::from_vec(py, values).reshape([rows, cols])
+}
+
+/// An array of any number of dimensions that takes over the memory of `values`.
+pub(crate) fn array(py: Python<'_>, shape: Vec<usize>, values: Vec<f32>) -> PyResult<Bound<'_, PyArrayDyn<f32>>> {
+    PyArray1::from_vec(py, values).reshape(shape)
 }
 
 /// Metadata of a file as a dict.

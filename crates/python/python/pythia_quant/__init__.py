@@ -1,4 +1,14 @@
-"""Quantize, run and compare EleutherAI's Pythia models as GGUF files."""
+"""Quantize, run and compare EleutherAI's Pythia models as GGUF files.
+
+    import pythia_quant as pq
+
+    [path] = pq.convert("EleutherAI/pythia-70m", type="Q8_0")
+    model = pq.Model(path)
+    print("".join(model.generate("The model", max_new_tokens=20)))
+    model.logits("The model").shape  # (tokens, n_vocab)
+
+Work runs in Rust with the interpreter let go: other threads of Python go on meanwhile, and Ctrl-C stops it.
+"""
 
 from ._errors import (
     DataError,
@@ -10,9 +20,11 @@ from ._errors import (
     PythiaWarning,
     UsageError,
 )
-from ._native import Generation, Model
+from ._files import Comparison, compare, convert, quantize
+from ._native import Generation, Model, __version__
 
 __all__ = [
+    "Comparison",
     "DataError",
     "ExistingFileError",
     "FileError",
@@ -23,4 +35,8 @@ __all__ = [
     "PythiaError",
     "PythiaWarning",
     "UsageError",
+    "__version__",
+    "compare",
+    "convert",
+    "quantize",
 ]

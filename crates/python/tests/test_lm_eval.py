@@ -70,7 +70,9 @@ def definitions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def evaluate(definitions: Path, model: str, **model_args: Any) -> dict[str, Any]:
-    manager = lm_eval.tasks.TaskManager(include_path=str(definitions), include_defaults=False)
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager(include_path=str(definitions), include_defaults=False)
     arguments = {"tasks": list(TASKS), "task_manager": manager, "bootstrap_iters": 0, "log_samples": True}
     result: dict[str, Any] = lm_eval.simple_evaluate(model=model, model_args=model_args, **arguments)
     return result

@@ -6,7 +6,8 @@ The harness has no way to find model classes of other packages, so this command 
 harness's own, with all its options. A program that imports this module can name ``pythia_gguf`` in
 ``lm_eval.simple_evaluate`` as well.
 
-``model_args`` are ``path`` and the keyword arguments of :class:`pythia_quant.Model`. Token rules, windows and stop strings
+``model_args`` are ``path`` and the keyword arguments of :class:`pythia_quant.Model`, with ``pythia_device`` for
+``device``. Token rules, windows and stop strings
 are those of the harness's ``hf`` class; all requests of a task run together, and what they begin with in common is
 computed once.
 """
@@ -39,16 +40,19 @@ class PythiaGGUF(LM):
         device: str | None = None,
         batch_size: int | str | None = None,
         max_batch_size: int | None = None,
+        pythia_device: str = "cpu",
         **options: Any,
     ) -> None:
-        """Open ``path``, which ``pretrained`` may name as well. Batches are as large as memory allows in any case."""
+        """Open ``path``, which ``pretrained`` may name as well.
+
+        The harness always gives a ``device``, by default a GPU, so that says nothing: a model runs on the processor unless
+        ``pythia_device`` names another. Batches are as large as memory allows, whatever ``batch_size`` says.
+        """
         super().__init__()
         file = path or pretrained
         if file is None:
             raise ValueError("pythia_gguf: found no path, wanted --model_args path=FILE")
-        if device is not None and device not in ("mps", "mps:0"):
-            options["device"] = device
-        self.model = Model(file, **options)
+        self.model = Model(file, device=pythia_device, **options)
         self._device = self.model.device
 
     @property
@@ -91,9 +95,11 @@ class PythiaGGUF(LM):
             raise ValueError(f"pythia_gguf: gen_kwargs: found {', '.join(sorted(unknown))}, which it does not know")
         until, limit = list(settings["until"]), settings["max_gen_toks"]
         # A penalty changes greedy choices too.
-        if not settings["temperature"] and settings.get("repetition_penalty", 1.0) == 1.0:
+        if not settings["do_sample"] and settings.get("repetition_penalty", 1.0) == 1.0:
             return self.model.generate_until(contexts, until=until, max_new_tokens=limit)
         sampling = {name: settings[name] for name in SAMPLING if settings.get(name) is not None}
+        if not settings["do_sample"]:
+            sampling["temperature"] = 0.0
         seed = settings.get("seed", 0)
         return [self._sample(context, until, limit, seed=seed, **sampling) for context in contexts]
 

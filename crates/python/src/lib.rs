@@ -6,6 +6,7 @@
 
 #![deny(unsafe_code)]
 
+mod change;
 mod compare;
 mod convert;
 mod error;

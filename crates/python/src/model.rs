@@ -1,15 +1,16 @@
 //! A model, with what can be asked of it.
 
+use crate::change::Vector;
 use crate::error::Problem;
 use crate::generation::{Generation, check_n_ctx};
 use crate::ids::{self, Tokens, encode};
 use crate::names::Names;
 use crate::options::How;
 use crate::text::{TextArg, text};
-use crate::{object, work};
+use crate::{change, object, work};
 use numpy::{PyArray1, PyArray2};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple};
 use pythia_convert::check_gguf;
 use pythia_eval::{Asks, Reply, Subject};
 use pythia_inside::Selection;
@@ -43,6 +44,11 @@ impl Model {
 
     fn ids(&self, py: Python<'_>, tokens: Tokens) -> PyResult<Vec<u32>> {
         py.detach(|| tokens.ids(&self.tokenizer)).map_err(|problem| problem.raise(py))
+    }
+
+    /// Another form of the model, with the same file and tokenizer.
+    fn view(&self, model: Arc<Weights>) -> Self {
+        Self { path: self.path.clone(), model, tokenizer: Arc::clone(&self.tokenizer) }
     }
 
     /// The replies to requests.
@@ -228,6 +234,64 @@ impl Model {
         Ok(dict)
     }
 
+    /// A model without some attention heads and MLPs: their outputs are zero, or with `mean`, a text or a path as for
+    /// `perplexity`, their mean over the tokens of that text.
+    ///
+    /// `heads` are pairs (layer, head), whose part of `hook_z` is taken away; `mlps` are layers, whose `hook_mlp_out` is.
+    /// Like `steer` and `patch` this returns a Model that shares the weights, on which every method works, and leaves the
+    /// model itself as it is. It can be used in a `with` statement. Changes of changed models add up.
+    #[pyo3(signature = (heads=None, mlps=None, *, mean=None))]
+    fn ablate(
+        &self,
+        py: Python<'_>,
+        heads: Option<Vec<(usize, usize)>>,
+        mlps: Option<Vec<usize>>,
+        mean: Option<TextArg>,
+    ) -> PyResult<Self> {
+        let (heads, mlps) = (heads.unwrap_or_default(), mlps.unwrap_or_default());
+        let changed =
+            work::run(py, |cancel| change::ablate(&self.model, &self.tokenizer, &heads, &mlps, mean, cancel))?;
+        Ok(self.view(changed))
+    }
+
+    /// A model to whose residual stream `scale * vector` is added after block `layer`, at every position.
+    ///
+    /// `vector` is an array [n_embd], or the path of a file: safetensors with one tensor, or with one per block
+    /// (`blocks.3.hook_resid_post` or `layers.3`), or a control vector of llama.cpp (GGUF). A file that says where its
+    /// vectors belong needs no `layer`. See `ablate` for what is returned.
+    #[pyo3(signature = (vector, layer=None, scale=1.0))]
+    fn steer(&self, py: Python<'_>, vector: &Bound<'_, PyAny>, layer: Option<usize>, scale: f32) -> PyResult<Self> {
+        let vector = Vector::extract(vector)?;
+        Ok(self.view(work::run(py, |_| change::steer(&self.model, vector, layer, scale))?))
+    }
+
+    /// A model that goes on with values of another run: those in `cache`, as `run_with_cache` returns it, at `hooks`, in the
+    /// rows of `positions`, by default all that the cache has. See `ablate` for what is returned.
+    #[pyo3(signature = (cache, hooks, positions=None))]
+    fn patch(
+        &self,
+        py: Python<'_>,
+        cache: &Bound<'_, PyDict>,
+        hooks: Names,
+        positions: Option<Vec<usize>>,
+    ) -> PyResult<Self> {
+        let patches = change::patches(cache, hooks.list(), self.model.hparams())?;
+        Ok(self.view(work::run(py, |_| change::patch(&self.model, &patches, positions.as_deref()))?))
+    }
+
+    /// What was changed by `ablate`, `steer` and `patch`, a line each.
+    #[getter]
+    fn changes(&self) -> Vec<String> {
+        self.model.edits().map_or_else(Vec::new, |edits| edits.descriptions())
+    }
+
+    fn __enter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        this
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, _exception: &Bound<'_, PyTuple>) {}
+
     /// The perplexity of a text: a str is the text itself, a `pathlib.Path` a file of UTF-8, without its last line end.
     ///
     /// Protocols are "llama" (disjoint windows of `ctx` tokens, by default 512, the second half of each scored, as
@@ -388,8 +452,9 @@ impl Model {
         let hparams = self.model.hparams();
         let path = pythia_text::path(&self.path).to_string();
         let (activations, threads) = (self.activations(), self.threads());
+        let changes = self.changes().into_iter().map(|change| format!(", {change}")).collect::<String>();
         format!(
-            "<Model {path:?}: {} layers, {} wide, context {}, activations={activations:?}, threads={threads}>",
+            "<Model {path:?}: {} layers, {} wide, context {}, activations={activations:?}, threads={threads}{changes}>",
             hparams.n_layer, hparams.n_embd, hparams.n_ctx
         )
     }

@@ -20,7 +20,7 @@ def load(path: Path) -> dict[str, Array]:
     tensors = {}
     for name, entry in header.items():
         start, end = (8 + size + offset for offset in entry["data_offsets"])
-        dtype = {"F32": "<f4", "F16": "<f2"}[entry["dtype"]]
+        dtype = {"F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4"}[entry["dtype"]]
         values: NDArray[Any] = np.frombuffer(data[start:end], dtype).reshape(entry["shape"])
         tensors[name] = values.astype(np.float64)
     return tensors

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ._types import Hparams, Perplexity
 
@@ -109,6 +109,21 @@ class Model:
         ctx: int | None = None,
     ) -> Generation: ...
     def run_with_cache(self, tokens: _Tokens, /, hooks: str | Sequence[str]) -> dict[str, NDArray[np.float32]]: ...
+    def ablate(
+        self,
+        heads: Sequence[tuple[int, int]] | None = None,
+        mlps: Sequence[int] | None = None,
+        *,
+        mean: _Path | None = None,
+    ) -> Model: ...
+    def steer(self, vector: ArrayLike | _Path, layer: int | None = None, scale: float = 1.0) -> Model: ...
+    def patch(
+        self, cache: dict[str, NDArray[np.float32]], hooks: str | Sequence[str], positions: Sequence[int] | None = None
+    ) -> Model: ...
+    @property
+    def changes(self) -> list[str]: ...
+    def __enter__(self) -> Model: ...
+    def __exit__(self, *_exception: object) -> None: ...
     def perplexity(
         self,
         text: _Path,

@@ -4,8 +4,8 @@
 # Linked by zig (PyPI's ziglang) against glibc 2.17, so they are manylinux2014 wheels; maturin checks the symbols that they
 # use. A wheel serves Python 3.10 and all later ones (abi3). The one for x86-64 is imported, and runs the tests, with every
 # Python of `PYTHONS` (by default what pyenv or the path has). The one for aarch64 is built with Debian's rustc-web, as
-# tools/neon.sh does, and imported under qemu with Debian's Python and NumPy for arm64, in a folder of their own: nothing of
-# the system is changed. Needs Python with venv and a network; Debian or Ubuntu for aarch64.
+# tools/neon.sh does. It converts a model and runs it under qemu, with Debian's Python for arm64 in a folder of its own.
+# Needs Python with venv and a network; Debian 12 for aarch64, after tools/neon.sh.
 # WHEELS_ARCH=x86_64 or aarch64 builds only one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -22,7 +22,17 @@ out=$(realpath "$out")
 }
 export PATH=$venv/bin:$PATH
 
-import='import pythia_quant as pq, sys; print("imported", pq.__version__, "by Python", sys.version.split()[0])'
+# Converts a model and runs it. Digests of the logits must be the same on both machines.
+use='
+import hashlib, sys, tempfile
+import pythia_quant as pq
+
+print("imported", pq.__version__, "by Python", sys.version.split()[0])
+for path in pq.convert(sys.argv[1], tempfile.mkdtemp(), ["Q8_0", "Q4_K_M"]):
+    model = pq.Model(path)
+    print(path.name, model.isa, hashlib.sha256(model.logits(list(range(60))).tobytes()).hexdigest())
+'
+checkpoint=$PWD/tests/data/pythia-docs-6m
 
 pythons() { # every CPython from 3.10 on, the newest patch of each
     if [ -n "${PYTHONS:-}" ]; then
@@ -45,7 +55,7 @@ x86_64() {
         scratch=$(mktemp -d)
         "$python" -m venv "$scratch"
         "$scratch/bin/pip" install -q "$wheel" pytest
-        (cd "$scratch" && bin/python -c "$import")
+        (cd "$scratch" && bin/python -c "$use" "$checkpoint")
         "$scratch/bin/python" -m pytest -q -p no:cacheprovider | tail -n 1
         rm -rf "$scratch"
     done
@@ -60,33 +70,24 @@ aarch64() {
     RUSTC=$rustc CARGO_TARGET_DIR=target/wheels-$target \
         maturin build --release --locked --zig --compatibility manylinux2014 --target $target -i python3.11 --out "$out"
     wheel=$(ls -t "$out"/pythia_quant-*-abi3-manylinux*aarch64.whl | head -n 1)
-    if [ ! -e "$root/usr/bin/python3.11" ]; then
-        mkdir -p "$root/debs"
-        (cd "$root/debs" && apt-get download -qq $(arm64_packages))
+    if [ ! -e "$root/site/numpy" ]; then
+        mkdir -p "$root/debs" "$root/site"
+        (cd "$root/debs" && apt-get download -qq "${arm64_packages[@]/%/:arm64}" 2>/dev/null)
         for package in "$root"/debs/*.deb; do dpkg-deb -x "$package" "$root"; done
+        "$venv/bin/pip" download -q --platform manylinux2014_aarch64 --python-version 3.11 --only-binary=:all: --no-deps \
+            -d "$root/debs" numpy
+        python3 -m zipfile -e "$root"/debs/numpy-*.whl "$root/site"
     fi
     rm -rf "$root/wheel" && mkdir "$root/wheel"
     python3 -m zipfile -e "$wheel" "$root/wheel"
-    PYTHONPATH=$root/wheel:$root/usr/lib/python3/dist-packages PYTHONHOME=$root/usr \
-        QEMU_LD_PREFIX=$root qemu-aarch64-static -cpu max -E LD_LIBRARY_PATH="$root/usr/lib/aarch64-linux-gnu/blas:$root/usr/lib/aarch64-linux-gnu/lapack" \
-        "$root/usr/bin/python3.11" -c "$import"'; print(pq.Model(sys.argv[1]).logits([1, 2, 3]).sum(), pq.Model(sys.argv[1]).isa)' "$(model)"
+    PYTHONHOME=$root/usr PYTHONPATH=$root/wheel:$root/site QEMU_LD_PREFIX=$root qemu-aarch64-static -cpu max \
+        -E LD_LIBRARY_PATH="$root/usr/lib/aarch64-linux-gnu:$root/lib/aarch64-linux-gnu" "$root/usr/bin/python3.11" -c "$use" \
+        "$checkpoint"
 }
 
-arm64_packages() { # Python and NumPy for arm64 with what they need, by their dependencies
-    apt-get install --print-uris -qq --no-install-recommends python3.11-minimal:arm64 libpython3.11-stdlib:arm64 \
-        python3-numpy:arm64 2>/dev/null | sed -n "s/^'[^']*' \([^_]*\)_.*_\(arm64\|all\)\.deb .*/\1:\2/p"
-}
-
-model() { # a small file to run
-    local file=$PWD/target/wheels-model.gguf
-    [ -e "$file" ] || "$venv/bin/python" -c "
-import sys, subprocess
-subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', '--force-reinstall', '--no-deps', sys.argv[1]], check=True)
-subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', 'numpy'], check=True)
-import pythia_quant as pq
-pq.convert('tests/data/pythia-docs-6m', sys.argv[2])" "$(ls -t "$out"/*x86_64.whl | head -n 1)" "$file"
-    echo "$file"
-}
+# What Python and NumPy need for arm64. It is not installed, but unpacked into a folder.
+arm64_packages=(python3.11-minimal libpython3.11-minimal libpython3.11-stdlib libc6 zlib1g libexpat1 libffi8 libgcc-s1
+    libstdc++6 libbz2-1.0 liblzma5 libssl3 libcrypt1 libuuid1)
 
 for each in $arch; do "$each"; done
 ls -l "$out"/*.whl

@@ -4,7 +4,7 @@
 //! comes back into objects of Python. The package around it is in `python/pythia_quant`, its types and texts of help in
 //! `_native.pyi` there.
 
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 mod change;
 mod compare;

@@ -224,7 +224,7 @@ impl Model {
     fn run_with_cache<'py>(&self, py: Python<'py>, tokens: Tokens, hooks: Names) -> PyResult<Bound<'py, PyDict>> {
         let ids = self.ids(py, tokens)?;
         let cache = work::run(py, |cancel| {
-            let selection = Selection::parse(&hooks.list(), self.model.hparams())?;
+            let selection = Selection::parse(hooks.list(), self.model.hparams())?;
             pythia_inside::run_with_cache(&self.model, &ids, &selection, cancel)
         })?;
         let dict = PyDict::new(py);

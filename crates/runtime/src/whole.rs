@@ -15,7 +15,7 @@ use std::sync::Arc;
 pub fn logits(model: &Arc<Model>, ids: &[u32], cancel: &Cancel) -> Result<Vec<f32>, Error> {
     let n_vocab = model.hparams().n_vocab;
     let mut logits = vec![0.0; ids.len() * n_vocab];
-    pass(model, ids, cancel, &mut |context, tokens| {
+    pass(model, ids, cancel, |context, tokens| {
         let out = &mut logits[tokens.start * n_vocab..tokens.end * n_vocab];
         Ok(context.logits(0..tokens.len(), out)?)
     })?;
@@ -28,7 +28,7 @@ pub fn logits(model: &Arc<Model>, ids: &[u32], cancel: &Cancel) -> Result<Vec<f3
 /// As [`logits`], or if a value is not a number.
 pub fn log_likelihoods(model: &Arc<Model>, ids: &[u32], cancel: &Cancel) -> Result<Vec<f64>, Error> {
     let mut values = vec![0.0; ids.len().saturating_sub(1)];
-    pass(model, ids, cancel, &mut |context, tokens| {
+    pass(model, ids, cancel, |context, tokens| {
         // The last token predicts nothing that is known.
         let scored = tokens.start..tokens.end.min(values.len());
         let targets = &ids[scored.start + 1..scored.end + 1];
@@ -47,7 +47,7 @@ fn pass(
     model: &Arc<Model>,
     ids: &[u32],
     cancel: &Cancel,
-    read: &mut dyn FnMut(&mut Context, Range<usize>) -> Result<(), Error>,
+    mut read: impl FnMut(&mut Context, Range<usize>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let n_ctx = model.hparams().n_ctx;
     if ids.is_empty() {
@@ -66,4 +66,34 @@ fn pass(
         read(&mut context, start..start + tokens.len())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generator::tests::model;
+    use pythia_model::KvType;
+
+    #[test]
+    fn likelihoods_are_of_the_logits() {
+        let (model, _) = model(KvType::F32);
+        let n_vocab = model.hparams().n_vocab;
+        let ids: Vec<u32> = (0..model.hparams().n_ctx).map(|i| (i * 7 % n_vocab) as u32).collect();
+        let cancel = Cancel::new();
+        let logits = logits(model, &ids, &cancel).unwrap();
+        let found = log_likelihoods(model, &ids, &cancel).unwrap();
+        assert_eq!((logits.len(), found.len()), (ids.len() * n_vocab, ids.len() - 1));
+        for ((row, &target), found) in logits.chunks_exact(n_vocab).zip(&ids[1..]).zip(found) {
+            let wanted = f64::from(row[target as usize]) - model.cpu().log_sum_exp(row);
+            assert!((found - wanted).abs() < 1e-5, "{found} {wanted}");
+        }
+        assert!(log_likelihoods(model, &ids[..1], &cancel).unwrap().is_empty());
+        assert!(matches!(self::logits(model, &[], &cancel), Err(Error::EmptyPrompt)));
+        let long = vec![0; model.hparams().n_ctx + 1];
+        assert!(matches!(self::logits(model, &long, &cancel), Err(Error::PromptTooLong { .. })));
+        let wrong = n_vocab as u32;
+        assert!(matches!(self::logits(model, &[wrong], &cancel), Err(Error::TokenOutOfRange { .. })));
+        cancel.raise();
+        assert!(matches!(self::logits(model, &ids, &cancel), Err(Error::Cancelled)));
+    }
 }

@@ -96,9 +96,11 @@ WORK = {
 def test_ctrl_c_stops(name: str, files: dict[str, Path], tmp_path: Path) -> None:
     script = textwrap.dedent(
         f"""
-        import sys, time
+        import signal, sys
         from pathlib import Path
         import pythia_quant as pq
+        # A shell that runs the tests in its background has them ignore the signal.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         f32, checkpoint, text, out = map(Path, sys.argv[1:])
         print("ready", flush=True)
         try:
@@ -115,9 +117,13 @@ def test_ctrl_c_stops(name: str, files: dict[str, Path], tmp_path: Path) -> None
         time.sleep(0.7)
         start = time.perf_counter()
         process.send_signal(signal.SIGINT)
-        assert process.stdout.readline() == "stopped\n"
-        assert time.perf_counter() - start < 3
-        assert process.wait() == 0
+        try:
+            ended, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+        assert ended == "stopped\n" and process.returncode == 0
+        # A block of the slowest instruction set on a busy machine.
+        assert time.perf_counter() - start < 10
 
 
 def test_an_exception_of_a_handler_comes_through(files: dict[str, Path]) -> None:

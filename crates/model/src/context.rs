@@ -174,6 +174,30 @@ impl Context {
         self.running.head(Head::Logits { rows: &rows, out })
     }
 
+    /// Logits of any rows, `[rows, n_embd]`, as if they had left the last block: `[rows, n_vocab]`, of the last norm and
+    /// the output matrix. Of what did leave it, the bits are those of [`logits`](Self::logits), unless the model's
+    /// [edits](Model::edited) change the last norm, which they do not here. The last batch stays as it is.
+    ///
+    /// # Errors
+    /// If the device failed, or the context is [cancelled](Self::cancelled_by).
+    ///
+    /// # Panics
+    /// If `hidden` is not whole rows, or `out` not as many.
+    pub fn project(&mut self, hidden: &[f32], out: &mut [f32]) -> Result<(), Error> {
+        let hparams = self.model.hparams();
+        let (n_embd, n_vocab) = (hparams.n_embd, hparams.n_vocab);
+        assert!(hidden.len().is_multiple_of(n_embd), "whole rows");
+        assert_eq!(out.len(), hidden.len() / n_embd * n_vocab, "a logit per row and token of the vocabulary");
+        let tiles = hidden.chunks(self.shape.n_batch * n_embd).zip(out.chunks_mut(self.shape.n_batch * n_vocab));
+        for (hidden, out) in tiles {
+            if self.cancel.is_raised() {
+                return Err(Error::Cancelled);
+            }
+            self.running.head_of(hidden, out)?;
+        }
+        Ok(())
+    }
+
     /// What rows of the last batch predict, with the log-likelihood of a target each, without the logits in memory: the
     /// fewer calls, the less often the output matrix is read. The bits are those of the [logits](Self::logits) and their
     /// [log-sum-exp](pythia_kernels::Cpu::log_sum_exp).

@@ -24,6 +24,7 @@ pub(crate) trait Running: Send + Sync {
     fn copy_prefix(&mut self, from: usize, to: usize, positions: usize);
     fn finish(&self) -> Result<(), Error>;
     fn head(&mut self, head: Head<'_>) -> Result<(), Error>;
+    fn head_of(&mut self, hidden: &[f32], out: &mut [f32]) -> Result<(), Error>;
 }
 
 /// A backend and what it has loaded.
@@ -85,5 +86,9 @@ impl<B: Backend> Running for RunningOn<B> {
 
     fn head(&mut self, head: Head<'_>) -> Result<(), Error> {
         self.on.weights.head(&self.on.backend, &mut self.state, head)
+    }
+
+    fn head_of(&mut self, hidden: &[f32], out: &mut [f32]) -> Result<(), Error> {
+        self.on.weights.head_of(&self.on.backend, &mut self.state, hidden, out)
     }
 }

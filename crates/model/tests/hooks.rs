@@ -195,6 +195,39 @@ fn the_residual_stream_adds_up() {
     assert!(record["hook_embed"] == *value(0, "hook_resid_pre"));
 }
 
+/// What leaves the last block, put back through the last norm and the output matrix, gives the logits, and the batch is
+/// still there afterwards.
+#[test]
+fn a_projection_of_what_left_the_last_block_is_the_logits() {
+    for activations in [Activations::Int8, Activations::F32] {
+        let model = open(&Options { activations, ..Options::default() });
+        let last = Hook { site: Site::ResidPost, layer: Some(model.hparams().n_layer - 1) };
+        let (n_embd, n_vocab) = (model.hparams().n_embd, model.hparams().n_vocab);
+        let mut context = model.context(ContextShape { n_seq: 1, n_ctx: N, n_batch: 32 }).unwrap();
+        let mut sequence = context.sequence().unwrap();
+        let mut recorder = Recorder { wants: |hook| hook == last, heads: model.hparams().n_head, record: Record::new() };
+        let tokens = &tokens(&model)[..20];
+        context.forward_seen(&mut [Span { sequence: &mut sequence, tokens }], &mut recorder).unwrap();
+        let wanted = logits(&mut context, 20);
+        // Twice, so that they are more rows than a batch.
+        let hidden = recorder.record[&last.to_string()].concat().repeat(2);
+        let mut out = vec![0.0; 40 * n_vocab];
+        context.project(&hidden, &mut out).unwrap();
+        let bits: Vec<u32> = out.iter().map(|x| x.to_bits()).collect();
+        assert!(bits == [wanted.clone(), wanted.clone()].concat(), "{activations:?}");
+        assert!(logits(&mut context, 20) == wanted, "{activations:?}");
+        // A row alone, and of other values: the first position's with its sign changed.
+        let negative: Vec<f32> = hidden[..n_embd].iter().map(|x| -x).collect();
+        let mut other = vec![0.0; n_vocab];
+        context.project(&negative, &mut other).unwrap();
+        assert!(other != out[..n_vocab]);
+        let cancel = Cancel::new();
+        let mut context = context.cancelled_by(cancel.clone());
+        cancel.raise();
+        assert!(context.project(&negative, &mut other).is_err());
+    }
+}
+
 /// Zeroes a part of the columns at a hook, from a position on.
 struct Zero {
     hook: Hook,

@@ -227,4 +227,23 @@ impl<B: Backend> GptNeoX<B> {
     pub(crate) fn head(&self, backend: &B, state: &mut State<B>, head: Head<'_>) -> Result<(), Error> {
         backend.head(&self.output, &state.attn_in, head, &mut state.workspace)
     }
+
+    /// The logits of `hidden`, as if these rows had left the last block. There are no more of them than a batch has. The
+    /// last batch stays, since only buffers are overwritten that a pass fills anew.
+    ///
+    /// # Errors
+    /// If the backend failed.
+    pub(crate) fn head_of(
+        &self,
+        backend: &B,
+        state: &mut State<B>,
+        hidden: &[f32],
+        out: &mut [f32],
+    ) -> Result<(), Error> {
+        let rows: Vec<usize> = (0..hidden.len() / self.hparams.n_embd).collect();
+        let put = &mut |x: &mut [f32]| x.copy_from_slice(hidden);
+        backend.edit(&mut state.hidden, rows.len(), &mut Vec::new(), put);
+        backend.layer_norm(&self.output_norm, &state.hidden, rows.len(), &mut state.ffn_in);
+        backend.head(&self.output, &state.ffn_in, Head::Logits { rows: &rows, out }, &mut state.workspace)
+    }
 }

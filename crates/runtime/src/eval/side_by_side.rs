@@ -185,6 +185,11 @@ impl<'l> Divergence<'l> {
         assert_eq!(self.logits.len(), logits.len(), "logits of one vocabulary");
         divergence(&self.probabilities, self.logits, logits, self.log_sum - log_sum)
     }
+
+    /// The entropy of the base's prediction, in nats.
+    pub fn entropy(&self) -> f64 {
+        -self.probabilities.iter().zip(self.logits).map(|(p, &x)| p * (f64::from(x) - self.log_sum)).sum::<f64>()
+    }
 }
 
 /// Makes `probabilities` those of a prediction.
@@ -245,6 +250,16 @@ mod tests {
         assert!(got > 1e-4);
         assert_eq!(divergence(&p, &base, &base, 0.0), 0.0, "equal logits are no distance apart");
         assert_eq!(Divergence::from(&base, log_sum(&base)).of(&level, log_sum(&level)), got);
+    }
+
+    #[test]
+    fn entropy_is_that_of_the_definition() {
+        let row: Vec<f32> = (0..103).map(|i| (i as f32 * 0.71).sin() * 9.0).collect();
+        let log_sum_exp = log_sum(&row);
+        let wanted: f64 = row.iter().map(|&x| f64::from(x) - log_sum_exp).map(|p| -libm::exp(p) * p).sum();
+        assert!((Divergence::from(&row, log_sum_exp).entropy() - wanted).abs() < 1e-13);
+        let even = [3.0f32; 8];
+        assert!((Divergence::from(&even, log_sum(&even)).entropy() - 8f64.ln()).abs() < 1e-14);
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! `pythia-run`: runs GGUF files.
 
+mod beginning;
 pub(crate) mod bench;
 mod changes;
 mod eval;
 mod generate;
 mod info;
+mod lens;
 mod model;
+mod outputs;
 mod perplexity;
 #[cfg_attr(not(feature = "server"), path = "run/no_serve.rs")]
 mod serve;
@@ -34,6 +37,7 @@ enum Command {
     Generate(generate::Args),
     Perplexity(perplexity::Args),
     Eval(eval::Args),
+    Lens(lens::Args),
     Bench(bench::Args),
     Tokenize(tokenize::Args),
     Info(info::Args),
@@ -52,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Generate(args) => generate::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Lens(args) => lens::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Info(args) => info::run(&args),

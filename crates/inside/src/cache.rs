@@ -62,14 +62,11 @@ pub(crate) fn shape(hook: Hook, hparams: &Hparams, tokens: usize) -> Vec<usize> 
 /// hook or failed, or `cancel` is raised.
 pub fn run_with_cache(model: &Arc<Model>, ids: &[u32], selection: &Selection, cancel: &Cancel) -> Result<Cache, Error> {
     let hparams = model.hparams();
-    if !(1..=hparams.n_ctx).contains(&ids.len()) {
-        let problem = format!("found {}, wanted 1 to {}, the model's context", ids.len(), hparams.n_ctx);
-        return Err(Error::Setting { name: "tokens", problem });
-    }
+    check_length(ids.len(), hparams)?;
     let shape = ContextShape { n_seq: 1, n_ctx: ids.len(), n_batch: ids.len() };
     let mut context = model.context(shape)?.cancelled_by(cancel.clone());
     let mut sequence = context.sequence()?;
-    let mut keeper = Keeper { selection, hparams, cache: Cache::default() };
+    let mut keeper = Keeper::new(selection, hparams);
     context.forward_seen(&mut [Span { sequence: &mut sequence, tokens: ids }], &mut keeper)?;
     let Keeper { mut cache, .. } = keeper;
     let logits = Hook { site: Site::Logits, layer: None };
@@ -81,11 +78,27 @@ pub fn run_with_cache(model: &Arc<Model>, ids: &[u32], selection: &Selection, ca
     Ok(cache)
 }
 
+/// Checks that one sequence can hold so many tokens, and that there are any.
+pub(crate) fn check_length(tokens: usize, hparams: &Hparams) -> Result<(), Error> {
+    if (1..=hparams.n_ctx).contains(&tokens) {
+        return Ok(());
+    }
+    let problem = format!("found {tokens}, wanted 1 to {}, the model's context", hparams.n_ctx);
+    Err(Error::Setting { name: "tokens", problem })
+}
+
 /// Keeps what is selected.
-struct Keeper<'a> {
+pub(crate) struct Keeper<'a> {
     selection: &'a Selection,
     hparams: &'a Hparams,
-    cache: Cache,
+    pub(crate) cache: Cache,
+}
+
+impl<'a> Keeper<'a> {
+    /// Nothing yet. The hooks must be those of rows, if a sequence comes in several batches.
+    pub(crate) fn new(selection: &'a Selection, hparams: &'a Hparams) -> Self {
+        Self { selection, hparams, cache: Cache::default() }
+    }
 }
 
 impl Hooks for Keeper<'_> {

@@ -1,5 +1,6 @@
 //! What can go wrong with a look into a model.
 
+use pythia_model::Hook;
 use pythia_task::ErrorKind;
 use pythia_text::{Escaper, path as shown, quoted};
 use std::fmt::{self, Write};
@@ -38,6 +39,13 @@ pub enum Error {
         /// Why.
         problem: String,
     },
+    /// A pass gave values that are not finite.
+    NotFinite {
+        /// The hook where they were met.
+        hook: Hook,
+        /// Position of the token in its text.
+        position: usize,
+    },
     /// The text cannot be used, or the model refused a call.
     Runtime(pythia_runtime::Error),
 }
@@ -52,7 +60,7 @@ impl Error {
         match self {
             Self::NoHook { .. } | Self::Setting { .. } => ErrorKind::Usage,
             Self::Io { .. } => ErrorKind::Io,
-            Self::File { .. } => ErrorKind::Data,
+            Self::File { .. } | Self::NotFinite { .. } => ErrorKind::Data,
             Self::Runtime(error) => error.kind(),
         }
     }
@@ -72,6 +80,9 @@ impl fmt::Display for Error {
             Self::Setting { name, problem } => write!(f, "{name}: {problem}"),
             Self::Io { path, source } => write!(f, "{}: {source}", shown(path)),
             Self::File { path, problem } => write!(f, "{}: {problem}", shown(path)),
+            Self::NotFinite { hook, position } => {
+                write!(f, "{hook} is not finite at token {position} of the text: the weights are damaged or overflow")
+            }
             Self::Runtime(error) => write!(f, "{error}"),
         }
     }
@@ -82,7 +93,7 @@ impl std::error::Error for Error {
         match self {
             Self::Io { source, .. } => Some(source),
             Self::Runtime(error) => Some(error),
-            Self::NoHook { .. } | Self::Setting { .. } | Self::File { .. } => None,
+            Self::NoHook { .. } | Self::Setting { .. } | Self::File { .. } | Self::NotFinite { .. } => None,
         }
     }
 }

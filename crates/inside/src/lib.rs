@@ -4,13 +4,17 @@
 //! - [`run_with_cache`]: a pass over some tokens, and the values at the hooks that were selected.
 //! - [`Changes`]: heads and MLPs taken away, vectors added, values of another run put in. [`Changes::of`] a model is a model,
 //!   so that all that can be computed with a model can be computed with a changed one.
+//! - [`lens`]: what every layer would predict, if it were the last.
 
 #![forbid(unsafe_code)]
 
 mod cache;
 mod change;
 mod error;
+pub mod lens;
+pub mod list;
 mod means;
+mod parallel;
 mod select;
 
 pub use cache::{Array, Cache, run_with_cache};

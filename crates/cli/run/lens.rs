@@ -1,0 +1,77 @@
+//! `pythia-run lens`: what every layer would predict, if it were the last. [`pythia_inside::lens`] does the work.
+
+mod show;
+
+use super::beginning::{self, BeginningArgs};
+use super::model::ModelArgs;
+use super::outputs;
+use crate::exit::{self, Failure};
+use crate::progress::{Bar, Unit};
+use pythia_inside::{lens, list};
+use pythia_show::Width;
+use std::path::PathBuf;
+
+/// Show what each layer of a model would predict: the logit lens
+///
+/// Puts the last norm and the output matrix on the residual stream after every block, and before the first. Of what
+/// leaves the last block this is the model's own prediction. Likelihoods, entropies and divergences are in nats. No token
+/// is added to the text; TransformerLens puts <|endoftext|> before it, which can be written there.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    text: BeginningArgs,
+    /// Depths: numbers of blocks and ranges of them, embed for what enters the first, or all
+    #[arg(long, value_name = "LIST", default_value = "all")]
+    layers: String,
+    /// How many of the likeliest tokens are shown
+    #[arg(short = 'k', long, value_name = "N", default_value_t = 5)]
+    top: usize,
+    /// In the table, show every layer at these positions instead of means over all: 0,3-5, last, or all
+    #[arg(long, value_name = "LIST")]
+    positions: Option<String>,
+    /// A table for people, or a row per layer and position for programs
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+    /// Write a heat map to FILE
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Replace an existing file of --html
+    #[arg(long)]
+    force: bool,
+    /// No progress
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    Table,
+    Jsonl,
+    Csv,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let (model, tokenizer) = args.model.open()?;
+    let cancel = exit::catch_interrupts();
+    let hooks = list::stream(&args.layers, model.hparams())?;
+    let text = args.text.open()?;
+    outputs::check([&args.html], &model, args.text.path(), args.force)?;
+    let locate = |e| exit::locate(e, args.model.path(), &text);
+    let ids = args.text.ids(&text, &model, &tokenizer, cancel).map_err(locate)?;
+    let positions = args.positions.as_deref().map(|list| list::numbers(list, ids.len(), "positions")).transpose()?;
+    let bar = Bar::new(0, Unit::Share, args.quiet);
+    let request = lens::Request { hooks, top: args.top };
+    let lens = lens::lens(&model, &ids, &request, cancel, &bar).map_err(|e| beginning::locate(e, args.model.path()))?;
+    bar.finish();
+    if let Some(path) = &args.html {
+        let page = lens::page(&lens, &tokenizer, &outputs::name(args.model.path()), &text.to_string());
+        outputs::write(path, &page, args.force, args.quiet)?;
+    }
+    match args.format {
+        Format::Table => exit::print(&show::table(&lens, positions.as_deref(), &tokenizer, &text, Width::of_stdout())),
+        Format::Jsonl => exit::print(&lens::jsonl(&lens, &tokenizer)),
+        Format::Csv => exit::print(&lens::csv(&lens, &tokenizer)),
+    }
+}

@@ -6,6 +6,7 @@ mod device;
 pub mod exit;
 mod habits;
 mod input;
+mod outputs;
 pub mod progress;
 pub mod quant;
 pub mod run;

@@ -1,5 +1,6 @@
 //! `pythia-run`: runs GGUF files.
 
+mod attention;
 mod beginning;
 pub(crate) mod bench;
 mod changes;
@@ -8,7 +9,6 @@ mod generate;
 mod info;
 mod lens;
 mod model;
-mod outputs;
 mod perplexity;
 #[cfg_attr(not(feature = "server"), path = "run/no_serve.rs")]
 mod serve;
@@ -38,6 +38,7 @@ enum Command {
     Perplexity(perplexity::Args),
     Eval(eval::Args),
     Lens(lens::Args),
+    Attention(attention::Args),
     Bench(bench::Args),
     Tokenize(tokenize::Args),
     Info(info::Args),
@@ -57,6 +58,7 @@ pub fn main() -> ExitCode {
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Lens(args) => lens::run(&args),
+        Command::Attention(args) => attention::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Info(args) => info::run(&args),

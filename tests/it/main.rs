@@ -18,6 +18,7 @@ mod hostile;
 #[cfg(feature = "hub")]
 mod hub;
 mod imatrix;
+mod inside;
 #[cfg(unix)]
 mod nothing_lost;
 mod parity;

@@ -53,7 +53,9 @@ impl BeginningArgs {
         match found {
             0 => Err(Error::EmptyPrompt.at(text)),
             _ if found > n_ctx => {
-                let problem = format!("the text has more than the {n_ctx} of the model's context; --tokens {n_ctx} reads the first");
+                let problem = format!(
+                    "the text has more than the {n_ctx} of the model's context; --tokens {n_ctx} reads the first"
+                );
                 Err(Error::Setting { name: "tokens", problem })
             }
             _ => Ok(tokens.slice(0..found.min(wanted)).to_vec()),

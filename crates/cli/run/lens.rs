@@ -4,9 +4,9 @@ mod show;
 
 use super::beginning::{self, BeginningArgs};
 use super::model::ModelArgs;
-use super::outputs;
 use crate::exit::{self, Failure};
 use crate::progress::{Bar, Unit};
+use crate::{input, outputs};
 use pythia_inside::{lens, list};
 use pythia_show::Width;
 use std::path::PathBuf;
@@ -57,7 +57,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let cancel = exit::catch_interrupts();
     let hooks = list::stream(&args.layers, model.hparams())?;
     let text = args.text.open()?;
-    outputs::check([&args.html], &model, args.text.path(), args.force)?;
+    let inputs = input::files(model.paths().iter().map(PathBuf::as_path).chain(args.text.path()));
+    outputs::check([&args.html], &inputs, args.force)?;
     let locate = |e| exit::locate(e, args.model.path(), &text);
     let ids = args.text.ids(&text, &model, &tokenizer, cancel).map_err(locate)?;
     let positions = args.positions.as_deref().map(|list| list::numbers(list, ids.len(), "positions")).transpose()?;
@@ -67,7 +68,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     bar.finish();
     if let Some(path) = &args.html {
         let page = lens::page(&lens, &tokenizer, &outputs::name(args.model.path()), &text.to_string());
-        outputs::write(path, &page, args.force, args.quiet)?;
+        outputs::write(path, page.as_bytes(), args.force, args.quiet)?;
     }
     match args.format {
         Format::Table => exit::print(&show::table(&lens, positions.as_deref(), &tokenizer, &text, Width::of_stdout())),

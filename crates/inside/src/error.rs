@@ -39,6 +39,15 @@ pub enum Error {
         /// Why.
         problem: String,
     },
+    /// Two models that are compared are not of one shape or vocabulary.
+    Differ {
+        /// In what.
+        what: &'static str,
+        /// What the first has.
+        base: String,
+        /// What the second has.
+        level: String,
+    },
     /// A pass gave values that are not finite.
     NotFinite {
         /// The hook where they were met.
@@ -60,7 +69,7 @@ impl Error {
         match self {
             Self::NoHook { .. } | Self::Setting { .. } => ErrorKind::Usage,
             Self::Io { .. } => ErrorKind::Io,
-            Self::File { .. } | Self::NotFinite { .. } => ErrorKind::Data,
+            Self::File { .. } | Self::NotFinite { .. } | Self::Differ { .. } => ErrorKind::Data,
             Self::Runtime(error) => error.kind(),
         }
     }
@@ -80,6 +89,9 @@ impl fmt::Display for Error {
             Self::Setting { name, problem } => write!(f, "{name}: {problem}"),
             Self::Io { path, source } => write!(f, "{}: {source}", shown(path)),
             Self::File { path, problem } => write!(f, "{}: {problem}", shown(path)),
+            Self::Differ { what, base, level } => {
+                write!(f, "{what}: {base} in the one model, {level} in the other: the two cannot be compared")
+            }
             Self::NotFinite { hook, position } => {
                 write!(f, "{hook} is not finite at token {position} of the text: the weights are damaged or overflow")
             }
@@ -93,7 +105,11 @@ impl std::error::Error for Error {
         match self {
             Self::Io { source, .. } => Some(source),
             Self::Runtime(error) => Some(error),
-            Self::NoHook { .. } | Self::Setting { .. } | Self::File { .. } | Self::NotFinite { .. } => None,
+            Self::NoHook { .. }
+            | Self::Setting { .. }
+            | Self::File { .. }
+            | Self::NotFinite { .. }
+            | Self::Differ { .. } => None,
         }
     }
 }

@@ -7,14 +7,16 @@ mod page;
 mod read;
 mod record;
 
+pub(crate) use page::in_script;
+pub use page::page;
 pub use read::{Next, Reading};
 pub use record::{csv, jsonl};
-pub use page::page;
 
 use crate::cache::{Keeper, check_length};
 use crate::{Error, Selection, parallel};
 use pythia_model::{BATCH_TOKENS, ContextShape, Hook, Model, Site, Span};
 use pythia_task::{Cancel, Progress};
+pub(crate) use read::largest;
 use read::{Final, read};
 use std::ops::Range;
 use std::sync::Arc;
@@ -145,6 +147,11 @@ pub fn lens(
     Ok(Lens { ids: ids.to_vec(), n_vocab, depths })
 }
 
+/// The probability of a log-likelihood in nats.
+pub fn probability(log_likelihood: f64) -> f64 {
+    libm::exp(log_likelihood)
+}
+
 /// Rows whose logits are computed together.
 fn tiles(n: usize) -> impl Iterator<Item = Range<usize>> {
     (0..n).step_by(TILE_ROWS).map(move |start| start..n.min(start + TILE_ROWS))
@@ -157,9 +164,7 @@ fn whole<T>(rows: Vec<Option<T>>, hook: Hook, first: usize) -> Result<Vec<T>, Er
 }
 
 fn check(request: &Request) -> Result<(), Error> {
-    let is_stream = |hook: &Hook| {
-        matches!(hook.site, Site::Embed | Site::ResidPre | Site::ResidMid | Site::ResidPost)
-    };
+    let is_stream = |hook: &Hook| matches!(hook.site, Site::Embed | Site::ResidPre | Site::ResidMid | Site::ResidPost);
     if let Some(hook) = request.hooks.iter().find(|hook| !is_stream(hook)) {
         let problem = format!("found {hook}, wanted hooks of the residual stream");
         return Err(Error::Setting { name: "hooks", problem });

@@ -5,11 +5,15 @@
 //! - [`Changes`]: heads and MLPs taken away, vectors added, values of another run put in. [`Changes::of`] a model is a model,
 //!   so that all that can be computed with a model can be computed with a changed one.
 //! - [`lens`]: what every layer would predict, if it were the last.
+//! - [`attention`]: patterns of heads, and what they are like.
+//! - [`damage`]: what quantization changes inside, and in which block.
 
 #![forbid(unsafe_code)]
 
+pub mod attention;
 mod cache;
 mod change;
+pub mod damage;
 mod error;
 pub mod lens;
 pub mod list;

@@ -83,7 +83,9 @@ fn range(part: &str, n: usize) -> Option<std::ops::Range<usize>> {
 
 fn refused(part: &str, n: usize, name: &'static str, more: &str) -> Error {
     let highest = n.saturating_sub(1);
-    let problem = format!("found '{part}', wanted {more}numbers from 0 to {highest}, ranges such as 0-{highest}, 'last' or 'all'");
+    let problem = format!(
+        "found '{part}', wanted {more}numbers from 0 to {highest}, ranges such as 0-{highest}, 'last' or 'all'"
+    );
     Error::Setting { name, problem }
 }
 
@@ -128,9 +130,8 @@ mod tests {
 
     #[test]
     fn the_stream_begins_before_the_first_block() {
-        let names = |list: &str| -> Vec<String> {
-            stream(list, &hparams()).unwrap().iter().map(ToString::to_string).collect()
-        };
+        let names =
+            |list: &str| -> Vec<String> { stream(list, &hparams()).unwrap().iter().map(ToString::to_string).collect() };
         assert_eq!(names("all").len(), 5);
         assert_eq!(names("2,embed"), ["hook_embed", "blocks.2.hook_resid_post"]);
         assert_eq!(names("last"), ["blocks.3.hook_resid_post"]);

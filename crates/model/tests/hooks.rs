@@ -205,7 +205,8 @@ fn a_projection_of_what_left_the_last_block_is_the_logits() {
         let (n_embd, n_vocab) = (model.hparams().n_embd, model.hparams().n_vocab);
         let mut context = model.context(ContextShape { n_seq: 1, n_ctx: N, n_batch: 32 }).unwrap();
         let mut sequence = context.sequence().unwrap();
-        let mut recorder = Recorder { wants: |hook| hook == last, heads: model.hparams().n_head, record: Record::new() };
+        let mut recorder =
+            Recorder { wants: |hook| hook == last, heads: model.hparams().n_head, record: Record::new() };
         let tokens = &tokens(&model)[..20];
         context.forward_seen(&mut [Span { sequence: &mut sequence, tokens }], &mut recorder).unwrap();
         let wanted = logits(&mut context, 20);

@@ -1,6 +1,6 @@
 //! What `lens` shows to people: means of every layer, or every layer at some positions.
 
-use pythia_inside::lens::{Lens, Reading};
+use pythia_inside::lens::{Lens, Reading, probability};
 use pythia_runtime::{Text, Tokenizer};
 use pythia_show::number::{plain, significant};
 use pythia_show::{Align, Column, Table, Width, wrap};
@@ -79,7 +79,7 @@ fn at(lens: &Lens, position: usize, tokenizer: &Tokenizer, width: Width) -> Stri
 }
 
 fn likeliest(reading: &Reading, token: impl Fn(u32) -> String) -> String {
-    let percent = |likelihood: f64| significant(100.0 * likelihood.exp(), 2);
+    let percent = |likelihood: f64| significant(100.0 * probability(likelihood), 2);
     let tops = reading.top.iter().map(|&(id, likelihood)| format!("{} {}", token(id), percent(likelihood)));
     tops.collect::<Vec<_>>().join("  ")
 }

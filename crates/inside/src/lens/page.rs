@@ -75,7 +75,7 @@ fn row(depth: &Depth, lens: &Lens, tokenizer: &Tokenizer, shown: usize) -> Strin
 fn cell(reading: &Reading, lens: &Lens, tokenizer: &Tokenizer) -> String {
     let percent = |share: f64| (share.clamp(0.0, 1.0) * 100.0).round();
     let likelihood = reading.next.map_or(0.0, |next| percent(1.0 - next.log_likelihood / FAINTEST));
-    let entropy = percent(reading.entropy / (lens.n_vocab as f64).ln());
+    let entropy = percent(reading.entropy / libm::log(lens.n_vocab as f64));
     let kl = percent(reading.kl / FURTHEST);
     let top = reading.top.first().map(|(id, _)| *id);
     let hit = if top.is_some() && top == reading.next.map(|next| next.id) { " class=\"hit\"" } else { "" };

@@ -40,7 +40,18 @@ pub fn jsonl(lens: &Lens, tokenizer: &Tokenizer) -> String {
 }
 
 const FIELDS: [&str; 12] = [
-    "hook", "layer", "position", "id", "token", "next_id", "next", "rank", "log_likelihood", "entropy", "kl", "same_top",
+    "hook",
+    "layer",
+    "position",
+    "id",
+    "token",
+    "next_id",
+    "next",
+    "rank",
+    "log_likelihood",
+    "entropy",
+    "kl",
+    "same_top",
 ];
 
 /// The same as a table of comma-separated values, with three columns for each of the likeliest tokens. Texts are escaped.
@@ -66,9 +77,10 @@ pub fn csv(lens: &Lens, tokenizer: &Tokenizer) -> String {
                 value(reading.next.map(|next| next.id)),
                 Cell::Text(&next),
             ];
-            let tops = reading.top.iter().zip(&tops).flat_map(|(&(id, likelihood), token)| {
-                [value(Some(id)), Cell::Text(token), value(Some(likelihood))]
-            });
+            let tops =
+                reading.top.iter().zip(&tops).flat_map(|(&(id, likelihood), token)| {
+                    [value(Some(id)), Cell::Text(token), value(Some(likelihood))]
+                });
             csv.push(about.into_iter().chain(cells).chain(tops));
         }
     }

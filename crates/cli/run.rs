@@ -1,5 +1,6 @@
 //! `pythia-run`: runs GGUF files.
 
+mod activations;
 mod attention;
 mod beginning;
 pub(crate) mod bench;
@@ -39,6 +40,7 @@ enum Command {
     Eval(eval::Args),
     Lens(lens::Args),
     Attention(attention::Args),
+    Activations(activations::Args),
     Bench(bench::Args),
     Tokenize(tokenize::Args),
     Info(info::Args),
@@ -59,6 +61,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args),
         Command::Lens(args) => lens::run(&args),
         Command::Attention(args) => attention::run(&args),
+        Command::Activations(args) => activations::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Info(args) => info::run(&args),

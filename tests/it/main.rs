@@ -3,6 +3,7 @@
 //! They drive the two programs, and the libraries where a program would not show what is tested. A new test goes to
 //! the module of its subject.
 
+mod activations;
 mod changes;
 mod cli;
 mod common;

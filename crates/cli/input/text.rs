@@ -20,6 +20,11 @@ fn is_stdin(path: &Path) -> bool {
 }
 
 impl TextOptions {
+    /// For files whose lines are records: what an editor adds to them is no part of a text.
+    pub(crate) fn of_records() -> Self {
+        Self { unix_text: true }
+    }
+
     /// The file or pipe at `path`, or standard input for `-`. It is opened here and read later.
     ///
     /// # Errors

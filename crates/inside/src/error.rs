@@ -55,6 +55,17 @@ pub enum Error {
         /// Position of the token in its text.
         position: usize,
     },
+    /// The request cannot be met.
+    Request(String),
+    /// A text has wrong contents.
+    Input {
+        /// Its name, with the place in it.
+        place: String,
+        /// What was found and what was wanted.
+        problem: String,
+    },
+    /// A file cannot be written, or read back.
+    Files(Box<pythia_convert::Error>),
     /// The text cannot be used, or the model refused a call.
     Runtime(pythia_runtime::Error),
 }
@@ -67,9 +78,10 @@ impl Error {
     /// Where its cause lies.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoHook { .. } | Self::Setting { .. } => ErrorKind::Usage,
+            Self::NoHook { .. } | Self::Setting { .. } | Self::Request(_) => ErrorKind::Usage,
             Self::Io { .. } => ErrorKind::Io,
-            Self::File { .. } | Self::NotFinite { .. } | Self::Differ { .. } => ErrorKind::Data,
+            Self::File { .. } | Self::NotFinite { .. } | Self::Differ { .. } | Self::Input { .. } => ErrorKind::Data,
+            Self::Files(error) => error.kind(),
             Self::Runtime(error) => error.kind(),
         }
     }
@@ -95,6 +107,9 @@ impl fmt::Display for Error {
             Self::NotFinite { hook, position } => {
                 write!(f, "{hook} is not finite at token {position} of the text: the weights are damaged or overflow")
             }
+            Self::Request(problem) => f.write_str(problem),
+            Self::Input { place, problem } => write!(f, "{place}: {problem}"),
+            Self::Files(error) => write!(f, "{error}"),
             Self::Runtime(error) => write!(f, "{error}"),
         }
     }
@@ -109,8 +124,17 @@ impl std::error::Error for Error {
             | Self::Setting { .. }
             | Self::File { .. }
             | Self::NotFinite { .. }
-            | Self::Differ { .. } => None,
+            | Self::Differ { .. }
+            | Self::Request(_)
+            | Self::Input { .. } => None,
+            Self::Files(error) => Some(&**error),
         }
+    }
+}
+
+impl From<pythia_convert::Error> for Error {
+    fn from(error: pythia_convert::Error) -> Self {
+        Self::Files(Box::new(error))
     }
 }
 

@@ -7,6 +7,7 @@
 //! - [`lens`]: what every layer would predict, if it were the last.
 //! - [`attention`]: patterns of heads, and what they are like.
 //! - [`damage`]: what quantization changes inside, and in which block.
+//! - [`export`]: the values at these hooks for texts of any length, in files.
 
 #![forbid(unsafe_code)]
 
@@ -15,6 +16,7 @@ mod cache;
 mod change;
 pub mod damage;
 mod error;
+pub mod export;
 pub mod lens;
 pub mod list;
 mod means;

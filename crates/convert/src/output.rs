@@ -238,7 +238,7 @@ mod tests {
         let file = AtomicFile::create(&target, 3, &()).unwrap();
         fs::write(&target, "theirs").unwrap();
         let error = file.commit(false).unwrap_err();
-        assert!(matches!(&error, Error::Request(m) if m.contains("already exists")), "{error}");
+        assert!(matches!(&error, Error::Exists(path) if *path == target), "{error}");
         assert_eq!(fs::read(&target).unwrap(), b"theirs");
         assert_eq!(names(dir.path()), ["out.gguf"]);
 

@@ -63,11 +63,17 @@ pub(super) struct HeadWeights<'a> {
 
 impl HeadWeights<'_> {
     /// Scales what the query `i` has with each key that it sees.
+    // Not inlined: a kernel that nobody looks into would be larger and slower by it.
+    #[cold]
+    #[inline(never)]
     pub(super) fn store_scores(&self, i: usize, seen: &[f32], scale: f32) {
         self.store(self.shared.scores, i, seen, scale, f32::NEG_INFINITY);
     }
 
     /// Divides its exponentials by their sum.
+    // Not inlined: a kernel that nobody looks into would be larger and slower by it.
+    #[cold]
+    #[inline(never)]
     pub(super) fn store_pattern(&self, i: usize, seen: &[f32], inverse_sum: f32) {
         self.store(self.shared.pattern, i, seen, inverse_sum, 0.0);
     }

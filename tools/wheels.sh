@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Builds wheels of the Python package for Linux on x86-64 and aarch64, and imports each:  tools/wheels.sh [FOLDER]
 #
-# Linked by zig (PyPI's ziglang) against glibc 2.17, so they are manylinux2014 wheels; maturin checks the symbols that they
-# use. A wheel serves Python 3.10 and all later ones (abi3). The one for x86-64 is imported, and runs the tests, with every
-# Python of `PYTHONS` (by default what pyenv or the path has). The one for aarch64 is built with Debian's rustc-web, as
-# tools/neon.sh does. It converts a model and runs it under qemu, with Debian's Python for arm64 in a folder of its own.
-# Needs Python with venv and a network; Debian 12 for aarch64, after tools/neon.sh.
+# Linked by zig (PyPI's ziglang) against glibc 2.17, so they are manylinux2014 wheels; maturin checks the symbols that
+# they use. A wheel serves Python 3.10 and all later ones (abi3). The one for x86-64 is imported, and runs the tests,
+# with every Python of `PYTHONS` (by default what pyenv or the path has). The one for aarch64 is built with Debian's
+# rustc-web, as tools/neon.sh does. It converts a model and runs it under qemu, with Debian's Python for arm64 in a
+# folder of its own. Needs Python with venv and a network; Debian 12 for aarch64, after tools/neon.sh.
 # WHEELS_ARCH=x86_64 or aarch64 builds only one.
 set -euo pipefail
 cd "$(dirname "$0")/.."

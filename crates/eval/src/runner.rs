@@ -90,7 +90,8 @@ impl Subject {
         &self.model
     }
 
-    /// The replies to requests that belong to no task, in their order: of each, as many as it has continuations or windows.
+    /// The replies to requests that belong to no task, in their order: of each, as many as it has continuations or
+    /// windows.
     ///
     /// # Errors
     /// If a request does not fit the model, the model fails, or the run is cancelled.

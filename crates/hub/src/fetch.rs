@@ -50,8 +50,8 @@ pub struct Snapshot {
     pub downloaded: bool,
 }
 
-/// Finds the checkpoint `text`, which does not exist as a path: as an id of the Hub it is [fetched](fetch()). `None` if it
-/// cannot be an id, so that to open it as a path gives the right error.
+/// Finds the checkpoint `text`, which does not exist as a path: as an id of the Hub it is [fetched](fetch()). `None` if
+/// it cannot be an id, so that to open it as a path gives the right error.
 ///
 /// # Errors
 /// As [`fetch()`]; or if it is more likely a path that is mistyped, which should not become a download.

@@ -1,8 +1,8 @@
 //! The native part of the Python package `pythia_quant`.
 //!
-//! It holds no computation: every function calls a library of this workspace with the interpreter let go, and turns what
-//! comes back into objects of Python. The package around it is in `python/pythia_quant`, its types and texts of help in
-//! `_native.pyi` there.
+//! It holds no computation: every function calls a library of this workspace with the interpreter let go, and turns
+//! what comes back into objects of Python. The package around it is in `python/pythia_quant`, its types in
+//! `_native.pyi` there. The texts of help are the comments of what Python sees.
 
 #![forbid(unsafe_code)]
 

@@ -27,8 +27,8 @@ use std::sync::Arc;
 /// about three times as long), `gelu` ("erf" or "tanh", by default what the file says) and `kv` (the type of keys and
 /// values in the cache, "f16" or "f32"). `device` is "cpu", "cuda", "cuda:N" or "auto".
 ///
-/// Where a method takes `tokens`, they are a str, which is tokenized as it is, or token ids: a sequence of int or an array
-/// of one dimension.
+/// Where a method takes `tokens`, they are a str, which is tokenized as it is, or token ids: a sequence of int or an
+/// array of one dimension.
 #[pyclass(frozen, module = "pythia_quant")]
 pub(crate) struct Model {
     path: PathBuf,
@@ -135,9 +135,10 @@ impl Model {
     /// For each pair of a context and a continuation, the sum of the continuation's ln p in nats, and whether greedy
     /// decoding would write it.
     ///
-    /// Token rules are those of lm-evaluation-harness: both are encoded together, spaces at the end of the context count as
-    /// the continuation's, and an empty context is the token that begins texts. What is too long loses its start. Pairs
-    /// run together, and what several begin with is computed once; each gets the bits that it would get alone.
+    /// Token rules are those of lm-evaluation-harness: both are encoded together, spaces at the end of the context
+    /// count as the continuation's, and an empty context is the token that begins texts. What is too long loses its
+    /// start. Pairs run together, and what several begin with is computed once; each gets the bits that it would get
+    /// alone.
     #[pyo3(signature = (pairs, /))]
     fn log_likelihoods(&self, py: Python<'_>, pairs: Vec<(String, String)>) -> PyResult<Vec<(f64, bool)>> {
         let asks = pairs.into_iter().map(|(context, continuation)| Asks::LogLikelihood { context, continuation });
@@ -173,10 +174,10 @@ impl Model {
 
     /// Continues a prompt: an iterator over the pieces of text as they become certain.
     ///
-    /// Without `temperature`, `top_k`, `top_p` and `min_p` it takes the likeliest token each time; a filter alone means a
-    /// temperature of 1. The steps are those of transformers' `generate`, and a `seed` gives the same text everywhere.
-    /// `max_new_tokens=None` goes on to the end of the context, which `ctx` can shorten. The text ends before the first
-    /// of `stop`.
+    /// Without `temperature`, `top_k`, `top_p` and `min_p` it takes the likeliest token each time; a filter alone means
+    /// a temperature of 1. The steps are those of transformers' `generate`, and a `seed` gives the same text
+    /// everywhere. `max_new_tokens=None` goes on to the end of the context, which `ctx` can shorten. The text ends
+    /// before the first of `stop`.
     #[pyo3(signature = (
         prompt, /, *, max_new_tokens=128, stop=None, ignore_eos=false, temperature=None, top_k=None, top_p=None,
         min_p=None, repetition_penalty=1.0, penalty_tokens=None, seed=0, ctx=None
@@ -217,8 +218,8 @@ impl Model {
     /// Runs tokens and keeps the values at hooks: a dict of float32 arrays by name, in the order of the pass.
     ///
     /// A hook is named as in TransformerLens (`blocks.3.hook_resid_post`, `blocks.*.attn.hook_pattern`), as a module of
-    /// transformers (`gpt_neox.layers.3.mlp`) or as in sparsify (`layers.3.mlp`); `*` stands for any layer or any part of a
-    /// name. Keys are the names of TransformerLens. Shapes have no dimension of a batch: [n, n_embd], for heads
+    /// transformers (`gpt_neox.layers.3.mlp`) or as in sparsify (`layers.3.mlp`); `*` stands for any layer or any part
+    /// of a name. Keys are the names of TransformerLens. Shapes have no dimension of a batch: [n, n_embd], for heads
     /// [n, n_head, head_dim], for scores and patterns [n_head, n, n], for neurons [n, n_ff], for logits [n, n_vocab].
     #[pyo3(signature = (tokens, /, hooks))]
     fn run_with_cache<'py>(&self, py: Python<'py>, tokens: Tokens, hooks: Names) -> PyResult<Bound<'py, PyDict>> {
@@ -237,9 +238,9 @@ impl Model {
     /// A model without some attention heads and MLPs: their outputs are zero, or with `mean`, a text or a path as for
     /// `perplexity`, their mean over the tokens of that text.
     ///
-    /// `heads` are pairs (layer, head), whose part of `hook_z` is taken away; `mlps` are layers, whose `hook_mlp_out` is.
-    /// Like `steer` and `patch` this returns a Model that shares the weights, on which every method works, and leaves the
-    /// model itself as it is. It can be used in a `with` statement. Changes of changed models add up.
+    /// `heads` are pairs (layer, head), whose part of `hook_z` is taken away; `mlps` are layers, whose `hook_mlp_out`
+    /// is. Like `steer` and `patch` this returns a Model that shares the weights, on which every method works, and
+    /// leaves the model itself as it is. It can be used in a `with` statement. Changes of changed models add up.
     #[pyo3(signature = (heads=None, mlps=None, *, mean=None))]
     fn ablate(
         &self,
@@ -265,8 +266,8 @@ impl Model {
         Ok(self.view(work::run(py, |_| change::steer(&self.model, vector, layer, scale))?))
     }
 
-    /// A model that goes on with values of another run: those in `cache`, as `run_with_cache` returns it, at `hooks`, in the
-    /// rows of `positions`, by default all that the cache has. See `ablate` for what is returned.
+    /// A model that goes on with values of another run: those in `cache`, as `run_with_cache` returns it, at `hooks`,
+    /// in the rows of `positions`, by default all that the cache has. See `ablate` for what is returned.
     #[pyo3(signature = (cache, hooks, positions=None))]
     fn patch(
         &self,
@@ -295,11 +296,12 @@ impl Model {
     /// The perplexity of a text: a str is the text itself, a `pathlib.Path` a file of UTF-8, without its last line end.
     ///
     /// Protocols are "llama" (disjoint windows of `ctx` tokens, by default 512, the second half of each scored, as
-    /// llama-perplexity does) and "hf-stride" (windows of `ctx` tokens every `stride`, as in the guide of transformers).
-    /// Perplexities of different protocols, windows or texts cannot be compared. `chunks` ends after so many windows.
+    /// llama-perplexity does) and "hf-stride" (windows of `ctx` tokens every `stride`, as in the guide of
+    /// transformers). Perplexities of different protocols, windows or texts cannot be compared. `chunks` ends after so
+    /// many windows.
     ///
-    /// Returns a dict with `perplexity` and `nll` (each a `value` and its standard error `se`), `bits_per_byte`, `scored`,
-    /// `bytes`, `windows`, `tokens_per_second` and `protocol`.
+    /// Returns a dict with `perplexity` and `nll` (each a `value` and its standard error `se`), `bits_per_byte`,
+    /// `scored`, `bytes`, `windows`, `tokens_per_second` and `protocol`.
     #[pyo3(signature = (text, /, protocol="llama", *, ctx=None, stride=None, chunks=None))]
     fn perplexity<'py>(
         &self,

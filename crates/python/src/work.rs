@@ -12,8 +12,8 @@ use std::time::Duration;
 /// Time between two looks for signals: short for a person, long beside what a look costs.
 const POLL: Duration = Duration::from_millis(20);
 
-/// Runs `job` on a thread of its own, while other threads of Python go on. Meanwhile this thread looks for signals. If a
-/// handler raises, as that of Ctrl-C does, `job` is told to stop, and its exception is the result.
+/// Runs `job` on a thread of its own, while other threads of Python go on. Meanwhile this thread looks for signals. If
+/// a handler raises, as that of Ctrl-C does, `job` is told to stop, and its exception is the result.
 ///
 /// # Errors
 /// What `job` or the handler of a signal says.

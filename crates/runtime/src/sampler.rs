@@ -50,8 +50,8 @@ impl Default for Sampling {
 }
 
 impl Sampling {
-    /// What is asked for by a temperature and filters, where each may be left out: with none of them the choice is greedy,
-    /// and with a filter alone the temperature is 1.
+    /// What is asked for by a temperature and filters, where each may be left out: with none of them the choice is
+    /// greedy, and with a filter alone the temperature is 1.
     pub fn asked(temperature: Option<f32>, top_k: Option<usize>, top_p: Option<f32>, min_p: Option<f32>) -> Self {
         let filters = top_k.is_some() || top_p.is_some() || min_p.is_some();
         Self {

@@ -1,7 +1,7 @@
 """The exceptions and warnings of the package.
 
-Each exception is a ``PythiaError`` and also what Python itself raises in such a case, so either can be caught. The text is
-one line: where, what was found, what was wanted.
+Each exception is a ``PythiaError`` and also what Python itself raises in such a case, so either can be caught. The text
+is one line: where, what was found, what was wanted.
 """
 
 

@@ -43,8 +43,8 @@ def convert(
     folder or if it ends in a separator; by default ``SOURCE-TYPE.gguf`` in the current folder.
 
     ``tensor_types`` are rules ``REGEX=TYPE`` by GGUF name, of which the last match wins. ``imatrix`` is an importance
-    matrix. With ``calibration``, a file of ``pythia-quant calibrate``, the quantizer ``feedback`` rounds the matrices. A
-    file that exists is replaced only with ``force=True``. Files appear whole or not at all.
+    matrix. With ``calibration``, a file of ``pythia-quant calibrate``, the quantizer ``feedback`` rounds the matrices.
+    A file that exists is replaced only with ``force=True``. Files appear whole or not at all.
     """
     given = dict(
         tensor_types=list(tensor_types),
@@ -151,9 +151,9 @@ def compare(
     report.html, report.md, report.csv and report.json.
 
     A record is a dict with ``name``, ``file_bytes``, ``bits_per_weight``, ``perplexity`` (``value`` and standard error
-    ``se``), ``against_base`` (``kld_mean`` and other distances; ``None`` for the base), speeds and memory. The whole report
-    is the attribute ``report`` of the list. Speed and memory are measured in this process, so the memory of a file
-    includes what the process had before.
+    ``se``), ``against_base`` (``kld_mean`` and other distances; ``None`` for the base), speeds and memory. The whole
+    report is the attribute ``report`` of the list. Speed and memory are measured in this process, so the memory of a
+    file includes what the process had before.
     """
     given = dict(
         types=types,

@@ -39,8 +39,8 @@ impl Protocol {
     /// The names of all protocols.
     pub const NAMES: [&str; 2] = ["llama", "hf-stride"];
 
-    /// The protocol called `name`, for a model with a context of `n_ctx` tokens. Windows have `window` tokens, 0 for the
-    /// whole context; by default 512 with `llama`, and with `hf-stride` the context, at most 2048. `stride` is for
+    /// The protocol called `name`, for a model with a context of `n_ctx` tokens. Windows have `window` tokens, 0 for
+    /// the whole context; by default 512 with `llama`, and with `hf-stride` the context, at most 2048. `stride` is for
     /// `hf-stride`, by default 512 and at most a window.
     ///
     /// # Errors

@@ -45,8 +45,8 @@ class PythiaGGUF(LM):
     ) -> None:
         """Open ``path``, which ``pretrained`` may name as well.
 
-        The harness always gives a ``device``, by default a GPU, so that says nothing: a model runs on the processor unless
-        ``pythia_device`` names another. Batches are as large as memory allows, whatever ``batch_size`` says.
+        The harness always gives a ``device``, by default a GPU, so that says nothing: a model runs on the processor
+        unless ``pythia_device`` names another. Batches are as large as memory allows, whatever ``batch_size`` says.
         """
         super().__init__()
         file = path or pretrained

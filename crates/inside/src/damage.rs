@@ -37,8 +37,8 @@ pub struct Request {
     pub window: usize,
     /// Windows at most.
     pub max_windows: usize,
-    /// The lens reads every so-manieth position of a window, because it costs as much as several passes. The first it
-    /// reads is half as far from the start.
+    /// The lens reads one position of so many, because it costs as much as several passes: the middle one of each stretch
+    /// of a window.
     pub lens_stride: usize,
 }
 

@@ -50,7 +50,8 @@ function tell(y, x) {
 function enlarge(i) {
   shown = i;
   buttons.forEach((button, j) => button.setAttribute("aria-pressed", String(j === i)));
-  document.getElementById("name").textContent = `Head ${data.names[i]}: ${data.scores[i]}`;
+  document.getElementById("name").textContent = `Head ${data.names[i]}`;
+  document.getElementById("scores").textContent = data.scores[i];
   large.hidden = false;
   draw(canvas, maps[i]);
   tell(...at);

@@ -43,9 +43,9 @@ pub fn page(attention: &Attention, tokenizer: &Tokenizer, model: &str, text: &st
         "side": side, "block": block, "tokens": tokens, "names": names, "scores": about, "maps": maps,
     }));
     let body = format!(
-        "<p class=\"summary\">{}</p>\n{ABOUT}<section id=\"large\" class=\"large\" hidden>\n<h2 id=\"name\"></h2>\n\
+        "<p class=\"summary\">{}</p>\n{ABOUT}<section id=\"large\" class=\"large\" hidden>\n\
          <canvas id=\"map\" width=\"{side}\" height=\"{side}\" tabindex=\"0\" role=\"img\" aria-labelledby=\"name\"></canvas>\n\
-         <output id=\"cell\"></output>\n</section>\n{grid}\
+         <div>\n<h2 id=\"name\"></h2>\n<p id=\"scores\"></p>\n<output id=\"cell\"></output>\n</div>\n</section>\n{grid}\
          <noscript><p>The maps are drawn by a script, which is switched off.</p></noscript>\n\
          <script type=\"application/json\" id=\"data\">{data}</script>\n<script>\n{SCRIPT}</script>\n",
         escape(&summary)

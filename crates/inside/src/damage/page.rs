@@ -35,12 +35,12 @@ const CAPTION: &str = "All three are errors relative to the norm of the base's r
     given the base's stream, so the error that comes from this block alone. A block with much new error is one that \
     deserves more bits.";
 
-const ABOUT_BLOCKS: &str = "<p class=\"summary\">Attention and MLP: the parts of the new error that they add. Pattern KL: \
+const ABOUT_BLOCKS: &str = "<p class=\"note\">Attention and MLP: the parts of the new error that they add. Pattern KL: \
     mean divergence of the attention patterns over heads and queries, in nats. Lens KL and differs: mean divergence of the \
     logit lens after the block, in nats, and the share of positions where its likeliest token is another one. Each model is \
     read with its own last norm and output matrix.</p>\n";
 
-const ABOUT_SITES: &str = "<p class=\"summary\">Relative error of the values at each place, in percent of their own norm, \
+const ABOUT_SITES: &str = "<p class=\"note\">Relative error of the values at each place, in percent of their own norm, \
     where the block was given the base's residual stream.</p>\n";
 
 /// A curve of the plot.

@@ -223,7 +223,7 @@ fn warnings(summary: &Summary, options: &Options) -> Vec<String> {
         lines.push(format!("{} without tokens; they have no rows", counted(summary.empty as usize, "text")));
     }
     if summary.without_rows > 0 {
-        let n = counted(summary.without_rows as usize, "text or window");
+        let n = counted(summary.without_rows as usize, "sequence");
         lines.push(format!("{n} too short for the positions {}; they have no rows", options.positions));
     }
     lines

@@ -1,4 +1,5 @@
-//! The header of a safetensors file: <https://github.com/huggingface/safetensors#format>.
+//! The header of a safetensors file: <https://github.com/huggingface/safetensors#format>. The crate of that name writes
+//! files whose values are in memory; here they come later.
 
 use super::dtype::Dtype;
 use super::layout::{Entry, Scalar};

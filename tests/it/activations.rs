@@ -547,7 +547,15 @@ fn a_killed_run_goes_on_to_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let (model, text) = (gguf("Q8_0"), checkpoint().join("heldout.txt"));
     let args = |folder: &'static str| {
-        let fixed = ["activations", "-m", model.to_str().unwrap(), "-f", text.to_str().unwrap(), "--hooks", "layers.*"];
+        let fixed = [
+            "activations",
+            "-m",
+            model.to_str().unwrap(),
+            "-f",
+            text.to_str().unwrap(),
+            "--hooks",
+            "blocks.*.hook_resid_post",
+        ];
         let more = ["-c", "128", "--chunks", "200", "--shard-size", "8M", "-q", "-o", folder];
         fixed.iter().chain(&more).map(|&arg| arg.to_owned()).collect::<Vec<_>>()
     };
@@ -581,7 +589,15 @@ fn an_interrupted_run_says_how_to_go_on() {
     let (model, text) = (gguf("Q8_0"), checkpoint().join("heldout.txt"));
     let mut command = Command::new(PYTHIA_RUN);
     command.env("PYTHIA_CACHE", common::scratch().join("cache")).current_dir(dir.path());
-    command.args(["activations", "-m", model.to_str().unwrap(), "-f", text.to_str().unwrap(), "--hooks", "layers.*"]);
+    command.args([
+        "activations",
+        "-m",
+        model.to_str().unwrap(),
+        "-f",
+        text.to_str().unwrap(),
+        "--hooks",
+        "blocks.*.hook_resid_post",
+    ]);
     command.args(["--shard-size", "4M", "-o", "out", "-q"]).stdout(Stdio::null()).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
     let start = Instant::now();

@@ -135,7 +135,7 @@ impl<'t> Sequences<'t> {
         match &mut self.from {
             From::Text { tokens, at } => {
                 let end = tokens.reach(*at + cut.step())?;
-                if end == *at && *at > 0 {
+                if end <= *at && *at > 0 {
                     return Ok(None);
                 }
                 let sequence = cut.sequence(0, tokens.slice(*at..end));

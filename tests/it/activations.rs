@@ -465,7 +465,8 @@ fn what_is_wrong_is_said_in_a_line_and_leaves_nothing() {
         (&["--ids", "1,2", "-c", "513"], 2, &["window: found 513 tokens, wanted 1 to the model's context of 512"]),
         (&["--ids", "1,2", "-c", "1", "--bos"], 2, &["window: found 1 tokens, wanted 2"]),
         (&["--ids", "1,2", "--jsonl", "field.jsonl"], 2, &["cannot be used with"]),
-        (&["--ids", "1,2", "--field", "x"], 2, &["--jsonl"]),
+        (&["--ids", "1,2", "--field", "x"], 2, &["--field", "cannot be used with"]),
+        (&["--field", "x"], 2, &["--jsonl <FILE>"]),
         (&["--ids", "1,2", "--shard-size", "1K"], 2, &["text 0: its 2 tokens take ", "more than a shard of 1.0 kB"]),
         (&["--ids", "1,2", "--hooks", "blocks.9.hook_z"], 2, &["hook 'blocks.9.hook_z': the model has none"]),
     ];

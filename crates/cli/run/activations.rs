@@ -29,14 +29,13 @@ use std::time::Instant;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    model: ModelArgs,
-    #[command(flatten)]
     text: TextArgs,
     /// File with a JSON object per line: a text each, or a list of token ids; - for standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "file_of_text", "ids"])]
     jsonl: Option<PathBuf>,
     /// Name of the text in the objects of --jsonl
     #[arg(long, value_name = "NAME", default_value = "text", requires = "jsonl")]
+    #[arg(conflicts_with_all = ["prompt", "file_of_text", "ids"])]
     field: String,
     /// Token ids: a list such as 12,7,450, or a file with a list per line; - for standard input
     #[arg(long, value_name = "FILE|LIST", conflicts_with_all = ["prompt", "file_of_text"])]
@@ -80,6 +79,9 @@ pub(super) struct Args {
     /// No progress
     #[arg(short, long)]
     quiet: bool,
+    // Last, because its heading would hold what follows.
+    #[command(flatten)]
+    model: ModelArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

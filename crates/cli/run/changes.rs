@@ -7,36 +7,38 @@ use pythia_runtime::{Text, Tokenizer};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+/// Of the options. Said for each, as `next_help_heading` would go on in the command that has them.
+const HEADING: &str = "Changes of the model";
+
 /// Changes, made in this order: values of another run are put in, heads and MLPs taken away, vectors added.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Changes of the model")]
 pub(super) struct ChangeArgs {
     /// Put activations of another run in the place of these: a file of `pythia-run activations` and hooks in it
-    #[arg(long, value_name = "HOOKS=FILE", value_parser = parse_patch)]
+    #[arg(long, help_heading = HEADING, value_name = "HOOKS=FILE", value_parser = parse_patch)]
     patch: Vec<(String, PathBuf)>,
     /// Positions to patch, with commas between them [default: all that are in the file]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "patch")]
+    #[arg(long, help_heading = HEADING, value_name = "LIST", value_delimiter = ',', requires = "patch")]
     patch_positions: Vec<usize>,
     /// Take away attention heads, such as 3.1,3.5: LAYER.HEAD, both counted from 0
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_head)]
+    #[arg(long, help_heading = HEADING, value_name = "LIST", value_delimiter = ',', value_parser = parse_head)]
     ablate_head: Vec<(usize, usize)>,
     /// Take away the MLPs of these layers
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, help_heading = HEADING, value_name = "LIST", value_delimiter = ',')]
     ablate_mlp: Vec<usize>,
     /// Put the means over this text in their place, instead of zeros
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE")]
     ablate_to_mean: Option<PathBuf>,
     /// Add a vector of a safetensors file to the residual stream after a block
-    #[arg(long, value_name = "FILE[:LAYER[:SCALE]]", value_parser = parse_steer)]
+    #[arg(long, help_heading = HEADING, value_name = "FILE[:LAYER[:SCALE]]", value_parser = parse_steer)]
     steer: Vec<Steer>,
     /// Add the vectors of a llama.cpp control vector
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE")]
     control_vector: Vec<PathBuf>,
     /// The same, times a factor
-    #[arg(long, value_name = "FILE:SCALE", value_parser = parse_scaled)]
+    #[arg(long, help_heading = HEADING, value_name = "FILE:SCALE", value_parser = parse_scaled)]
     control_vector_scaled: Vec<(PathBuf, f32)>,
     /// First and last layer that control vectors are added to [default: 1 and the last one]
-    #[arg(long, num_args = 2, value_names = ["START", "END"])]
+    #[arg(long, help_heading = HEADING, num_args = 2, value_names = ["START", "END"])]
     control_vector_layer_range: Vec<usize>,
 }
 

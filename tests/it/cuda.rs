@@ -4,8 +4,12 @@
 
 use crate::common::{Outcome, PYTHIA_RUN, checkpoint, data, quant, run_model, scratch};
 use pythia_cuda::Device;
+use pythia_inside::{Ablation, Change, Changes, Selection, lens, list, run_with_cache};
 use pythia_model::backend::Largest;
-use pythia_model::{Activations, Context, ContextShape, Gelu, KvType, Model, Options, Prediction, Sequence, Span};
+use pythia_model::{
+    Activations, Context, ContextShape, Gelu, Hook, KvType, Model, Options, Prediction, Sequence, Span,
+};
+use pythia_task::Cancel;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -280,4 +284,39 @@ fn bench_and_compare_tell_of_the_gpu() {
     let ((name, on_gpu), (_, on_cpu)) = (compare("cuda"), compare("cpu"));
     assert_eq!(name, gpu.name());
     assert_eq!(on_gpu, on_cpu, "what was measured of the levels does not depend on the device");
+}
+
+/// What is seen inside, what comes of changes there, and what the lens reads.
+#[test]
+fn the_inside_is_that_of_the_processor() {
+    let Some(gpu) = gpu() else { return };
+    let (cpu, gpu) = open(&gpu, &file("Q4_K_M"), &Options::default());
+    let (h, ids, cancel) = (cpu.hparams(), tokens(40), Cancel::new());
+    let hooks = |hidden: bool| Hook::all(h).into_iter().filter(move |hook| hook.site.needs_host() == hidden);
+    let seen = |model: &Arc<Model>| {
+        let cache = run_with_cache(model, &ids, &Selection::of(hooks(false)), &cancel).unwrap();
+        let bits = |data: &[f32]| data.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        cache.iter().map(|(hook, array)| (hook.to_string(), bits(&array.data))).collect::<Vec<_>>()
+    };
+    let plain = seen(&cpu);
+    assert_eq!(plain.len(), hooks(false).count());
+    assert!(plain == seen(&gpu), "hooks");
+    let vector: Vec<f32> = (0..h.n_embd).map(|i| (i % 7) as f32 / 4.0).collect();
+    let change = |model: &Arc<Model>| {
+        let changes = vec![
+            Change::ablate_head(h, 1, 2, Ablation::Zero).unwrap(),
+            Change::ablate_mlp(h, 0, Ablation::Zero).unwrap(),
+            Change::steer(h, 2, &vector, 1.5, "a vector").unwrap(),
+        ];
+        seen(&Changes::new(changes).of(model))
+    };
+    let changed = change(&cpu);
+    assert!(changed != plain && changed == change(&gpu), "changes");
+    let request = lens::Request { hooks: list::stream("all", h).unwrap(), top: 3 };
+    let read = |model: &Arc<Model>| format!("{:?}", lens::lens(model, &ids, &request, &cancel, &()).unwrap().depths);
+    assert_eq!(read(&cpu), read(&gpu));
+    for hook in hooks(true) {
+        let error = run_with_cache(&gpu, &ids, &Selection::of([hook]), &cancel).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{hook} can be seen on the processor only, not on ")), "{error}");
+    }
 }

@@ -284,7 +284,7 @@ fn writers() -> Vec<(&'static str, Vec<String>, &'static str)> {
         (quant, args("dequantize MODEL full/out"), "full/out"),
         (quant, args("imatrix MODEL -f TEXT -o full/i.gguf --chunks 1"), "full/i.gguf"),
         (quant, args("compare MODEL OTHER -f TEXT --chunks 1 -c 64 -o full/report --cache cache -q"), "full/report"),
-        (run, args("activations -m MODEL -f TEXT --chunks 1 -c 64 --hooks layers.0 -o full/new/a -q"), "full/new/a"),
+        (run, args("activations -m MODEL -f TEXT --chunks 1 -c 64 --hooks layers.0 -o full/new/a -q"), "full/new"),
         (run, args("perplexity -m MODEL -f TEXT --chunks 1 -c 64 --nll-out full/x.nll -q"), "full/x.nll"),
     ]
 }

@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use pythia_inside::export::{
     Dtype, Format, Input, Kind, Options, Positions, Request, SHARD_BYTES, Summary, Tally, export,
 };
-use pythia_inside::{Array, Cache, Error, Selection, run_with_cache};
+use pythia_inside::{Array, Cache, Change, Changes, Error, Selection, run_with_cache};
 use pythia_model::Model;
 use pythia_runtime::{Text, Tokenizer};
 use pythia_task::{Cancel, Progress};
@@ -379,6 +379,52 @@ fn another_text_or_other_options_do_not_go_on() {
     fs::write(folder.join("activations-00000.safetensors"), "short").unwrap();
     let error = case.run(&text(2), Kind::Ids, &folder).unwrap_err().to_string();
     assert!(error.contains("activations-00000.safetensors: found 5 bytes, wanted the "), "{error}");
+}
+
+/// A changed model is told from another one with the same description by its numbers.
+#[test]
+fn a_model_that_is_changed_otherwise_does_not_go_on() {
+    let mut case = Case::q8(&["blocks.2.hook_resid_post"]);
+    let plain = Arc::clone(&case.model);
+    let steered = |x: f32| {
+        let h = plain.hparams();
+        let change = Change::steer(h, 1, &vec![x; h.n_embd], 1.0, "v.safetensors").unwrap();
+        Changes::new(vec![change]).of(&plain)
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, text) = (dir.path().join("out"), ids(&[some_ids(20, 1)]));
+    case.model = steered(0.5);
+    case.run(&text, Kind::Ids, &folder).unwrap();
+    assert_eq!(case.run(&text, Kind::Ids, &folder).unwrap().reused, 1);
+    case.model = steered(0.25);
+    let error = case.run(&text, Kind::Ids, &folder).unwrap_err().to_string();
+    assert!(error.contains("holds another export: changes_sha256 is "), "{error}");
+    case.model = plain;
+    let error = case.run(&text, Kind::Ids, &folder).unwrap_err().to_string();
+    assert!(error.contains("holds another export: changes: 1 there, 0 here"), "{error}");
+}
+
+/// Without a manifest nobody knows what later shards are of.
+#[test]
+fn shards_that_no_manifest_lists_are_not_left_beside_an_export() {
+    let mut case = Case::q8(&["blocks.0.hook_mlp_out"]);
+    case.options.shard_bytes = 30 * 1024;
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("out");
+    let texts = |n: usize| ids(&(0..n).map(|i| some_ids(20, i as u32)).collect::<Vec<_>>());
+    assert!(case.run(&texts(4), Kind::Ids, &folder).unwrap().shards.len() > 2);
+    fs::remove_file(folder.join("manifest.json")).unwrap();
+    let error = case.run(&texts(1), Kind::Ids, &folder).unwrap_err().to_string();
+    assert!(error.contains("but no manifest.json that lists it (--force removes what is there)"), "{error}");
+    for name in names(&folder).iter().filter(|name| !name.starts_with("activations-00000")) {
+        fs::remove_file(folder.join(name)).unwrap();
+    }
+    case.run(&texts(1), Kind::Ids, &folder).unwrap();
+    // A text that has grown: complete again at the end.
+    let summary = case.run(&texts(2), Kind::Ids, &folder).unwrap();
+    assert!(summary.reused == 1 && summary.shards.len() == 2);
+    let manifest: Value = serde_json::from_slice(&fs::read(folder.join("manifest.json")).unwrap()).unwrap();
+    assert_eq!(manifest["complete"], true);
 }
 
 /// Runs `activations` with these words after the model.

@@ -119,8 +119,8 @@ fn patches_come_from_files() {
     assert_eq!(
         own["run"]["changes"],
         serde_json::json!([
-            "blocks.2.hook_resid_post at 2 positions from run.safetensors",
-            "blocks.0.attn.hook_z at 2 positions from run.safetensors"
+            "blocks.2.hook_resid_post at positions 1, 3 from run.safetensors",
+            "blocks.0.attn.hook_z at positions 1, 3 from run.safetensors"
         ])
     );
     // The last block's output of another text: what follows is what follows that text.
@@ -210,7 +210,7 @@ fn wrong_changes_are_refused_in_a_line() {
     fails(&["--steer", "wide.safetensors"], 65, &["wide.safetensors", "layers.1", "found shape"]);
     fails(&["--steer", "wide.safetensors:0"], 65, &["has a vector for block 1 and none for block 0"]);
     fails(&["--steer", "text.safetensors:0"], 65, &["text.safetensors", "no safetensors file"]);
-    fails(&["--steer", "none.safetensors:0"], 74, &["none.safetensors"]);
+    fails(&["--steer", "missing.safetensors:0"], 74, &["missing.safetensors"]);
     fails(&["--patch", "layers.1"], 2, &["HOOKS=FILE"]);
     fails(&["--patch", "layers.77=rows.safetensors"], 2, &["hook 'layers.77': the model has none"]);
     fails(
@@ -220,5 +220,9 @@ fn wrong_changes_are_refused_in_a_line() {
     );
     fails(&["--patch", "layers.1=rows.safetensors", "--patch-positions", "5"], 65, &["has no row for position 5"]);
     fails(&["--patch", "layers.1=wide.safetensors"], 65, &["has no tensor"]);
+    save(&folder.join("scalar.safetensors"), &[("blocks.1.hook_resid_post", vec![], vec![1.0])]);
+    save(&folder.join("none.safetensors"), &[("blocks.1.hook_resid_post", vec![0, n], vec![])]);
+    fails(&["--patch", "layers.1=scalar.safetensors"], 65, &["scalar.safetensors", "wanted a row per position"]);
+    fails(&["--patch", "layers.1=none.safetensors"], 2, &["none.safetensors has no rows"]);
     fails(&["--control-vector-layer-range", "3", "1"], 2, &["3 is after 1"]);
 }

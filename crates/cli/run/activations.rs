@@ -120,7 +120,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let start = Instant::now();
     let result = export(&model, &tokenizer, &Input { text: &text, kind }, folder, &request, &watch);
     watch.bar.finish();
-    let summary = result.map_err(|error| locate(error, args.model.path(), &text, folder))?;
+    let summary = result.map_err(|error| locate(error, args.model.path(), &text, folder, args.force))?;
     let seconds = start.elapsed().as_secs_f64();
     if !args.quiet {
         warnings(&summary, &options).iter().for_each(|line| exit::note(format_args!("warning: {line}")));
@@ -187,10 +187,11 @@ fn digests(model: &Model, cancel: &Cancel) -> Result<Vec<ModelFile>, Failure> {
 }
 
 /// With the name of the file at fault; after an interruption, with how to go on.
-fn locate(error: pythia_inside::Error, model: &Path, text: &Text, folder: &Path) -> Failure {
+fn locate(error: pythia_inside::Error, model: &Path, text: &Text, folder: &Path, force: bool) -> Failure {
     match error {
         error if error.kind() == ErrorKind::Cancelled => {
             Failure::interrupted_with(match folder.join("manifest.json").exists() {
+                true if force => "interrupted; the same command without --force goes on after the last whole file",
                 true => "interrupted; the same command goes on after the last whole file",
                 false => "interrupted; no file was whole yet",
             })

@@ -1,7 +1,7 @@
 //! `pythia-run attention`: what heads attend to. [`pythia_inside::attention`] does the work.
 
 use super::beginning::{self, BeginningArgs};
-use super::model::ModelArgs;
+use super::model::{ModelArgs, note_changes};
 use crate::exit::{self, Failure};
 use crate::progress::{Bar, Unit};
 use crate::{input, outputs};
@@ -82,11 +82,12 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let attention = attention::attention(&model, &ids, &request, cancel, &bar)
         .map_err(|e| beginning::locate(e, args.model.path()))?;
     bar.finish();
+    note_changes(&model);
     if let Some(path) = &args.output {
-        outputs::write(path, &attention::safetensors(&attention)?, args.force, args.quiet)?;
+        outputs::write(path, &attention::safetensors(&attention, &args.model.title(&model))?, args.force, args.quiet)?;
     }
     if let Some(path) = &args.html {
-        let page = attention::page(&attention, &tokenizer, &outputs::name(args.model.path()), &name);
+        let page = attention::page(&attention, &tokenizer, &args.model.title(&model), &name);
         outputs::write(path, page.as_bytes(), args.force, args.quiet)?;
     }
     match args.format {

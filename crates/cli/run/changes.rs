@@ -13,7 +13,8 @@ const HEADING: &str = "Changes of the model";
 /// Changes, made in this order: values of another run are put in, heads and MLPs taken away, vectors added.
 #[derive(Debug, clap::Args)]
 pub(super) struct ChangeArgs {
-    /// Put activations of another run in the place of these: a file of `pythia-run activations` and hooks in it
+    /// Put activations of another run in the place of these: a file of `pythia-run activations` and hooks in it.
+    /// Of several texts in the file the first is taken
     #[arg(long, help_heading = HEADING, value_name = "HOOKS=FILE", value_parser = parse_patch)]
     patch: Vec<(String, PathBuf)>,
     /// Positions to patch, with commas between them [default: all that are in the file]

@@ -1,6 +1,6 @@
 //! `pythia-run generate`: a text continued.
 
-use super::model::{ModelArgs, describe};
+use super::model::{ModelArgs, describe, note_changes};
 use super::text::TextArgs;
 use crate::exit::{self, Failure};
 use pythia_model::{BATCH_TOKENS, ContextShape, Model};
@@ -159,9 +159,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if args.json {
         exit::print_json_line(&json(args, &model, &prompt, &options, &generation))?;
     } else if !args.quiet {
-        if let Some(edits) = model.edits() {
-            exit::note(format_args!("changed: {}", edits.descriptions().join("; ")));
-        }
+        note_changes(&model);
         exit::note(timings(&generation, &options));
     }
     if interrupted.is_raised() { Err(Failure::interrupted()) } else { Ok(()) }

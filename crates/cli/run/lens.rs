@@ -3,7 +3,7 @@
 mod show;
 
 use super::beginning::{self, BeginningArgs};
-use super::model::ModelArgs;
+use super::model::{ModelArgs, note_changes};
 use crate::exit::{self, Failure};
 use crate::progress::{Bar, Unit};
 use crate::{input, outputs};
@@ -66,8 +66,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let request = lens::Request { hooks, top: args.top };
     let lens = lens::lens(&model, &ids, &request, cancel, &bar).map_err(|e| beginning::locate(e, args.model.path()))?;
     bar.finish();
+    note_changes(&model);
     if let Some(path) = &args.html {
-        let page = lens::page(&lens, &tokenizer, &outputs::name(args.model.path()), &text.to_string());
+        let page = lens::page(&lens, &tokenizer, &args.model.title(&model), &text.to_string());
         outputs::write(path, page.as_bytes(), args.force, args.quiet)?;
     }
     match args.format {

@@ -81,6 +81,15 @@ impl ModelArgs {
         self.file.path()
     }
 
+    /// Its name for the title of a page, with what is changed.
+    pub(super) fn title(&self, model: &Model) -> String {
+        let name = crate::outputs::name(self.path());
+        match model.edits() {
+            None => name,
+            Some(edits) => format!("{name}, changed: {}", edits.descriptions().join("; ")),
+        }
+    }
+
     /// Opens it, with the changes that are asked for.
     pub(super) fn open(&self) -> Result<(Arc<Model>, Tokenizer), Failure> {
         let (model, tokenizer) = self.how.open(self.path())?;
@@ -115,6 +124,13 @@ impl RunArgs {
         }
         input::check_gguf(path)?;
         Ok(self.device.find()?.open(path, &options)?)
+    }
+}
+
+/// Says on stderr what is changed in a model, so that nobody takes its numbers for those of the file.
+pub(super) fn note_changes(model: &Model) {
+    if let Some(edits) = model.edits() {
+        crate::exit::note(format_args!("changed: {}", edits.descriptions().join("; ")));
     }
 }
 

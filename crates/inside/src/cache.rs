@@ -55,14 +55,26 @@ pub(crate) fn shape(hook: Hook, hparams: &Hparams, tokens: usize) -> Vec<usize> 
     }
 }
 
+/// Bytes of values that are kept: an allocation that fails would end the process.
+const MAX_BYTES: usize = 8 << 30;
+
 /// Runs some tokens from the start of a sequence, as one batch, and keeps the values at the hooks of `selection`.
 ///
 /// # Errors
-/// If there are no tokens or more than the model's context has, one is not in the vocabulary, the device does not show a
+/// If there are no tokens or more than the model's context has, their values take more than 8 GiB, one is not in the vocabulary, the device does not show a
 /// hook or failed, or `cancel` is raised.
 pub fn run_with_cache(model: &Arc<Model>, ids: &[u32], selection: &Selection, cancel: &Cancel) -> Result<Cache, Error> {
     let hparams = model.hparams();
     check_length(ids.len(), hparams)?;
+    let bytes: usize =
+        selection.hooks().iter().map(|&hook| 4 * shape(hook, hparams, ids.len()).iter().product::<usize>()).sum();
+    if bytes > MAX_BYTES {
+        let problem = format!(
+            "the values of {} tokens are {bytes} bytes, wanted at most {MAX_BYTES}: fewer hooks or tokens",
+            ids.len()
+        );
+        return Err(Error::Setting { name: "hooks", problem });
+    }
     let shape = ContextShape { n_seq: 1, n_ctx: ids.len(), n_batch: ids.len() };
     let mut context = model.context(shape)?.cancelled_by(cancel.clone());
     let mut sequence = context.sequence()?;

@@ -11,6 +11,7 @@ use pythia_model::backend::Batch;
 use pythia_model::hook::{self, RowsMut};
 use pythia_model::{Edits, Hook, Model, Site};
 use pythia_schema::Hparams;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -143,14 +144,38 @@ impl Change {
         }
         let mut rows = BTreeMap::new();
         for (&position, row) in positions.iter().zip(values.data.chunks_exact(width)) {
-            check_below("position", position, hparams.n_ctx + 1)?;
+            check_below("position", position, hparams.n_ctx)?;
             if rows.insert(position, row.to_vec()).is_some() {
                 return Err(Error::Setting { name: "positions", problem: format!("{position} comes twice") });
             }
         }
-        let s = if rows.len() == 1 { "" } else { "s" };
-        let description = format!("{hook} at {} position{s} from {name}", rows.len());
+        if rows.is_empty() {
+            return Err(Error::Setting { name: "patch", problem: format!("{name} has no rows for {hook}") });
+        }
+        let description = format!("{hook} at {} from {name}", places(&rows));
         Ok(Self { hook, cols: 0..width, how: How::Patch(rows), description })
+    }
+
+    /// Everything that the change depends on.
+    fn put_into(&self, sha: &mut Sha256) {
+        let numbers = |sha: &mut Sha256, values: &[f32]| values.iter().for_each(|x| sha.update(x.to_le_bytes()));
+        sha.update(format!("{} {:?} ", self.hook, self.cols));
+        match &self.how {
+            How::Set(values) => {
+                sha.update("set ");
+                numbers(sha, values);
+            }
+            How::Add(values) => {
+                sha.update("add ");
+                numbers(sha, values);
+            }
+            How::Patch(rows) => {
+                for (position, row) in rows {
+                    sha.update(format!("at {position} "));
+                    numbers(sha, row);
+                }
+            }
+        }
     }
 
     /// Makes the change in the rows of a batch.
@@ -202,6 +227,12 @@ impl Edits for Changes {
     fn descriptions(&self) -> Vec<String> {
         self.0.iter().map(|change| change.description.clone()).collect()
     }
+
+    fn digest(&self) -> String {
+        let mut sha = Sha256::new();
+        self.0.iter().for_each(|change| change.put_into(&mut sha));
+        pythia_text::hex(&sha.finalize())
+    }
 }
 
 /// Changes of a model that was changed already.
@@ -224,6 +255,22 @@ impl Edits for Both {
 
     fn descriptions(&self) -> Vec<String> {
         [self.before.descriptions(), self.after.descriptions()].concat()
+    }
+
+    fn digest(&self) -> String {
+        pythia_text::hex(&Sha256::digest(self.before.digest() + &self.after.digest()))
+    }
+}
+
+/// Positions in words: all of a few, or how many.
+fn places(rows: &BTreeMap<usize, Vec<f32>>) -> String {
+    /// As many are named.
+    const FEW: usize = 8;
+    let named: Vec<String> = rows.keys().take(FEW).map(usize::to_string).collect();
+    match rows.len() {
+        1 => format!("position {}", named.join("")),
+        n if n <= FEW => format!("positions {}", named.join(", ")),
+        n => format!("{n} positions"),
     }
 }
 

@@ -294,10 +294,14 @@ impl Run {
             self.watch.check(self.tokens)?;
             self.handed.forward(batch, &mut self.own)?;
             self.own.check(self.tokens)?;
-            let is_read = |row: &usize| (first + row) % self.lens_stride == self.lens_stride / 2;
+            // The last one in any case, so that a short text is read too.
+            let is_read = |row: &usize| {
+                let position = first + row;
+                position % self.lens_stride == self.lens_stride / 2 || position + 1 == tokens.len()
+            };
             let rows: Vec<usize> = (0..batch.len()).filter(is_read).collect();
             let contexts = [&mut self.base.context, &mut self.level.context];
-            self.lens.add(contexts, &watch::read(&self.record), &self.watch, &rows)?;
+            self.lens.add(contexts, &watch::read(&self.record), &self.watch, &rows, self.tokens)?;
             self.tokens += batch.len();
             progress.advance("", batch.len() as i64);
         }

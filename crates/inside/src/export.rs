@@ -131,6 +131,7 @@ pub fn export(
     let Request { options, cancel, .. } = *request;
     let hparams = model.hparams();
     check(options, hparams)?;
+    model.check_shows(options.selection.hooks())?;
     let columns = Columns::new(&options.selection, hparams, options.dtype, options.positions.clone());
     let cut = Cut { window: options.window, bos: options.bos, n_vocab: hparams.n_vocab };
     let sequences = Sequences::new(input, tokenizer, cut, cancel)?;
@@ -177,7 +178,8 @@ pub fn export(
     if known.next().is_some() {
         return Err(changed(folder, export.summary.shards.len()));
     }
-    if !ready.complete {
+    // A text that has grown makes an export that was complete go on.
+    if !ready.complete || export.summary.shards.len() > export.summary.reused {
         manifest::write(folder, &identity, &export.summary.shards, true)?;
     }
     Ok(export.summary)
@@ -261,7 +263,8 @@ impl Export<'_> {
 
     /// What a shard says about itself without its manifest.
     fn metadata(&self, number: usize) -> Vec<(String, String)> {
-        let Identity { format, program, model, changes, arithmetic, source, options, hooks } = self.identity;
+        let Identity { format, program, model, changes, changes_sha256, arithmetic, source, options, hooks } =
+            self.identity;
         let files = |of: fn(&ModelFile) -> &str| model.files.iter().map(of).collect::<Vec<_>>().join(",");
         let hooks: Vec<&str> = hooks.iter().map(|hook| hook.name.as_str()).collect();
         let text = |text: &str| text.to_owned();
@@ -272,6 +275,7 @@ impl Export<'_> {
             ("model_sha256", files(|file| &file.sha256)),
             ("level", model.level.clone().unwrap_or_default()),
             ("changes", changes.join("; ")),
+            ("changes_sha256", changes_sha256.clone().unwrap_or_default()),
             ("activations", text(arithmetic.activations)),
             ("gelu", text(arithmetic.gelu)),
             ("kv_cache", text(arithmetic.kv_cache)),
@@ -345,6 +349,7 @@ fn identity(model: &Model, input: &Input<'_>, request: &Request<'_>, columns: &C
             n_vocab: hparams.n_vocab,
         },
         changes: model.edits().map(|edits| edits.descriptions()).unwrap_or_default(),
+        changes_sha256: model.edits().map(|edits| edits.digest()),
         arithmetic: Arithmetic::of(model.options()),
         source: SourceFacts { kind: input.kind.name(), name: input.text.name(), field },
         options: OptionFacts {

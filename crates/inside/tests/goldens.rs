@@ -162,7 +162,7 @@ fn changes_add_up_and_are_told() {
     let changed = Changes::new(changes).of(&model);
     assert_eq!(
         changed.edits().unwrap().descriptions(),
-        ["blocks.1.hook_resid_post at 2 positions from elsewhere", "v times -2 added after block 1"]
+        ["blocks.1.hook_resid_post at positions 3, 7 from elsewhere", "v times -2 added after block 1"]
     );
     let (before, after) = (all(&model, &tokens), all(&changed, &tokens));
     let rows = |cache: &Cache| cache.get(resid).unwrap().data.clone();
@@ -197,7 +197,8 @@ fn what_cannot_be_changed_is_refused() {
             "steering vector: element 0 times 2 is inf, wanted a finite number",
         ),
         (patch(resid, &[1, 1], &[2, 32]), "positions: 1 comes twice"),
-        (patch(resid, &[65], &[1, 32]), "position: found 65, wanted 0 to 64"),
+        (patch(resid, &[64], &[1, 32]), "position: found 64, wanted 0 to 63"),
+        (patch(resid, &[], &[0, 32]), "patch: x has no rows for blocks.0.hook_resid_post"),
         (patch(resid, &[1], &[1, 31]), "patch: x has shape [1, 31] for blocks.0.hook_resid_post, wanted [1, 32]"),
         (
             patch("blocks.0.attn.hook_pattern", &[1], &[1, 32]),

@@ -269,7 +269,7 @@ fn patterns_and_scores_are_those_of_the_hook() {
             assert!(close(head.scores.induction, mean(&|i| (i >= 30).then(|| i - 29))));
         }
     }
-    let bytes = attention::safetensors(&attend(&model, &ids, "0.1,2.*", true)).unwrap();
+    let bytes = attention::safetensors(&attend(&model, &ids, "0.1,2.*", true), "a model").unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let pattern = file.tensor("blocks.0.attn.hook_pattern").unwrap();
     assert_eq!((pattern.shape(), pattern.dtype()), (&[1, n, n][..], safetensors::Dtype::F16));
@@ -279,7 +279,7 @@ fn patterns_and_scores_are_those_of_the_hook() {
     assert_eq!(file.tensor("tokens").unwrap().shape(), [n]);
     let alone = attend(&model, &ids, "2.1", false);
     assert_eq!(alone.heads[0].scores, attention.heads[2 * n_head + 1].scores);
-    assert!(attention::safetensors(&alone).is_err(), "they were not kept");
+    assert!(attention::safetensors(&alone, "a model").is_err(), "they were not kept");
     assert_eq!(attention::csv(&attention).lines().count(), 1 + attention.heads.len());
     let line: serde_json::Value = serde_json::from_str(attention::jsonl(&alone).trim()).unwrap();
     assert_eq!(line["induction"].as_f64(), alone.heads[0].scores.induction);

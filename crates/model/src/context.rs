@@ -2,7 +2,7 @@
 
 use crate::backend::{Batch, Candidate, Head, Largest, RowSpan};
 use crate::error::Error;
-use crate::hook::Hooks;
+use crate::hook::{Hook, Hooks};
 use crate::loaded::Running;
 use crate::model::Model;
 use crate::sequence::{Sequence, Slots};
@@ -111,6 +111,10 @@ impl Context {
     /// # Errors
     /// As [`forward`](Self::forward), and if the device does not show what is wanted.
     pub fn forward_seen(&mut self, spans: &mut [Span<'_>], hooks: &mut dyn Hooks) -> Result<(), Error> {
+        self.tokens.clear();
+        let wanted = |hook: &Hook| hook.site.needs_host() && hooks.sees(*hook);
+        let wanted: Vec<Hook> = Hook::all(self.model.hparams()).into_iter().filter(wanted).collect();
+        self.model.check_shows(&wanted)?;
         self.run(spans, Some(hooks))
     }
 

@@ -269,6 +269,9 @@ pub trait Edits: Send + Sync {
 
     /// What is changed, a line each: whoever reports a number of the changed model can say what it is a number of.
     fn descriptions(&self) -> Vec<String>;
+
+    /// A digest of all that the changes depend on, in hex: descriptions are short, and others may have the same.
+    fn digest(&self) -> String;
 }
 
 /// The span of a batch that a row belongs to, and the row's position in its sequence.

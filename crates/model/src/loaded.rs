@@ -4,7 +4,6 @@ use crate::arch::gptneox::{GptNeoX, State};
 use crate::backend::{Backend, Batch, ContextSpec, Head};
 use crate::context::ContextShape;
 use crate::error::Error;
-use crate::hook::Hooks;
 use crate::tap::Taps;
 use pythia_kernels::{Cpu, KvType};
 use pythia_task::Cancel;
@@ -14,6 +13,8 @@ use std::sync::Arc;
 pub(crate) trait Loaded: Send + Sync {
     /// The sizes of such a context.
     fn spec(&self, kv: KvType, shape: ContextShape) -> ContextSpec;
+    /// Whether the device shows attention.
+    fn shows_attention(&self) -> bool;
     /// Allocates the state of such a context, if it fits in memory.
     fn run(self: Arc<Self>, kv: KvType, shape: ContextShape) -> Result<Box<dyn Running>, Error>;
 }
@@ -47,6 +48,10 @@ impl<B: Backend> Loaded for On<B> {
         self.weights.spec(kv, n_seq, n_ctx, n_batch)
     }
 
+    fn shows_attention(&self) -> bool {
+        B::SHOWS_ATTENTION
+    }
+
     fn run(self: Arc<Self>, kv: KvType, shape: ContextShape) -> Result<Box<dyn Running>, Error> {
         let spec = self.spec(kv, shape);
         self.backend.check_fits(&spec)?;
@@ -61,17 +66,6 @@ impl<B: Backend> Running for RunningOn<B> {
         let on = (backend, &**cpu);
         if taps.is_empty() {
             return weights.forward::<false>(on, &mut self.state, batch, cancel, taps);
-        }
-        if !B::SHOWS_ATTENTION {
-            let hidden = |hooks: &&mut (dyn Hooks + '_)| {
-                weights.hooks().into_iter().find(|hook| hook.site.needs_host() && hooks.sees(*hook))
-            };
-            if let Some(hook) = taps.hooks.as_ref().and_then(hidden) {
-                return Err(Error::Request(format!(
-                    "{hook} can be seen on the processor only, not on {}",
-                    backend.name()
-                )));
-            }
         }
         weights.forward::<true>(on, &mut self.state, batch, cancel, taps)
     }

@@ -5,7 +5,7 @@ use crate::backend::{Backend, Tensor};
 use crate::context::{Context, ContextShape};
 use crate::cpu::CpuBackend;
 use crate::error::Error;
-use crate::hook::Edits;
+use crate::hook::{Edits, Hook};
 use crate::loaded::{Loaded, On};
 use crate::options::Options;
 use pythia_gguf::{AnyType, Gguf, TensorInfo};
@@ -113,6 +113,19 @@ impl Model {
     /// What changes its passes.
     pub fn edits(&self) -> Option<&Arc<dyn Edits>> {
         self.edits.as_ref()
+    }
+
+    /// Checks that its device shows these hooks: a GPU keeps what happens inside attention to itself.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn check_shows(&self, hooks: &[Hook]) -> Result<(), Error> {
+        match hooks.iter().find(|hook| hook.site.needs_host() && !self.loaded.shows_attention()) {
+            None => Ok(()),
+            Some(hook) => {
+                Err(Error::Request(format!("{hook} can be seen on the processor only, not on {}", self.device)))
+            }
+        }
     }
 
     /// Its dimensions.

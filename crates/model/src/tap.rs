@@ -47,7 +47,7 @@ impl<'a, 'h, B: Backend, const TAPPED: bool> Tap<'a, 'h, B, TAPPED> {
     /// Whether anybody wants it to be there: what a kernel would keep to itself is then stored.
     pub(crate) fn wants(&self, site: Site, layer: Option<usize>) -> bool {
         let hook = Hook { site, layer };
-        TAPPED && (self.sees(hook) || self.taps.edits.is_some_and(|edits| edits.changes(hook)))
+        TAPPED && (self.sees(hook) || self.taps.edits.is_some_and(|edits| site.can_change() && edits.changes(hook)))
     }
 
     /// The pass has come to a place whose values are the rows of a buffer.

@@ -252,6 +252,10 @@ impl Edits for Zero {
     fn descriptions(&self) -> Vec<String> {
         Vec::new()
     }
+
+    fn digest(&self) -> String {
+        String::new()
+    }
 }
 
 #[test]

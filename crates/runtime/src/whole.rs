@@ -14,6 +14,7 @@ use std::sync::Arc;
 /// the run was cancelled.
 pub fn logits(model: &Arc<Model>, ids: &[u32], cancel: &Cancel) -> Result<Vec<f32>, Error> {
     let n_vocab = model.hparams().n_vocab;
+    check(model, ids)?;
     let mut logits = vec![0.0; ids.len() * n_vocab];
     pass(model, ids, cancel, |context, tokens| {
         let out = &mut logits[tokens.start * n_vocab..tokens.end * n_vocab];
@@ -41,6 +42,18 @@ pub fn log_likelihoods(model: &Arc<Model>, ids: &[u32], cancel: &Cancel) -> Resu
     Ok(values)
 }
 
+/// Before anything is allocated for them.
+fn check(model: &Model, ids: &[u32]) -> Result<(), Error> {
+    let n_ctx = model.hparams().n_ctx;
+    if ids.is_empty() {
+        return Err(Error::EmptyPrompt);
+    }
+    if ids.len() > n_ctx {
+        return Err(Error::PromptTooLong { tokens: ids.len(), n_ctx });
+    }
+    tokens::check(ids, model.hparams().n_vocab)
+}
+
 /// Runs `ids` from an empty context, a batch at a time. After each, `read` gets the context and which tokens the batch
 /// had.
 fn pass(
@@ -49,14 +62,7 @@ fn pass(
     cancel: &Cancel,
     mut read: impl FnMut(&mut Context, Range<usize>) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let n_ctx = model.hparams().n_ctx;
-    if ids.is_empty() {
-        return Err(Error::EmptyPrompt);
-    }
-    if ids.len() > n_ctx {
-        return Err(Error::PromptTooLong { tokens: ids.len(), n_ctx });
-    }
-    tokens::check(ids, model.hparams().n_vocab)?;
+    check(model, ids)?;
     let shape = ContextShape { n_seq: 1, n_ctx: ids.len(), n_batch: ids.len().min(BATCH_TOKENS) };
     let mut context = model.context(shape)?.cancelled_by(cancel.clone());
     let mut sequence = context.sequence()?;

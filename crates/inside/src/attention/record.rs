@@ -7,6 +7,7 @@ use pythia_model::{Hook, Site};
 use pythia_show::{Cell, Csv, Quotes};
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::json;
+use std::collections::HashMap;
 
 /// A line of JSON per head: its scores; those that no query has are `null`.
 pub fn jsonl(attention: &Attention) -> String {
@@ -38,11 +39,12 @@ pub fn csv(attention: &Attention) -> String {
 }
 
 /// The patterns as a safetensors file: for each layer `blocks.N.attn.hook_pattern`, f16 `[heads, queries, keys]`, with the
-/// numbers of its heads in `blocks.N.attn.hook_pattern.heads`, i64 `[heads]`; and the `tokens`, i64 `[queries]`.
+/// numbers of its heads in `blocks.N.attn.hook_pattern.heads`, i64 `[heads]`; and the `tokens`, i64 `[queries]`. Its metadata
+/// has `model`, in words.
 ///
 /// # Errors
 /// If patterns were not asked for.
-pub fn safetensors(attention: &Attention) -> Result<Vec<u8>, Error> {
+pub fn safetensors(attention: &Attention, model: &str) -> Result<Vec<u8>, Error> {
     let n = attention.ids.len();
     if attention.heads.iter().any(|head| head.pattern.len() != n * n) {
         return Err(Error::Setting { name: "patterns", problem: "found none, wanted them kept".to_owned() });
@@ -62,5 +64,6 @@ pub fn safetensors(attention: &Attention) -> Result<Vec<u8>, Error> {
         Ok((name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).map_err(refused)?))
     });
     let views = views.collect::<Result<Vec<_>, Error>>()?;
-    safetensors::serialize(views, None).map_err(refused)
+    let about = HashMap::from([("model".to_owned(), model.to_owned())]);
+    safetensors::serialize(views, Some(about)).map_err(refused)
 }

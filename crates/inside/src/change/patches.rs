@@ -31,6 +31,10 @@ pub fn patches(
     for &hook in selection.hooks() {
         let tensor =
             file.tensor(&hook.to_string()).map_err(|_| Error::file(path, format!("has no tensor '{hook}'")))?;
+        if tensor.shape().len() < 2 {
+            let problem = format!("tensor '{hook}': found shape {:?}, wanted a row per position", tensor.shape());
+            return Err(Error::file(path, problem));
+        }
         let wrong = || Error::file(path, format!("tensor '{hook}': found {:?}, wanted floats", tensor.dtype()));
         let data = vectors::floats(tensor.dtype(), tensor.data()).ok_or_else(wrong)?;
         let n = tensor.shape().first().copied().unwrap_or(0).min(rows);

@@ -50,13 +50,15 @@ impl Sums {
         &self.depths.last().expect("the logits are the last").1.logits
     }
 
-    /// Adds some rows of the last batch of both contexts: the base's, then the level's.
+    /// Adds some rows of the last batch of both contexts: the base's, then the level's. The batch begins at token `first`
+    /// of the text.
     pub(super) fn add(
         &mut self,
         contexts: [&mut Context; 2],
         base: &Record,
         level: &Watch,
         rows: &[usize],
+        first: usize,
     ) -> Result<(), Error> {
         let [base_context, level_context] = contexts;
         let hparams = base_context.model().hparams();
@@ -75,7 +77,10 @@ impl Sums {
                     base_context.project(&gathered(base.get(*hook), rows), x)?;
                     level_context.project(&gathered(level.stream(*hook), rows), y)?;
                 }
-                depth.add(&logits, n_vocab, base_context.model().cpu(), base_context.model().threads());
+                let unfinite = depth.add(&logits, n_vocab, base_context.model().cpu(), base_context.model().threads());
+                if let Some(row) = unfinite {
+                    return Err(Error::NotFinite { hook: *hook, position: first + rows[row] });
+                }
             }
             self.positions += rows.len();
         }
@@ -84,17 +89,28 @@ impl Sums {
 }
 
 impl Depth {
-    fn add(&mut self, logits: &[Vec<f32>; 2], n_vocab: usize, cpu: &pythia_kernels::Cpu, threads: usize) {
+    /// Returns the first row where one of the two is not finite.
+    fn add(
+        &mut self,
+        logits: &[Vec<f32>; 2],
+        n_vocab: usize,
+        cpu: &pythia_kernels::Cpu,
+        threads: usize,
+    ) -> Option<usize> {
         let rows = parallel::rows(threads, logits[0].len() / n_vocab, |i| {
             let [x, y] = [0, 1].map(|model| &logits[model][i * n_vocab..(i + 1) * n_vocab]);
             let [of_x, of_y] = [x, y].map(|row| cpu.log_sum_exp(row));
             let first = |row| largest(row, 1).first().map(|(id, _)| *id);
-            (Divergence::from(x, of_x).of(y, of_y), first(x) != first(y), RowSums::of(x, y))
+            let sums = RowSums::of(x, y);
+            (of_x.is_finite() && of_y.is_finite() && sums.is_finite())
+                .then(|| (Divergence::from(x, of_x).of(y, of_y), first(x) != first(y), sums))
         });
-        for (kl, differs, sums) in rows {
+        for (row, read) in rows.into_iter().enumerate() {
+            let Some((kl, differs, sums)) = read else { return Some(row) };
             self.kl += kl;
             self.differ += u64::from(differs);
             self.logits.add(&sums);
         }
+        None
     }
 }

@@ -94,6 +94,11 @@ impl Edits for Handed {
         let more = self.more.as_ref().map(|more| more.descriptions()).unwrap_or_default();
         ["every block is given another run's residual stream".to_owned()].into_iter().chain(more).collect()
     }
+
+    /// Of nothing that is kept: what is handed over is another run's, batch by batch.
+    fn digest(&self) -> String {
+        self.more.as_ref().map(|more| more.digest()).unwrap_or_default()
+    }
 }
 
 /// Compares a pass with the base's.

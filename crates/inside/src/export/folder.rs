@@ -52,6 +52,15 @@ pub(super) fn prepare(folder: &Path, identity: &Identity, force: bool) -> Result
         return Ok(Ready { shards: Vec::new(), complete: false, made });
     }
     let Some(found) = Found::read(folder)? else {
+        // A run that was killed between its first shard and its manifest leaves one, which is made again.
+        let shards =
+            entries.iter().filter_map(|path| path.file_name()?.to_str()).filter(|name| name.starts_with(PREFIX));
+        let first = format!("{}.", shard_name(0, "").trim_end_matches('.'));
+        if let Some(other) = shards.into_iter().find(|name| !name.starts_with(&first)) {
+            return Err(Error::Request(format!(
+                "{shown}: contains {other} but no {MANIFEST} that lists it (--force removes what is there)"
+            )));
+        }
         return Ok(Ready { shards: Vec::new(), complete: false, made });
     };
     if let Some(difference) = found.difference(identity) {

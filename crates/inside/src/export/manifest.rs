@@ -24,6 +24,8 @@ pub(super) struct Identity {
     pub(super) model: ModelFacts,
     /// What its passes are changed by.
     pub(super) changes: Vec<String>,
+    /// Digest of these, with all numbers.
+    pub(super) changes_sha256: Option<String>,
     pub(super) arithmetic: Arithmetic,
     pub(super) source: SourceFacts,
     pub(super) options: OptionFacts,

@@ -8,7 +8,7 @@
 
 use crate::backend::{Backend, Batch, ContextSpec, Head, Linear, Norm, Tensor};
 use crate::error::Error;
-use crate::hook::{Hook, Site};
+use crate::hook::Site;
 use crate::tap::{Tap, Taps};
 use pythia_kernels::{Cpu, Epilogue, Gelu, KvShape, KvType, Rotary};
 use pythia_schema::{Hparams, Kind, TensorId};
@@ -101,11 +101,6 @@ impl<B: Backend> GptNeoX<B> {
             kv: KvShape { ty: kv, sequences: n_seq, heads: h.n_head, head_dim, positions: n_ctx },
             n_rot: h.n_rot,
         }
-    }
-
-    /// Its hooks, in the order in which a pass comes to them.
-    pub(crate) fn hooks(&self) -> Vec<Hook> {
-        Hook::all(&self.hparams)
     }
 
     /// Allocates such a context's state.

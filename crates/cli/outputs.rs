@@ -10,7 +10,14 @@ pub(crate) fn check<'p>(
     inputs: &[PathBuf],
     force: bool,
 ) -> Result<(), Failure> {
-    Ok(outputs.into_iter().flatten().try_for_each(|path| check_target(path, inputs, force))?)
+    let outputs: Vec<&PathBuf> = outputs.into_iter().flatten().collect();
+    for (i, path) in outputs.iter().enumerate() {
+        if outputs[..i].contains(path) {
+            return Err(Failure::usage(format_args!("{}: named for two outputs", pythia_text::path(path))));
+        }
+        check_target(path, inputs, force)?;
+    }
+    Ok(())
 }
 
 /// Writes one; it appears whole or not at all.

@@ -404,6 +404,36 @@ fn a_model_that_is_changed_otherwise_does_not_go_on() {
     assert!(error.contains("holds another export: changes: 1 there, 0 here"), "{error}");
 }
 
+/// Two runs would mix their shards, and a file that is read must not be removed.
+#[test]
+fn a_folder_is_written_by_one_run_and_is_not_read_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("out");
+    let args = ["--ids", "1,2,3", "--hooks", "layers.3", "-o", "out", "-q"];
+    activations(dir.path(), &args).ok();
+    let held = fs::File::open(&folder).unwrap();
+    if held.try_lock().is_ok() {
+        activations(dir.path(), &[&args[..], &["--force"]].concat()).fails(
+            PROGRAM,
+            2,
+            &["out: another run is writing here"],
+        );
+        held.unlock().unwrap();
+    }
+    let patch = ["--patch", "layers.3=out/activations-00000.safetensors", "--force"];
+    activations(dir.path(), &[&args[..], &patch].concat()).fails(PROGRAM, 2, &["is read, and lies in out"]);
+    activations(dir.path(), &args).ok();
+    // A manifest of something else is not removed either.
+    fs::remove_file(folder.join("activations-00000.safetensors")).unwrap();
+    fs::write(folder.join("manifest.json"), r#"{"name": "my web app"}"#).unwrap();
+    activations(dir.path(), &[&args[..], &["--force"]].concat()).fails(
+        PROGRAM,
+        65,
+        &["manifest.json: not a manifest of"],
+    );
+    assert_eq!(names(&folder), ["manifest.json"]);
+}
+
 /// Without a manifest nobody knows what later shards are of.
 #[test]
 fn shards_that_no_manifest_lists_are_not_left_beside_an_export() {

@@ -223,6 +223,7 @@ fn wrong_changes_are_refused_in_a_line() {
     save(&folder.join("scalar.safetensors"), &[("blocks.1.hook_resid_post", vec![], vec![1.0])]);
     save(&folder.join("none.safetensors"), &[("blocks.1.hook_resid_post", vec![0, n], vec![])]);
     fails(&["--patch", "layers.1=scalar.safetensors"], 65, &["scalar.safetensors", "wanted a row per position"]);
-    fails(&["--patch", "layers.1=none.safetensors"], 2, &["none.safetensors has no rows"]);
+    fails(&["--patch", "layers.1=none.safetensors"], 65, &["none.safetensors", "wanted at least one number"]);
+    fails(&["--patch", "layers.1=rows.safetensors", "--patch-positions", "512"], 65, &["no row for position 512"]);
     fails(&["--control-vector-layer-range", "3", "1"], 2, &["3 is after 1"]);
 }

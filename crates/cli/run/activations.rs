@@ -106,6 +106,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let Some(folder) = &args.output else {
         return Err(Failure::usage("no folder to write is named, wanted -o DIR (--help lists all options)"));
     };
+    let mut inputs = args.model.inputs(&model).chain(args.text.path()).chain(args.jsonl.as_deref());
+    let place = |path: &Path| path.canonicalize().ok();
+    let same = |path: &Path| place(path).is_some_and(|path| path.parent().map(Path::to_owned) == place(folder));
+    if let Some(path) = inputs.find(|path| same(path)) {
+        let (path, folder) = (pythia_text::path(path), pythia_text::path(folder));
+        return Err(Failure::usage(format_args!("{path}: is read, and lies in {folder}, which is to be written")));
+    }
     let (text, kind) = input(args)?;
     let cancel = exit::catch_interrupts();
     let model_files = digests(&model, cancel)?;

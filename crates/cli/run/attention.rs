@@ -64,7 +64,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let (model, tokenizer) = args.model.open()?;
     let cancel = exit::catch_interrupts();
     let heads = list::heads(&args.heads, model.hparams())?;
-    let inputs = input::files(model.paths().iter().map(PathBuf::as_path).chain(args.text.path()));
+    let inputs = input::files(args.model.inputs(&model).chain(args.text.path()));
     outputs::check([&args.output, &args.html], &inputs, args.force)?;
     let (ids, name) = if args.induction {
         let n = args.text.limit().unwrap_or(USUAL.min(model.hparams().n_ctx));

@@ -4,7 +4,7 @@ use crate::exit::{self, Failure};
 use pythia_inside::{Ablation, Change, Changes, Selection, control_vectors, mean_of, patches, steering_vectors};
 use pythia_model::{Hook, Model};
 use pythia_runtime::{Text, Tokenizer};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Of the options. Said for each, as `next_help_heading` would go on in the command that has them.
@@ -93,6 +93,14 @@ fn parse_scaled(arg: &str) -> Result<(PathBuf, f32), String> {
 }
 
 impl ChangeArgs {
+    /// The files that are read.
+    pub(super) fn inputs(&self) -> impl Iterator<Item = &Path> {
+        let steer = self.steer.iter().map(|steer| &steer.path);
+        let scaled = self.control_vector_scaled.iter().map(|(path, _)| path);
+        let paths = self.patch.iter().map(|(_, path)| path).chain(&self.ablate_to_mean).chain(steer);
+        paths.chain(&self.control_vector).chain(scaled).map(PathBuf::as_path)
+    }
+
     /// The model with these changes.
     pub(super) fn apply(&self, model: &Arc<Model>, tokenizer: &Tokenizer) -> Result<Arc<Model>, Failure> {
         let h = model.hparams();
@@ -160,7 +168,7 @@ impl ChangeArgs {
 }
 
 /// A file's name, without its folder.
-fn name(path: &std::path::Path) -> String {
+fn name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 

@@ -57,7 +57,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let cancel = exit::catch_interrupts();
     let hooks = list::stream(&args.layers, model.hparams())?;
     let text = args.text.open()?;
-    let inputs = input::files(model.paths().iter().map(PathBuf::as_path).chain(args.text.path()));
+    let inputs = input::files(args.model.inputs(&model).chain(args.text.path()));
     outputs::check([&args.html], &inputs, args.force)?;
     let locate = |e| exit::locate(e, args.model.path(), &text);
     let ids = args.text.ids(&text, &model, &tokenizer, cancel).map_err(locate)?;

@@ -81,6 +81,11 @@ impl ModelArgs {
         self.file.path()
     }
 
+    /// The files that are read: of the model, and those that its changes are in.
+    pub(super) fn inputs<'a>(&'a self, model: &'a Model) -> impl Iterator<Item = &'a Path> {
+        model.paths().iter().map(PathBuf::as_path).chain(self.changes.inputs())
+    }
+
     /// Its name for the title of a page, with what is changed.
     pub(super) fn title(&self, model: &Model) -> String {
         let name = crate::outputs::name(self.path());

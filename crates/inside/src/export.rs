@@ -155,7 +155,7 @@ pub fn export(
     if let Some(plan) = &next {
         note_size(plan, &columns, planner.estimate(), progress);
     }
-    let (mut known, mut made) = (ready.shards.into_iter(), Some(ready.made));
+    let (mut known, mut made, _lock) = (ready.shards.into_iter(), Some(ready.made), ready.lock);
     while let Some(plan) = next {
         progress.expect(planner.estimate());
         export.count(&plan);

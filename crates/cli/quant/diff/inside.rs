@@ -6,7 +6,7 @@ use crate::input::{self, TextOptions};
 use crate::outputs;
 use crate::progress::{Bar, Unit};
 use pythia_inside::damage::{self, Block, Damage, Request, Side};
-use pythia_model::{Activations, Model, Options};
+use pythia_model::{Activations, Model, Options, Site};
 use pythia_runtime::{Arithmetic, Tokenizer, parse_activations};
 use pythia_show::number::{plain, significant};
 use pythia_show::{Align, Column, Table, Width, wrap};
@@ -146,9 +146,18 @@ fn show(damage: &Damage, text: &str, width: Width) -> String {
                  and what attention and MLP have of it. KL in nats, means over positions; lens: the logit lens after the \
                  block.";
     let worst = damage.blocks.iter().max_by(|a, b| a.own.total_cmp(&b.own)).filter(|block| block.own > 0.0);
-    let worst = worst.map_or("Nothing is different.".to_owned(), |block| {
-        format!("Most new error: block {} ({} %).", block.layer, significant(100.0 * block.own, 3))
+    let worst = match worst {
+        Some(block) => format!("Most new error: block {} ({} %).", block.layer, significant(100.0 * block.own, 3)),
+        None if damage.is_none() => "Nothing is different.".to_owned(),
+        None => "The blocks do the same; what differs is outside of them.".to_owned(),
+    };
+    let logits = damage.rows.iter().find(|row| row.hook.site == Site::Logits);
+    let predicted = logits.and_then(|row| Some((row.kl?, row.disagreement?)));
+    let predicted = predicted.map_or_else(String::new, |(kl, disagreement)| {
+        let (kl, share) = (significant(kl, 3), significant(100.0 * disagreement, 3));
+        format!(" Predictions at the end: KL {kl} nats, {share} % with another likeliest token.")
     });
+    let worst = worst + &predicted;
     format!(
         "{}\n{}\n{}{}",
         wrap(&head, width, ""),

@@ -37,6 +37,10 @@ pub fn patches(
         }
         let wrong = || Error::file(path, format!("tensor '{hook}': found {:?}, wanted floats", tensor.dtype()));
         let data = vectors::floats(tensor.dtype(), tensor.data()).ok_or_else(wrong)?;
+        if data.is_empty() {
+            let problem = format!("tensor '{hook}': found shape {:?}, wanted at least one number", tensor.shape());
+            return Err(Error::file(path, problem));
+        }
         let n = tensor.shape().first().copied().unwrap_or(0).min(rows);
         let of_row: Vec<usize> = match &stored {
             Some(stored) if stored.len() >= n => stored[..n].to_vec(),

@@ -3,7 +3,7 @@
 use super::manifest::{Found, Identity, MANIFEST, Shard};
 use crate::Error;
 use pythia_convert::output::MadeFolders;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 /// What the names of shards begin with.
@@ -22,6 +22,32 @@ pub(super) struct Ready {
     pub(super) complete: bool,
     /// Removed again if nothing is written there.
     pub(super) made: MadeFolders,
+    /// Nobody else writes there.
+    pub(super) lock: FolderLock,
+}
+
+/// An advisory lock of a folder, where the system has them: two runs would mix their shards.
+pub(super) struct FolderLock(Option<File>);
+
+impl FolderLock {
+    /// Fails if another has it.
+    fn take(folder: &Path) -> Result<Self, ()> {
+        let Ok(file) = File::open(folder) else { return Ok(Self(None)) };
+        match file.try_lock() {
+            Ok(()) => Ok(Self(Some(file))),
+            Err(TryLockError::WouldBlock) => Err(()),
+            Err(TryLockError::Error(_)) => Ok(Self(None)),
+        }
+    }
+}
+
+impl Drop for FolderLock {
+    /// Said, not left to the end of the file: a child process that is being started still has it open for a moment.
+    fn drop(&mut self) {
+        if let Some(file) = &self.0 {
+            let _ = file.unlock();
+        }
+    }
 }
 
 /// Finds out what is in a folder, which need not exist, and makes it. An export of the same identity can go on; what
@@ -39,7 +65,11 @@ pub(super) fn prepare(folder: &Path, identity: &Identity, force: bool) -> Result
             "{shown}: contains {other}, which is no part of an export; wanted a folder that is new, empty or of an export"
         )));
     }
+    let lock =
+        FolderLock::take(folder).map_err(|()| Error::Request(format!("{shown}: another run is writing here")))?;
     if force {
+        // A manifest of something else is somebody's file.
+        Found::read(folder)?;
         // The manifest first: what it lists must be there.
         let (manifests, others): (Vec<_>, Vec<_>) = entries.iter().partition(|path| path.ends_with(MANIFEST));
         for path in manifests.into_iter().chain(others) {
@@ -49,7 +79,7 @@ pub(super) fn prepare(folder: &Path, identity: &Identity, force: bool) -> Result
                 source,
             })?;
         }
-        return Ok(Ready { shards: Vec::new(), complete: false, made });
+        return Ok(Ready { shards: Vec::new(), complete: false, made, lock });
     }
     let Some(found) = Found::read(folder)? else {
         // A run that was killed between its first shard and its manifest leaves one, which is made again.
@@ -61,13 +91,13 @@ pub(super) fn prepare(folder: &Path, identity: &Identity, force: bool) -> Result
                 "{shown}: contains {other} but no {MANIFEST} that lists it (--force removes what is there)"
             )));
         }
-        return Ok(Ready { shards: Vec::new(), complete: false, made });
+        return Ok(Ready { shards: Vec::new(), complete: false, made, lock });
     };
     if let Some(difference) = found.difference(identity) {
         return Err(Error::Request(format!("{shown}: holds another export: {difference} (--force replaces it)")));
     }
     found.check_files(folder)?;
-    Ok(Ready { shards: found.shards, complete: found.complete, made })
+    Ok(Ready { shards: found.shards, complete: found.complete, made, lock })
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, Error> {

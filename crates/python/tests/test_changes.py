@@ -122,7 +122,7 @@ def test_no_change_changes_no_bit(model: pq.Model, ids: list[int]) -> None:
         (lambda m: m.ablate([(6, 0)]), ValueError, "layer: found 6, wanted 0 to 5"),
         (lambda m: m.ablate([(0, 8)]), ValueError, "head: found 8"),
         (lambda m: m.ablate(mlps=[9]), ValueError, "layer: found 9"),
-        (lambda m: m.ablate([(0, 0)], mean=""), ValueError, "empty"),
+        (lambda m: m.ablate([(0, 0)], mean=""), ValueError, "no tokens"),
         (lambda m: m.steer(np.ones(5), 0), ValueError, "found 5 numbers, wanted 256"),
         (lambda m: m.steer(np.ones(256)), ValueError, "layer"),
         (lambda m: m.steer(np.full(256, np.inf), 0), ValueError, "finite"),

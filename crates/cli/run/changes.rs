@@ -1,6 +1,7 @@
 //! Options that change what a model computes.
 
 use crate::exit::{self, Failure};
+use crate::outputs::name;
 use pythia_inside::{Ablation, Change, Changes, Selection, control_vectors, mean_of, patches, steering_vectors};
 use pythia_model::{Hook, Model};
 use pythia_runtime::{Text, Tokenizer};
@@ -165,11 +166,6 @@ impl ChangeArgs {
         }
         Ok(())
     }
-}
-
-/// A file's name, without its folder.
-fn name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 #[cfg(test)]

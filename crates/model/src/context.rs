@@ -111,10 +111,12 @@ impl Context {
     /// # Errors
     /// As [`forward`](Self::forward), and if the device does not show what is wanted.
     pub fn forward_seen(&mut self, spans: &mut [Span<'_>], hooks: &mut dyn Hooks) -> Result<(), Error> {
-        self.tokens.clear();
-        let wanted = |hook: &Hook| hook.site.needs_host() && hooks.sees(*hook);
-        let wanted: Vec<Hook> = Hook::all(self.model.hparams()).into_iter().filter(wanted).collect();
-        self.model.check_shows(&wanted)?;
+        if !self.model.loaded.shows_attention() {
+            self.tokens.clear();
+            let mut wanted = Hook::all(self.model.hparams());
+            wanted.retain(|hook| hooks.sees(*hook));
+            self.model.check_shows(&wanted)?;
+        }
         self.run(spans, Some(hooks))
     }
 

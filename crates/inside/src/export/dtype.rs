@@ -52,27 +52,30 @@ impl Dtype {
         out.reserve(values.len() * self.bytes());
         match self {
             Self::F32 => values.iter().for_each(|x| out.extend_from_slice(&x.to_le_bytes())),
-            Self::F16 => {
-                let mut tile = [f16::ZERO; TILE];
-                for values in values.chunks(TILE) {
-                    let tile = &mut tile[..values.len()];
-                    tile.convert_from_f32_slice(values);
-                    let infinite = tile.iter().zip(values).filter(|(y, x)| y.is_infinite() && x.is_finite());
-                    tally.overflowed += infinite.count() as u64;
-                    tile.iter().for_each(|y| out.extend_from_slice(&y.to_le_bytes()));
-                }
-            }
-            Self::Bf16 => {
-                let mut tile = [bf16::ZERO; TILE];
-                for values in values.chunks(TILE) {
-                    let tile = &mut tile[..values.len()];
-                    tile.convert_from_f32_slice(values);
-                    let infinite = tile.iter().zip(values).filter(|(y, x)| y.is_infinite() && x.is_finite());
-                    tally.overflowed += infinite.count() as u64;
-                    tile.iter().for_each(|y| out.extend_from_slice(&y.to_le_bytes()));
-                }
-            }
+            Self::F16 => halves(values, f16::ZERO, f16::is_infinite, f16::to_le_bytes, out, tally),
+            Self::Bf16 => halves(values, bf16::ZERO, bf16::is_infinite, bf16::to_le_bytes, out, tally),
         }
+    }
+}
+
+/// Rounds to 16 bits. Both types have the same methods, but not by a trait.
+fn halves<H: Copy>(
+    values: &[f32],
+    zero: H,
+    is_infinite: fn(H) -> bool,
+    to_bytes: fn(H) -> [u8; 2],
+    out: &mut Vec<u8>,
+    tally: &mut Tally,
+) where
+    [H]: HalfFloatSliceExt,
+{
+    let mut tile = [zero; TILE];
+    for values in values.chunks(TILE) {
+        let tile = &mut tile[..values.len()];
+        tile.convert_from_f32_slice(values);
+        let infinite = tile.iter().zip(values).filter(|(y, x)| is_infinite(**y) && x.is_finite());
+        tally.overflowed += infinite.count() as u64;
+        tile.iter().for_each(|&y| out.extend_from_slice(&to_bytes(y)));
     }
 }
 

@@ -146,7 +146,7 @@ impl Hooks for Watch<'_> {
         let Values::Weights(weights) = values else { return };
         // One sequence.
         let first = batch.spans.first().map_or(0, |span| span.first_position);
-        let seen = Seen { weights, first, rows: batch.tokens.len(), n: self.n };
+        let seen = Seen { weights: &weights, first, rows: batch.tokens.len(), n: self.n };
         let places = self.places;
         let start = self.heads.partition_point(|head| Some(head.layer) < hook.layer);
         let end = self.heads.partition_point(|head| Some(head.layer) <= hook.layer);

@@ -120,7 +120,7 @@ impl Hooks for Keeper<'_> {
 
     fn see(&mut self, hook: Hook, batch: Batch<'_>, values: Values<'_>) {
         let data = match values {
-            Values::Weights(weights) => weights.to_vec(),
+            Values::Weights(weights) => weights.take(),
             Values::Rows(rows) => {
                 let mut data = Vec::with_capacity(rows.iter().len() * rows.cols());
                 rows.iter().for_each(|row| data.extend_from_slice(row));

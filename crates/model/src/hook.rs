@@ -7,6 +7,7 @@ use crate::backend::Batch;
 use pythia_kernels::RowSpan;
 use pythia_schema::{Hparams, Kind, TensorId};
 use std::fmt;
+use std::ops::Deref;
 
 /// Columns of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,13 +168,17 @@ impl fmt::Display for Hook {
 }
 
 /// Values at a hook.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub enum Values<'a> {
     /// A row per token of the batch.
     Rows(Rows<'a>),
     /// Scores or pattern: one sequence after another, each `[n_head, rows, first_position + rows]`.
-    Weights(&'a [f32]),
+    Weights(Weights<'a>),
 }
+
+/// Scores or patterns of a whole layer, which can be kept without a copy.
+#[derive(Debug)]
+pub struct Weights<'a>(&'a mut Vec<f32>);
 
 /// Rows, which may be parts of wider ones.
 #[derive(Clone, Copy, Debug)]
@@ -198,6 +203,25 @@ pub(crate) struct Part {
     pub(crate) first: usize,
     /// How many do.
     pub(crate) cols: usize,
+}
+
+impl<'a> Weights<'a> {
+    pub(crate) fn new(values: &'a mut Vec<f32>) -> Self {
+        Self(values)
+    }
+
+    /// The values, to keep: the next layer gets another array.
+    pub fn take(self) -> Vec<f32> {
+        std::mem::take(self.0)
+    }
+}
+
+impl Deref for Weights<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        self.0
+    }
 }
 
 impl<'a> Rows<'a> {

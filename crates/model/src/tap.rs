@@ -1,7 +1,7 @@
 //! What a forward pass does for those who watch or change it.
 
 use crate::backend::{Backend, Batch};
-use crate::hook::{Edits, Hook, Hooks, Part, Rows, RowsMut, Site, Values};
+use crate::hook::{Edits, Hook, Hooks, Part, Rows, RowsMut, Site, Values, Weights};
 use pythia_kernels::{AttentionWeights, Cpu, Gelu};
 
 /// Who watches and who changes a pass.
@@ -25,19 +25,19 @@ pub(crate) struct Tap<'a, 'h, B: Backend, const TAPPED: bool> {
     pub(crate) taps: Taps<'a, 'h>,
     /// Where a device puts its rows.
     staging: [Vec<f32>; 2],
-    weights: Weights,
+    attention: Attention,
 }
 
 /// Scores and patterns of the layer that runs.
 #[derive(Default)]
-struct Weights {
+struct Attention {
     scores: Vec<f32>,
     pattern: Vec<f32>,
 }
 
 impl<'a, 'h, B: Backend, const TAPPED: bool> Tap<'a, 'h, B, TAPPED> {
     pub(crate) fn new(backend: &'a B, cpu: &'a Cpu, batch: Batch<'a>, taps: Taps<'a, 'h>) -> Self {
-        Self { backend, cpu, batch, taps, staging: [Vec::new(), Vec::new()], weights: Weights::default() }
+        Self { backend, cpu, batch, taps, staging: [Vec::new(), Vec::new()], attention: Attention::default() }
     }
 
     fn sees(&self, hook: Hook) -> bool {
@@ -83,13 +83,15 @@ impl<'a, 'h, B: Backend, const TAPPED: bool> Tap<'a, 'h, B, TAPPED> {
         }
         let len = AttentionWeights::len(heads, self.batch.spans);
         fn room(array: &mut Vec<f32>, len: usize) -> &mut [f32] {
-            array.resize(len, 0.0);
+            if array.len() != len {
+                *array = vec![0.0; len];
+            }
             array
         }
-        let weights = &mut self.weights;
+        let attention = &mut self.attention;
         Some(AttentionWeights {
-            scores: scores.then(|| room(&mut weights.scores, len)),
-            pattern: pattern.then(|| room(&mut weights.pattern, len)),
+            scores: scores.then(|| room(&mut attention.scores, len)),
+            pattern: pattern.then(|| room(&mut attention.pattern, len)),
         })
     }
 
@@ -99,10 +101,11 @@ impl<'a, 'h, B: Backend, const TAPPED: bool> Tap<'a, 'h, B, TAPPED> {
             return;
         }
         let Some(hooks) = &mut self.taps.hooks else { return };
-        for (site, array) in [(Site::Scores, &self.weights.scores), (Site::Pattern, &self.weights.pattern)] {
+        let Attention { scores, pattern } = &mut self.attention;
+        for (site, array) in [(Site::Scores, scores), (Site::Pattern, pattern)] {
             let hook = Hook { site, layer };
             if hooks.sees(hook) {
-                hooks.see(hook, self.batch, Values::Weights(array));
+                hooks.see(hook, self.batch, Values::Weights(Weights::new(array)));
             }
         }
     }

@@ -53,7 +53,7 @@ impl Hooks for Record {
 
     fn see(&mut self, hook: Hook, _: Batch<'_>, values: Values<'_>) {
         let values = match values {
-            Values::Weights(weights) => weights.to_vec(),
+            Values::Weights(weights) => weights.take(),
             Values::Rows(rows) => rows.iter().flatten().copied().collect(),
         };
         self.0.insert(hook, values);

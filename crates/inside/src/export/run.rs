@@ -252,7 +252,7 @@ impl Hooks for Writer<'_> {
             }
             Values::Weights(weights) => {
                 let place = self.columns.weights.iter().position(|of| *of == hook);
-                place.map_or(Ok(()), |place| self.weights(place, hook.site, weights))
+                place.map_or(Ok(()), |place| self.weights(place, hook.site, &weights))
             }
         };
         self.error = written.err();

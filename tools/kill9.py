@@ -281,6 +281,58 @@ def download_newer(quant, folder):
     return download(quant, folder, older)
 
 
+def pythia_run(quant, folder):
+    """The program beside this one, and variables that keep its cache in the folder."""
+    return str(Path(quant).parent / "pythia-run"), {**os.environ, "PYTHIA_CACHE": str(folder / "keep/cache")}
+
+
+def activations(quant, folder):
+    """A run that is stopped leaves whole files, a manifest that lists them, and the next one goes on from there."""
+    source = gguf(quant, folder, "Q8_0")
+    run, env = pythia_run(quant, folder)
+    command = [run, "activations", "-m", str(source), "-f", str(TEXT), "--hooks", "blocks.*.hook_resid_post"]
+    command += ["-c", "128", "--chunks", "100", "--shard-size", "8M", "-o", "acts"]
+    run_ok(command, folder, env)
+    outputs = sorted(str(p.relative_to(folder)) for p in folder.glob("acts/*.safetensors"))
+
+    def inspect(is_whole):
+        path = folder / "acts/manifest.json"
+        if not path.is_file():
+            # An export has its manifest before its first file.
+            return [f"{p} without a manifest" for p in folder.glob("acts/*.safetensors")]
+        manifest = json.loads(path.read_bytes())
+        files = [(folder / "acts" / shard["file"], shard["sha256"]) for shard in manifest["shards"]]
+        wrong = [f"{file} is not what the manifest says" for file, digest in files
+                 if not file.is_file() or sha256(file.read_bytes()) != digest]
+        return wrong + ([] if manifest["complete"] or not is_whole else ["the manifest is not complete"])
+
+    return Trial(command, outputs, clear(folder), sources=[CHECKPOINT, source], env=env, inspect=inspect)
+
+
+def lens(quant, folder):
+    source = gguf(quant, folder, "Q4_0")
+    run, env = pythia_run(quant, folder)
+    command = [run, "lens", "-m", str(source), "-f", str(TEXT), "--tokens", "256", "--html", "lens.html", "--force"]
+    return Trial(command, ["lens.html"], clear(folder), sources=[CHECKPOINT, source], env=env)
+
+
+def attention(quant, folder):
+    source = gguf(quant, folder, "Q4_0")
+    run, env = pythia_run(quant, folder)
+    command = [run, "attention", "-m", str(source), "-f", str(TEXT), "--tokens", "512", "-o", "patterns.safetensors"]
+    command += ["--html", "attention.html", "--force"]
+    outputs = ["patterns.safetensors", "attention.html"]
+    return Trial(command, outputs, clear(folder), sources=[CHECKPOINT, source], env=env)
+
+
+def diff_activations(quant, folder):
+    """Of a file with itself, which is no difference and exit code 0."""
+    source = gguf(quant, folder, "Q8_0")
+    command = [quant, "diff", "--activations", str(source), str(source), "-f", str(TEXT), "--chunks", "2"]
+    command += ["--csv", "damage.csv", "--html", "damage.html", "--force"]
+    return Trial(command, ["damage.csv", "damage.html"], clear(folder), sources=[CHECKPOINT, source])
+
+
 MODES = {
     "convert": convert,
     "convert-force": convert_over_older,
@@ -291,6 +343,10 @@ MODES = {
     "imatrix": imatrix,
     "calibrate": calibrate,
     "compare": compare,
+    "activations": activations,
+    "lens": lens,
+    "attention": attention,
+    "diff-activations": diff_activations,
     "split": split,
     "split-force": split_over_older,
     "download": download,

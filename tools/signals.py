@@ -10,7 +10,7 @@ one shortly after. After each signal
 - its exit code is 130, or 0 if it was done, or that of the signal in the first milliseconds, before it is caught;
 - each output is as it was or as a whole run makes it, those that belong together all or none;
 - nothing else is there: no temporary file, no folder that was made for an output. What a download has got so far stays,
-  and the state of a calibration.
+  the state of a calibration, and whole files of activations with their manifest.
 
 A line per mode sums up, with the longest and the median time from the signal to the end. Modes that write are those of
 tools/kill9.py; those that only read are here, over a random model whose size `--shape` says.
@@ -107,7 +107,7 @@ class Mode:
         self.folder = Path(tempfile.mkdtemp(prefix=f"signals-{name}-"))
         self.random = random.Random(f"{args.seed}/{name}")
         self.trial = trial(name, material, self.folder)
-        self.keeps_parts = name.startswith(("download", "compare", "calibrate"))
+        self.keeps_parts = name.startswith(("download", "compare", "calibrate", "activations"))
         self.faults, self.times, self.points, self.finished = [], [], 0, 0
         self.trial.before()
         self.old = self.look()

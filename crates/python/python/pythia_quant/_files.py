@@ -11,6 +11,28 @@ from ._types import Record
 StrPath = str | os.PathLike[str]
 Types = str | Sequence[str]
 
+_SHARED = (
+    "tensor_types",
+    "output_tensor_type",
+    "token_embedding_type",
+    "pure",
+    "strict",
+    "imatrix",
+    "calibration",
+    "allow_nonfinite",
+    "sha256",
+    "split_max_bytes",
+    "split_max_tensors",
+    "threads",
+    "force",
+)
+"""The arguments that convert and quantize share."""
+
+
+def _shared(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Those among the arguments of a function."""
+    return {name: arguments[name] for name in _SHARED}
+
 
 def convert(
     source: StrPath,
@@ -46,22 +68,7 @@ def convert(
     matrix. With ``calibration``, a file of ``pythia-quant calibrate``, the quantizer ``feedback`` rounds the matrices.
     A file that exists is replaced only with ``force=True``. Files appear whole or not at all.
     """
-    given = dict(
-        tensor_types=list(tensor_types),
-        output_tensor_type=output_tensor_type,
-        token_embedding_type=token_embedding_type,
-        pure=pure,
-        strict=strict,
-        imatrix=imatrix,
-        calibration=calibration,
-        allow_nonfinite=allow_nonfinite,
-        sha256=sha256,
-        split_max_bytes=split_max_bytes,
-        split_max_tensors=split_max_tensors,
-        threads=threads,
-        force=force,
-    )
-    return _native.convert(source, out, type, lora, provenance_sha, variant, offline, given)
+    return _native.convert(source, out, type, lora, provenance_sha, variant, offline, _shared(locals()))
 
 
 def quantize(
@@ -89,22 +96,7 @@ def quantize(
     ``source`` is best in F32, F16 or BF16; weights that are quantized already are rounded a second time only with
     ``allow_requantize=True``. The other arguments are those of :func:`convert`.
     """
-    given = dict(
-        tensor_types=list(tensor_types),
-        output_tensor_type=output_tensor_type,
-        token_embedding_type=token_embedding_type,
-        pure=pure,
-        strict=strict,
-        imatrix=imatrix,
-        calibration=calibration,
-        allow_nonfinite=allow_nonfinite,
-        sha256=sha256,
-        split_max_bytes=split_max_bytes,
-        split_max_tensors=split_max_tensors,
-        threads=threads,
-        force=force,
-    )
-    return _native.quantize(source, out, type, allow_requantize, given)
+    return _native.quantize(source, out, type, allow_requantize, _shared(locals()))
 
 
 class Comparison(list[Record]):

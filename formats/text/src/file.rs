@@ -62,18 +62,30 @@ pub fn open_regular(path: &Path) -> Result<(File, u64), ReadError> {
 /// # Errors
 /// If it is no such file, or cannot be read.
 pub fn read_text(path: &Path, limit_bytes: u64) -> Result<String, ReadError> {
+    String::from_utf8(read_bytes(path, limit_bytes)?)
+        .map_err(|e| ReadError::Refused(format!("not UTF-8 at byte {}", e.utf8_error().valid_up_to())))
+}
+
+/// Reads a file of at most `limit_bytes`.
+///
+/// # Errors
+/// If it is no regular file, too long, what a failed download left behind, or cannot be read.
+pub fn read_bytes(path: &Path, limit_bytes: u64) -> Result<Vec<u8>, ReadError> {
     let (file, len) = open_regular(path)?;
+    let too_long = |len| ReadError::Refused(format!("{len} bytes long, at most {limit_bytes} are read"));
     if len > limit_bytes {
-        return Err(ReadError::Refused(format!("{len} bytes long, at most {limit_bytes} are read")));
+        return Err(too_long(len));
     }
     let mut bytes = Vec::with_capacity(len as usize);
     // The cap again: the file may grow while it is read.
-    file.take(limit_bytes).read_to_end(&mut bytes)?;
+    file.take(limit_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit_bytes {
+        return Err(too_long(bytes.len() as u64));
+    }
     if let Some(reason) = placeholder(&bytes) {
         return Err(ReadError::Refused(reason.to_owned()));
     }
-    String::from_utf8(bytes)
-        .map_err(|e| ReadError::Refused(format!("not UTF-8 at byte {}", e.utf8_error().valid_up_to())))
+    Ok(bytes)
 }
 
 /// What `start` is, if the file is not the real one but what a failed download left in its place.
@@ -115,6 +127,8 @@ mod tests {
         assert!(read_text(&path, 4).unwrap_err().to_string().contains("5 bytes long"));
         std::fs::write(&path, b"ab\xffc").unwrap();
         assert!(read_text(&path, 9).unwrap_err().to_string().ends_with("not UTF-8 at byte 2"));
+        assert_eq!(read_bytes(&path, 4).unwrap(), b"ab\xffc");
+        assert!(read_bytes(&path, 3).unwrap_err().to_string().contains("4 bytes long"));
         assert!(read_text(dir.path(), 9).unwrap_err().to_string().ends_with("not a regular file"));
         assert!(matches!(read_text(&dir.path().join("absent"), 9), Err(ReadError::Io(_))));
     }

@@ -12,7 +12,7 @@
 //! Escapes are those of Rust's source code: `\n`, `\u{1b}`. Escaped text has no hazards, so escaping it again changes
 //! nothing. The two characters `\n` in the original text look the same as an escape, which is harmless.
 //!
-//! [`read_text`] reads foreign text: regular files only, of a limited size.
+//! [`read_text`] and [`read_bytes`] read foreign files: regular ones only, of a limited size.
 
 #![forbid(unsafe_code)]
 
@@ -23,7 +23,7 @@ mod hex;
 mod names;
 
 pub use escape::{Escaper, Line, Lines, Prose, json};
-pub use file::{ReadError, SNIFFED_BYTES, open_regular, placeholder, read_text};
+pub use file::{ReadError, SNIFFED_BYTES, open_regular, placeholder, read_bytes, read_text};
 pub use hazard::{Hazard, hazard};
 pub use hex::hex;
 pub use names::{counted, cut_middle, nearest_name, path, quoted};

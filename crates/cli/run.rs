@@ -13,6 +13,7 @@ mod model;
 mod perplexity;
 #[cfg_attr(not(feature = "server"), path = "run/no_serve.rs")]
 mod serve;
+mod showing;
 mod text;
 mod tokenize;
 mod writing;

@@ -77,6 +77,15 @@ fn what_has_no_inside_is_refused() {
     }
     lens(&["-p", "x", "--layers", "9"]).fails("pythia-run", 2, &["layers: found '9'", "0 to 5"]);
     lens(&["-p", "x", "--positions", "1"]).fails("pythia-run", 2, &["positions: found '1'"]);
+    lens(&["-p", "x", "-k", "4097"]).fails("pythia-run", 2, &["top: found 4097, wanted 1 to 4096"]);
+    for format in ["jsonl", "csv"] {
+        let args = ["-p", "x", "--positions", "0", "--format", format];
+        lens(&args).fails("pythia-run", 2, &["--positions: is of the table; jsonl and csv have all"]);
+    }
+    for n in ["3", "513", "1000000"] {
+        let wanted = format!("tokens: found {n}, wanted 4 to 512 for a sequence that repeats");
+        attention(&["--induction", "--tokens", n]).fails("pythia-run", 2, &[&wanted]);
+    }
     attention(&["-p", "x", "--heads", "0.99"]).fails("pythia-run", 2, &["heads: found '0.99'"]);
     attention(&["-p", "x", "--induction"]).fails("pythia-run", 2, &["--induction"]);
     let nan = damaged("F16", "blk.3.ffn_down.weight");

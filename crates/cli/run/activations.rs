@@ -98,7 +98,7 @@ enum FormatName {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let (model, tokenizer) = args.model.open()?;
+    let (model, tokenizer, reach) = args.model.open()?;
     if args.hooks == ["list"] {
         return exit::print(&list(&model));
     }
@@ -117,7 +117,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let cancel = exit::catch_interrupts();
     let model_files = digests(&model, cancel)?;
     let program = format!("{} {}", super::PROGRAM, env!("CARGO_PKG_VERSION"));
-    let request = Request { options: &options, model_files, program: &program, force: args.force, cancel };
+    let request =
+        Request { options: &options, model_files, program: &program, reach: &reach, force: args.force, cancel };
     let watch = Watch {
         bar: Bar::new(0, Unit::Items("tokens"), args.quiet),
         log: Log::new(args.quiet),
@@ -129,9 +130,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     watch.bar.finish();
     let summary = result.map_err(|error| locate(error, args.model.path(), &text, folder, args.force))?;
     let seconds = start.elapsed().as_secs_f64();
-    if !args.quiet {
-        warnings(&summary, &options).iter().for_each(|line| exit::note(format_args!("warning: {line}")));
-    }
+    warnings(&summary, &options).iter().for_each(|line| exit::note(format_args!("warning: {line}")));
     match args.json {
         true => exit::print_json_line(&to_json(&model, args, folder, &summary, seconds)),
         false => exit::print(&table(&model, folder, &options, &summary, seconds)),

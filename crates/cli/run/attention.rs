@@ -2,6 +2,7 @@
 
 use super::beginning::{self, BeginningArgs};
 use super::model::{ModelArgs, note_changes};
+use super::showing::{Format, ShowArgs};
 use crate::exit::{self, Failure};
 use crate::progress::{Bar, Unit};
 use crate::{input, outputs};
@@ -33,43 +34,27 @@ pub(super) struct Args {
     /// Heads: 3.1 is head 1 of layer 3, 4.* are all of layer 4; or all
     #[arg(long, value_name = "LIST", default_value = "all")]
     heads: String,
-    /// A table for people, or a row per head for programs
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
     /// Write the patterns to FILE, safetensors with f16
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Write a page with a heat map per head to FILE
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
-    /// Replace existing files of --output and --html
-    #[arg(long)]
-    force: bool,
-    /// No progress
-    #[arg(short, long)]
-    quiet: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    Table,
-    Jsonl,
-    Csv,
+    #[command(flatten)]
+    show: ShowArgs,
 }
 
 /// Tokens of a random sequence, if nobody says how many.
 const USUAL: usize = 256;
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let (model, tokenizer) = args.model.open()?;
+    let (model, tokenizer, reach) = args.model.open()?;
     let cancel = exit::catch_interrupts();
     let heads = list::heads(&args.heads, model.hparams())?;
     let inputs = input::files(args.model.inputs(&model).chain(args.text.path()));
-    outputs::check([&args.output, &args.html], &inputs, args.force)?;
+    outputs::check([&args.output, &args.show.html], &inputs, args.show.force)?;
     let (ids, name) = if args.induction {
-        let n = args.text.limit().unwrap_or(USUAL.min(model.hparams().n_ctx));
+        let n_ctx = model.hparams().n_ctx;
+        let n = args.text.limit().unwrap_or(USUAL.min(n_ctx));
         (
-            attention::repeated(&tokenizer, n, args.seed)?,
+            attention::repeated(&tokenizer, n, n_ctx, args.seed)?,
             format!("a random sequence (seed {}), repeated once", args.seed),
         )
     } else {
@@ -77,20 +62,18 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let locate = |e| exit::locate(e, args.model.path(), &text);
         (args.text.ids(&text, &model, &tokenizer, cancel).map_err(locate)?, text.to_string())
     };
-    let request = Request { heads, patterns: args.output.is_some() || args.html.is_some() };
-    let bar = Bar::new(0, Unit::Items("tokens"), args.quiet);
+    reach.check(ids.len(), "the text")?;
+    let request = Request { heads, patterns: args.output.is_some() || args.show.html.is_some() };
+    let bar = Bar::new(0, Unit::Items("tokens"), args.show.quiet);
     let attention = attention::attention(&model, &ids, &request, cancel, &bar)
         .map_err(|e| beginning::locate(e, args.model.path()))?;
     bar.finish();
     note_changes(&model);
     if let Some(path) = &args.output {
-        outputs::write(path, &attention::safetensors(&attention, &args.model.title(&model))?, args.force, args.quiet)?;
+        args.show.write(path, &attention::safetensors(&attention, &args.model.title(&model))?)?;
     }
-    if let Some(path) = &args.html {
-        let page = attention::page(&attention, &tokenizer, &args.model.title(&model), &name);
-        outputs::write(path, page.as_bytes(), args.force, args.quiet)?;
-    }
-    match args.format {
+    args.show.write_page(|| attention::page(&attention, &tokenizer, &args.model.title(&model), &name))?;
+    match args.show.format {
         Format::Table => exit::print(&show(&attention, &name, Width::of_stdout())),
         Format::Jsonl => exit::print(&attention::jsonl(&attention)),
         Format::Csv => exit::print(&attention::csv(&attention)),

@@ -1,24 +1,33 @@
 //! Options that change what a model computes.
 
+use super::beginning::locate;
 use crate::exit::{self, Failure};
+use crate::input::TextOptions;
 use crate::outputs::name;
-use pythia_inside::{Ablation, Change, Changes, Selection, control_vectors, mean_of, patches, steering_vectors};
+use pythia_inside::{
+    Ablation, Change, Changes, Reach, Selection, control_vectors, mean_over, patches, steering_vectors,
+};
 use pythia_model::{Hook, Model};
-use pythia_runtime::{Text, Tokenizer};
+use pythia_runtime::Tokenizer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Of the options. Said for each, as `next_help_heading` would go on in the command that has them.
 const HEADING: &str = "Changes of the model";
 
+/// The options that name control vectors.
+const CONTROL_VECTORS: &str = "control_vectors";
+
 /// Changes, made in this order: values of another run are put in, heads and MLPs taken away, vectors added.
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new(CONTROL_VECTORS).multiple(true))]
 pub(super) struct ChangeArgs {
-    /// Put activations of another run in the place of these: a file of `pythia-run activations` and hooks in it.
-    /// Of several texts in the file the first is taken
+    /// Put activations of another run in the place of these: a file of `pythia-run activations` and hooks in it, where *
+    /// stands for those that can change. Of several texts in the file the first is taken
     #[arg(long, help_heading = HEADING, value_name = "HOOKS=FILE", value_parser = parse_patch)]
     patch: Vec<(String, PathBuf)>,
-    /// Positions to patch, with commas between them [default: all that are in the file]
+    /// Positions to patch, with commas between them: of the prompt, or of each text or window [default: all that are in the
+    /// file]
     #[arg(long, help_heading = HEADING, value_name = "LIST", value_delimiter = ',', requires = "patch")]
     patch_positions: Vec<usize>,
     /// Take away attention heads, such as 3.1,3.5: LAYER.HEAD, both counted from 0
@@ -34,13 +43,13 @@ pub(super) struct ChangeArgs {
     #[arg(long, help_heading = HEADING, value_name = "FILE[:LAYER[:SCALE]]", value_parser = parse_steer)]
     steer: Vec<Steer>,
     /// Add the vectors of a llama.cpp control vector
-    #[arg(long, help_heading = HEADING, value_name = "FILE")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE", group = CONTROL_VECTORS)]
     control_vector: Vec<PathBuf>,
     /// The same, times a factor
-    #[arg(long, help_heading = HEADING, value_name = "FILE:SCALE", value_parser = parse_scaled)]
+    #[arg(long, help_heading = HEADING, value_name = "FILE:SCALE", value_parser = parse_scaled, group = CONTROL_VECTORS)]
     control_vector_scaled: Vec<(PathBuf, f32)>,
     /// First and last layer that control vectors are added to [default: 1 and the last one]
-    #[arg(long, help_heading = HEADING, num_args = 2, value_names = ["START", "END"])]
+    #[arg(long, help_heading = HEADING, num_args = 2, value_names = ["START", "END"], requires = CONTROL_VECTORS)]
     control_vector_layer_range: Vec<usize>,
 }
 
@@ -102,13 +111,13 @@ impl ChangeArgs {
         paths.chain(&self.control_vector).chain(scaled).map(PathBuf::as_path)
     }
 
-    /// The model with these changes.
-    pub(super) fn apply(&self, model: &Arc<Model>, tokenizer: &Tokenizer) -> Result<Arc<Model>, Failure> {
+    /// The model with these changes, and how far its patches reach.
+    pub(super) fn apply(&self, model: &Arc<Model>, tokenizer: &Tokenizer) -> Result<(Arc<Model>, Reach), Failure> {
         let h = model.hparams();
         let mut changes = Vec::new();
         let positions = (!self.patch_positions.is_empty()).then_some(&*self.patch_positions);
         for (hooks, path) in &self.patch {
-            changes.extend(patches(path, &Selection::parse(&[hooks], h)?, positions, h)?);
+            changes.extend(patches(path, &Selection::to_change(&[hooks], h)?, positions, h)?);
         }
         self.ablate(model, tokenizer, &mut changes)?;
         for Steer { path, layer, scale } in &self.steer {
@@ -130,7 +139,9 @@ impl ChangeArgs {
                 changes.push(Change::steer(h, layer, &vector, scale, &name(path))?);
             }
         }
-        Ok(Changes::new(changes).of(model))
+        let changes = Changes::new(changes);
+        let reach = changes.reach();
+        Ok((changes.of(model), reach))
     }
 
     fn ablate(&self, model: &Arc<Model>, tokenizer: &Tokenizer, changes: &mut Vec<Change>) -> Result<(), Failure> {
@@ -149,9 +160,9 @@ impl ChangeArgs {
             if hooks.is_empty() {
                 return Err(Failure::usage("--ablate-to-mean: needs --ablate-head or --ablate-mlp"));
             }
-            let text = Text::open(path)?;
-            let cancel = exit::catch_interrupts();
-            let found = mean_of(model, &mut text.tokens(tokenizer, cancel)?, &hooks, cancel)?;
+            let text = TextOptions::default().open(path)?;
+            let found = mean_over(model, tokenizer, &text, &hooks, exit::catch_interrupts())
+                .map_err(|error| locate(error, model.paths().first().map_or(path, |path| path)))?;
             means = Some((found, name(path)));
         }
         let ablation = |i: usize| match &means {

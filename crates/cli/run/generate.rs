@@ -136,12 +136,14 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         sampling: args.sampling.settings(),
         logit_bias: Vec::new(),
     };
-    let (model, tokenizer) = args.model.open()?;
+    let (model, tokenizer, reach) = args.model.open()?;
     let interrupted = exit::catch_interrupts();
     let source = args.text.open()?;
     let locate = |e| exit::locate(e, args.model.path(), &source);
     let text = source.reader()?.read_all(MAX_PROMPT_BYTES).map_err(locate)?;
     let prompt = prompt(&tokenizer, &text).map_err(locate)?;
+    // Not of what is generated, whose length nobody knows before.
+    reach.check(prompt.len(), "the prompt")?;
     let n_ctx = n_ctx(args, &model, prompt.len(), &options)?;
     let shape = ContextShape { n_seq: 1, n_ctx, n_batch: prompt.len().clamp(1, BATCH_TOKENS) };
     let mut context = model.context(shape)?.cancelled_by(interrupted.clone());

@@ -4,12 +4,12 @@ mod show;
 
 use super::beginning::{self, BeginningArgs};
 use super::model::{ModelArgs, note_changes};
+use super::showing::{Format, ShowArgs};
 use crate::exit::{self, Failure};
 use crate::progress::{Bar, Unit};
 use crate::{input, outputs};
 use pythia_inside::{lens, list};
 use pythia_show::Width;
-use std::path::PathBuf;
 
 /// Show what each layer of a model would predict: the logit lens
 ///
@@ -31,47 +31,31 @@ pub(super) struct Args {
     /// In the table, show every layer at these positions instead of means over all: 0,3-5, last, or all
     #[arg(long, value_name = "LIST")]
     positions: Option<String>,
-    /// A table for people, or a row per layer and position for programs
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
-    /// Write a heat map to FILE
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
-    /// Replace an existing file of --html
-    #[arg(long)]
-    force: bool,
-    /// No progress
-    #[arg(short, long)]
-    quiet: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Format {
-    Table,
-    Jsonl,
-    Csv,
+    #[command(flatten)]
+    show: ShowArgs,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let (model, tokenizer) = args.model.open()?;
+    let (model, tokenizer, reach) = args.model.open()?;
     let cancel = exit::catch_interrupts();
+    if args.positions.is_some() && args.show.format != Format::Table {
+        return Err(Failure::usage("--positions: is of the table; jsonl and csv have all positions"));
+    }
     let hooks = list::stream(&args.layers, model.hparams())?;
     let text = args.text.open()?;
     let inputs = input::files(args.model.inputs(&model).chain(args.text.path()));
-    outputs::check([&args.html], &inputs, args.force)?;
+    outputs::check([&args.show.html], &inputs, args.show.force)?;
     let locate = |e| exit::locate(e, args.model.path(), &text);
     let ids = args.text.ids(&text, &model, &tokenizer, cancel).map_err(locate)?;
+    reach.check(ids.len(), "the text")?;
     let positions = args.positions.as_deref().map(|list| list::numbers(list, ids.len(), "positions")).transpose()?;
-    let bar = Bar::new(0, Unit::Share, args.quiet);
+    let bar = Bar::new(0, Unit::Share, args.show.quiet);
     let request = lens::Request { hooks, top: args.top };
     let lens = lens::lens(&model, &ids, &request, cancel, &bar).map_err(|e| beginning::locate(e, args.model.path()))?;
     bar.finish();
     note_changes(&model);
-    if let Some(path) = &args.html {
-        let page = lens::page(&lens, &tokenizer, &args.model.title(&model), &text.to_string());
-        outputs::write(path, page.as_bytes(), args.force, args.quiet)?;
-    }
-    match args.format {
+    args.show.write_page(|| lens::page(&lens, &tokenizer, &args.model.title(&model), &text.to_string()))?;
+    match args.show.format {
         Format::Table => exit::print(&show::table(&lens, positions.as_deref(), &tokenizer, &text, Width::of_stdout())),
         Format::Jsonl => exit::print(&lens::jsonl(&lens, &tokenizer)),
         Format::Csv => exit::print(&lens::csv(&lens, &tokenizer)),

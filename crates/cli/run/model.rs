@@ -5,6 +5,7 @@ use crate::device::DeviceArgs;
 use crate::exit::Failure;
 use crate::input::{self, parse_threads};
 use pythia_gguf::Gguf;
+use pythia_inside::Reach;
 use pythia_kernels::IsaLevel;
 use pythia_model::{Activations, Gelu, KvType, Model, Options};
 use pythia_runtime::device::CPU;
@@ -95,10 +96,11 @@ impl ModelArgs {
         }
     }
 
-    /// Opens it, with the changes that are asked for.
-    pub(super) fn open(&self) -> Result<(Arc<Model>, Tokenizer), Failure> {
+    /// Opens it, with the changes that are asked for. Whoever runs it checks how far these reach.
+    pub(super) fn open(&self) -> Result<(Arc<Model>, Tokenizer, Reach), Failure> {
         let (model, tokenizer) = self.how.open(self.path())?;
-        Ok((self.changes.apply(&model, &tokenizer)?, tokenizer))
+        let (model, reach) = self.changes.apply(&model, &tokenizer)?;
+        Ok((model, tokenizer, reach))
     }
 }
 

@@ -58,11 +58,12 @@ enum ProtocolName {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let (model, tokenizer) = args.model.open()?;
+    let (model, tokenizer, reach) = args.model.open()?;
     let text = args.text.open()?;
     let interrupted = exit::catch_interrupts();
     let nll_file = args.nll_out.as_deref().map(|path| NllFile::create(path, &model, args)).transpose()?;
     let protocol = protocol(args, &model)?;
+    reach.check(protocol.window_tokens(), "a window")?;
     let locate = |e| exit::locate(e, args.model.path(), &text);
     let max_windows = args.chunks.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
     let request = Request { tokenizer: &tokenizer, protocol, max_windows, cancel: interrupted };
@@ -75,6 +76,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         return Err(failure);
     }
     let result = result.map_err(locate)?;
+    reach.check_scored("the longest window")?;
     if let Some(file) = nll_file {
         file.finish()?;
     }

@@ -11,12 +11,14 @@ pub use score::Scores;
 use crate::Error;
 use crate::cache::check_length;
 use half::f16;
+use pythia_kernels::Team;
 use pythia_model::backend::Batch;
 use pythia_model::{BATCH_TOKENS, ContextShape, Hook, Hooks, Model, Site, Span, Values};
 use pythia_runtime::{Rng, Tokenizer};
 use pythia_task::{Cancel, Progress};
 use score::{Places, Sums};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What is looked at.
 #[derive(Clone, Debug)]
@@ -103,7 +105,7 @@ pub fn attention(
         pattern: vec![f16::ZERO; room],
     };
     let heads = request.heads.iter().map(watched).collect();
-    let mut watch = Watch { places: &places, heads, failed: None, n, threads: model.threads() };
+    let mut watch = Watch { places: &places, heads, failed: None, n, team: model.cpu().team() };
     for tokens in ids.chunks(n_batch) {
         context.forward_seen(&mut [Span { sequence: &mut sequence, tokens }], &mut watch)?;
         if let Some((hook, position)) = watch.failed {
@@ -134,7 +136,7 @@ struct Watch<'a> {
     failed: Option<(Hook, usize)>,
     /// Tokens of the text.
     n: usize,
-    threads: usize,
+    team: &'a Team,
 }
 
 impl Hooks for Watch<'_> {
@@ -151,14 +153,13 @@ impl Hooks for Watch<'_> {
         let start = self.heads.partition_point(|head| Some(head.layer) < hook.layer);
         let end = self.heads.partition_point(|head| Some(head.layer) <= hook.layer);
         let of_layer = &mut self.heads[start..end];
-        // Heads are independent, so threads share them out.
-        let share = of_layer.len().div_ceil(self.threads.max(1)).max(1);
-        let add = |heads: &mut [Watched]| heads.iter_mut().filter_map(|head| head.add(places, &seen)).min();
-        let failed = std::thread::scope(|scope| {
-            let add = &add;
-            let parts: Vec<_> = of_layer.chunks_mut(share).map(|heads| scope.spawn(move || add(heads))).collect();
-            parts.into_iter().filter_map(|part| part.join().unwrap_or_else(|e| std::panic::resume_unwind(e))).min()
+        // Heads are independent, so threads share them out. The team is idle while a pass shows values.
+        let failed = AtomicUsize::new(usize::MAX);
+        self.team.run_pieces(of_layer, 1, |_, heads| {
+            let query = heads.iter_mut().filter_map(|head| head.add(places, &seen)).min();
+            failed.fetch_min(query.unwrap_or(usize::MAX), Ordering::Relaxed);
         });
+        let failed = Some(failed.into_inner()).filter(|query| *query != usize::MAX);
         self.failed = self.failed.or(failed.map(|query| (hook, query)));
     }
 }
@@ -199,13 +200,13 @@ impl Watched {
 /// ones not at all. The same seed gives the same tokens.
 ///
 /// # Errors
-/// If `n` is less than 4, or the tokenizer has fewer than `n / 2` tokens.
-pub fn repeated(tokenizer: &Tokenizer, n: usize, seed: u64) -> Result<Vec<u32>, Error> {
+/// If `n` is less than 4 or more than `most`, which the model has room for, or the tokenizer has fewer than `n / 2` tokens.
+pub fn repeated(tokenizer: &Tokenizer, n: usize, most: usize, seed: u64) -> Result<Vec<u32>, Error> {
     let usual = |id: &u32| !tokenizer.is_special(*id) && !tokenizer.token_bytes(*id).is_empty();
     let mut ids: Vec<u32> = (0..tokenizer.n_tokens() as u32).filter(usual).collect();
-    let half = n / 2;
-    if !(2..=ids.len()).contains(&half) {
-        let problem = format!("found {n}, wanted 4 to {}, for a sequence that repeats", 2 * ids.len());
+    let (half, most) = (n / 2, most.min(2 * ids.len()));
+    if !(4..=most).contains(&n) {
+        let problem = format!("found {n}, wanted 4 to {most} for a sequence that repeats");
         return Err(Error::Setting { name: "tokens", problem });
     }
     let mut rng = Rng::new(seed);

@@ -1,9 +1,12 @@
 //! Changes of a pass: ablation, steering, patching.
 
 mod patches;
+mod reach;
+mod tensors;
 mod vectors;
 
 pub use patches::patches;
+pub use reach::Reach;
 pub use vectors::{SteeringVectors, control_vectors, steering_vectors};
 
 use crate::{Array, Error};
@@ -15,10 +18,16 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tensors::not_finite;
 
 /// Changes, made in this order. They apply to every sequence.
 #[derive(Clone, Debug, Default)]
-pub struct Changes(Vec<Change>);
+pub struct Changes {
+    changes: Vec<Change>,
+    /// Tokens of the longest sequence that a patched hook has seen.
+    seen: Arc<AtomicUsize>,
+}
 
 /// One change of the values at a hook.
 #[derive(Clone, Debug)]
@@ -55,6 +64,7 @@ impl Ablation<'_> {
             Self::Zero => Ok((vec![0.0; cols.len()], "set to zero".to_owned())),
             Self::Mean(mean, name) => {
                 check_len("mean", mean.len(), width)?;
+                check_finite("mean", mean)?;
                 Ok((mean[cols].to_vec(), format!("set to its mean over {name}")))
             }
         }
@@ -106,8 +116,8 @@ impl Change {
         check_below("layer", layer, hparams.n_layer)?;
         check_len("steering vector", vector.len(), hparams.n_embd)?;
         let vector: Vec<f32> = vector.iter().map(|x| x * scale).collect();
-        if let Some(at) = vector.iter().position(|x| !x.is_finite()) {
-            let problem = format!("element {at} times {scale} is {}, wanted a finite number", vector[at]);
+        if let Some((at, x)) = not_finite(&vector) {
+            let problem = format!("element {at} times {scale} is {x}, wanted a finite number");
             return Err(Error::Setting { name: "steering vector", problem });
         }
         let description = format!("{name} times {scale} added after block {layer}");
@@ -115,12 +125,12 @@ impl Change {
         Ok(Self { hook, cols: 0..hparams.n_embd, how: How::Add(vector), description })
     }
 
-    /// Replaces the rows of some positions by those of another run: `values` is `[rows, ...]`, a row for each of
-    /// `positions`. `name` says where they are from.
+    /// Replaces the rows of some positions by those of another run: `values` is `[rows, n_embd]`,
+    /// `[rows, n_head, head_dim]` or `[rows, n_ff]`, a row for each of `positions`. `name` says where they are from.
     ///
     /// # Errors
-    /// If the model has no such hook or goes on without what is changed there, the shape does not fit, or a position comes
-    /// twice.
+    /// If the model has no such hook or goes on without what is changed there, the shape is another, a number is not finite,
+    /// or a position comes twice.
     pub fn patch(
         hparams: &Hparams,
         hook: Hook,
@@ -132,19 +142,22 @@ impl Change {
             return Err(Error::NoHook { selector: hook.to_string(), nearest: None });
         }
         if !hook.site.can_change() {
-            let problem = format!("{hook} can be seen but not changed: the pass does not go on with it");
-            return Err(Error::Setting { name: "hook", problem });
+            return Err(unchangeable(hook));
         }
         let wanted = crate::cache::shape(hook, hparams, positions.len());
         let width: usize = wanted[1..].iter().product();
-        let fits = values.shape.first() == Some(&positions.len()) && values.data.len() == positions.len() * width;
-        if !fits {
+        if values.shape != wanted || values.data.len() != positions.len() * width {
             let problem = format!("{name} has shape {:?} for {hook}, wanted {wanted:?}", values.shape);
             return Err(Error::Setting { name: "patch", problem });
         }
         let mut rows = BTreeMap::new();
         for (&position, row) in positions.iter().zip(values.data.chunks_exact(width)) {
             check_below("position", position, hparams.n_ctx)?;
+            if let Some((at, x)) = not_finite(row) {
+                let problem =
+                    format!("{name} has {x} for {hook} at position {position}, element {at}, wanted finite numbers");
+                return Err(Error::Setting { name: "patch", problem });
+            }
             if rows.insert(position, row.to_vec()).is_some() {
                 return Err(Error::Setting { name: "positions", problem: format!("{position} comes twice") });
             }
@@ -197,12 +210,21 @@ impl Change {
 impl Changes {
     /// These.
     pub fn new(changes: Vec<Change>) -> Self {
-        Self(changes)
+        Self { changes, seen: Arc::default() }
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.changes.is_empty()
+    }
+
+    /// How far the patches among them reach, in the passes of all models that are changed by them.
+    pub fn reach(&self) -> Reach {
+        let last = |change: &Change| match &change.how {
+            How::Patch(rows) => rows.last_key_value().map(|(position, _)| *position),
+            How::Set(_) | How::Add(_) => None,
+        };
+        Reach::new(self.changes.iter().filter_map(last).max(), &self.seen)
     }
 
     /// The model with these changes on top of those that it has already.
@@ -217,20 +239,26 @@ impl Changes {
 
 impl Edits for Changes {
     fn changes(&self, hook: Hook) -> bool {
-        self.0.iter().any(|change| change.hook == hook)
+        self.changes.iter().any(|change| change.hook == hook)
     }
 
     fn change(&self, hook: Hook, batch: Batch<'_>, mut rows: RowsMut<'_>) {
-        self.0.iter().filter(|change| change.hook == hook).for_each(|change| change.apply(batch, &mut rows));
+        for change in self.changes.iter().filter(|change| change.hook == hook) {
+            if let How::Patch(_) = change.how {
+                let tokens = batch.spans.iter().map(|span| span.first_position + span.rows).max();
+                self.seen.fetch_max(tokens.unwrap_or(0), Ordering::Relaxed);
+            }
+            change.apply(batch, &mut rows);
+        }
     }
 
     fn descriptions(&self) -> Vec<String> {
-        self.0.iter().map(|change| change.description.clone()).collect()
+        self.changes.iter().map(|change| change.description.clone()).collect()
     }
 
     fn digest(&self) -> String {
         let mut sha = Sha256::new();
-        self.0.iter().for_each(|change| change.put_into(&mut sha));
+        self.changes.iter().for_each(|change| change.put_into(&mut sha));
         pythia_text::hex(&sha.finalize())
     }
 }
@@ -279,6 +307,25 @@ fn check_below(name: &'static str, found: usize, end: usize) -> Result<(), Error
         return Ok(());
     }
     Err(Error::Setting { name, problem: format!("found {found}, wanted 0 to {}", end - 1) })
+}
+
+/// A hook that a pass does not go on with.
+pub(crate) fn unchangeable(hook: Hook) -> Error {
+    let cannot: Vec<&str> = Site::ALL.iter().filter(|site| !site.can_change()).map(|site| site.name()).collect();
+    let problem = format!(
+        "{hook} can be seen but not changed: the pass does not go on with it (nor with any {}; all others can change)",
+        cannot.join(", ")
+    );
+    Error::Setting { name: "hook", problem }
+}
+
+fn check_finite(name: &'static str, values: &[f32]) -> Result<(), Error> {
+    match not_finite(values) {
+        None => Ok(()),
+        Some((at, x)) => {
+            Err(Error::Setting { name, problem: format!("found {x} at element {at}, wanted finite numbers") })
+        }
+    }
 }
 
 fn check_len(name: &'static str, found: usize, wanted: usize) -> Result<(), Error> {

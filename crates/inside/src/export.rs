@@ -33,7 +33,7 @@ pub use manifest::{ModelFile, Shard};
 pub use positions::Positions;
 pub use source::{Input, Kind};
 
-use crate::{Error, Selection};
+use crate::{Error, Reach, Selection};
 use layout::Layout;
 use manifest::{HookFacts, Identity, ModelFacts, OptionFacts, SourceFacts};
 use plan::{Columns, Plan, Planner, size};
@@ -83,6 +83,8 @@ pub struct Request<'a> {
     pub model_files: Vec<ModelFile>,
     /// The program that asks, and its version.
     pub program: &'a str,
+    /// How far the patches reach, if the model has some.
+    pub reach: &'a Reach,
     /// Replaces another export.
     pub force: bool,
     /// Stops it.
@@ -117,9 +119,10 @@ impl Summary {
 /// tokens.
 ///
 /// # Errors
-/// If an option is out of its range, the input cannot be read, has no tokens or a text that is too large for a shard,
-/// the folder holds something else, the system refuses a file, the device failed, or `cancel` is raised. Shards that are
-/// whole stay, with a manifest that lists them.
+/// If an option is out of its range, the input cannot be read to its end, has no tokens, a text that is too large for a
+/// shard or none that is as long as the patches want it, the folder holds something else or a shard that is damaged, the
+/// system refuses a file, the device failed, or `cancel` is raised. Shards that are whole stay, with a manifest that lists
+/// them.
 pub fn export(
     model: &Arc<Model>,
     tokenizer: &Tokenizer,
@@ -131,6 +134,7 @@ pub fn export(
     let Request { options, cancel, .. } = *request;
     let hparams = model.hparams();
     check(options, hparams)?;
+    request.reach.check(options.window, "a window")?;
     model.check_shows(options.selection.hooks())?;
     let columns = Columns::new(&options.selection, hparams, options.dtype, options.positions.clone());
     let cut = Cut { window: options.window, bos: options.bos, n_vocab: hparams.n_vocab };
@@ -148,9 +152,10 @@ pub fn export(
         runner: run::Runner::new(model, options.window, cancel),
         summary: Summary::default(),
         rows: 0,
+        longest: 0,
     };
-    export.check_rows(&planner, next.as_ref(), input)?;
-    let ready = folder::prepare(folder, &identity, request.force)?;
+    export.check_input(&planner, next.as_ref(), input)?;
+    let ready = folder::prepare(folder, &identity, request.force, cancel)?;
     export.summary.reused = ready.shards.len();
     if let Some(plan) = &next {
         note_size(plan, &columns, planner.estimate(), progress);
@@ -173,7 +178,7 @@ pub fn export(
         // Its tokens are no longer needed.
         drop(plan);
         next = planner.next()?;
-        export.check_rows(&planner, next.as_ref(), input)?;
+        export.check_input(&planner, next.as_ref(), input)?;
     }
     if known.next().is_some() {
         return Err(changed(folder, export.summary.shards.len()));
@@ -196,16 +201,21 @@ struct Export<'a> {
     summary: Summary,
     /// Rows of the shards by now.
     rows: usize,
+    /// Tokens of the longest sequence by now.
+    longest: usize,
 }
 
 impl Export<'_> {
-    /// An export without any row is a mistake.
-    fn check_rows(&self, planner: &Planner<'_, '_>, plan: Option<&Plan>, input: &Input<'_>) -> Result<(), Error> {
-        let rows = self.rows + plan.map_or(0, |plan| plan.rows);
-        if rows > 0 || !planner.is_done() {
+    /// An export without any row is a mistake, and so is a patch that none of the sequences comes to.
+    fn check_input(&self, planner: &Planner<'_, '_>, plan: Option<&Plan>, input: &Input<'_>) -> Result<(), Error> {
+        if !planner.is_done() {
             return Ok(());
         }
         let sequences = plan.map_or(&[][..], |plan| &plan.sequences);
+        if self.rows + plan.map_or(0, |plan| plan.rows) > 0 {
+            let longest = sequences.iter().map(|sequence| sequence.tokens.len()).max().unwrap_or(0);
+            return self.request.reach.check(longest.max(self.longest), "the longest text or window");
+        }
         let problem = match sequences.iter().all(|sequence| sequence.tokens.is_empty()) {
             true => "has no tokens",
             false => "has no tokens at the positions that are wanted",
@@ -215,6 +225,8 @@ impl Export<'_> {
 
     fn count(&mut self, plan: &Plan) {
         self.rows += plan.rows;
+        let longest = plan.sequences.iter().map(|sequence| sequence.tokens.len()).max();
+        self.longest = self.longest.max(longest.unwrap_or(0));
         for sequence in plan.sequences.iter().filter(|sequence| sequence.rows == 0) {
             match sequence.tokens.is_empty() {
                 true => self.summary.empty += 1,
@@ -245,6 +257,10 @@ impl Export<'_> {
         let tally = self.runner.run(plan, self.columns, &layout, &file, &|n| progress.advance(&name, n as i64))?;
         layout.finish(&file)?;
         let sha256 = sha256_file(file.temp_path(), self.request.cancel)?;
+        if number == 0 {
+            // Before the first shard: without a manifest a file of this name is somebody else's.
+            manifest::write(self.folder, self.identity, &[], false)?;
+        }
         // What a run that was killed between shard and manifest has left is the same shard.
         file.commit(true)?;
         self.summary.tokens_run += plan.tokens();

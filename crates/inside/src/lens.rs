@@ -10,10 +10,10 @@ mod record;
 pub(crate) use page::in_script;
 pub use page::page;
 pub use read::{Next, Reading};
-pub use record::{csv, jsonl};
+pub use record::{csv, jsonl, records};
 
 use crate::cache::{Keeper, check_length};
-use crate::{Error, Selection, parallel};
+use crate::{Error, Selection};
 use pythia_model::{BATCH_TOKENS, ContextShape, Hook, Model, Site, Span};
 use pythia_task::{Cancel, Progress};
 pub(crate) use read::largest;
@@ -101,7 +101,7 @@ impl Depth {
 ///
 /// # Errors
 /// If there are no tokens or more than the model's context has, one is not in the vocabulary, a hook is not of the
-/// residual stream, logits are not finite, the device failed, or `cancel` is raised.
+/// residual stream, more tokens are to be told than there are, logits are not finite, the device failed, or `cancel` is raised.
 pub fn lens(
     model: &Arc<Model>,
     ids: &[u32],
@@ -111,7 +111,7 @@ pub fn lens(
 ) -> Result<Lens, Error> {
     let hparams = model.hparams();
     check_length(ids.len(), hparams)?;
-    check(request)?;
+    check(request, hparams.n_vocab)?;
     progress.expect(Some((ids.len() * request.hooks.len()) as u64));
     let selection = Selection::of(request.hooks.iter().copied());
     let n_batch = ids.len().min(BATCH_TOKENS);
@@ -119,7 +119,7 @@ pub fn lens(
     let mut context = model.context(shape)?.cancelled_by(cancel.clone());
     let mut sequence = context.sequence()?;
     let mut depths: Vec<Depth> = request.hooks.iter().map(|&hook| Depth { hook, readings: Vec::new() }).collect();
-    let (n_embd, n_vocab, threads) = (hparams.n_embd, hparams.n_vocab, model.threads());
+    let (n_embd, n_vocab, team) = (hparams.n_embd, hparams.n_vocab, model.cpu().team());
     let (mut own, mut through) = (Vec::new(), Vec::new());
     for (batch, tokens) in ids.chunks(n_batch).enumerate() {
         let mut keeper = Keeper::new(&selection, hparams);
@@ -131,12 +131,12 @@ pub fn lens(
             context.logits(rows.clone(), &mut own)?;
             let of_row = |i: usize| i * n_vocab..(i + 1) * n_vocab;
             let logits = Hook { site: Site::Logits, layer: None };
-            let finals = parallel::rows(threads, rows.len(), |i| Final::new(model.cpu(), &own[of_row(i)]));
+            let finals = team.map(rows.len(), |i| Final::new(model.cpu(), &own[of_row(i)]));
             let finals = whole(finals, logits, first)?;
             for depth in &mut depths {
                 let hidden = keeper.cache.get(depth.hook).expect("a pass comes to every hook of the stream");
                 context.project(&hidden.data[rows.start * n_embd..rows.end * n_embd], &mut through)?;
-                let readings = parallel::rows(threads, rows.len(), |i| {
+                let readings = team.map(rows.len(), |i| {
                     read(model.cpu(), &finals[i], &through[of_row(i)], ids.get(first + i + 1).copied(), request.top)
                 });
                 depth.readings.extend(whole(readings, depth.hook, first)?);
@@ -163,7 +163,7 @@ fn whole<T>(rows: Vec<Option<T>>, hook: Hook, first: usize) -> Result<Vec<T>, Er
     rows.into_iter().enumerate().map(found).collect()
 }
 
-fn check(request: &Request) -> Result<(), Error> {
+fn check(request: &Request, n_vocab: usize) -> Result<(), Error> {
     let is_stream = |hook: &Hook| matches!(hook.site, Site::Embed | Site::ResidPre | Site::ResidMid | Site::ResidPost);
     if let Some(hook) = request.hooks.iter().find(|hook| !is_stream(hook)) {
         let problem = format!("found {hook}, wanted hooks of the residual stream");
@@ -172,8 +172,9 @@ fn check(request: &Request) -> Result<(), Error> {
     if request.hooks.is_empty() {
         return Err(Error::Setting { name: "layers", problem: "found none, wanted at least one".to_owned() });
     }
-    if request.top == 0 {
-        return Err(Error::Setting { name: "top", problem: "found 0, wanted at least 1".to_owned() });
+    if !(1..=n_vocab).contains(&request.top) {
+        let problem = format!("found {}, wanted 1 to {n_vocab}, the model's vocabulary", request.top);
+        return Err(Error::Setting { name: "top", problem });
     }
     Ok(())
 }

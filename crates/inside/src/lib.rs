@@ -20,11 +20,13 @@ pub mod export;
 pub mod lens;
 pub mod list;
 mod means;
-mod parallel;
 mod select;
+#[cfg(test)]
+mod toy;
+mod whole;
 
 pub use cache::{Array, Cache, run_with_cache};
-pub use change::{Ablation, Change, Changes, SteeringVectors, control_vectors, patches, steering_vectors};
+pub use change::{Ablation, Change, Changes, Reach, SteeringVectors, control_vectors, patches, steering_vectors};
 pub use error::Error;
-pub use means::mean_of;
+pub use means::{mean_of, mean_over};
 pub use select::{Selection, modules};

@@ -94,20 +94,7 @@ mod tests {
     use super::*;
 
     fn hparams() -> Hparams {
-        Hparams {
-            n_layer: 4,
-            n_embd: 32,
-            n_head: 3,
-            n_ff: 64,
-            n_vocab: 64,
-            n_ctx: 16,
-            n_rot: 4,
-            rope_base: 10000.0,
-            rope_factor: 1.0,
-            norm_eps: 1e-5,
-            parallel_residual: true,
-            gelu_tanh: false,
-        }
+        crate::toy::hparams(4, 3)
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Which hooks are meant.
 
 use crate::Error;
+use crate::change::unchangeable;
 use pythia_model::{Hook, Site};
 use pythia_schema::Hparams;
 
@@ -19,14 +20,32 @@ impl Selection {
     /// # Errors
     /// If a selector names no hook of the model.
     pub fn parse<S: AsRef<str>>(selectors: &[S], hparams: &Hparams) -> Result<Self, Error> {
+        Self::choose(selectors, hparams, |_| true)
+    }
+
+    /// The same of the hooks that [can change](Site::can_change): `*` stands for these alone.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse), and if a selector names none that can change.
+    pub fn to_change<S: AsRef<str>>(selectors: &[S], hparams: &Hparams) -> Result<Self, Error> {
+        Self::choose(selectors, hparams, |hook| hook.site.can_change())
+    }
+
+    fn choose<S: AsRef<str>>(selectors: &[S], hparams: &Hparams, may: impl Fn(Hook) -> bool) -> Result<Self, Error> {
         let all = Hook::all(hparams);
         let mut chosen = vec![false; all.len()];
         for selector in selectors.iter().flat_map(|list| list.as_ref().split(',')).map(str::trim) {
-            let mut found = false;
+            let (mut found, mut refused) = (false, None);
             for (chosen, &hook) in chosen.iter_mut().zip(&all) {
                 if names(hook).any(|name| matches(selector, &name)) {
-                    (*chosen, found) = (true, true);
+                    match may(hook) {
+                        true => (*chosen, found) = (true, true),
+                        false => refused = Some(hook),
+                    }
                 }
+            }
+            if let Some(hook) = refused.filter(|_| !found) {
+                return Err(unchangeable(hook));
             }
             if !found {
                 return Err(Error::NoHook { selector: selector.to_owned(), nearest: nearest(selector, &all) });
@@ -108,20 +127,7 @@ mod tests {
     use super::*;
 
     fn hparams(parallel_residual: bool) -> Hparams {
-        Hparams {
-            n_layer: 12,
-            n_embd: 32,
-            n_head: 2,
-            n_ff: 64,
-            n_vocab: 64,
-            n_ctx: 16,
-            n_rot: 4,
-            rope_base: 10000.0,
-            rope_factor: 1.0,
-            norm_eps: 1e-5,
-            parallel_residual,
-            gelu_tanh: false,
-        }
+        Hparams { parallel_residual, ..crate::toy::hparams(12, 2) }
     }
 
     fn select(selectors: &[&str]) -> Vec<String> {
@@ -166,6 +172,18 @@ mod tests {
         {
             assert!(error(selector).contains("none of this name"), "{selector}");
             assert!(!error(selector).contains('\u{202e}'));
+        }
+    }
+
+    #[test]
+    fn a_star_stands_for_what_can_change() {
+        let hparams = hparams(true);
+        let change = |selector: &str| Selection::to_change(&[selector], &hparams);
+        assert_eq!(change("*").unwrap().hooks().len(), 12 * 12 + 2);
+        assert_eq!(change("blocks.3.attn.*").unwrap().hooks().len(), 4, "q, k, v and z");
+        for selector in ["logits", "blocks.3.attn.hook_pattern", "blocks.*.attn.hook_rot_k"] {
+            let error = change(selector).unwrap_err().to_string();
+            assert!(error.contains("can be seen but not changed"), "{error}");
         }
     }
 

@@ -290,16 +290,16 @@ fn patterns_and_scores_are_those_of_the_hook() {
 #[test]
 fn a_random_sequence_repeats_once_and_has_no_other_copies() {
     let (model, tokenizer) = open("Q4_0");
-    let ids = attention::repeated(&tokenizer, 101, 7).unwrap();
+    let ids = attention::repeated(&tokenizer, 100, 512, 7).unwrap();
     assert_eq!((ids.len(), &ids[..50]), (100, &ids[50..]));
     let mut once = ids[..50].to_vec();
     once.sort_unstable();
     once.dedup();
     assert_eq!(once.len(), 50);
-    assert_eq!(attention::repeated(&tokenizer, 101, 7).unwrap(), ids);
-    assert_ne!(attention::repeated(&tokenizer, 101, 8).unwrap(), ids);
-    for n in [0, 3, 1_000_000] {
-        assert!(attention::repeated(&tokenizer, n, 0).unwrap_err().to_string().starts_with("tokens: found"));
+    assert_eq!(attention::repeated(&tokenizer, 100, 512, 7).unwrap(), ids);
+    assert_ne!(attention::repeated(&tokenizer, 100, 512, 8).unwrap(), ids);
+    for n in [0, 3, 513, 1_000_000] {
+        assert!(attention::repeated(&tokenizer, n, 512, 0).unwrap_err().to_string().starts_with("tokens: found"));
     }
     let refused = |ids: &[u32], heads: Vec<(usize, usize)>| {
         let request = attention::Request { heads, patterns: true };

@@ -6,7 +6,7 @@ use numpy::{PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyModule};
-use pythia_inside::{Ablation, Array, Change, Changes, Selection, control_vectors, mean_of, steering_vectors};
+use pythia_inside::{Ablation, Array, Change, Changes, Reach, Selection, control_vectors, mean_over, steering_vectors};
 use pythia_model::{Hook, Model};
 use pythia_runtime::Tokenizer;
 use pythia_schema::Hparams;
@@ -30,7 +30,7 @@ pub(crate) fn ablate(
         None => None,
         Some(given) => {
             let text = text(given)?;
-            let means = mean_of(model, &mut text.tokens(tokenizer, cancel)?, &hooks, cancel)?;
+            let means = mean_over(model, tokenizer, &text, &hooks, cancel)?;
             Some((means, text.to_string()))
         }
     };
@@ -103,7 +103,7 @@ pub(crate) struct Patch {
 /// Those of `cache`, a dict of arrays as `run_with_cache` returns it, that selectors name.
 pub(crate) fn patches(cache: &Bound<'_, PyDict>, selectors: &[String], hparams: &Hparams) -> PyResult<Vec<Patch>> {
     let py = cache.py();
-    let selection = Selection::parse(selectors, hparams).map_err(|error| Problem::from(error).raise(py))?;
+    let selection = Selection::to_change(selectors, hparams).map_err(|error| Problem::from(error).raise(py))?;
     let patch = |&hook: &Hook| match cache.get_item(hook.to_string())? {
         Some(values) => Ok(Patch { hook, values: array(&values)? }),
         None => Err(Problem::usage(format_args!("cache: found no {hook}, which hooks name")).raise(py)),
@@ -112,7 +112,12 @@ pub(crate) fn patches(cache: &Bound<'_, PyDict>, selectors: &[String], hparams: 
 }
 
 /// Puts the values of some positions of another run in: of all its positions, if none are named.
-pub(crate) fn patch(model: &Arc<Model>, patches: &[Patch], positions: Option<&[usize]>) -> Result<Arc<Model>, Problem> {
+/// Tells how far they reach as well.
+pub(crate) fn patch(
+    model: &Arc<Model>,
+    patches: &[Patch],
+    positions: Option<&[usize]>,
+) -> Result<(Arc<Model>, Reach), Problem> {
     let change = |Patch { hook, values }: &Patch| {
         let rows = values.shape.first().copied().unwrap_or(0);
         let all: Vec<usize> = (0..rows).collect();
@@ -127,7 +132,9 @@ pub(crate) fn patch(model: &Arc<Model>, patches: &[Patch], positions: Option<&[u
         let shape = [&[positions.len()], values.shape.get(1..).unwrap_or_default()].concat();
         Ok(Change::patch(model.hparams(), *hook, positions, &Array { shape, data }, "the cache")?)
     };
-    Ok(Changes::new(patches.iter().map(change).collect::<Result<_, _>>()?).of(model))
+    let changes = Changes::new(patches.iter().map(change).collect::<Result<_, _>>()?);
+    let reach = changes.reach();
+    Ok((changes.of(model), reach))
 }
 
 /// Any array of numbers as float32.

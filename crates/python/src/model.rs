@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pythia_convert::check_gguf;
 use pythia_eval::{Asks, Reply, Subject};
-use pythia_inside::Selection;
+use pythia_inside::{Reach, Selection};
 use pythia_model::Model as Weights;
 use pythia_runtime::eval::{self, Protocol, Request};
 use pythia_runtime::{Arithmetic, GenerateOptions, Sampling, Tokenizer, prompt, whole};
@@ -34,6 +34,8 @@ pub(crate) struct Model {
     path: PathBuf,
     model: Arc<Weights>,
     tokenizer: Arc<Tokenizer>,
+    /// Of all its patches.
+    reach: Vec<Reach>,
 }
 
 impl Model {
@@ -42,19 +44,38 @@ impl Model {
         error.located(&self.path, text).into()
     }
 
+    /// The ids of tokens that run as one sequence: all positions of patches must be among them.
     fn ids(&self, py: Python<'_>, tokens: Tokens) -> PyResult<Vec<u32>> {
-        py.detach(|| tokens.ids(&self.tokenizer)).map_err(|problem| problem.raise(py))
+        let ids = || {
+            let ids = tokens.ids(&self.tokenizer)?;
+            self.check_reach(ids.len(), "the text")?;
+            Ok(ids)
+        };
+        py.detach(ids).map_err(|problem: Problem| problem.raise(py))
+    }
+
+    fn check_reach(&self, tokens: usize, what: &str) -> Result<(), Problem> {
+        self.reach.iter().try_for_each(|reach| Ok(reach.check(tokens, what)?))
+    }
+
+    /// The same for what has run.
+    fn check_run(&self) -> Result<(), Problem> {
+        self.reach.iter().try_for_each(|reach| Ok(reach.check_scored("the longest text")?))
     }
 
     /// Another form of the model, with the same file and tokenizer.
     fn view(&self, model: Arc<Weights>) -> Self {
-        Self { path: self.path.clone(), model, tokenizer: Arc::clone(&self.tokenizer) }
+        let (path, tokenizer, reach) = (self.path.clone(), Arc::clone(&self.tokenizer), self.reach.clone());
+        Self { path, model, tokenizer, reach }
     }
 
     /// The replies to requests.
     fn answer(&self, py: Python<'_>, asks: Vec<Asks>) -> PyResult<Vec<Vec<Reply>>> {
         work::run(py, |cancel| {
-            Subject::new(Arc::clone(&self.model), Arc::clone(&self.tokenizer)).answer(asks, cancel, &())
+            let mut subject = Subject::new(Arc::clone(&self.model), Arc::clone(&self.tokenizer));
+            let replies = subject.answer(asks, cancel, &()).map_err(Problem::from)?;
+            self.check_run()?;
+            Ok::<_, Problem>(replies)
         })
     }
 }
@@ -88,7 +109,7 @@ impl Model {
             let model = how.device(|_| ())?.open(&path, &options)?;
             let tokenizer = Tokenizer::from_gguf(&model.gguf().metadata)
                 .map_err(|error| Problem::data(format_args!("{}: {error}", pythia_text::path(&path))))?;
-            Ok::<_, Problem>(Self { path, model, tokenizer: Arc::new(tokenizer) })
+            Ok::<_, Problem>(Self { path, model, tokenizer: Arc::new(tokenizer), reach: Vec::new() })
         })
     }
 
@@ -208,6 +229,7 @@ impl Model {
                 Tokens::Text(text) => self::prompt(&self.tokenizer, &text)?,
                 Tokens::Ids(ids) => ids,
             };
+            self.check_reach(ids.len(), "the prompt")?;
             let n_ctx = check_n_ctx(&self.model, ctx)?;
             Generation::new(&self.model, &self.tokenizer, &ids, &options, n_ctx)
                 .map_err(|error| self.located(error, "the prompt"))
@@ -267,7 +289,9 @@ impl Model {
     }
 
     /// A model that goes on with values of another run: those in `cache`, as `run_with_cache` returns it, at `hooks`,
-    /// in the rows of `positions`, by default all that the cache has. See `ablate` for what is returned.
+    /// in the rows of `positions`, by default all that the cache has. `*` stands for the hooks that can change. Tokens,
+    /// prompts and texts that are run with it must be long enough for all of the positions, which those of generated tokens
+    /// are not. See `ablate` for what is returned.
     #[pyo3(signature = (cache, hooks, positions=None))]
     fn patch(
         &self,
@@ -277,7 +301,10 @@ impl Model {
         positions: Option<Vec<usize>>,
     ) -> PyResult<Self> {
         let patches = change::patches(cache, hooks.list(), self.model.hparams())?;
-        Ok(self.view(work::run(py, |_| change::patch(&self.model, &patches, positions.as_deref()))?))
+        let (model, reach) = work::run(py, |_| change::patch(&self.model, &patches, positions.as_deref()))?;
+        let mut changed = self.view(model);
+        changed.reach.push(reach);
+        Ok(changed)
     }
 
     /// What was changed by `ablate`, `steer` and `patch`, a line each.
@@ -317,8 +344,11 @@ impl Model {
             let text = self::text(text)?;
             let request = Request { tokenizer: &self.tokenizer, protocol, max_windows: chunks, cancel };
             let mut tokens = text.tokens(&self.tokenizer, cancel)?;
-            eval::perplexity(&self.model, &request, &mut tokens, &mut ())
-                .map_err(|error| self.located(error, &text.to_string()))
+            self.check_reach(protocol.window_tokens(), "a window")?;
+            let result = eval::perplexity(&self.model, &request, &mut tokens, &mut ())
+                .map_err(|error| self.located(error, &text.to_string()))?;
+            self.check_run()?;
+            Ok::<_, Problem>(result)
         })?;
         object::json(py, &result)
     }

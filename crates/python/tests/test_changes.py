@@ -94,6 +94,19 @@ def test_all_of_a_run_is_that_run(model: pq.Model, ids: list[int]) -> None:
     assert np.array_equal(model.patch(cache, "layers.5").logits(one), model.logits(other))
 
 
+def test_a_patch_beyond_the_tokens_is_refused(model: pq.Model, ids: list[int]) -> None:
+    cache = model.run_with_cache(ids[:20], "*")
+    changed = model.patch(cache, "*").ablate(mlps=[0])
+    for run in (changed.logits, changed.log_likelihood, lambda tokens: changed.run_with_cache(tokens, "logits")):
+        run(ids[:20])
+        with pytest.raises(ValueError, match="found 19, wanted 0 to 18: the text has 19 tokens"):
+            run(ids[:19])
+    with pytest.raises(ValueError, match="found 19, wanted 0 to 4: the prompt has 5 tokens"):
+        changed.generate(ids[:5])
+    with pytest.raises(ValueError, match="wanted 0 to 1: the longest text has 2 tokens"):
+        model.patch(cache, "hook_embed").log_likelihoods([("The", " model")])
+
+
 def test_changes_add_up(model: pq.Model, ids: list[int]) -> None:
     step = model.ablate([(0, 1)]).ablate(mlps=[2])
     both = model.ablate([(0, 1)], [2])
@@ -132,6 +145,8 @@ def test_no_change_changes_no_bit(model: pq.Model, ids: list[int]) -> None:
         (lambda m: m.patch({"hook_embed": np.ones((2, 3))}, "hook_embed"), ValueError, "shape"),
         (lambda m: m.patch({"hook_embed": np.ones((2, 256))}, "hook_embed", [2]), ValueError, "positions: found 2"),
         (lambda m: m.patch({"hook_embed": np.ones((2, 256))}, "hook_embed", [0, 0]), ValueError, "twice"),
+        (lambda m: m.patch({"hook_embed": np.full((2, 256), np.nan)}, "hook_embed"), ValueError, "NaN .* position 0"),
+        (lambda m: m.patch({"blocks.0.attn.hook_z": np.ones((2, 256))}, "blocks.0.attn.hook_z"), ValueError, "shape"),
         (lambda m: m.patch({"hook_embed": "text"}, "hook_embed"), TypeError, "array of numbers"),
         (lambda m: m.patch({"hook_embed": np.ones(())}, "hook_embed"), ValueError, "shape|wanted"),
     ],

@@ -2,8 +2,8 @@
 
 use super::sums::Sums as RowSums;
 use super::watch::{Record, Watch};
+use crate::Error;
 use crate::lens::largest;
-use crate::{Error, parallel};
 use pythia_model::{Context, Hook, Site};
 use pythia_runtime::eval::Divergence;
 
@@ -77,7 +77,7 @@ impl Sums {
                     base_context.project(&gathered(base.get(*hook), rows), x)?;
                     level_context.project(&gathered(level.stream(*hook), rows), y)?;
                 }
-                let unfinite = depth.add(&logits, n_vocab, base_context.model().cpu(), base_context.model().threads());
+                let unfinite = depth.add(&logits, n_vocab, base_context.model().cpu());
                 if let Some(row) = unfinite {
                     return Err(Error::NotFinite { hook: *hook, position: first + rows[row] });
                 }
@@ -90,14 +90,8 @@ impl Sums {
 
 impl Depth {
     /// Returns the first row where one of the two is not finite.
-    fn add(
-        &mut self,
-        logits: &[Vec<f32>; 2],
-        n_vocab: usize,
-        cpu: &pythia_kernels::Cpu,
-        threads: usize,
-    ) -> Option<usize> {
-        let rows = parallel::rows(threads, logits[0].len() / n_vocab, |i| {
+    fn add(&mut self, logits: &[Vec<f32>; 2], n_vocab: usize, cpu: &pythia_kernels::Cpu) -> Option<usize> {
+        let rows = cpu.team().map(logits[0].len() / n_vocab, |i| {
             let [x, y] = [0, 1].map(|model| &logits[model][i * n_vocab..(i + 1) * n_vocab]);
             let [of_x, of_y] = [x, y].map(|row| cpu.log_sum_exp(row));
             let first = |row| largest(row, 1).first().map(|(id, _)| *id);

@@ -1,7 +1,7 @@
 //! What is seen of the passes: the base's values are kept for a batch, and the level's are compared with them as they come.
 
 use super::sums::Sums;
-use crate::{Error, parallel};
+use crate::Error;
 use pythia_model::backend::Batch;
 use pythia_model::hook::RowsMut;
 use pythia_model::{Edits, Hook, Hooks, Model, Site, Values};
@@ -114,11 +114,12 @@ pub(super) struct Watch {
     /// The first hook where something was not finite, and the row of the batch.
     failed: Option<(Hook, usize)>,
     n_head: usize,
-    threads: usize,
+    /// Whose team compares: it is idle while a pass shows values.
+    model: Arc<Model>,
 }
 
 impl Watch {
-    pub(super) fn new(record: &Arc<RwLock<Record>>, hooks: &[Hook], model: &Model) -> Self {
+    pub(super) fn new(record: &Arc<RwLock<Record>>, hooks: &[Hook], model: &Arc<Model>) -> Self {
         let hparams = model.hparams();
         Self {
             record: Arc::clone(record),
@@ -128,7 +129,7 @@ impl Watch {
             stream: HashMap::new(),
             failed: None,
             n_head: hparams.n_head,
-            threads: model.threads(),
+            model: Arc::clone(model),
         }
     }
 
@@ -178,7 +179,7 @@ impl Watch {
             let (old_base, base) = (base.get(before(layer)), base.get(hook));
             let old_level = self.stream(before(layer));
             let difference = |new: &[f32], old: &[f32]| new.iter().zip(old).map(|(new, old)| new - old).collect();
-            let rows = parallel::rows(self.threads, level.len() / cols, |i| {
+            let rows = self.model.cpu().team().map(level.len() / cols, |i| {
                 let row = i * cols..(i + 1) * cols;
                 let base: Vec<f32> = difference(&base[row.clone()], &old_base[row.clone()]);
                 let level: Vec<f32> = difference(&level[row.clone()], &old_level[row]);
@@ -203,7 +204,7 @@ impl Hooks for Watch {
             Values::Rows(level) => {
                 let cols = level.cols();
                 let row = |i: usize| Sums::of(&base[i * cols..(i + 1) * cols], level.row(i));
-                let rows = parallel::rows(self.threads, level.iter().len(), row);
+                let rows = self.model.cpu().team().map(level.iter().len(), row);
                 self.add(hook, 1, rows);
                 if is_stream(hook.site) {
                     let level = level.iter().flatten().copied().collect();
@@ -219,7 +220,7 @@ impl Hooks for Watch {
                     let seen = at..at + first + i % n + 1;
                     Sums::of_pattern(&base[seen.clone()], &level[seen])
                 };
-                let rows = parallel::rows(self.threads, self.n_head * n, row);
+                let rows = self.model.cpu().team().map(self.n_head * n, row);
                 self.add(hook, self.n_head, rows);
             }
         }

@@ -3,6 +3,7 @@
 use super::manifest::{Found, Identity, MANIFEST, Shard};
 use crate::Error;
 use pythia_convert::output::MadeFolders;
+use pythia_task::Cancel;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
@@ -52,7 +53,7 @@ impl Drop for FolderLock {
 
 /// Finds out what is in a folder, which need not exist, and makes it. An export of the same identity can go on; what
 /// else is there is removed with `force` if it is an export, and refused if it is not.
-pub(super) fn prepare(folder: &Path, identity: &Identity, force: bool) -> Result<Ready, Error> {
+pub(super) fn prepare(folder: &Path, identity: &Identity, force: bool, cancel: &Cancel) -> Result<Ready, Error> {
     let shown = pythia_text::path(folder).to_string();
     if folder.symlink_metadata().is_ok() && !folder.is_dir() {
         return Err(Error::Request(format!("{shown}: exists and is not a folder")));
@@ -82,11 +83,9 @@ pub(super) fn prepare(folder: &Path, identity: &Identity, force: bool) -> Result
         return Ok(Ready { shards: Vec::new(), complete: false, made, lock });
     }
     let Some(found) = Found::read(folder)? else {
-        // A run that was killed between its first shard and its manifest leaves one, which is made again.
-        let shards =
-            entries.iter().filter_map(|path| path.file_name()?.to_str()).filter(|name| name.starts_with(PREFIX));
-        let first = format!("{}.", shard_name(0, "").trim_end_matches('.'));
-        if let Some(other) = shards.into_iter().find(|name| !name.starts_with(&first)) {
+        // An export has its manifest before its first shard.
+        let mut names = entries.iter().filter_map(|path| path.file_name()?.to_str());
+        if let Some(other) = names.find(|name| name.starts_with(PREFIX)) {
             return Err(Error::Request(format!(
                 "{shown}: contains {other} but no {MANIFEST} that lists it (--force removes what is there)"
             )));
@@ -96,7 +95,7 @@ pub(super) fn prepare(folder: &Path, identity: &Identity, force: bool) -> Result
     if let Some(difference) = found.difference(identity) {
         return Err(Error::Request(format!("{shown}: holds another export: {difference} (--force replaces it)")));
     }
-    found.check_files(folder)?;
+    found.check_files(folder, cancel)?;
     Ok(Ready { shards: found.shards, complete: found.complete, made, lock })
 }
 

@@ -3,7 +3,10 @@
 use super::dtype::Tally;
 use crate::Error;
 use pythia_convert::output::AtomicFile;
+use pythia_convert::provenance::sha256_file;
 use pythia_runtime::Arithmetic;
+use pythia_task::Cancel;
+use pythia_text::cut_middle;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs;
@@ -147,8 +150,8 @@ impl Found {
         difference("", &self.identity, &wanted)
     }
 
-    /// Checks that the shards are there.
-    pub(super) fn check_files(&self, folder: &Path) -> Result<(), Error> {
+    /// Checks that the shards are there, as they were written.
+    pub(super) fn check_files(&self, folder: &Path, cancel: &Cancel) -> Result<(), Error> {
         for shard in &self.shards {
             let path = folder.join(&shard.file);
             let found = fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file).map(|metadata| metadata.len());
@@ -156,6 +159,14 @@ impl Found {
                 let found = found.map_or("no such file".to_owned(), |bytes| format!("found {bytes} bytes"));
                 let wanted = shard.bytes;
                 let problem = format!("{found}, wanted the {wanted} bytes of the manifest (--force starts again)");
+                return Err(Error::file(&path, problem));
+            }
+            let sha256 = sha256_file(&path, cancel)?;
+            if sha256 != shard.sha256 {
+                let wanted = cut_middle(&shard.sha256, 64, 0);
+                let problem = format!(
+                    "found SHA-256 {sha256}, wanted {wanted} of the manifest: it is damaged (--force starts again)"
+                );
                 return Err(Error::file(&path, problem));
             }
         }
@@ -182,7 +193,7 @@ fn difference(path: &str, found: &Value, wanted: &Value) -> Option<String> {
         }
         (found, wanted) if found == wanted => None,
         (found, wanted) => {
-            let shown = |value: &Value| pythia_text::cut_middle(&value.to_string(), 30, 10);
+            let shown = |value: &Value| cut_middle(&value.to_string(), 30, 10);
             Some(format!("{path} is {} there, {} here", shown(found), shown(wanted)))
         }
     }

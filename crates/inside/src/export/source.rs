@@ -1,10 +1,14 @@
 //! Texts as sequences of tokens, each of which a model runs from its start.
 
 use crate::Error;
+use crate::whole::Whole;
 use pythia_runtime::{Text, TextReader, TokenStream, Tokenizer};
 use pythia_task::Cancel;
 use pythia_text::quoted;
 use serde_json::{Map, Value};
+
+/// Bytes of a line at most.
+const LINE_BYTES: usize = pythia_json::LIMIT_BYTES;
 
 /// What the model reads.
 pub struct Input<'t> {
@@ -77,12 +81,13 @@ pub(super) struct Sequences<'t> {
 }
 
 enum From<'t> {
-    Text { tokens: Box<TokenStream<'t>>, at: usize },
+    Text { text: &'t Text, tokens: Box<TokenStream<'t>>, whole: Whole, at: usize },
     Lines(Box<Lines<'t>>),
 }
 
 struct Lines<'t> {
     reader: TextReader<'t>,
+    whole: Whole,
     place: String,
     kind: Kind,
     tokenizer: &'t Tokenizer,
@@ -108,22 +113,26 @@ impl<'t> Sequences<'t> {
         let Input { text, kind } = input;
         let from = match kind {
             Kind::Text => {
-                let mut tokens = text.tokens(tokenizer, cancel).map_err(|error| error.at(text))?;
+                let (whole, mut tokens) = Whole::tokens(text, tokenizer, cancel)?;
                 tokens.require_below(cut.n_vocab)?;
-                From::Text { tokens: Box::new(tokens), at: 0 }
+                From::Text { text, tokens: Box::new(tokens), whole, at: 0 }
             }
-            Kind::JsonLines { .. } | Kind::Ids => From::Lines(Box::new(Lines {
-                reader: text.reader()?,
-                place: text.to_string(),
-                kind: kind.clone(),
-                tokenizer,
-                cancel: cancel.clone(),
-                buffer: String::new(),
-                ended: false,
-                line: 0,
-                texts: 0,
-                tokens: 0,
-                ids: None,
+            Kind::JsonLines { .. } | Kind::Ids => From::Lines(Box::new({
+                let reader = text.reader()?;
+                Lines {
+                    whole: Whole::new(reader.n_bytes()),
+                    reader,
+                    place: text.to_string(),
+                    kind: kind.clone(),
+                    tokenizer,
+                    cancel: cancel.clone(),
+                    buffer: String::new(),
+                    ended: false,
+                    line: 0,
+                    texts: 0,
+                    tokens: 0,
+                    ids: None,
+                }
             })),
         };
         Ok(Self { cut, from })
@@ -133,8 +142,11 @@ impl<'t> Sequences<'t> {
     pub(super) fn next(&mut self) -> Result<Option<Sequence>, Error> {
         let cut = self.cut;
         match &mut self.from {
-            From::Text { tokens, at } => {
+            From::Text { text, tokens, whole, at } => {
                 let end = tokens.reach(*at + cut.step())?;
+                if end < *at + cut.step() {
+                    whole.check(text)?;
+                }
                 if end <= *at && *at > 0 {
                     return Ok(None);
                 }
@@ -210,15 +222,19 @@ impl Lines<'_> {
                 return Ok(Some(std::mem::replace(&mut self.buffer, rest)));
             }
             searched = self.buffer.len();
-            if searched > pythia_json::LIMIT_BYTES {
+            if searched > LINE_BYTES {
                 let place = format!("{}: line {}", self.place, self.line + 1);
-                return Err(Error::Input { place, problem: format!("longer than {} bytes", pythia_json::LIMIT_BYTES) });
+                let problem = format!("found more than {LINE_BYTES} bytes, wanted at most {LINE_BYTES} in a line");
+                return Err(Error::Input { place, problem });
             }
             if self.ended {
                 self.line += 1;
                 return Ok((!self.buffer.is_empty()).then(|| std::mem::take(&mut self.buffer)));
             }
             self.ended = !self.reader.read(&mut self.buffer).map_err(|error| error.at(&self.place))?;
+            if self.ended {
+                self.whole.check_read(self.reader.bytes_read(), &self.place)?;
+            }
         }
     }
 }

@@ -5,19 +5,18 @@ use pythia_runtime::Tokenizer;
 use pythia_show::{Cell, Csv, Quotes};
 use serde_json::{Value, json};
 
-/// A line of JSON per depth and position, the positions of a depth together. Likelihoods, entropy and divergence are in
-/// nats; `layer` is `null` before the first block.
-pub fn jsonl(lens: &Lens, tokenizer: &Tokenizer) -> String {
+/// An object per depth and position, the positions of a depth together. Likelihoods, entropy and divergence are in nats;
+/// `layer` is `null` before the first block.
+pub fn records(lens: &Lens, tokenizer: &Tokenizer) -> impl Iterator<Item = Value> {
     let text = |id: u32| tokenizer.decode(&[id], false);
-    let mut out = String::new();
-    for depth in &lens.depths {
-        for (position, (reading, &id)) in depth.readings.iter().zip(&lens.ids).enumerate() {
+    lens.depths.iter().flat_map(move |depth| {
+        depth.readings.iter().zip(&lens.ids).enumerate().map(move |(position, (reading, &id))| {
             let top: Vec<Value> = reading
                 .top
                 .iter()
                 .map(|&(id, likelihood)| json!({ "id": id, "token": text(id), "log_likelihood": likelihood }))
                 .collect();
-            let line = json!({
+            json!({
                 "hook": depth.hook.to_string(),
                 "layer": depth.hook.layer,
                 "position": position,
@@ -31,12 +30,14 @@ pub fn jsonl(lens: &Lens, tokenizer: &Tokenizer) -> String {
                 "kl": reading.kl,
                 "same_top": reading.same_top,
                 "top": top,
-            });
-            out += &pythia_text::json(&line.to_string());
-            out.push('\n');
-        }
-    }
-    out
+            })
+        })
+    })
+}
+
+/// The [`records`], a line of JSON each.
+pub fn jsonl(lens: &Lens, tokenizer: &Tokenizer) -> String {
+    records(lens, tokenizer).map(|record| pythia_text::json(&record.to_string()) + "\n").collect()
 }
 
 const FIELDS: [&str; 12] = [

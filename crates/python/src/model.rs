@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pythia_convert::check_gguf;
 use pythia_eval::{Asks, Reply, Subject};
-use pythia_inside::{Reach, Selection};
+use pythia_inside::{Reach, Selection, lens, list};
 use pythia_model::Model as Weights;
 use pythia_runtime::eval::{self, Protocol, Request};
 use pythia_runtime::{Arithmetic, GenerateOptions, Sampling, Tokenizer, prompt, whole};
@@ -255,6 +255,27 @@ impl Model {
             dict.set_item(hook.to_string(), object::array(py, array.shape, array.data)?)?;
         }
         Ok(dict)
+    }
+
+    /// What each layer would predict, if it were the last: the logit lens. The last norm and the output matrix are put on
+    /// the residual stream.
+    ///
+    /// `layers` chooses depths: "embed" is what enters the first block, a number is what leaves that block, and "0,3-5",
+    /// "last" and "all" are several. Returns a list of dicts, one per depth and position, the n positions of a depth
+    /// together: `hook`, `layer` (None before the first block), `position`, `id` and `token` there, `next_id` and `next`,
+    /// the token that follows, with its `rank` (1 is the likeliest) and `log_likelihood` (all four None at the last
+    /// position), `entropy` of the prediction, `kl` (the divergence of this prediction from the model's in the end),
+    /// `same_top` (whether both have the same likeliest token) and `top`, the likeliest tokens, `top` of them, each a dict
+    /// of `id`, `token` and `log_likelihood`. All are in nats. These are the lines of `pythia-run lens --format jsonl`.
+    #[pyo3(signature = (tokens, /, *, layers="all", top=5))]
+    fn lens<'py>(&self, py: Python<'py>, tokens: Tokens, layers: &str, top: usize) -> PyResult<Bound<'py, PyAny>> {
+        let ids = self.ids(py, tokens)?;
+        let records = work::run(py, |cancel| {
+            let request = lens::Request { hooks: list::stream(layers, self.model.hparams())?, top };
+            let lens = lens::lens(&self.model, &ids, &request, cancel, &())?;
+            Ok::<_, pythia_inside::Error>(lens::records(&lens, &self.tokenizer).collect::<Vec<_>>())
+        })?;
+        object::json(py, &records)
     }
 
     /// A model without some attention heads and MLPs: their outputs are zero, or with `mean`, a text or a path as for

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._types import Hparams, Perplexity
+from ._types import Hparams, LensRecord, Perplexity
 
 __all__ = ["Generation", "Model", "__version__", "compare", "convert", "quantize"]
 
@@ -109,6 +109,7 @@ class Model:
         ctx: int | None = None,
     ) -> Generation: ...
     def run_with_cache(self, tokens: _Tokens, /, hooks: str | Sequence[str]) -> dict[str, NDArray[np.float32]]: ...
+    def lens(self, tokens: _Tokens, /, *, layers: str = "all", top: int = 5) -> list[LensRecord]: ...
     def ablate(
         self,
         heads: Sequence[tuple[int, int]] | None = None,

@@ -39,5 +39,31 @@ class Hparams(TypedDict):
     parallel_residual: bool
 
 
+class LensToken(TypedDict):
+    """One of the likeliest tokens."""
+
+    id: int
+    token: str
+    log_likelihood: float
+
+
+class LensRecord(TypedDict):
+    """What the logit lens reads at one depth and position, in nats."""
+
+    hook: str
+    layer: int | None
+    position: int
+    id: int
+    token: str
+    next_id: int | None
+    next: str | None
+    rank: int | None
+    log_likelihood: float | None
+    entropy: float
+    kl: float
+    same_top: bool
+    top: list[LensToken]
+
+
 Record = dict[str, Any]
 """One file of a comparison, with the keys of ``levels`` in report.json."""

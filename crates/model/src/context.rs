@@ -65,6 +65,11 @@ impl Context {
         self
     }
 
+    /// What ends its passes.
+    pub fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
     /// An empty sequence.
     ///
     /// # Errors

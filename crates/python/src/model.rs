@@ -223,7 +223,8 @@ impl Model {
         let sampling =
             Sampling { repetition_penalty, penalty_tokens, seed, ..Sampling::asked(temperature, top_k, top_p, min_p) };
         let stop = stop.unwrap_or_default();
-        let options = GenerateOptions { max_new_tokens, stop, ignore_eos, sampling, logit_bias: Vec::new() };
+        let options =
+            GenerateOptions { max_new_tokens, stop, ignore_eos, sampling, logit_bias: Vec::new(), draft: None };
         let begin = || {
             let ids = match prompt {
                 Tokens::Text(text) => self::prompt(&self.tokenizer, &text)?,

@@ -1,5 +1,6 @@
 //! Continues a prompt and returns its text as it appears.
 
+use crate::draft::DraftStats;
 use crate::{Error, Finish, GenerateOptions, Generator, Scheduler, Tokenizer};
 use pythia_model::Context;
 use std::ops::ControlFlow;
@@ -19,6 +20,8 @@ pub struct Timings {
     pub first_token: Duration,
     /// From the first token to the last.
     pub generation: Duration,
+    /// What came of drafts; all 0 without any.
+    pub draft: DraftStats,
 }
 
 impl Timings {
@@ -98,22 +101,27 @@ pub fn generate(
             context.finish()?;
             timings.prompt = start.elapsed();
         }
-        scheduler.choose(context, &mut [&mut generator])?;
-        if generator.ids().len() == chosen {
-            continue;
-        }
-        if chosen == 0 {
-            timings.first_token = start.elapsed();
-        }
-        timings.generation = start.elapsed() - timings.first_token;
-        if let Some(piece) = generator.piece() {
-            shown += piece.len();
-            if on_text(piece).is_break() {
-                generator.interrupt();
+        // A token, and more if the right ones were drafted. The text may end at any.
+        while scheduler.has_choices() && generator.finish().is_none() {
+            let chosen = generator.ids().len();
+            scheduler.choose(context, &mut [&mut generator])?;
+            if generator.ids().len() == chosen {
+                continue;
+            }
+            if chosen == 0 {
+                timings.first_token = start.elapsed();
+            }
+            timings.generation = start.elapsed() - timings.first_token;
+            if let Some(piece) = generator.piece() {
+                shown += piece.len();
+                if on_text(piece).is_break() {
+                    generator.interrupt();
+                }
             }
         }
     }
     timings.generated_tokens = generator.ids().len();
+    timings.draft = generator.draft_stats();
     let finish = generator.finish().cloned().expect("the loop ends with the text");
     if let Finish::NotFinite { position } = finish {
         return Err(Error::NotFinite { position });

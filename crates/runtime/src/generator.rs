@@ -1,5 +1,6 @@
 //! A text in the making, apart from the model's passes: what the model must see next, and what a choice makes certain.
 
+use crate::draft::{Draft, DraftLength, DraftStats, Drafting, Load, PassTimes, Speculation};
 use crate::stop::StopMatcher;
 use crate::{Error, Sampler, Sampling, TextStream, Tokenizer, sampler, tokens};
 use pythia_model::backend::{Candidate, Largest};
@@ -20,6 +21,8 @@ pub struct GenerateOptions {
     pub sampling: Sampling,
     /// Added to the logits of these tokens before everything else; -100 bans a token in practice.
     pub logit_bias: Vec<(u32, f32)>,
+    /// Tokens are drafted and checked several at a time. The text does not depend on it.
+    pub draft: Option<Drafting>,
 }
 
 impl GenerateOptions {
@@ -46,6 +49,7 @@ impl GenerateOptions {
             return Err(Error::PromptTooLong { tokens: prompt.len(), n_ctx });
         }
         tokens::check(prompt, n_vocab)?;
+        self.draft.as_ref().map_or(Ok(()), Drafting::check)?;
         sampler::check(&self.sampling, &self.logit_bias, n_tokens)
     }
 }
@@ -91,9 +95,12 @@ pub struct Generator {
     tokenizer: Arc<Tokenizer>,
     /// Holds the first of `tokens`: the model has not seen the others yet.
     sequence: Sequence,
-    /// The prompt, then the tokens that were chosen.
+    /// The prompt, then the tokens that were chosen, then those that are drafted.
     tokens: Vec<u32>,
     n_prompt: usize,
+    /// Tokens of the prompt and those that were chosen.
+    n_certain: usize,
+    speculation: Option<Speculation>,
     max_new_tokens: Option<usize>,
     ignore_eos: bool,
     sampler: Sampler,
@@ -144,11 +151,15 @@ impl Generator {
         options.check(prompt, n_ctx, n_vocab, n_tokens)?;
         let mut sampler = Sampler::biased(options.sampling, n_tokens, &options.logit_bias)?;
         prompt.iter().for_each(|&token| sampler.accept(token));
+        let drafting = options.draft.as_ref();
+        let speculation = drafting.map(|drafting| Speculation::new(drafting.start(context), drafting.length));
         Ok(Self {
             tokenizer: Arc::clone(tokenizer),
             sequence,
             tokens: prompt.to_vec(),
             n_prompt: prompt.len(),
+            n_certain: prompt.len(),
+            speculation,
             max_new_tokens: options.max_new_tokens,
             ignore_eos: options.ignore_eos,
             sampler,
@@ -160,14 +171,26 @@ impl Generator {
         })
     }
 
+    /// The same text with drafts of the caller's making. They are used by a [`Scheduler`](crate::Scheduler).
+    #[must_use]
+    pub fn drafted_by(mut self, draft: Box<dyn Draft>, length: DraftLength) -> Self {
+        self.speculation = Some(Speculation::new(draft, length));
+        self
+    }
+
     /// Tokens that the model must see before the next choice; 0 once the text has ended.
     pub fn pending(&self) -> usize {
+        if self.finish.is_some() { 0 } else { self.n_certain.saturating_sub(self.sequence.len()) }
+    }
+
+    /// Tokens that the next pass is to show the model: the [pending](Self::pending) ones and the draft after them.
+    pub(crate) fn wanted(&self) -> usize {
         if self.finish.is_some() { 0 } else { self.tokens.len() - self.sequence.len() }
     }
 
     /// The first of the [pending](Self::pending) tokens, at most `limit`, for a [pass](Context::forward).
     pub fn next_span(&mut self, limit: usize) -> Span<'_> {
-        let (seen, n) = (self.sequence.len(), self.pending().min(limit));
+        let (seen, n) = (self.sequence.len(), self.wanted().min(limit));
         Span { sequence: &mut self.sequence, tokens: &self.tokens[seen..seen + n] }
     }
 
@@ -187,6 +210,7 @@ impl Generator {
     /// If it is not [ready](Self::is_ready).
     pub fn choose(&mut self, logits: &[f32]) {
         self.advance(|sampler| sampler.sample(logits));
+        self.forget_draft_at_end();
     }
 
     /// As [`choose`](Self::choose), from those logits that are [`enough`](Self::enough), by ascending id.
@@ -195,14 +219,54 @@ impl Generator {
     /// If it is not [ready](Self::is_ready).
     pub fn choose_among(&mut self, candidates: &[Candidate]) {
         self.advance(|sampler| sampler.sample_among(candidates));
+        self.forget_draft_at_end();
     }
 
     /// Makes the last token pending again if the model has seen all: a pass then computes the logits for the next
-    /// choice, with the same bits.
+    /// choice, with the same bits. A draft is forgotten.
     pub(crate) fn repeat_last(&mut self) {
+        self.tokens.truncate(self.n_certain);
         if self.is_ready() {
-            self.sequence.truncate(self.tokens.len() - 1);
+            self.sequence.truncate(self.n_certain - 1);
         }
+    }
+
+    /// Whether tokens are drafted for it.
+    pub(crate) fn is_speculative(&self) -> bool {
+        self.speculation.is_some() && self.finish.is_none()
+    }
+
+    /// What came of the drafts. All 0 without any.
+    pub fn draft_stats(&self) -> DraftStats {
+        self.speculation.as_ref().map(Speculation::stats).unwrap_or_default()
+    }
+
+    /// Drafts tokens for the next pass, at most `room`: see [`Speculation::propose`].
+    pub(crate) fn draft(&mut self, load: &mut Load, times: &PassTimes, room: usize, is_due: bool) -> Result<(), Error> {
+        let left = self.max_new_tokens.map_or(usize::MAX, |max| max.saturating_sub(self.ids().len()));
+        // The last token is chosen and not seen: the one after the draft.
+        let room = room.min(left.saturating_sub(1)).min(self.sequence.n_ctx().saturating_sub(self.n_certain));
+        let Some(speculation) = &mut self.speculation else { return Ok(()) };
+        let text = (&*self.tokens, &self.sampler);
+        let mut proposed = speculation.propose(text, load, times, room, is_due)?;
+        // No text goes on after its end, or with a token that cannot be chosen.
+        let eos = self.tokenizer.eos().filter(|_| !self.ignore_eos);
+        if let Some(end) = proposed.iter().position(|&token| Some(token) == eos) {
+            proposed.truncate(end + 1);
+        }
+        let n_tokens = self.tokenizer.n_tokens();
+        self.tokens.extend(proposed.into_iter().take_while(|&token| (token as usize) < n_tokens));
+        Ok(())
+    }
+
+    /// Drafted tokens that the model has seen in the last pass.
+    pub(crate) fn unchecked(&self) -> usize {
+        self.sequence.len().saturating_sub(self.n_certain)
+    }
+
+    /// The drafts of this generator, if it has some.
+    pub(crate) fn speculation(&mut self) -> Option<&mut Speculation> {
+        self.speculation.as_mut()
     }
 
     /// Ends the text here. It also counts as interrupted if it ended at a limit, but not if the model or a stop string
@@ -213,6 +277,7 @@ impl Generator {
             Some(Finish::Length | Finish::ContextFull) => self.finish = Some(Finish::Interrupted),
             Some(_) => {}
         }
+        self.forget_draft_at_end();
     }
 
     /// The text that is certain: whole characters that cannot be part of a stop string. It only grows.
@@ -228,7 +293,7 @@ impl Generator {
 
     /// Every token chosen so far, also those of a stop string and the end-of-text token.
     pub fn ids(&self) -> &[u32] {
-        &self.tokens[self.n_prompt..]
+        &self.tokens[self.n_prompt..self.n_certain]
     }
 
     /// Why the text ended, once it has.
@@ -252,7 +317,8 @@ impl Generator {
     }
 
     /// Prompt and chosen tokens, and the sequence that holds the first of them.
-    pub(crate) fn into_parts(self) -> (Vec<u32>, Sequence) {
+    pub(crate) fn into_parts(mut self) -> (Vec<u32>, Sequence) {
+        self.repeat_last();
         (self.tokens, self.sequence)
     }
 
@@ -267,9 +333,9 @@ impl Generator {
             return self.end(Finish::Length);
         }
         let Some(token) = sample(&mut self.sampler) else {
-            return self.end(Finish::NotFinite { position: self.tokens.len() });
+            return self.end(Finish::NotFinite { position: self.n_certain });
         };
-        self.tokens.push(token);
+        self.append(token);
         self.piece = None;
         if self.tokenizer.eos() == Some(token) && !self.ignore_eos {
             return self.end(Finish::EndOfText);
@@ -280,9 +346,33 @@ impl Generator {
         if self.finish.is_none() {
             if self.has_length() {
                 self.end(Finish::Length);
-            } else if self.sequence.len() == self.sequence.n_ctx() {
+            } else if self.n_certain > self.sequence.n_ctx() {
                 self.end(Finish::ContextFull);
             }
+        }
+    }
+
+    /// Appends a chosen token. If it is the next one of the draft, the model may have seen it already.
+    fn append(&mut self, token: u32) {
+        if self.unchecked() > 0 && self.tokens[self.n_certain] == token {
+            self.speculation.iter_mut().for_each(Speculation::accepted);
+        } else {
+            self.forget_draft();
+            self.tokens.push(token);
+        }
+        self.n_certain += 1;
+    }
+
+    fn forget_draft(&mut self) {
+        self.tokens.truncate(self.n_certain);
+        self.sequence.truncate(self.n_certain);
+    }
+
+    /// A text that has ended is as without a draft, where the model has not seen the last token.
+    fn forget_draft_at_end(&mut self) {
+        if self.speculation.is_some() && self.finish.is_some() {
+            self.forget_draft();
+            self.sequence.truncate((self.n_certain - 1).max(self.n_prompt));
         }
     }
 

@@ -6,6 +6,7 @@
 //! - [`Generator`]: continues a text token by token, separate from the model's passes.
 //! - [`Scheduler`]: passes that several generators share.
 //! - [`generate()`]: continues a prompt and returns its text as it appears.
+//! - [`draft`]: several tokens per pass, guessed by a smaller model or from the text itself, without a change of the text.
 //! - [`engine`]: many prompts at once, each continued or scored as if it were alone: what a server needs.
 //! - [`eval`]: perplexity of a text under a named protocol, and the divergence of one file from another.
 //! - [`score`]: log-likelihoods of many continuations after their contexts, and continuations of many prompts.
@@ -14,6 +15,7 @@
 
 mod arithmetic;
 pub mod device;
+pub mod draft;
 pub mod engine;
 mod error;
 pub mod eval;

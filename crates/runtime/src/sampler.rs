@@ -210,6 +210,11 @@ impl Sampler {
         })
     }
 
+    /// Ids that can be chosen are below.
+    pub fn n_tokens(&self) -> usize {
+        self.occurrences.len()
+    }
+
     /// Records a token of the prompt or of the continuation, for the repetition penalty.
     pub fn accept(&mut self, token: u32) {
         let Some(occurred) = self.occurrences.get_mut(token as usize) else { return };

@@ -41,6 +41,8 @@ pub struct Settings<'a> {
     /// Bytes for keys, values and activations, at most; `None` takes a share of the memory that is available. A run
     /// takes what one text needs in any case.
     pub memory: Option<u64>,
+    /// Texts that are written side by side, at most; 0 for as many as keep passes short.
+    pub parallel: usize,
     /// Raised by the caller to stop, also within a forward pass.
     pub cancel: &'a Cancel,
 }

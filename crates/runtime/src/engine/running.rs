@@ -196,7 +196,8 @@ impl Running {
         let finish = position.or_else(|| self.generator.finish().cloned()).unwrap_or(Finish::Interrupted);
         let cut = finish == Finish::Interrupted;
         let text = self.generator.text()[self.shown..].to_owned();
-        let Self { reused: reused_tokens, queued, timings, .. } = self;
+        let Self { reused: reused_tokens, queued, mut timings, .. } = self;
+        timings.draft = self.generator.draft_stats();
         self.outlet.send(Event::Done(Outcome { finish, text, reused_tokens, queued, timings }));
         (self.into_cached(), cut)
     }

@@ -65,6 +65,10 @@ pub struct Counters {
     pub tokens_prompt: u64,
     /// Tokens that were chosen.
     pub tokens_generated: u64,
+    /// Tokens that were drafted and checked, of jobs that have ended.
+    pub tokens_drafted: u64,
+    /// Those of them that the texts have.
+    pub tokens_accepted: u64,
     /// Jobs that ended by themselves.
     pub jobs_done: u64,
     /// Jobs that were cancelled or interrupted.

@@ -135,6 +135,9 @@ impl Worker {
             }
             let Held::Running(running) = std::mem::replace(&mut self.slots[i].held, Held::Nothing) else { continue };
             self.shared.leaves();
+            let drafts = running.generator.draft_stats();
+            self.counters.tokens_drafted += drafts.drafted as u64;
+            self.counters.tokens_accepted += drafts.accepted as u64;
             let (cached, cut) = running.finish();
             self.ended += 1;
             self.slots[i] = Slot { held: Held::Cached(cached), used: self.ended };
@@ -268,16 +271,20 @@ impl Worker {
             taken = end;
         }
 
-        let before: Vec<usize> = running.iter().map(|running| running.generator.ids().len()).collect();
         let tops: Vec<Option<usize>> = running.iter().map(|running| running.top_of_choice()).collect();
-        let mut generators: Vec<&mut Generator> = running.iter_mut().map(|running| &mut running.generator).collect();
-        let chosen = scheduler.choose_scored(context, &mut generators, |i| tops[i])?;
-        let mut scores = vec![None; running.len()];
-        chosen.into_iter().for_each(|(i, score)| scores[i] = Some(score));
-        for ((running, before), score) in running.into_iter().zip(before).zip(scores) {
-            if running.generator.ids().len() > before {
-                running.chosen(score);
-                counters.tokens_generated += 1;
+        // One token each, and more for those that have a draft with the right ones.
+        while scheduler.has_choices() {
+            let before: Vec<usize> = running.iter().map(|running| running.generator.ids().len()).collect();
+            let mut generators: Vec<&mut Generator> =
+                running.iter_mut().map(|running| &mut running.generator).collect();
+            let chosen = scheduler.choose_scored(context, &mut generators, |i| tops[i])?;
+            let mut scores = vec![None; running.len()];
+            chosen.into_iter().for_each(|(i, score)| scores[i] = Some(score));
+            for ((running, before), score) in running.iter_mut().zip(before).zip(scores) {
+                if running.generator.ids().len() > before {
+                    running.chosen(score);
+                    counters.tokens_generated += 1;
+                }
             }
         }
         Ok(())

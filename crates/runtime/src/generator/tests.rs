@@ -44,6 +44,10 @@ pub(crate) fn context_of(kv: KvType, n_seq: usize, n_ctx: usize) -> Context {
     model(kv).0.context(ContextShape { n_seq, n_ctx, n_batch: 7 }).unwrap()
 }
 
+pub(crate) fn context_with(n_seq: usize, n_ctx: usize, n_batch: usize) -> Context {
+    model(KvType::F16).0.context(ContextShape { n_seq, n_ctx, n_batch }).unwrap()
+}
+
 pub(crate) fn context(n_seq: usize, n_ctx: usize) -> Context {
     context_of(KvType::F16, n_seq, n_ctx)
 }

@@ -44,7 +44,8 @@ pub fn generate_all(
     if prompts.is_empty() {
         return Ok(());
     }
-    let (context, n) = room::context(model, prompts.len().min(MAX_TEXTS), n_ctx, BATCH_TOKENS, settings)?;
+    let most = if settings.parallel == 0 { MAX_TEXTS } else { settings.parallel };
+    let (context, n) = room::context(model, prompts.len().min(most), n_ctx, BATCH_TOKENS, settings)?;
     let mut context = context.cancelled_by(settings.cancel.clone());
     // From the end: neighbours share as much as any.
     let mut waiting: Vec<usize> = (0..prompts.len()).collect();

@@ -5,6 +5,7 @@ mod attention;
 mod beginning;
 pub(crate) mod bench;
 mod changes;
+mod drafting;
 mod eval;
 mod generate;
 mod info;

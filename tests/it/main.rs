@@ -11,6 +11,7 @@ mod comparison;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod docs;
+mod drafts;
 mod engine;
 mod eval;
 mod fuzz_replay;

@@ -97,8 +97,12 @@ habits! {
           "--mirostat", "--typical", "--xtc-probability", "--xtc-threshold", "--dynatemp-range", "--dry-multiplier",
           "--presence-penalty", "--frequency-penalty", "--samplers", "--sampler-seq", "--top-n-sigma"] =>
         Missing("not supported; sampling has --temp, --top-k, --top-p, --min-p and --repeat-penalty");
-    RUN, ["-md", "--model-draft", "-ngld", "--draft", "--draft-max", "--draft-min"] =>
-        Missing("draft models are not supported");
+    RUN, ["-md", "--model-draft", "--spec-draft-model"] => Means("--draft");
+    RUN, ["--draft-n", "--spec-draft-n-max"] => Means("--draft-max");
+    RUN, ["--draft-n-min", "--spec-draft-n-min"] => Means("--draft-min");
+    RUN, ["--draft", "--draft-max", "--draft-min"] =>
+        Missing("this command generates no text; `generate`, `bench` and `serve` have drafts");
+    RUN, ["-ngld"] => Missing("the draft runs on the device of --device");
     RUN, ["-sm", "--split-mode", "-ts", "--tensor-split", "-mg", "--main-gpu", "-ot", "--override-tensor"] =>
         Missing("a model cannot be split between devices; --device chooses one");
     RUN, ["--kl-divergence", "--kl-divergence-base", "--save-all-logits"] =>

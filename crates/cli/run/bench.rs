@@ -1,6 +1,9 @@
 //! `pythia-run bench`: the speed of prompts and generation, as llama-bench measures it, as a share of the machine's
 //! limits.
 
+mod draft;
+
+use super::drafting::DraftArgs;
 use crate::device::DeviceArgs;
 use crate::exit::{self, Failure};
 use crate::input::{check_gguf, parse_threads};
@@ -23,6 +26,8 @@ use std::path::{Path, PathBuf};
 /// The limit of a prompt is the int8 rate of the processor, or its f32 rate with float weights or `--activations f32`.
 /// `reached` counts 2 operations per token for each weight of the blocks' matrices, and 2 once for each weight of the
 /// output matrix.
+///
+/// With --draft it measures generation with the draft instead, beside the same text without.
 ///
 /// The limits are measured first, with the same threads. Those of a GPU are the speed of copies in its memory and the
 /// rates of its tensor cores and float units.
@@ -49,6 +54,11 @@ pub(crate) struct Args {
     /// Activations in products with quantized weights
     #[arg(long, value_name = "int8|f32", value_parser = parse_activations, default_value = "int8")]
     activations: Activations,
+    #[command(flatten)]
+    draft: DraftArgs,
+    /// Text that begins what is generated with --draft [default: random tokens]
+    #[arg(short = 'f', long = "file", value_name = "FILE", requires = "draft")]
+    text: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
     /// Format of the output [default: md, without the columns that do not fit]
@@ -85,6 +95,9 @@ enum Format {
 
 /// The subcommand.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    if args.draft.is_asked() {
+        return draft::run(args);
+    }
     let prefills = args.n_prompt.iter().map(|&n| Test::Prefill(n));
     let decodes = args.n_gen.iter().map(|&n| Test::Decode(n));
     let tests: Vec<Test> = prefills.chain(decodes).filter(|test| test.tokens() > 0).collect();

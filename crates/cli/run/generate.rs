@@ -1,5 +1,8 @@
 //! `pythia-run generate`: a text continued.
 
+mod many;
+
+use super::drafting::{self, DraftArgs};
 use super::model::{ModelArgs, describe, note_changes};
 use super::text::TextArgs;
 use crate::exit::{self, Failure};
@@ -9,6 +12,7 @@ use pythia_text::Prose;
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,6 +21,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Writes the continuation to standard output as it appears, and timings to standard error. Without a sampling option
 /// it takes the most likely token at every step. A terminal gets control characters escaped, such as `\u{1b}`; a file
 /// or a pipe gets the text unchanged.
+///
+/// With -N it writes several samples of one prompt, with --jsonl a continuation of every prompt of a file, many side by
+/// side. Each has the text that it would have alone.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -51,10 +58,25 @@ pub(super) struct Args {
     ignore_eos: bool,
     #[command(flatten)]
     sampling: SamplingArgs,
+    #[command(flatten)]
+    draft: DraftArgs,
+    /// Write N samples of the prompt, which is computed once. They have the seeds S, S+1 and so on, where S is --seed
+    #[arg(short = 'N', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    samples: u32,
+    /// Continue every prompt of a file with a JSON object per line: a text each, or a list of token ids; - for standard
+    /// input. Prints a JSON object per text, in the same order
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "file_of_text"])]
+    jsonl: Option<PathBuf>,
+    /// Name of the prompt in the objects of --jsonl
+    #[arg(long, value_name = "NAME", default_value = "prompt", requires = "jsonl")]
+    field: String,
+    /// Texts of -N or --jsonl that are written side by side, at most
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=128))]
+    parallel: u64,
     /// Print the prompt before the continuation
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with_all = ["json", "samples", "jsonl"])]
     echo: bool,
-    /// Print one JSON object at the end
+    /// Print one JSON object at the end, with -N one per sample
     #[arg(long)]
     json: bool,
     /// Print no timings
@@ -129,15 +151,20 @@ fn random_seed() -> u64 {
 const MAX_PROMPT_BYTES: usize = 16 << 20;
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let options = GenerateOptions {
+    let mut options = GenerateOptions {
         max_new_tokens: usize::try_from(args.n_predict).ok(),
         stop: args.stop.clone(),
         ignore_eos: args.ignore_eos,
         sampling: args.sampling.settings(),
         logit_bias: Vec::new(),
+        draft: None,
     };
     let (model, tokenizer, reach) = args.model.open()?;
+    options.draft = args.draft.open(&tokenizer, |path| args.model.how().open(path))?;
     let interrupted = exit::catch_interrupts();
+    if args.samples > 1 || args.jsonl.is_some() {
+        return many::run(args, &model, tokenizer, &reach, &options, interrupted);
+    }
     let source = args.text.open()?;
     let locate = |e| exit::locate(e, args.model.path(), &source);
     let text = source.reader()?.read_all(MAX_PROMPT_BYTES).map_err(locate)?;
@@ -163,18 +190,26 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     } else if !args.quiet {
         note_changes(&model);
         exit::note(timings(&generation, &options));
+        if options.draft.is_some() {
+            exit::note(drafting::in_words(&generation.timings.draft));
+        }
     }
     if interrupted.is_raised() { Err(Failure::interrupted()) } else { Ok(()) }
 }
 
 /// No more room than the text can take: the cache is allocated for it.
 fn n_ctx(args: &Args, model: &Model, prompt: usize, options: &GenerateOptions) -> Result<usize, Failure> {
+    Ok(options.n_ctx(prompt, limit(args, model)?))
+}
+
+/// Tokens of a text at most.
+fn limit(args: &Args, model: &Model) -> Result<usize, Failure> {
     let trained = model.hparams().n_ctx;
     let limit = if args.ctx_size == 0 { trained } else { args.ctx_size };
     if limit > trained {
         return Err(Failure::usage(format_args!("--ctx-size: found {limit}, wanted at most the model's {trained}")));
     }
-    Ok(options.n_ctx(prompt, limit))
+    Ok(limit)
 }
 
 /// Standard output, until its reader closes it.
@@ -261,6 +296,7 @@ fn json(args: &Args, model: &Model, prompt: &[u32], options: &GenerateOptions, g
             "penalty_tokens": s.penalty_tokens,
             "seed": s.seed,
         },
+        "draft": options.draft.as_ref().map(|_| drafting::to_json(&t.draft)),
         "timings": {
             "prompt_tokens": t.prompt_tokens,
             "prompt_seconds": t.prompt.as_secs_f64(),

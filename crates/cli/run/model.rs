@@ -96,6 +96,11 @@ impl ModelArgs {
         }
     }
 
+    /// How it runs.
+    pub(super) fn how(&self) -> &RunArgs {
+        &self.how
+    }
+
     /// Opens it, with the changes that are asked for. Whoever runs it checks how far these reach.
     pub(super) fn open(&self) -> Result<(Arc<Model>, Tokenizer, Reach), Failure> {
         let (model, tokenizer) = self.how.open(self.path())?;

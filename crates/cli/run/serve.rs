@@ -1,7 +1,9 @@
 //! `pythia-run serve`: an HTTP server.
 
+use super::drafting::DraftArgs;
 use super::model::RunArgs;
 use crate::exit::{self, Failure};
+use pythia_runtime::draft::Drafting;
 use pythia_server::{NamedModel, Options, Server};
 use pythia_text::Line;
 use std::collections::HashSet;
@@ -56,6 +58,8 @@ pub(super) struct Args {
         require_equals = true, value_parser = on_off)]
     metrics: bool,
     #[command(flatten)]
+    draft: DraftArgs,
+    #[command(flatten)]
     how: RunArgs,
 }
 
@@ -70,6 +74,8 @@ fn on_off(text: &str) -> Result<bool, String> {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let named = names(&args.model)?;
     let models = named.into_iter().map(|(name, path)| Ok(NamedModel { name, model: args.how.model(&path)? }));
+    let models = models.collect::<Result<Vec<_>, Failure>>()?;
+    let draft = draft(args, &models)?;
     let options = Options {
         host: args.host.clone(),
         port: args.port,
@@ -82,8 +88,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         allow_hosts: args.allow_host.clone(),
         allow_origins: args.allow_origin.clone(),
         metrics: args.metrics,
+        draft,
     };
-    let server = Server::start(models.collect::<Result<_, Failure>>()?, options)?;
+    let server = Server::start(models, options)?;
     let stop = exit::catch_interrupts();
     // The server itself ends within the grace and a little more.
     exit::extend_grace(Duration::from_secs(args.grace.saturating_add(5)));
@@ -99,6 +106,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         true => Err(Failure::interrupted_with("stopped; all requests were answered")),
         false => Err(Failure::interrupted_with("stopped; requests that took longer than --grace were cut off")),
     }
+}
+
+/// The draft, checked against the first model; the server checks that all share its tokenizer.
+fn draft(args: &Args, models: &[NamedModel]) -> Result<Option<Drafting>, Failure> {
+    let (Some(path), Some(first)) = (args.model.first(), models.first()) else { return Ok(None) };
+    let tokenizer = super::model::tokenizer(first.model.gguf(), &split(path).1)?;
+    args.draft.open(&tokenizer, |path| args.how.open(path))
 }
 
 fn api_key(args: &Args) -> Result<Option<String>, Failure> {

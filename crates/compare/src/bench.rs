@@ -1,10 +1,12 @@
 //! Measures the speed of prompts and of generation as llama-bench does, and its share of the machine's limits.
 
+mod draft;
 mod output;
 mod result;
 mod stopwatch;
 mod work;
 
+pub use draft::{DraftBench, DraftResult};
 pub use output::{to_csv, to_json, to_json_lines, to_table};
 pub use result::{TestResult, rate};
 pub(crate) use stopwatch::{Stopwatch, median};

@@ -165,7 +165,7 @@ impl Subject {
             }
         }
         run.begin();
-        let settings = Settings { memory: None, cancel };
+        let settings = Settings { memory: None, parallel: 0, cancel };
         let journal = &mut self.journal;
         let mut keep = |id: AskId, reply: Reply, run: &mut Run<'_>| {
             if let Some(error) = journal.as_mut().and_then(|journal| journal.append(id, &reply).err()) {

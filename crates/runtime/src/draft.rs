@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Guesses the next tokens of one text.
-pub trait Draft: fmt::Debug + Send {
+pub trait Draft: fmt::Debug + Send + Sync {
     /// Prepares for a proposal after `tokens`, the text so far. What takes long and must be done once, such as reading a
     /// prompt, belongs here: its time does not count for the length of later drafts.
     ///

@@ -5,6 +5,7 @@ use crate::names::Names;
 use crate::refusal::Refusal;
 use pythia_model::Model;
 use pythia_runtime::Tokenizer;
+use pythia_runtime::draft::Drafting;
 use pythia_runtime::engine::{Engine, Turn};
 use pythia_task::Cancel;
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use tokio::sync::Semaphore;
 pub(crate) struct Served {
     pub(crate) name: String,
     pub(crate) engine: Engine,
+    pub(crate) draft: Option<Drafting>,
     /// Tokens of the longest text so far.
     pub(crate) longest: AtomicUsize,
 }

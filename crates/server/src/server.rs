@@ -11,6 +11,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use pythia_model::Model;
 use pythia_runtime::Tokenizer;
+use pythia_runtime::draft::Drafting;
 use pythia_runtime::engine::{Engine, EngineOptions, Turn};
 use pythia_task::Cancel;
 use pythia_tokenizer::Vocab;
@@ -57,6 +58,8 @@ pub struct Options {
     pub allow_origins: Vec<String>,
     /// Whether there is `/metrics`.
     pub metrics: bool,
+    /// Drafts for the texts of all models, for the tokenizer that they share. They are used while few texts are written.
+    pub draft: Option<Drafting>,
 }
 
 /// A server that listens and does not answer yet.
@@ -182,7 +185,7 @@ fn engine(named: NamedModel, tokenizer: &Arc<Tokenizer>, options: &Options, turn
         turn: Some(Arc::clone(turn)),
     };
     match Engine::start(model, Arc::clone(tokenizer), engine_options) {
-        Ok(engine) => Ok(Served { name, engine, longest: AtomicUsize::new(0) }),
+        Ok(engine) => Ok(Served { name, engine, draft: options.draft.clone(), longest: AtomicUsize::new(0) }),
         Err(source) => Err(Error::of_model(&name, source)),
     }
 }

@@ -115,6 +115,12 @@ fn text_of_metrics(app: &App) -> String {
         counters(i).tokens_reused as f64
     });
     family("tokens_predicted_total", counter, "Tokens that were generated.", &|i| counters(i).tokens_generated as f64);
+    family("tokens_drafted_total", counter, "Tokens that were drafted and checked.", &|i| {
+        counters(i).tokens_drafted as f64
+    });
+    family("tokens_draft_accepted_total", counter, "Drafted tokens that the texts have.", &|i| {
+        counters(i).tokens_accepted as f64
+    });
     family("tokens_run_total", counter, "Tokens that went through the model.", &|i| counters(i).tokens_run as f64);
     family("n_decode_total", counter, "Passes of the model.", &|i| counters(i).passes as f64);
     family("busy_seconds_total", counter, "Time in passes and choices.", &|i| counters(i).busy.as_secs_f64());

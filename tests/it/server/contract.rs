@@ -146,6 +146,27 @@ fn a_bias_forces_a_token_and_scores_are_from_before() {
     }
 }
 
+/// Several at once, so that drafts come and go.
+#[test]
+fn drafts_change_no_text() {
+    let (plain, drafted) = (shared(), Server::with(&["--draft", "lookup", "--draft-min", "3", "--parallel", "4"]));
+    let bodies: Vec<Value> = (0..12)
+        .map(|i| {
+            let (temperature, seed) = (f64::from(i % 3) * 0.4, i);
+            let prompt = ["The borrow checker", "x x x x x x", "A function returns"][i as usize % 3];
+            json!({"prompt": prompt, "max_tokens": 30, "temperature": temperature, "seed": seed, "logprobs": 2, "n": 1})
+        })
+        .collect();
+    std::thread::scope(|scope| {
+        let answers = bodies.iter().map(|body| scope.spawn(|| drafted.complete(body)["choices"].clone()));
+        for (answer, body) in answers.collect::<Vec<_>>().into_iter().zip(&bodies) {
+            assert_eq!(answer.join().unwrap(), plain.complete(body)["choices"], "{body}");
+        }
+    });
+    let args = ["serve", "-m", &gguf("Q8_0").display().to_string(), "--draft", "nowhere.gguf"].map(str::to_owned);
+    run_model(std::path::Path::new("."), args).fails("pythia-run", 66, &["nowhere.gguf"]);
+}
+
 #[test]
 fn texts_are_those_of_generate() {
     let server = shared();

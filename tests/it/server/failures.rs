@@ -31,6 +31,7 @@ impl Inside {
             allow_hosts: Vec::new(),
             allow_origins: Vec::new(),
             metrics: true,
+            draft: None,
         };
         let server = Server::start(vec![NamedModel { name: name.to_owned(), model }], options).unwrap();
         let (address, stop) = (server.address(), Cancel::new());

@@ -5,6 +5,7 @@ use crate::app::{App, Served};
 use crate::logprobs::{Entry, Offsets};
 use crate::refusal::Refusal;
 use pythia_runtime::Finish;
+use pythia_runtime::draft::Drafting;
 use pythia_runtime::engine::{Event, Job, Outcome};
 use pythia_task::Cancel;
 use serde::Serialize;
@@ -18,6 +19,7 @@ pub(crate) struct Plan {
     /// Token ids of each prompt.
     pub(crate) prompts: Vec<Vec<u32>>,
     pub(crate) cancel: Cancel,
+    draft: Option<Drafting>,
 }
 
 impl Plan {
@@ -28,7 +30,7 @@ impl Plan {
         let (n_vocab, n_ctx) = (served.model().hparams().n_vocab, served.n_ctx());
         let encode = |prompt: &crate::prompt::Prompt| prompt.encode(&app.tokenizer, n_vocab, n_ctx);
         let prompts = request.prompts.iter().map(encode).collect::<Result<_, _>>()?;
-        let plan = Self { request, model, prompts, cancel: Cancel::new() };
+        let plan = Self { request, model, prompts, cancel: Cancel::new(), draft: served.draft.clone() };
         // Prompts were checked as they were encoded; the settings are those of all jobs.
         served.engine.check(&plan.job(0))?;
         Ok(plan)
@@ -44,6 +46,7 @@ impl Plan {
         let Request { echo, logprobs, best_of, n, .. } = self.request;
         let mut options = self.request.options.clone();
         options.sampling.seed = options.sampling.seed.wrapping_add((job % best_of) as u64);
+        options.draft.clone_from(&self.draft);
         Job {
             prompt: self.prompts[job / best_of].clone(),
             score_prompt: echo && logprobs.is_some(),

@@ -162,7 +162,7 @@ fn the_program_writes_the_same_and_tells_of_drafts() {
     assert!(told.stderr.contains("drafted: ") && told.stderr.contains("accepted ("), "{told:?}");
 
     let refused = |args: &[&str], code: i32, parts: &[&str]| run(args).fails(PROGRAM, code, parts);
-    refused(&["-p", "x", "--draft", "nowhere.gguf"], 66, &["nowhere.gguf"]);
+    refused(&["-p", "x", "--draft", "nowhere.gguf"], 74, &["nowhere.gguf"]);
     refused(&["-p", "x", "--draft-max", "3"], 2, &["--draft"]);
     refused(&["-p", "x", "--draft", "lookup", "--draft-min", "9", "--draft-max", "3"], 2, &["--draft-min", "9", "3"]);
 }

@@ -164,7 +164,7 @@ fn drafts_change_no_text() {
         }
     });
     let args = ["serve", "-m", &gguf("Q8_0").display().to_string(), "--draft", "nowhere.gguf"].map(str::to_owned);
-    run_model(std::path::Path::new("."), args).fails("pythia-run", 66, &["nowhere.gguf"]);
+    run_model(std::path::Path::new("."), args).fails("pythia-run", 74, &["nowhere.gguf"]);
 }
 
 #[test]

@@ -23,7 +23,6 @@ mod means;
 mod select;
 #[cfg(test)]
 mod toy;
-mod whole;
 
 pub use cache::{Array, Cache, run_with_cache};
 pub use change::{Ablation, Change, Changes, Reach, SteeringVectors, control_vectors, patches, steering_vectors};

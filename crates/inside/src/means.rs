@@ -1,7 +1,6 @@
 //! Means of values over a text.
 
 use crate::Error;
-use crate::whole::Whole;
 use pythia_model::backend::Batch;
 use pythia_model::{BATCH_TOKENS, ContextShape, Hook, Hooks, Model, Span, Values};
 use pythia_runtime::{Text, TokenStream, Tokenizer};
@@ -61,17 +60,15 @@ pub fn mean_over(
 ) -> Result<Vec<Vec<f32>>, Error> {
     let path = model.paths().first().map_or(Path::new(""), PathBuf::as_path);
     let located = |error: pythia_runtime::Error| Error::from(error.located(path, text));
-    let (whole, mut tokens) = Whole::tokens(text, tokenizer, cancel)?;
+    let mut tokens = text.tokens(tokenizer, cancel)?;
     tokens.require_below(model.hparams().n_vocab).map_err(located)?;
     if tokens.reach(1).map_err(located)? == 0 {
         return Err(Error::Input { place: text.to_string(), problem: "has no tokens, which a mean needs".to_owned() });
     }
-    let means = mean_of(model, &mut tokens, hooks, cancel).map_err(|error| match error {
+    mean_of(model, &mut tokens, hooks, cancel).map_err(|error| match error {
         Error::Runtime(error) => located(error),
         error => error,
-    })?;
-    whole.check(text)?;
-    Ok(means)
+    })
 }
 
 struct Sums<'a> {

@@ -29,6 +29,13 @@ pub enum Error {
         /// Bytes before the first that is not.
         at: u64,
     },
+    /// The text's file got shorter while it was read.
+    TextCut {
+        /// Bytes that were read.
+        read: u64,
+        /// Its length at the start.
+        wanted: u64,
+    },
     /// A stretch of the text can only be tokenized at once, and is too long for the memory that would take.
     NoCut {
         /// Bytes before it.
@@ -104,6 +111,7 @@ impl Error {
             | Self::TextTooShort { .. }
             | Self::TextTooLong { .. }
             | Self::NotUtf8 { .. }
+            | Self::TextCut { .. }
             | Self::NoCut { .. }
             | Self::TokenOutOfRange { .. }
             | Self::VocabularyMismatch { .. }
@@ -128,6 +136,7 @@ impl Error {
             | Self::TextTooShort { .. }
             | Self::TextTooLong { .. }
             | Self::NotUtf8 { .. }
+            | Self::TextCut { .. }
             | Self::NoCut { .. }
             | Self::Read(_) => self.at(text),
             _ => self,
@@ -144,6 +153,9 @@ impl fmt::Display for Error {
             Self::Tokenizer(e) => write!(f, "{e}"),
             Self::Setting { name, problem } => write!(f, "{name}: {problem}"),
             Self::Read(e) => write!(f, "{e}"),
+            Self::TextCut { read, wanted } => {
+                write!(f, "ended after {read} of its {wanted} bytes: it was cut while it was read")
+            }
             Self::NotUtf8 { at } => write!(f, "not UTF-8 at byte {at}"),
             Self::NoCut { at } => write!(f, "{}", pythia_tokenizer::Error::NoCut { at: *at }),
             Self::TextTooLong { max_bytes } => write!(f, "the text is longer than {max_bytes} bytes"),

@@ -69,7 +69,7 @@ impl<'r> TextReader<'r> {
         self
     }
 
-    /// Sets the length of the input, for progress.
+    /// Sets the length of the input: for progress, and because one that ends before was cut while it was read.
     #[must_use]
     pub fn of_bytes(mut self, n_bytes: Option<u64>) -> Self {
         self.n_bytes = n_bytes;
@@ -96,7 +96,7 @@ impl<'r> TextReader<'r> {
     /// Appends the next piece of the text to `out`: at most some 64 kB, possibly nothing. False at the end.
     ///
     /// # Errors
-    /// If the input cannot be read or is not UTF-8.
+    /// If the input cannot be read, is not UTF-8, or ends before its length was reached.
     pub fn read(&mut self, out: &mut String) -> Result<bool, Error> {
         if self.ended {
             return Ok(false);
@@ -106,6 +106,10 @@ impl<'r> TextReader<'r> {
         let n = read(&mut *self.input, &mut self.raw[kept..]);
         self.raw.truncate(kept + *n.as_ref().unwrap_or(&0));
         self.ended = n.map_err(Error::Read)? == 0;
+        let read = self.offset + self.raw.len() as u64;
+        if let Some(wanted) = self.n_bytes.filter(|wanted| self.ended && read < *wanted) {
+            return Err(Error::TextCut { read, wanted });
+        }
         if self.offset == 0 && self.raw.len() < MARK.len_utf8() && !self.ended {
             return Ok(true);
         }
@@ -206,6 +210,17 @@ mod tests {
         let reader = TextReader::new(Slow(bytes, step)).as_on_unix(unix).watched(|found| form = *found);
         let text = reader.read_all(usize::MAX);
         (text, form)
+    }
+
+    #[test]
+    fn what_was_cut_while_it_was_read_is_no_whole_text() {
+        for (n_bytes, whole) in [(None, true), (Some(0), true), (Some(7), true), (Some(8), false)] {
+            let read = TextReader::new(&b"a text!"[..]).of_bytes(n_bytes).read_all(100);
+            match read {
+                Ok(text) => assert!(whole && text == "a text!"),
+                Err(error) => assert!(!whole && matches!(error, Error::TextCut { read: 7, wanted: 8 }), "{error}"),
+            }
+        }
     }
 
     #[test]

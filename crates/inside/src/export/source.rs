@@ -1,7 +1,6 @@
 //! Texts as sequences of tokens, each of which a model runs from its start.
 
 use crate::Error;
-use crate::whole::Whole;
 use pythia_runtime::{Text, TextReader, TokenStream, Tokenizer};
 use pythia_task::Cancel;
 use pythia_text::quoted;
@@ -81,13 +80,12 @@ pub(super) struct Sequences<'t> {
 }
 
 enum From<'t> {
-    Text { text: &'t Text, tokens: Box<TokenStream<'t>>, whole: Whole, at: usize },
+    Text { tokens: Box<TokenStream<'t>>, at: usize },
     Lines(Box<Lines<'t>>),
 }
 
 struct Lines<'t> {
     reader: TextReader<'t>,
-    whole: Whole,
     place: String,
     kind: Kind,
     tokenizer: &'t Tokenizer,
@@ -113,26 +111,22 @@ impl<'t> Sequences<'t> {
         let Input { text, kind } = input;
         let from = match kind {
             Kind::Text => {
-                let (whole, mut tokens) = Whole::tokens(text, tokenizer, cancel)?;
+                let mut tokens = text.tokens(tokenizer, cancel)?;
                 tokens.require_below(cut.n_vocab)?;
-                From::Text { text, tokens: Box::new(tokens), whole, at: 0 }
+                From::Text { tokens: Box::new(tokens), at: 0 }
             }
-            Kind::JsonLines { .. } | Kind::Ids => From::Lines(Box::new({
-                let reader = text.reader()?;
-                Lines {
-                    whole: Whole::new(reader.n_bytes()),
-                    reader,
-                    place: text.to_string(),
-                    kind: kind.clone(),
-                    tokenizer,
-                    cancel: cancel.clone(),
-                    buffer: String::new(),
-                    ended: false,
-                    line: 0,
-                    texts: 0,
-                    tokens: 0,
-                    ids: None,
-                }
+            Kind::JsonLines { .. } | Kind::Ids => From::Lines(Box::new(Lines {
+                reader: text.reader()?,
+                place: text.to_string(),
+                kind: kind.clone(),
+                tokenizer,
+                cancel: cancel.clone(),
+                buffer: String::new(),
+                ended: false,
+                line: 0,
+                texts: 0,
+                tokens: 0,
+                ids: None,
             })),
         };
         Ok(Self { cut, from })
@@ -142,11 +136,8 @@ impl<'t> Sequences<'t> {
     pub(super) fn next(&mut self) -> Result<Option<Sequence>, Error> {
         let cut = self.cut;
         match &mut self.from {
-            From::Text { text, tokens, whole, at } => {
+            From::Text { tokens, at } => {
                 let end = tokens.reach(*at + cut.step())?;
-                if end < *at + cut.step() {
-                    whole.check(text)?;
-                }
                 if end <= *at && *at > 0 {
                     return Ok(None);
                 }
@@ -232,9 +223,6 @@ impl Lines<'_> {
                 return Ok((!self.buffer.is_empty()).then(|| std::mem::take(&mut self.buffer)));
             }
             self.ended = !self.reader.read(&mut self.buffer).map_err(|error| error.at(&self.place))?;
-            if self.ended {
-                self.whole.check_read(self.reader.bytes_read(), &self.place)?;
-            }
         }
     }
 }

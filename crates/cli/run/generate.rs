@@ -6,7 +6,7 @@ use super::drafting::{self, DraftArgs};
 use super::model::{ModelArgs, describe, note_changes};
 use super::text::TextArgs;
 use crate::exit::{self, Failure};
-use pythia_model::{BATCH_TOKENS, ContextShape, Model};
+use pythia_model::{ContextShape, Model};
 use pythia_runtime::{Finish, GenerateOptions, Generation, Sampling, generate, prompt};
 use pythia_text::Prose;
 use serde_json::{Value, json};
@@ -172,7 +172,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     // Not of what is generated, whose length nobody knows before.
     reach.check(prompt.len(), "the prompt")?;
     let n_ctx = n_ctx(args, &model, prompt.len(), &options)?;
-    let shape = ContextShape { n_seq: 1, n_ctx, n_batch: prompt.len().clamp(1, BATCH_TOKENS) };
+    let shape = ContextShape { n_seq: 1, n_ctx, n_batch: options.n_batch(prompt.len()) };
     let mut context = model.context(shape)?.cancelled_by(interrupted.clone());
     let mut output =
         Output { silent: args.json, is_terminal: io::stdout().is_terminal(), failure: None, ends_line: true };

@@ -4,7 +4,7 @@ use crate::draft::{Draft, DraftLength, DraftStats, Drafting, Load, PassTimes, Sp
 use crate::stop::StopMatcher;
 use crate::{Error, Sampler, Sampling, TextStream, Tokenizer, sampler, tokens};
 use pythia_model::backend::{Candidate, Largest};
-use pythia_model::{Context, Sequence, Span};
+use pythia_model::{BATCH_TOKENS, Context, Sequence, Span};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -30,6 +30,12 @@ impl GenerateOptions {
     /// allocated for them. A prompt that is too long has its own error later.
     pub fn n_ctx(&self, prompt: usize, limit: usize) -> usize {
         self.max_new_tokens.map_or(limit, |new| limit.min(prompt.saturating_add(new))).max(1)
+    }
+
+    /// Tokens of a pass that a text from a prompt of so many tokens can fill: the prompt, and later a token with its draft.
+    pub fn n_batch(&self, prompt: usize) -> usize {
+        let draft = self.draft.as_ref().map_or(0, |drafting| drafting.length.most);
+        prompt.max(draft.saturating_add(1)).min(BATCH_TOKENS)
     }
 
     /// Checks that `prompt` can be continued so, in a context of `n_ctx` positions, by a model of `n_vocab` vocabulary

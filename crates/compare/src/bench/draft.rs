@@ -2,7 +2,7 @@
 
 use super::stopwatch::median;
 use crate::Error;
-use pythia_model::{BATCH_TOKENS, ContextShape, Model};
+use pythia_model::{ContextShape, Model};
 use pythia_runtime::draft::{DraftStats, Drafting};
 use pythia_runtime::{GenerateOptions, Timings, Tokenizer, generate};
 use pythia_task::{Cancel, Progress};
@@ -72,7 +72,7 @@ impl DraftBench<'_> {
         let options =
             GenerateOptions { max_new_tokens: Some(self.n), ignore_eos: true, draft, ..GenerateOptions::default() };
         let n_ctx = self.prompt.len() + self.n;
-        let shape = ContextShape { n_seq: 1, n_ctx, n_batch: self.prompt.len().clamp(1, BATCH_TOKENS) };
+        let shape = ContextShape { n_seq: 1, n_ctx, n_batch: options.n_batch(self.prompt.len()) };
         let mut context = self.model.context(shape)?.cancelled_by(self.cancel.clone());
         let mut on_text = |_: &str| match self.cancel.is_raised() {
             true => ControlFlow::Break(()),

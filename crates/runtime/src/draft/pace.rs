@@ -2,8 +2,8 @@
 //!
 //! A draft of `k` tokens, each accepted with probability `a` if those before it were, adds `a + a^2 + .. + a^k` tokens to
 //! a pass (Leviathan et al., section 3.1). Its cost is the time to draft, and what the pass takes longer with `k` more
-//! rows; both are measured while texts are written. The length with the most tokens per second is chosen. Where that is 0,
-//! a short draft is still tried now and then, as often as the time that drafts have lost allows.
+//! rows; both are measured while texts are written. The length with the most tokens per second is chosen. Where plain
+//! passes have more, it is still tried now and then, as often as the time that drafts have lost allows.
 
 use super::DraftLength;
 use super::speculation::Load;
@@ -15,8 +15,6 @@ const GAIN: f64 = 1.02;
 const MAX_LOSS: f64 = 0.02;
 /// The share of the time that they may lose while they promise none.
 const MAX_PROBES: f64 = 0.01;
-/// Tokens of a draft that is only tried.
-const PROBE: usize = 2;
 /// What a token of the text leaves of the sums of times before it: some 200 tokens count.
 const KEEP_TIMES: f64 = 0.995;
 /// What a checked token leaves of the counts before it: some 16 tokens count, because a text changes quickly between
@@ -54,19 +52,10 @@ impl Pace {
         if !load.is_known() {
             return least;
         }
-        let mut best = (0, load.rate() * GAIN);
-        for k in 1..=most {
-            let rate = self.with(load, times, k).rate();
-            if rate > best.1 {
-                best = (k, rate);
-            }
-        }
-        let may_lose = |share: f64| self.lost <= share * self.plain + load.per_token();
-        let length = match best.0 {
-            0 if may_lose(MAX_PROBES) => PROBE.min(most),
-            k if may_lose(MAX_LOSS) => k,
-            _ => 0,
-        };
+        let rate = |k: usize| self.with(load, times, k).rate();
+        let Some(best) = (1..=most).max_by(|&a, &b| rate(a).total_cmp(&rate(b)).then(b.cmp(&a))) else { return least };
+        let share = if rate(best) > GAIN * load.rate() { MAX_LOSS } else { MAX_PROBES };
+        let length = if self.lost <= share * self.plain + load.per_token() { best } else { 0 };
         length.max(least)
     }
 

@@ -33,7 +33,9 @@ impl Recent {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PassTimes(Vec<Recent>);
 
-/// While only one number of rows was measured: what a row more costs, as a share. It is corrected by the first draft.
+/// What a row beyond those that were measured costs at most, as a share of a plain pass. Where a second row costs as much as
+/// the first and the next ones little, a line through both would keep drafts short for ever; a guess that is too low is
+/// corrected by the first draft of that length.
 const ROW: f64 = 0.1;
 
 impl PassTimes {
@@ -55,7 +57,7 @@ impl PassTimes {
         let slope = match (rows..self.0.len()).find_map(known) {
             Some((above, more)) => (more - seconds) / (above - below) as f64,
             None => match (0..below).find_map(known) {
-                Some((first, less)) => ((seconds - less) / (below - first) as f64).max(0.0),
+                Some((first, less)) => ((seconds - less) / (below - first) as f64).clamp(0.0, less * ROW),
                 None => seconds * ROW,
             },
         };

@@ -18,7 +18,6 @@ with 1 when what it checks does not hold.
 import argparse
 import ctypes
 import json
-import math
 import os
 import re
 import statistics
@@ -30,27 +29,15 @@ from pathlib import Path
 
 import goldens
 import numpy as np
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def fail(message):
-    print(f"peers: {message}", file=sys.stderr)
-    sys.exit(1)
+from in_turns import KINDS, ROOT, bench, cpu_name, fail, middle, output_of, run_pythia, take_turns
+from likelihood import negative_log_likelihood, perplexity_of
 
 
 # ---- our side -------------------------------------------------------------------------------------------------------
 
 
 def pythia(args, arguments):
-    """Runs `pythia-run` and returns its standard output."""
-    command = [str(args.pythia_run.resolve()), *map(str, arguments)]
-    if not args.pythia_run.exists():
-        fail(f"{args.pythia_run}: not there; build it with `cargo build --release` or name another with --pythia-run")
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
-    if done.returncode != 0:
-        fail(f"{' '.join(command)}: exit code {done.returncode}")
-    return done.stdout
+    return run_pythia(args.pythia_run, arguments)
 
 
 def read_text(path):
@@ -139,21 +126,6 @@ class Llama:
         """The last decode's logits, [rows, n_vocab] float32."""
         first = self.api.llama_get_logits(self.ctx)
         return np.ctypeslib.as_array(first, shape=(rows, self.n_vocab))
-
-
-def negative_log_likelihood(logits, targets):
-    """-ln p(target) of each row. f32 exponentials summed in f64, as llama-perplexity does."""
-    top = logits.max(axis=1, keepdims=True)
-    total = np.exp(logits - top).sum(axis=1, dtype=np.float64)
-    picked = np.take_along_axis(logits - top, np.asarray(targets)[:, None], axis=1)[:, 0]
-    return np.log(total) - picked.astype(np.float64)
-
-
-def perplexity_of(nll):
-    """PPL and its standard error, as llama-perplexity prints them."""
-    mean = nll.mean()
-    error = math.sqrt(max((nll**2).mean() - mean**2, 0.0) / (len(nll) - 1))
-    return math.exp(mean), math.exp(mean) * error
 
 
 # ---- perplexity -----------------------------------------------------------------------------------------------------
@@ -325,12 +297,7 @@ def time_torch(args, dtype):
 
 
 def time_ours(args, model):
-    arguments = ["bench", "-m", model, "-p", args.n_prompt, "-n", args.n_gen, "-r", 1, "-t", args.threads, "-o", "json"]
-    arguments += [] if args.device == "cpu" else ["--device", args.device]
-    result = {}
-    for row in json.loads(pythia(args, arguments)):
-        result["pp" if row["n_gen"] == 0 else "tg"] = statistics.median(row["samples_ts"])
-    return result
+    return bench(args.pythia_run, model, args.n_prompt, args.n_gen, args.threads, args.device)
 
 
 def in_child(args, engine, model):
@@ -338,10 +305,7 @@ def in_child(args, engine, model):
     command = [sys.executable, __file__, "time-one", engine, str(model), "-p", str(args.n_prompt)]
     command += ["-n", str(args.n_gen), "-t", str(args.threads), "--checkpoint", str(args.checkpoint or "")]
     command += ["--device", args.device]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
-    if done.returncode != 0:
-        fail(f"{' '.join(command)}: exit code {done.returncode}")
-    return json.loads(done.stdout)
+    return json.loads(output_of(command))
 
 
 def command_time_one(args):
@@ -356,35 +320,26 @@ def command_speed(args):
     if args.vs == "llama" and args.device != "cpu":
         fail("llama.cpp is timed on the CPU alone")
     peers = ["llama.cpp"] if args.vs == "llama" else ["float32", "bfloat16"] if args.device == "cpu" else ["bfloat16"]
-    engines = ([] if args.no_pythia else ["pythia"]) + peers
     place = f"{cpu_name()}, {args.threads} threads" if args.device == "cpu" else args.device
     print(f"{place}, medians of {args.rounds} rounds, engines in turn; tokens/s\n")
     labels = [f"pp{args.n_prompt}", f"tg{args.n_gen}"]
     print(f"| file | engine | {labels[0]} | min..max | {labels[1]} | min..max | pythia / engine |")
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
     for model in args.models:
-        samples = {engine: {"pp": [], "tg": []} for engine in engines}
-        for _ in range(args.rounds):
-            for engine in engines:
-                timed = time_ours(args, model) if engine == "pythia" else in_child(args, engine, model)
-                for kind, rate in timed.items():
-                    samples[engine][kind].append(rate)
-        middle = {e: {k: statistics.median(v) for k, v in s.items()} for e, s in samples.items()}
-        for engine in engines:
+        measures = {peer: lambda peer=peer: in_child(args, peer, model) for peer in peers}
+        if not args.no_pythia:
+            measures = {"pythia": lambda: time_ours(args, model), **measures}
+        samples = take_turns(measures, args.rounds, {})
+        medians = {engine: middle(taken) for engine, taken in samples.items()}
+        own = medians.get("pythia")
+        for engine in measures:
             cells = [model.name, engine]
-            for kind in ("pp", "tg"):
-                low, high = min(samples[engine][kind]), max(samples[engine][kind])
-                cells += [f"{middle[engine][kind]:.1f}", f"{low:.1f}..{high:.1f}"]
-            own = middle.get("pythia") if engine != "pythia" else None
-            ratio = "" if own is None else " / ".join(f"{own[k] / middle[engine][k]:.2f}" for k in ("pp", "tg"))
+            for kind in KINDS:
+                taken = samples[engine][kind]
+                cells += [f"{medians[engine][kind]:.1f}", f"{min(taken):.1f}..{max(taken):.1f}"]
+            compared = own if engine != "pythia" else None
+            ratio = "" if compared is None else " / ".join(f"{own[k] / medians[engine][k]:.2f}" for k in KINDS)
             print(f"| {' | '.join([*cells, ratio])} |", flush=True)
-
-
-def cpu_name():
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if os.path.exists("/proc/cpuinfo") else []:
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return "unknown CPU"
 
 
 # ---- quantize -------------------------------------------------------------------------------------------------------

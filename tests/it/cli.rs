@@ -6,6 +6,7 @@ mod compare;
 mod compare_tasks;
 mod dequantize;
 mod diff;
+mod edge;
 mod eval_plot;
 mod feedback;
 mod imatrix;

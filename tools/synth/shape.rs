@@ -1,6 +1,7 @@
 //! The shapes of the Pythia models and the tensors they are made of.
 
 use pythia_checkpoint::Config;
+use pythia_schema::{SUITE, Size};
 
 /// The dimensions that tell one Pythia from another. The feed-forward layer is four times `n_embd` wide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,26 +12,12 @@ pub(crate) struct Shape {
     pub(crate) n_vocab: usize,
 }
 
-/// `size, layers, hidden, heads, vocabulary`, as in the published configs.
-const SIZES: &[(&str, usize, usize, usize, usize)] = &[
-    ("14m", 6, 128, 4, 50304),
-    ("31m", 6, 256, 8, 50304),
-    ("70m", 6, 512, 8, 50304),
-    ("160m", 12, 768, 12, 50304),
-    ("410m", 24, 1024, 16, 50304),
-    ("1b", 16, 2048, 8, 50304),
-    ("1.4b", 24, 2048, 16, 50304),
-    ("2.8b", 32, 2560, 32, 50304),
-    ("6.9b", 32, 4096, 32, 50432),
-    ("12b", 36, 5120, 40, 50688),
-];
-
 impl Shape {
     /// The shape of a published size.
     pub(crate) fn of_size(size: &str) -> Result<Self, String> {
-        let row = SIZES.iter().find(|row| row.0.eq_ignore_ascii_case(size));
-        let &(_, n_layer, n_embd, n_head, n_vocab) = row.ok_or_else(|| {
-            let known: Vec<&str> = SIZES.iter().map(|row| row.0).collect();
+        let found = SUITE.iter().find(|known| known.name.eq_ignore_ascii_case(size));
+        let &Size { n_layer, n_embd, n_head, n_vocab, .. } = found.ok_or_else(|| {
+            let known = SUITE.map(|known| known.name);
             format!("no Pythia has the size {size:?}, wanted one of {}", known.join(" "))
         })?;
         Ok(Self { n_layer, n_embd, n_head, n_vocab })

@@ -1,18 +1,35 @@
 //! `pythia-run info`: describes a model and how it would run here.
 
-use super::model::{FileArgs, RunArgs, describe};
+mod fit;
+
+use super::model::{RunArgs, describe};
 use crate::exit::{self, Failure};
 use pythia_gguf::{FileType, keys};
 use pythia_model::Model;
+use pythia_runtime::machine::Processors;
 use pythia_schema::{Hparams, parameter_counts};
 use pythia_show::{Width, facts, number};
 use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 
 /// Describe a model and how it would run on this machine
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    #[command(flatten)]
-    file: FileArgs,
+    /// Model: a GGUF file, or the first file of a split model
+    #[arg(value_name = "MODEL", required_unless_present_any = ["model", "fit"])]
+    file: Option<PathBuf>,
+    /// The model, as an option
+    #[arg(short, long, value_name = "MODEL", conflicts_with = "file")]
+    model: Option<PathBuf>,
+    /// Say whether the model fits in this machine's memory, and estimate its speed; without MODEL, for every size of
+    /// Pythia at four levels
+    ///
+    /// Available memory is what the system reports, or less if this process has a limit (a control group, as containers
+    /// have). The model's file, the key-value cache for 2048 tokens, the buffers of a batch and the program must fit.
+    /// Speeds are estimates: the memory's bandwidth and the processor's rates are measured, which takes some seconds, and
+    /// multiplied by the share of them that models were measured to reach.
+    #[arg(long, conflicts_with_all = ["device", "gpu_layers", "activations", "max_memory"])]
+    fit: bool,
     #[command(flatten)]
     how: RunArgs,
     /// Print JSON
@@ -21,8 +38,14 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let (model, tokenizer) = args.how.open(args.file.path())?;
-    let mut info = describe(&model, args.file.path());
+    let path = args.file.as_deref().or(args.model.as_deref());
+    if args.fit {
+        return fit::run(path, &args.how, args.json);
+    }
+    // The parser refuses a command line with neither.
+    let path = path.unwrap_or(Path::new(""));
+    let (model, tokenizer) = args.how.open(path)?;
+    let mut info = describe(&model, path);
     let (total, non_embedding) = parameter_counts(model.hparams());
     let h = model.hparams();
     let more = json!({
@@ -44,6 +67,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         "norm_eps": super::decimal(h.norm_eps),
         "parallel_residual": h.parallel_residual,
         "file_gelu": if h.gelu_tanh { "tanh" } else { "erf" },
+        "processors": Processors::here().map(|p| p.logical),
+        "cores": Processors::here().map(|p| p.cores),
         "kv_bytes_per_token": kv_bytes_per_token(&model),
         "gpu": args.how.describe_gpu(&model)?,
     });
@@ -103,12 +128,20 @@ fn table(model: &Model, info: &Value) -> String {
             "runs on",
             match &info["gpu"] {
                 Value::String(gpu) => gpu.clone(),
-                _ => format!("{}, {} threads", plain("isa"), plain("threads")),
+                _ => format!("{}, {} threads{}", plain("isa"), plain("threads"), cores()),
             },
         ),
         ("arithmetic", format!("{} activations, GELU by {}{own}", plain("activations"), plain("gelu"))),
     ];
     facts(&rows, 12, Width::of_stdout())
+}
+
+/// A note where a core has several processors: more threads than cores are seldom faster.
+fn cores() -> String {
+    match Processors::here() {
+        Some(Processors { logical, cores }) if cores < logical => format!(" ({logical} processors on {cores} cores)"),
+        _ => String::new(),
+    }
 }
 
 /// The rotary embedding in words.

@@ -7,7 +7,7 @@ use crate::input::{self, parse_threads};
 use pythia_gguf::Gguf;
 use pythia_inside::Reach;
 use pythia_kernels::IsaLevel;
-use pythia_model::{Activations, Gelu, KvType, Model, Options};
+use pythia_model::{Activations, Budget, Gelu, KvType, Model, Options};
 use pythia_runtime::device::CPU;
 use pythia_runtime::{Arithmetic, Tokenizer, parse_activations, parse_gelu, parse_kv};
 use serde_json::{Value, json};
@@ -58,8 +58,18 @@ pub(super) struct RunArgs {
     /// Instruction set [default: PYTHIA_ISA, or the best of this CPU]; does not change results
     #[arg(long, value_name = "NAME")]
     isa: Option<IsaLevel>,
+    /// Refuse to start if caches and buffers on the processor would take more than SIZE, such as 1.5G or 512MiB
+    ///
+    /// The pages of the model's file do not count: the system drops them when memory is short and reads them again.
+    #[arg(long, value_name = "SIZE", value_parser = parse_budget)]
+    max_memory: Option<Arc<Budget>>,
     #[command(flatten)]
     device: DeviceArgs,
+}
+
+/// For clap: a limit for all models of a command together.
+fn parse_budget(text: &str) -> Result<Arc<Budget>, String> {
+    input::parse_memory_size(text).map(Budget::new)
 }
 
 impl FileArgs {
@@ -124,18 +134,24 @@ impl RunArgs {
 
     /// Opens the model at `path`.
     pub(super) fn model(&self, path: &Path) -> Result<Arc<Model>, Failure> {
-        let options = Options {
+        let options = self.options()?;
+        input::check_gguf(path)?;
+        Ok(self.device.find()?.open(path, &options)?)
+    }
+
+    /// The options that models are opened with.
+    pub(super) fn options(&self) -> Result<Options, Failure> {
+        if self.cache_type_v.is_some_and(|ty| ty != self.kv) {
+            return Err(Failure::usage("--cache-type-v: keys and values share one type here, that of --kv"));
+        }
+        Ok(Options {
             threads: self.threads,
             isa: self.isa,
             activations: self.activations,
             gelu: self.gelu,
             kv: self.kv,
-        };
-        if self.cache_type_v.is_some_and(|ty| ty != self.kv) {
-            return Err(Failure::usage("--cache-type-v: keys and values share one type here, that of --kv"));
-        }
-        input::check_gguf(path)?;
-        Ok(self.device.find()?.open(path, &options)?)
+            memory: self.max_memory.clone(),
+        })
     }
 }
 

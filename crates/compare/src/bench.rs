@@ -10,6 +10,7 @@ pub use draft::{DraftBench, DraftResult};
 pub use output::{to_csv, to_json, to_json_lines, to_table};
 pub use result::{TestResult, rate};
 pub(crate) use stopwatch::{Stopwatch, median};
+pub(crate) use work::{Work, spec_bytes};
 
 use crate::Error;
 use pythia_gguf::FileType;
@@ -23,7 +24,6 @@ use result::{Setup, Share};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use work::Work;
 
 /// A test of a model.
 #[derive(Clone, Copy, Debug)]

@@ -40,6 +40,7 @@ pub mod cache;
 mod comparison;
 mod error;
 mod facts;
+pub mod fit;
 mod journals;
 mod levels;
 mod measure;

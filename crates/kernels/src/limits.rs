@@ -8,16 +8,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// Larger than any last-level cache share this is likely to meet.
-const BUFFER_BYTES: usize = 512 << 20;
+pub const BUFFER_BYTES: usize = 512 << 20;
 
 /// Passes of each measurement: the best one counts.
 const PASSES: usize = 5;
 
-/// Bytes per second that the threads of `cpu` together read from memory, the best of several passes.
-pub fn read_bandwidth(cpu: &Cpu) -> f64 {
+/// Bytes per second that the threads of `cpu` together read from memory, the best of several passes over a buffer of
+/// about `buffer_bytes`, at most [`BUFFER_BYTES`]. A smaller one may fit a cache, which is faster.
+pub fn read_bandwidth(cpu: &Cpu, buffer_bytes: usize) -> f64 {
+    let part = (buffer_bytes.min(BUFFER_BYTES) / 4 / cpu.threads() / 64).max(1) * 64;
     // Written with something, so that every page is really there.
-    let buffer: Vec<u32> = (0..BUFFER_BYTES as u32 / 4).collect();
-    let part = buffer.len() / cpu.threads() / 64 * 64;
+    let buffer: Vec<u32> = (0..(part * cpu.threads()) as u32).collect();
     let seconds = best_seconds(|| {
         cpu.team().run(cpu.threads(), &|i| {
             black_box(cpu.dispatch(Sum(&buffer[i * part..(i + 1) * part])));

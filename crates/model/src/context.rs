@@ -1,6 +1,8 @@
 //! Running state: sequences and the cache of their keys and values.
 
 use crate::backend::{Batch, Candidate, Head, Largest, RowSpan};
+use crate::budget::{Megabytes, Taken};
+use crate::cpu::CPU;
 use crate::error::Error;
 use crate::hook::{Hook, Hooks};
 use crate::loaded::Running;
@@ -41,6 +43,18 @@ pub struct Context {
     /// The last batch: its tokens and where they belong. Empty after an error, when there are no rows to read.
     tokens: Vec<u32>,
     row_spans: Vec<RowSpan>,
+    /// Its part of [`Options::memory`](crate::Options::memory).
+    _taken: Option<Taken>,
+}
+
+/// Takes what a context needs from the budget of its model, if there is one.
+fn reserve(model: &Model, shape: ContextShape) -> Result<Option<Taken>, Error> {
+    let Some(budget) = model.options().memory.as_ref().filter(|_| model.device() == CPU) else { return Ok(None) };
+    let spec = model.loaded.spec(model.options().kv, shape);
+    let bytes = spec.bytes().map_or(u64::MAX, |bytes| bytes as u64);
+    let refuse =
+        || Error::Request(format!("{spec} takes {}, wanted at most {}", Megabytes(bytes), Megabytes(budget.left())));
+    budget.take(bytes).map(Some).ok_or_else(refuse)
 }
 
 impl Context {
@@ -51,10 +65,11 @@ impl Context {
                 "a context of {n_seq} sequences, {n_ctx} positions, {n_batch} tokens per batch: none may be 0"
             )));
         }
+        let taken = reserve(&model, shape)?;
         let running = Arc::clone(&model.loaded).run(model.options().kv, shape)?;
         let slots = Slots::new(n_seq, n_ctx);
         let (tokens, row_spans) = (Vec::new(), Vec::new());
-        Ok(Self { model, shape, slots, running, cancel: Cancel::new(), tokens, row_spans })
+        Ok(Self { model, shape, slots, running, cancel: Cancel::new(), tokens, row_spans, _taken: taken })
     }
 
     /// From now on a forward pass ends with [`Error::Cancelled`] between two layers once `cancel` is raised. On a device

@@ -10,6 +10,9 @@ use pythia_tensor::FileMap;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+/// [`Model::device`](crate::Model::device) of the processor.
+pub const CPU: &str = "cpu";
+
 /// The kernels, over mapped files.
 #[derive(Debug)]
 pub(crate) struct CpuBackend {
@@ -65,7 +68,7 @@ impl Backend for CpuBackend {
     const SHOWS_ATTENTION: bool = true;
 
     fn name(&self) -> String {
-        "cpu".to_owned()
+        CPU.to_owned()
     }
 
     fn matrix(&self, tensor: &Tensor) -> Result<Tensor, Error> {

@@ -17,6 +17,7 @@
 
 mod arch;
 pub mod backend;
+mod budget;
 mod context;
 mod cpu;
 mod error;
@@ -27,10 +28,12 @@ mod options;
 mod sequence;
 mod tap;
 
+pub use budget::Budget;
 pub use context::{Context, ContextShape, Span};
+pub use cpu::CPU;
 pub use error::Error;
 pub use hook::{Edits, Hook, Hooks, Site, Values};
-pub use model::{Model, Source};
+pub use model::{Model, Source, context_bytes};
 pub use options::{BATCH_TOKENS, Options};
 pub use pythia_kernels::{Activations, Gelu, KvType, Prediction};
 pub use sequence::Sequence;

@@ -44,8 +44,7 @@ struct RunningOn<B: Backend> {
 
 impl<B: Backend> Loaded for On<B> {
     fn spec(&self, kv: KvType, shape: ContextShape) -> ContextSpec {
-        let ContextShape { n_seq, n_ctx, n_batch } = shape;
-        self.weights.spec(kv, n_seq, n_ctx, n_batch)
+        self.weights.spec(kv, shape)
     }
 
     fn shows_attention(&self) -> bool {

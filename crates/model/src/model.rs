@@ -1,6 +1,6 @@
 //! A model, opened.
 
-use crate::arch::gptneox::GptNeoX;
+use crate::arch::gptneox::{self, GptNeoX};
 use crate::backend::{Backend, Tensor};
 use crate::context::{Context, ContextShape};
 use crate::cpu::CpuBackend;
@@ -9,7 +9,7 @@ use crate::hook::{Edits, Hook};
 use crate::loaded::{Loaded, On};
 use crate::options::Options;
 use pythia_gguf::{AnyType, Gguf, TensorInfo};
-use pythia_kernels::{Cpu, Gelu};
+use pythia_kernels::{Cpu, Gelu, KvType};
 use pythia_schema::{Hparams, TensorId};
 use pythia_tensor::FileMap;
 use std::collections::HashMap;
@@ -182,10 +182,16 @@ impl Model {
     /// Allocates a context.
     ///
     /// # Errors
-    /// If a dimension is 0 or the cache's size cannot be counted.
+    /// If a dimension is 0, the cache's size cannot be counted, or the context does not fit [`Options::memory`].
     pub fn context(self: &Arc<Self>, shape: ContextShape) -> Result<Context, Error> {
         Context::new(Arc::clone(self), shape)
     }
+}
+
+/// Bytes that a context of a model of these dimensions takes on the processor: what
+/// [`Model::context_bytes`] says, without a file.
+pub fn context_bytes(hparams: &Hparams, kv: KvType, shape: ContextShape) -> Option<usize> {
+    gptneox::spec(hparams, kv, shape).bytes()
 }
 
 /// Inputs of a product come in activation blocks of this many.

@@ -1,6 +1,8 @@
 //! How a model runs.
 
+use crate::budget::Budget;
 use pythia_kernels::{Activations, Gelu, IsaLevel, KvType};
+use std::sync::Arc;
 
 /// Tokens that go through a model in one call at most, unless a caller has a reason for another number: what
 /// llama.cpp's tools do. More would hardly be faster, and activations grow with it.
@@ -20,4 +22,6 @@ pub struct Options {
     pub gelu: Option<Gelu>,
     /// Element type of the key-value cache.
     pub kv: KvType,
+    /// What contexts on the processor may take together; `None` for all that the system gives.
+    pub memory: Option<Arc<Budget>>,
 }

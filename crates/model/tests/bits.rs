@@ -131,7 +131,8 @@ fn the_other_modes_are_one_answer_too() {
     let q4_0 = paths.last().unwrap();
     for activations in [Activations::Int8, Activations::F32] {
         for (gelu, kv) in [(Gelu::Tanh, KvType::F16), (Gelu::Erf, KvType::F32)] {
-            let options = |isa, threads| Options { threads, isa: Some(isa), activations, gelu: Some(gelu), kv };
+            let options =
+                |isa, threads| Options { threads, isa: Some(isa), activations, gelu: Some(gelu), kv, memory: None };
             let best = IsaLevel::detect();
             let want = digest(q4_0, &options(best, 1), 96, 96);
             for level in supported() {

@@ -6,14 +6,12 @@ mod gpu;
 
 use crate::machine::memory_available;
 use gpu::Gpu;
-use pythia_kernels::limits;
+use pythia_kernels::{Cpu, limits};
+pub use pythia_model::CPU;
 use pythia_model::{BATCH_TOKENS, ContextShape, Error, Model, Options};
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
-
-/// [`Model::device`] of the processor.
-pub const CPU: &str = "cpu";
 
 /// Receives notes: which device was chosen and why, and that kernels are being compiled.
 pub type Notify = Arc<dyn Fn(&str) + Send + Sync>;
@@ -158,11 +156,23 @@ impl Device {
     pub fn limits(&self, model: &Model) -> Result<Limits, Error> {
         match &self.gpu {
             Some(gpu) if model.device() != CPU => gpu.limits(),
-            _ => Ok(Limits {
-                gigabytes_per_second: limits::read_bandwidth(model.cpu()) / 1e9,
-                int8_gigaops_per_second: limits::int8_rate(model.cpu()) / 1e9,
-                f32_gigaops_per_second: limits::f32_rate(model.cpu()) / 1e9,
-            }),
+            _ => Ok(Limits::of_processor(model.cpu())),
+        }
+    }
+}
+
+impl Limits {
+    /// One in this many of the bytes that are available may be used to measure how fast memory is.
+    const SHARE: u64 = 4;
+
+    /// Measures the limits of the processor with the threads of `cpu`.
+    pub fn of_processor(cpu: &Cpu) -> Self {
+        let share = memory_available().map_or(limits::BUFFER_BYTES as u64, |bytes| bytes / Self::SHARE);
+        let buffer_bytes = usize::try_from(share).unwrap_or(usize::MAX).min(limits::BUFFER_BYTES);
+        Self {
+            gigabytes_per_second: limits::read_bandwidth(cpu, buffer_bytes) / 1e9,
+            int8_gigaops_per_second: limits::int8_rate(cpu) / 1e9,
+            f32_gigaops_per_second: limits::f32_rate(cpu) / 1e9,
         }
     }
 }

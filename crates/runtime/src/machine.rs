@@ -1,9 +1,15 @@
 //! Facts from the operating system about the machine and this process.
 
+mod cgroup;
+mod processors;
+
+pub use processors::Processors;
+
 use crate::device::CPU;
 use pythia_model::Model;
 use serde::Serialize;
 use std::fmt;
+use std::path::Path;
 
 /// An upper limit for threads. More than any machine has would waste memory or be refused by the system.
 pub const MAX_THREADS: usize = 1024;
@@ -94,9 +100,12 @@ impl ProcessorTime {
     }
 }
 
-/// Memory available without swapping, including file cache. `None` if the system does not report it.
+/// Memory available without swapping, including file cache: of the machine, and of the limits that this process's control
+/// groups have, as those of a container. `None` if the system reports neither.
 pub fn memory_available() -> Option<u64> {
-    kib_field(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable")
+    let machine = std::fs::read_to_string("/proc/meminfo").ok();
+    let machine = machine.and_then(|text| kib_field(&text, "MemAvailable"));
+    machine.into_iter().chain(cgroup::memory_left(Path::new("/"))).min()
 }
 
 fn high_water_mark(status: &str) -> Option<u64> {
@@ -107,6 +116,22 @@ fn high_water_mark(status: &str) -> Option<u64> {
 fn kib_field(text: &str, key: &str) -> Option<u64> {
     let kib: u64 = field(text, key)?.strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod fixture {
+    use std::fs;
+
+    /// A file system with these files, by name and text.
+    pub(super) fn system<S: AsRef<str>>(files: impl IntoIterator<Item = (S, S)>) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = root.path().join(name.as_ref());
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text.as_ref()).unwrap();
+        }
+        root
+    }
 }
 
 #[cfg(test)]

@@ -22,10 +22,12 @@ mod gguf;
 pub mod hf;
 mod hparams;
 mod id;
+mod suite;
 mod tensors;
 
 #[cfg(feature = "gguf")]
 pub use gguf::bind;
 pub use hparams::{ARCH, Hparams};
 pub use id::{Kind, Param, TensorId, block_part};
+pub use suite::{SUITE, Size};
 pub use tensors::{TensorSpec, Transform, parameter_counts, tensors};

@@ -95,31 +95,4 @@ pub(crate) mod tests {
             gelu_tanh: false,
         }
     }
-
-    /// `name, n_layer, n_embd, n_vocab`, then parameters in all and without embeddings by the tables of the model cards.
-    /// The two smallest have no such table: theirs are by the formula in the test.
-    const SUITE: [(&str, usize, usize, usize, u64, u64); 10] = [
-        ("14m", 6, 128, 50304, 14_067_712, 1_189_888),
-        ("31m", 6, 256, 50304, 30_494_720, 4_739_072),
-        ("70m", 6, 512, 50304, 70_426_624, 18_915_328),
-        ("160m", 12, 768, 50304, 162_322_944, 85_056_000),
-        ("410m", 24, 1024, 50304, 405_334_016, 302_311_424),
-        ("1b", 16, 2048, 50304, 1_011_781_632, 805_736_448),
-        ("1.4b", 24, 2048, 50304, 1_414_647_808, 1_208_602_624),
-        ("2.8b", 32, 2560, 50304, 2_775_208_960, 2_517_652_480),
-        ("6.9b", 32, 4096, 50432, 6_857_302_016, 6_444_163_072),
-        ("12b", 36, 5120, 50688, 11_846_072_320, 11_327_027_200),
-    ];
-
-    #[test]
-    fn counts_are_those_of_the_model_card() {
-        for (name, n_layer, n_embd, n_vocab, total, inner) in SUITE {
-            let h = Hparams { n_layer, n_embd, n_ff: 4 * n_embd, n_vocab, ..tiny() };
-            assert_eq!(parameter_counts(&h), (total, inner), "{name}");
-            assert_eq!(tensors(&h).len(), 12 * n_layer + 4, "{name}");
-            // Two vocabulary matrices; per block 12 squares of the width and 13 vectors of it; the final norm.
-            let (l, d, v) = (n_layer as u64, n_embd as u64, n_vocab as u64);
-            assert_eq!(total, 2 * v * d + l * (12 * d * d + 13 * d) + 2 * d, "{name}");
-        }
-    }
 }

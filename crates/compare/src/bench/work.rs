@@ -1,7 +1,7 @@
 //! What a model makes the machine do per token, and what share of the machine's limit a speed is.
 
 use pythia_gguf::{Gguf, TensorInfo};
-use pythia_schema::{Kind, TensorId, block_part};
+use pythia_schema::{Kind, TensorId, TensorSpec, block_part};
 use pythia_tensor::TensorType;
 
 /// Bytes read and operations done. Attention over earlier tokens is not counted: at the lengths measured here it is a
@@ -18,25 +18,64 @@ pub(crate) struct Work {
     pub(crate) is_quantized: bool,
 }
 
+/// What matters of a tensor.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    name: &'a str,
+    is_matrix: bool,
+    elems: f64,
+    bytes: f64,
+    is_quantized: bool,
+}
+
+impl<'a> Part<'a> {
+    fn of_file(tensor: &'a TensorInfo) -> Self {
+        Self {
+            name: &tensor.name,
+            is_matrix: tensor.dims.len() > 1,
+            elems: tensor.n_elems() as f64,
+            bytes: tensor.n_bytes as f64,
+            is_quantized: tensor.ty.known().is_some_and(TensorType::is_quantized),
+        }
+    }
+
+    fn of_spec(spec: &'a TensorSpec, ty: TensorType) -> Self {
+        Self {
+            name: &spec.gguf,
+            is_matrix: spec.id.is_matrix(),
+            elems: spec.n_elems() as f64,
+            bytes: spec_bytes(spec, ty) as f64,
+            is_quantized: ty.is_quantized(),
+        }
+    }
+}
+
 impl Work {
     /// Counts the tensors of a file.
     pub(crate) fn of(gguf: &Gguf) -> Self {
-        let tensors = gguf.tensors();
+        Self::of_parts(&gguf.tensors().iter().map(Part::of_file).collect::<Vec<_>>())
+    }
+
+    /// Counts the tensors of a file that need not exist.
+    pub(crate) fn of_specs(tensors: &[(TensorSpec, TensorType)]) -> Self {
+        Self::of_parts(&tensors.iter().map(|(spec, ty)| Part::of_spec(spec, *ty)).collect::<Vec<_>>())
+    }
+
+    fn of_parts(parts: &[Part<'_>]) -> Self {
         // A tied model has no output matrix: the embedding table is read in its place.
-        let [embedding, head] =
-            [Kind::TokenEmbd, Kind::Output].map(|kind| gguf.tensor(&TensorId::weight(kind, None).gguf()));
-        let head = head.or(embedding);
-        let is_read = |t: &&TensorInfo| Some(*t) == head || Some(*t) != embedding;
-        let is_block_matrix = |t: &&TensorInfo| block_part(&t.name).is_some() && t.dims.len() > 1;
-        let ops = |t: &TensorInfo| 2.0 * t.n_elems() as f64;
+        let named = |kind| {
+            let name = TensorId::weight(kind, None).gguf();
+            parts.iter().position(|part| part.name == name)
+        };
+        let embedding = named(Kind::TokenEmbd);
+        let head = named(Kind::Output).or(embedding);
+        let is_read = |i: usize| Some(i) == head || Some(i) != embedding;
+        let block_matrices = || parts.iter().filter(|part| part.is_matrix && block_part(part.name).is_some());
         Self {
-            decode_bytes: tensors.iter().filter(is_read).map(|t| t.n_bytes as f64).sum(),
-            block_ops: tensors.iter().filter(is_block_matrix).map(ops).sum(),
-            head_ops: head.map_or(0.0, ops),
-            is_quantized: tensors
-                .iter()
-                .filter(is_block_matrix)
-                .any(|t| t.ty.known().is_some_and(TensorType::is_quantized)),
+            decode_bytes: parts.iter().enumerate().filter(|(i, _)| is_read(*i)).map(|(_, part)| part.bytes).sum(),
+            block_ops: block_matrices().map(|part| 2.0 * part.elems).sum(),
+            head_ops: head.map_or(0.0, |head| 2.0 * parts[head].elems),
+            is_quantized: block_matrices().any(|part| part.is_quantized),
         }
     }
 
@@ -44,6 +83,12 @@ impl Work {
     pub(crate) fn prefill_ops(&self, n: usize) -> f64 {
         self.block_ops * n as f64 + self.head_ops
     }
+}
+
+/// Bytes of a tensor of a type whose blocks divide its rows.
+pub(crate) fn spec_bytes(spec: &TensorSpec, ty: TensorType) -> u64 {
+    let cols = spec.shape.last().copied().unwrap_or(1);
+    (spec.n_elems() / cols * ty.row_bytes(cols).unwrap_or(0)) as u64
 }
 
 #[cfg(test)]

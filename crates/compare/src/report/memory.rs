@@ -1,6 +1,7 @@
 //! What a level takes to run, computed from its file and its dimensions.
 
-use pythia_model::{BATCH_TOKENS, ContextShape, Model};
+use pythia_model::{BATCH_TOKENS, ContextShape, KvType, Model, context_bytes};
+use pythia_schema::Hparams;
 use serde::Serialize;
 
 /// Memory for generation with a context of `TOKENS`, or the model's if that is smaller. What is the
@@ -15,16 +16,21 @@ pub struct Memory {
 
 impl Memory {
     /// Tokens of context that are asked for.
-    const TOKENS: usize = 2048;
+    pub const TOKENS: usize = 2048;
     /// The program itself, its libraries and the tokenizer.
     pub const PROGRAM_BYTES: u64 = 20_000_000;
 
     /// Of an opened model.
     pub fn of(model: &Model) -> Self {
-        let context_tokens = Self::TOKENS.min(model.hparams().n_ctx);
+        Self::of_shape(model.hparams(), model.options().kv)
+    }
+
+    /// Of a model of these dimensions.
+    pub fn of_shape(hparams: &Hparams, kv: KvType) -> Self {
+        let context_tokens = Self::TOKENS.min(hparams.n_ctx);
         let shape = ContextShape { n_seq: 1, n_ctx: context_tokens, n_batch: BATCH_TOKENS.min(context_tokens) };
-        let context = model.context_bytes(shape).unwrap_or(usize::MAX) as u64;
-        let logits = 4 * model.hparams().n_vocab as u64;
+        let context = context_bytes(hparams, kv, shape).unwrap_or(usize::MAX) as u64;
+        let logits = 4 * hparams.n_vocab as u64;
         Self { context_tokens, context_bytes: context.saturating_add(logits) }
     }
 

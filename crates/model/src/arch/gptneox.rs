@@ -7,6 +7,7 @@
 //! Black et al., "GPT-NeoX-20B" (2022), section 2; Biderman et al., "Pythia" (2023).
 
 use crate::backend::{Backend, Batch, ContextSpec, Head, Linear, Norm, Tensor};
+use crate::context::ContextShape;
 use crate::error::Error;
 use crate::hook::Site;
 use crate::tap::{Tap, Taps};
@@ -45,6 +46,19 @@ pub(crate) struct State<B: Backend> {
     caches: Vec<B::KvCache>,
     rope: B::Rope,
     workspace: B::Workspace,
+}
+
+/// The sizes of a context of a model of these dimensions.
+pub(crate) fn spec(h: &Hparams, kv: KvType, shape: ContextShape) -> ContextSpec {
+    let ContextShape { n_seq: sequences, n_ctx: positions, n_batch } = shape;
+    ContextSpec {
+        n_batch,
+        widths: vec![h.n_embd, h.n_embd, h.n_embd, 3 * h.n_embd, h.n_embd, h.n_ff],
+        n_vocab: h.n_vocab,
+        n_layer: h.n_layer,
+        kv: KvShape { ty: kv, sequences, heads: h.n_head, head_dim: h.head_dim(), positions },
+        n_rot: h.n_rot,
+    }
 }
 
 impl<B: Backend> GptNeoX<B> {
@@ -89,18 +103,9 @@ impl<B: Backend> GptNeoX<B> {
         })
     }
 
-    /// The sizes of a context that runs `n_batch` tokens at a time, in `n_seq` sequences of up to `n_ctx` positions.
-    pub(crate) fn spec(&self, kv: KvType, n_seq: usize, n_ctx: usize, n_batch: usize) -> ContextSpec {
-        let h = &self.hparams;
-        let head_dim = h.n_embd / h.n_head;
-        ContextSpec {
-            n_batch,
-            widths: vec![h.n_embd, h.n_embd, h.n_embd, 3 * h.n_embd, h.n_embd, h.n_ff],
-            n_vocab: h.n_vocab,
-            n_layer: h.n_layer,
-            kv: KvShape { ty: kv, sequences: n_seq, heads: h.n_head, head_dim, positions: n_ctx },
-            n_rot: h.n_rot,
-        }
+    /// The sizes of such a context.
+    pub(crate) fn spec(&self, kv: KvType, shape: ContextShape) -> ContextSpec {
+        spec(&self.hparams, kv, shape)
     }
 
     /// Allocates such a context's state.

@@ -1,0 +1,77 @@
+//! Small machines: what fits, limits of memory, and the processors that a process may use.
+
+use crate::common::{Outcome, PYTHIA_RUN, checkpoint, gguf, run_model};
+use serde_json::Value;
+use std::path::Path;
+use std::process::Command;
+
+fn run(args: &[&str]) -> Outcome {
+    run_model(Path::new("."), args)
+}
+
+fn json(outcome: Outcome) -> Value {
+    serde_json::from_str(&outcome.ok()).unwrap()
+}
+
+#[test]
+fn fit_estimates_every_size_from_what_it_measured() {
+    let fit = json(run(&["info", "--fit", "--json"]));
+    let bandwidth = fit["limits"]["gigabytes_per_second"].as_f64().unwrap();
+    let estimates = fit["estimates"].as_array().unwrap();
+    assert!(bandwidth > 0.0 && fit["memory_bytes"].as_u64() > Some(0));
+    assert_eq!(estimates.len(), 40);
+    for e in estimates.iter().filter(|e| e["fits"] == "yes") {
+        // No weight is read more than once per token, and all but the embedding table are read.
+        let (rate, file) = (e["generated_tokens_per_second"].as_f64().unwrap(), e["file_bytes"].as_f64().unwrap());
+        let passes = rate * file / (1e9 * bandwidth);
+        assert!(e["model"] == "14m" || e["model"] == "31m" || (0.75..1.7).contains(&passes), "{e}");
+        assert!(e["prompt_tokens_per_second"].as_f64() > Some(rate), "{e}");
+    }
+    assert_eq!((&estimates[8]["model"], &estimates[8]["level"]), (&"70m".into(), &"Q4_0".into()));
+}
+
+#[test]
+fn fit_of_a_file_and_as_a_table() {
+    let model = gguf("Q8_0");
+    let model = model.to_str().unwrap();
+    let fit = json(run(&["info", model, "--fit", "--json", "-t", "1"]));
+    let [estimate] = &fit["estimates"].as_array().unwrap()[..] else { panic!("{fit}") };
+    assert_eq!((&estimate["level"], &estimate["context_tokens"]), (&"Q8_0".into(), &512.into()));
+    assert_eq!((&estimate["model"], &fit["machine"]["threads"]), (&model.into(), &1.into()));
+    let bytes = std::fs::metadata(model).unwrap().len();
+    assert_eq!(estimate["file_bytes"], bytes);
+    let text = run(&["info", "-m", model, "--fit", "-t", "1"]).ok();
+    assert!(text.contains("Speeds are estimates") && text.contains("memory "), "{text}");
+    run(&["info"]).fails("pythia-run", 2, &["MODEL"]);
+    run(&["info", "--fit", "--activations", "f32"]).fails("pythia-run", 2, &["--fit", "--activations"]);
+}
+
+/// The cache of the shipped model takes 6144 bytes per token.
+#[test]
+fn a_limit_of_memory_is_kept_before_anything_is_allocated() {
+    let model = gguf("Q8_0");
+    let model = model.to_str().unwrap();
+    let heldout = checkpoint().join("heldout.txt");
+    let heldout = heldout.to_str().unwrap();
+    let generate = ["generate", model, "-p", "The borrow checker", "-n", "8", "-q", "--max-memory"];
+    let free = run(&generate[..7]).ok();
+    assert_eq!(run(&[&generate[..], &["4M"]].concat()).ok(), free);
+    let refused = run(&[&generate[..], &["50k"]].concat());
+    refused.fails("pythia-run", 2, &["1 x 12 positions", "batches of 4 tokens", "wanted at most 0.1 MB"]);
+    let perplexity = ["perplexity", model, "-f", heldout, "-c", "256", "--chunks", "1", "-q", "--max-memory"];
+    run(&[&perplexity[..], &["1.5M"]].concat()).fails("pythia-run", 2, &["256 positions", "wanted at most 1.5 MB"]);
+    run(&[&perplexity[..], &["64MiB"]].concat()).ok();
+    run(&[&generate[..], &["lots"]].concat()).fails("pythia-run", 2, &["--max-memory", "'lots'", "such as 4G"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn threads_are_as_many_as_the_affinity_allows() {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
+    let first = list.split([',', '-']).next().unwrap();
+    let model = gguf("Q8_0");
+    let info = Command::new("taskset").args(["-c", first, PYTHIA_RUN, "info", "--json"]).arg(&model).output().unwrap();
+    let info = json(info.into());
+    assert_eq!((&info["threads"], &info["processors"], &info["cores"]), (&1.into(), &1.into(), &1.into()));
+}

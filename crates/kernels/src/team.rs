@@ -5,6 +5,9 @@
 //! comes they park. A job closes once every task is taken. Workers that wake later skip it, so a descheduled thread
 //! never delays the others.
 
+mod ranges;
+
+use ranges::{Finished, Ranges};
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::hint::spin_loop;
@@ -150,26 +153,17 @@ impl Team {
     /// it prefetches is its own; a thread that is done helps the others from where they are. (Measured at generation:
     /// ranges handed out in turn to whoever asks cost 13 to 17 % against one part per thread.)
     pub fn run_ranges(&self, items: usize, grain: usize, run: &(dyn Fn(Range<usize>) + Sync)) {
-        const RANGES_PER_PART: usize = 32;
         let (grains, threads) = (items.div_ceil(grain), self.threads());
         if threads == 1 || grains <= 1 {
             return if items > 0 {
                 run(0..items)
             };
         }
-        let part_start = |part: usize| part * grains / threads;
-        let size = grains.div_ceil(threads * RANGES_PER_PART);
-        let taken: Vec<Padded<AtomicUsize>> = (0..threads).map(|_| Padded(AtomicUsize::new(0))).collect();
+        let ranges = Ranges::new(grains, threads);
         self.run(threads, &|me| {
-            for part in (0..threads).map(|i| (me + i) % threads) {
-                let (first, end) = (part_start(part), part_start(part + 1));
-                loop {
-                    let start = first + taken[part].0.fetch_add(size, Ordering::Relaxed);
-                    if start >= end {
-                        break;
-                    }
-                    run(start * grain..items.min((start + size).min(end) * grain));
-                }
+            let mut finished = Finished::default();
+            while let Some(range) = ranges.next(me, &mut finished) {
+                run(range.start * grain..items.min(range.end * grain));
             }
         });
     }

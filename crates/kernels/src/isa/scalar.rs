@@ -36,8 +36,9 @@ unsafe impl Isa for Scalar {
     const I8_BIAS: i32 = 0;
     const TUNING: Tuning = Tuning {
         unroll: false,
-        integer_tile: Tile { w: 1, x: TileSize::Four },
-        float_tile: Tile { w: 2, x: TileSize::Two },
+        // Vectors are 16 scalars here: with tiles of 4 and 2, this level had more code than all others together.
+        integer_tile: Tile { w: 1, x: TileSize::One },
+        float_tile: Tile { w: 2, x: TileSize::One },
         gemm_tile: GemmTile { rows: 6, vectors: 1 },
         attend_queries: 4,
     };

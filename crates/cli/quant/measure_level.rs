@@ -41,7 +41,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         std::process::exit(ErrorKind::Cancelled.exit_code().into());
     });
     let &Args { threads, activations, gelu, kv, isa, .. } = args;
-    let options = Options { threads, isa, activations, gelu, kv, memory: None };
+    let options = Options { threads, isa, activations, gelu, kv, ..Options::default() };
     let measured = measure(&args.device.find()?, &args.file, &options, exit::catch_interrupts())?;
     exit::print_json_line(&serde_json::to_value(measured).map_err(Failure::io)?)
 }

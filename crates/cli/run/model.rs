@@ -151,6 +151,7 @@ impl RunArgs {
             gelu: self.gelu,
             kv: self.kv,
             memory: self.max_memory.clone(),
+            ..Options::default()
         })
     }
 }

@@ -165,7 +165,7 @@ mod tests {
             activations: Activations::F32,
             gelu: Some(Gelu::Tanh),
             kv: KvType::F32,
-            memory: None,
+            ..Options::default()
         };
         let words = arguments(Path::new("-x.gguf"), &Device::cpu(), &options);
         let line: Vec<String> = words.map(|word| word.into_string().unwrap()).collect();

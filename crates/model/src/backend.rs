@@ -262,6 +262,10 @@ pub trait Backend: Send + Sync + Sized + 'static {
         workspace: &mut Self::Workspace,
         weights: Option<AttentionWeights<'_>>,
     );
+    /// This pass does not read a matrix any more.
+    fn release(&self, matrix: &Self::Matrix) {
+        let _ = matrix;
+    }
     /// Makes the first `positions` of sequence `to` in a cache those of sequence `from`.
     fn copy_prefix(&self, cache: &mut Self::KvCache, from: usize, to: usize, positions: usize);
     /// Multiplies rows by the output matrix and brings what `head` asks for to the host.

@@ -2,6 +2,7 @@
 
 use crate::backend::{Backend, Batch, ContextSpec, Head, Linear, Norm, Tensor};
 use crate::error::Error;
+use crate::options::Options;
 use pythia_kernels::{
     Activations, Attention, AttentionWeights, Cpu, Epilogue, KvCache, KvShape, LayerNorm, Matmul, Predict, RopeTable,
     Rotary, Weights, Workspace,
@@ -19,6 +20,8 @@ pub(crate) struct CpuBackend {
     cpu: Arc<Cpu>,
     files: Vec<FileMap>,
     activations: Activations,
+    /// From which byte of the files on, counted through all of them, weights are released after use.
+    resident_bytes: Option<u64>,
 }
 
 /// Rows of activations.
@@ -43,8 +46,8 @@ impl Buffer {
 }
 
 impl CpuBackend {
-    pub(crate) fn new(cpu: Arc<Cpu>, files: Vec<FileMap>, activations: Activations) -> Self {
-        Self { cpu, files, activations }
+    pub(crate) fn new(cpu: Arc<Cpu>, files: Vec<FileMap>, options: &Options) -> Self {
+        Self { cpu, files, activations: options.activations, resident_bytes: options.resident_bytes }
     }
 
     fn bytes(&self, tensor: &Tensor) -> &[u8] {
@@ -180,6 +183,13 @@ impl Backend for CpuBackend {
         let (n, spans) = (batch.tokens.len(), batch.spans);
         let (qkv, out) = (&mut qkv.data[..n * qkv.cols], &mut out.data[..n * out.cols]);
         self.cpu.attention(Attention { cache, rope, spans, qkv, out, weights });
+    }
+
+    fn release(&self, matrix: &Tensor) {
+        let before = |tensor: &Tensor| self.files[..tensor.file].iter().map(|file| file.len() as u64).sum::<u64>();
+        if self.resident_bytes.is_some_and(|most| before(matrix) + matrix.bytes.end as u64 > most) {
+            self.files[matrix.file].release(matrix.bytes.clone());
+        }
     }
 
     fn copy_prefix(&self, cache: &mut KvCache, from: usize, to: usize, positions: usize) {

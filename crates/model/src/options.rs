@@ -24,4 +24,8 @@ pub struct Options {
     pub kv: KvType,
     /// What contexts on the processor may take together; `None` for all that the system gives.
     pub memory: Option<Arc<Budget>>,
+    /// For models larger than memory: how many bytes of the files can stay in it, on the processor. Weights behind them
+    /// leave memory as soon as a pass has used them. Left to itself, the system would drop those that were not used for
+    /// the longest time, which the next pass needs first, and no page would ever be there twice. `None` for all bytes.
+    pub resident_bytes: Option<u64>,
 }

@@ -6,7 +6,7 @@
 use pythia_convert::{ImatrixFile, Level, Request, RunOptions, plan, run};
 use pythia_kernels::{Activations, Gelu, IsaLevel, KvType};
 use pythia_model::backend::Batch;
-use pythia_model::{Context, ContextShape, Error, Hook, Hooks, Model, Options, Sequence, Site, Span, Values};
+use pythia_model::{Budget, Context, ContextShape, Error, Hook, Hooks, Model, Options, Sequence, Site, Span, Values};
 use pythia_task::Cancel;
 use sha2::{Digest, Sha256};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -131,8 +131,14 @@ fn the_other_modes_are_one_answer_too() {
     let q4_0 = paths.last().unwrap();
     for activations in [Activations::Int8, Activations::F32] {
         for (gelu, kv) in [(Gelu::Tanh, KvType::F16), (Gelu::Erf, KvType::F32)] {
-            let options =
-                |isa, threads| Options { threads, isa: Some(isa), activations, gelu: Some(gelu), kv, memory: None };
+            let options = |isa, threads| Options {
+                threads,
+                isa: Some(isa),
+                activations,
+                gelu: Some(gelu),
+                kv,
+                ..Options::default()
+            };
             let best = IsaLevel::detect();
             let want = digest(q4_0, &options(best, 1), 96, 96);
             for level in supported() {
@@ -316,4 +322,29 @@ fn requests_beyond_the_context_are_refused_and_change_nothing() {
     assert!(context.sequence().unwrap().is_empty());
     assert!(model.context(ContextShape { n_seq: 0, n_ctx: 8, n_batch: 6 }).is_err());
     assert!(model.context(ContextShape { n_seq: usize::MAX, n_ctx: 8, n_batch: 6 }).is_err());
+}
+
+#[test]
+fn weights_that_leave_memory_after_use_give_the_same_bits() {
+    let path = &files()[0];
+    let of = |resident_bytes| digest(path, &Options { resident_bytes, threads: 2, ..Options::default() }, 24, 16);
+    assert_eq!(of(Some(2_000_000)), of(None));
+}
+
+#[test]
+fn contexts_share_a_limit_of_memory() {
+    let path = &files()[0];
+    let shape = ContextShape { n_seq: 1, n_ctx: 64, n_batch: 16 };
+    let needed = Model::open(path, &Options::default()).unwrap().context_bytes(shape).unwrap() as u64;
+    let budget = Budget::new(2 * needed);
+    let options = Options { memory: Some(budget.clone()), threads: 1, ..Options::default() };
+    let models = [(); 2].map(|()| Model::open(path, &options).unwrap());
+    let contexts = models.each_ref().map(|model| model.context(shape).unwrap());
+    let refused = models[0].context(shape).unwrap_err().to_string();
+    let end = format!("batches of 16 tokens takes {:.1} MB, wanted at most 0.0 MB", needed as f64 / 1e6);
+    assert!(refused.ends_with(&end), "{refused}");
+    drop(contexts);
+    assert_eq!(budget.left(), 2 * needed);
+    assert!(models[1].context(ContextShape { n_seq: 3, ..shape }).is_err());
+    models[1].context(shape).unwrap();
 }

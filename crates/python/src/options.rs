@@ -32,7 +32,7 @@ impl How {
             activations: parse_activations(&self.activations).map_err(named("activations"))?,
             gelu: self.gelu.as_deref().map(parse_gelu).transpose().map_err(named("gelu"))?,
             kv: parse_kv(&self.kv).map_err(named("kv"))?,
-            memory: None,
+            ..Options::default()
         })
     }
 

@@ -93,7 +93,7 @@ impl Device {
     /// # Errors
     /// If the file is not a model, or does not fit.
     pub fn open(&self, path: &Path, options: &Options) -> Result<Arc<Model>, Error> {
-        let Some(gpu) = &self.gpu else { return Model::open(path, options) };
+        let Some(gpu) = &self.gpu else { return open_on_processor(path, options) };
         let opened = gpu.open(path, options);
         if !self.is_auto {
             return opened;
@@ -105,7 +105,7 @@ impl Device {
             }
             Err(why @ (Error::Device(_) | Error::Request(_))) => {
                 (self.notify)(&format!("device: cpu ({why})"));
-                Model::open(path, options)
+                open_on_processor(path, options)
             }
             Err(other) => Err(other),
         }
@@ -174,6 +174,20 @@ impl Limits {
             int8_gigaops_per_second: limits::int8_rate(cpu) / 1e9,
             f32_gigaops_per_second: limits::f32_rate(cpu) / 1e9,
         }
+    }
+}
+
+/// Opens a model for the processor. If it is larger than the memory that is available, part of it stays there.
+fn open_on_processor(path: &Path, options: &Options) -> Result<Arc<Model>, Error> {
+    /// Of what is available, the part that weights may stay in. Caches, buffers and the pages in use need the rest.
+    const RESIDENT: f64 = 0.7;
+    let model = Model::open(path, options)?;
+    match memory_available() {
+        Some(bytes) if options.resident_bytes.is_none() && model.file_bytes() > bytes => {
+            let resident_bytes = Some((bytes as f64 * RESIDENT) as u64);
+            Model::open(path, &Options { resident_bytes, ..options.clone() })
+        }
+        _ => Ok(model),
     }
 }
 

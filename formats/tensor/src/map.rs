@@ -37,10 +37,37 @@ impl FileMap {
         Ok(this)
     }
 
+    /// Gives the pages of a range back to the system, which reads them from the file again when they are touched. For
+    /// files larger than memory: without it, the pages that go first are those that are needed next. Pages that another
+    /// process has mapped stay.
+    ///
+    /// # Panics
+    /// If the range is not inside the file.
+    pub fn release(&self, range: Range<usize>) {
+        let bytes = &self.map[range];
+        #[cfg(target_os = "linux")]
+        if let Some(pages) = whole_pages(bytes.as_ptr() as usize, bytes.len()) {
+            // SAFETY: the pages are of this map. It is read-only and of a file, so they are the same when they are read
+            // again. A kernel that does not know the advice (before 5.4) returns an error and keeps them.
+            unsafe { libc::madvise(pages.start as *mut _, pages.len(), libc::MADV_PAGEOUT) };
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = bytes;
+    }
+
     fn addresses(&self) -> Range<usize> {
         let start = self.map.as_ptr() as usize;
         start..start + self.map.len()
     }
+}
+
+/// The pages that lie completely within `len` bytes from `start`.
+#[cfg(target_os = "linux")]
+fn whole_pages(start: usize, len: usize) -> Option<Range<usize>> {
+    /// A multiple of every page size of Linux.
+    const PAGE: usize = 64 << 10;
+    let pages = start.next_multiple_of(PAGE)..(start + len) / PAGE * PAGE;
+    (!pages.is_empty()).then_some(pages)
 }
 
 impl Drop for FileMap {
@@ -75,4 +102,29 @@ static WATCHER: OnceLock<&'static dyn MapWatcher> = OnceLock::new();
 pub fn watch_maps(watcher: &'static dyn MapWatcher) {
     // The first one stays.
     let _ = WATCHER.set(watcher);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn released_pages_have_the_same_bytes() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let bytes: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8).collect();
+        std::fs::write(file.path(), &bytes).unwrap();
+        let map = FileMap::open(file.path()).unwrap();
+        for range in [0..bytes.len(), 1..bytes.len() - 1, 5..5, 70_000..70_100] {
+            map.release(range);
+            assert!(*map == *bytes);
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn pages_that_a_neighbour_shares_are_not_released() {
+        assert_eq!(whole_pages(1, 200_000), Some(65_536..196_608));
+        assert_eq!(whole_pages(65_536, 65_536), Some(65_536..131_072));
+        assert_eq!((whole_pages(65_537, 65_536), whole_pages(0, 0)), (None, None));
+    }
 }

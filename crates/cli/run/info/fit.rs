@@ -5,7 +5,6 @@ use crate::exit::{self, Failure};
 use crate::input::check_gguf;
 use pythia_compare::bench::rate;
 use pythia_compare::fit::{self, Estimate, Fits, Machine, PROMPT_TOKENS};
-use pythia_compare::report::Memory;
 use pythia_kernels::Cpu;
 use pythia_model::Model;
 use pythia_runtime::device::{CPU, Limits};
@@ -90,7 +89,7 @@ fn text(cpu: &machine::Machine, machine: &Machine, estimates: &[Estimate]) -> St
         "Speeds are estimates, not measurements: the limits above, times the share of them that other models were \
          measured to reach. Prompts are of {PROMPT_TOKENS} tokens. Memory is for a context of {} tokens. Where only the \
          file does not fit, its weights are read from the disk again and again.",
-        Memory::TOKENS
+        estimates.iter().map(|e| e.context_tokens).max().unwrap_or(0)
     );
     format!(
         "{}\n{}\n{}",

@@ -16,7 +16,7 @@ pub struct Memory {
 
 impl Memory {
     /// Tokens of context that are asked for.
-    pub const TOKENS: usize = 2048;
+    const TOKENS: usize = 2048;
     /// The program itself, its libraries and the tokenizer.
     pub const PROGRAM_BYTES: u64 = 20_000_000;
 

@@ -208,6 +208,8 @@ impl<B: Backend> GptNeoX<B> {
                     backend.product(&layer.ffn_down, ffn, n, Epilogue::Add, hidden, work);
                 }
                 tap.at(Site::ResidPost, index, hidden);
+                let matrices = [&layer.attn_qkv, &layer.attn_output, &layer.ffn_up, &layer.ffn_down];
+                matrices.iter().for_each(|linear| backend.release(&linear.weight));
             }
             backend.layer_norm(&self.output_norm, hidden, n, attn_in);
             tap.at(Site::FinalNorm, None, attn_in);

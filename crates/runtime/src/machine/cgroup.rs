@@ -9,14 +9,17 @@ use std::path::{Path, PathBuf};
 struct Version {
     limit: &'static str,
     used: &'static str,
-    /// The field of `memory.stat` with the file pages that were not used lately, those of groups below included. The
-    /// kernel takes them back when memory is short.
-    reclaimable: &'static str,
+    /// The fields of `memory.stat` with the pages of files, those of groups below included. The kernel takes them back
+    /// when memory is short, as it counts them in `MemAvailable`.
+    files: [&'static str; 2],
 }
 
-const V1: Version =
-    Version { limit: "memory.limit_in_bytes", used: "memory.usage_in_bytes", reclaimable: "total_inactive_file" };
-const V2: Version = Version { limit: "memory.max", used: "memory.current", reclaimable: "inactive_file" };
+const V1: Version = Version {
+    limit: "memory.limit_in_bytes",
+    used: "memory.usage_in_bytes",
+    files: ["total_inactive_file", "total_active_file"],
+};
+const V2: Version = Version { limit: "memory.max", used: "memory.current", files: ["inactive_file", "active_file"] };
 
 /// The least that a limit leaves, of the group of this process and of those around it. `None` if none has a limit.
 /// `root` is `/` outside tests.
@@ -63,9 +66,9 @@ impl Version {
         let limit = number(self.limit).filter(|&limit| limit < 1 << 60)?;
         let stat = read(folder.join("memory.stat")).unwrap_or_default();
         let fields = stat.lines().filter_map(|line| line.split_once(' '));
-        let reclaimable = fields.into_iter().find(|(name, _)| *name == self.reclaimable);
-        let reclaimable = reclaimable.and_then(|(_, bytes)| bytes.trim().parse().ok()).unwrap_or(0);
-        Some(limit.saturating_sub(number(self.used)?.saturating_sub(reclaimable)))
+        let files = fields.filter(|(name, _)| self.files.contains(name));
+        let files: u64 = files.filter_map(|(_, bytes)| bytes.trim().parse::<u64>().ok()).sum();
+        Some(limit.saturating_sub(number(self.used)?.saturating_sub(files)))
     }
 }
 
@@ -92,7 +95,7 @@ mod tests {
             ("sys/fs/cgroup/user/run.scope/memory.max", "max\n"),
             ("sys/fs/cgroup/user/run.scope/memory.current", "600\n"),
         ]);
-        assert_eq!(memory_left(root.path()), Some(1000 - (700 - 250)));
+        assert_eq!(memory_left(root.path()), Some(1000 - (700 - 400)));
         fs::write(root.path().join("sys/fs/cgroup/user/run.scope/memory.max"), "900\n").unwrap();
         assert_eq!(memory_left(root.path()), Some(300));
     }
@@ -108,9 +111,9 @@ mod tests {
             ),
             ("sys/fs/cgroup/memory/memory.limit_in_bytes", "5000\n"),
             ("sys/fs/cgroup/memory/memory.usage_in_bytes", "4000\n"),
-            ("sys/fs/cgroup/memory/memory.stat", "inactive_file 1\ntotal_inactive_file 3500\n"),
+            ("sys/fs/cgroup/memory/memory.stat", "inactive_file 1\ntotal_inactive_file 3500\ntotal_active_file 200\n"),
         ]);
-        assert_eq!(memory_left(root.path()), Some(4500));
+        assert_eq!(memory_left(root.path()), Some(4700));
         fs::write(root.path().join("sys/fs/cgroup/memory/memory.limit_in_bytes"), "9223372036854771712\n").unwrap();
         assert_eq!(memory_left(root.path()), None);
     }

@@ -187,10 +187,12 @@ def command_speed(args):
         kept["notes"][f"{name} {precision}"] = f"{versions(answer)}; {answer['what']}"
         return {kind: answer[kind] for kind in KINDS}
 
+    def save():
+        if args.samples:
+            args.samples.write_text(json.dumps(kept))
+
     measures = {f"{n} {p}": (lambda n=n, p=p: measure(n, p)) for n, p in entries(args)}
-    take_turns(measures, args.rounds, kept["rates"])
-    if args.samples:
-        args.samples.write_text(json.dumps(kept))
+    take_turns(measures, args.rounds, kept["rates"], after=save)
     table(args, kept)
 
 

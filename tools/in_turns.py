@@ -42,13 +42,14 @@ def bench(program, model, n_prompt, n_gen, threads, device="cpu"):
     return result
 
 
-def take_turns(engines, rounds, samples):
+def take_turns(engines, rounds, samples, after=lambda: None):
     """Runs each of `engines`, functions by name, once per round, and appends what they measure to `samples`."""
     for _ in range(rounds):
         for name, measure in engines.items():
             kept = samples.setdefault(name, {kind: [] for kind in KINDS})
             for kind, rate in measure().items():
                 kept[kind].append(rate)
+            after()
     return samples
 
 

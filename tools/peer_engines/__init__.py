@@ -14,10 +14,11 @@ tools/engines.py imports this file alone; the modules are imported in their engi
 
 import importlib
 
-# What each can be asked for, as WEIGHTS or WEIGHTS+ACTIVATIONS of the linear layers.
+# What each can be asked for, as WEIGHTS or WEIGHTS+ACTIVATIONS of the linear layers, with the size of groups where there is
+# a choice.
 PRECISIONS = {
     "torch": ["float32", "bfloat16", "int8+int8"],
-    "openvino": ["int8+bfloat16", "int8+int8", "int4+bfloat16", "int4+int8"],
+    "openvino": ["int8+int8/32", "int8+int8/128", "int4+int8/32", "int4+int8/128"],
     "ctranslate2": ["float32", "int8+int8"],
     "onnxruntime": ["float32", "int8+uint8", "int4+int8"],
 }

@@ -202,7 +202,8 @@ fn what_cannot_be_changed_is_refused() {
         (patch(resid, &[1], &[1, 31]), "patch: x has shape [1, 31] for blocks.0.hook_resid_post, wanted [1, 32]"),
         (
             patch("blocks.0.attn.hook_pattern", &[1], &[1, 32]),
-            "hook: blocks.0.attn.hook_pattern can be seen but not changed: the pass does not go on with it",
+            "hook: blocks.0.attn.hook_pattern can be seen but not changed: the pass does not go on with it (nor with any \
+             attn.hook_rot_q, attn.hook_rot_k, attn.hook_attn_scores, attn.hook_pattern, logits; all others can change)",
         ),
         (
             patch("blocks.9.hook_resid_post", &[1], &[1, 32]),

@@ -191,7 +191,8 @@ mod tests {
             ("p generate m --no-display-prompt -no-cnv -p x", "p generate m -p x", 0),
             ("p perplexity m -f t --chunks -1 -t -1", "p perplexity m -f t -t 0", 0),
             ("p perplexity m --chunks=-1 --threads=-1 --ctx-size=64", "p perplexity m --threads 0 --ctx-size=64", 0),
-            ("p generate m -np 4", "p generate m", 1),
+            ("p generate m -np 4", "p generate m --parallel 4", 0),
+            ("p perplexity m -f t -np 4", "p perplexity m -f t", 1),
             ("p bench -m m -fa 0,1 -t 1,2", "p bench -m m -t 1,2", 1),
             // An option that takes a value takes the next argument, even if that looks like an option.
             ("p generate m -p -fa", "p generate m -p -fa", 0),

@@ -24,15 +24,17 @@ def test_the_last_layer_is_the_model(model: pq.Model) -> None:
     own = model.log_likelihood(ids)
     for i, record in enumerate(ends):
         p = softmax(logits[i])
-        assert record["entropy"] == pytest.approx(-(p * np.log(p)).sum(), rel=1e-9)
+        # Exponentials are those of the kernels, in f32.
+        assert record["entropy"] == pytest.approx(-(p * np.log(p)).sum(), rel=1e-6)
         assert [token["id"] for token in record["top"]] == list(np.argsort(-logits[i], kind="stable")[:3])
-        assert record["top"][0]["log_likelihood"] == pytest.approx(np.log(p.max()), rel=1e-9)
+        assert record["top"][0]["log_likelihood"] == pytest.approx(np.log(p.max()), rel=1e-6)
         assert record["kl"] == pytest.approx(0, abs=1e-12) and record["same_top"]
         if i + 1 < len(ids):
-            assert (record["next_id"], record["log_likelihood"]) == (ids[i + 1], pytest.approx(own[i], rel=1e-9))
+            assert record["next_id"] == ids[i + 1]
+            assert record["log_likelihood"] == pytest.approx(own[i], rel=1e-9)
             assert record["rank"] == 1 + (logits[i] > logits[i][ids[i + 1]]).sum()
         else:
-            assert record["next_id"] is record["next"] is record["rank"] is record["log_likelihood"] is None
+            assert [record["next_id"], record["next"], record["rank"], record["log_likelihood"]] == [None] * 4
 
 
 def test_an_early_layer_says_something_else(model: pq.Model) -> None:

@@ -64,7 +64,7 @@ thread_local! {
     /// Taken and put back rather than borrowed in a closure: a closure would be compiled without the ISA's features.
     static PANELS: Cell<[Panel; 2]> = Cell::new(Default::default());
     /// Sums of all tiles while panels hold only some of the columns.
-    static SUMS: Cell<Vec<Lanes>> = Cell::new(Vec::new());
+    static SUMS: Cell<Vec<Lanes>> = const { Cell::new(Vec::new()) };
 }
 
 /// Up to so many rows of `x`, a panel holds [`FEW_UNITS`] at a time. (Measured on Zen 5, 410m Q4_0 and Q4_K_M: 2 to 5 rows
@@ -73,9 +73,12 @@ const FEW_ROWS: usize = 6;
 /// Units of columns that are unpacked at a time then: two panels of them fit the first cache.
 const FEW_UNITS: usize = 16;
 
-/// Groups of a row that the panels hold.
+/// What the panels hold.
 #[derive(Clone, Copy)]
 struct Part {
+    /// The first of their rows of `W`, which are columns of the product.
+    column: usize,
+    /// The first group of each row, and the one after the last.
     first: usize,
     end: usize,
     is_last: bool,
@@ -103,11 +106,11 @@ impl<T: Format> Kernel for Many<'_, T> {
                     unsafe { panel.decode(isa, rows.add(block), stride, (last - block) * units_per_block) };
                 }
                 let groups = units_per_block * groups_per_unit::<T>();
-                let part = Part { first: block * groups, end: last * groups, is_last: last == blocks };
+                let part = Part { column: first, first: block * groups, end: last * groups, is_last: last == blocks };
                 if I::TUNING.integer_tile.w == 2 && end - first > LANES {
-                    self.multiply(isa, panels.each_ref(), first, part, &mut sums, &mut ahead);
+                    self.multiply(isa, panels.each_ref(), part, &mut sums, &mut ahead);
                 } else {
-                    self.multiply(isa, [&panels[0]], first, part, &mut sums, &mut ahead);
+                    self.multiply(isa, [&panels[0]], part, &mut sums, &mut ahead);
                 }
             }
         }
@@ -176,7 +179,6 @@ impl<T: Format> Many<'_, T> {
         &self,
         isa: I,
         panels: [&Panel; P],
-        column: usize,
         part: Part,
         sums: &mut Vec<Lanes>,
         ahead: &mut Ahead,
@@ -186,7 +188,7 @@ impl<T: Format> Many<'_, T> {
         for &(first, size) in &self.corrections.tiles {
             for_size!(size, I::TUNING.integer_tile.x, M => {
                 let sums = if is_whole { &mut [][..] } else { &mut sums[P * first..][..P * M] };
-                self.tile::<I, P, M>(isa, panels, first, column, part, sums, ahead);
+                self.tile::<I, P, M>(isa, panels, first, part, sums, ahead);
             });
         }
     }
@@ -199,7 +201,6 @@ impl<T: Format> Many<'_, T> {
         isa: I,
         panels: [&Panel; P],
         first: usize,
-        column: usize,
         part: Part,
         sums_so_far: &mut [Lanes],
         ahead: &mut Ahead,
@@ -272,7 +273,7 @@ impl<T: Format> Many<'_, T> {
         for m in 0..M {
             for p in 0..P {
                 // SAFETY: this task alone works on these columns.
-                unsafe { self.job.out.finish(isa, first + m, column + p * LANES, acc[p][m]) };
+                unsafe { self.job.out.finish(isa, first + m, part.column + p * LANES, acc[p][m]) };
             }
         }
     }

@@ -7,6 +7,7 @@ use pythia_runtime::Text;
 use pythia_task::{Cancel, ErrorKind, Progress};
 use serde_json::json;
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -70,22 +71,19 @@ fn a_run_that_is_stopped_anywhere_goes_on_to_the_same_bytes() {
     }
 }
 
+/// The beginning of a command line that exports the residual stream after every block.
+fn export_of_stream(model: &Path, text: &Path) -> [String; 7] {
+    let (model, text) = (model.to_str().unwrap(), text.to_str().unwrap());
+    ["activations", "-m", model, "-f", text, "--hooks", "blocks.*.hook_resid_post"].map(str::to_owned)
+}
+
 #[test]
 fn a_killed_run_goes_on_to_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let (model, text) = (gguf("Q8_0"), checkpoint().join("heldout.txt"));
     let args = |folder: &'static str| {
-        let fixed = [
-            "activations",
-            "-m",
-            model.to_str().unwrap(),
-            "-f",
-            text.to_str().unwrap(),
-            "--hooks",
-            "blocks.*.hook_resid_post",
-        ];
         let more = ["-c", "128", "--chunks", "200", "--shard-size", "8M", "-q", "-o", folder];
-        fixed.iter().chain(&more).map(|&arg| arg.to_owned()).collect::<Vec<_>>()
+        export_of_stream(&model, &text).into_iter().chain(more.map(str::to_owned)).collect::<Vec<_>>()
     };
     run_model(dir.path(), args("whole")).ok();
     let wanted = files(&dir.path().join("whole"));
@@ -117,15 +115,7 @@ fn an_interrupted_run_says_how_to_go_on() {
     let (model, text) = (gguf("Q8_0"), checkpoint().join("heldout.txt"));
     let mut command = Command::new(PYTHIA_RUN);
     command.env("PYTHIA_CACHE", common::scratch().join("cache")).current_dir(dir.path());
-    command.args([
-        "activations",
-        "-m",
-        model.to_str().unwrap(),
-        "-f",
-        text.to_str().unwrap(),
-        "--hooks",
-        "blocks.*.hook_resid_post",
-    ]);
+    command.args(export_of_stream(&model, &text));
     command.args(["--shard-size", "4M", "-o", "out", "-q"]).stdout(Stdio::null()).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
     let start = Instant::now();

@@ -40,8 +40,8 @@ struct Panel {
 #[repr(C, align(64))]
 struct Step([u32; LANES]);
 
-/// Asks for the next rows of `W`, a little with every step of the product. With few rows of `x` the weights take as
-/// long to come as to be multiplied: asked for where they are decoded, they would come while nothing is multiplied.
+/// Asks for the next rows of `W`, a little with every step of the product: asked for where they are decoded, they would
+/// come while nothing is multiplied. With up to [`AHEAD_WHILE_DECODING`] rows of `x`, decoding takes most of the time.
 struct Ahead {
     next: *const u8,
     lines: usize,
@@ -72,6 +72,9 @@ thread_local! {
 const FEW_ROWS: usize = 6;
 /// Units of columns that are unpacked at a time then: two panels of them fit the first cache.
 const FEW_UNITS: usize = 16;
+/// Up to so many rows of `x`, the next rows of `W` are asked for while these are decoded. (Zen 5, Q4_0 from memory, one
+/// thread: 2, 3 and 4 rows take 39, 30 and 17 % less time than with the requests between the products.)
+const AHEAD_WHILE_DECODING: usize = 4;
 
 /// What the panels hold.
 #[derive(Clone, Copy)]
@@ -102,8 +105,10 @@ impl<T: Format> Kernel for Many<'_, T> {
                 let last = blocks.min(block + at_once);
                 for (panel, first) in panels.iter_mut().zip((first..end).step_by(LANES)) {
                     let (rows, stride) = sixteen_rows::<T>(&self.job.weights, first, &mut padded);
+                    let next = rows.cast::<u8>().wrapping_add(rows_of_tile * stride + block * LANES * size_of::<T>());
+                    let next = (self.job.x.len() <= AHEAD_WHILE_DECODING).then_some(next);
                     // SAFETY: 16 whole rows of `stride` bytes lie behind `rows`, of `blocks` blocks.
-                    unsafe { panel.decode(isa, rows.add(block), stride, (last - block) * units_per_block) };
+                    unsafe { panel.decode(isa, rows.add(block), stride, (last - block) * units_per_block, next) };
                 }
                 let groups = units_per_block * groups_per_unit::<T>();
                 let part = Part { column: first, first: block * groups, end: last * groups, is_last: last == blocks };
@@ -120,11 +125,22 @@ impl<T: Format> Kernel for Many<'_, T> {
 }
 
 impl Panel {
+    /// Asks for as many bytes from `ahead` on as it decodes.
+    ///
     /// # Safety
     /// 16 rows of `units` units each, `stride` bytes apart.
     #[inline(always)]
-    unsafe fn decode<I: Isa, T: Format>(&mut self, isa: I, rows: *const T, stride: usize, units: usize) {
+    unsafe fn decode<I: Isa, T: Format>(
+        &mut self,
+        isa: I,
+        rows: *const T,
+        stride: usize,
+        units: usize,
+        ahead: Option<*const u8>,
+    ) {
         let units_per_block = T::ELEMS / UNIT;
+        let ahead_per_unit = if ahead.is_some() { LANES * size_of::<T>() / units_per_block } else { 0 };
+        let mut ahead = ahead.unwrap_or(std::ptr::null());
         let groups = units * groups_per_unit::<T>();
         self.codes.resize(units * STEPS, Step::default());
         self.scales.resize(groups, Lanes::default());
@@ -139,6 +155,12 @@ impl Panel {
             };
             for_each_unit!(I, T, unit => {
                 let u = block * units_per_block + unit;
+                let mut line = 0;
+                while line < ahead_per_unit {
+                    isa.prefetch(ahead.wrapping_add(line));
+                    line += CACHE_LINE_BYTES;
+                }
+                ahead = ahead.wrapping_add(ahead_per_unit);
                 let (scales, mins) = (T::scales(isa, header, unit), T::mins(isa, header, unit));
                 for half in 0..groups_per_unit::<T>() {
                     let g = u * groups_per_unit::<T>() + half;
@@ -169,7 +191,8 @@ impl<T: Format> Many<'_, T> {
     fn ahead(&self, first: usize, rows: usize) -> Ahead {
         let Job { weights, x, .. } = self.job;
         let stride = weights.data.len() / weights.rows;
-        let lines = (rows.min(weights.rows - first) * stride).div_ceil(CACHE_LINE_BYTES);
+        let rows = if x.len() > AHEAD_WHILE_DECODING { rows.min(weights.rows - first) } else { 0 };
+        let lines = (rows * stride).div_ceil(CACHE_LINE_BYTES);
         let steps = self.corrections.tiles.len() * (x.cols / UNIT) * groups_per_unit::<T>();
         Ahead { next: weights.data.as_ptr().wrapping_add(first * stride), lines, per_step: lines.div_ceil(steps) }
     }

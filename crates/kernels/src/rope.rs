@@ -57,6 +57,8 @@ impl RopeTable {
     ///
     /// # Panics
     /// If the table has no such position, or the vector is shorter than the rotated part.
+    // Inlined, so that a kernel compiles it for its ISA.
+    #[inline(always)]
     pub fn rotate(&self, position: usize, head: &mut [f32]) {
         self.turn(position, head, |a, b, cos, sin| (a * cos - b * sin, b * cos + a * sin));
     }
@@ -69,6 +71,7 @@ impl RopeTable {
         self.turn(position, head, |a, b, cos, sin| (a * cos + b * sin, b * cos - a * sin));
     }
 
+    #[inline(always)]
     fn turn(&self, position: usize, head: &mut [f32], turned: impl Fn(f32, f32, f32, f32) -> (f32, f32)) {
         let turns = &self.turns[position * self.pairs..][..self.pairs];
         let (first, second) = head[..2 * self.pairs].split_at_mut(self.pairs);

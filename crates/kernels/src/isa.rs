@@ -50,7 +50,7 @@ use std::str::FromStr;
 /// A value of an implementing type must exist only where the CPU has the features its operations use.
 /// The operations that take a pointer need as many readable (writable) bytes behind it as they name, at any alignment.
 #[allow(clippy::missing_safety_doc)] // the pointer operations' duty is stated once, above
-pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
+pub(crate) unsafe trait Operations: Copy + Send + Sync + 'static {
     /// 16 f32.
     type F: Copy;
     /// 16 i32, or 16 lanes of 4 bytes.
@@ -251,6 +251,17 @@ impl TileSize {
     pub(crate) const DESCENDING: [Self; 5] = [Self::Six, Self::Four, Self::Three, Self::Two, Self::One];
 }
 
+/// An instruction set: its operations, and functions that are compiled for it.
+pub(crate) trait Isa: Operations + Call {}
+
+impl<T: Operations + Call> Isa for T {}
+
+/// What `isas!` adds to the operations.
+pub(crate) trait Call {
+    /// Runs a kernel as a function of its own. What many kernels share is compiled once so, rather than into each.
+    fn call<K: Kernel>(self, kernel: K) -> K::Output;
+}
+
 /// A computation that is generic over the ISA: a struct of its arguments.
 pub(crate) trait Kernel {
     /// What it returns.
@@ -310,19 +321,24 @@ macro_rules! isas {
             /// Runs a kernel compiled for this level.
             #[inline]
             pub(crate) fn dispatch<K: Kernel>(self, kernel: K) -> K::Output {
-                match self {
-                    $($(#[$cfg])* Self::$variant(token) => {
-                        $(#[target_feature(enable = $feature)])*
-                        fn trampoline<K: Kernel>(token: $token, kernel: K) -> K::Output {
-                            kernel.run(token)
-                        }
-                        #[allow(unused_unsafe)] // a row without features
-                        // SAFETY: the token proves that the CPU has every feature of the row.
-                        unsafe { trampoline(token, kernel) }
-                    })*
-                }
+                match self { $($(#[$cfg])* Self::$variant(token) => token.call(kernel),)* }
             }
         }
+
+        $($(#[$cfg])*
+        impl Call for $token {
+            #[inline(always)]
+            fn call<K: Kernel>(self, kernel: K) -> K::Output {
+                $(#[target_feature(enable = $feature)])*
+                #[inline(never)]
+                fn trampoline<K: Kernel>(token: $token, kernel: K) -> K::Output {
+                    kernel.run(token)
+                }
+                #[allow(unused_unsafe)] // a row without features
+                // SAFETY: the token proves that the CPU has every feature of the row.
+                unsafe { trampoline(self, kernel) }
+            }
+        })*
     };
 }
 

@@ -12,7 +12,7 @@ mod predict;
 pub(crate) mod tests;
 
 use crate::dot::Format;
-use crate::isa::{Isa, Supported, TileSize};
+use crate::isa::{Isa, Kernel, Supported, TileSize};
 use crate::math;
 use crate::quantize::QuantizedRows;
 use crate::shared::SharedMut;
@@ -34,6 +34,15 @@ pub(crate) const CACHE_LINE_BYTES: usize = 64;
 pub(crate) struct Lanes(pub(crate) [f32; LANES]);
 
 impl Lanes {
+    /// A vector.
+    #[inline(always)]
+    fn of<I: Isa>(isa: I, v: I::F) -> Self {
+        let mut lanes = Self::default();
+        // SAFETY: 16 floats.
+        unsafe { isa.store(lanes.0.as_mut_ptr(), v) };
+        lanes
+    }
+
     /// All floats of a slice.
     pub(crate) fn flat(lanes: &[Self]) -> &[f32] {
         // SAFETY: an array of 16 floats and nothing else (its alignment is its size), so they follow each other.
@@ -144,7 +153,7 @@ impl Matmul<'_> {
         let out = Output { out: SharedMut::new(self.out), rows: w.rows, bias: self.bias, epilogue: self.epilogue };
         if let Some(product) = w.integer_product(self.activations) {
             let Workspace { rows, corrections, .. } = workspace;
-            (product.prepare)(corrections, team, isa, rows, self.x, w.cols);
+            product.prepare(corrections, team, isa, rows, self.x, w.cols);
             integer::Job { weights: *w, x: rows, out }.run(&product, team, isa, corrections);
         } else {
             float::Job { weights: *w, x: self.x, out }.run(team, isa, &mut workspace.tiles);
@@ -256,38 +265,72 @@ struct Output<'a> {
 }
 
 impl Output<'_> {
-    /// Finishes 16 elements of row `n` from column `first` on; those past the end are dropped.
+    /// Finishes 16 elements, from `column` on, of each of `N` rows from row `first` on. Elements past the last column are
+    /// dropped.
     ///
     /// # Safety
     /// No other task may work on the same elements.
     #[inline(always)]
-    unsafe fn finish<I: Isa>(&self, isa: I, n: usize, first: usize, y: I::F) {
-        let len = LANES.min(self.rows - first);
-        // SAFETY: the caller's promise.
-        let out = unsafe { self.out.slice(n * self.rows + first, len) };
-        let mut partial = [[0.0f32; LANES]; 2];
-        let (bias, target) = if len == LANES {
-            (self.bias.map(|b| b[first..][..LANES].as_ptr()), out.as_mut_ptr())
-        } else {
-            partial[0][..len].copy_from_slice(out);
-            if let Some(b) = self.bias {
-                partial[1][..len].copy_from_slice(&b[first..]);
+    unsafe fn finish<I: Isa, const N: usize>(&self, isa: I, first: usize, column: usize, sums: [I::F; N]) {
+        let is_short = matches!(self.epilogue, Epilogue::Store | Epilogue::Add);
+        if !is_short || self.rows - column < LANES {
+            let mut lanes = [Lanes::default(); N];
+            for n in 0..N {
+                lanes[n] = Lanes::of(isa, sums[n]);
             }
-            (self.bias.map(|_| partial[1].as_ptr()), partial[0].as_mut_ptr())
-        };
-        // SAFETY: 16 floats each: whole slices, or the two local arrays.
-        unsafe {
-            let y = if let Some(bias) = bias { isa.add(y, isa.load(bias)) } else { y };
-            let y = match self.epilogue {
-                Epilogue::Store => y,
-                Epilogue::Add => isa.add(isa.load(target), y),
-                Epilogue::Gelu(Gelu::Erf) => math::gelu_erf(isa, y),
-                Epilogue::Gelu(Gelu::Tanh) => math::gelu_tanh(isa, y),
-            };
-            isa.store(target, y);
+            // Shared by all products: there are many of them, and this is long.
+            return isa.call(Finish { output: self, first, column, sums: &lanes });
         }
-        if len < LANES {
-            out.copy_from_slice(&partial[0][..len]);
+        let bias = self.bias.map(|bias| bias[column..][..LANES].as_ptr());
+        for n in 0..N {
+            // SAFETY: the caller's promise; 16 floats each.
+            unsafe {
+                let out = self.out.slice((first + n) * self.rows + column, LANES).as_mut_ptr();
+                let y = if let Some(bias) = bias { isa.add(sums[n], isa.load(bias)) } else { sums[n] };
+                let is_added = matches!(self.epilogue, Epilogue::Add);
+                isa.store(out, if is_added { isa.add(isa.load(out), y) } else { y });
+            }
+        }
+    }
+}
+
+/// The arguments of [`Output::finish`], and its caller's promise.
+struct Finish<'a> {
+    output: &'a Output<'a>,
+    first: usize,
+    column: usize,
+    sums: &'a [Lanes],
+}
+
+impl Kernel for Finish<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Output { out, rows, bias, epilogue } = *self.output;
+        let len = LANES.min(rows - self.column);
+        let mut padded_bias = Lanes::default();
+        if let Some(bias) = bias {
+            padded_bias.0[..len].copy_from_slice(&bias[self.column..][..len]);
+        }
+        for (row, sums) in (self.first..).zip(self.sums) {
+            // SAFETY: the promise of who made this.
+            let out = unsafe { out.slice(row * rows + self.column, len) };
+            let mut y = Lanes::default();
+            y.0[..len].copy_from_slice(out);
+            // SAFETY: arrays of 16 floats.
+            unsafe {
+                let sum = isa.load(sums.0.as_ptr());
+                let sum = if bias.is_some() { isa.add(sum, isa.load(padded_bias.0.as_ptr())) } else { sum };
+                let sum = match epilogue {
+                    Epilogue::Store => sum,
+                    Epilogue::Add => isa.add(isa.load(y.0.as_ptr()), sum),
+                    Epilogue::Gelu(Gelu::Erf) => math::gelu_erf(isa, sum),
+                    Epilogue::Gelu(Gelu::Tanh) => math::gelu_tanh(isa, sum),
+                };
+                isa.store(y.0.as_mut_ptr(), sum);
+            }
+            out.copy_from_slice(&y.0[..len]);
         }
     }
 }

@@ -8,6 +8,9 @@ use std::ops::Range;
 /// Blocks whose largest magnitude is below this are taken as zero: the inverse of their scale would overflow.
 const SMALLEST_AMAX: f32 = 1e-30;
 
+/// Units that are quantized together.
+const TOGETHER: usize = 16;
+
 /// Rows of activations, quantized. The buffers are reused from product to product.
 #[derive(Debug, Default)]
 pub(crate) struct QuantizedRows {
@@ -56,6 +59,18 @@ pub(crate) struct Slice<'a> {
     pub(crate) sums: &'a [i32],
 }
 
+impl Slice<'_> {
+    /// Row `m` of those that have `units` each.
+    #[inline(always)]
+    pub(crate) fn row(&self, m: usize, units: usize) -> Self {
+        Self {
+            codes: &self.codes[m * units * UNIT..][..units * UNIT],
+            scales: &self.scales[m * units..][..units],
+            sums: &self.sums[m * 2 * units..][..2 * units],
+        }
+    }
+}
+
 impl<'a> Filling<'a> {
     /// Quantizes some rows: code = nearest(x * 127 / amax), ties to even.
     ///
@@ -90,24 +105,44 @@ impl Kernel for Quantize<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        for (u, x) in self.x.chunks_exact(UNIT).enumerate() {
-            let codes = &mut self.codes[u * UNIT..][..UNIT];
-            // SAFETY: `x` has 32 floats and `codes` 32 bytes.
-            unsafe {
-                let (a, b) = (isa.load(x.as_ptr()), isa.load(x.as_ptr().add(16)));
-                // Infinite or not a number: such a block gets a scale that is not a number, and so do products with it.
-                let amax = f32::from_bits(isa.largest_magnitude(a, b));
-                let (scale, inverse) = match amax {
-                    _ if !amax.is_finite() => (f32::NAN, 0.0),
-                    _ if amax < SMALLEST_AMAX => (0.0, 0.0),
-                    _ => (amax / 127.0, 127.0 / amax),
+        let Self { x, codes, scales, sums } = self;
+        // Some units at a time, so that what has to be found for a unit alone is found for many in vectors.
+        let together = x.chunks(TOGETHER * UNIT).zip(codes.chunks_mut(TOGETHER * UNIT));
+        let results = scales.chunks_mut(TOGETHER).zip(sums.chunks_mut(2 * TOGETHER));
+        for ((x, codes), (scales, sums)) in together.zip(results) {
+            let (x, codes) = (x.as_chunks::<UNIT>().0, codes.as_chunks_mut::<UNIT>().0);
+            let mut amax = [0.0; TOGETHER];
+            for (amax, x) in amax.iter_mut().zip(x) {
+                // SAFETY: `x` has 32 floats.
+                let (a, b) = unsafe { (isa.load(x.as_ptr()), isa.load(x.as_ptr().add(16))) };
+                *amax = f32::from_bits(isa.largest_magnitude(a, b));
+            }
+            let (mut scale, mut inverse) = ([0.0; TOGETHER], [0.0; TOGETHER]);
+            for u in 0..TOGETHER {
+                // Infinite or not a number: such a unit gets a scale that is not a number, and so do products with it.
+                (scale[u], inverse[u]) = match amax[u] {
+                    _ if !amax[u].is_finite() => (f32::NAN, 0.0),
+                    _ if amax[u] < SMALLEST_AMAX => (0.0, 0.0),
+                    _ => (amax[u] / 127.0, 127.0 / amax[u]),
                 };
-                let zero = isa.splat(0.0);
-                let (a, b) = if amax.is_finite() { (a, b) } else { (zero, zero) };
-                let (a, b) = (isa.round(isa.mul(a, isa.splat(inverse))), isa.round(isa.mul(b, isa.splat(inverse))));
-                self.scales[u] = scale;
-                self.sums[2 * u] = isa.store_i8(codes.as_mut_ptr(), a);
-                self.sums[2 * u + 1] = isa.store_i8(codes.as_mut_ptr().add(16), b);
+            }
+            scales.copy_from_slice(&scale[..scales.len()]);
+            let sums = sums.as_chunks_mut::<2>().0;
+            for (u, ((x, codes), sums)) in x.iter().zip(codes).zip(sums).enumerate() {
+                // SAFETY: `x` has 32 floats and `codes` 32 bytes.
+                unsafe {
+                    let zero = isa.splat(0.0);
+                    let (a, b) = if amax[u].is_finite() {
+                        (isa.load(x.as_ptr()), isa.load(x.as_ptr().add(16)))
+                    } else {
+                        (zero, zero)
+                    };
+                    let inverse = isa.splat(inverse[u]);
+                    *sums = [
+                        isa.store_i8(codes.as_mut_ptr(), isa.round(isa.mul(a, inverse))),
+                        isa.store_i8(codes.as_mut_ptr().add(16), isa.round(isa.mul(b, inverse))),
+                    ];
+                }
             }
         }
     }

@@ -2,12 +2,12 @@
 
 use super::iq4_nl::levels;
 use super::{Column, Format};
-use crate::isa::Isa;
+use crate::isa::{Isa, Operations};
 use pythia_tensor::blocks::IQ4_XS;
 use std::mem::offset_of;
 
 /// Super-scale; a word whose upper half has the upper pairs of the scales; one that has their lower nibbles.
-type Header<I> = (<I as Isa>::F, <I as Isa>::N, <I as Isa>::N);
+type Header<I> = (<I as Operations>::F, <I as Operations>::N, <I as Operations>::N);
 
 impl Format for IQ4_XS {
     const BITS: u32 = 8;

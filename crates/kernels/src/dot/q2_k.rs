@@ -1,12 +1,12 @@
 //! Q2_K: pairs of bits, a 4-bit scale and minimum per 16 elements.
 
 use super::{Column, Format, bits, byte, f16_pairs};
-use crate::isa::Isa;
+use crate::isa::{Isa, Operations};
 use pythia_tensor::blocks::{Block, Q2_K};
 use std::mem::offset_of;
 
 /// Super-scale and negated super-minimum, and 16 bytes: scales in the low nibbles, minima in the high ones.
-type Header<I> = ([<I as Isa>::F; 2], [<I as Isa>::N; 4]);
+type Header<I> = ([<I as Operations>::F; 2], [<I as Operations>::N; 4]);
 
 impl Format for Q2_K {
     const SPLIT: bool = true;

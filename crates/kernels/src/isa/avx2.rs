@@ -1,6 +1,6 @@
 //! The operations on AVX2 with FMA and F16C: two registers per float vector. `VNNI` adds the dot instruction.
 
-use super::{GemmTile, Isa, Tile, TileSize, Tuning};
+use super::{GemmTile, Operations, Tile, TileSize, Tuning};
 use std::arch::asm;
 use std::arch::x86_64::*;
 
@@ -17,7 +17,7 @@ impl<const VNNI: bool> Avx2<VNNI> {
 }
 
 // SAFETY: the token is made only where the features were found.
-unsafe impl<const VNNI: bool> Isa for Avx2<VNNI> {
+unsafe impl<const VNNI: bool> Operations for Avx2<VNNI> {
     type F = [__m256; 2];
     type N = [__m256i; 2];
     type B = __m256i;

@@ -1,6 +1,6 @@
 //! The operations on AVX-512 with VNNI: one register per float vector.
 
-use super::{GemmTile, Isa, Tile, TileSize, Tuning};
+use super::{GemmTile, Operations, Tile, TileSize, Tuning};
 use std::arch::asm;
 use std::arch::x86_64::*;
 
@@ -17,7 +17,7 @@ impl Avx512 {
 }
 
 // SAFETY: the token is made only where the features were found.
-unsafe impl Isa for Avx512 {
+unsafe impl Operations for Avx512 {
     type F = __m512;
     type N = __m512i;
     type B = __m512i;

@@ -1,6 +1,6 @@
 //! The operations on AArch64 NEON: four registers per float vector. `DOT` adds the SDOT instruction, `MATRIX` SMMLA.
 
-use super::{GemmTile, Isa, Tile, TileSize, Tuning};
+use super::{GemmTile, Operations, Tile, TileSize, Tuning};
 use std::arch::aarch64::*;
 use std::arch::asm;
 
@@ -111,7 +111,7 @@ type N = [int32x4_t; 4];
 type B = int8x16_t;
 
 // SAFETY: the token is made only where the features were found.
-unsafe impl<const DOT: bool, const MATRIX: bool> Isa for Neon<DOT, MATRIX> {
+unsafe impl<const DOT: bool, const MATRIX: bool> Operations for Neon<DOT, MATRIX> {
     type F = F;
     type N = N;
     type B = B;

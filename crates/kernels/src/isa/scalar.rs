@@ -1,6 +1,6 @@
 //! The operations in portable Rust: what each of them means.
 
-use super::{GemmTile, Isa, Tile, TileSize, Tuning};
+use super::{GemmTile, Operations, Tile, TileSize, Tuning};
 use half::f16;
 use std::array::from_fn;
 
@@ -25,7 +25,7 @@ unsafe fn gather<const N: usize>(p: *const u8, stride: usize) -> [[u8; N]; 16] {
 }
 
 // SAFETY: no features are needed.
-unsafe impl Isa for Scalar {
+unsafe impl Operations for Scalar {
     type F = [f32; 16];
     type N = [i32; 16];
     type B = [u8; 16];

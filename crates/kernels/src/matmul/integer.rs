@@ -4,16 +4,21 @@
 //! decodes 16 rows once into a panel and multiplies it with tiles of rows of `x`: it is bound by the multipliers.
 
 mod many;
+mod multiply;
 mod one;
 
-use super::{CACHE_LINE_BYTES, LANES, Lanes, Output, Weights, cut_into_tiles};
+use super::{CACHE_LINE_BYTES, LANES, Lanes, Output, Weights, cut_into_tiles, for_size};
 use crate::dot::{Format, UNIT};
 use crate::isa::{Isa, Kernel, Supported, TileSize};
 use crate::quantize::{QuantizedRows, Slice};
 use crate::shared::SharedMut;
 use crate::team::Team;
+use std::array;
 use std::marker::PhantomData;
 use std::ops::Range;
+
+/// Steps of 4 elements in a unit.
+const STEPS: usize = UNIT / 4;
 
 /// A product with checked shapes.
 pub(super) struct Job<'a> {
@@ -22,10 +27,12 @@ pub(super) struct Job<'a> {
     pub(super) out: Output<'a>,
 }
 
-/// The two steps of a product, for one type of weights.
+/// A product with one type of weights, in two steps.
 pub(super) struct Product {
-    /// Quantizes rows of that many columns, and makes ready what every row of `W` needs of them.
-    pub(super) prepare: fn(&mut Corrections, &Team, Supported, &mut QuantizedRows, &[f32], usize),
+    /// What its codes are, as in [`Format`].
+    offset: i32,
+    is_signed: bool,
+    is_split: bool,
     /// Multiplies some rows of `W`, on the calling thread.
     pub(super) rows: fn(&Job<'_>, Supported, &Corrections, Range<usize>),
 }
@@ -33,8 +40,29 @@ pub(super) struct Product {
 impl Product {
     pub(super) fn of<T: Format>() -> Self {
         Self {
-            prepare: Corrections::fill::<T>,
+            offset: T::OFFSET,
+            is_signed: T::SIGNED,
+            is_split: T::SPLIT,
             rows: |job, isa, corrections, range| job.rows::<T>(isa, corrections, range),
+        }
+    }
+
+    /// Quantizes the rows `x` of `cols` columns, and makes ready what every row of `W` needs of them.
+    pub(super) fn prepare(
+        &self,
+        corrections: &mut Corrections,
+        team: &Team,
+        isa: Supported,
+        rows: &mut QuantizedRows,
+        x: &[f32],
+        cols: usize,
+    ) {
+        // What a product of raw codes has too much of, per activation: the offset and the ISA's bias.
+        let excess = self.offset + if self.is_signed { isa.dispatch(Bias) } else { 0 };
+        if self.is_split {
+            corrections.fill::<true>(team, isa, rows, x, cols, excess);
+        } else {
+            corrections.fill::<false>(team, isa, rows, x, cols, excess);
         }
     }
 }
@@ -73,24 +101,31 @@ pub(super) struct Corrections {
 }
 
 impl Corrections {
-    fn fill<T: Format>(&mut self, team: &Team, isa: Supported, rows: &mut QuantizedRows, x: &[f32], cols: usize) {
+    fn fill<const SPLIT: bool>(
+        &mut self,
+        team: &Team,
+        isa: Supported,
+        rows: &mut QuantizedRows,
+        x: &[f32],
+        cols: usize,
+        excess: i32,
+    ) {
         cut_into_tiles(x.len() / cols, isa.tuning().integer_tile.x, &mut self.tiles);
         let (rows, units) = (rows.begin(x, cols), x.len() / UNIT);
-        let groups = units * groups_per_unit::<T>();
+        let per_unit = if SPLIT { 2 } else { 1 };
+        let groups = units * per_unit;
         self.codes.resize(units * (UNIT / 4), 0);
         self.scales.resize(units, 0.0);
         self.starts.resize(groups, 0);
         self.sums.resize(groups, 0.0);
         let (codes, scales) = (SharedMut::new(&mut self.codes), SharedMut::new(&mut self.scales));
         let (starts, sums) = (SharedMut::new(&mut self.starts), SharedMut::new(&mut self.sums));
-        let excess = isa.dispatch(Excess::<T>(PhantomData));
         let units_per_row = cols / UNIT;
         let tiles = &self.tiles;
         team.run_ranges(tiles.len(), 1, &|range| {
-            for &(first, size) in &tiles[range] {
-                let size = size as usize;
+            for &(first, tile_size) in &tiles[range] {
+                let size = tile_size as usize;
                 let (at, len) = (first * units_per_row, size * units_per_row);
-                let per_unit = groups_per_unit::<T>();
                 // SAFETY: tiles do not overlap, and each is one task's.
                 let (rows, tile) = unsafe {
                     let tile = Tile {
@@ -101,7 +136,7 @@ impl Corrections {
                     };
                     (rows.quantize(isa, first..first + size), tile)
                 };
-                tile.fill::<T>(rows, size, excess);
+                isa.dispatch(Fill::<SPLIT> { tile, rows, size: tile_size, excess });
             }
         });
     }
@@ -122,39 +157,55 @@ struct Tile<'a> {
     sums: &'a mut [f32],
 }
 
-impl Tile<'_> {
-    fn fill<T: Format>(self, rows: Slice<'_>, size: usize, excess: i32) {
-        let units = rows.scales.len() / size;
-        let groups = units * groups_per_unit::<T>();
-        for m in 0..size {
-            let codes = rows.codes[m * units * UNIT..][..units * UNIT].as_chunks::<4>().0;
-            for (i, &four) in codes.iter().enumerate() {
-                self.codes[i * size + m] = i32::from_le_bytes(four);
+/// Puts quantized rows into the order of a tile.
+struct Fill<'a, const SPLIT: bool> {
+    tile: Tile<'a>,
+    rows: Slice<'a>,
+    size: TileSize,
+    excess: i32,
+}
+
+impl<const SPLIT: bool> Kernel for Fill<'_, SPLIT> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) {
+        let Self { tile, rows, size, excess } = self;
+        for_size!(size, I::TUNING.integer_tile.x, M => {
+            let units = rows.scales.len() / M;
+            let row: [Slice<'_>; M] = array::from_fn(|m| rows.row(m, units));
+            for (i, codes) in tile.codes.as_chunks_mut::<M>().0[..units * (UNIT / 4)].iter_mut().enumerate() {
+                for m in 0..M {
+                    codes[m] = i32::from_le_bytes(row[m].codes.as_chunks::<4>().0[i]);
+                }
             }
-            let scales = &rows.scales[m * units..][..units];
-            for (u, &scale) in scales.iter().enumerate() {
-                self.scales[u * size + m] = scale;
+            let per_unit = if SPLIT { 2 } else { 1 };
+            for u in 0..units {
+                for m in 0..M {
+                    let scale = row[m].scales[u];
+                    let [first, last] = row[m].sums.as_chunks::<2>().0[u];
+                    tile.scales[u * M + m] = scale;
+                    for half in 0..per_unit {
+                        let sum = if SPLIT { [first, last][half] } else { first + last };
+                        let at = (u * per_unit + half) * M + m;
+                        tile.starts[at] = -excess * sum;
+                        tile.sums[at] = scale * sum as f32;
+                    }
+                }
             }
-            let sixteens = &rows.sums[m * 2 * units..][..2 * units];
-            for g in 0..groups {
-                let (sum, unit) =
-                    if T::SPLIT { (sixteens[g], g / 2) } else { (sixteens[2 * g] + sixteens[2 * g + 1], g) };
-                self.starts[g * size + m] = -excess * sum;
-                self.sums[g * size + m] = scales[unit] * sum as f32;
-            }
-        }
+        });
     }
 }
 
-/// What a product of raw codes has too much of, per activation: the offset and the ISA's bias.
-struct Excess<T>(PhantomData<T>);
+/// [`Isa::I8_BIAS`].
+struct Bias;
 
-impl<T: Format> Kernel for Excess<T> {
+impl Kernel for Bias {
     type Output = i32;
 
     #[inline(always)]
     fn run<I: Isa>(self, _: I) -> i32 {
-        T::OFFSET + if T::SIGNED { I::I8_BIAS } else { 0 }
+        I::I8_BIAS
     }
 }
 

@@ -42,7 +42,7 @@ impl Predict<'_> {
         }
         if let Some(product) = self.weights.integer_product(self.activations) {
             let (x, corrections) = (&mut workspace.rows, &mut workspace.corrections);
-            (product.prepare)(corrections, team, isa, x, self.x, self.weights.cols);
+            product.prepare(corrections, team, isa, x, self.x, self.weights.cols);
             self.chunks(team, isa, &|weights, out, rows| {
                 (product.rows)(&integer::Job { weights, x, out }, isa, corrections, rows);
             });

@@ -176,7 +176,7 @@ impl<T: Format> Kernel for One<'_, T> {
             unsafe {
                 scales.read(isa, rows, stride, w.cols / UNIT);
                 let y = sixteen(isa, rows, stride, &scales, self.job.x);
-                self.job.out.finish(isa, 0, first, y);
+                self.job.out.finish(isa, 0, first, [y]);
             }
         }
         std::mem::swap(&mut padded, &mut scales.padded);

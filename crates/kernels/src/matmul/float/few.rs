@@ -123,7 +123,7 @@ impl Few<'_> {
         }
         for t in 0..T {
             // SAFETY: this task alone works on these columns.
-            unsafe { self.job.out.finish(isa, first + t, column, isa.sum_each(sums[t])) };
+            unsafe { self.job.out.finish(isa, first + t, column, [isa.sum_each(sums[t])]) };
         }
     }
 }

@@ -133,7 +133,7 @@ impl Many<'_> {
                 rows[r] = unsafe { isa.load(sums[r][t].0.as_ptr()) };
             }
             // SAFETY: this task alone works on these columns.
-            unsafe { self.job.out.finish(isa, first + t, column, isa.sum_each(rows)) };
+            unsafe { self.job.out.finish(isa, first + t, column, [isa.sum_each(rows)]) };
         }
     }
 }

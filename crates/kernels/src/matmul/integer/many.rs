@@ -1,21 +1,18 @@
-//! Many rows of `x`: 16 rows of `W` decoded once into a panel, then register tiles of one or two panels over the rows
-//! of `x`. For few rows of `x` a panel holds only some columns of `W` at a time: it stays in the first cache, and sums wait
-//! in memory.
+//! Many rows of `x`: 16 rows of `W` decoded once into a panel, which [`Multiply`] multiplies, one or two of them at a time.
+//! For few rows of `x` a panel holds only some columns of `W` at a time: it stays in the first cache, and sums wait in
+//! memory.
 //!
 //! A step of the panel holds 4 consecutive codes of each of 16 rows, 64 bytes: one multiply-accumulate of a dot
 //! instruction against 4 activations of one row of `x`, the same for all lanes. Lane = row of `W`, so nothing is ever
 //! summed across lanes.
 
-use super::{CACHE_LINE_BYTES, Corrections, Job, LANES, Lanes, groups_per_unit, sixteen_rows};
+use super::multiply::Multiply;
+use super::{CACHE_LINE_BYTES, Corrections, Job, LANES, Lanes, STEPS, groups_per_unit, sixteen_rows};
 use crate::dot::{Column, Format, UNIT, for_each_unit};
 use crate::isa::{Isa, Kernel};
-use crate::matmul::for_size;
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Range;
-
-/// Steps of 4 elements in a unit.
-const STEPS: usize = UNIT / 4;
 
 pub(super) struct Many<'a, T> {
     pub(super) job: &'a Job<'a>,
@@ -26,23 +23,24 @@ pub(super) struct Many<'a, T> {
 
 /// 16 rows of `W`, unpacked.
 #[derive(Default)]
-struct Panel {
+pub(super) struct Panel {
     /// `[units][8 steps][16 rows]` of 4 codes.
-    codes: Vec<Step>,
+    pub(super) codes: Vec<Step>,
     /// `[groups][16 rows]`.
-    scales: Vec<Lanes>,
+    pub(super) scales: Vec<Lanes>,
     /// The same, where the format has minima.
-    mins: Vec<Lanes>,
+    pub(super) mins: Vec<Lanes>,
 }
 
 /// 4 codes of each of 16 rows; the ISA may mix those of 4 steps.
 #[derive(Clone, Copy, Default)]
 #[repr(C, align(64))]
-struct Step([u32; LANES]);
+pub(super) struct Step(pub(super) [u32; LANES]);
 
 /// Asks for the next rows of `W`, a little with every step of the product: asked for where they are decoded, they would
 /// come while nothing is multiplied. With up to [`AHEAD_WHILE_DECODING`] rows of `x`, decoding takes most of the time.
-struct Ahead {
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
     next: *const u8,
     lines: usize,
     per_step: usize,
@@ -50,7 +48,7 @@ struct Ahead {
 
 impl Ahead {
     #[inline(always)]
-    fn step<I: Isa>(&mut self, isa: I) {
+    pub(super) fn step<I: Isa>(&mut self, isa: I) {
         let lines = self.lines.min(self.per_step);
         for line in 0..lines {
             isa.prefetch(self.next.wrapping_add(line * CACHE_LINE_BYTES));
@@ -78,13 +76,20 @@ const AHEAD_WHILE_DECODING: usize = 4;
 
 /// What the panels hold.
 #[derive(Clone, Copy)]
-struct Part {
+pub(super) struct Part {
     /// The first of their rows of `W`, which are columns of the product.
-    column: usize,
+    pub(super) column: usize,
     /// The first group of each row, and the one after the last.
-    first: usize,
-    end: usize,
-    is_last: bool,
+    pub(super) first: usize,
+    pub(super) end: usize,
+    pub(super) is_last: bool,
+}
+
+impl Part {
+    /// Whether they are all columns.
+    pub(super) fn is_whole(self) -> bool {
+        self.first == 0 && self.is_last
+    }
 }
 
 impl<T: Format> Kernel for Many<'_, T> {
@@ -112,11 +117,8 @@ impl<T: Format> Kernel for Many<'_, T> {
                 }
                 let groups = units_per_block * groups_per_unit::<T>();
                 let part = Part { column: first, first: block * groups, end: last * groups, is_last: last == blocks };
-                if I::TUNING.integer_tile.w == 2 && end - first > LANES {
-                    self.multiply(isa, panels.each_ref(), part, &mut sums, &mut ahead);
-                } else {
-                    self.multiply(isa, [&panels[0]], part, &mut sums, &mut ahead);
-                }
+                let panels = &panels[..(end - first).div_ceil(LANES)];
+                self.multiply(isa, panels, part, &mut sums, &mut ahead);
             }
         }
         PANELS.set(panels);
@@ -198,106 +200,29 @@ impl<T: Format> Many<'_, T> {
     }
 
     #[inline(always)]
-    fn multiply<I: Isa, const P: usize>(
-        &self,
-        isa: I,
-        panels: [&Panel; P],
-        part: Part,
-        sums: &mut Vec<Lanes>,
-        ahead: &mut Ahead,
-    ) {
-        let is_whole = part.first == 0 && part.is_last;
-        sums.resize(if is_whole { 0 } else { P * self.job.x.len() }, Lanes::default());
-        for &(first, size) in &self.corrections.tiles {
-            for_size!(size, I::TUNING.integer_tile.x, M => {
-                let sums = if is_whole { &mut [][..] } else { &mut sums[P * first..][..P * M] };
-                self.tile::<I, P, M>(isa, panels, first, part, sums, ahead);
-            });
-        }
-    }
-
-    /// `M` rows of `x` from `first` on times `P` panels, from where `sums` are. The loop order is the numeric contract:
-    /// groups ascending.
-    #[inline(always)]
-    fn tile<I: Isa, const P: usize, const M: usize>(
-        &self,
-        isa: I,
-        panels: [&Panel; P],
-        first: usize,
-        part: Part,
-        sums_so_far: &mut [Lanes],
-        ahead: &mut Ahead,
-    ) {
-        const { assert!(T::BITS <= 8) }
-        let units = self.job.x.cols / UNIT;
-        let groups = units * groups_per_unit::<T>();
-        let steps_per_group = STEPS / groups_per_unit::<T>();
-        let c = self.corrections;
-        let codes = c.codes[first * units * STEPS..][..M * units * STEPS].as_chunks::<M>().0;
-        let scales = c.scales[first * units..][..M * units].as_chunks::<M>().0;
-        let starts = c.starts[first * groups..][..M * groups].as_chunks::<M>().0;
-        let sums = c.sums[first * groups..][..M * groups].as_chunks::<M>().0;
-        let in_panel = part.end - part.first;
-        for panel in panels {
-            assert!(panel.codes.len() == in_panel * steps_per_group);
-            assert!(panel.scales.len() == in_panel && panel.mins.len() == in_panel);
-        }
-        assert!(part.end <= groups);
-        assert!(codes.len() == units * STEPS && scales.len() == units);
-        assert!(starts.len() == groups && sums.len() == groups);
-
-        let mut acc = [[isa.splat(0.0); M]; P];
-        if part.first > 0 {
-            for (at, sums) in sums_so_far.iter().enumerate() {
-                // SAFETY: 16 floats.
-                acc[at / M][at % M] = unsafe { isa.load(sums.0.as_ptr()) };
-            }
-        }
-        for g in part.first..part.end {
-            let of_panel = g - part.first;
-            ahead.step(isa);
-            let mut dot = [[isa.splat_int(0); M]; P];
-            for p in 0..P {
-                for m in 0..M {
-                    dot[p][m] = isa.splat_int(starts[g][m]);
+    fn multiply<I: Isa>(&self, isa: I, panels: &[Panel], part: Part, sums: &mut Vec<Lanes>, ahead: &mut Ahead) {
+        let Self { job, corrections, .. } = *self;
+        /// An arm for every kind of format: a constant chooses it.
+        macro_rules! for_kind {
+            ($($split:literal $affine:literal $bits:literal,)*) => {
+                match (T::SPLIT, T::AFFINE, T::BITS) {
+                    $(($split, $affine, $bits) => {
+                        isa.call(Multiply::<$split, $affine, $bits> { job, corrections, panels, part, sums, ahead });
+                    })*
+                    _ => unreachable!("a kind for every format"),
                 }
-            }
-            let steps = g * steps_per_group..(g + 1) * steps_per_group;
-            let mut w = [std::ptr::null(); P];
-            for p in 0..P {
-                w[p] = panels[p].codes[of_panel * steps_per_group].0.as_ptr();
-            }
-            let codes = &codes[steps];
-            // SAFETY: every panel has as many steps of 64 bytes as there are codes.
-            dot = unsafe { isa.dot_steps(dot, w, codes, T::BITS) };
-            let scale = scales[g / groups_per_unit::<T>()];
-            for p in 0..P {
-                // SAFETY: 16 floats.
-                let w = unsafe { isa.load(panels[p].scales[of_panel].0.as_ptr()) };
-                for m in 0..M {
-                    acc[p][m] = isa.fma(isa.to_float(dot[p][m]), isa.mul(w, isa.splat(scale[m])), acc[p][m]);
-                }
-                if T::AFFINE {
-                    // SAFETY: 16 floats.
-                    let min = unsafe { isa.load(panels[p].mins[of_panel].0.as_ptr()) };
-                    for m in 0..M {
-                        acc[p][m] = isa.fma(min, isa.splat(sums[g][m]), acc[p][m]);
-                    }
-                }
-            }
+            };
         }
-        if !part.is_last {
-            for (at, sums) in sums_so_far.iter_mut().enumerate() {
-                // SAFETY: 16 floats.
-                unsafe { isa.store(sums.0.as_mut_ptr(), acc[at / M][at % M]) };
-            }
-            return;
-        }
-        for m in 0..M {
-            for p in 0..P {
-                // SAFETY: this task alone works on these columns.
-                unsafe { self.job.out.finish(isa, first + m, part.column + p * LANES, acc[p][m]) };
-            }
+        for_kind! {
+            false false 4,
+            false true 4,
+            false false 5,
+            false true 5,
+            false false 8,
+            true true 2,
+            true false 3,
+            true false 6,
+            true false 8,
         }
     }
 }

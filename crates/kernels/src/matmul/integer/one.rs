@@ -24,7 +24,7 @@ impl<T: Format> Kernel for One<'_, T> {
             // SAFETY: 16 rows of `stride` bytes lie behind `rows`; this task alone writes these 16 results.
             unsafe {
                 let y = self.sixteen(isa, rows, stride);
-                self.job.out.finish(isa, 0, first, y);
+                self.job.out.finish(isa, 0, first, [y]);
             }
         }
     }

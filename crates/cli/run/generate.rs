@@ -296,7 +296,7 @@ fn json(args: &Args, model: &Model, prompt: &[u32], options: &GenerateOptions, g
             "penalty_tokens": s.penalty_tokens,
             "seed": s.seed,
         },
-        "draft": options.draft.as_ref().map(|_| drafting::to_json(&t.draft)),
+        "draft": options.draft.as_ref().map(|_| t.draft),
         "timings": {
             "prompt_tokens": t.prompt_tokens,
             "prompt_seconds": t.prompt.as_secs_f64(),

@@ -27,6 +27,7 @@ pub(crate) use times::PassTimes;
 
 use crate::{Error, Sampler, Tokenizer};
 use pythia_model::{Context, Model};
+use serde::ser::{Serialize, SerializeStruct, Serializer};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,10 +55,33 @@ pub trait Draft: fmt::Debug + Send + Sync {
 /// How many tokens are drafted for a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DraftLength {
-    /// At least this many, also where that costs time. 0 lets drafting stop while it does not pay.
-    pub least: usize,
-    /// At most this many.
-    pub most: usize,
+    least: usize,
+    most: usize,
+}
+
+impl DraftLength {
+    /// At least `least` tokens, also where that costs time, and at most `most`. 0 for `least` lets drafting stop while it
+    /// does not pay.
+    ///
+    /// # Errors
+    /// If `least` is above `most`.
+    pub fn new(least: usize, most: usize) -> Result<Self, Error> {
+        if least > most {
+            let problem = format!("found at least {least} tokens and at most {most}");
+            return Err(Error::Setting { name: "draft length", problem });
+        }
+        Ok(Self { least, most })
+    }
+
+    /// Tokens at least.
+    pub fn least(self) -> usize {
+        self.least
+    }
+
+    /// Tokens at most.
+    pub fn most(self) -> usize {
+        self.most
+    }
 }
 
 impl Default for DraftLength {
@@ -89,19 +113,6 @@ pub enum DraftSource {
 pub struct CheckedModel(Arc<Model>);
 
 impl Drafting {
-    /// Checks the lengths.
-    ///
-    /// # Errors
-    /// If the least length is above the most.
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        let DraftLength { least, most } = self.length;
-        if least > most {
-            let problem = format!("found at least {least} tokens and at most {most}");
-            return Err(Error::Setting { name: "draft length", problem });
-        }
-        Ok(())
-    }
-
     /// What guesses for one text of `context`.
     pub(crate) fn start(&self, context: &Context) -> Box<dyn Draft> {
         match &self.source {
@@ -146,6 +157,20 @@ pub struct DraftStats {
     pub accepted: usize,
     /// Time that the drafts took, without the passes that checked them.
     pub time: Duration,
+}
+
+/// The object that commands print, and Python's dict.
+impl Serialize for DraftStats {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_struct("DraftStats", 6)?;
+        object.serialize_field("drafts", &self.passes)?;
+        object.serialize_field("drafted_tokens", &self.drafted)?;
+        object.serialize_field("accepted_tokens", &self.accepted)?;
+        object.serialize_field("acceptance", &self.acceptance())?;
+        object.serialize_field("mean_accepted", &self.mean_accepted())?;
+        object.serialize_field("seconds", &self.time.as_secs_f64())?;
+        object.end()
+    }
 }
 
 impl DraftStats {

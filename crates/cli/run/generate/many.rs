@@ -7,7 +7,7 @@ use crate::run::model::note_changes;
 use pythia_inside::Reach;
 use pythia_model::Model;
 use pythia_runtime::score::{Settings, generate_all};
-use pythia_runtime::{Finish, GenerateOptions, Generator, Tokenizer, prompt};
+use pythia_runtime::{Error, Finish, GenerateOptions, Generator, Tokenizer, prompt};
 use pythia_task::Cancel;
 use pythia_text::{counted, quoted};
 use serde_json::{Map, Value, json};
@@ -73,7 +73,7 @@ pub(super) fn run(
     let settings = Settings { memory: None, parallel: args.parallel as usize, cancel };
     let result = generate_all(model, &Arc::new(tokenizer), &texts, &settings, &mut |index, generator| {
         printer.done(index, generator);
-        if printer.failure.is_some() {
+        if printer.failure.is_some() || exit::is_unread() {
             // Nobody reads the rest.
             cancel.raise();
         }
@@ -81,8 +81,11 @@ pub(super) fn run(
     if let Some(failure) = printer.failure {
         return Err(failure);
     }
-    result.map_err(locate)?;
-    if !args.quiet {
+    match result {
+        Err(Error::Cancelled) => return exit::stopped(),
+        result => result.map_err(locate)?,
+    }
+    if !args.quiet && !exit::is_unread() {
         note_changes(model);
         let (seconds, tokens) = (start.elapsed().as_secs_f64(), printer.tokens);
         let rate = tokens as f64 / seconds.max(1e-9);

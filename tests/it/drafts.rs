@@ -1,5 +1,7 @@
 //! Generation with drafts, and several texts at once: always the texts that are written one by one.
 
+mod limits;
+
 use crate::common::{self, Outcome, checkpoint, data, gguf, quant, run_model, scratch};
 use pythia_model::{ContextShape, Model, Options};
 use pythia_runtime::draft::{DraftLength, DraftSource, DraftStats, Drafting};

@@ -173,6 +173,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let n_ctx = n_ctx(args, &model, prompt.len(), &options)?;
     let shape = ContextShape { n_seq: 1, n_ctx, n_batch: options.n_batch(prompt.len()) };
     let mut context = model.context(shape)?.cancelled_by(interrupted.clone());
+    options.draft.as_ref().map_or(Ok(()), |drafting| drafting.check_memory(1, n_ctx))?;
     let mut output = Output { silent: args.json, failure: None, ends_line: true };
     if args.echo {
         let _ = output.write(&text);

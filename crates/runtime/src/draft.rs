@@ -25,6 +25,7 @@ pub use model::ModelDraft;
 pub(crate) use speculation::{Load, Speculation};
 pub(crate) use times::PassTimes;
 
+use crate::device::CPU;
 use crate::{Error, Sampler, Tokenizer};
 use pythia_model::{Context, Model};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
@@ -113,6 +114,28 @@ pub enum DraftSource {
 pub struct CheckedModel(Arc<Model>);
 
 impl Drafting {
+    /// Checks that the drafts of `texts` texts, of at most `n_ctx` tokens each, have memory: the contexts of a model beside
+    /// those that exist, within its [`Options::memory`](pythia_model::Options::memory). They are made when they are needed,
+    /// and a text that cannot have one is written without drafts; so this is for a program that refuses to begin then.
+    ///
+    /// # Errors
+    /// If there is too little.
+    pub fn check_memory(&self, texts: usize, n_ctx: usize) -> Result<(), Error> {
+        let DraftSource::Model(CheckedModel(model)) = &self.source else { return Ok(()) };
+        let refused = |error: pythia_model::Error| Error::Setting { name: "draft", problem: error.to_string() };
+        model.check_memory(ModelDraft::shape(model, n_ctx), texts).map_err(refused)
+    }
+
+    /// Bytes of the processor's memory that drafts for a text of at most `n_ctx` tokens take.
+    pub(crate) fn bytes(&self, n_ctx: usize) -> u64 {
+        match &self.source {
+            DraftSource::Model(CheckedModel(model)) if model.device() == CPU => {
+                model.context_bytes(ModelDraft::shape(model, n_ctx)).map_or(u64::MAX, |bytes| bytes as u64)
+            }
+            _ => 0,
+        }
+    }
+
     /// What guesses for one text of `context`.
     pub(crate) fn start(&self, context: &Context) -> Box<dyn Draft> {
         match &self.source {

@@ -1,10 +1,10 @@
 //! Texts with drafts are those without, on the shipped checkpoint.
 
 use super::*;
-use crate::generator::tests::{Asked, context_with, model, requests, tokenizer};
+use crate::generator::tests::{Asked, context_with, model, requests, tokenizer, write_model};
 use crate::{Finish, GenerateOptions, Generation, Generator, Rng, Sampling, Scheduler, generate};
 use proptest::prelude::*;
-use pythia_model::KvType;
+use pythia_model::{Budget, KvType, Options};
 use std::ops::ControlFlow;
 
 /// Proposes the tokens of a text, or with some chance any others.
@@ -257,6 +257,30 @@ fn drafted_tokens_can_be_taken_one_by_one() {
     generator.interrupt();
     scheduler.step_one(&mut context, &mut [&mut generator]).unwrap();
     assert_eq!((generator.ids(), generator.finish()), (&wanted.ids[..2], Some(&Finish::Interrupted)));
+}
+
+#[test]
+fn a_text_without_memory_for_its_draft_is_written_without_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("q8_0.gguf");
+    write_model(&path);
+    let limited = Options { threads: 1, memory: Some(Budget::new(100_000)), ..Options::default() };
+    let draft = Model::open(&path, &limited).unwrap();
+    let source = DraftSource::model(draft, tokenizer(), tokenizer()).unwrap();
+    let drafting = Drafting { source, length: fixed(5) };
+    let refused = drafting.check_memory(2, N_CTX).unwrap_err().to_string();
+    assert!(refused.starts_with("draft: 2 times a context of 1 x 64 positions"), "{refused}");
+    assert!(refused.ends_with("wanted at most 0.1 MB"), "{refused}");
+    let lookup = Drafting { source: DraftSource::Lookup, length: fixed(5) };
+    assert!(lookup.check_memory(1000, N_CTX).is_ok());
+    for (prompt, options) in requests() {
+        let wanted = plain(&(prompt.clone(), options.clone()));
+        let mut context = context_with(1, N_CTX, 40);
+        let options = GenerateOptions { draft: Some(drafting.clone()), ..options };
+        let generator = Generator::new(&context, tokenizer(), &prompt, &options).unwrap();
+        let (found, stats) = run(&mut context, vec![generator]);
+        assert_eq!((&found[0], stats[0].drafted), (&wanted, 0));
+    }
 }
 
 #[test]

@@ -49,7 +49,8 @@ pub fn generate_all(
         return Ok(());
     }
     let most = if settings.parallel == 0 { MAX_TEXTS } else { settings.parallel };
-    let (context, n) = room::context(model, prompts.len().min(most), n_ctx, BATCH_TOKENS, settings)?;
+    let drafting = prompts.iter().find_map(|(_, options)| options.draft.as_ref());
+    let (context, n) = room::context(model, prompts.len().min(most), n_ctx, BATCH_TOKENS, drafting, settings)?;
     let mut context = context.cancelled_by(settings.cancel.clone());
     let mut waiting = order(prompts);
     let mut texts: Vec<Text> = Vec::new();

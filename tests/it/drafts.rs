@@ -248,8 +248,9 @@ fn a_file_of_prompts_has_a_line_per_text_in_its_order() {
         run(&["--jsonl", file, "-n", "1"]).fails(PROGRAM, 65, &[&["prompts.jsonl: line 2: "], parts].concat());
     };
     wrong("{", &["not the JSON expected"]);
-    wrong(r#"{"text": "a"}"#, &["found no field 'prompt'", "--field"]);
-    wrong(r#"{"prompt": 3}"#, &["'prompt'", "wanted a text or a list of token ids"]);
+    wrong(r#"{"text": "a"}"#, &["has no field 'prompt'; found 'text'", "--field"]);
+    wrong(r#"{"prompt": 3}"#, &["'prompt' is neither a text nor a list of token ids"]);
+    wrong(r#"{"prompt": []}"#, &["no token ids in the list"]);
     wrong(r#"{"prompt": [4096]}"#, &["found token id 4096", "below 4096"]);
     wrong(r#"{"prompt": ["a"]}"#, &["something else than token ids"]);
     wrong(&json!({"prompt": "a ".repeat(600)}).to_string(), &["tokens, wanted at most the context's 512"]);

@@ -2,11 +2,13 @@
 
 mod failure;
 mod signal;
+mod unread;
 
 pub use failure::Failure;
 pub(crate) use failure::locate;
 pub use signal::catch_interrupts;
 pub(crate) use signal::{TRY_AGAIN, extend_grace, is_told_to_try_again, try_again_if_told, waiting};
+pub(crate) use unread::{is_unread, stop_when_unread, stopped};
 
 use crate::habits;
 use clap::Parser;
@@ -127,9 +129,21 @@ pub fn print_prose(text: &str) -> Result<(), Failure> {
 
 fn write(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::io(format_args!("stdout: {error}"))),
-        _ => Ok(()),
+    is_read(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())).map(drop)
+}
+
+/// Whether stdout is still read after a write to it.
+///
+/// # Errors
+/// If it could not be written, but not because its reader has closed the pipe.
+pub(crate) fn is_read(written: io::Result<()>) -> Result<bool, Failure> {
+    match written {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            unread::note_unread();
+            Ok(false)
+        }
+        Err(error) => Err(Failure::io(format_args!("stdout: {error}"))),
     }
 }
 

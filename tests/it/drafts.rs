@@ -1,5 +1,7 @@
 //! Generation with drafts, and several texts at once: always the texts that are written one by one.
 
+mod limits;
+
 use crate::common::{self, Outcome, checkpoint, data, gguf, quant, run_model, scratch};
 use pythia_model::{ContextShape, Model, Options};
 use pythia_runtime::draft::{DraftLength, DraftSource, DraftStats, Drafting};
@@ -114,7 +116,7 @@ fn two_hundred_texts_are_the_same_with_and_without_a_draft() {
         let (plain, pieces) = pair.generate(&prompt, &options);
         let n = i % 16 + 1;
         let source = i % pair.sources.len();
-        let length = DraftLength { least: if i % 5 == 0 { 0 } else { n }, most: n };
+        let length = DraftLength::new(if i % 5 == 0 { 0 } else { n }, n).unwrap();
         let draft = Some(Drafting { source: pair.sources[source].clone(), length });
         let (drafted, same) = pair.generate(&prompt, &GenerateOptions { draft, ..options.clone() });
         assert_eq!((&drafted.ids, &drafted.text), (&plain.ids, &plain.text), "{i}: {options:?}");
@@ -136,7 +138,7 @@ fn a_text_may_fill_the_context() {
     let (plain, _) = pair.generate(&prompt, &options);
     assert_eq!(plain.finish.name(), "context");
     for source in &pair.sources {
-        let length = DraftLength { least: 7, most: 7 };
+        let length = DraftLength::new(7, 7).unwrap();
         let draft = Some(Drafting { source: source.clone(), length });
         let (drafted, _) = pair.generate(&prompt, &GenerateOptions { draft, ..options.clone() });
         assert_eq!((drafted.ids, drafted.finish), (plain.ids.clone(), plain.finish.clone()));
@@ -164,7 +166,11 @@ fn the_program_writes_the_same_and_tells_of_drafts() {
     let refused = |args: &[&str], code: i32, parts: &[&str]| run(args).fails(PROGRAM, code, parts);
     refused(&["-p", "x", "--draft", "nowhere.gguf"], 74, &["nowhere.gguf"]);
     refused(&["-p", "x", "--draft-max", "3"], 2, &["--draft"]);
-    refused(&["-p", "x", "--draft", "lookup", "--draft-min", "9", "--draft-max", "3"], 2, &["--draft-min", "9", "3"]);
+    refused(
+        &["-p", "x", "--draft", "lookup", "--draft-min", "9", "--draft-max", "3"],
+        2,
+        &["draft length: ", "9", "3"],
+    );
 }
 
 /// A draft whose tokens mean something else.
@@ -242,8 +248,9 @@ fn a_file_of_prompts_has_a_line_per_text_in_its_order() {
         run(&["--jsonl", file, "-n", "1"]).fails(PROGRAM, 65, &[&["prompts.jsonl: line 2: "], parts].concat());
     };
     wrong("{", &["not the JSON expected"]);
-    wrong(r#"{"text": "a"}"#, &["found no field 'prompt'", "--field"]);
-    wrong(r#"{"prompt": 3}"#, &["'prompt'", "wanted a text or a list of token ids"]);
+    wrong(r#"{"text": "a"}"#, &["has no field 'prompt'; found 'text'", "--field"]);
+    wrong(r#"{"prompt": 3}"#, &["'prompt' is neither a text nor a list of token ids"]);
+    wrong(r#"{"prompt": []}"#, &["no token ids in the list"]);
     wrong(r#"{"prompt": [4096]}"#, &["found token id 4096", "below 4096"]);
     wrong(r#"{"prompt": ["a"]}"#, &["something else than token ids"]);
     wrong(&json!({"prompt": "a ".repeat(600)}).to_string(), &["tokens, wanted at most the context's 512"]);

@@ -22,6 +22,8 @@ mod hub;
 mod imatrix;
 mod inside;
 #[cfg(unix)]
+mod many;
+#[cfg(unix)]
 mod nothing_lost;
 mod parity;
 mod quantizer;

@@ -22,8 +22,11 @@ static EXTENSION: AtomicU64 = AtomicU64::new(0);
 /// Additional time for outputs that are being renamed when [`GRACE`] ends. They are complete and belong together.
 const NAMING: Duration = Duration::from_secs(2);
 
-/// Raised by the first signal.
+/// Raised by the first signal, or when [nobody reads](super::stop_when_unread) the results.
 static INTERRUPTED: LazyLock<Cancel> = LazyLock::new(Cancel::new);
+
+/// Set by the first signal.
+static SIGNALLED: AtomicBool = AtomicBool::new(false);
 
 /// Raised while the program only waits for input.
 static WAITING: AtomicBool = AtomicBool::new(false);
@@ -46,6 +49,11 @@ pub(super) fn install(program: &str) {
 /// The flag that Ctrl-C and SIGTERM raise. Work that checks it often ends cleanly; other work is ended.
 pub fn catch_interrupts() -> &'static Cancel {
     &INTERRUPTED
+}
+
+/// Whether a signal has told the program to end.
+pub(super) fn is_signalled() -> bool {
+    SIGNALLED.load(Ordering::Relaxed)
 }
 
 /// From now on the program may take `extension` longer to end after a signal. A second signal still ends it at once.
@@ -78,8 +86,7 @@ pub(crate) fn waiting<T>(wait: impl FnOnce() -> T) -> T {
 
 /// The handler. It runs in a separate thread, once per signal.
 fn on_signal() {
-    static SEEN: AtomicBool = AtomicBool::new(false);
-    if SEEN.swap(true, Ordering::Relaxed) {
+    if SIGNALLED.swap(true, Ordering::Relaxed) {
         leave();
     }
     let watchdog = thread::Builder::new().spawn(|| {

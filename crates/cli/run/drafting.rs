@@ -4,7 +4,6 @@ use crate::exit::Failure;
 use pythia_model::Model;
 use pythia_runtime::Tokenizer;
 use pythia_runtime::draft::{DraftLength, DraftSource, DraftStats, Drafting};
-use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,7 +15,7 @@ pub(super) struct DraftArgs {
     #[arg(long, value_name = "FILE|lookup")]
     draft: Option<PathBuf>,
     /// Draft at most N tokens per pass
-    #[arg(long, value_name = "N", default_value_t = DraftLength::default().most, requires = "draft")]
+    #[arg(long, value_name = "N", default_value_t = DraftLength::default().most(), requires = "draft")]
     draft_max: usize,
     /// Draft at least N tokens per pass, also where that takes longer
     #[arg(long, value_name = "N", default_value_t = 0, requires = "draft")]
@@ -43,11 +42,7 @@ impl DraftArgs {
         if self.draft.is_none() {
             return Ok(None);
         }
-        let length = DraftLength { least: self.draft_min, most: self.draft_max };
-        if length.least > length.most {
-            let DraftLength { least, most } = length;
-            return Err(Failure::usage(format_args!("--draft-min: found {least}, wanted at most --draft-max, {most}")));
-        }
+        let length = DraftLength::new(self.draft_min, self.draft_max)?;
         let source = match self.path() {
             None => DraftSource::Lookup,
             Some(path) => {
@@ -73,16 +68,4 @@ pub(super) fn in_words(stats: &DraftStats) -> String {
         stats.mean_accepted(),
         stats.time.as_secs_f64(),
     )
-}
-
-/// What came of drafts.
-pub(super) fn to_json(stats: &DraftStats) -> Value {
-    json!({
-        "drafts": stats.passes,
-        "drafted_tokens": stats.drafted,
-        "accepted_tokens": stats.accepted,
-        "acceptance": stats.acceptance(),
-        "mean_accepted": stats.mean_accepted(),
-        "seconds": stats.time.as_secs_f64(),
-    })
 }

@@ -7,10 +7,8 @@ use super::model::{ModelArgs, describe, note_changes};
 use super::text::TextArgs;
 use crate::exit::{self, Failure};
 use pythia_model::{ContextShape, Model};
-use pythia_runtime::{Finish, GenerateOptions, Generation, Sampling, generate, prompt};
-use pythia_text::Prose;
+use pythia_runtime::{Error, Finish, GenerateOptions, Generation, Sampling, generate, prompt};
 use serde_json::{Value, json};
-use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -162,6 +160,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let (model, tokenizer, reach) = args.model.open()?;
     options.draft = args.draft.open(&tokenizer, |path| args.model.how().open(path))?;
     let interrupted = exit::catch_interrupts();
+    exit::stop_when_unread();
     if args.samples > 1 || args.jsonl.is_some() {
         return many::run(args, &model, tokenizer, &reach, &options, interrupted);
     }
@@ -174,8 +173,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let n_ctx = n_ctx(args, &model, prompt.len(), &options)?;
     let shape = ContextShape { n_seq: 1, n_ctx, n_batch: options.n_batch(prompt.len()) };
     let mut context = model.context(shape)?.cancelled_by(interrupted.clone());
-    let mut output =
-        Output { silent: args.json, is_terminal: io::stdout().is_terminal(), failure: None, ends_line: true };
+    options.draft.as_ref().map_or(Ok(()), |drafting| drafting.check_memory(1, n_ctx))?;
+    let mut output = Output { silent: args.json, failure: None, ends_line: true };
     if args.echo {
         let _ = output.write(&text);
     }
@@ -183,7 +182,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let written = output.write(text);
         if interrupted.is_raised() { ControlFlow::Break(()) } else { written }
     };
-    let generation = generate(&mut context, &Arc::new(tokenizer), &prompt, &options, &mut on_text).map_err(locate)?;
+    let generation = match generate(&mut context, &Arc::new(tokenizer), &prompt, &options, &mut on_text) {
+        Err(Error::Cancelled) => return exit::stopped(),
+        generation => generation.map_err(locate)?,
+    };
     output.finish()?;
     if args.json {
         exit::print_json_line(&json(args, &model, &prompt, &options, &generation))?;
@@ -194,7 +196,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             exit::note(drafting::in_words(&generation.timings.draft));
         }
     }
-    if interrupted.is_raised() { Err(Failure::interrupted()) } else { Ok(()) }
+    if interrupted.is_raised() { exit::stopped() } else { Ok(()) }
 }
 
 /// No more room than the text can take: the cache is allocated for it.
@@ -215,8 +217,6 @@ fn limit(args: &Args, model: &Model) -> Result<usize, Failure> {
 /// Standard output, until its reader closes it.
 struct Output {
     silent: bool,
-    /// What the model writes could command it.
-    is_terminal: bool,
     failure: Option<Failure>,
     ends_line: bool,
 }
@@ -227,19 +227,9 @@ impl Output {
             return ControlFlow::Continue(());
         }
         self.ends_line = text.ends_with('\n');
-        let shown = if self.is_terminal { Prose(text).to_string() } else { text.to_owned() };
-        let mut stdout = io::stdout().lock();
-        match stdout.write_all(shown.as_bytes()).and_then(|()| stdout.flush()) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                // A reader that has gone has what it wanted.
-                if error.kind() != io::ErrorKind::BrokenPipe {
-                    self.failure = Some(Failure::io(format_args!("stdout: {error}")));
-                }
-                self.silent = true;
-                ControlFlow::Break(())
-            }
-        }
+        self.failure = exit::print_prose(text).err();
+        self.silent = self.failure.is_some() || exit::is_unread();
+        if self.silent { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     /// Ends the line, so that the shell's prompt or the timings begin on a new one.
@@ -296,7 +286,7 @@ fn json(args: &Args, model: &Model, prompt: &[u32], options: &GenerateOptions, g
             "penalty_tokens": s.penalty_tokens,
             "seed": s.seed,
         },
-        "draft": options.draft.as_ref().map(|_| drafting::to_json(&t.draft)),
+        "draft": options.draft.as_ref().map(|_| t.draft),
         "timings": {
             "prompt_tokens": t.prompt_tokens,
             "prompt_seconds": t.prompt.as_secs_f64(),

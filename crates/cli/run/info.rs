@@ -2,7 +2,7 @@
 
 mod fit;
 
-use super::model::{RunArgs, describe};
+use super::model::{FILE, FileArgs, RunArgs, describe};
 use crate::exit::{self, Failure};
 use pythia_gguf::{FileType, keys};
 use pythia_model::Model;
@@ -10,17 +10,15 @@ use pythia_runtime::machine::Processors;
 use pythia_schema::{Hparams, parameter_counts};
 use pythia_show::{Width, facts, number};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Describe a model and how it would run on this machine
 #[derive(Debug, clap::Args)]
+#[command(mut_group(FILE, |file| file.required(false)))]
+#[group(required = true, multiple = true, args = ["file", "model", "fit"])]
 pub(super) struct Args {
-    /// Model: a GGUF file, or the first file of a split model
-    #[arg(value_name = "MODEL", required_unless_present_any = ["model", "fit"])]
-    file: Option<PathBuf>,
-    /// The model, as an option
-    #[arg(short, long, value_name = "MODEL", conflicts_with = "file")]
-    model: Option<PathBuf>,
+    #[command(flatten)]
+    file: Option<FileArgs>,
     /// Say whether the model fits in this machine's memory, and estimate its speed; without MODEL, for every size of
     /// Pythia at four levels
     ///
@@ -38,7 +36,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let path = args.file.as_deref().or(args.model.as_deref());
+    let path = args.file.as_ref().map(FileArgs::path);
     if args.fit {
         return fit::run(path, &args.how, args.json);
     }

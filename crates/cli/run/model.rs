@@ -14,16 +14,20 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Which file.
+/// Which file. Required, but not in an `Option` of a command whose [group](FILE) is not.
 #[derive(Debug, clap::Args)]
+#[group(id = FILE, required = true, multiple = false)]
 pub(super) struct FileArgs {
     /// Model: a GGUF file, or the first file of a split model
-    #[arg(value_name = "MODEL", required_unless_present = "model")]
+    #[arg(value_name = "MODEL")]
     file: Option<PathBuf>,
     /// The model, as an option
-    #[arg(short, long, value_name = "MODEL", conflicts_with = "file")]
+    #[arg(short, long, value_name = "MODEL")]
     model: Option<PathBuf>,
 }
+
+/// The group of the arguments that name a file.
+pub(super) const FILE: &str = "model_file";
 
 /// A model, how it runs, and what is changed in it.
 #[derive(Debug, clap::Args)]

@@ -75,29 +75,20 @@ impl Output {
     fn id(&mut self, id: u32) -> Result<bool, Failure> {
         let written = write!(self.stdout, "{}{id}", self.separator);
         self.separator = " ";
-        is_read(written)
+        exit::is_read(written)
     }
 
     fn line(&mut self, id: u32, piece: &str) -> Result<bool, Failure> {
-        is_read(writeln!(self.stdout, "{}", Line(format_args!("{id:>6}  {piece:?}"))))
+        exit::is_read(writeln!(self.stdout, "{}", Line(format_args!("{id:>6}  {piece:?}"))))
     }
 
     fn end_line(mut self) -> Result<(), Failure> {
-        is_read(writeln!(self.stdout))?;
+        exit::is_read(writeln!(self.stdout))?;
         self.flush()
     }
 
     fn flush(mut self) -> Result<(), Failure> {
-        is_read(self.stdout.flush()).map(|_| ())
-    }
-}
-
-/// False if the reader has closed the pipe, which is not an error.
-fn is_read(written: io::Result<()>) -> Result<bool, Failure> {
-    match written {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(e) => Err(Failure::io(format_args!("stdout: {e}"))),
+        exit::is_read(self.stdout.flush()).map(|_| ())
     }
 }
 

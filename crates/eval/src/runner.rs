@@ -5,6 +5,7 @@ use crate::journal::{Lock, Writer};
 use crate::replies::{AskId, REPLIES, Replies};
 use crate::{Asks, DEFAULT_MAX_TOKENS, Doc, Error, Reply, Row};
 use pythia_model::Model;
+use pythia_runtime::draft::Drafting;
 use pythia_runtime::score::{self, Ask, Settings};
 use pythia_runtime::{GenerateOptions, Tokenizer};
 use pythia_task::{Cancel, Progress};
@@ -19,6 +20,7 @@ use std::sync::Arc;
 pub struct Subject {
     model: Arc<Model>,
     tokenizer: Arc<Tokenizer>,
+    drafting: Option<Drafting>,
     journal: Option<Replies>,
 }
 
@@ -57,7 +59,14 @@ impl Kept {
 impl Subject {
     /// A model without a journal.
     pub fn new(model: Arc<Model>, tokenizer: impl Into<Arc<Tokenizer>>) -> Self {
-        Self { model, tokenizer: tokenizer.into(), journal: None }
+        Self { model, tokenizer: tokenizer.into(), drafting: None, journal: None }
+    }
+
+    /// Drafts tokens of the texts that it writes, which stay the same.
+    #[must_use]
+    pub fn drafted_by(mut self, drafting: Option<Drafting>) -> Self {
+        self.drafting = drafting;
+        self
     }
 
     /// Keeps replies in a journal in `folder`, and takes those that are there unless `afresh`. `key` is a digest of all
@@ -157,7 +166,8 @@ impl Subject {
                         }
                         Request::Generate { prompt, until, max_tokens } => {
                             prompt_ids.push(id);
-                            prompts.push((prompt, greedy(until, max_tokens, &end)));
+                            let draft = self.drafting.clone();
+                            prompts.push((prompt, GenerateOptions { draft, ..greedy(until, max_tokens, &end) }));
                         }
                     }
                 }

@@ -1,7 +1,7 @@
 //! Running state: sequences and the cache of their keys and values.
 
 use crate::backend::{Batch, Candidate, Head, Largest, RowSpan};
-use crate::budget::{Megabytes, Taken};
+use crate::budget::{Budget, Megabytes, Taken};
 use crate::cpu::CPU;
 use crate::error::Error;
 use crate::hook::{Hook, Hooks};
@@ -47,14 +47,30 @@ pub struct Context {
     _taken: Option<Taken>,
 }
 
-/// Takes what a context needs from the budget of its model, if there is one.
+/// The budget of a model, if there is one, and what a context takes of it.
+fn price(model: &Model, shape: ContextShape) -> Option<(&Arc<Budget>, u64)> {
+    let budget = model.options().memory.as_ref().filter(|_| model.device() == CPU)?;
+    Some((budget, model.context_bytes(shape).map_or(u64::MAX, |bytes| bytes as u64)))
+}
+
+/// Takes what a context needs from the budget of its model.
 fn reserve(model: &Model, shape: ContextShape) -> Result<Option<Taken>, Error> {
-    let Some(budget) = model.options().memory.as_ref().filter(|_| model.device() == CPU) else { return Ok(None) };
+    let Some((budget, bytes)) = price(model, shape) else { return Ok(None) };
+    budget.take(bytes).map(Some).ok_or_else(|| too_much(model, shape, "", bytes, budget))
+}
+
+/// Checks that `n` contexts fit what is left of the budget.
+pub(crate) fn check_memory(model: &Model, shape: ContextShape, n: usize) -> Result<(), Error> {
+    let Some((budget, bytes)) = price(model, shape) else { return Ok(()) };
+    let all = bytes.saturating_mul(n as u64);
+    let times = if n == 1 { String::new() } else { format!("{n} times ") };
+    if all <= budget.left() { Ok(()) } else { Err(too_much(model, shape, &times, all, budget)) }
+}
+
+fn too_much(model: &Model, shape: ContextShape, times: &str, bytes: u64, budget: &Budget) -> Error {
     let spec = model.loaded.spec(model.options().kv, shape);
-    let bytes = spec.bytes().map_or(u64::MAX, |bytes| bytes as u64);
-    let refuse =
-        || Error::Request(format!("{spec} takes {}, wanted at most {}", Megabytes(bytes), Megabytes(budget.left())));
-    budget.take(bytes).map(Some).ok_or_else(refuse)
+    let (bytes, left) = (Megabytes(bytes), Megabytes(budget.left()));
+    Error::Request(format!("{times}{spec} takes {bytes}, wanted at most {left}"))
 }
 
 impl Context {

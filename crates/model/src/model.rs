@@ -179,6 +179,14 @@ impl Model {
         self.loaded.spec(self.options.kv, shape).bytes()
     }
 
+    /// Checks that `n` such contexts fit what is left of [`Options::memory`] now. Nothing is reserved.
+    ///
+    /// # Errors
+    /// If they do not.
+    pub fn check_memory(&self, shape: ContextShape, n: usize) -> Result<(), Error> {
+        crate::context::check_memory(self, shape, n)
+    }
+
     /// Allocates a context.
     ///
     /// # Errors

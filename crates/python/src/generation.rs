@@ -1,9 +1,9 @@
 //! A text in the making, as an iterator.
 
 use crate::error::Problem;
-use crate::work;
+use crate::{object, work};
 use pyo3::prelude::*;
-use pythia_model::{BATCH_TOKENS, Context, ContextShape, Model};
+use pythia_model::{Context, ContextShape, Model};
 use pythia_runtime::{Error, Finish, GenerateOptions, Generator, Scheduler, Tokenizer};
 use pythia_task::Cancel;
 use std::sync::Arc;
@@ -16,6 +16,8 @@ pub(crate) struct Generation {
     cancel: Cancel,
     scheduler: Scheduler,
     generator: Generator,
+    /// Whether tokens are drafted.
+    has_draft: bool,
     /// Bytes of the text that were returned.
     shown: usize,
 }
@@ -31,16 +33,18 @@ impl Generation {
     ) -> Result<Self, Error> {
         let n_ctx = options.n_ctx(prompt.len(), n_ctx);
         let cancel = Cancel::new();
-        let shape = ContextShape { n_seq: 1, n_ctx, n_batch: prompt.len().clamp(1, BATCH_TOKENS) };
+        let shape = ContextShape { n_seq: 1, n_ctx, n_batch: options.n_batch(prompt.len()) };
         let context = model.context(shape)?.cancelled_by(cancel.clone());
         let generator = Generator::new(&context, tokenizer, prompt, options)?;
-        Ok(Self { context, cancel, scheduler: Scheduler::new(), generator, shown: 0 })
+        let has_draft = options.draft.is_some();
+        Ok(Self { context, cancel, scheduler: Scheduler::new(), generator, has_draft, shown: 0 })
     }
 
     /// Generates until there is new text, or the end.
     fn advance(&mut self) -> Result<(), Error> {
         while self.generator.finish().is_none() && self.generator.text().len() == self.shown {
-            self.scheduler.step(&mut self.context, &mut [&mut self.generator])?;
+            // One token, so that pieces, and what `stop` leaves of a text, are the same with a draft.
+            self.scheduler.step_one(&mut self.context, &mut [&mut self.generator])?;
         }
         match self.generator.finish() {
             Some(&Finish::NotFinite { position }) => Err(Error::NotFinite { position }),
@@ -97,6 +101,14 @@ impl Generation {
             Some(Finish::Stop(text)) => Some(text),
             _ => None,
         }
+    }
+
+    /// What came of drafts so far: a dict with `drafts` (those that were checked), `drafted_tokens`, `accepted_tokens`,
+    /// `acceptance` (their ratio), `mean_accepted` (accepted tokens of each draft) and `seconds` (which drafting took). None
+    /// without a draft.
+    #[getter]
+    fn draft<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.has_draft.then(|| object::json(py, &self.generator.draft_stats())).transpose()
     }
 
     fn __repr__(&self) -> String {

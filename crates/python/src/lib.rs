@@ -9,6 +9,7 @@
 mod change;
 mod compare;
 mod convert;
+mod drafting;
 mod error;
 mod generation;
 mod ids;

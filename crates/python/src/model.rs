@@ -1,6 +1,7 @@
 //! A model, with what can be asked of it.
 
 use crate::change::Vector;
+use crate::drafting::{DraftArgs, Drafter};
 use crate::error::Problem;
 use crate::generation::{Generation, check_n_ctx};
 use crate::ids::{self, Tokens, encode};
@@ -15,6 +16,7 @@ use pythia_convert::check_gguf;
 use pythia_eval::{Asks, Reply, Subject};
 use pythia_inside::{Reach, Selection, lens, list};
 use pythia_model::Model as Weights;
+use pythia_runtime::draft::DraftSource;
 use pythia_runtime::eval::{self, Protocol, Request};
 use pythia_runtime::{Arithmetic, GenerateOptions, Sampling, Tokenizer, prompt, whole};
 use std::path::PathBuf;
@@ -69,10 +71,18 @@ impl Model {
         Self { path, model, tokenizer, reach }
     }
 
+    /// Drafts of this model for texts of `tokenizer`.
+    pub(crate) fn as_draft(&self, tokenizer: &Tokenizer) -> Result<DraftSource, Problem> {
+        DraftSource::model(Arc::clone(&self.model), &self.tokenizer, tokenizer)
+            .map_err(|error| Problem::data(format_args!("{}: {error}", pythia_text::path(&self.path))))
+    }
+
     /// The replies to requests.
-    fn answer(&self, py: Python<'_>, asks: Vec<Asks>) -> PyResult<Vec<Vec<Reply>>> {
+    fn answer(&self, py: Python<'_>, asks: Vec<Asks>, draft: DraftArgs) -> PyResult<Vec<Vec<Reply>>> {
         work::run(py, |cancel| {
-            let mut subject = Subject::new(Arc::clone(&self.model), Arc::clone(&self.tokenizer));
+            let drafting = draft.checked(&self.tokenizer)?;
+            let subject = Subject::new(Arc::clone(&self.model), Arc::clone(&self.tokenizer));
+            let mut subject = subject.drafted_by(drafting);
             let replies = subject.answer(asks, cancel, &()).map_err(Problem::from)?;
             self.check_run()?;
             Ok::<_, Problem>(replies)
@@ -163,7 +173,7 @@ impl Model {
     #[pyo3(signature = (pairs, /))]
     fn log_likelihoods(&self, py: Python<'_>, pairs: Vec<(String, String)>) -> PyResult<Vec<(f64, bool)>> {
         let asks = pairs.into_iter().map(|(context, continuation)| Asks::LogLikelihood { context, continuation });
-        let replies = self.answer(py, asks.collect())?;
+        let replies = self.answer(py, asks.collect(), DraftArgs::default())?;
         Ok(replies.iter().flatten().filter_map(Reply::score).map(|it| (it.log_likelihood, it.is_greedy)).collect())
     }
 
@@ -171,25 +181,33 @@ impl Model {
     #[pyo3(signature = (texts, /))]
     fn rolling_log_likelihoods(&self, py: Python<'_>, texts: Vec<String>) -> PyResult<Vec<f64>> {
         let asks = texts.into_iter().map(|text| Asks::Rolling { text, words: 0, bytes: 0 });
-        let replies = self.answer(py, asks.collect())?;
+        let replies = self.answer(py, asks.collect(), DraftArgs::default())?;
         let sum = |windows: Vec<Reply>| windows.iter().filter_map(Reply::score).map(|it| it.log_likelihood).sum();
         Ok(replies.into_iter().map(sum).collect())
     }
 
     /// What the model writes after each context, greedily, up to the first of `until`, the end of the text or
-    /// `max_new_tokens` (by default 256). Contexts run together.
-    #[pyo3(signature = (contexts, /, *, until=None, max_new_tokens=None))]
+    /// `max_new_tokens` (by default 256). Contexts run together. `draft`, `draft_max` and `draft_min` are those of
+    /// `generate`: they help where contexts are few.
+    #[pyo3(signature = (
+        contexts, /, *, until=None, max_new_tokens=None, draft=None, draft_max=None, draft_min=None
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn generate_until(
         &self,
         py: Python<'_>,
         contexts: Vec<String>,
         until: Option<Vec<String>>,
         max_new_tokens: Option<usize>,
+        draft: Option<Drafter>,
+        draft_max: Option<usize>,
+        draft_min: Option<usize>,
     ) -> PyResult<Vec<String>> {
+        let draft = DraftArgs { draft, most: draft_max, least: draft_min };
         let until = until.unwrap_or_default();
         let ask =
             |context| Asks::Generate { context, until: until.clone(), max_tokens: max_new_tokens, answers: Vec::new() };
-        let replies = self.answer(py, contexts.into_iter().map(ask).collect())?;
+        let replies = self.answer(py, contexts.into_iter().map(ask).collect(), draft)?;
         Ok(replies.iter().flatten().filter_map(Reply::text).map(str::to_owned).collect())
     }
 
@@ -199,9 +217,15 @@ impl Model {
     /// a temperature of 1. The steps are those of transformers' `generate`, and a `seed` gives the same text
     /// everywhere. `max_new_tokens=None` goes on to the end of the context, which `ctx` can shorten. The text ends
     /// before the first of `stop`.
+    ///
+    /// With `draft`, several tokens are checked per pass: those that a smaller Model with the same vocabulary drafts, or
+    /// with "lookup" those that followed the same tokens earlier in the text. The text and its pieces stay the same.
+    /// `draft_max` tokens per pass at most (by default 16), `draft_min` at least, also where that takes longer (by default
+    /// 0: drafting stops while it does not save time).
     #[pyo3(signature = (
         prompt, /, *, max_new_tokens=128, stop=None, ignore_eos=false, temperature=None, top_k=None, top_p=None,
-        min_p=None, repetition_penalty=1.0, penalty_tokens=None, seed=0, ctx=None
+        min_p=None, repetition_penalty=1.0, penalty_tokens=None, seed=0, ctx=None, draft=None, draft_max=None,
+        draft_min=None
     ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn generate(
@@ -219,13 +243,17 @@ impl Model {
         penalty_tokens: Option<usize>,
         seed: u64,
         ctx: Option<usize>,
+        draft: Option<Drafter>,
+        draft_max: Option<usize>,
+        draft_min: Option<usize>,
     ) -> PyResult<Generation> {
         let sampling =
             Sampling { repetition_penalty, penalty_tokens, seed, ..Sampling::asked(temperature, top_k, top_p, min_p) };
         let stop = stop.unwrap_or_default();
-        let options =
-            GenerateOptions { max_new_tokens, stop, ignore_eos, sampling, logit_bias: Vec::new(), draft: None };
+        let draft = DraftArgs { draft, most: draft_max, least: draft_min };
         let begin = || {
+            let draft = draft.checked(&self.tokenizer)?;
+            let options = GenerateOptions { max_new_tokens, stop, ignore_eos, sampling, logit_bias: Vec::new(), draft };
             let ids = match prompt {
                 Tokens::Text(text) => self::prompt(&self.tokenizer, &text)?,
                 Tokens::Ids(ids) => ids,

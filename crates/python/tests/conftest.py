@@ -1,5 +1,6 @@
 """What the tests share: the model of tests/data, converted once, in a folder of this run."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from reference import Reference
 ROOT = Path(__file__).resolve().parents[3]
 CHECKPOINT = ROOT / "tests/data/pythia-docs-6m"
 HELDOUT = CHECKPOINT / "heldout.txt"
+HOOKS = ROOT / "tests/data/hooks"
 
 TEXT = "A crate is a compilation unit in Rust, whether it is a binary or a library.\n"
 
@@ -32,6 +34,19 @@ def exact(files: dict[str, Path]) -> pq.Model:
 def model(files: dict[str, Path]) -> pq.Model:
     """The model as it is used: Q8_0, int8 activations."""
     return pq.Model(files["Q8_0"])
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> pq.Model:
+    """A smaller model of the same family."""
+    folder = tmp_path_factory.mktemp("small")
+    steps = ROOT / "tests/data/pythia-docs-1m-steps"
+    for file in (steps / "step1500/model.safetensors", steps / "config.json"):
+        shutil.copy(file, folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(CHECKPOINT / name, folder)
+    [path] = pq.convert(folder, folder / "small.gguf", "Q8_0")
+    return pq.Model(path)
 
 
 @pytest.fixture(scope="session")

@@ -7,14 +7,12 @@ import numpy as np
 import pytest
 
 import pythia_quant as pq
-from conftest import HELDOUT, ROOT
+from conftest import HELDOUT, HOOKS
 from reference import Array, load
-
-HOOKS = ROOT / "tests/data/hooks"
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> pq.Model:
+def hooked(tmp_path_factory: pytest.TempPathFactory) -> pq.Model:
     """The model of tests/data/hooks."""
     [path] = pq.convert(HOOKS, tmp_path_factory.mktemp("hooks") / "x.gguf", "F32")
     return pq.Model(path, activations="f32", kv="f32")
@@ -36,8 +34,8 @@ def close(found: np.ndarray, wanted: np.ndarray) -> bool:
     return bool(np.linalg.norm(found - wanted) <= 1e-4 * np.linalg.norm(wanted))
 
 
-def test_every_hook_is_that_of_transformers(small: pq.Model, golden: dict[str, Array], tokens: list[int]) -> None:
-    cache = small.run_with_cache(tokens, "*")
+def test_every_hook_is_that_of_transformers(hooked: pq.Model, golden: dict[str, Array], tokens: list[int]) -> None:
+    cache = hooked.run_with_cache(tokens, "*")
     seen = [name for name in golden if name in cache]
     assert len(seen) > 30
     for name in seen:
@@ -46,45 +44,45 @@ def test_every_hook_is_that_of_transformers(small: pq.Model, golden: dict[str, A
         assert close(cache[name][finite], wanted[finite]), name
 
 
-def test_a_head_set_to_zero(small: pq.Model, golden: dict[str, Array], tokens: list[int]) -> None:
-    with small.ablate(heads=[(1, 2)]) as changed:
+def test_a_head_set_to_zero(hooked: pq.Model, golden: dict[str, Array], tokens: list[int]) -> None:
+    with hooked.ablate(heads=[(1, 2)]) as changed:
         assert close(changed.logits(tokens), golden["zero_head.logits"])
         assert not changed.run_with_cache(tokens, "blocks.1.attn.hook_z")["blocks.1.attn.hook_z"][:, 2].any()
-    assert close(small.logits(tokens), golden["logits"])
+    assert close(hooked.logits(tokens), golden["logits"])
 
 
-def test_a_head_set_to_its_mean(small: pq.Model, golden: dict[str, Array], tokens: list[int]) -> None:
-    changed = small.ablate([(0, 1)], mean="To be, or not to be")
+def test_a_head_set_to_its_mean(hooked: pq.Model, golden: dict[str, Array], tokens: list[int]) -> None:
+    changed = hooked.ablate([(0, 1)], mean="To be, or not to be")
     assert close(changed.logits(tokens), golden["mean_head.logits"])
 
 
-def test_an_mlp_set_to_zero(small: pq.Model, golden: dict[str, Array], tokens: list[int]) -> None:
-    assert close(small.ablate(mlps=[0]).logits(tokens), golden["zero_mlp.logits"])
+def test_an_mlp_set_to_zero(hooked: pq.Model, golden: dict[str, Array], tokens: list[int]) -> None:
+    assert close(hooked.ablate(mlps=[0]).logits(tokens), golden["zero_mlp.logits"])
 
 
 @pytest.mark.parametrize("scale", [1.0, -2.0])
-def test_a_vector_added(small: pq.Model, golden: dict[str, Array], tokens: list[int], scale: float) -> None:
+def test_a_vector_added(hooked: pq.Model, golden: dict[str, Array], tokens: list[int], scale: float) -> None:
     vector = golden["steer.vector"].reshape(-1)
-    changed = small.steer(vector / scale, layer=0, scale=scale)
+    changed = hooked.steer(vector / scale, layer=0, scale=scale)
     assert close(changed.logits(tokens), golden["steer.logits"])
 
 
-def test_a_vector_from_a_file(small: pq.Model, golden: dict[str, Array], tokens: list[int], tmp_path: Path) -> None:
+def test_a_vector_from_a_file(hooked: pq.Model, golden: dict[str, Array], tokens: list[int], tmp_path: Path) -> None:
     vector = golden["steer.vector"].reshape(-1).astype("<f4").tobytes()
     header = f'{{"layers.0":{{"dtype":"F32","shape":[32],"data_offsets":[0,{len(vector)}]}}}}'.encode()
     file = tmp_path / "vector.safetensors"
     file.write_bytes(struct.pack("<Q", len(header)) + header + vector)
-    assert close(small.steer(file).logits(tokens), golden["steer.logits"])
+    assert close(hooked.steer(file).logits(tokens), golden["steer.logits"])
     with pytest.raises(pq.DataError, match="none for block 1"):
-        small.steer(file, layer=1)
+        hooked.steer(file, layer=1)
     with pytest.raises(FileNotFoundError):
-        small.steer(tmp_path / "none.safetensors")
+        hooked.steer(tmp_path / "none.safetensors")
 
 
-def test_values_of_another_run(small: pq.Model, golden: dict[str, Array], tokens: list[int]) -> None:
+def test_values_of_another_run(hooked: pq.Model, golden: dict[str, Array], tokens: list[int]) -> None:
     other = [int(id) for id in golden["patch.tokens"].reshape(-1)]
-    cache = small.run_with_cache(other, ["blocks.*.hook_resid_post"])
-    with small.patch(cache, "blocks.0.hook_resid_post", positions=[5]) as changed:
+    cache = hooked.run_with_cache(other, ["blocks.*.hook_resid_post"])
+    with hooked.patch(cache, "blocks.0.hook_resid_post", positions=[5]) as changed:
         assert close(changed.logits(tokens), golden["patch.logits"])
 
 

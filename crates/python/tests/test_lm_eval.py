@@ -138,6 +138,10 @@ def test_sampling_and_wrong_settings(files: dict[str, Path]) -> None:
     assert write(until=["\n"], max_gen_toks=8, do_sample=False, temperature=0.0) == greedy
     sampled = [write(until="\n", max_gen_toks=8, do_sample=True, temperature=1.5, seed=seed) for seed in range(4)]
     assert len({greedy, *sampled}) > 2
+    drafted = PythiaGGUF(path=str(files["Q8_0"]), draft=str(files["Q4_0"]), draft_min=2)
+    for settings in ({}, {"do_sample": True, "temperature": 1.5, "seed": 1}):
+        instance = Instance("generate_until", {}, ("The model", {"until": ["\n"], "max_gen_toks": 8, **settings}), 0)
+        assert drafted.generate_until([instance]) == lm.generate_until([instance])
     with pytest.raises(ValueError, match="num_beams"):
         write(until=[], num_beams=4)
     with pytest.raises(ValueError, match="path"):

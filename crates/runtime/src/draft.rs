@@ -25,8 +25,10 @@ pub use model::ModelDraft;
 pub(crate) use speculation::{Load, Speculation};
 pub(crate) use times::PassTimes;
 
+use crate::device::CPU;
 use crate::{Error, Sampler, Tokenizer};
 use pythia_model::{Context, Model};
+use serde::ser::{Serialize, SerializeStruct, Serializer};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,10 +56,33 @@ pub trait Draft: fmt::Debug + Send + Sync {
 /// How many tokens are drafted for a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DraftLength {
-    /// At least this many, also where that costs time. 0 lets drafting stop while it does not pay.
-    pub least: usize,
-    /// At most this many.
-    pub most: usize,
+    least: usize,
+    most: usize,
+}
+
+impl DraftLength {
+    /// At least `least` tokens, also where that costs time, and at most `most`. 0 for `least` lets drafting stop while it
+    /// does not pay.
+    ///
+    /// # Errors
+    /// If `least` is above `most`.
+    pub fn new(least: usize, most: usize) -> Result<Self, Error> {
+        if least > most {
+            let problem = format!("found at least {least} tokens and at most {most}");
+            return Err(Error::Setting { name: "draft length", problem });
+        }
+        Ok(Self { least, most })
+    }
+
+    /// Tokens at least.
+    pub fn least(self) -> usize {
+        self.least
+    }
+
+    /// Tokens at most.
+    pub fn most(self) -> usize {
+        self.most
+    }
 }
 
 impl Default for DraftLength {
@@ -89,17 +114,26 @@ pub enum DraftSource {
 pub struct CheckedModel(Arc<Model>);
 
 impl Drafting {
-    /// Checks the lengths.
+    /// Checks that the drafts of `texts` texts, of at most `n_ctx` tokens each, have memory: the contexts of a model beside
+    /// those that exist, within its [`Options::memory`](pythia_model::Options::memory). They are made when they are needed,
+    /// and a text that cannot have one is written without drafts; so this is for a program that refuses to begin then.
     ///
     /// # Errors
-    /// If the least length is above the most.
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        let DraftLength { least, most } = self.length;
-        if least > most {
-            let problem = format!("found at least {least} tokens and at most {most}");
-            return Err(Error::Setting { name: "draft length", problem });
+    /// If there is too little.
+    pub fn check_memory(&self, texts: usize, n_ctx: usize) -> Result<(), Error> {
+        let DraftSource::Model(CheckedModel(model)) = &self.source else { return Ok(()) };
+        let refused = |error: pythia_model::Error| Error::Setting { name: "draft", problem: error.to_string() };
+        model.check_memory(ModelDraft::shape(model, n_ctx), texts).map_err(refused)
+    }
+
+    /// Bytes of the processor's memory that drafts for a text of at most `n_ctx` tokens take.
+    pub(crate) fn bytes(&self, n_ctx: usize) -> u64 {
+        match &self.source {
+            DraftSource::Model(CheckedModel(model)) if model.device() == CPU => {
+                model.context_bytes(ModelDraft::shape(model, n_ctx)).map_or(u64::MAX, |bytes| bytes as u64)
+            }
+            _ => 0,
         }
-        Ok(())
     }
 
     /// What guesses for one text of `context`.
@@ -146,6 +180,20 @@ pub struct DraftStats {
     pub accepted: usize,
     /// Time that the drafts took, without the passes that checked them.
     pub time: Duration,
+}
+
+/// The object that commands print, and Python's dict.
+impl Serialize for DraftStats {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_struct("DraftStats", 6)?;
+        object.serialize_field("drafts", &self.passes)?;
+        object.serialize_field("drafted_tokens", &self.drafted)?;
+        object.serialize_field("accepted_tokens", &self.accepted)?;
+        object.serialize_field("acceptance", &self.acceptance())?;
+        object.serialize_field("mean_accepted", &self.mean_accepted())?;
+        object.serialize_field("seconds", &self.time.as_secs_f64())?;
+        object.end()
+    }
 }
 
 impl DraftStats {

@@ -34,7 +34,7 @@ impl GenerateOptions {
 
     /// Tokens of a pass that a text from a prompt of so many tokens can fill: the prompt, and later a token with its draft.
     pub fn n_batch(&self, prompt: usize) -> usize {
-        let draft = self.draft.as_ref().map_or(0, |drafting| drafting.length.most);
+        let draft = self.draft.as_ref().map_or(0, |drafting| drafting.length.most());
         prompt.max(draft.saturating_add(1)).min(BATCH_TOKENS)
     }
 
@@ -55,7 +55,6 @@ impl GenerateOptions {
             return Err(Error::PromptTooLong { tokens: prompt.len(), n_ctx });
         }
         tokens::check(prompt, n_vocab)?;
-        self.draft.as_ref().map_or(Ok(()), Drafting::check)?;
         sampler::check(&self.sampling, &self.logit_bias, n_tokens)
     }
 }

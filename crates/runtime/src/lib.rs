@@ -40,5 +40,5 @@ pub use pythia_tokenizer::{TextStream, Tokenizer};
 pub use rng::Rng;
 pub use sampler::{Distribution, Sampler, Sampling};
 pub use scheduler::Scheduler;
-pub use text::{Text, TextForm, TextReader};
+pub use text::{Text, TextForm, TextReader, ids_of_json};
 pub use tokens::TokenStream;

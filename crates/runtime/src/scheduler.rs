@@ -78,6 +78,18 @@ impl Scheduler {
         Ok(())
     }
 
+    /// As [`step`](Self::step), but one token of each at most: tokens of a draft that turn out right come one by one, with
+    /// further calls, before there is another pass. So a text can be ended after any of its tokens.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn step_one(&mut self, context: &mut Context, generators: &mut [&mut Generator]) -> Result<(), Error> {
+        if !self.has_choices() {
+            self.forward(context, generators, context.n_batch())?;
+        }
+        self.choose(context, generators)
+    }
+
     /// The pass of a step, over `limit` tokens at most. Choices follow until there [are none](Self::has_choices).
     pub(crate) fn forward(
         &mut self,

@@ -1,7 +1,9 @@
 //! Reads a text piece by piece, checks UTF-8, and finds a byte order mark and CR LF line ends.
 
+mod json;
 mod source;
 
+pub use json::ids_of_json;
 pub use source::Text;
 
 use crate::Error;

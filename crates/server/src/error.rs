@@ -40,6 +40,8 @@ pub enum Error {
         /// Why.
         source: Box<pythia_runtime::Error>,
     },
+    /// There can be no drafts.
+    Draft(pythia_runtime::Error),
 }
 
 impl Error {
@@ -54,6 +56,7 @@ impl Error {
             Self::Setting { .. } | Self::SameName(_) | Self::OtherTokenizer { .. } => ErrorKind::Usage,
             Self::Listen { .. } | Self::Threads(_) => ErrorKind::Io,
             Self::Engine { source, .. } => source.kind(),
+            Self::Draft(source) => source.kind(),
         }
     }
 }
@@ -77,6 +80,7 @@ impl Display for Error {
             Self::Listen { address, source } => write!(f, "cannot listen at {address}: {source}"),
             Self::Threads(source) => write!(f, "no threads: {source}"),
             Self::Engine { model, source } => write!(f, "{}: {source}", name(model)),
+            Self::Draft(source) => write!(f, "{source}"),
         }
     }
 }
@@ -86,6 +90,7 @@ impl std::error::Error for Error {
         match self {
             Self::Listen { source, .. } | Self::Threads(source) => Some(source),
             Self::Engine { source, .. } => Some(&**source),
+            Self::Draft(source) => Some(source),
             Self::Setting { .. } | Self::SameName(_) | Self::OtherTokenizer { .. } => None,
         }
     }

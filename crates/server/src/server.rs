@@ -96,8 +96,12 @@ impl Server {
         let turn = Arc::new(Turn::new());
         let served = models.into_iter().map(|model| engine(model, &tokenizer, &options, &turn));
         let served = served.collect::<Result<Vec<_>, _>>()?;
-        let guard = Guard::new(&options.host, address, &options.allow_hosts, &options.allow_origins, options.api_key);
         let running = options.parallel * served.len();
+        if let Some(drafting) = &options.draft {
+            let n_ctx = served.iter().map(|served| served.engine.status().n_ctx).max().unwrap_or(0);
+            drafting.check_memory(running, n_ctx).map_err(Error::Draft)?;
+        }
+        let guard = Guard::new(&options.host, address, &options.allow_hosts, &options.allow_origins, options.api_key);
         let app = App::new(
             served,
             tokenizer,

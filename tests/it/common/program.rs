@@ -113,6 +113,11 @@ impl Held {
         self.0.as_mut().expect("it goes on once")
     }
 
+    /// What it prints, if that is a pipe which nobody has taken.
+    pub(crate) fn stdout(&mut self) -> std::process::ChildStdout {
+        self.child().stdout.take().expect("a pipe")
+    }
+
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child().try_wait().expect("its state").is_some()
     }

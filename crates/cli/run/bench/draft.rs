@@ -4,7 +4,7 @@ use super::{Args, Format};
 use crate::exit::{self, Failure};
 use crate::input::{TextOptions, check_gguf};
 use crate::progress::{Bar, Unit};
-use crate::run::{drafting, model};
+use crate::run::model;
 use pythia_compare::bench::{DraftBench, DraftResult};
 use pythia_model::{Model, Options};
 use pythia_runtime::Rng;
@@ -140,6 +140,6 @@ fn to_json(row: &Row<'_>) -> Value {
         "plain_ts": result.plain_ts,
         "draft_ts": result.drafted_ts,
         "ratio": result.ratio,
-        "draft": drafting::to_json(&result.stats),
+        "draft": result.stats,
     })
 }

@@ -7,10 +7,10 @@ use crate::run::model::note_changes;
 use pythia_inside::Reach;
 use pythia_model::Model;
 use pythia_runtime::score::{Settings, generate_all};
-use pythia_runtime::{Finish, GenerateOptions, Generator, Tokenizer, prompt};
+use pythia_runtime::{Error, Finish, GenerateOptions, Generator, Tokenizer, ids_of_json, prompt};
 use pythia_task::Cancel;
-use pythia_text::{counted, quoted};
-use serde_json::{Map, Value, json};
+use pythia_text::counted;
+use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -73,7 +73,7 @@ pub(super) fn run(
     let settings = Settings { memory: None, parallel: args.parallel as usize, cancel };
     let result = generate_all(model, &Arc::new(tokenizer), &texts, &settings, &mut |index, generator| {
         printer.done(index, generator);
-        if printer.failure.is_some() {
+        if printer.failure.is_some() || exit::is_unread() {
             // Nobody reads the rest.
             cancel.raise();
         }
@@ -81,8 +81,11 @@ pub(super) fn run(
     if let Some(failure) = printer.failure {
         return Err(failure);
     }
-    result.map_err(locate)?;
-    if !args.quiet {
+    match result {
+        Err(Error::Cancelled) => return exit::stopped(),
+        result => result.map_err(locate)?,
+    }
+    if !args.quiet && !exit::is_unread() {
         note_changes(model);
         let (seconds, tokens) = (start.elapsed().as_secs_f64(), printer.tokens);
         let rate = tokens as f64 / seconds.max(1e-9);
@@ -100,7 +103,10 @@ fn lines(args: &Args, path: &Path, text: &str, model: &Model, tokenizer: &Tokeni
     let mut prompts = Vec::new();
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
         let wrong = |problem| Failure::data(format_args!("{}: line {number}: {problem}", pythia_text::path(path)));
-        let ids = ids(line, &args.field, tokenizer).map_err(wrong)?;
+        let ids = ids_of_json(line, &args.field, |text| prompt(tokenizer, text)).map_err(wrong)?;
+        if ids.is_empty() {
+            return Err(wrong("found no token ids in the list, wanted at least one".to_owned()));
+        }
         if let Some(id) = ids.iter().find(|id| **id as usize >= n_vocab) {
             return Err(wrong(format!("found token id {id}, wanted one below {n_vocab}, the model's vocabulary")));
         }
@@ -110,22 +116,6 @@ fn lines(args: &Args, path: &Path, text: &str, model: &Model, tokenizer: &Tokeni
         prompts.push(Prompt { line: Some(number), ids });
     }
     Ok(prompts)
-}
-
-/// The tokens of a line's prompt.
-fn ids(line: &str, field: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>, String> {
-    let name = quoted(field, '\'', 80);
-    let object: Map<String, Value> = pythia_json::parse(line.trim())?;
-    match object.get(field) {
-        Some(Value::String(text)) => prompt(tokenizer, text).map_err(|error| error.to_string()),
-        Some(Value::Array(ids)) if !ids.is_empty() => {
-            let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
-            let ids: Option<Vec<u32>> = ids.iter().map(id).collect();
-            ids.ok_or_else(|| format!("found something else than token ids in the list {name}"))
-        }
-        Some(_) => Err(format!("found something else in {name}, wanted a text or a list of token ids")),
-        None => Err(format!("found no field {name}; --field names the one with the prompt")),
-    }
 }
 
 /// Prints texts in the order in which they were asked for, each as soon as those before it are there.

@@ -1,10 +1,9 @@
 //! Texts as sequences of tokens, each of which a model runs from its start.
 
 use crate::Error;
-use pythia_runtime::{Text, TextReader, TokenStream, Tokenizer};
+use pythia_runtime::{Text, TextReader, TokenStream, Tokenizer, ids_of_json};
 use pythia_task::Cancel;
 use pythia_text::quoted;
-use serde_json::{Map, Value};
 
 /// Bytes of a line at most.
 const LINE_BYTES: usize = pythia_json::LIMIT_BYTES;
@@ -192,7 +191,7 @@ impl Lines<'_> {
                 continue;
             }
             let ids = match &self.kind {
-                Kind::JsonLines { field } => of_json(&line, field, self.tokenizer),
+                Kind::JsonLines { field } => ids_of_json(&line, field, |text| Ok(self.tokenizer.encode(text)?)),
                 Kind::Text | Kind::Ids => of_list(&line),
             };
             let wrong = |problem| Error::Input { place: format!("{}: line {}", self.place, self.line), problem };
@@ -223,29 +222,6 @@ impl Lines<'_> {
                 return Ok((!self.buffer.is_empty()).then(|| std::mem::take(&mut self.buffer)));
             }
             self.ended = !self.reader.read(&mut self.buffer).map_err(|error| error.at(&self.place))?;
-        }
-    }
-}
-
-/// The ids under a name of a JSON object.
-fn of_json(line: &str, field: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>, String> {
-    let object: Map<String, Value> = pythia_json::parse(line.trim())?;
-    match object.get(field) {
-        Some(Value::String(text)) => tokenizer.encode(text).map_err(|error| error.to_string()),
-        Some(Value::Array(ids)) => {
-            let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
-            ids.iter().map(id).collect::<Option<_>>().ok_or_else(|| {
-                format!(
-                    "found something else than token ids in the list {}, wanted a text or ids",
-                    quoted(field, '\'', 80)
-                )
-            })
-        }
-        Some(_) => Err(format!("{} is neither a text nor a list of token ids", quoted(field, '\'', 80))),
-        None => {
-            let names: Vec<String> = object.keys().take(8).map(|name| quoted(name, '\'', 40)).collect();
-            let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-            Err(format!("has no field {}; found {names} (--field names the one to read)", quoted(field, '\'', 80)))
         }
     }
 }

@@ -1,12 +1,12 @@
 from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeAlias, final
+from typing import Any, Literal, TypeAlias, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._types import Hparams, LensRecord, Perplexity
+from ._types import DraftStats, Hparams, LensRecord, Perplexity
 
 __all__ = ["Generation", "Model", "__version__", "compare", "convert", "quantize"]
 
@@ -15,6 +15,7 @@ __version__: str
 _Path: TypeAlias = str | PathLike[str]
 _Ids: TypeAlias = Sequence[int] | NDArray[np.integer[Any]]
 _Tokens: TypeAlias = str | _Ids
+_Draft: TypeAlias = "Model | Literal['lookup']"
 
 @final
 class Generation:
@@ -26,6 +27,8 @@ class Generation:
     def finish(self) -> str | None: ...
     @property
     def stopped_by(self) -> str | None: ...
+    @property
+    def draft(self) -> DraftStats | None: ...
     def stop(self) -> None: ...
     def __iter__(self) -> Iterator[str]: ...
     def __next__(self) -> str: ...
@@ -89,7 +92,15 @@ class Model:
     def log_likelihoods(self, pairs: Sequence[tuple[str, str]], /) -> list[tuple[float, bool]]: ...
     def rolling_log_likelihoods(self, texts: Sequence[str], /) -> list[float]: ...
     def generate_until(
-        self, contexts: Sequence[str], /, *, until: Sequence[str] | None = None, max_new_tokens: int | None = None
+        self,
+        contexts: Sequence[str],
+        /,
+        *,
+        until: Sequence[str] | None = None,
+        max_new_tokens: int | None = None,
+        draft: _Draft | None = None,
+        draft_max: int | None = None,
+        draft_min: int | None = None,
     ) -> list[str]: ...
     def generate(
         self,
@@ -107,6 +118,9 @@ class Model:
         penalty_tokens: int | None = None,
         seed: int = 0,
         ctx: int | None = None,
+        draft: _Draft | None = None,
+        draft_max: int | None = None,
+        draft_min: int | None = None,
     ) -> Generation: ...
     def run_with_cache(self, tokens: _Tokens, /, hooks: str | Sequence[str]) -> dict[str, NDArray[np.float32]]: ...
     def lens(self, tokens: _Tokens, /, *, layers: str = "all", top: int = 5) -> list[LensRecord]: ...

@@ -23,6 +23,17 @@ class Perplexity(TypedDict):
     tokens_per_second: float
 
 
+class DraftStats(TypedDict):
+    """What came of the drafts of a text: how many were checked, their tokens, and the seconds that drafting took."""
+
+    drafts: int
+    drafted_tokens: int
+    accepted_tokens: int
+    acceptance: float
+    mean_accepted: float
+    seconds: float
+
+
 class Hparams(TypedDict):
     """The dimensions of a model."""
 

@@ -15,6 +15,8 @@ pub struct ModelDraft {
     cancel: Cancel,
     /// Made for the first draft: most texts of a full batch have none.
     running: Option<Running>,
+    /// Whether there was no memory for it. The text is written without drafts then.
+    is_refused: bool,
 }
 
 #[derive(Debug)]
@@ -30,22 +32,31 @@ struct Running {
 const NORMAL_LAG: usize = 2;
 
 impl ModelDraft {
-    /// Drafts for a text of at most `n_ctx` tokens. A text that outgrows the model's own context gets none from there on.
-    /// Passes end with an error once `cancel` is raised.
+    /// Drafts for a text of at most `n_ctx` tokens. A text that outgrows the model's own context gets none from there on,
+    /// and a text gets none at all if there is no memory for a context. Passes end with an error once `cancel` is raised.
     pub fn new(model: &Arc<Model>, n_ctx: usize, cancel: &Cancel) -> Self {
-        let n_ctx = n_ctx.min(model.hparams().n_ctx);
-        Self { model: Arc::clone(model), n_ctx, cancel: cancel.clone(), running: None }
+        let n_ctx = Self::shape(model, n_ctx).n_ctx;
+        Self { model: Arc::clone(model), n_ctx, cancel: cancel.clone(), running: None, is_refused: false }
     }
 
-    fn running(&mut self) -> Result<&mut Running, Error> {
-        if self.running.is_none() {
-            let n_ctx = self.n_ctx;
-            let context = self.model.context(ContextShape { n_seq: 1, n_ctx, n_batch: n_ctx.min(BATCH_TOKENS) })?;
-            let context = context.cancelled_by(self.cancel.clone());
-            let (sequence, logits) = (context.sequence()?, vec![0.0; self.model.hparams().n_vocab]);
-            self.running = Some(Running { context, sequence, seen: Vec::new(), logits });
+    /// The context of a draft for such a text.
+    pub(super) fn shape(model: &Model, n_ctx: usize) -> ContextShape {
+        let n_ctx = n_ctx.min(model.hparams().n_ctx);
+        ContextShape { n_seq: 1, n_ctx, n_batch: n_ctx.min(BATCH_TOKENS) }
+    }
+
+    fn running(&mut self) -> Result<Option<&mut Running>, Error> {
+        if self.running.is_none() && !self.is_refused {
+            match self.model.context(Self::shape(&self.model, self.n_ctx)) {
+                Ok(context) => {
+                    let context = context.cancelled_by(self.cancel.clone());
+                    let (sequence, logits) = (context.sequence()?, vec![0.0; self.model.hparams().n_vocab]);
+                    self.running = Some(Running { context, sequence, seen: Vec::new(), logits });
+                }
+                Err(_) => self.is_refused = true,
+            }
         }
-        Ok(self.running.as_mut().expect("made above"))
+        Ok(self.running.as_mut())
     }
 }
 
@@ -81,7 +92,7 @@ impl Draft for ModelDraft {
         if tokens.len() > self.n_ctx {
             return Ok(());
         }
-        let running = self.running()?;
+        let Some(running) = self.running()? else { return Ok(()) };
         let most = &tokens[..tokens.len().saturating_sub(NORMAL_LAG)];
         if !running.seen.starts_with(most) {
             running.run(most)?;
@@ -95,7 +106,7 @@ impl Draft for ModelDraft {
         if n == 0 || tokens.is_empty() {
             return Ok(Vec::new());
         }
-        let running = self.running()?;
+        let Some(running) = self.running()? else { return Ok(Vec::new()) };
         // The last token of the text runs in any case: its logits choose the first of the draft.
         running.seen.truncate(tokens.len() - 1);
         let mut sampler = sampler.clone();

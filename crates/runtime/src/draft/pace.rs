@@ -43,12 +43,12 @@ impl Pace {
 
     /// Tokens to draft in any case, at most `room`.
     pub(super) fn least(&self, room: usize) -> usize {
-        self.length.least.min(room)
+        self.length.least().min(room)
     }
 
     /// Tokens to draft for the next pass, at most `room`, if the pass is otherwise this `load`.
     pub(super) fn choose(&self, load: &Load, times: &PassTimes, room: usize) -> usize {
-        let (least, most) = (self.least(room), self.length.most.min(room));
+        let (least, most) = (self.least(room), self.length.most().min(room));
         if !load.is_known() {
             return least;
         }
@@ -110,7 +110,7 @@ mod tests {
         /// depends on the position.
         fn speed(&self, tokens: usize, most: usize, accepted: impl Fn(usize) -> f64) -> f64 {
             let (mut pace, mut times, mut rng) =
-                (Pace::new(DraftLength { least: 0, most }), PassTimes::default(), Rng::new(3));
+                (Pace::new(DraftLength::new(0, most).unwrap()), PassTimes::default(), Rng::new(3));
             let (mut seconds, mut written) = (0.0, 0);
             while written < tokens {
                 // Times vary, as on any machine.

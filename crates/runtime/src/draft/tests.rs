@@ -1,10 +1,10 @@
 //! Texts with drafts are those without, on the shipped checkpoint.
 
 use super::*;
-use crate::generator::tests::{Asked, context_with, model, requests, tokenizer};
+use crate::generator::tests::{Asked, context_with, model, requests, tokenizer, write_model};
 use crate::{Finish, GenerateOptions, Generation, Generator, Rng, Sampling, Scheduler, generate};
 use proptest::prelude::*;
-use pythia_model::KvType;
+use pythia_model::{Budget, KvType, Options};
 use std::ops::ControlFlow;
 
 /// Proposes the tokens of a text, or with some chance any others.
@@ -28,7 +28,7 @@ impl Draft for Guess {
 }
 
 fn fixed(n: usize) -> DraftLength {
-    DraftLength { least: n, most: n }
+    DraftLength::new(n, n).unwrap()
 }
 
 /// A text and its pieces, as a caller sees them.
@@ -135,7 +135,7 @@ proptest! {
         let mut context = context_with(asked.len(), N_CTX, n_batch);
         let wanted: Vec<Seen> = asked.iter().map(|(request, ..)| plain(request)).collect();
         let generators = asked.iter().zip(&wanted).map(|((request, right, length, is_fixed), wanted)| {
-            let length = DraftLength { least: if *is_fixed { *length } else { 0 }, most: *length };
+            let length = DraftLength::new(if *is_fixed { *length } else { 0 }, *length).unwrap();
             guessed(&context, request, wanted, *right, length)
         });
         let generators = generators.collect();
@@ -226,7 +226,7 @@ fn a_cancelled_draft_ends_the_text_as_a_cancelled_pass() {
     let cancelled = scheduler.step(&mut context, &mut [&mut generator]);
     assert!(matches!(cancelled, Err(Error::Cancelled)), "{cancelled:?}");
     // Without it the text goes on.
-    let mut generator = generator.drafted_by(Box::new(LookupDraft), DraftLength { least: 0, most: 0 });
+    let mut generator = generator.drafted_by(Box::new(LookupDraft), DraftLength::new(0, 0).unwrap());
     while generator.finish().is_none() {
         scheduler.step(&mut context, &mut [&mut generator]).unwrap();
     }
@@ -234,11 +234,59 @@ fn a_cancelled_draft_ends_the_text_as_a_cancelled_pass() {
 }
 
 #[test]
-fn drafts_that_cannot_be_are_refused() {
-    let [(prompt, options), ..] = requests();
-    let length = DraftLength { least: 5, most: 4 };
-    let draft = Some(Drafting { source: DraftSource::Lookup, length });
-    let options = GenerateOptions { draft, ..options };
-    let error = Generator::new(&context_with(1, N_CTX, 40), tokenizer(), &prompt, &options).unwrap_err();
+fn drafted_tokens_can_be_taken_one_by_one() {
+    let [asked, ..] = requests();
+    let wanted = plain(&asked);
+    let mut context = context_with(1, N_CTX, 40);
+    let mut generator = guessed(&context, &asked, &wanted, 1.0, fixed(3));
+    let (mut scheduler, mut passes) = (Scheduler::new(), 0);
+    for n in 1..=wanted.ids.len() {
+        passes += usize::from(!scheduler.has_choices());
+        scheduler.step_one(&mut context, &mut [&mut generator]).unwrap();
+        assert_eq!(generator.ids(), &wanted.ids[..n]);
+    }
+    assert!(generator.finish().is_some() && passes < wanted.ids.len(), "{passes} passes");
+    // A text that ends between two of them has no others.
+    let mut context = context_with(1, N_CTX, 40);
+    let mut generator = guessed(&context, &asked, &wanted, 1.0, fixed(3));
+    let mut scheduler = Scheduler::new();
+    for _ in 0..2 {
+        scheduler.step_one(&mut context, &mut [&mut generator]).unwrap();
+    }
+    assert!(scheduler.has_choices());
+    generator.interrupt();
+    scheduler.step_one(&mut context, &mut [&mut generator]).unwrap();
+    assert_eq!((generator.ids(), generator.finish()), (&wanted.ids[..2], Some(&Finish::Interrupted)));
+}
+
+#[test]
+fn a_text_without_memory_for_its_draft_is_written_without_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("q8_0.gguf");
+    write_model(&path);
+    let limited = Options { threads: 1, memory: Some(Budget::new(100_000)), ..Options::default() };
+    let draft = Model::open(&path, &limited).unwrap();
+    let source = DraftSource::model(draft, tokenizer(), tokenizer()).unwrap();
+    let drafting = Drafting { source, length: fixed(5) };
+    let refused = drafting.check_memory(2, N_CTX).unwrap_err().to_string();
+    assert!(refused.starts_with("draft: 2 times a context of 1 x 64 positions"), "{refused}");
+    assert!(refused.ends_with("wanted at most 0.1 MB"), "{refused}");
+    let lookup = Drafting { source: DraftSource::Lookup, length: fixed(5) };
+    assert!(lookup.check_memory(1000, N_CTX).is_ok());
+    for (prompt, options) in requests() {
+        let wanted = plain(&(prompt.clone(), options.clone()));
+        let mut context = context_with(1, N_CTX, 40);
+        let options = GenerateOptions { draft: Some(drafting.clone()), ..options };
+        let generator = Generator::new(&context, tokenizer(), &prompt, &options).unwrap();
+        let (found, stats) = run(&mut context, vec![generator]);
+        assert_eq!((&found[0], stats[0].drafted), (&wanted, 0));
+    }
+}
+
+#[test]
+fn a_length_that_cannot_be_is_refused() {
+    let error = DraftLength::new(5, 4).unwrap_err();
     assert_eq!(error.to_string(), "draft length: found at least 5 tokens and at most 4");
+    let length = DraftLength::new(4, 4).unwrap();
+    assert_eq!((length.least(), length.most()), (4, 4));
 }

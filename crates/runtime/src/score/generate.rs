@@ -10,6 +10,10 @@ use std::sync::Arc;
 /// Texts in the making at the same time. With as many tokens in a pass, products run near the rate of a full batch.
 const MAX_TEXTS: usize = 64;
 
+/// Prompts are sorted among so many, so that texts are done about in their order. Whoever prints them in order can begin
+/// soon, and keeps few that are done early.
+const WINDOW: usize = 256;
+
 /// A text that is being written, or is done and keeps its sequence until another takes it.
 struct Text {
     prompt: usize,
@@ -45,11 +49,10 @@ pub fn generate_all(
         return Ok(());
     }
     let most = if settings.parallel == 0 { MAX_TEXTS } else { settings.parallel };
-    let (context, n) = room::context(model, prompts.len().min(most), n_ctx, BATCH_TOKENS, settings)?;
+    let drafting = prompts.iter().find_map(|(_, options)| options.draft.as_ref());
+    let (context, n) = room::context(model, prompts.len().min(most), n_ctx, BATCH_TOKENS, drafting, settings)?;
     let mut context = context.cancelled_by(settings.cancel.clone());
-    // From the end: neighbours share as much as any.
-    let mut waiting: Vec<usize> = (0..prompts.len()).collect();
-    waiting.sort_by(|&a, &b| prompts[b].0.cmp(&prompts[a].0));
+    let mut waiting = order(prompts);
     let mut texts: Vec<Text> = Vec::new();
     let mut scheduler = Scheduler::new();
     loop {
@@ -74,6 +77,14 @@ pub fn generate_all(
             }
         }
     }
+}
+
+/// Whose texts to begin, from the end. Of the prompts of a window neighbours share as much as any.
+fn order(prompts: &[(Vec<u32>, GenerateOptions)]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..prompts.len()).collect();
+    order.chunks_mut(WINDOW).for_each(|window| window.sort_by(|&a, &b| prompts[a].0.cmp(&prompts[b].0)));
+    order.reverse();
+    order
 }
 
 /// Begins the text of a prompt, from what one of the `texts`, `n` at most, has of it. False if it should wait until
@@ -121,4 +132,21 @@ fn begin(
     };
     texts.push(Text { prompt: next, generator });
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_begun_in_their_order_but_for_neighbours() {
+        let prompts = |prompt: fn(usize) -> u32| -> Vec<_> {
+            (0..1000).map(|i| (vec![prompt(i)], GenerateOptions::default())).collect()
+        };
+        let begun = |prompts: &[_]| -> Vec<usize> { order(prompts).into_iter().rev().collect() };
+        assert_eq!(begun(&prompts(|_| 7)), (0..1000).collect::<Vec<_>>());
+        let sorted = begun(&prompts(|i| (i % 2) as u32));
+        assert_eq!((sorted[..3].to_vec(), sorted[WINDOW / 2..][..3].to_vec()), (vec![0, 2, 4], vec![1, 3, 5]));
+        assert_eq!(sorted[WINDOW], WINDOW);
+    }
 }

@@ -7,9 +7,9 @@ harness's own, with all its options. A program that imports this module can name
 ``lm_eval.simple_evaluate`` as well.
 
 ``model_args`` are ``path`` and the keyword arguments of :class:`pythia_quant.Model`, with ``pythia_device`` for
-``device``. Token rules, windows and stop strings
-are those of the harness's ``hf`` class; all requests of a task run together, and what they begin with in common is
-computed once.
+``device``, and ``draft`` (a GGUF file or ``lookup``), ``draft_max`` and ``draft_min``, which change no text. Token rules,
+windows and stop strings are those of the harness's ``hf`` class; all requests of a task run together, and what they begin
+with in common is computed once.
 """
 
 from collections.abc import Sequence
@@ -41,12 +41,16 @@ class PythiaGGUF(LM):
         batch_size: int | str | None = None,
         max_batch_size: int | None = None,
         pythia_device: str = "cpu",
+        draft: str | None = None,
+        draft_max: int | None = None,
+        draft_min: int | None = None,
         **options: Any,
     ) -> None:
         """Open ``path``, which ``pretrained`` may name as well.
 
         The harness always gives a ``device``, by default a GPU, so that says nothing: a model runs on the processor
-        unless ``pythia_device`` names another. Batches are as large as memory allows, whatever ``batch_size`` says.
+        unless ``pythia_device`` names another. Batches are as large as memory allows, whatever ``batch_size`` says. A
+        ``draft`` model is opened like the other.
         """
         super().__init__()
         file = path or pretrained
@@ -54,6 +58,8 @@ class PythiaGGUF(LM):
             raise ValueError("pythia_gguf: found no path, wanted --model_args path=FILE")
         self.model = Model(file, device=pythia_device, **options)
         self._device = self.model.device
+        drafter = Model(draft, device=pythia_device, **options) if draft not in (None, "lookup") else draft
+        self._draft: dict[str, Any] = {"draft": drafter, "draft_max": draft_max, "draft_min": draft_min}
 
     @property
     def max_length(self) -> int:
@@ -96,7 +102,7 @@ class PythiaGGUF(LM):
         until, limit = list(settings["until"]), settings["max_gen_toks"]
         # A penalty changes greedy choices too.
         if not settings["do_sample"] and settings.get("repetition_penalty", 1.0) == 1.0:
-            return self.model.generate_until(contexts, until=until, max_new_tokens=limit)
+            return self.model.generate_until(contexts, until=until, max_new_tokens=limit, **self._draft)
         sampling = {name: settings[name] for name in SAMPLING if settings.get(name) is not None}
         if not settings["do_sample"]:
             sampling["temperature"] = 0.0
@@ -110,7 +116,7 @@ class PythiaGGUF(LM):
         # What is too long loses its start, as in the harness.
         prompt = self.model.tokenize(context)[-room:] or context
         stop = [text for text in until if text]
-        return "".join(self.model.generate(prompt, max_new_tokens=limit, stop=stop, **sampling))
+        return "".join(self.model.generate(prompt, max_new_tokens=limit, stop=stop, **sampling, **self._draft))
 
     def _kept(self, method: str, requests: Sequence[Instance], results: list[Any]) -> list[Any]:
         """The results, told to the harness's cache as well."""

@@ -252,6 +252,7 @@ unsafe impl Isa for Avx512 {
 /// # Safety
 /// AVX-512.
 #[inline(always)]
+#[allow(clippy::pointers_in_nomem_asm_block)] // there is no instruction in it
 unsafe fn packed_entries<const N: usize, const K: usize>(table: &[u16; N], numbers: [__m512i; K]) -> [__m512i; K] {
     const { assert!(N == 256 || N == 512 || N == 1024) }
     let mut p = table.as_ptr();

@@ -67,7 +67,7 @@ impl<T: Format> One<'_, T> {
                 }
                 ahead = ahead.wrapping_add(ahead_per_unit);
 
-                if T::PAIRED && unit % 2 == 0 {
+                if T::PAIRED && unit.is_multiple_of(2) {
                     // SAFETY: the blocks of `column` are readable.
                     pair = unsafe { T::pair(isa, column, unit / 2) };
                 }

@@ -289,8 +289,8 @@ unsafe impl<const DOT: bool, const MATRIX: bool> Isa for Neon<DOT, MATRIX> {
     }
 
     #[inline(always)]
-    unsafe fn fours<const N: usize>(self, book: &Codebook<4, N>, numbers: B) -> [B; 2] {
-        // SAFETY: the token proves NEON; the caller's numbers are below `N`.
+    unsafe fn fours<const ENTRIES: usize>(self, book: &Codebook<4, ENTRIES>, numbers: B) -> [B; 2] {
+        // SAFETY: the token proves NEON; the numbers are below `ENTRIES`.
         unsafe {
             let mut stored = [0u16; 8];
             vst1q_u16(stored.as_mut_ptr(), vreinterpretq_u16_s8(numbers));
@@ -305,7 +305,7 @@ unsafe impl<const DOT: bool, const MATRIX: bool> Isa for Neon<DOT, MATRIX> {
     }
 
     #[inline(always)]
-    unsafe fn eights<const N: usize>(self, book: &Codebook<8, N>, numbers: B, half: usize) -> [B; 2] {
+    unsafe fn eights<const ENTRIES: usize>(self, book: &Codebook<8, ENTRIES>, numbers: B, half: usize) -> [B; 2] {
         // SAFETY: as above.
         unsafe {
             let mut stored = [0u16; 8];

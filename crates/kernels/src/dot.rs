@@ -21,6 +21,7 @@ mod q8_0;
 mod six_bit;
 
 use crate::isa::Isa;
+pub(crate) use grid::Pair;
 use pythia_tensor::blocks::Block;
 
 /// Elements whose codes are read together, and the size of an activation block.
@@ -41,7 +42,8 @@ pub(crate) trait Format: Block {
     const BITS: u32;
     /// Whether codes are those bytes.
     const SIGNED: bool = Self::BITS == 8;
-    /// Whether reading codes is cheaper where the unit is a constant; if not, it only makes the kernels longer.
+    /// Whether reading codes is cheaper where the unit is a constant. If not, two units at a time are enough: they share
+    /// what they read, and more would only make the kernels longer.
     const UNROLL: bool = true;
     /// The code that stands for zero (before a minimum).
     const OFFSET: i32;
@@ -63,6 +65,22 @@ pub(crate) trait Format: Block {
 
     /// Codes of the first 16 elements of a unit and of the last, of the rows of one part.
     unsafe fn codes<I: Isa>(isa: I, part: Column<Self>, unit: usize) -> [I::B; 2];
+
+    /// Whether units 2 k and 2 k + 1 share what their codes are made from. Then whoever reads units in order calls the
+    /// two functions below instead of `codes`.
+    const PAIRED: bool = false;
+
+    /// What the codes of two units of 16 rows are made from, where `PAIRED`.
+    #[inline(always)]
+    unsafe fn pair<I: Isa>(_isa: I, _rows: Column<Self>, _pair: usize) -> Pair<I> {
+        unreachable!("units share nothing")
+    }
+
+    /// Codes of one of those units, of the rows of one part: what `codes` gives.
+    #[inline(always)]
+    fn of_pair<I: Isa>(_isa: I, _pair: &Pair<I>, _part: usize, _unit: usize) -> [I::B; 2] {
+        unreachable!("units share nothing")
+    }
 }
 
 /// One block of each of several rows.
@@ -162,6 +180,13 @@ macro_rules! for_each_unit {
         const { assert!(<$format>::ELEMS / $crate::dot::UNIT <= 8) }
         if <$isa>::TUNING.unroll && <$format>::UNROLL {
             for_each_unit! { @ $format, $unit => $body; 0 1 2 3 4 5 6 7 }
+        } else if <$isa>::TUNING.unroll && <$format>::ELEMS / $crate::dot::UNIT == 8 {
+            for pair in 0..4_usize {
+                let $unit = pair << 1;
+                $body
+                let $unit = pair << 1 | 1;
+                $body
+            }
         } else {
             for $unit in 0..<$format>::ELEMS / $crate::dot::UNIT $body
         }
@@ -174,3 +199,23 @@ macro_rules! for_each_unit {
     };
 }
 pub(crate) use for_each_unit;
+
+/// Runs a block of code for every part of 16 rows, repeated: in a loop that the optimizer keeps, because the bodies of
+/// some formats are long, what is kept for each part would lie in memory.
+macro_rules! for_each_part {
+    ($isa:ty, $part:ident => $body:block) => {
+        const { assert!(<$isa>::PARTS <= 16) }
+        if <$isa>::TUNING.unroll {
+            for_each_part! { @ $isa, $part => $body; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 }
+        } else {
+            for $part in 0..<$isa>::PARTS $body
+        }
+    };
+    (@ $isa:ty, $part:ident => $body:block; $($number:literal)*) => {
+        $(if $number < <$isa>::PARTS {
+            let $part: usize = $number;
+            $body
+        })*
+    };
+}
+pub(crate) use for_each_part;

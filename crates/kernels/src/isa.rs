@@ -40,6 +40,7 @@ mod scalar;
 #[cfg(test)]
 mod tests;
 
+use crate::codebook::Codebook;
 use std::fmt;
 use std::ops::IndexMut;
 use std::str::FromStr;
@@ -144,8 +145,38 @@ pub(crate) unsafe trait Operations: Copy + Send + Sync + 'static {
     fn shr(self, a: Self::B, by: usize) -> Self::B;
     /// Every byte shifted left by `by` bits.
     fn shl(self, a: Self::B, by: usize) -> Self::B;
-    /// Every byte replaced by the one it numbers, 0..16, among the 16 of its row in `table`.
+    /// Every byte replaced by the one it numbers, 0..16, among the 16 of its row in `table`, and 128 by 0.
     fn lookup(self, table: Self::B, indices: Self::B) -> Self::B;
+    fn and_each(self, a: Self::B, b: Self::B) -> Self::B;
+    fn xor(self, a: Self::B, b: Self::B) -> Self::B;
+    /// Every 4 bytes, as a little-endian word, shifted left by `by` bits.
+    fn shl_words(self, a: Self::B, by: usize) -> Self::B;
+    /// Prepared codes, negated where bit `j % 8` of byte `j` of `signs` is set.
+    fn negate(self, codes: Self::B, signs: Self::B) -> Self::B;
+    /// Finds the entries that 8 u16 per row number, of 16 rows, for `fours` and `eights`. By default they do it
+    /// themselves, and get the numbers.
+    ///
+    /// # Safety
+    /// Numbers are below `N`.
+    #[inline(always)]
+    unsafe fn find<const DIM: usize, const N: usize>(
+        self,
+        _book: &Codebook<DIM, N>,
+        numbers: Self::Parts<Self::B>,
+    ) -> Self::Parts<Self::B> {
+        numbers
+    }
+    /// Of 8 entries of a row that were found, prepared codes: of the first four, then of the last.
+    ///
+    /// # Safety
+    /// `found` comes from `find`, for the same codebook.
+    unsafe fn fours<const N: usize>(self, book: &Codebook<4, N>, found: Self::B) -> [Self::B; 2];
+    /// Of the first four or the last four entries of a row that were found, as `half` is 0 or 1, prepared codes: of the
+    /// first two of them, then of the last.
+    ///
+    /// # Safety
+    /// As above.
+    unsafe fn eights<const N: usize>(self, book: &Codebook<8, N>, found: Self::B, half: usize) -> [Self::B; 2];
     /// Two's complement codes as [`Self::dot_i8`] wants its left side: plus [`Self::I8_BIAS`].
     fn prepare_i8(self, a: Self::B) -> Self::B;
     /// The 16 bytes of one row of a part, the `row`th, as integers: signs extended.

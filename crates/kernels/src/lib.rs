@@ -13,6 +13,7 @@
 #![allow(clippy::needless_range_loop)]
 
 mod attention;
+mod codebook;
 mod cpu;
 mod dot;
 mod element;

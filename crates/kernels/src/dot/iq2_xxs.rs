@@ -1,7 +1,10 @@
 //! IQ2_XXS: entries of eight, a 4-bit scale per 32 elements.
 
-use super::grid::{self, Grid, look_up, odd_scale, top_nibbles};
-use super::{Column, Format};
+use super::grid::{
+    self, Grid, NONE, Order, eightfold, even_signs, odd_scale, ordered, paired_codes, sevens, signed, top_nibbles,
+};
+use super::{Column, Format, Pair};
+use crate::codebook;
 use crate::isa::Isa;
 use pythia_tensor::blocks::IQ2_XXS;
 use std::mem::offset_of;
@@ -33,16 +36,31 @@ impl Format for IQ2_XXS {
         [odd_scale(isa, d, scales, unit, 0.125); 2]
     }
 
-    #[inline(always)]
-    unsafe fn codes<I: Isa>(isa: I, part: Column<Self>, unit: usize) -> [I::B; 2] {
-        // SAFETY: the caller has readable blocks.
-        unsafe { grid::codes(isa, part, unit) }
-    }
+    paired_codes!();
 }
 
 impl Grid for IQ2_XXS {
+    const VECTORS: usize = 1;
+
     #[inline(always)]
-    fn signed_codes(&self, unit: usize) -> [[u8; 16]; 2] {
-        look_up(&self.unit(unit), &pythia_tensor::grid::IQ2_XXS)
+    unsafe fn read<I: Isa>(isa: I, part: Column<Self>, pair: usize) -> ([I::B; 2], I::B) {
+        /// Of two units, 4 bytes each, and after them their signs.
+        static ENTRIES: Order = [0, NONE, 1, NONE, 2, NONE, 3, NONE, 8, NONE, 9, NONE, 10, NONE, 11, NONE];
+        // SAFETY: the caller has readable blocks.
+        let both = unsafe { part.bytes(isa, offset_of!(Self, qs) + 16 * pair) };
+        ([ordered(isa, both, &ENTRIES); 2], even_signs(isa, sevens(isa, both)))
+    }
+
+    #[inline(always)]
+    unsafe fn find<I: Isa>(isa: I, numbers: I::Parts<I::B>) -> I::Parts<I::B> {
+        // SAFETY: the caller has them from `read`: a byte numbers one of 256 entries.
+        unsafe { isa.find(&codebook::IQ2_XXS, numbers) }
+    }
+
+    #[inline(always)]
+    unsafe fn codes<I: Isa>(isa: I, found: [I::B; 2], signs: I::B, unit: usize) -> [I::B; 2] {
+        static SIGNS: [[Order; 2]; 2] = [[eightfold(4, 5), eightfold(6, 7)], [eightfold(12, 13), eightfold(14, 15)]];
+        // SAFETY: the caller has them from `find`.
+        signed(isa, unsafe { isa.eights(&codebook::IQ2_XXS, found[0], unit % 2) }, signs, &SIGNS[unit % 2])
     }
 }

@@ -1,7 +1,10 @@
 //! IQ3_XXS: entries of four, a 4-bit scale per 32 elements.
 
-use super::grid::{self, Grid, look_up, odd_scale, top_nibbles};
-use super::{Column, Format};
+use super::grid::{
+    self, Grid, LOW, SIGNS_OF_FOUR, even_signs, odd_scale, ordered, paired_codes, sevens, signed, top_nibbles,
+};
+use super::{Column, Format, Pair};
+use crate::codebook;
 use crate::isa::Isa;
 use pythia_tensor::blocks::IQ3_XXS;
 use std::mem::offset_of;
@@ -30,16 +33,32 @@ impl Format for IQ3_XXS {
         [odd_scale(isa, d, scales, unit, 0.25); 2]
     }
 
-    #[inline(always)]
-    unsafe fn codes<I: Isa>(isa: I, part: Column<Self>, unit: usize) -> [I::B; 2] {
-        // SAFETY: the caller has readable blocks.
-        unsafe { grid::codes(isa, part, unit) }
-    }
+    paired_codes!();
 }
 
 impl Grid for IQ3_XXS {
+    const VECTORS: usize = 2;
+
     #[inline(always)]
-    fn signed_codes(&self, unit: usize) -> [[u8; 16]; 2] {
-        look_up(&self.unit(unit), &pythia_tensor::grid::IQ3_XXS)
+    unsafe fn read<I: Isa>(isa: I, part: Column<Self>, pair: usize) -> ([I::B; 2], I::B) {
+        // SAFETY: the caller has readable blocks.
+        unsafe {
+            let entries = part.bytes(isa, offset_of!(Self, qs) + 16 * pair);
+            let signs = part.bytes(isa, offset_of!(Self, signs) + 16 * (pair / 2));
+            let numbers = [ordered(isa, entries, &LOW[0]), ordered(isa, entries, &LOW[1])];
+            (numbers, even_signs(isa, sevens(isa, signs)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn find<I: Isa>(isa: I, numbers: I::Parts<I::B>) -> I::Parts<I::B> {
+        // SAFETY: the caller has them from `read`: a byte numbers one of 256 entries.
+        unsafe { isa.find(&codebook::IQ3_XXS, numbers) }
+    }
+
+    #[inline(always)]
+    unsafe fn codes<I: Isa>(isa: I, found: [I::B; 2], signs: I::B, unit: usize) -> [I::B; 2] {
+        // SAFETY: the caller has them from `find`.
+        signed(isa, unsafe { isa.fours(&codebook::IQ3_XXS, found[unit % 2]) }, signs, &SIGNS_OF_FOUR[unit % 4])
     }
 }

@@ -1,6 +1,7 @@
 //! The operations on AVX2 with FMA and F16C: two registers per float vector. `VNNI` adds the dot instruction.
 
 use super::{GemmTile, Operations, Tile, TileSize, Tuning};
+use crate::codebook::Codebook;
 use std::arch::asm;
 use std::arch::x86_64::*;
 
@@ -199,6 +200,15 @@ unsafe impl<const VNNI: bool> Operations for Avx2<VNNI> {
             _mm256_and_si256(words, _mm256_set1_epi8((0xFF_u8 << by) as i8))
         }
         fn lookup(self, table: __m256i, indices: __m256i) -> __m256i { _mm256_shuffle_epi8(table, indices) }
+        fn and_each(self, a: __m256i, b: __m256i) -> __m256i { _mm256_and_si256(a, b) }
+        fn xor(self, a: __m256i, b: __m256i) -> __m256i { _mm256_xor_si256(a, b) }
+        fn shl_words(self, a: __m256i, by: usize) -> __m256i { _mm256_sll_epi32(a, _mm_cvtsi32_si128(by as i32)) }
+        fn negate(self, codes: __m256i, signs: __m256i) -> __m256i {
+            // Modulo 256 this also takes 128 + code to 128 - code.
+            let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+            let minus = _mm256_cmpeq_epi8(_mm256_and_si256(signs, bit), bit);
+            _mm256_sub_epi8(_mm256_xor_si256(codes, minus), minus)
+        }
         fn widen(self, a: __m256i, row: usize) -> [__m256i; 2] {
             let a = if row == 0 { _mm256_castsi256_si128(a) } else { _mm256_extracti128_si256::<1>(a) };
             [_mm256_cvtepi8_epi32(a), _mm256_cvtepi8_epi32(_mm_srli_si128::<8>(a))]
@@ -236,6 +246,37 @@ unsafe impl<const VNNI: bool> Operations for Avx2<VNNI> {
     #[inline(always)]
     fn parts<V: Copy>(self, v: V) -> [V; 8] {
         [v; 8]
+    }
+
+    #[inline(always)]
+    unsafe fn fours<const N: usize>(self, book: &Codebook<4, N>, numbers: __m256i) -> [__m256i; 2] {
+        // SAFETY: the token proves AVX2; the caller's numbers are below `N`.
+        unsafe {
+            let numbers = in_memory(numbers);
+            let entry = |i: usize| {
+                let entry = book.magnitudes.get_unchecked(usize::from(numbers[i]));
+                entry.as_ptr().cast::<i32>().read_unaligned()
+            };
+            let four = |i: usize| {
+                let v = _mm_insert_epi32::<1>(_mm_cvtsi32_si128(entry(i)), entry(i + 1));
+                _mm_insert_epi32::<3>(_mm_insert_epi32::<2>(v, entry(i + 2)), entry(i + 3))
+            };
+            [_mm256_set_m128i(four(8), four(0)), _mm256_set_m128i(four(12), four(4))].map(|v| self.prepare_i8(v))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn eights<const N: usize>(self, book: &Codebook<8, N>, numbers: __m256i, half: usize) -> [__m256i; 2] {
+        // SAFETY: as above.
+        unsafe {
+            let numbers = in_memory(numbers);
+            let entry = |i: usize| book.magnitudes.get_unchecked(usize::from(numbers[4 * half + i])).as_ptr();
+            let two = |i: usize| {
+                let first = _mm_castsi128_pd(_mm_loadl_epi64(entry(i).cast()));
+                _mm_castpd_si128(_mm_loadh_pd(first, entry(i + 1).cast()))
+            };
+            [_mm256_set_m128i(two(8), two(0)), _mm256_set_m128i(two(10), two(2))].map(|v| self.prepare_i8(v))
+        }
     }
 
     /// Without VNNI, products of unsigned codes are summed in 16 bits as long as they fit, which saves an instruction
@@ -382,6 +423,21 @@ unsafe fn sum_each_8(v: &[__m256; 16], first: usize) -> __m256 {
         let b = step!(_mm256_shuffle_ps [0x44, 0xEE] fours[2], fours[3]);
         step!(_mm256_shuffle_ps [0x88, 0xDD] a, b)
     }
+}
+
+/// Stored, and not taken out of the register one by one, which takes twice the time.
+///
+/// # Safety
+/// AVX2.
+#[inline(always)]
+unsafe fn in_memory(numbers: __m256i) -> [u16; 16] {
+    let mut stored = [0u16; 16];
+    // SAFETY: the caller has AVX2; 32 bytes, which the assembly leaves alone, but the optimizer has to believe otherwise.
+    unsafe {
+        _mm256_storeu_si256(stored.as_mut_ptr().cast(), numbers);
+        asm!("/* {} */", in(reg) stored.as_mut_ptr(), options(nostack, preserves_flags));
+    }
+    stored
 }
 
 // What AVX-512 shares.

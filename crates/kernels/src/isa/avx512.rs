@@ -1,6 +1,7 @@
 //! The operations on AVX-512 with VNNI: one register per float vector.
 
 use super::{GemmTile, Operations, Tile, TileSize, Tuning};
+use crate::codebook::Codebook;
 use std::arch::asm;
 use std::arch::x86_64::*;
 
@@ -128,6 +129,14 @@ unsafe impl Operations for Avx512 {
             _mm512_and_si512(words, _mm512_set1_epi8((0xFF_u8 << by) as i8))
         }
         fn lookup(self, table: __m512i, indices: __m512i) -> __m512i { _mm512_shuffle_epi8(table, indices) }
+        fn and_each(self, a: __m512i, b: __m512i) -> __m512i { _mm512_and_si512(a, b) }
+        fn xor(self, a: __m512i, b: __m512i) -> __m512i { _mm512_xor_si512(a, b) }
+        fn shl_words(self, a: __m512i, by: usize) -> __m512i { _mm512_sll_epi32(a, _mm_cvtsi32_si128(by as i32)) }
+        fn negate(self, codes: __m512i, signs: __m512i) -> __m512i {
+            // Modulo 256 this also takes 128 + code to 128 - code.
+            let bit = _mm512_set1_epi64(0x8040_2010_0804_0201_u64 as i64);
+            _mm512_mask_sub_epi8(codes, _mm512_test_epi8_mask(signs, bit), _mm512_setzero_si512(), codes)
+        }
         fn prepare_i8(self, a: __m512i) -> __m512i { _mm512_xor_si512(a, _mm512_set1_epi8(i8::MIN)) }
         fn widen(self, a: __m512i, row: usize) -> __m512i {
             _mm512_cvtepi8_epi32(match row {
@@ -175,6 +184,143 @@ unsafe impl Operations for Avx512 {
     fn parts<V: Copy>(self, v: V) -> [V; 4] {
         [v; 4]
     }
+
+    #[inline(always)]
+    unsafe fn find<const DIM: usize, const N: usize>(
+        self,
+        book: &Codebook<DIM, N>,
+        numbers: [__m512i; 4],
+    ) -> [__m512i; 4] {
+        // SAFETY: the token proves AVX-512.
+        unsafe {
+            if N <= 512 {
+                return packed_entries(&book.packed, numbers);
+            }
+            // Four times what the choice among so many tables keeps would not fit the registers.
+            let mut found = numbers;
+            for k in [0, 2] {
+                [found[k], found[k + 1]] = packed_entries(&book.packed, [numbers[k], numbers[k + 1]]);
+            }
+            found
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn fours<const N: usize>(self, book: &Codebook<4, N>, found: __m512i) -> [__m512i; 2] {
+        // SAFETY: the token proves AVX-512; 16 bytes of levels.
+        unsafe {
+            let levels = self.prepare_i8(self.repeated(book.levels.as_ptr()));
+            // Levels are numbered by 3 bits, 4 apart. A lookup heeds the lowest 4 bits of a byte and the highest, so
+            // that what is above a number does not matter.
+            let odd = _mm512_srli_epi16::<4>(found);
+            [
+                _mm512_shuffle_epi8(levels, _mm512_unpacklo_epi8(found, odd)),
+                _mm512_shuffle_epi8(levels, _mm512_unpackhi_epi8(found, odd)),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn eights<const N: usize>(self, book: &Codebook<8, N>, found: __m512i, half: usize) -> [__m512i; 2] {
+        /// Each byte of two entries, four times; of each pair of entries.
+        static FOURFOLD: [[u8; 16]; 4] = {
+            let mut bytes = [[0; 16]; 4];
+            let mut i = 0;
+            while i < 64 {
+                bytes[i / 16][i % 16] = (i / 4) as u8;
+                i += 1;
+            }
+            bytes
+        };
+        // SAFETY: the token proves AVX-512; 16 bytes each.
+        unsafe {
+            let levels = self.prepare_i8(self.repeated(book.levels.as_ptr()));
+            let pair = |i: usize| {
+                // Levels are numbered by 2 bits. Bytes 0 to 3 get theirs to the lowest bits, or above the lowest two.
+                let bytes = _mm512_shuffle_epi8(found, self.repeated(FOURFOLD[2 * half + i].as_ptr()));
+                let shifted = _mm512_srlv_epi16(bytes, _mm512_set1_epi32(4 << 16));
+                _mm512_shuffle_epi8(levels, _mm512_and_si512(shifted, _mm512_set1_epi16(0x0C03)))
+            };
+            [pair(0), pair(1)]
+        }
+    }
+}
+
+/// The entries that u16 below `N` number, of `K` vectors side by side: they share the tables in registers, and hide each
+/// other's latency.
+///
+/// # Safety
+/// AVX-512.
+#[inline(always)]
+#[allow(clippy::pointers_in_nomem_asm_block)] // there is no instruction in it
+unsafe fn packed_entries<const N: usize, const K: usize>(table: &[u16; N], numbers: [__m512i; K]) -> [__m512i; K] {
+    const { assert!(N == 256 || N == 512 || N == 1024) }
+    let mut p = table.as_ptr();
+    // SAFETY: the caller has AVX-512; the table has that many entries; the assembly is no instruction.
+    unsafe {
+        if N > 256 {
+            // Else it is loaded once for all, and then put on the stack, because it does not fit the registers.
+            asm!("/* {} */", inout(reg) p, options(nomem, nostack, preserves_flags));
+        }
+        let mut found = among_256(p, numbers);
+        if N >= 512 {
+            found = choose(numbers, 256, found, among_256(p.add(256), numbers));
+        }
+        if N == 1024 {
+            let upper = choose(numbers, 256, among_256(p.add(512), numbers), among_256(p.add(768), numbers));
+            found = choose(numbers, 512, found, upper);
+        }
+        found
+    }
+}
+
+/// # Safety
+/// AVX-512, and 256 entries.
+#[inline(always)]
+unsafe fn among_256<const K: usize>(p: *const u16, numbers: [__m512i; K]) -> [__m512i; K] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let lower = choose(numbers, 64, among_64(p, numbers), among_64(p.add(64), numbers));
+        let upper = choose(numbers, 64, among_64(p.add(128), numbers), among_64(p.add(192), numbers));
+        choose(numbers, 128, lower, upper)
+    }
+}
+
+/// # Safety
+/// AVX-512, and 64 entries.
+#[inline(always)]
+unsafe fn among_64<const K: usize>(p: *const u16, numbers: [__m512i; K]) -> [__m512i; K] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (low, high) = (_mm512_loadu_si512(p.cast()), _mm512_loadu_si512(p.add(32).cast()));
+        let mut found = numbers;
+        for k in 0..K {
+            found[k] = _mm512_permutex2var_epi16(low, numbers[k], high);
+        }
+        found
+    }
+}
+
+/// `set` where the numbers have this bit, else `clear`.
+///
+/// # Safety
+/// AVX-512.
+#[inline(always)]
+unsafe fn choose<const K: usize>(
+    numbers: [__m512i; K],
+    bit: i16,
+    clear: [__m512i; K],
+    set: [__m512i; K],
+) -> [__m512i; K] {
+    let mut chosen = clear;
+    for k in 0..K {
+        // SAFETY: the caller has AVX-512.
+        unsafe {
+            let is_set = _mm512_test_epi16_mask(numbers[k], _mm512_set1_epi16(bit));
+            chosen[k] = _mm512_mask_blend_epi16(is_set, clear[k], set[k]);
+        }
+    }
+    chosen
 }
 
 /// Lane l: the sum of vector l. A step adds the halves of two vectors and packs the sums into one; the pairs are those

@@ -1,6 +1,7 @@
 //! The operations on AArch64 NEON: four registers per float vector. `DOT` adds the SDOT instruction, `MATRIX` SMMLA.
 
 use super::{GemmTile, Operations, Tile, TileSize, Tuning};
+use crate::codebook::Codebook;
 use std::arch::aarch64::*;
 use std::arch::asm;
 
@@ -227,6 +228,15 @@ unsafe impl<const DOT: bool, const MATRIX: bool> Operations for Neon<DOT, MATRIX
         }
         fn shl(self, a: B, by: usize) -> B { vshlq_s8(a, vdupq_n_s8(by as i8)) }
         fn lookup(self, table: B, indices: B) -> B { vqtbl1q_s8(table, vreinterpretq_u8_s8(indices)) }
+        fn and_each(self, a: B, b: B) -> B { vandq_s8(a, b) }
+        fn xor(self, a: B, b: B) -> B { veorq_s8(a, b) }
+        fn shl_words(self, a: B, by: usize) -> B {
+            vreinterpretq_s8_s32(vshlq_s32(vreinterpretq_s32_s8(a), vdupq_n_s32(by as i32)))
+        }
+        fn negate(self, codes: B, signs: B) -> B {
+            let bit = vreinterpretq_s8_u64(vdupq_n_u64(0x8040_2010_0804_0201));
+            vbslq_s8(vtstq_s8(signs, bit), vnegq_s8(codes), codes)
+        }
         fn prepare_i8(self, a: B) -> B { a }
         fn widen(self, a: B, _row: usize) -> N {
             let (lo, hi) = (vmovl_s8(vget_low_s8(a)), vmovl_high_s8(a));
@@ -276,6 +286,36 @@ unsafe impl<const DOT: bool, const MATRIX: bool> Operations for Neon<DOT, MATRIX
     #[inline(always)]
     fn parts<V: Copy>(self, v: V) -> [V; 16] {
         [v; 16]
+    }
+
+    #[inline(always)]
+    unsafe fn fours<const ENTRIES: usize>(self, book: &Codebook<4, ENTRIES>, numbers: B) -> [B; 2] {
+        // SAFETY: the token proves NEON; the numbers are below `ENTRIES`.
+        unsafe {
+            let mut stored = [0u16; 8];
+            vst1q_u16(stored.as_mut_ptr(), vreinterpretq_u16_s8(numbers));
+            let entry = |i: usize| book.magnitudes.get_unchecked(usize::from(stored[i])).as_ptr().cast::<i32>();
+            let four = |i: usize| {
+                let v = vld1q_lane_s32::<0>(entry(i), vdupq_n_s32(0));
+                let v = vld1q_lane_s32::<1>(entry(i + 1), v);
+                vreinterpretq_s8_s32(vld1q_lane_s32::<3>(entry(i + 3), vld1q_lane_s32::<2>(entry(i + 2), v)))
+            };
+            [four(0), four(4)]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn eights<const ENTRIES: usize>(self, book: &Codebook<8, ENTRIES>, numbers: B, half: usize) -> [B; 2] {
+        // SAFETY: as above.
+        unsafe {
+            let mut stored = [0u16; 8];
+            vst1q_u16(stored.as_mut_ptr(), vreinterpretq_u16_s8(numbers));
+            let entry = |i: usize| {
+                let entry = book.magnitudes.get_unchecked(usize::from(stored[4 * half + i]));
+                vld1_s8(entry.as_ptr().cast())
+            };
+            [vcombine_s8(entry(0), entry(1)), vcombine_s8(entry(2), entry(3))]
+        }
     }
 
     #[inline(always)]

@@ -1,6 +1,7 @@
 //! The operations in portable Rust: what each of them means.
 
 use super::{GemmTile, Operations, Tile, TileSize, Tuning};
+use crate::codebook::Codebook;
 use half::f16;
 use std::array::from_fn;
 
@@ -233,7 +234,35 @@ unsafe impl Operations for Scalar {
     }
     #[inline(always)]
     fn lookup(self, table: [u8; 16], indices: [u8; 16]) -> [u8; 16] {
-        indices.map(|i| table[usize::from(i & 15)])
+        indices.map(|i| table.get(usize::from(i)).copied().unwrap_or(0))
+    }
+    #[inline(always)]
+    fn and_each(self, a: [u8; 16], b: [u8; 16]) -> [u8; 16] {
+        from_fn(|j| a[j] & b[j])
+    }
+    #[inline(always)]
+    fn xor(self, a: [u8; 16], b: [u8; 16]) -> [u8; 16] {
+        from_fn(|j| a[j] ^ b[j])
+    }
+    #[inline(always)]
+    fn shl_words(self, a: [u8; 16], by: usize) -> [u8; 16] {
+        let mut words = a;
+        for word in words.as_chunks_mut::<4>().0 {
+            *word = (u32::from_le_bytes(*word) << by).to_le_bytes();
+        }
+        words
+    }
+    #[inline(always)]
+    fn negate(self, codes: [u8; 16], signs: [u8; 16]) -> [u8; 16] {
+        from_fn(|j| if signs[j] >> (j % 8) & 1 == 1 { codes[j].wrapping_neg() } else { codes[j] })
+    }
+    #[inline(always)]
+    unsafe fn fours<const N: usize>(self, book: &Codebook<4, N>, numbers: [u8; 16]) -> [[u8; 16]; 2] {
+        [0, 4].map(|first| from_fn(|j| book.magnitudes[number(numbers, first + j / 4)][j % 4]))
+    }
+    #[inline(always)]
+    unsafe fn eights<const N: usize>(self, book: &Codebook<8, N>, numbers: [u8; 16], half: usize) -> [[u8; 16]; 2] {
+        [0, 2].map(|first| from_fn(|j| book.magnitudes[number(numbers, 4 * half + first + j / 8)][j % 8]))
     }
     #[inline(always)]
     fn prepare_i8(self, a: [u8; 16]) -> [u8; 16] {
@@ -283,4 +312,10 @@ unsafe impl Operations for Scalar {
     fn renewed(self, n: usize) -> usize {
         n
     }
+}
+
+/// The `i`th of 8 u16.
+#[inline(always)]
+fn number(numbers: [u8; 16], i: usize) -> usize {
+    usize::from(u16::from_le_bytes(numbers.as_chunks::<2>().0[i]))
 }

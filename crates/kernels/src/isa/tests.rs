@@ -1,6 +1,7 @@
 //! Every operation of every ISA this CPU has, against the scalar one, on bits.
 
 use super::{Isa, IsaLevel, Kernel, Supported};
+use crate::codebook;
 
 /// Results of all operations on one input, as bytes.
 struct AllOperations<'a> {
@@ -59,6 +60,7 @@ impl Kernel for AllOperations<'_> {
         }
         self.integer_operations(isa, &mut out);
         self.byte_operations(isa, &mut out);
+        self.entries(isa, &mut out);
         self.sums(isa, &mut out);
         out
     }
@@ -88,7 +90,7 @@ impl AllOperations<'_> {
     #[inline(always)]
     fn byte_operations<I: Isa>(&self, isa: I, out: &mut Vec<u32>) {
         let q = self.bytes.as_ptr();
-        let mut results = [isa.parts(isa.splat_bytes(7)); 11];
+        let mut results = [isa.parts(isa.splat_bytes(7)); 16];
         for part in 0..I::PARTS {
             // SAFETY: `bytes` has 512 bytes, of which the last row reaches 15 * 29 + 33; `activations` has 32.
             unsafe {
@@ -108,6 +110,12 @@ impl AllOperations<'_> {
                     fifth[1],
                     table,
                     isa.prepare_i8(isa.splat_bytes(I::I8_BIAS as u8)),
+                    isa.lookup(table, isa.splat_bytes(128)),
+                    isa.and_each(a, b),
+                    isa.xor(a, b),
+                    isa.shl_words(a, 3),
+                    // Prepared again: as they were.
+                    isa.xor(isa.negate(isa.prepare_i8(a), b), isa.splat_bytes(I::I8_BIAS as u8)),
                 ];
                 for (result, bytes) in results.iter_mut().zip(both) {
                     result[part] = bytes;
@@ -121,6 +129,38 @@ impl AllOperations<'_> {
             }
             for words in isa.transpose(rows) {
                 push_int(isa, out, words);
+            }
+        }
+    }
+
+    /// Entries of both kinds of codebooks, looked up by numbers at random.
+    #[inline(always)]
+    fn entries<I: Isa>(&self, isa: I, out: &mut Vec<u32>) {
+        let mut results = [isa.parts(isa.splat_bytes(0)); 6];
+        let mut numbers = isa.parts(isa.splat_bytes(0));
+        for part in 0..I::PARTS {
+            let below_512 = [255u8, 1].repeat(8);
+            // SAFETY: as in `byte_operations`; 16 bytes.
+            numbers[part] = unsafe {
+                let bytes = isa.rows(self.bytes.as_ptr().add(part * STRIDE), I::PARTS * STRIDE);
+                isa.and_each(bytes, isa.repeated(below_512.as_ptr()))
+            };
+        }
+        // SAFETY: the numbers are below 512, and what is found comes from `find`.
+        unsafe {
+            let fours = isa.find(&codebook::IQ3_S, numbers);
+            let (eights, large) = (isa.find(&codebook::IQ2_XS, numbers), isa.find(&codebook::IQ2_S, numbers));
+            for part in 0..I::PARTS {
+                [results[0][part], results[1][part]] = isa.fours(&codebook::IQ3_S, fours[part]);
+                [results[2][part], results[3][part]] = isa.eights(&codebook::IQ2_XS, eights[part], 0);
+                [results[4][part], results[5][part]] = isa.eights(&codebook::IQ2_S, large[part], 1);
+            }
+        }
+        for rows in results {
+            for row in 0..16 {
+                // Prepared again: as they were.
+                let codes = isa.xor(rows[row % I::PARTS], isa.splat_bytes(I::I8_BIAS as u8));
+                push_int(isa, out, isa.widen(codes, row / I::PARTS));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! One row of `x`: 16 rows of `W` side by side, each lane of the accumulator one of them.
 
 use super::{CACHE_LINE_BYTES, Corrections, Job, LANES, groups_per_unit, sixteen_rows};
-use crate::dot::{Column, Format, UNIT, for_each_unit};
+use crate::dot::{Column, Format, Pair, UNIT, for_each_part, for_each_unit};
 use crate::isa::{Isa, Kernel};
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -54,6 +54,7 @@ impl<T: Format> One<'_, T> {
                 let column = Column::new(rows.add(block), stride);
                 (column, T::header(isa, column))
             };
+            let mut pair = Pair::empty(isa);
             for_each_unit!(I, T, unit => {
                 // Else all prefetches of the unrolled units end up in one heap, and the queue of misses fills.
                 if unit > 0 {
@@ -66,8 +67,12 @@ impl<T: Format> One<'_, T> {
                 }
                 ahead = ahead.wrapping_add(ahead_per_unit);
 
+                if T::PAIRED && unit.is_multiple_of(2) {
+                    // SAFETY: the blocks of `column` are readable.
+                    pair = unsafe { T::pair(isa, column, unit / 2) };
+                }
                 // SAFETY: the blocks of `column` are readable; activations have 32 bytes per unit.
-                let groups = unsafe { dots(isa, column, unit, codes[unit * UNIT..][..UNIT].as_ptr()) };
+                let groups = unsafe { dots(isa, column, &pair, unit, codes[unit * UNIT..][..UNIT].as_ptr()) };
                 let w = T::scales(isa, header, unit);
                 let min = T::mins(isa, header, unit);
                 for half in 0..groups_per_unit::<T>() {
@@ -90,18 +95,22 @@ impl<T: Format> One<'_, T> {
 /// # Safety
 /// Blocks of 16 rows, and 32 bytes behind `a`.
 #[inline(always)]
-unsafe fn dots<I: Isa, T: Format>(isa: I, rows: Column<T>, unit: usize, a: *const u8) -> [I::N; 2] {
+unsafe fn dots<I: Isa, T: Format>(isa: I, rows: Column<T>, pair: &Pair<I>, unit: usize, a: *const u8) -> [I::N; 2] {
     let zero = isa.zero_quads();
     let mut sums = [isa.parts(zero); 2];
     // SAFETY: the caller's promise.
     unsafe {
         let a = [isa.repeated(a), isa.repeated(a.add(16))];
-        for part in 0..I::PARTS {
-            let w = T::codes(isa, rows.part::<I>(part), unit);
+        for_each_part!(I, part => {
+            let w = if T::PAIRED {
+                T::of_pair(isa, pair, part, unit)
+            } else {
+                T::codes(isa, rows.part::<I>(part), unit)
+            };
             let first = dot::<I, T>(isa, zero, w[0], a[0]);
             sums[0][part] = first;
             sums[1][part] = dot::<I, T>(isa, if T::SPLIT { zero } else { first }, w[1], a[1]);
-        }
+        });
     }
     let last = isa.reduce(sums[1]);
     [if T::SPLIT { isa.reduce(sums[0]) } else { last }, last]

@@ -165,6 +165,13 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     fn dot4_u7(self, acc: Self::N, w: Self::N, a: i32) -> Self::N;
     /// The same for prepared signed codes.
     fn dot4_i8(self, acc: Self::N, w: Self::N, a: i32) -> Self::N;
+    /// The same for signed codes in -127..=127, not prepared, where the bytes of `a` are in 0..=127.
+    fn dot4_by_u7(self, acc: Self::N, w: Self::N, a: i32) -> Self::N;
+    /// Where the word `lane` of step `step` is among those that `dot_steps` reads.
+    #[inline(always)]
+    fn step_word(self, step: usize, lane: usize) -> usize {
+        16 * step + lane
+    }
     /// 4 steps of the integer GEMM: 4 codes of each of 16 rows in each, unsigned or prepared. 256 bytes, laid out as
     /// `dot_steps` reads them; by default one after another.
     #[inline(always)]

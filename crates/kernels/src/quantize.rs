@@ -94,21 +94,38 @@ impl Kernel for Quantize<'_> {
             let codes = &mut self.codes[u * UNIT..][..UNIT];
             // SAFETY: `x` has 32 floats and `codes` 32 bytes.
             unsafe {
-                let (a, b) = (isa.load(x.as_ptr()), isa.load(x.as_ptr().add(16)));
-                // Infinite or not a number: such a block gets a scale that is not a number, and so do products with it.
-                let amax = f32::from_bits(isa.largest_magnitude(a, b));
-                let (scale, inverse) = match amax {
-                    _ if !amax.is_finite() => (f32::NAN, 0.0),
-                    _ if amax < SMALLEST_AMAX => (0.0, 0.0),
-                    _ => (amax / 127.0, 127.0 / amax),
-                };
-                let zero = isa.splat(0.0);
-                let (a, b) = if amax.is_finite() { (a, b) } else { (zero, zero) };
-                let (a, b) = (isa.round(isa.mul(a, isa.splat(inverse))), isa.round(isa.mul(b, isa.splat(inverse))));
+                let (scale, [a, b]) = quantize_32(isa, isa.load(x.as_ptr()), isa.load(x.as_ptr().add(16)));
                 self.scales[u] = scale;
                 self.sums[2 * u] = isa.store_i8(codes.as_mut_ptr(), a);
                 self.sums[2 * u + 1] = isa.store_i8(codes.as_mut_ptr().add(16), b);
             }
         }
     }
+}
+
+/// Scale and codes of a block of 32. One that has an infinity or NaN gets codes 0 and a scale that is not a number, and
+/// so do products with it.
+#[inline(always)]
+pub(crate) fn quantize_32<I: Isa>(isa: I, a: I::F, b: I::F) -> (f32, [I::N; 2]) {
+    let amax = f32::from_bits(isa.largest_magnitude(a, b));
+    let (scale, inverse) = scale_of(amax);
+    (scale, [codes(isa, a, amax, inverse), codes(isa, b, amax, inverse)])
+}
+
+/// Scale of a block and what its elements are multiplied by, from its largest magnitude, which is infinity or above if
+/// an element is not finite.
+#[inline(always)]
+pub(crate) fn scale_of(amax: f32) -> (f32, f32) {
+    match amax {
+        _ if !amax.is_finite() => (f32::NAN, 0.0),
+        _ if amax < SMALLEST_AMAX => (0.0, 0.0),
+        _ => (amax / 127.0, 127.0 / amax),
+    }
+}
+
+/// Codes of some of a block's elements: what [`scale_of`] has for it.
+#[inline(always)]
+pub(crate) fn codes<I: Isa>(isa: I, x: I::F, amax: f32, inverse: f32) -> I::N {
+    let x = if amax.is_finite() { x } else { isa.splat(0.0) };
+    isa.round(isa.mul(x, isa.splat(inverse)))
 }

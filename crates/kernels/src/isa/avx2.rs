@@ -224,6 +224,10 @@ unsafe impl<const VNNI: bool> Isa for Avx2<VNNI> {
             let a = _mm256_set1_epi32(a);
             [dot_signed::<VNNI>(acc[0], w[0], a), dot_signed::<VNNI>(acc[1], w[1], a)]
         }
+        fn dot4_by_u7(self, acc: [__m256i; 2], w: [__m256i; 2], a: i32) -> [__m256i; 2] {
+            let a = _mm256_set1_epi32(a);
+            [dot_unsigned::<VNNI>(acc[0], a, w[0]), dot_unsigned::<VNNI>(acc[1], a, w[1])]
+        }
         fn prefetch(self, p: *const u8) -> () { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
         fn in_order(self) -> () { asm!("", options(readonly, nostack, preserves_flags)) }
         fn renewed(self, n: usize) -> usize {

@@ -162,6 +162,9 @@ unsafe impl Isa for Avx512 {
         fn dot4_i8(self, acc: __m512i, w: __m512i, a: i32) -> __m512i {
             _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(a))
         }
+        fn dot4_by_u7(self, acc: __m512i, w: __m512i, a: i32) -> __m512i {
+            _mm512_dpbusd_epi32(acc, _mm512_set1_epi32(a), w)
+        }
         fn prefetch(self, p: *const u8) -> () { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
         fn in_order(self) -> () { asm!("", options(readonly, nostack, preserves_flags)) }
         fn renewed(self, n: usize) -> usize {

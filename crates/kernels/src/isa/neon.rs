@@ -262,6 +262,7 @@ unsafe impl<const DOT: bool, const MATRIX: bool> Isa for Neon<DOT, MATRIX> {
             four!(i => self.sdot(acc[i], vreinterpretq_s8_s32(w[i]), a))
         }
         fn dot4_i8(self, acc: N, w: N, a: i32) -> N { self.dot4_u7(acc, w, a) }
+        fn dot4_by_u7(self, acc: N, w: N, a: i32) -> N { self.dot4_u7(acc, w, a) }
         fn prefetch(self, p: *const u8) -> () {
             asm!("prfm pldl2keep, [{p}]", p = in(reg) p, options(readonly, nostack, preserves_flags))
         }
@@ -276,6 +277,11 @@ unsafe impl<const DOT: bool, const MATRIX: bool> Isa for Neon<DOT, MATRIX> {
     #[inline(always)]
     fn parts<V: Copy>(self, v: V) -> [V; 16] {
         [v; 16]
+    }
+
+    #[inline(always)]
+    fn step_word(self, step: usize, lane: usize) -> usize {
+        if MATRIX { step / 2 * 32 + 2 * lane + step % 2 } else { 16 * step + lane }
     }
 
     #[inline(always)]

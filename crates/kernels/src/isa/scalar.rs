@@ -275,6 +275,10 @@ unsafe impl Isa for Scalar {
         from_fn(|l| acc[l] + (0..4).map(|j| byte(w[l], j) * byte(a, j)).sum::<i32>())
     }
     #[inline(always)]
+    fn dot4_by_u7(self, acc: [i32; 16], w: [i32; 16], a: i32) -> [i32; 16] {
+        self.dot4_i8(acc, w, a)
+    }
+    #[inline(always)]
     fn prefetch(self, _: *const u8) {}
     #[inline(always)]
     fn in_order(self) {}

@@ -105,6 +105,11 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     fn max_lane(self, a: Self::F) -> f32;
     /// Bits of the largest magnitude in both: those of infinity or above if a lane is not finite.
     fn largest_magnitude(self, a: Self::F, b: Self::F) -> u32;
+    /// Per lane the larger of the bits as unsigned numbers: of floats that are not negative the larger, or one that is not
+    /// a number.
+    fn max_bits(self, a: Self::F, b: Self::F) -> Self::F;
+    /// Lane l: the largest of the lanes of vector l, as [`Self::max_bits`] has it.
+    fn max_bits_each(self, vectors: [Self::F; 16]) -> Self::F;
     /// Nearest integers, ties to even.
     fn round(self, a: Self::F) -> Self::N;
     fn to_float(self, a: Self::N) -> Self::F;

@@ -123,6 +123,15 @@ pub(crate) fn scale_of(amax: f32) -> (f32, f32) {
     }
 }
 
+/// The same for 16 blocks whose elements are not negative; where one is not finite, products with the scale are not
+/// numbers.
+#[inline(always)]
+pub(crate) fn scales_of<I: Isa>(isa: I, amax: I::F) -> (I::F, I::F) {
+    let (smallest, zero, largest_code) = (isa.splat(SMALLEST_AMAX), isa.splat(0.0), isa.splat(127.0));
+    let known = |x| isa.select_lt(amax, smallest, zero, x);
+    (known(isa.div(amax, largest_code)), known(isa.div(largest_code, amax)))
+}
+
 /// Codes of some of a block's elements: what [`scale_of`] has for it.
 #[inline(always)]
 pub(crate) fn codes<I: Isa>(isa: I, x: I::F, amax: f32, inverse: f32) -> I::N {

@@ -3,8 +3,12 @@
 use super::cache::{KvShape, KvType, TILE};
 use super::int8;
 use crate::isa::{Isa, Kernel};
+use crate::matmul::CACHE_LINE_BYTES;
 use crate::rope::RopeTable;
 use crate::shared::SharedMut;
+
+/// How far ahead rows are asked for.
+const ROWS_AHEAD: usize = 4;
 
 /// Appends `n` consecutive positions of one head of one sequence.
 pub(super) struct Append<'a> {
@@ -31,6 +35,13 @@ impl Kernel for Append<'_> {
         for i in 0..self.n {
             let position = self.first_position + i;
             let at = |part: usize| ((self.first_row + i) * 3 + part) * width + self.head * head_dim;
+            for part in 0..3 {
+                // Rows are far from each other: the processor does not guess the next one.
+                let ahead = self.qkv.at(at(part) + ROWS_AHEAD * 3 * width).cast::<u8>();
+                for line in (0..head_dim * size_of::<f32>()).step_by(CACHE_LINE_BYTES) {
+                    isa.prefetch(ahead.wrapping_add(line));
+                }
+            }
             // SAFETY: the three vectors of this head in this row; only this task touches this head's.
             let (query, key, value) = unsafe {
                 (self.qkv.slice(at(0), head_dim), self.qkv.slice(at(1), head_dim), self.qkv.slice(at(2), head_dim))

@@ -36,7 +36,7 @@ impl Head<'_> {
         match self.shape.ty {
             KvType::F16 => isa.dispatch(Over::<blocks::F16>(self, PhantomData)),
             KvType::F32 => isa.dispatch(Over::<f32>(self, PhantomData)),
-            KvType::Q8_0 => isa.dispatch(Int8Head(self)),
+            KvType::Q8_0 => isa.dispatch(Int8Head::new(self)),
         }
     }
 }

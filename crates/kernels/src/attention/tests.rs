@@ -1,5 +1,7 @@
 //! Attention against sums in f64, and the same bits however it is run.
 
+mod int8;
+
 use super::*;
 use crate::cpu::Cpu;
 use crate::isa::IsaLevel;

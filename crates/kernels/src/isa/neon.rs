@@ -184,6 +184,19 @@ unsafe impl<const DOT: bool, const MATRIX: bool> Isa for Neon<DOT, MATRIX> {
             }
             vmaxvq_u32(largest)
         }
+        fn max_bits(self, a: F, b: F) -> F {
+            let bits = |v| vreinterpretq_u32_f32(v);
+            four!(i => vreinterpretq_f32_u32(vmaxq_u32(bits(a[i]), bits(b[i]))))
+        }
+        fn max_bits_each(self, v: [F; 16]) -> F {
+            let mut fours = [vdupq_n_u32(0); 16];
+            for (four, v) in fours.iter_mut().zip(v) {
+                let v = four!(i => vreinterpretq_u32_f32(v[i]));
+                *four = vmaxq_u32(vmaxq_u32(v[0], v[2]), vmaxq_u32(v[1], v[3]));
+            }
+            let two = |i: usize| vpmaxq_u32(fours[i], fours[i + 1]);
+            four!(i => vreinterpretq_f32_u32(vpmaxq_u32(two(4 * i), two(4 * i + 2))))
+        }
         fn round(self, a: F) -> N { four!(i => vcvtnq_s32_f32(a[i])) }
         fn to_float(self, a: N) -> F { four!(i => vcvtq_f32_s32(a[i])) }
         fn pow2(self, n: N) -> F {

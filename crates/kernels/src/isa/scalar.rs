@@ -136,6 +136,14 @@ unsafe impl Isa for Scalar {
         a.into_iter().chain(b).fold(0, |m, x| m.max(x.abs().to_bits()))
     }
     #[inline(always)]
+    fn max_bits(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        from_fn(|l| f32::from_bits(a[l].to_bits().max(b[l].to_bits())))
+    }
+    #[inline(always)]
+    fn max_bits_each(self, vectors: [[f32; 16]; 16]) -> [f32; 16] {
+        vectors.map(|v| f32::from_bits(v.into_iter().fold(0, |m, x| m.max(x.to_bits()))))
+    }
+    #[inline(always)]
     fn round(self, a: [f32; 16]) -> [i32; 16] {
         a.map(|x| x.round_ties_even() as i32)
     }

@@ -10,11 +10,26 @@ use crate::attention::cache::TILE;
 use crate::isa::{Isa, Kernel};
 use crate::math;
 use crate::matmul::CACHE_LINE_BYTES;
-use crate::quantize::{codes, scale_of};
+use crate::quantize::scales_of;
 use std::cell::Cell;
 
 /// A head whose cache is of bytes.
-pub(in crate::attention) struct Int8Head<'a>(pub(in crate::attention) Head<'a>);
+pub(in crate::attention) struct Int8Head<'a> {
+    head: Head<'a>,
+    /// Bytes of a tile of keys, and of a tile of values.
+    key_tile: usize,
+    value_tile: usize,
+    /// Of both, the bytes of codes.
+    codes: usize,
+}
+
+impl<'a> Int8Head<'a> {
+    pub(in crate::attention) fn new(head: Head<'a>) -> Self {
+        let shape = head.shape;
+        let (key_tile, value_tile) = (shape.key_tile_bytes(), shape.value_tile_bytes());
+        Self { head, key_tile, value_tile, codes: shape.padded_dim() * TILE }
+    }
+}
 
 /// What the tasks of a thread use again.
 #[derive(Default)]
@@ -25,6 +40,8 @@ struct Scratch {
     units: Vec<(f32, i32)>,
     /// Scores, then exponentials, of `Q` queries: `[Q][keys]`.
     scores: Vec<f32>,
+    /// Weights of a query, as many groups as there are lanes.
+    weighted: Vec<[f32; GROUP]>,
     /// Codes of the weights: `[tile][Q][16 keys]`.
     weights: Vec<[u8; TILE]>,
     /// Their scales: `[group][Q]`.
@@ -38,6 +55,7 @@ thread_local! {
             queries: Vec::new(),
             units: Vec::new(),
             scores: Vec::new(),
+            weighted: Vec::new(),
             weights: Vec::new(),
             scales: Vec::new(),
         })
@@ -51,13 +69,20 @@ impl Kernel for Int8Head<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let mut scratch = SCRATCH.take();
-        let (mut q, end) = (0, self.0.n);
+        let (mut q, end) = (0, self.head.n);
+        for i in 0..end {
+            // Rows are far from each other: the processor does not guess the next one.
+            let query = self.head.query(i);
+            for line in (0..size_of_val(query)).step_by(CACHE_LINE_BYTES) {
+                isa.prefetch(query.as_ptr().cast::<u8>().wrapping_add(line));
+            }
+        }
         while q < end {
             if I::TUNING.attend_queries >= 8 && end - q >= 8 {
                 self.queries::<I, 8, 2, 2>(isa, q, &mut scratch);
                 q += 8;
             } else if end - q >= 4 {
-                self.queries::<I, 4, 1, 1>(isa, q, &mut scratch);
+                self.queries::<I, 4, 1, 2>(isa, q, &mut scratch);
                 q += 4;
             } else if I::TUNING.attend_queries >= 8 {
                 self.queries::<I, 1, 8, 4>(isa, q, &mut scratch);
@@ -74,13 +99,8 @@ impl Kernel for Int8Head<'_> {
 impl Int8Head<'_> {
     /// `Q` queries from `q` on; `K` tiles of keys and `D` sixteens of dimensions at once.
     #[inline(always)]
-    fn queries<I: Isa, const Q: usize, const K: usize, const D: usize>(
-        &self,
-        isa: I,
-        q: usize,
-        scratch: &mut Scratch,
-    ) {
-        let head = &self.0;
+    fn queries<I: Isa, const Q: usize, const K: usize, const D: usize>(&self, isa: I, q: usize, scratch: &mut Scratch) {
+        let head = &self.head;
         self.quantize::<I, Q>(isa, q, scratch);
         // Keys seen by the last of the queries, in whole groups.
         let padded = (head.first_position + q + Q).next_multiple_of(GROUP);
@@ -116,11 +136,11 @@ impl Int8Head<'_> {
     /// Queries as bytes.
     #[inline(always)]
     fn quantize<I: Isa, const Q: usize>(&self, isa: I, q: usize, scratch: &mut Scratch) {
-        let head = &self.0;
+        let head = &self.head;
         let steps = head.shape.padded_dim() / 4;
         scratch.queries.resize(Q * steps, 0);
         scratch.units.resize(Q * steps.div_ceil(UNIT / 4), (0.0, 0));
-        let of_scores = 1.0 / (head.shape.head_dim as f32).sqrt();
+        let of_scores = std::f32::consts::LOG2_E / (head.shape.head_dim as f32).sqrt();
         for i in 0..Q {
             for (u, x) in head.query(q + i).chunks(UNIT).enumerate() {
                 let (scale, codes, sum) = unit_codes(isa, x);
@@ -135,23 +155,15 @@ impl Int8Head<'_> {
 
     /// Scores of `Q` queries with the keys of `K` tiles of `tiles`.
     #[inline(always)]
-    fn scores<I: Isa, const Q: usize, const K: usize>(
-        &self,
-        isa: I,
-        tile: usize,
-        tiles: usize,
-        scratch: &mut Scratch,
-    ) {
-        let head = &self.0;
-        let (tile_bytes, codes_bytes) = (head.shape.key_tile_bytes(), head.shape.padded_dim() * TILE);
+    fn scores<I: Isa, const Q: usize, const K: usize>(&self, isa: I, tile: usize, tiles: usize, scratch: &mut Scratch) {
+        let head = &self.head;
+        let (tile_bytes, codes_bytes) = (self.key_tile, self.codes);
         let keys = head.keys[..tiles * tile_bytes][tile * tile_bytes..][..K * tile_bytes].as_ptr();
         if Q == 1 {
             // One query is done with its keys as soon as they are there; the values are asked for meanwhile.
-            let value_bytes = head.shape.value_tile_bytes();
-            let mut line = 0;
-            while line < K * value_bytes {
-                isa.prefetch(head.values.as_ptr().wrapping_add(tile * value_bytes + line));
-                line += CACHE_LINE_BYTES;
+            let values = head.values.as_ptr().wrapping_add(tile * self.value_tile);
+            for line in (0..K * self.value_tile).step_by(CACHE_LINE_BYTES) {
+                isa.prefetch(values.wrapping_add(line));
             }
         }
         let units = scratch.units.as_chunks::<Q>().0;
@@ -189,69 +201,89 @@ impl Int8Head<'_> {
     /// Weights of query `q + i`, as bytes; returns the sum of its exponentials, which is not a number if a score is not
     /// finite. Lane l sums elements l, l + 16, ...
     #[inline(always)]
-    fn weights<I: Isa, const Q: usize>(
-        &self,
-        isa: I,
-        q: usize,
-        i: usize,
-        padded: usize,
-        scratch: &mut Scratch,
-    ) -> f32 {
-        let head = &self.0;
+    fn weights<I: Isa, const Q: usize>(&self, isa: I, q: usize, i: usize, padded: usize, scratch: &mut Scratch) -> f32 {
+        let head = &self.head;
         let seen = head.first_position + q + i + 1;
         let row = &mut scratch.scores[i * padded..][..padded];
         row[seen..].fill(UNSEEN);
-        if let Some(weights) = &head.weights {
-            weights.store_scores(q + i, &row[..seen], 1.0);
-        }
-        let (mut largest, mut broken) = (isa.splat(f32::NEG_INFINITY), isa.splat(0.0));
-        for x in row.as_chunks::<TILE>().0 {
-            // SAFETY: an array of 16 floats.
-            let x = unsafe { isa.load(x.as_ptr()) };
-            largest = isa.max(largest, x);
-            broken = isa.fma(x, isa.splat(0.0), broken);
-        }
-        let max = isa.splat(isa.max_lane(largest));
-        let (value_bytes, codes_bytes) = (head.shape.value_tile_bytes(), head.shape.padded_dim() * TILE);
+        let (max, broken) = largest(isa, row);
         let mut sum = isa.splat(0.0);
-        for (g, x) in row.as_chunks_mut::<GROUP>().0.iter_mut().enumerate() {
-            let weights = &mut scratch.weights[2 * g * Q..][..2 * Q];
-            if g * GROUP >= seen {
-                (weights[i], weights[Q + i]) = ([0; TILE], [0; TILE]);
-                scratch.scales[g * Q + i] = 0.0;
-                continue;
+        let groups = seen.div_ceil(GROUP);
+        let weighted = &mut scratch.weighted;
+        weighted.resize(TILE, [0.0; GROUP]);
+        let weighted = weighted.first_chunk_mut::<TILE>().expect("just made");
+        // As many groups at a time as there are lanes: their scales are found together.
+        for first in (0..groups).step_by(TILE) {
+            let n = TILE.min(groups - first);
+            let mut amax = [isa.splat(0.0); TILE];
+            for j in 0..n {
+                let x = &row.as_chunks::<GROUP>().0[first + j];
+                let mut scales = self.value_scales(isa, first + j);
+                if (first + j + 1) * GROUP > seen {
+                    scales = seen_only(isa, scales, seen - (first + j) * GROUP);
+                }
+                for h in 0..2 {
+                    // SAFETY: half of an array of 32 floats.
+                    unsafe {
+                        let e = exponential(isa, isa.load(x.as_ptr().add(h * TILE)), max);
+                        sum = isa.add(sum, e);
+                        scales[h] = isa.mul(e, scales[h]);
+                        isa.store(weighted[j].as_mut_ptr().add(h * TILE), scales[h]);
+                    }
+                }
+                amax[j] = isa.max_bits(scales[0], scales[1]);
             }
-            let tiles = &head.values[2 * g * value_bytes..][..2 * value_bytes];
+            let (scales, inverses) = scales_of(isa, isa.max_bits_each(amax));
+            let mut lanes = [[0.0f32; TILE]; 2];
             // SAFETY: 16 floats each.
             unsafe {
-                let e = [
-                    math::exp(isa, isa.sub(isa.load(x.as_ptr()), max)),
-                    math::exp(isa, isa.sub(isa.load(x.as_ptr().add(TILE)), max)),
-                ];
-                sum = isa.add(isa.add(sum, e[0]), e[1]);
-                if head.weights.is_some() {
-                    isa.store(x.as_mut_ptr(), e[0]);
-                    isa.store(x.as_mut_ptr().add(TILE), e[1]);
+                isa.store(lanes[0].as_mut_ptr(), scales);
+                isa.store(lanes[1].as_mut_ptr(), inverses);
+            }
+            let codes = &mut scratch.weights.as_chunks_mut::<Q>().0.as_chunks_mut::<2>().0[first..][..n];
+            let scales = &mut scratch.scales.as_chunks_mut::<Q>().0[first..][..n];
+            for j in 0..n {
+                scales[j][i] = lanes[0][j];
+                let inverse = isa.splat(lanes[1][j]);
+                for h in 0..2 {
+                    // SAFETY: half of an array of 32 floats, and 16 bytes.
+                    unsafe {
+                        let w = isa.mul(isa.load(weighted[j].as_ptr().add(h * TILE)), inverse);
+                        isa.store_i8(codes[j][h][i].as_mut_ptr(), isa.round(w));
+                    }
                 }
-                let scales = [tiles[codes_bytes..].as_ptr(), tiles[value_bytes + codes_bytes..].as_ptr()];
-                let mut scales = [isa.load(scales[0].cast()), isa.load(scales[1].cast())];
-                if (g + 1) * GROUP > seen {
-                    scales = seen_only(isa, scales, seen - g * GROUP);
-                }
-                let w = [isa.mul(e[0], scales[0]), isa.mul(e[1], scales[1])];
-                let amax = f32::from_bits(isa.largest_magnitude(w[0], w[1]));
-                let (scale, inverse) = scale_of(amax);
-                isa.store_i8(weights[i].as_mut_ptr(), codes(isa, w[0], amax, inverse));
-                isa.store_i8(weights[Q + i].as_mut_ptr(), codes(isa, w[1], amax, inverse));
-                scratch.scales[g * Q + i] = scale;
             }
         }
+        // Groups that only later queries see.
+        let codes = &mut scratch.weights.as_chunks_mut::<Q>().0[2 * groups..];
+        codes.iter_mut().for_each(|codes| codes[i] = [0; TILE]);
+        let scales = &mut scratch.scales.as_chunks_mut::<Q>().0[groups..];
+        scales.iter_mut().for_each(|scales| scales[i] = 0.0);
         // Adding 0 to a positive sum changes nothing.
         let sum = isa.sum(sum) + isa.sum(broken);
         if let Some(weights) = &head.weights {
+            // The scores are no longer needed as they are.
+            weights.store_scores(q + i, &row[..seen], std::f32::consts::LN_2);
+            for x in row.as_chunks_mut::<TILE>().0 {
+                // SAFETY: an array of 16 floats.
+                unsafe { isa.store(x.as_mut_ptr(), exponential(isa, isa.load(x.as_ptr()), max)) };
+            }
             weights.store_pattern(q + i, &row[..seen], 1.0 / sum);
         }
         sum
+    }
+
+    /// Scales of the values of a group.
+    #[inline(always)]
+    fn value_scales<I: Isa>(&self, isa: I, group: usize) -> [I::F; 2] {
+        let head = &self.head;
+        let bytes = self.value_tile;
+        let tiles = head.values[2 * group * bytes..][..2 * bytes].as_ptr();
+        // SAFETY: 16 floats behind the codes of each of the two tiles.
+        unsafe {
+            let scales = tiles.add(self.codes);
+            [isa.load(scales.cast()), isa.load(scales.add(bytes).cast())]
+        }
     }
 
     /// Weighted sums of `D` sixteens of the values' dimensions.
@@ -265,8 +297,8 @@ impl Int8Head<'_> {
         scratch: &Scratch,
         inverse_sums: &[f32; Q],
     ) {
-        let head = &self.0;
-        let (tile_bytes, row_bytes) = (head.shape.value_tile_bytes(), head.shape.padded_dim() * 4);
+        let head = &self.head;
+        let (tile_bytes, row_bytes) = (self.value_tile, self.codes / 4);
         assert!((d + D) * TILE <= head.shape.padded_dim(), "dimensions of the head");
         let tiles = head.values[..padded / TILE * tile_bytes].chunks_exact(2 * tile_bytes);
         let weights = scratch.weights.as_chunks::<Q>().0.as_chunks::<2>().0;
@@ -304,6 +336,37 @@ impl Int8Head<'_> {
             }
         }
     }
+}
+
+/// The exponential of a score less the largest.
+#[inline(always)]
+fn exponential<I: Isa>(isa: I, score: I::F, max: I::F) -> I::F {
+    math::exp2_of_negative(isa, isa.sub(score, max))
+}
+
+/// The largest of a row of scores; and a vector of zeros, or what is not a number if a score is not finite.
+#[inline(always)]
+fn largest<I: Isa>(isa: I, row: &[f32]) -> (I::F, I::F) {
+    // Four of each, so that no round waits for the one before.
+    let (mut largest, mut broken) = ([isa.splat(f32::NEG_INFINITY); 4], [isa.splat(0.0); 4]);
+    let (fours, rest) = row.as_chunks::<TILE>().0.as_chunks::<4>();
+    for x in fours {
+        for j in 0..4 {
+            // SAFETY: an array of 16 floats.
+            let x = unsafe { isa.load(x[j].as_ptr()) };
+            largest[j] = isa.max(largest[j], x);
+            broken[j] = isa.fma(x, isa.splat(0.0), broken[j]);
+        }
+    }
+    for x in rest {
+        // SAFETY: an array of 16 floats.
+        let x = unsafe { isa.load(x.as_ptr()) };
+        largest[0] = isa.max(largest[0], x);
+        broken[0] = isa.fma(x, isa.splat(0.0), broken[0]);
+    }
+    let max = isa.max(isa.max(largest[0], largest[1]), isa.max(largest[2], largest[3]));
+    let broken = isa.add(isa.add(broken[0], broken[1]), isa.add(broken[2], broken[3]));
+    (isa.splat(isa.max_lane(max)), broken)
 }
 
 /// The first `seen` of 32 scales; the others may be anything and become 0.

@@ -82,7 +82,7 @@ impl Kernel for Int8Head<'_> {
                 self.queries::<I, 8, 2, 2>(isa, q, &mut scratch);
                 q += 8;
             } else if end - q >= 4 {
-                self.queries::<I, 4, 1, 2>(isa, q, &mut scratch);
+                self.queries::<I, 4, 1, 1>(isa, q, &mut scratch);
                 q += 4;
             } else if I::TUNING.attend_queries >= 8 {
                 self.queries::<I, 1, 8, 4>(isa, q, &mut scratch);

@@ -174,7 +174,7 @@ fn a_forked_sequence_goes_on_as_the_first() {
     let want = run(&cpu, KvShape { sequences: 1, ..shape }, &qkv, POSITIONS);
     for positions in [0, 1, 16, 17, 40] {
         let mut cache = KvCache::new(shape);
-        let mut pass = |cache: &mut KvCache, sequence: usize, first: usize, end: usize| {
+        let pass = |cache: &mut KvCache, sequence: usize, first: usize, end: usize| {
             let spans = &[RowSpan { sequence, first_row: 0, rows: end - first, first_position: first }];
             let mut qkv = qkv[first * row..end * row].to_vec();
             let mut out = vec![f32::NAN; qkv.len() / 3];

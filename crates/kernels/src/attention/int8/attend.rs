@@ -113,9 +113,10 @@ impl Int8Head<'_> {
             self.scores::<I, Q, K>(isa, tile, tiles, scratch);
             tile += K;
         }
-        while tile < tiles {
-            self.scores::<I, Q, 1>(isa, tile, tiles, scratch);
-            tile += 1;
+        // Groups have two tiles each.
+        while K > 2 && tile < tiles {
+            self.scores::<I, Q, 2>(isa, tile, tiles, scratch);
+            tile += 2;
         }
         let mut inverse_sums = [0.0; Q];
         for (i, inverse) in inverse_sums.iter_mut().enumerate() {

@@ -201,3 +201,23 @@ fn it_takes_about_half_of_the_memory() {
     let cache = KvCache::new(shape);
     assert_eq!(cache.keys.len() + cache.values.len(), shape.bytes().unwrap());
 }
+
+#[test]
+fn hooks_see_scores_and_patterns() {
+    let qkv = noise(7, POSITIONS * 6 * 40);
+    let oracle = Cpu::new(1, Some(IsaLevel::Scalar)).unwrap();
+    let (want, seen) = run_seen(&oracle, shape(40), &qkv, POSITIONS);
+    assert!(same(&want, &run(&oracle, shape(40), &qkv, POSITIONS)), "looking changes nothing");
+    for (scores, pattern) in seen.scores.iter().flatten().zip(seen.pattern.iter().flatten()) {
+        let n = scores.iter().filter(|score| score.is_finite()).count();
+        assert!(scores[n..].iter().all(|&score| score == f32::NEG_INFINITY) && pattern[n..].iter().all(|&p| p == 0.0));
+        let total: f64 = scores[..n].iter().map(|&score| f64::from(score).exp()).sum();
+        for (&score, &p) in scores[..n].iter().zip(pattern) {
+            assert!((f64::from(p) - f64::from(score).exp() / total).abs() < 2e-6, "{p} of {score}");
+        }
+    }
+    for &level in IsaLevel::ALL.iter().filter(|level| level.is_supported()) {
+        let (got, other) = run_seen(&Cpu::new(2, Some(level)).unwrap(), shape(40), &qkv, POSITIONS);
+        assert!(same(&got, &want) && other.scores == seen.scores && other.pattern == seen.pattern, "{level}");
+    }
+}

@@ -52,8 +52,9 @@ fn products(c: &mut Criterion) {
 fn attention(c: &mut Criterion) {
     let cpu = Cpu::new(0, None).expect("an ISA of this CPU");
     let mut group = c.benchmark_group("attention");
-    for (keys, n) in [(512, 512), (512, 1), (2048, 1)] {
-        let shape = KvShape { ty: KvType::F16, sequences: 1, heads: 16, head_dim: WIDTH / 16, positions: keys };
+    let sizes = [(512, 512), (2048, 512), (512, 1), (2048, 1)];
+    for (ty, (keys, n)) in [KvType::F16, KvType::Q8_0].into_iter().flat_map(|ty| sizes.map(|size| (ty, size))) {
+        let shape = KvShape { ty, sequences: 1, heads: 16, head_dim: WIDTH / 16, positions: keys };
         let rope = RopeTable::new(Rotary { base: 10000.0, factor: 1.0, dims: 16 }, keys);
         let mut cache = KvCache::new(shape);
         let mut qkv = noise(keys * 3 * WIDTH);
@@ -61,7 +62,7 @@ fn attention(c: &mut Criterion) {
         let span = |rows| [RowSpan { sequence: 0, first_row: 0, rows, first_position: keys - rows }];
         let (all, cache) = (&span(keys), &mut cache);
         cpu.attention(Attention { cache, rope: &rope, spans: all, qkv: &mut qkv, out: &mut out, weights: None });
-        group.bench_function(BenchmarkId::from_parameter(format!("{n} over {keys}")), |b| {
+        group.bench_function(BenchmarkId::from_parameter(format!("{ty:?}, {n} over {keys}")), |b| {
             b.iter(|| {
                 let (qkv, out) = (&mut qkv[..n * 3 * WIDTH], &mut out[..n * WIDTH]);
                 cpu.attention(Attention { cache, rope: &rope, spans: &span(n), qkv, out, weights: None });

@@ -9,9 +9,9 @@ use crate::exit::{self, Failure};
 use crate::input::{check_gguf, parse_threads};
 use crate::progress::{Bar, Unit};
 use pythia_compare::bench::{self, Bench, Test, TestResult};
-use pythia_model::{Activations, Model, Options};
+use pythia_model::{Activations, KvType, Model, Options};
 use pythia_runtime::device::{CPU, Limits};
-use pythia_runtime::parse_activations;
+use pythia_runtime::{parse_activations, parse_kv};
 use pythia_show::Width;
 use std::path::{Path, PathBuf};
 
@@ -54,6 +54,16 @@ pub(crate) struct Args {
     /// Activations in products with quantized weights
     #[arg(long, value_name = "int8|f32", value_parser = parse_activations, default_value = "int8")]
     activations: Activations,
+    /// Types of the key-value cache, separated by commas
+    #[arg(
+        long,
+        visible_alias = "cache-type-k",
+        value_name = "f16|q8_0|f32",
+        value_parser = parse_kv,
+        value_delimiter = ',',
+        default_value = "f16"
+    )]
+    kv: Vec<KvType>,
     #[command(flatten)]
     draft: DraftArgs,
     /// Text that begins what is generated with --draft [default: random tokens]
@@ -72,6 +82,14 @@ pub(crate) struct Args {
 impl Args {
     fn paths(&self) -> &[PathBuf] {
         if self.model.is_empty() { &self.files } else { &self.model }
+    }
+
+    /// What each file is opened with, one after another.
+    fn settings(&self) -> Vec<Options> {
+        let of = |&threads: &usize| {
+            self.kv.iter().map(move |&kv| Options { threads, kv, activations: self.activations, ..Options::default() })
+        };
+        self.threads.iter().flat_map(of).collect()
     }
 
     /// `None` for a table that fits the terminal.
@@ -105,16 +123,16 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         return Err(Failure::usage("nothing to measure: every -p and -n is 0, or -r is 0"));
     }
     let cancel = exit::catch_interrupts();
-    let runs = args.paths().len() * args.threads.len() * tests.len() * (args.repetitions + 1);
+    let settings = args.settings();
+    let runs = args.paths().len() * settings.len() * tests.len() * (args.repetitions + 1);
     let bar = Bar::new(runs as u64, Unit::Items("runs"), false);
     let device = args.device.find()?;
     let mut limits_of: Vec<(String, Limits)> = Vec::new();
     let mut results = Vec::new();
     for path in args.paths() {
-        for &threads in &args.threads {
-            let options = Options { threads, activations: args.activations, ..Options::default() };
+        for options in &settings {
             check_gguf(path)?;
-            let model = device.open(path, &options)?;
+            let model = device.open(path, options)?;
             check_room(&tests, &model, path)?;
             let place = place(&model);
             let limits = match limits_of.iter().find(|(of, _)| *of == place) {

@@ -78,8 +78,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 
 /// Keys and values of all layers.
 fn kv_bytes_per_token(model: &Model) -> usize {
-    let h = model.hparams();
-    2 * h.n_layer * h.n_embd * model.options().kv.bytes()
+    pythia_model::kv_bytes_per_token(model.hparams(), model.options().kv).unwrap_or(usize::MAX)
 }
 
 fn text(model: &Model, key: &str) -> Option<String> {

@@ -19,7 +19,7 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// The program that measures one file, and its first arguments.
 ///
-/// It is started with `args`, then `--threads N --activations int8|f32 --kv f16|f32 --device DEVICE [--gelu erf|tanh]
+/// It is started with `args`, then `--threads N --activations int8|f32 --kv f16|q8_0|f32 --device DEVICE [--gelu erf|tanh]
 /// [--isa ISA] -- FILE`. It calls [`measure()`](crate::measure()) and prints the result to stdout as JSON. It should end when its stdin ends, so
 /// that it never outlives its parent. If it fails, its last line on stderr is `NAME: error: MESSAGE`, and its exit code
 /// is that of the [kind](ErrorKind::exit_code).

@@ -25,7 +25,7 @@ pub use device::{Description, Device};
 pub use error::Error;
 pub use ops::limits::Limits;
 
-use pythia_model::{Model, Options};
+use pythia_model::{KvType, Model, Options};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,7 +33,11 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// As [`Model::open`]; and if the GPU cannot run it: no compiler, too little memory, heads of a size that the kernels
-/// do not know.
+/// do not know, a cache of a type that they do not know.
 pub fn open(device: &Arc<Device>, path: &Path, options: &Options) -> Result<Arc<Model>, pythia_model::Error> {
+    if options.kv == KvType::Q8_0 {
+        let problem = "a key-value cache of q8_0 is for the processor only: found q8_0, wanted f16 or f32 on a GPU";
+        return Err(pythia_model::Error::Request(problem.to_owned()));
+    }
     Model::open_on(path, options, |source| backend::CudaBackend::new(Arc::clone(device), source, options.activations))
 }

@@ -8,6 +8,7 @@
 mod append;
 mod attend;
 mod cache;
+mod int8;
 #[cfg(test)]
 mod tests;
 mod weights;

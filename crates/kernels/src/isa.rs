@@ -106,6 +106,11 @@ pub(crate) unsafe trait Operations: Copy + Send + Sync + 'static {
     fn max_lane(self, a: Self::F) -> f32;
     /// Bits of the largest magnitude in both: those of infinity or above if a lane is not finite.
     fn largest_magnitude(self, a: Self::F, b: Self::F) -> u32;
+    /// Per lane the larger of the bits as unsigned numbers: of floats that are not negative the larger, or one that is not
+    /// a number.
+    fn max_bits(self, a: Self::F, b: Self::F) -> Self::F;
+    /// Lane l: the largest of the lanes of vector l, as [`Self::max_bits`] has it.
+    fn max_bits_each(self, vectors: [Self::F; 16]) -> Self::F;
     /// Nearest integers, ties to even.
     fn round(self, a: Self::F) -> Self::N;
     fn to_float(self, a: Self::N) -> Self::F;
@@ -196,6 +201,13 @@ pub(crate) unsafe trait Operations: Copy + Send + Sync + 'static {
     fn dot4_u7(self, acc: Self::N, w: Self::N, a: i32) -> Self::N;
     /// The same for prepared signed codes.
     fn dot4_i8(self, acc: Self::N, w: Self::N, a: i32) -> Self::N;
+    /// The same for signed codes in -127..=127, not prepared, where the bytes of `a` are in 0..=127.
+    fn dot4_by_u7(self, acc: Self::N, w: Self::N, a: i32) -> Self::N;
+    /// Where the word `lane` of step `step` is among those that `dot_steps` reads.
+    #[inline(always)]
+    fn step_word(self, step: usize, lane: usize) -> usize {
+        16 * step + lane
+    }
     /// 4 steps of the integer GEMM: 4 codes of each of 16 rows in each, unsigned or prepared. 256 bytes, laid out as
     /// `dot_steps` reads them; by default one after another.
     #[inline(always)]

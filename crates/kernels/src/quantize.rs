@@ -105,12 +105,12 @@ impl Kernel for Quantize<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let Self { x, codes, scales, sums } = self;
+        let Self { x, codes: out, scales, sums } = self;
         // Some units at a time, so that what has to be found for a unit alone is found for many in vectors.
-        let together = x.chunks(TOGETHER * UNIT).zip(codes.chunks_mut(TOGETHER * UNIT));
+        let together = x.chunks(TOGETHER * UNIT).zip(out.chunks_mut(TOGETHER * UNIT));
         let results = scales.chunks_mut(TOGETHER).zip(sums.chunks_mut(2 * TOGETHER));
-        for ((x, codes), (scales, sums)) in together.zip(results) {
-            let (x, codes) = (x.as_chunks::<UNIT>().0, codes.as_chunks_mut::<UNIT>().0);
+        for ((x, out), (scales, sums)) in together.zip(results) {
+            let (x, out) = (x.as_chunks::<UNIT>().0, out.as_chunks_mut::<UNIT>().0);
             let mut amax = [0.0; TOGETHER];
             for (amax, x) in amax.iter_mut().zip(x) {
                 // SAFETY: `x` has 32 floats.
@@ -119,31 +119,56 @@ impl Kernel for Quantize<'_> {
             }
             let (mut scale, mut inverse) = ([0.0; TOGETHER], [0.0; TOGETHER]);
             for u in 0..TOGETHER {
-                // Infinite or not a number: such a unit gets a scale that is not a number, and so do products with it.
-                (scale[u], inverse[u]) = match amax[u] {
-                    _ if !amax[u].is_finite() => (f32::NAN, 0.0),
-                    _ if amax[u] < SMALLEST_AMAX => (0.0, 0.0),
-                    _ => (amax[u] / 127.0, 127.0 / amax[u]),
-                };
+                (scale[u], inverse[u]) = scale_of(amax[u]);
             }
             scales.copy_from_slice(&scale[..scales.len()]);
             let sums = sums.as_chunks_mut::<2>().0;
-            for (u, ((x, codes), sums)) in x.iter().zip(codes).zip(sums).enumerate() {
-                // SAFETY: `x` has 32 floats and `codes` 32 bytes.
-                unsafe {
-                    let zero = isa.splat(0.0);
-                    let (a, b) = if amax[u].is_finite() {
-                        (isa.load(x.as_ptr()), isa.load(x.as_ptr().add(16)))
-                    } else {
-                        (zero, zero)
-                    };
-                    let inverse = isa.splat(inverse[u]);
-                    *sums = [
-                        isa.store_i8(codes.as_mut_ptr(), isa.round(isa.mul(a, inverse))),
-                        isa.store_i8(codes.as_mut_ptr().add(16), isa.round(isa.mul(b, inverse))),
-                    ];
+            for (u, ((x, out), sums)) in x.iter().zip(out).zip(sums).enumerate() {
+                let (amax, inverse) = (amax[u], inverse[u]);
+                for half in 0..2 {
+                    // SAFETY: `x` has 32 floats and `out` 32 bytes.
+                    unsafe {
+                        let codes = codes(isa, isa.load(x.as_ptr().add(16 * half)), amax, inverse);
+                        sums[half] = isa.store_i8(out.as_mut_ptr().add(16 * half), codes);
+                    }
                 }
             }
         }
     }
+}
+
+/// Scale and codes of a block of 32. One that has an infinity or NaN gets codes 0 and a scale that is not a number, and
+/// so do products with it.
+#[inline(always)]
+pub(crate) fn quantize_32<I: Isa>(isa: I, a: I::F, b: I::F) -> (f32, [I::N; 2]) {
+    let amax = f32::from_bits(isa.largest_magnitude(a, b));
+    let (scale, inverse) = scale_of(amax);
+    (scale, [codes(isa, a, amax, inverse), codes(isa, b, amax, inverse)])
+}
+
+/// Scale of a block and what its elements are multiplied by, from its largest magnitude, which is infinity or above if
+/// an element is not finite.
+#[inline(always)]
+pub(crate) fn scale_of(amax: f32) -> (f32, f32) {
+    match amax {
+        _ if !amax.is_finite() => (f32::NAN, 0.0),
+        _ if amax < SMALLEST_AMAX => (0.0, 0.0),
+        _ => (amax / 127.0, 127.0 / amax),
+    }
+}
+
+/// The same for 16 blocks whose elements are not negative; where one is not finite, products with the scale are not
+/// numbers.
+#[inline(always)]
+pub(crate) fn scales_of<I: Isa>(isa: I, amax: I::F) -> (I::F, I::F) {
+    let (smallest, zero, largest_code) = (isa.splat(SMALLEST_AMAX), isa.splat(0.0), isa.splat(127.0));
+    let known = |x| isa.select_lt(amax, smallest, zero, x);
+    (known(isa.div(amax, largest_code)), known(isa.div(largest_code, amax)))
+}
+
+/// Codes of some of a block's elements: what [`scale_of`] has for it.
+#[inline(always)]
+pub(crate) fn codes<I: Isa>(isa: I, x: I::F, amax: f32, inverse: f32) -> I::N {
+    let x = if amax.is_finite() { x } else { isa.splat(0.0) };
+    isa.round(isa.mul(x, isa.splat(inverse)))
 }

@@ -202,6 +202,12 @@ pub fn context_bytes(hparams: &Hparams, kv: KvType, shape: ContextShape) -> Opti
     gptneox::spec(hparams, kv, shape).bytes()
 }
 
+/// Bytes of keys and values of all layers that each token of such a context takes, with its share of scales and padding.
+pub fn kv_bytes_per_token(hparams: &Hparams, kv: KvType) -> Option<usize> {
+    let spec = gptneox::spec(hparams, kv, ContextShape { n_seq: 1, n_ctx: 1, n_batch: 1 });
+    spec.kv.bytes_per_position()?.checked_mul(spec.n_layer)
+}
+
 /// Inputs of a product come in activation blocks of this many.
 const INPUT_MULTIPLE: usize = 32;
 

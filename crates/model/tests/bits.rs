@@ -130,7 +130,7 @@ fn the_other_modes_are_one_answer_too() {
     let paths = files();
     let q4_0 = paths.last().unwrap();
     for activations in [Activations::Int8, Activations::F32] {
-        for (gelu, kv) in [(Gelu::Tanh, KvType::F16), (Gelu::Erf, KvType::F32)] {
+        for (gelu, kv) in [(Gelu::Tanh, KvType::F16), (Gelu::Erf, KvType::Q8_0), (Gelu::Erf, KvType::F32)] {
             let options = |isa, threads| Options {
                 threads,
                 isa: Some(isa),
@@ -189,7 +189,7 @@ fn sequences_do_not_see_each_other() {
 
 #[test]
 fn forked_and_truncated_sequences_are_what_computing_them_again_gives() {
-    for kv in [KvType::F16, KvType::F32] {
+    for kv in [KvType::F16, KvType::Q8_0, KvType::F32] {
         let options = Options { kv, ..Options::default() };
         let mut context = context(&options, 3);
         let ids = tokens(context.model().hparams().n_vocab);
@@ -266,7 +266,7 @@ fn a_slot_that_held_nan_gives_the_same_bits() {
     let row = &mut bytes[embedding.offset as usize + POISON as usize * row_bytes..][..row_bytes];
     row.as_chunks_mut().0.iter_mut().for_each(|value| *value = f32::NAN.to_le_bytes());
     std::fs::write(&path, &bytes).unwrap();
-    for kv in [KvType::F16, KvType::F32] {
+    for kv in [KvType::F16, KvType::Q8_0, KvType::F32] {
         let model = Model::open(&path, &Options { kv, ..Options::default() }).unwrap();
         let ids: Vec<u32> = tokens(model.hparams().n_vocab)[..40].iter().map(|&id| id.max(POISON + 1)).collect();
         let shape = ContextShape { n_seq: 1, n_ctx: 64, n_batch: 64 };

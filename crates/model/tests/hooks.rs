@@ -133,7 +133,7 @@ fn same(a: &Record, b: &Record) -> bool {
 #[test]
 fn looking_changes_nothing_and_shows_the_same_bits_everywhere() {
     for activations in [Activations::Int8, Activations::F32] {
-        for kv in [KvType::F16, KvType::F32] {
+        for kv in [KvType::F16, KvType::Q8_0, KvType::F32] {
             let options = Options { activations, kv, threads: 2, ..Options::default() };
             let model = open(&options);
             let plain = run_plain(&model, N);

@@ -27,7 +27,7 @@ use std::sync::Arc;
 /// Weights stay in the mapped file. Results have the same bits with any number of `threads` and on any instruction set
 /// (`isa`). They depend on `activations` ("int8", rounded before products with quantized weights, or "f32", which takes
 /// about three times as long), `gelu` ("erf" or "tanh", by default what the file says) and `kv` (the type of keys and
-/// values in the cache, "f16" or "f32"). `device` is "cpu", "cuda", "cuda:N" or "auto".
+/// values in the cache, "f16", "f32" or "q8_0", bytes with scales). `device` is "cpu", "cuda", "cuda:N" or "auto".
 ///
 /// Where a method takes `tokens`, they are a str, which is tokenized as it is, or token ids: a sequence of int or an
 /// array of one dimension.
@@ -524,7 +524,7 @@ impl Model {
         Arithmetic::of(self.model.options()).gelu
     }
 
-    /// The type of keys and values in the cache: "f16" or "f32".
+    /// The type of keys and values in the cache: "f16", "q8_0" or "f32".
     #[getter]
     fn kv(&self) -> &'static str {
         Arithmetic::of(self.model.options()).kv_cache

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 const ACTIVATIONS: &[(&str, Activations)] = &[("int8", Activations::Int8), ("f32", Activations::F32)];
 const GELUS: &[(&str, Gelu)] = &[("erf", Gelu::Erf), ("tanh", Gelu::Tanh)];
-const KV_TYPES: &[(&str, KvType)] = &[("f16", KvType::F16), ("f32", KvType::F32)];
+const KV_TYPES: &[(&str, KvType)] = &[("f16", KvType::F16), ("q8_0", KvType::Q8_0), ("f32", KvType::F32)];
 
 /// Settings of a model that change its results.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -74,6 +74,7 @@ mod tests {
         assert_eq!(parse_activations("INT8"), Ok(Activations::Int8));
         assert_eq!(parse_gelu("tanh"), Ok(Gelu::Tanh));
         assert_eq!(parse_kv("f32"), Ok(KvType::F32));
+        assert_eq!(parse_kv("Q8_0"), Ok(KvType::Q8_0));
         assert_eq!(parse_gelu("relu").unwrap_err(), "found 'relu', wanted erf or tanh");
         let options = Options { activations: Activations::F32, kv: KvType::F32, ..Options::default() };
         assert_eq!(Arithmetic::of(&options), Arithmetic { activations: "f32", gelu: "erf", kv_cache: "f32" });

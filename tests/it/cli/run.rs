@@ -113,7 +113,7 @@ fn habits_of_llama_cpp_work_or_are_explained() {
         (&["-hf", "EleutherAI/pythia-70m"][..], ["-hf: ", "pythia-quant convert"]),
         (&["-cnv"], ["-cnv: ", "base models"]),
         (&["--lora", "x"], ["--lora: ", "pythia-quant convert BASE --lora"]),
-        (&["-ctk", "q8_0"], ["'q8_0'", "f16 or f32"]),
+        (&["-ctk", "q4_0"], ["'q4_0'", "f16 or q8_0 or f32"]),
         (&["-ctv", "f32"], ["--cache-type-v", "--kv"]),
         (&["-ngl", "x"], ["'x'", "all or auto"]),
         (&["--temprature", "1"], ["--temprature", "did you mean '--temperature'?"]),
@@ -230,7 +230,7 @@ fn wrong_command_lines_exit_with_2() {
     run("generate", &["-p", "x", "-c", "513"]).fails(PROGRAM, 2, &["--ctx-size", "513", "512"]);
     run("generate", &["-p", "x", "--greedy", "--top-k", "3"]).fails(PROGRAM, 2, &["--greedy", "--top-k"]);
     run("generate", &["-p", "x", "--isa", "abacus"]).fails(PROGRAM, 2, &["abacus", "scalar"]);
-    run("generate", &["-p", "x", "--kv", "q8"]).fails(PROGRAM, 2, &["q8", "f16 or f32"]);
+    run("generate", &["-p", "x", "--kv", "q8"]).fails(PROGRAM, 2, &["q8", "f16 or q8_0 or f32"]);
     run("perplexity", &["-f", &heldout(), "--stride", "9"]).fails(PROGRAM, 2, &["--stride", "hf-stride"]);
     run("perplexity", &["-f", &heldout(), "-c", "1024"]).fails(PROGRAM, 2, &["1024", "512"]);
     run("perplexity", &["-f", &heldout(), "--chunks", "0"]).fails(PROGRAM, 2, &["--chunks"]);

@@ -6,7 +6,7 @@ use crate::input::{TextOptions, check_gguf};
 use crate::progress::{Bar, Unit};
 use crate::run::model;
 use pythia_compare::bench::{DraftBench, DraftResult};
-use pythia_model::{Model, Options};
+use pythia_model::Model;
 use pythia_runtime::Rng;
 use pythia_runtime::Tokenizer;
 use pythia_show::{Align, Table, Width};
@@ -32,16 +32,15 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         return Err(Failure::usage("nothing to measure: every -n is 0 or 1, or -r is 0"));
     }
     let cancel = exit::catch_interrupts();
-    let runs = args.paths().len() * args.threads.len() * lengths.len() * (args.repetitions + 1);
+    let runs = args.paths().len() * args.settings().len() * lengths.len() * (args.repetitions + 1);
     let bar = Bar::new(runs as u64, Unit::Items("runs"), false);
     let device = args.device.find()?;
     let mut rows = Vec::new();
     for path in args.paths() {
-        for &threads in &args.threads {
+        for options in &args.settings() {
             let open = |path: &Path| {
                 check_gguf(path)?;
-                let options = Options { threads, activations: args.activations, ..Options::default() };
-                let model = device.open(path, &options)?;
+                let model = device.open(path, options)?;
                 let tokenizer = model::tokenizer(model.gguf(), path)?;
                 Ok::<_, Failure>((model, tokenizer))
             };

@@ -38,7 +38,7 @@ pub fn to_table(results: &[TestResult]) -> Table {
             s.model_type.clone(),
             number::bytes(s.model_size),
             format!("{:.2} M", s.model_n_params as f64 / 1e6),
-            s.gpu().map_or_else(|| format!("CPU {}", s.isa), str::to_owned),
+            s.backend(),
             s.threads.to_string(),
             result.test.name(),
             format!("{mean:.2} \u{b1} {sd:.2}"),

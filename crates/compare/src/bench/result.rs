@@ -44,6 +44,12 @@ pub(super) struct Setup {
 }
 
 impl Setup {
+    /// Where it ran, and the cache's type if it is not the usual one.
+    pub(super) fn backend(&self) -> String {
+        let place = self.gpu().map_or_else(|| format!("CPU {}", self.isa), str::to_owned);
+        if self.kv_cache == "f16" { place } else { format!("{place}, {} cache", self.kv_cache) }
+    }
+
     /// The GPU's name, if it ran on one.
     pub(super) fn gpu(&self) -> Option<&str> {
         (self.device != CPU).then_some(self.device.as_str())

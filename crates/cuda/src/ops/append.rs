@@ -35,11 +35,37 @@ pub(crate) fn knows_heads_of(head_dim: usize) -> bool {
     head_dim.is_multiple_of(8) && (8..=256).contains(&head_dim)
 }
 
+/// The types of elements that the kernels know.
+#[derive(Clone, Copy)]
+pub(super) enum Element {
+    F16,
+    F32,
+}
+
+impl Element {
+    /// That of a cache.
+    pub(super) fn of(ty: KvType) -> Self {
+        match ty {
+            KvType::F16 => Self::F16,
+            KvType::F32 => Self::F32,
+            KvType::Q8_0 => unreachable!("refused when a model is opened"),
+        }
+    }
+
+    /// Its bytes.
+    pub(super) fn bytes(self) -> usize {
+        match self {
+            Self::F16 => 2,
+            Self::F32 => 4,
+        }
+    }
+}
+
 /// Bytes of the keys and of the values of one layer. `None` on overflow.
 pub(crate) fn kv_bytes(shape: KvShape) -> Option<(usize, usize)> {
     let positions = shape.positions.checked_next_multiple_of(TILE)?;
     let heads = shape.sequences.checked_mul(shape.heads)?;
-    let bytes = positions.checked_mul(heads)?.checked_mul(shape.head_dim * shape.ty.bytes())?;
+    let bytes = positions.checked_mul(heads)?.checked_mul(shape.head_dim * Element::of(shape.ty).bytes())?;
     Some((bytes, bytes))
 }
 
@@ -127,9 +153,9 @@ pub(super) const SHARED: [Shared; 2] = [
 /// positions in the cache and in `rope`, and no two rows the same position of the same sequence.
 pub(crate) unsafe fn append(device: &Device, rows: Rows, n: usize, qkv: Ptr, rope: Rope, cache: KvPtrs) {
     debug_assert!(2 * rope.pairs <= cache.shape.head_dim as u64, "pairs of a head");
-    let name = match cache.shape.ty {
-        KvType::F16 => "append_f16",
-        KvType::F32 => "append_f32",
+    let name = match Element::of(cache.shape.ty) {
+        Element::F16 => "append_f16",
+        Element::F32 => "append_f32",
     };
     let kernel = Kernel { source: Source::Append, format: None, name };
     let blocks = (n * cache.shape.heads).div_ceil(THREADS / 32);
@@ -144,9 +170,9 @@ pub(crate) unsafe fn append(device: &Device, rows: Rows, n: usize, qkv: Ptr, rop
 /// The cache must be good for reading and writing, with these sequences and positions.
 pub(crate) unsafe fn copy_prefix(device: &Device, cache: KvPtrs, from: usize, to: usize, positions: usize) {
     let KvShape { ty, heads, head_dim, .. } = cache.shape;
-    let (name, piece) = match ty {
-        KvType::F16 => ("copy_f16", 8),
-        KvType::F32 => ("copy_f32", 4),
+    let (name, piece) = match Element::of(ty) {
+        Element::F16 => ("copy_f16", 8),
+        Element::F32 => ("copy_f32", 4),
     };
     let kernel = Kernel { source: Source::Append, format: None, name };
     let pieces = positions.next_multiple_of(TILE) * head_dim / piece;

@@ -1,11 +1,11 @@
 //! Causal attention over the cache.
 
-use super::append::{KvCacheArgs, KvPtrs, Rope, Rows, padded_positions};
+use super::append::{Element, KvCacheArgs, KvPtrs, Rope, Rows, padded_positions};
 use super::quantize::Quantized;
 use crate::compile::{Kernel, Source};
 use crate::device::{Args, Device, Ptr};
 use crate::layout::{Shared, shared_structs};
-use pythia_kernels::{KvShape, KvType};
+use pythia_kernels::KvShape;
 
 /// Rows of a tile, at most.
 pub(crate) const TILE_QUERIES: usize = 32;
@@ -107,9 +107,9 @@ pub(crate) unsafe fn one(
 ) {
     debug_assert!(results.quantized.is_none() || quantizes(cache.shape), "blocks within heads");
     let KvShape { ty, heads, head_dim, .. } = cache.shape;
-    let (scores, values) = match ty {
-        KvType::F16 => ("one_scores_f16", "one_values_f16"),
-        KvType::F32 => ("one_scores_f32", "one_values_f32"),
+    let (scores, values) = match Element::of(ty) {
+        Element::F16 => ("one_scores_f16", "one_values_f16"),
+        Element::F32 => ("one_scores_f32", "one_values_f32"),
     };
     let quantized = results.quantized.unwrap_or(Quantized::NONE);
     let args = OneArgs { qkv, rope, rows, cache: cache.args(), scores: scratch, out: results.out, quantized };
@@ -130,13 +130,13 @@ pub(crate) unsafe fn one(
 /// positions must be in the cache.
 pub(crate) unsafe fn many(device: &Device, tiles: Ptr, n_tiles: usize, qkv: Ptr, cache: KvPtrs, out: Ptr) {
     let KvShape { ty, heads, head_dim, .. } = cache.shape;
-    let name = match (ty, head_dim) {
-        (KvType::F16, ..=64) => "many_f16_64",
-        (KvType::F16, ..=128) => "many_f16_128",
-        (KvType::F16, _) => "many_f16_256",
-        (KvType::F32, ..=64) => "many_f32_64",
-        (KvType::F32, ..=128) => "many_f32_128",
-        (KvType::F32, _) => "many_f32_256",
+    let name = match (Element::of(ty), head_dim) {
+        (Element::F16, ..=64) => "many_f16_64",
+        (Element::F16, ..=128) => "many_f16_128",
+        (Element::F16, _) => "many_f16_256",
+        (Element::F32, ..=64) => "many_f32_64",
+        (Element::F32, ..=128) => "many_f32_128",
+        (Element::F32, _) => "many_f32_256",
     };
     let args = ManyArgs { tiles, qkv, out, cache: cache.args(), count: n_tiles as u64 };
     // SAFETY: the caller's promise: a block reads a tile's queries and its sequence's keys and values up to the last

@@ -1,9 +1,14 @@
 //! New positions of one head: rotate queries and keys, append keys and values to the cache.
 
 use super::cache::{KvShape, KvType, TILE};
+use super::int8;
 use crate::isa::{Isa, Kernel};
+use crate::matmul::CACHE_LINE_BYTES;
 use crate::rope::RopeTable;
 use crate::shared::SharedMut;
+
+/// How far ahead rows are asked for.
+const ROWS_AHEAD: usize = 4;
 
 /// Appends `n` consecutive positions of one head of one sequence.
 pub(super) struct Append<'a> {
@@ -24,35 +29,54 @@ impl Kernel for Append<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
+    fn run<I: Isa>(mut self, isa: I) {
         let KvShape { ty, head_dim, .. } = self.shape;
-        let (width, element) = (self.shape.width(), ty.bytes());
+        let width = self.shape.width();
         for i in 0..self.n {
             let position = self.first_position + i;
             let at = |part: usize| ((self.first_row + i) * 3 + part) * width + self.head * head_dim;
+            for part in 0..3 {
+                // Rows are far from each other: the processor does not guess the next one.
+                let ahead = self.qkv.at(at(part) + ROWS_AHEAD * 3 * width).cast::<u8>();
+                for line in (0..head_dim * size_of::<f32>()).step_by(CACHE_LINE_BYTES) {
+                    isa.prefetch(ahead.wrapping_add(line));
+                }
+            }
             // SAFETY: the three vectors of this head in this row; only this task touches this head's.
             let (query, key, value) = unsafe {
                 (self.qkv.slice(at(0), head_dim), self.qkv.slice(at(1), head_dim), self.qkv.slice(at(2), head_dim))
             };
             self.rope.rotate(position, query);
             self.rope.rotate(position, key);
-            let tile = &mut self.keys[position / TILE * TILE * head_dim * element..][..TILE * head_dim * element];
-            let mut encoded = [0u8; TILE * KvType::F32.bytes()];
-            let encoded = &mut encoded[..TILE * element];
-            for (key, tile) in key.chunks(TILE).zip(tile.chunks_mut(TILE * TILE * element)) {
-                encode(isa, ty, key, encoded);
-                let tile = &mut tile[position % TILE * element..];
-                // One element per dimension, a tile's width apart.
-                match ty {
-                    KvType::F16 => scatter::<2>(encoded, tile, key.len()),
-                    KvType::F32 => scatter::<4>(encoded, tile, key.len()),
+            match ty {
+                KvType::F16 => self.floats::<I, 2>(isa, position, key, value),
+                KvType::F32 => self.floats::<I, 4>(isa, position, key, value),
+                KvType::Q8_0 => {
+                    let tile = |bytes: usize| position / TILE * bytes..(position / TILE + 1) * bytes;
+                    let (keys, values) = (tile(self.shape.key_tile_bytes()), tile(self.shape.value_tile_bytes()));
+                    int8::store_key(isa, key, &mut self.keys[keys], position % TILE);
+                    int8::store_value(isa, value, &mut self.values[values], position % TILE);
                 }
             }
-            let row = self.shape.padded_dim() * element;
-            for (value, out) in value.chunks(TILE).zip(self.values[position * row..][..row].chunks_mut(TILE * element))
-            {
-                encode(isa, ty, value, out);
-            }
+        }
+    }
+}
+
+impl Append<'_> {
+    /// Appends a key and a value as floats of some bytes.
+    #[inline(always)]
+    fn floats<I: Isa, const BYTES: usize>(&mut self, isa: I, position: usize, key: &[f32], value: &[f32]) {
+        let (tile, row) = (self.shape.key_tile_bytes(), self.shape.padded_dim() * BYTES);
+        let tile = &mut self.keys[position / TILE * tile..][..tile];
+        let mut encoded = [0u8; TILE * size_of::<f32>()];
+        let encoded = &mut encoded[..TILE * BYTES];
+        for (key, tile) in key.chunks(TILE).zip(tile.chunks_mut(TILE * TILE * BYTES)) {
+            encode::<I, BYTES>(isa, key, encoded);
+            // One element per dimension, a tile's width apart.
+            scatter::<BYTES>(encoded, &mut tile[position % TILE * BYTES..], key.len());
+        }
+        for (value, out) in value.chunks(TILE).zip(self.values[position * row..][..row].chunks_mut(TILE * BYTES)) {
+            encode::<I, BYTES>(isa, value, out);
         }
     }
 }
@@ -66,21 +90,23 @@ fn scatter<const BYTES: usize>(from: &[u8], to: &mut [u8], elements: usize) {
     }
 }
 
-/// Converts up to 16 floats to the cache's type; elements of `out`, which has 16, past their end become 0.
+/// Converts up to 16 floats to floats of 2 or 4 bytes; elements of `out`, which has 16, past their end become 0.
 #[inline(always)]
-fn encode<I: Isa>(isa: I, ty: KvType, x: &[f32], out: &mut [u8]) {
-    assert!(out.len() == TILE * ty.bytes());
+fn encode<I: Isa, const BYTES: usize>(isa: I, x: &[f32], out: &mut [u8]) {
+    assert!(out.len() == TILE * BYTES);
+    let v = load_padded(isa, x);
+    // SAFETY: 16 elements.
+    unsafe { if BYTES == 2 { isa.store_f16(out.as_mut_ptr(), v) } else { isa.store(out.as_mut_ptr().cast(), v) } }
+}
+
+/// The first 16 floats; those past the end are 0.
+#[inline(always)]
+pub(super) fn load_padded<I: Isa>(isa: I, x: &[f32]) -> I::F {
     let mut lanes = [0.0f32; TILE];
     let lanes = x.first_chunk().unwrap_or_else(|| {
         lanes[..x.len()].copy_from_slice(x);
         &lanes
     });
-    // SAFETY: 16 floats in, 16 elements out.
-    unsafe {
-        let v = isa.load(lanes.as_ptr());
-        match ty {
-            KvType::F16 => isa.store_f16(out.as_mut_ptr(), v),
-            KvType::F32 => isa.store(out.as_mut_ptr().cast(), v),
-        }
-    }
+    // SAFETY: 16 floats.
+    unsafe { isa.load(lanes.as_ptr()) }
 }

@@ -1,6 +1,7 @@
 //! Attention of one head's queries over its part of the cache.
 
 use super::cache::{KvShape, KvType, TILE};
+use super::int8::Int8Head;
 use super::weights::HeadWeights;
 use crate::element::Element;
 use crate::isa::{Isa, Kernel, Supported};
@@ -35,6 +36,7 @@ impl Head<'_> {
         match self.shape.ty {
             KvType::F16 => isa.dispatch(Over::<blocks::F16>(self, PhantomData)),
             KvType::F32 => isa.dispatch(Over::<f32>(self, PhantomData)),
+            KvType::Q8_0 => isa.dispatch(Int8Head::new(self)),
         }
     }
 }
@@ -152,9 +154,7 @@ impl Head<'_> {
         let keys = self.keys[..padded / TILE * tile_bytes][tile * tile_bytes..][..K * tile_bytes].as_ptr();
         let mut queries = [std::ptr::null(); Q];
         for i in 0..Q {
-            let first = (self.first_row + q + i) * 3 * self.shape.width() + self.head * head_dim;
-            // SAFETY: nobody writes this head's part of this row.
-            queries[i] = unsafe { self.qkv.read(first, head_dim) }.as_ptr();
+            queries[i] = self.query(q + i).as_ptr();
         }
         // One query is done with its keys as soon as they are there; the values are asked for meanwhile.
         let ahead = tile * TILE * self.shape.padded_dim() * size_of::<E>();
@@ -238,27 +238,42 @@ impl Head<'_> {
         for i in 0..Q {
             for n in 0..D {
                 let y = isa.mul(acc[i][n], isa.splat(inverse_sums[i]));
-                let first = (d + n) * TILE;
-                let len = TILE.min(shape.head_dim - first);
-                let at = (self.first_row + q + i) * shape.width() + self.head * shape.head_dim + first;
-                // SAFETY: this task alone works on this head of these queries.
-                let out = unsafe { self.out.slice(at, len) };
-                if len == TILE {
-                    // SAFETY: 16 floats.
-                    unsafe { isa.store(out.as_mut_ptr(), y) };
-                } else {
-                    let mut lanes = [0.0f32; TILE];
-                    // SAFETY: an array of 16 floats.
-                    unsafe { isa.store(lanes.as_mut_ptr(), y) };
-                    out.copy_from_slice(&lanes[..len]);
-                }
+                self.put(isa, q + i, d + n, y);
             }
+        }
+    }
+
+    /// The query `i`, rotated.
+    #[inline(always)]
+    pub(super) fn query(&self, i: usize) -> &[f32] {
+        let KvShape { head_dim, .. } = self.shape;
+        let first = (self.first_row + i) * 3 * self.shape.width() + self.head * head_dim;
+        // SAFETY: nobody writes this head's part of this row.
+        unsafe { self.qkv.read(first, head_dim) }
+    }
+
+    /// Puts out a sixteen of dimensions, number `sixteen`, of query `i`.
+    #[inline(always)]
+    pub(super) fn put<I: Isa>(&self, isa: I, i: usize, sixteen: usize, y: I::F) {
+        let first = sixteen * TILE;
+        let len = TILE.min(self.shape.head_dim - first);
+        let at = (self.first_row + i) * self.shape.width() + self.head * self.shape.head_dim + first;
+        // SAFETY: this task alone works on this head of these queries.
+        let out = unsafe { self.out.slice(at, len) };
+        if len == TILE {
+            // SAFETY: 16 floats.
+            unsafe { isa.store(out.as_mut_ptr(), y) };
+        } else {
+            let mut lanes = [0.0f32; TILE];
+            // SAFETY: an array of 16 floats.
+            unsafe { isa.store(lanes.as_mut_ptr(), y) };
+            out.copy_from_slice(&lanes[..len]);
         }
     }
 }
 
 /// Score of a key that a query does not see: its exponential is 0, and unlike an infinity it passes for finite.
-const UNSEEN: f32 = f32::MIN;
+pub(super) const UNSEEN: f32 = f32::MIN;
 
 /// Scales scores and replaces them by exponentials of their distance to the largest; returns the sum, which is not a
 /// number if a score is not finite. Lane l sums elements l, l + 16, ...

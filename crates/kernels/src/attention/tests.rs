@@ -1,5 +1,7 @@
 //! Attention against sums in f64, and the same bits however it is run.
 
+mod int8;
+
 use super::*;
 use crate::cpu::Cpu;
 use crate::isa::IsaLevel;
@@ -148,12 +150,16 @@ fn reference(shape: KvShape, qkv: &[f32]) -> Vec<f64> {
 #[test]
 fn attention_is_right_and_its_bits_depend_on_nothing_else() {
     // 80 and 24: not multiples of 32 and 16; 70 positions: tiles of 16 begun and crossed.
-    for head_dim in [8, 24, 32, 80, 128] {
-        for ty in [KvType::F32, KvType::F16] {
+    for head_dim in [8, 24, 32, 64, 80, 128, 256] {
+        for ty in [KvType::F32, KvType::F16, KvType::Q8_0] {
             let shape = KvShape { ty, sequences: 2, heads: 3, head_dim, positions: 70 };
             let qkv = noise(head_dim as u64, 70 * 3 * 3 * head_dim);
             let want = run(&Cpu::new(1, Some(IsaLevel::Scalar)).unwrap(), shape, &qkv, 1);
-            let tolerance = if ty == KvType::F32 { 2e-6 } else { 2e-2 };
+            let tolerance = match ty {
+                KvType::F32 => 2e-6,
+                KvType::F16 => 2e-2,
+                KvType::Q8_0 => 4e-2,
+            };
             for (got, want) in want.iter().zip(reference(shape, &qkv)) {
                 assert!((f64::from(*got) - want).abs() < tolerance, "{ty:?} {head_dim}: {got}, want {want}");
             }
@@ -226,12 +232,12 @@ fn a_cache_that_cannot_be_counted_is_seen() {
 
 #[test]
 fn a_copied_prefix_is_there_and_nothing_else_has_changed() {
-    for (ty, head_dim) in [(KvType::F16, 24), (KvType::F32, 32)] {
+    for (ty, bytes, head_dim) in [(KvType::F16, 2, 24), (KvType::F32, 4, 32)] {
         let shape = KvShape { ty, sequences: 3, heads: 2, head_dim, positions: 40 };
         for positions in [0, 1, 16, 17, 40] {
             let mut cache = KvCache::new(shape);
             let mut noise = noise(7, cache.keys.len() + cache.values.len()).into_iter().map(|x| (x * 50.0) as i8 as u8);
-            cache.keys.iter_mut().chain(&mut cache.values).for_each(|byte| *byte = noise.next().unwrap());
+            cache.keys.iter_mut().chain(cache.values.iter_mut()).for_each(|byte| *byte = noise.next().unwrap());
             let sequences = |cache: &KvCache| {
                 let [keys, values] = [&cache.keys, &cache.values].map(|bytes| bytes.chunks_exact(bytes.len() / 3));
                 keys.zip(values).map(|(keys, values)| (keys.to_vec(), values.to_vec())).collect::<Vec<_>>()
@@ -239,7 +245,6 @@ fn a_copied_prefix_is_there_and_nothing_else_has_changed() {
             let before = sequences(&cache);
             cache.copy_prefix(0, 2, positions);
             assert!(sequences(&cache)[..2] == before[..2], "{ty:?} {positions}: the others");
-            let bytes = ty.bytes();
             for (head, position, i) in triples(2, positions, head_dim) {
                 let key = |sequence| {
                     let tile = position / cache::TILE * head_dim + i;

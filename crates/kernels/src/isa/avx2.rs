@@ -105,7 +105,7 @@ unsafe impl<const VNNI: bool> Operations for Avx2<VNNI> {
             for (eight, v) in eights.iter_mut().zip(v) {
                 *eight = _mm256_add_ps(v[0], v[1]);
             }
-            [sum_each_8(&eights, 0), sum_each_8(&eights, 8)]
+            [reduce_each_8::<false>(&eights, 0), reduce_each_8::<false>(&eights, 8)]
         }
         fn max_lane(self, a: [__m256; 2]) -> f32 { max_8(_mm256_max_ps(a[0], a[1])) }
         fn largest_magnitude(self, a: [__m256; 2], b: [__m256; 2]) -> u32 {
@@ -116,6 +116,16 @@ unsafe impl<const VNNI: bool> Operations for Avx2<VNNI> {
                 largest = _mm256_max_epi32(largest, _mm256_and_si256(_mm256_castps_si256(v), mask));
             }
             max_8_int(largest)
+        }
+        fn max_bits(self, a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+            [max_bits(a[0], b[0]), max_bits(a[1], b[1])]
+        }
+        fn max_bits_each(self, v: [[__m256; 2]; 16]) -> [__m256; 2] {
+            let mut eights = [v[0][0]; 16];
+            for (eight, v) in eights.iter_mut().zip(v) {
+                *eight = max_bits(v[0], v[1]);
+            }
+            [reduce_each_8::<true>(&eights, 0), reduce_each_8::<true>(&eights, 8)]
         }
         fn round(self, a: [__m256; 2]) -> [__m256i; 2] { [_mm256_cvtps_epi32(a[0]), _mm256_cvtps_epi32(a[1])] }
         fn to_float(self, a: [__m256i; 2]) -> [__m256; 2] { [_mm256_cvtepi32_ps(a[0]), _mm256_cvtepi32_ps(a[1])] }
@@ -233,6 +243,10 @@ unsafe impl<const VNNI: bool> Operations for Avx2<VNNI> {
         fn dot4_i8(self, acc: [__m256i; 2], w: [__m256i; 2], a: i32) -> [__m256i; 2] {
             let a = _mm256_set1_epi32(a);
             [dot_signed::<VNNI>(acc[0], w[0], a), dot_signed::<VNNI>(acc[1], w[1], a)]
+        }
+        fn dot4_by_u7(self, acc: [__m256i; 2], w: [__m256i; 2], a: i32) -> [__m256i; 2] {
+            let a = _mm256_set1_epi32(a);
+            [dot_unsigned::<VNNI>(acc[0], a, w[0]), dot_unsigned::<VNNI>(acc[1], a, w[1])]
         }
         fn prefetch(self, p: *const u8) -> () { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
         fn in_order(self) -> () { asm!("", options(readonly, nostack, preserves_flags)) }
@@ -399,18 +413,27 @@ unsafe fn regroup(a: __m256i, b: __m256i) -> [__m256i; 2] {
     unsafe { [_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b)] }
 }
 
-/// Lane l: the sum of vector `first + l`, as `sum_8` adds. A step adds the halves of two vectors and packs the sums
-/// into one; the pairs are those that leave the sums in order.
+/// # Safety
+/// AVX2.
+#[inline(always)]
+unsafe fn max_bits(a: __m256, b: __m256) -> __m256 {
+    // SAFETY: the caller has AVX2.
+    unsafe { _mm256_castsi256_ps(_mm256_max_epu32(_mm256_castps_si256(a), _mm256_castps_si256(b))) }
+}
+
+/// Lane l: the sum of vector `first + l`, as `sum_8` adds, or its largest bits where `MAX`. A step combines the halves of
+/// two vectors and packs what comes out into one; the pairs are those that leave the results in order.
 ///
 /// # Safety
 /// AVX2.
 #[inline(always)]
-unsafe fn sum_each_8(v: &[__m256; 16], first: usize) -> __m256 {
-    /// Parts of `$a` and `$b` that a step's two masks choose, added.
+unsafe fn reduce_each_8<const MAX: bool>(v: &[__m256; 16], first: usize) -> __m256 {
+    /// Parts of `$a` and `$b` that a step's two masks choose, combined.
     macro_rules! step {
         ($shuffle:ident [$first:literal, $second:literal] $a:expr, $b:expr) => {{
             let (a, b) = ($a, $b);
-            _mm256_add_ps($shuffle::<$first>(a, b), $shuffle::<$second>(a, b))
+            let (a, b) = ($shuffle::<$first>(a, b), $shuffle::<$second>(a, b));
+            if MAX { max_bits(a, b) } else { _mm256_add_ps(a, b) }
         }};
     }
     // SAFETY: the caller has AVX2.

@@ -72,7 +72,7 @@ unsafe impl Operations for Avx512 {
         fn sum(self, a: __m512) -> f32 {
             super::avx2::sum_8(_mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a)))
         }
-        fn sum_each(self, v: [__m512; 16]) -> __m512 { sum_each(&v) }
+        fn sum_each(self, v: [__m512; 16]) -> __m512 { reduce_each::<false>(&v) }
         fn max_lane(self, a: __m512) -> f32 {
             super::avx2::max_8(_mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a)))
         }
@@ -82,6 +82,8 @@ unsafe impl Operations for Avx512 {
             let half = _mm512_extracti64x4_epi64::<1>(largest);
             super::avx2::max_8_int(_mm256_max_epi32(_mm512_castsi512_si256(largest), half))
         }
+        fn max_bits(self, a: __m512, b: __m512) -> __m512 { max_bits(a, b) }
+        fn max_bits_each(self, v: [__m512; 16]) -> __m512 { reduce_each::<true>(&v) }
         fn round(self, a: __m512) -> __m512i { _mm512_cvtps_epi32(a) }
         fn to_float(self, a: __m512i) -> __m512 { _mm512_cvtepi32_ps(a) }
         fn pow2(self, n: __m512i) -> __m512 {
@@ -170,6 +172,9 @@ unsafe impl Operations for Avx512 {
         }
         fn dot4_i8(self, acc: __m512i, w: __m512i, a: i32) -> __m512i {
             _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(a))
+        }
+        fn dot4_by_u7(self, acc: __m512i, w: __m512i, a: i32) -> __m512i {
+            _mm512_dpbusd_epi32(acc, _mm512_set1_epi32(a), w)
         }
         fn prefetch(self, p: *const u8) -> () { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
         fn in_order(self) -> () { asm!("", options(readonly, nostack, preserves_flags)) }
@@ -323,18 +328,27 @@ unsafe fn choose<const K: usize>(
     chosen
 }
 
-/// Lane l: the sum of vector l. A step adds the halves of two vectors and packs the sums into one; the pairs are those
-/// that leave the sums in order.
+/// # Safety
+/// AVX-512.
+#[inline(always)]
+unsafe fn max_bits(a: __m512, b: __m512) -> __m512 {
+    // SAFETY: the caller has AVX-512.
+    unsafe { _mm512_castsi512_ps(_mm512_max_epu32(_mm512_castps_si512(a), _mm512_castps_si512(b))) }
+}
+
+/// Lane l: the sum of vector l, or its largest bits where `MAX`. A step combines the halves of two vectors and packs what
+/// comes out into one; the pairs are those that leave the results in order.
 ///
 /// # Safety
 /// AVX-512.
 #[inline(always)]
-unsafe fn sum_each(v: &[__m512; 16]) -> __m512 {
-    /// Parts of `$a` and `$b` that a step's two masks choose, added.
+unsafe fn reduce_each<const MAX: bool>(v: &[__m512; 16]) -> __m512 {
+    /// Parts of `$a` and `$b` that a step's two masks choose, combined.
     macro_rules! step {
         ($shuffle:ident [$first:literal, $second:literal] $a:expr, $b:expr) => {{
             let (a, b) = ($a, $b);
-            _mm512_add_ps($shuffle::<$first>(a, b), $shuffle::<$second>(a, b))
+            let (a, b) = ($shuffle::<$first>(a, b), $shuffle::<$second>(a, b));
+            if MAX { max_bits(a, b) } else { _mm512_add_ps(a, b) }
         }};
     }
     // SAFETY: the caller has AVX-512.

@@ -185,6 +185,19 @@ unsafe impl<const DOT: bool, const MATRIX: bool> Operations for Neon<DOT, MATRIX
             }
             vmaxvq_u32(largest)
         }
+        fn max_bits(self, a: F, b: F) -> F {
+            let bits = |v| vreinterpretq_u32_f32(v);
+            four!(i => vreinterpretq_f32_u32(vmaxq_u32(bits(a[i]), bits(b[i]))))
+        }
+        fn max_bits_each(self, v: [F; 16]) -> F {
+            let mut fours = [vdupq_n_u32(0); 16];
+            for (four, v) in fours.iter_mut().zip(v) {
+                let v = four!(i => vreinterpretq_u32_f32(v[i]));
+                *four = vmaxq_u32(vmaxq_u32(v[0], v[2]), vmaxq_u32(v[1], v[3]));
+            }
+            let two = |i: usize| vpmaxq_u32(fours[i], fours[i + 1]);
+            four!(i => vreinterpretq_f32_u32(vpmaxq_u32(two(4 * i), two(4 * i + 2))))
+        }
         fn round(self, a: F) -> N { four!(i => vcvtnq_s32_f32(a[i])) }
         fn to_float(self, a: N) -> F { four!(i => vcvtq_f32_s32(a[i])) }
         fn pow2(self, n: N) -> F {
@@ -272,6 +285,7 @@ unsafe impl<const DOT: bool, const MATRIX: bool> Operations for Neon<DOT, MATRIX
             four!(i => self.sdot(acc[i], vreinterpretq_s8_s32(w[i]), a))
         }
         fn dot4_i8(self, acc: N, w: N, a: i32) -> N { self.dot4_u7(acc, w, a) }
+        fn dot4_by_u7(self, acc: N, w: N, a: i32) -> N { self.dot4_u7(acc, w, a) }
         fn prefetch(self, p: *const u8) -> () {
             asm!("prfm pldl2keep, [{p}]", p = in(reg) p, options(readonly, nostack, preserves_flags))
         }
@@ -316,6 +330,11 @@ unsafe impl<const DOT: bool, const MATRIX: bool> Operations for Neon<DOT, MATRIX
             };
             [vcombine_s8(entry(0), entry(1)), vcombine_s8(entry(2), entry(3))]
         }
+    }
+
+    #[inline(always)]
+    fn step_word(self, step: usize, lane: usize) -> usize {
+        if MATRIX { step / 2 * 32 + 2 * lane + step % 2 } else { 16 * step + lane }
     }
 
     #[inline(always)]

@@ -137,6 +137,14 @@ unsafe impl Operations for Scalar {
         a.into_iter().chain(b).fold(0, |m, x| m.max(x.abs().to_bits()))
     }
     #[inline(always)]
+    fn max_bits(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        from_fn(|l| f32::from_bits(a[l].to_bits().max(b[l].to_bits())))
+    }
+    #[inline(always)]
+    fn max_bits_each(self, vectors: [[f32; 16]; 16]) -> [f32; 16] {
+        vectors.map(|v| f32::from_bits(v.into_iter().fold(0, |m, x| m.max(x.to_bits()))))
+    }
+    #[inline(always)]
     fn round(self, a: [f32; 16]) -> [i32; 16] {
         a.map(|x| x.round_ties_even() as i32)
     }
@@ -302,6 +310,10 @@ unsafe impl Operations for Scalar {
         // Byte j, its sign extended.
         let byte = |x: i32, j: usize| x << (24 - 8 * j) >> 24;
         from_fn(|l| acc[l] + (0..4).map(|j| byte(w[l], j) * byte(a, j)).sum::<i32>())
+    }
+    #[inline(always)]
+    fn dot4_by_u7(self, acc: [i32; 16], w: [i32; 16], a: i32) -> [i32; 16] {
+        self.dot4_i8(acc, w, a)
     }
     #[inline(always)]
     fn prefetch(self, _: *const u8) {}

@@ -38,6 +38,8 @@ impl Kernel for AllOperations<'_> {
             *v = unsafe { isa.load(self.floats.as_ptr().add(2 * i)) };
         }
         float(isa.sum_each(vectors));
+        float(isa.max_bits(a, b));
+        float(isa.max_bits_each(vectors));
         float(isa.splat(isa.max_lane(b)));
         float(isa.to_float(isa.add_int(isa.round(small), isa.splat_int(-7))));
         let mut half = [0u8; 32];
@@ -199,6 +201,7 @@ impl AllOperations<'_> {
         let (w, prepared) = unsafe { (isa.load_int(q.cast()), isa.load_int(codes.as_ptr())) };
         push_int(isa, out, isa.dot4_u7(acc, isa.and_int(w, 0x7F7F_7F7F), a));
         push_int(isa, out, isa.add_int(isa.dot4_i8(acc, prepared, a), bias));
+        push_int(isa, out, isa.dot4_by_u7(acc, w, a & 0x7F7F_7F7F));
         self.steps(isa, out);
     }
 
@@ -234,6 +237,12 @@ impl AllOperations<'_> {
                     }
                     // SAFETY: 256 bytes.
                     unsafe { isa.store_steps(stored.as_mut_ptr(), steps) };
+                }
+                for (step, words) in words.as_chunks::<16>().0.iter().enumerate() {
+                    for (lane, &word) in words.iter().enumerate() {
+                        let word = if bits == 8 { word ^ prepare } else { word };
+                        assert_eq!(stored[isa.step_word(step, lane)], word, "where a word is");
+                    }
                 }
                 for len in [4, 8] {
                     // SAFETY: as many steps of 64 bytes as there are rows of `a`.

@@ -3,7 +3,7 @@ use crate::device::Memory;
 use crate::ops::append::{append, copy_prefix, kv_bytes};
 use crate::ops::quantize::quantize;
 use crate::testing::{Plain, QuantizedMemory, Random, assert_same_bits, download, upload};
-use pythia_kernels::{Attention, Cpu, KvCache, RopeTable, Rotary};
+use pythia_kernels::{Attention, Cpu, KvCache, KvType, RopeTable, Rotary};
 
 /// Rows of a batch that are consecutive positions of a sequence.
 #[derive(Clone, Copy, Debug)]
@@ -241,7 +241,7 @@ fn a_copied_prefix_is_there_and_nothing_else_has_changed() {
         layer.append(&[0, 1, 2].map(|sequence| span(sequence, 0..70)));
         let (n_bytes, _) = kv_bytes(shape).unwrap();
         let contents = || [&layer.keys, &layer.values].map(|memory| download::<u8>(device, memory, n_bytes));
-        let (head, row) = (n_bytes / 6, head_dim * ty.bytes());
+        let (head, row) = (n_bytes / 6, head_dim * Element::of(ty).bytes());
         for positions in [0usize, 1, 32, 33, 70] {
             let mut wanted = contents();
             // Keys come in whole tiles.

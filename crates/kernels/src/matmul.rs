@@ -314,23 +314,28 @@ impl Kernel for Finish<'_> {
             padded_bias.0[..len].copy_from_slice(&bias[self.column..][..len]);
         }
         for (row, sums) in (self.first..).zip(self.sums) {
-            // SAFETY: the promise of who made this.
-            let out = unsafe { out.slice(row * rows + self.column, len) };
-            let mut y = Lanes::default();
-            y.0[..len].copy_from_slice(out);
-            // SAFETY: arrays of 16 floats.
+            // SAFETY: the promise of who made this; arrays of 16 floats.
             unsafe {
-                let sum = isa.load(sums.0.as_ptr());
-                let sum = if bias.is_some() { isa.add(sum, isa.load(padded_bias.0.as_ptr())) } else { sum };
-                let sum = match epilogue {
-                    Epilogue::Store => sum,
-                    Epilogue::Add => isa.add(isa.load(y.0.as_ptr()), sum),
-                    Epilogue::Gelu(Gelu::Erf) => math::gelu_erf(isa, sum),
-                    Epilogue::Gelu(Gelu::Tanh) => math::gelu_tanh(isa, sum),
+                let out = out.slice(row * rows + self.column, len);
+                let y = isa.load(sums.0.as_ptr());
+                let y = if bias.is_some() { isa.add(y, isa.load(padded_bias.0.as_ptr())) } else { y };
+                let y = match epilogue {
+                    Epilogue::Store => y,
+                    Epilogue::Add => {
+                        let mut padded = Lanes::default();
+                        padded.0[..len].copy_from_slice(out);
+                        isa.add(isa.load(padded.0.as_ptr()), y)
+                    }
+                    Epilogue::Gelu(Gelu::Erf) => math::gelu_erf(isa, y),
+                    Epilogue::Gelu(Gelu::Tanh) => math::gelu_tanh(isa, y),
                 };
-                isa.store(y.0.as_mut_ptr(), sum);
+                // Not read where nothing is added: a load would wait for it to come from memory.
+                if len == LANES {
+                    isa.store(out.as_mut_ptr(), y);
+                } else {
+                    out.copy_from_slice(&Lanes::of(isa, y).0[..len]);
+                }
             }
-            out.copy_from_slice(&y.0[..len]);
         }
     }
 }

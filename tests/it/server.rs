@@ -88,15 +88,11 @@ impl Server {
         (code, stderr)
     }
 
-    /// Asks for a token until that is refused.
+    /// Waits until requests are refused, and asks for a token then. Asked for before, the token would wait for the requests
+    /// that run, and there would be nobody left to refuse the next.
     fn until_refused(&self) -> Answer {
-        let mut refused = None;
-        self.until("a request is refused", || {
-            let answer = self.post("/v1/completions", &json!({"prompt": "a", "max_tokens": 1}));
-            refused = (answer.status != 200).then_some(answer);
-            refused.is_some()
-        });
-        refused.expect("a refusal")
+        self.until("requests are refused", || self.get("/health").status != 200);
+        self.post("/v1/completions", &json!({"prompt": "a", "max_tokens": 1}))
     }
 
     /// Slots that work.

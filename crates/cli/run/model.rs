@@ -54,7 +54,7 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "erf|tanh", value_parser = parse_gelu)]
     gelu: Option<Gelu>,
     /// Type of the key-value cache: f16, f32, or q8_0 (bytes with scales), which takes about half of the memory of f16 and
-    /// less time for long contexts, and costs as much as quantizing activations does
+    /// less time for long contexts, and costs a little quality
     #[arg(long, visible_alias = "cache-type-k", value_name = "f16|q8_0|f32", value_parser = parse_kv, default_value = "f16")]
     kv: KvType,
     /// For llama.cpp command lines: keys and values share one type here, so this must equal --kv

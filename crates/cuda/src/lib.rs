@@ -36,7 +36,7 @@ use std::sync::Arc;
 /// do not know, a cache of a type that they do not know.
 pub fn open(device: &Arc<Device>, path: &Path, options: &Options) -> Result<Arc<Model>, pythia_model::Error> {
     if options.kv == KvType::Q8_0 {
-        let problem = "a key-value cache of q8_0 is for the processor only: found q8_0, wanted f16 or f32 on a GPU";
+        let problem = "key-value cache: found q8_0, wanted f16 or f32 on a GPU";
         return Err(pythia_model::Error::Request(problem.to_owned()));
     }
     Model::open_on(path, options, |source| backend::CudaBackend::new(Arc::clone(device), source, options.activations))

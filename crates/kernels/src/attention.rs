@@ -3,7 +3,7 @@
 //! Keys are stored 16 positions to a tile, dimension by dimension, so that a lane is a key: a score is one chain of
 //! fused multiply-adds over the dimensions, ascending, and needs no sum across lanes. Values are stored position by
 //! position, so that a lane is a dimension: an output is one chain over the keys, ascending. Neither order depends on
-//! how many queries are worked on together.
+//! how many queries are worked on together. This is the layout of floats; `int8` describes that of bytes.
 
 mod append;
 mod attend;

@@ -32,7 +32,7 @@ pub(crate) const UNIT: usize = 32;
 /// `unit` counts units within a block. Kernels pass it as a constant where both unroll (see [`for_each_unit`]), so that
 /// whatever depends on it costs nothing. All methods are `#[inline(always)]`, so that they are compiled with the ISA's
 /// features; closures would not be, unless the optimizer happens to inline them first.
-#[allow(clippy::missing_safety_doc)] // the one duty: whole readable blocks in every column
+#[allow(clippy::missing_safety_doc)] // the one duty, but for `of_pair`: whole readable blocks in every column
 pub(crate) trait Format: Block {
     /// A scale per 16 elements rather than per 32.
     const SPLIT: bool = false;
@@ -66,7 +66,7 @@ pub(crate) trait Format: Block {
     /// Codes of the first 16 elements of a unit and of the last, of the rows of one part.
     unsafe fn codes<I: Isa>(isa: I, part: Column<Self>, unit: usize) -> [I::B; 2];
 
-    /// Whether units 2 k and 2 k + 1 share what their codes are made from. Then whoever reads units in order calls the
+    /// Whether units 2 k and 2 k + 1 share what their codes are made from. Then whoever reads units in order may call the
     /// two functions below instead of `codes`.
     const PAIRED: bool = false;
 
@@ -76,9 +76,10 @@ pub(crate) trait Format: Block {
         unreachable!("units share nothing")
     }
 
-    /// Codes of one of those units, of the rows of one part: what `codes` gives.
+    /// Codes of one of those units, of the rows of one part: what `codes` gives. The pair must come from `pair` of the same
+    /// format.
     #[inline(always)]
-    fn of_pair<I: Isa>(_isa: I, _pair: &Pair<I>, _part: usize, _unit: usize) -> [I::B; 2] {
+    unsafe fn of_pair<I: Isa>(_isa: I, _pair: &Pair<I>, _part: usize, _unit: usize) -> [I::B; 2] {
         unreachable!("units share nothing")
     }
 }
@@ -174,7 +175,8 @@ fn bits<I: Isa>(isa: I, a: I::B, from: usize, width: usize, to: usize) -> I::B {
 
 /// Runs a block of code for every unit of a block of a format. Where ISA and format are for it, the unit's number is a
 /// constant, so that what it decides (shifts, which word a scale lies in) is decided at compile time. A plain loop
-/// would leave that to the optimizer, which does not unroll bodies of this size.
+/// would leave that to the optimizer, which does not unroll bodies of this size. Where only the format is not for it, a
+/// round has two units.
 macro_rules! for_each_unit {
     ($isa:ty, $format:ty, $unit:ident => $body:block) => {
         const { assert!(<$format>::ELEMS / $crate::dot::UNIT <= 8) }

@@ -158,8 +158,8 @@ pub(crate) unsafe trait Operations: Copy + Send + Sync + 'static {
     fn shl_words(self, a: Self::B, by: usize) -> Self::B;
     /// Prepared codes, negated where bit `j % 8` of byte `j` of `signs` is set.
     fn negate(self, codes: Self::B, signs: Self::B) -> Self::B;
-    /// Finds the entries that 8 u16 per row number, of 16 rows, for `fours` and `eights`. By default they do it
-    /// themselves, and get the numbers.
+    /// Finds the entries that 8 u16 per row number, of 16 rows, for `fours` and `eights`. The default leaves the
+    /// numbers as they are, and those two look the entries up.
     ///
     /// # Safety
     /// Numbers are below `N`.
@@ -252,7 +252,7 @@ pub(crate) unsafe trait Operations: Copy + Send + Sync + 'static {
 /// How kernels use an instruction set's registers. No result depends on it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tuning {
-    /// Whether loops over the units of a block are unrolled.
+    /// Whether loops over the units of a block, and over the parts of 16 rows, are unrolled.
     pub(crate) unroll: bool,
     /// Register tile of integer products. `w` counts panels of 16 rows: 1 or 2.
     pub(crate) integer_tile: Tile,

@@ -106,7 +106,7 @@ impl Kernel for Quantize<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let Self { x, codes: out, scales, sums } = self;
-        // Some units at a time, so that what has to be found for a unit alone is found for many in vectors.
+        // Some units at a time: a vector then has the scales of all of them.
         let together = x.chunks(TOGETHER * UNIT).zip(out.chunks_mut(TOGETHER * UNIT));
         let results = scales.chunks_mut(TOGETHER).zip(sums.chunks_mut(2 * TOGETHER));
         for ((x, out), (scales, sums)) in together.zip(results) {
@@ -157,8 +157,7 @@ pub(crate) fn scale_of(amax: f32) -> (f32, f32) {
     }
 }
 
-/// The same for 16 blocks whose elements are not negative; where one is not finite, products with the scale are not
-/// numbers.
+/// The same for 16 blocks whose elements are not negative. Where one is NaN, so is the scale.
 #[inline(always)]
 pub(crate) fn scales_of<I: Isa>(isa: I, amax: I::F) -> (I::F, I::F) {
     let (smallest, zero, largest_code) = (isa.splat(SMALLEST_AMAX), isa.splat(0.0), isa.splat(127.0));
@@ -166,7 +165,7 @@ pub(crate) fn scales_of<I: Isa>(isa: I, amax: I::F) -> (I::F, I::F) {
     (known(isa.div(amax, largest_code)), known(isa.div(largest_code, amax)))
 }
 
-/// Codes of some of a block's elements: what [`scale_of`] has for it.
+/// Codes of some of a block's elements, with what [`scale_of`] found for the block.
 #[inline(always)]
 pub(crate) fn codes<I: Isa>(isa: I, x: I::F, amax: f32, inverse: f32) -> I::N {
     let x = if amax.is_finite() { x } else { isa.splat(0.0) };

@@ -7,8 +7,7 @@ use crate::progress::{Bar, Unit};
 use crate::run::model;
 use pythia_compare::bench::{DraftBench, DraftResult};
 use pythia_model::Model;
-use pythia_runtime::Rng;
-use pythia_runtime::Tokenizer;
+use pythia_runtime::{Arithmetic, Rng, Tokenizer};
 use pythia_show::{Align, Table, Width};
 use pythia_task::Cancel;
 use serde_json::{Value, json};
@@ -22,6 +21,7 @@ const PROMPT: usize = 128;
 struct Row<'a> {
     path: &'a Path,
     threads: usize,
+    kv: &'static str,
     n: usize,
     result: DraftResult,
 }
@@ -67,7 +67,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
                     cancel,
                     progress: &bar,
                 };
-                rows.push(Row { path, threads: model.threads(), n, result: bench.run()? });
+                let (threads, kv) = (model.threads(), Arithmetic::of(model.options()).kv_cache);
+                rows.push(Row { path, threads, kv, n, result: bench.run()? });
             }
         }
     }
@@ -105,6 +106,7 @@ fn table(rows: &[Row<'_>]) -> Table {
     let mut table = Table::new([
         ("model", Align::Left, 0),
         ("threads", Align::Right, 2),
+        ("kv", Align::Left, 2),
         ("test", Align::Left, 0),
         ("plain t/s", Align::Right, 0),
         ("draft t/s", Align::Right, 0),
@@ -113,11 +115,12 @@ fn table(rows: &[Row<'_>]) -> Table {
         ("accepted", Align::Right, 0),
         ("per draft", Align::Right, 1),
     ]);
-    for Row { path, threads, n, result } in rows {
+    for Row { path, threads, kv, n, result } in rows {
         let stats = &result.stats;
         table.push(vec![
             pythia_text::path(path).to_string(),
             threads.to_string(),
+            (*kv).to_owned(),
             format!("tg{n}"),
             format!("{:.2}", result.plain_ts),
             format!("{:.2}", result.drafted_ts),
@@ -131,10 +134,11 @@ fn table(rows: &[Row<'_>]) -> Table {
 }
 
 fn to_json(row: &Row<'_>) -> Value {
-    let Row { path, threads, n, result } = row;
+    let Row { path, threads, kv, n, result } = row;
     json!({
         "model_filename": path.display().to_string(),
         "n_threads": threads,
+        "kv_cache": kv,
         "n_gen": n,
         "plain_ts": result.plain_ts,
         "draft_ts": result.drafted_ts,

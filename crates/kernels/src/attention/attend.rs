@@ -272,7 +272,8 @@ impl Head<'_> {
     }
 }
 
-/// Score of a key that a query does not see: its exponential is 0, and unlike an infinity it passes for finite.
+/// Score of a key that a query does not see. Its exponential is 0, or 2^-126 with bytes, which no sum shows: the largest
+/// score has 1. Unlike an infinity it passes for finite.
 pub(super) const UNSEEN: f32 = f32::MIN;
 
 /// Scales scores and replaces them by exponentials of their distance to the largest; returns the sum, which is not a

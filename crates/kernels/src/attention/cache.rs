@@ -128,6 +128,7 @@ impl KvCache {
     /// # Panics
     /// If its size cannot be counted.
     pub fn new(shape: KvShape) -> Self {
+        assert!(shape.bytes().is_some(), "a cache whose size can be counted");
         let heads = shape.sequences * shape.heads;
         Self { shape, keys: Lines::new(heads * shape.key_bytes()), values: Lines::new(heads * shape.value_bytes()) }
     }

@@ -63,9 +63,11 @@ impl<I: Isa> Pair<I> {
         pair
     }
 
+    /// # Safety
+    /// The pair was read for the same format.
     #[inline(always)]
-    pub(super) fn codes<T: Grid>(&self, isa: I, part: usize, unit: usize) -> [I::B; 2] {
-        // SAFETY: `read` found them; where there is nothing yet, entry 0.
+    pub(super) unsafe fn codes<T: Grid>(&self, isa: I, part: usize, unit: usize) -> [I::B; 2] {
+        // SAFETY: the caller's promise: `T::find` found them.
         unsafe { T::codes(isa, [self.found[0][part], self.found[1][part]], self.signs[part], unit) }
     }
 }
@@ -103,8 +105,9 @@ macro_rules! paired_codes {
         }
 
         #[inline(always)]
-        fn of_pair<I: Isa>(isa: I, pair: &Pair<I>, part: usize, unit: usize) -> [I::B; 2] {
-            pair.codes::<Self>(isa, part, unit)
+        unsafe fn of_pair<I: Isa>(isa: I, pair: &Pair<I>, part: usize, unit: usize) -> [I::B; 2] {
+            // SAFETY: the caller has it from `pair`.
+            unsafe { pair.codes::<Self>(isa, part, unit) }
         }
     };
 }

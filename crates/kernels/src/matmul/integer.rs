@@ -112,7 +112,7 @@ impl Corrections {
     ) {
         cut_into_tiles(x.len() / cols, isa.tuning().integer_tile.x, &mut self.tiles);
         let (rows, units) = (rows.begin(x, cols), x.len() / UNIT);
-        let per_unit = if SPLIT { 2 } else { 1 };
+        let per_unit = groups_per_unit(SPLIT);
         let groups = units * per_unit;
         self.codes.resize(units * (UNIT / 4), 0);
         self.scales.resize(units, 0.0);
@@ -146,8 +146,8 @@ impl Corrections {
 const _: () = assert!(255 * 127 * UNIT < 1 << f32::MANTISSA_DIGITS);
 
 /// Groups of elements with a scale of their own, per 32.
-pub(super) const fn groups_per_unit<T: Format>() -> usize {
-    if T::SPLIT { 2 } else { 1 }
+pub(super) const fn groups_per_unit(is_split: bool) -> usize {
+    if is_split { 2 } else { 1 }
 }
 
 struct Tile<'a> {
@@ -179,7 +179,7 @@ impl<const SPLIT: bool> Kernel for Fill<'_, SPLIT> {
                     codes[m] = i32::from_le_bytes(row[m].codes.as_chunks::<4>().0[i]);
                 }
             }
-            let per_unit = if SPLIT { 2 } else { 1 };
+            let per_unit = groups_per_unit(SPLIT);
             for u in 0..units {
                 for m in 0..M {
                     let scale = row[m].scales[u];

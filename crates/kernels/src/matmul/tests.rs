@@ -181,25 +181,37 @@ fn products_are_right() {
 
 #[test]
 fn epilogues_add_and_bend() {
-    let case = Case::new(TensorType::Q8_0, 48, 256, 3);
-    let cpu = Cpu::new(2, None).unwrap();
-    let weights = Weights { ty: case.ty, rows: case.rows, cols: case.cols, data: &case.data };
-    let run = |epilogue, start: f32| {
-        let mut out = vec![start; 3 * 48];
-        let activations = Activations::Int8;
-        cpu.matmul(
-            Matmul { weights, x: &case.x, bias: None, epilogue, activations, out: &mut out },
-            &mut Workspace::default(),
-        );
-        out
-    };
-    let plain = run(Epilogue::Store, f32::NAN);
-    let added = run(Epilogue::Add, 2.0);
-    assert!(plain.iter().zip(&added).all(|(p, a)| *a == 2.0 + p));
-    let bent = run(Epilogue::Gelu(Gelu::Tanh), f32::NAN);
-    for (p, b) in plain.iter().zip(&bent) {
-        let want = 0.5 * p * (1.0 + (0.797_884_6 * (p + 0.044_715 * p * p * p)).tanh());
-        assert!((b - want).abs() < 1e-5, "{b}, want {want}");
+    // 37 rows: two vectors and a part of one. 1 and 3 rows of x: both kernels.
+    for (ty, n) in [(TensorType::Q8_0, 1), (TensorType::Q8_0, 3), (TensorType::F16, 3)] {
+        let case = Case::new(ty, 37, 256, n);
+        let cpu = Cpu::new(2, None).unwrap();
+        let weights = Weights { ty: case.ty, rows: case.rows, cols: case.cols, data: &case.data };
+        let run = |epilogue, bias, start: f32| {
+            let mut out = vec![start; n * 37];
+            let activations = Activations::Int8;
+            cpu.matmul(
+                Matmul { weights, x: &case.x, bias, epilogue, activations, out: &mut out },
+                &mut Workspace::default(),
+            );
+            out
+        };
+        let plain = run(Epilogue::Store, None, f32::NAN);
+        let with_bias: Vec<f32> = plain.iter().zip(case.bias.iter().cycle()).map(|(p, b)| p + b).collect();
+        for (bias, sums) in [(None, &plain), (Some(&case.bias[..]), &with_bias)] {
+            assert_eq!(&run(Epilogue::Store, bias, f32::NAN), sums);
+            let added: Vec<f32> = sums.iter().map(|sum| 2.0 + sum).collect();
+            assert_eq!(run(Epilogue::Add, bias, 2.0), added);
+            for gelu in [Gelu::Tanh, Gelu::Erf] {
+                for (&x, bent) in sums.iter().zip(run(Epilogue::Gelu(gelu), bias, f32::NAN)) {
+                    let x = f64::from(x);
+                    let want = match gelu {
+                        Gelu::Tanh => 0.5 * x * (1.0 + libm::tanh(0.797_884_560_8 * (x + 0.044_715 * x * x * x))),
+                        Gelu::Erf => 0.5 * x * (1.0 + libm::erf(x / 2f64.sqrt())),
+                    };
+                    assert!((f64::from(bent) - want).abs() < 1e-5, "{ty} {gelu:?}: {bent}, want {want}");
+                }
+            }
+        }
     }
 }
 

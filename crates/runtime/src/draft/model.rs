@@ -53,7 +53,8 @@ impl ModelDraft {
                     let (sequence, logits) = (context.sequence()?, vec![0.0; self.model.hparams().n_vocab]);
                     self.running = Some(Running { context, sequence, seen: Vec::new(), logits });
                 }
-                Err(_) => self.is_refused = true,
+                Err(pythia_model::Error::Request(_) | pythia_model::Error::Device(_)) => self.is_refused = true,
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(self.running.as_mut())

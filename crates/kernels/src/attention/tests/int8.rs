@@ -174,16 +174,19 @@ fn a_forked_sequence_goes_on_as_the_first() {
     let want = run(&cpu, KvShape { sequences: 1, ..shape }, &qkv, POSITIONS);
     for positions in [0, 1, 16, 17, 40] {
         let mut cache = KvCache::new(shape);
-        let pass = |cache: &mut KvCache, sequence: usize, first: usize, end: usize| {
+        let pass = |cache: &mut KvCache, sequence: usize, first: usize, end: usize, qkv: &[f32]| {
             let spans = &[RowSpan { sequence, first_row: 0, rows: end - first, first_position: first }];
             let mut qkv = qkv[first * row..end * row].to_vec();
             let mut out = vec![f32::NAN; qkv.len() / 3];
             cpu.attention(Attention { cache, rope: &rope, spans, qkv: &mut qkv, out: &mut out, weights: None });
             out
         };
-        pass(&mut cache, 0, 0, 50);
+        pass(&mut cache, 0, 0, 50, &qkv);
+        // What the second held before must not show: numbers that are huge, and some that are none.
+        let stale: Vec<f32> = (0..POSITIONS * row).map(|i| if i % 7 == 0 { f32::NAN } else { 1e6 }).collect();
+        pass(&mut cache, 1, 0, POSITIONS, &stale);
         cache.copy_prefix(0, 1, positions);
-        let got = pass(&mut cache, 1, positions, POSITIONS);
+        let got = pass(&mut cache, 1, positions, POSITIONS, &qkv);
         assert!(same(&got, &want[positions * 2 * head_dim..]), "{positions}");
     }
 }

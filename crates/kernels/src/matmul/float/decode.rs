@@ -58,7 +58,7 @@ impl Scales {
     #[inline(always)]
     unsafe fn read<I: Isa, T: Format>(&mut self, isa: I, rows: *const T, stride: usize, units: usize) {
         let units_per_block = T::ELEMS / UNIT;
-        let groups = units * groups_per_unit::<T>();
+        let groups = units * groups_per_unit(T::SPLIT);
         self.scales.resize(groups, Lanes::default());
         self.mins.resize(groups, Lanes::default());
         for block in 0..units / units_per_block {
@@ -66,8 +66,8 @@ impl Scales {
             let header = unsafe { T::header(isa, Column::new(rows.add(block), stride)) };
             for_each_unit!(I, T, unit => {
                 let (scales, mins) = (T::scales(isa, header, unit), T::mins(isa, header, unit));
-                for half in 0..groups_per_unit::<T>() {
-                    let g = (block * units_per_block + unit) * groups_per_unit::<T>() + half;
+                for half in 0..groups_per_unit(T::SPLIT) {
+                    let g = (block * units_per_block + unit) * groups_per_unit(T::SPLIT) + half;
                     // SAFETY: 16 floats each.
                     unsafe {
                         isa.store(self.scales[g].0.as_mut_ptr(), scales[half]);
@@ -83,7 +83,7 @@ impl Scales {
     /// Scales and minima of unit `u`: of its first 16 elements and of the last.
     #[inline(always)]
     fn unit<T: Format>(&self, u: usize) -> Unit<'_> {
-        let (first, last) = (u * groups_per_unit::<T>(), (u + 1) * groups_per_unit::<T>() - 1);
+        let (first, last) = (u * groups_per_unit(T::SPLIT), (u + 1) * groups_per_unit(T::SPLIT) - 1);
         Unit { scales: [&self.scales[first].0, &self.scales[last].0], mins: [&self.mins[first].0, &self.mins[last].0] }
     }
 }

@@ -1,4 +1,4 @@
-//! Many rows of `x`: 16 rows of `W` decoded once into a panel, which [`Multiply`] multiplies, one or two of them at a time.
+//! Many rows of `x`: 16 rows of `W` decoded once into a panel. [`Multiply`] multiplies one or two panels at a time.
 //! For few rows of `x` a panel holds only some columns of `W` at a time: it stays in the first cache, and sums wait in
 //! memory.
 //!
@@ -115,7 +115,7 @@ impl<T: Format> Kernel for Many<'_, T> {
                     // SAFETY: 16 whole rows of `stride` bytes lie behind `rows`, of `blocks` blocks.
                     unsafe { panel.decode(isa, rows.add(block), stride, (last - block) * units_per_block, next) };
                 }
-                let groups = units_per_block * groups_per_unit::<T>();
+                let groups = units_per_block * groups_per_unit(T::SPLIT);
                 let part = Part { column: first, first: block * groups, end: last * groups, is_last: last == blocks };
                 let panels = &panels[..(end - first).div_ceil(LANES)];
                 self.multiply(isa, panels, part, &mut sums, &mut ahead);
@@ -143,7 +143,7 @@ impl Panel {
         let units_per_block = T::ELEMS / UNIT;
         let ahead_per_unit = if ahead.is_some() { LANES * size_of::<T>() / units_per_block } else { 0 };
         let mut ahead = ahead.unwrap_or(std::ptr::null());
-        let groups = units * groups_per_unit::<T>();
+        let groups = units * groups_per_unit(T::SPLIT);
         self.codes.resize(units * STEPS, Step::default());
         self.scales.resize(groups, Lanes::default());
         self.mins.resize(groups, Lanes::default());
@@ -164,8 +164,8 @@ impl Panel {
                 }
                 ahead = ahead.wrapping_add(ahead_per_unit);
                 let (scales, mins) = (T::scales(isa, header, unit), T::mins(isa, header, unit));
-                for half in 0..groups_per_unit::<T>() {
-                    let g = u * groups_per_unit::<T>() + half;
+                for half in 0..groups_per_unit(T::SPLIT) {
+                    let g = u * groups_per_unit(T::SPLIT) + half;
                     // SAFETY: group `g` of `groups`, 16 floats each.
                     unsafe {
                         isa.store(scales_at.add(g).cast(), scales[half]);
@@ -195,7 +195,7 @@ impl<T: Format> Many<'_, T> {
         let stride = weights.data.len() / weights.rows;
         let rows = if x.len() > AHEAD_WHILE_DECODING { rows.min(weights.rows - first) } else { 0 };
         let lines = (rows * stride).div_ceil(CACHE_LINE_BYTES);
-        let steps = self.corrections.tiles.len() * (x.cols / UNIT) * groups_per_unit::<T>();
+        let steps = self.corrections.tiles.len() * (x.cols / UNIT) * groups_per_unit(T::SPLIT);
         Ahead { next: weights.data.as_ptr().wrapping_add(first * stride), lines, per_step: lines.div_ceil(steps) }
     }
 
@@ -205,11 +205,12 @@ impl<T: Format> Many<'_, T> {
         /// An arm for every kind of format: a constant chooses it.
         macro_rules! for_kind {
             ($($split:literal $affine:literal $bits:literal,)*) => {
+                const { assert!(false $(|| matches!((T::SPLIT, T::AFFINE, T::BITS), ($split, $affine, $bits)))*) }
                 match (T::SPLIT, T::AFFINE, T::BITS) {
                     $(($split, $affine, $bits) => {
                         isa.call(Multiply::<$split, $affine, $bits> { job, corrections, panels, part, sums, ahead });
                     })*
-                    _ => unreachable!("a kind for every format"),
+                    _ => unreachable!("checked above"),
                 }
             };
         }

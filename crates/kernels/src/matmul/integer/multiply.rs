@@ -3,7 +3,7 @@
 //! A format only matters by its bits, scales and minima here, so formats that agree in them share this code.
 
 use super::many::{Ahead, Panel, Part};
-use super::{Corrections, Job, LANES, Lanes, STEPS};
+use super::{Corrections, Job, LANES, Lanes, STEPS, groups_per_unit};
 use crate::dot::UNIT;
 use crate::isa::{Isa, Kernel};
 use crate::matmul::for_size;
@@ -34,7 +34,7 @@ impl<const SPLIT: bool, const AFFINE: bool, const BITS: u32> Kernel for Multiply
 }
 
 impl<const SPLIT: bool, const AFFINE: bool, const BITS: u32> Multiply<'_, SPLIT, AFFINE, BITS> {
-    const GROUPS_PER_UNIT: usize = if SPLIT { 2 } else { 1 };
+    const GROUPS_PER_UNIT: usize = groups_per_unit(SPLIT);
 
     #[inline(always)]
     fn tiles<I: Isa, const P: usize>(mut self, isa: I, panels: [&Panel; P]) {
@@ -87,7 +87,7 @@ impl<const SPLIT: bool, const AFFINE: bool, const BITS: u32> Multiply<'_, SPLIT,
             let steps = g * steps_per_group..(g + 1) * steps_per_group;
             let mut w = [std::ptr::null(); P];
             for p in 0..P {
-                w[p] = panels[p].codes[of_panel * steps_per_group].0.as_ptr();
+                w[p] = panels[p].codes[of_panel * steps_per_group..].as_ptr().cast();
             }
             let codes = &codes[steps];
             // SAFETY: every panel has as many steps of 64 bytes as there are codes.

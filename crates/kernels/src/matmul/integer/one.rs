@@ -37,7 +37,7 @@ impl<T: Format> One<'_, T> {
     unsafe fn sixteen<I: Isa>(&self, isa: I, rows: *const T, stride: usize) -> I::F {
         let units_per_block = T::ELEMS / UNIT;
         let (scales, starts, sums) = (&self.corrections.scales, &self.corrections.starts, &self.corrections.sums);
-        let (codes, groups_per_block) = (&self.job.x.codes, units_per_block * groups_per_unit::<T>());
+        let (codes, groups_per_block) = (&self.job.x.codes, units_per_block * groups_per_unit(T::SPLIT));
         // The 16 rows are one run of memory, but they are read as 16 streams, which hardware prefetchers lose. So the
         // next 16 rows are asked for in the order they lie in, as much per unit as a unit of 16 rows takes. Into the
         // second cache: in the first, long rows would push out the ones being read (measured on Zen 4: without it a
@@ -75,8 +75,8 @@ impl<T: Format> One<'_, T> {
                 let groups = unsafe { dots(isa, column, &pair, unit, codes[unit * UNIT..][..UNIT].as_ptr()) };
                 let w = T::scales(isa, header, unit);
                 let min = T::mins(isa, header, unit);
-                for half in 0..groups_per_unit::<T>() {
-                    let g = unit * groups_per_unit::<T>() + half;
+                for half in 0..groups_per_unit(T::SPLIT) {
+                    let g = unit * groups_per_unit(T::SPLIT) + half;
                     let dot = isa.to_float(isa.add_int(groups[half], isa.splat_int(starts[g])));
                     acc = isa.fma(dot, isa.mul(w[half], isa.splat(scales[unit])), acc);
                     if T::AFFINE {

@@ -1,6 +1,6 @@
 //! `generate -N` and `--jsonl` that end before their texts do.
 
-use crate::common::{Held, Outcome, PYTHIA_RUN, gguf};
+use crate::common::{Held, Outcome, PYTHIA_RUN, gguf, run_model, scratch};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -93,4 +93,39 @@ fn an_interrupt_ends_the_wait_for_prompts() {
     assert!(program.signal("-INT"));
     let outcome = end(program);
     assert_eq!((outcome.code, &*outcome.stdout), (Some(130), ""), "{outcome:?}");
+}
+
+/// A text ends where it would end alone, and a prompt is refused that would be refused alone.
+#[test]
+fn a_short_context_counts_for_every_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = gguf("Q8_0");
+    let model = model.to_str().unwrap();
+    let run = |args: &[&str]| run_model(scratch(), [&["generate", model, "-q", "--ignore-eos"][..], args].concat());
+    let prompt = ["-p", "The borrow checker", "-n", "50", "--json"];
+    let alone: Value = serde_json::from_str(&run(&[&prompt[..], &["-c", "20"]].concat()).ok()).unwrap();
+    assert!(alone["finish"] == json!("context") && alone["ids"].as_array().unwrap().len() < 21, "{alone}");
+    let samples = run(&[&prompt[..], &["-c", "20", "-N", "3"]].concat()).ok();
+    let first: Value = serde_json::from_str(samples.lines().next().unwrap()).unwrap();
+    assert_eq!((&first["ids"], &first["finish"]), (&alone["ids"], &alone["finish"]));
+    assert!(samples.lines().all(|line| line.contains("\"finish\":\"context\"")), "{samples}");
+    let lines = folder.path().join("prompts.jsonl");
+    fs::write(&lines, "{\"prompt\": [5, 6, 7, 8, 9]}\n").unwrap();
+    let lines = lines.to_str().unwrap();
+    run(&["--jsonl", lines, "-c", "4"]).fails(PROGRAM, 65, &["line 1: found 5 tokens, wanted at most the context's 4"]);
+    run(&["-p", "a b c d e f", "-c", "2", "-N", "2"]).fails(PROGRAM, 65, &["2"]);
+    run(&["-p", "a", "-c", "600", "-N", "2"]).fails(
+        PROGRAM,
+        2,
+        &["--ctx-size: found 600, wanted at most the model's 512"],
+    );
+    run(&["-p", "a", "--field", "q"]).fails(PROGRAM, 2, &["--field"]);
+    run(&["-p", "a", "--parallel", "7"]).fails(PROGRAM, 2, &["--parallel"]);
+    fs::write(folder.path().join("many.jsonl"), "{\"prompt\": [5]}\n".repeat(17)).unwrap();
+    let many = folder.path().join("many.jsonl");
+    run(&["--jsonl", many.to_str().unwrap(), "-N", "65536"]).fails(
+        PROGRAM,
+        2,
+        &["-N: found 1114112 texts, wanted at most 1048576"],
+    );
 }

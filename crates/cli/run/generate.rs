@@ -65,12 +65,12 @@ pub(super) struct Args {
     /// input. Prints a JSON object per text, in the same order
     #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "file_of_text"])]
     jsonl: Option<PathBuf>,
-    /// Name of the prompt in the objects of --jsonl
-    #[arg(long, value_name = "NAME", default_value = "prompt", requires = "jsonl")]
-    field: String,
-    /// Texts of -N or --jsonl that are written side by side, at most
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=128))]
-    parallel: u64,
+    /// Name of the prompt in the objects of --jsonl [default: prompt]
+    #[arg(long, value_name = "NAME")]
+    field: Option<String>,
+    /// Texts of -N or --jsonl that are written side by side, at most [default: 64]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=128))]
+    parallel: Option<u64>,
     /// Print the prompt before the continuation
     #[arg(long, conflicts_with_all = ["json", "samples", "jsonl"])]
     echo: bool,
@@ -157,6 +157,12 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         logit_bias: Vec::new(),
         draft: None,
     };
+    if args.field.is_some() && args.jsonl.is_none() {
+        return Err(Failure::usage("--field: names the prompt in the lines of --jsonl, which is not there"));
+    }
+    if args.parallel.is_some() && args.samples == 1 && args.jsonl.is_none() {
+        return Err(Failure::usage("--parallel: there is one text; -N and --jsonl make more"));
+    }
     let (model, tokenizer, reach) = args.model.open()?;
     options.draft = args.draft.open(&tokenizer, |path| args.model.how().open(path))?;
     let interrupted = exit::catch_interrupts();

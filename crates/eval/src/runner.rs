@@ -175,7 +175,7 @@ impl Subject {
             }
         }
         run.begin();
-        let settings = Settings { memory: None, parallel: 0, cancel };
+        let settings = Settings { memory: None, parallel: 0, n_ctx: 0, cancel };
         let journal = &mut self.journal;
         let mut keep = |id: AskId, reply: Reply, run: &mut Run<'_>| {
             if let Some(error) = journal.as_mut().and_then(|journal| journal.append(id, &reply).err()) {

@@ -43,6 +43,8 @@ pub struct Settings<'a> {
     pub memory: Option<u64>,
     /// Texts that are written side by side, at most; 0 for as many as keep passes short.
     pub parallel: usize,
+    /// Positions of a text that is written, its prompt included, at most; 0 for as many as the model has.
+    pub n_ctx: usize,
     /// Raised by the caller to stop, also within a forward pass.
     pub cancel: &'a Cancel,
 }

@@ -18,11 +18,17 @@ use std::time::Instant;
 /// A file of prompts may be this long.
 const MAX_BYTES: usize = 256 << 20;
 
+/// So many texts may be asked for. All are known before the first is begun, so each takes memory.
+const MAX_TEXTS: usize = 1 << 20;
+
+/// Texts side by side, unless there is a number.
+const PARALLEL: u64 = 64;
+
 /// A prompt, and the line of the file that it is of, from 1; `None` for that of the command line.
 #[derive(Clone)]
 struct Prompt {
     line: Option<usize>,
-    ids: Vec<u32>,
+    ids: Arc<[u32]>,
 }
 
 /// A text that is asked for.
@@ -45,13 +51,17 @@ pub(super) fn run(
         Some(path) => TextOptions::of_records().open(path)?,
         None => args.text.open()?,
     };
-    let locate = |e| exit::locate(e, args.model.path(), &source);
+    let (n_ctx, locate) = (super::limit(args, model)?, |e| exit::locate(e, args.model.path(), &source));
     let text = source.reader()?.read_all(if args.jsonl.is_some() { MAX_BYTES } else { MAX_PROMPT_BYTES });
     let text = text.map_err(locate)?;
     let prompts = match &args.jsonl {
-        Some(path) => lines(args, path, &text, model, &tokenizer)?,
-        None => vec![Prompt { line: None, ids: prompt(&tokenizer, &text).map_err(locate)? }],
+        Some(path) => lines(args, path, &text, model, &tokenizer, n_ctx)?,
+        None => vec![Prompt { line: None, ids: prompt(&tokenizer, &text).map_err(locate)?.into() }],
     };
+    let n_texts = prompts.len().saturating_mul(args.samples as usize);
+    if n_texts > MAX_TEXTS {
+        return Err(Failure::usage(format_args!("-N: found {n_texts} texts, wanted at most {MAX_TEXTS}")));
+    }
     // Not of what is generated, as for a single prompt.
     if let Some(shortest) = prompts.iter().map(|prompt| prompt.ids.len()).min() {
         reach.check(shortest, if args.jsonl.is_some() { "the shortest prompt" } else { "the prompt" })?;
@@ -67,10 +77,10 @@ pub(super) fn run(
         options.sampling.seed = asked.seed;
         (asked.prompt.ids.clone(), options)
     };
-    let texts: Vec<(Vec<u32>, GenerateOptions)> = asked.iter().map(one).collect();
+    let texts: Vec<(Arc<[u32]>, GenerateOptions)> = asked.iter().map(one).collect();
     let start = Instant::now();
     let mut printer = Printer::new(args, &asked);
-    let settings = Settings { memory: None, parallel: args.parallel as usize, cancel };
+    let settings = Settings { memory: None, parallel: args.parallel.unwrap_or(PARALLEL) as usize, n_ctx, cancel };
     let result = generate_all(model, &Arc::new(tokenizer), &texts, &settings, &mut |index, generator| {
         printer.done(index, generator);
         if printer.failure.is_some() || exit::is_unread() {
@@ -98,12 +108,20 @@ pub(super) fn run(
 }
 
 /// The prompts of a file with a JSON object per line, and the numbers of their lines. Blank lines mean nothing.
-fn lines(args: &Args, path: &Path, text: &str, model: &Model, tokenizer: &Tokenizer) -> Result<Vec<Prompt>, Failure> {
-    let (n_vocab, n_ctx) = (model.hparams().n_vocab, super::limit(args, model)?);
+fn lines(
+    args: &Args,
+    path: &Path,
+    text: &str,
+    model: &Model,
+    tokenizer: &Tokenizer,
+    n_ctx: usize,
+) -> Result<Vec<Prompt>, Failure> {
+    let n_vocab = model.hparams().n_vocab;
+    let field = args.field.as_deref().unwrap_or("prompt");
     let mut prompts = Vec::new();
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
         let wrong = |problem| Failure::data(format_args!("{}: line {number}: {problem}", pythia_text::path(path)));
-        let ids = ids_of_json(line, &args.field, |text| prompt(tokenizer, text)).map_err(wrong)?;
+        let ids = ids_of_json(line, field, |text| prompt(tokenizer, text)).map_err(wrong)?;
         if ids.is_empty() {
             return Err(wrong("found no token ids in the list, wanted at least one".to_owned()));
         }
@@ -113,7 +131,7 @@ fn lines(args: &Args, path: &Path, text: &str, model: &Model, tokenizer: &Tokeni
         if ids.len() > n_ctx {
             return Err(wrong(format!("found {} tokens, wanted at most the context's {n_ctx}", ids.len())));
         }
-        prompts.push(Prompt { line: Some(number), ids });
+        prompts.push(Prompt { line: Some(number), ids: ids.into() });
     }
     Ok(prompts)
 }

@@ -27,23 +27,26 @@ impl Text {
 }
 
 /// Continues every prompt and tells `done` its index and what was generated as soon as it ends, in any order. Each gets the
-/// text that it would get alone, in a context as long as the model's. Prompts that begin alike share the computation.
+/// text that it would get alone, in a context of [`Settings::n_ctx`] positions. Prompts that begin alike share the
+/// computation.
 ///
 /// # Errors
 /// As [`generate()`](crate::generate()) for any of the prompts, or if the run was cancelled.
-pub fn generate_all(
+pub fn generate_all<P: AsRef<[u32]>>(
     model: &Arc<Model>,
     tokenizer: &Arc<Tokenizer>,
-    prompts: &[(Vec<u32>, GenerateOptions)],
+    prompts: &[(P, GenerateOptions)],
     settings: &Settings<'_>,
     done: &mut dyn FnMut(usize, &Generator),
 ) -> Result<(), Error> {
     let (n_model, n_vocab) = (model.hparams().n_ctx, model.hparams().n_vocab);
+    let most_tokens = if settings.n_ctx == 0 { n_model } else { settings.n_ctx.min(n_model) };
     let mut n_ctx = 0;
     for (prompt, options) in prompts {
-        options.check(prompt, n_model, n_vocab, tokenizer.n_tokens())?;
-        let tokens = options.max_new_tokens.map_or(n_model, |new| prompt.len().saturating_add(new));
-        n_ctx = n_ctx.max(tokens.min(n_model));
+        let prompt = prompt.as_ref();
+        options.check(prompt, most_tokens, n_vocab, tokenizer.n_tokens())?;
+        let tokens = options.max_new_tokens.map_or(most_tokens, |new| prompt.len().saturating_add(new));
+        n_ctx = n_ctx.max(tokens.min(most_tokens));
     }
     if prompts.is_empty() {
         return Ok(());
@@ -80,24 +83,26 @@ pub fn generate_all(
 }
 
 /// Whose texts to begin, from the end. Of the prompts of a window neighbours share as much as any.
-fn order(prompts: &[(Vec<u32>, GenerateOptions)]) -> Vec<usize> {
+fn order<P: AsRef<[u32]>>(prompts: &[(P, GenerateOptions)]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..prompts.len()).collect();
-    order.chunks_mut(WINDOW).for_each(|window| window.sort_by(|&a, &b| prompts[a].0.cmp(&prompts[b].0)));
+    order
+        .chunks_mut(WINDOW)
+        .for_each(|window| window.sort_by(|&a, &b| prompts[a].0.as_ref().cmp(prompts[b].0.as_ref())));
     order.reverse();
     order
 }
 
 /// Begins the text of a prompt, from what one of the `texts`, `n` at most, has of it. False if it should wait until
 /// another has run the start that they share.
-fn begin(
+fn begin<P: AsRef<[u32]>>(
     context: &mut Context,
     tokenizer: &Arc<Tokenizer>,
-    prompts: &[(Vec<u32>, GenerateOptions)],
+    prompts: &[(P, GenerateOptions)],
     next: usize,
     n: usize,
     texts: &mut Vec<Text>,
 ) -> Result<bool, Error> {
-    let (prompt, options) = &prompts[next];
+    let (prompt, options) = (prompts[next].0.as_ref(), &prompts[next].1);
     // The last token runs in any case: its logits choose the first new one.
     let usable = prompt.len() - 1;
     let held = |text: &Text| common(text.generator.seen(), prompt).min(usable);
@@ -108,7 +113,7 @@ fn begin(
     let (live, ended) = (best(texts, false), best(texts, true));
     let copy = live.map_or(0, |(held, _)| held);
     let own = ended.map_or(0, |(held, _)| held);
-    let soon = texts.iter().filter(|text| !text.is_done()).map(|text| common(&prompts[text.prompt].0, prompt));
+    let soon = texts.iter().filter(|text| !text.is_done()).map(|text| common(prompts[text.prompt].0.as_ref(), prompt));
     if soon.max().unwrap_or(0).min(usable) > copy.max(own) + FEW_TOKENS {
         return Ok(false);
     }

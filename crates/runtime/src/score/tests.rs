@@ -8,7 +8,7 @@ use pythia_model::{ContextShape, KvType, Span};
 use std::ops::ControlFlow;
 
 fn settings(memory: Option<u64>, cancel: &Cancel) -> Settings<'_> {
-    Settings { memory, parallel: 0, cancel }
+    Settings { memory, parallel: 0, n_ctx: 0, cancel }
 }
 
 /// Every ask in a sequence of its own, from its logits.

@@ -32,12 +32,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         return Err(Failure::usage("nothing to measure: every -n is 0 or 1, or -r is 0"));
     }
     let cancel = exit::catch_interrupts();
-    let runs = args.paths().len() * args.settings().len() * lengths.len() * (args.repetitions + 1);
+    let settings = args.settings();
+    let runs = args.paths().len() * settings.len() * lengths.len() * (args.repetitions + 1);
     let bar = Bar::new(runs as u64, Unit::Items("runs"), false);
     let device = args.device.find()?;
     let mut rows = Vec::new();
     for path in args.paths() {
-        for options in &args.settings() {
+        for options in &settings {
             let open = |path: &Path| {
                 check_gguf(path)?;
                 let model = device.open(path, options)?;

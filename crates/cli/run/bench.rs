@@ -29,8 +29,9 @@ use std::path::{Path, PathBuf};
 ///
 /// With --draft it measures generation with the draft instead, beside the same text without.
 ///
-/// The limits are measured first, with the same threads. Those of a GPU are the speed of copies in its memory and the
-/// rates of its tensor cores and float units.
+/// The limits are measured with the same threads before the tests and after them, and the higher ones count: other
+/// programs only make them lower. Those of a GPU are the speed of copies in its memory and the rates of its tensor cores
+/// and float units.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// GGUF files; the first file of a split model
@@ -64,6 +65,9 @@ pub(crate) struct Args {
         default_value = "f16"
     )]
     kv: Vec<KvType>,
+    /// Copy the weights into memory instead of reading them in the mapped file
+    #[arg(long)]
+    no_mmap: bool,
     #[command(flatten)]
     draft: DraftArgs,
     /// Text that begins what is generated with --draft [default: random tokens]
@@ -87,7 +91,8 @@ impl Args {
     /// What each file is opened with, one after another.
     fn settings(&self) -> Vec<Options> {
         let of = |&threads: &usize| {
-            self.kv.iter().map(move |&kv| Options { threads, kv, activations: self.activations, ..Options::default() })
+            let (activations, in_memory) = (self.activations, self.no_mmap);
+            self.kv.iter().map(move |&kv| Options { threads, kv, activations, in_memory, ..Options::default() })
         };
         self.threads.iter().flat_map(of).collect()
     }
@@ -127,31 +132,41 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let runs = args.paths().len() * settings.len() * tests.len() * (args.repetitions + 1);
     let bar = Bar::new(runs as u64, Unit::Items("runs"), false);
     let device = args.device.find()?;
+    // By what they depend on.
     let mut limits_of: Vec<(String, Limits)> = Vec::new();
-    let mut results = Vec::new();
+    let mut results: Vec<(String, TestResult)> = Vec::new();
     for path in args.paths() {
         for options in &settings {
             check_gguf(path)?;
             let model = device.open(path, options)?;
             check_room(&tests, &model, path)?;
             let place = place(&model);
-            let limits = match limits_of.iter().find(|(of, _)| *of == place) {
-                Some(known) => known.1,
-                None => {
-                    bar.message("the machine's limits");
-                    let measured = device.limits(&model)?;
-                    limits_of.push((place, measured));
-                    measured
+            let mut measure = || {
+                bar.message("the machine's limits");
+                let measured = device.limits(&model)?;
+                match limits_of.iter_mut().find(|(of, _)| *of == place) {
+                    Some((_, known)) => *known = known.max(measured),
+                    None => limits_of.push((place.clone(), measured)),
                 }
+                Ok::<_, Failure>(measured)
             };
+            let limits = measure()?;
             for &test in &tests {
                 bar.message(format!("{} {}", path.display(), test.name()));
                 let bench =
                     Bench { path, model: &model, limits, repetitions: args.repetitions, cancel, progress: &bar };
-                results.push(bench.run(test)?);
+                results.push((place.clone(), bench.run(test)?));
             }
+            measure()?;
         }
     }
+    let against = |(place, mut result): (String, TestResult)| {
+        if let Some((_, limits)) = limits_of.iter().find(|(of, _)| *of == place) {
+            result.hold_against(limits);
+        }
+        result
+    };
+    let results: Vec<TestResult> = results.into_iter().map(against).collect();
     bar.finish();
     if args.format().is_none_or(|format| format == Format::Md) {
         limits_of.iter().for_each(|(place, limits)| exit::note(limits_note(place, limits)));

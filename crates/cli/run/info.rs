@@ -26,7 +26,7 @@ pub(super) struct Args {
     /// have). The model's file, the key-value cache for 2048 tokens, the buffers of a batch and the program must fit.
     /// Speeds are estimates: the memory's bandwidth and the processor's rates are measured, which takes some seconds, and
     /// multiplied by the share of them that models were measured to reach.
-    #[arg(long, conflicts_with_all = ["device", "gpu_layers", "activations", "max_memory"])]
+    #[arg(long, conflicts_with_all = ["device", "gpu_layers", "activations"])]
     fit: bool,
     #[command(flatten)]
     how: RunArgs,
@@ -36,6 +36,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    args.how.refuse_memory("info runs nothing")?;
     let path = args.file.as_ref().map(FileArgs::path);
     if args.fit {
         return fit::run(path, &args.how, args.json);

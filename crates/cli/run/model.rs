@@ -63,9 +63,14 @@ pub(super) struct RunArgs {
     /// Instruction set [default: PYTHIA_ISA, or the best of this CPU]; does not change results
     #[arg(long, value_name = "NAME")]
     isa: Option<IsaLevel>,
+    /// Copy the weights into memory instead of reading them in the mapped file: the start takes longer, generation less
+    /// where the system has large pages
+    #[arg(long)]
+    no_mmap: bool,
     /// Refuse to start if caches and buffers on the processor would take more than SIZE, such as 1.5G or 512MiB
     ///
-    /// The pages of the model's file do not count: the system drops them when memory is short and reads them again.
+    /// The pages of the model's file do not count: the system drops them when memory is short and reads them again. With
+    /// --no-mmap they do.
     #[arg(long, value_name = "SIZE", value_parser = parse_budget)]
     max_memory: Option<Arc<Budget>>,
     #[command(flatten)]
@@ -144,6 +149,15 @@ impl RunArgs {
         Ok(self.device.find()?.open(path, &options)?)
     }
 
+    /// Refuses options about memory, for a command that they say nothing to.
+    pub(super) fn refuse_memory(&self, why: &str) -> Result<(), Failure> {
+        match (&self.max_memory, self.no_mmap) {
+            (None, false) => Ok(()),
+            (Some(_), _) => Err(Failure::usage(format_args!("--max-memory has no effect: {why}"))),
+            (None, true) => Err(Failure::usage(format_args!("--no-mmap has no effect: {why}"))),
+        }
+    }
+
     /// The options that models are opened with.
     pub(super) fn options(&self) -> Result<Options, Failure> {
         if self.cache_type_v.is_some_and(|ty| ty != self.kv) {
@@ -156,6 +170,7 @@ impl RunArgs {
             gelu: self.gelu,
             kv: self.kv,
             memory: self.max_memory.clone(),
+            in_memory: self.no_mmap,
             ..Options::default()
         })
     }

@@ -20,7 +20,7 @@ use pythia_runtime::device::Limits;
 use pythia_runtime::machine::Machine;
 use pythia_show::iso_time;
 use pythia_task::{Cancel, Progress};
-use result::{Setup, Share};
+use result::{Bound, Setup, Share};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -95,7 +95,7 @@ impl Bench<'_> {
             test,
             test_time: iso_time(now.as_secs()),
             samples_ns: samples,
-            share: Share { reached: 0.0, limit: 0.0, unit: "" },
+            share: self.share(test, 0.0),
         };
         result.share = self.share(test, median(&result.samples_ts()));
         Ok(result)
@@ -104,22 +104,14 @@ impl Bench<'_> {
     /// The share of a speed in the limit of such a test.
     fn share(&self, test: Test, tokens_per_second: f64) -> Share {
         let work = Work::of(self.model.gguf());
-        match test {
-            Test::Prefill(n) => Share {
-                reached: work.prefill_ops(n) / n as f64 * tokens_per_second / 1e9,
-                limit: if work.is_quantized && self.model.options().activations == Activations::Int8 {
-                    self.limits.int8_gigaops_per_second
-                } else {
-                    self.limits.f32_gigaops_per_second
-                },
-                unit: "GOP/s",
-            },
-            Test::Decode(_) => Share {
-                reached: work.decode_bytes * tokens_per_second / 1e9,
-                limit: self.limits.gigabytes_per_second,
-                unit: "GB/s",
-            },
-        }
+        let (per_token, bound) = match test {
+            Test::Decode(_) => (work.decode_bytes, Bound::Memory),
+            Test::Prefill(n) => {
+                let is_int8 = work.is_quantized && self.model.options().activations == Activations::Int8;
+                (work.prefill_ops(n) / n as f64, if is_int8 { Bound::Int8 } else { Bound::F32 })
+            }
+        };
+        Share::new(per_token * tokens_per_second / 1e9, bound, &self.limits)
     }
 
     fn setup(&self) -> Setup {
@@ -139,6 +131,7 @@ impl Bench<'_> {
             threads: machine.threads,
             activations: arithmetic.activations.to_owned(),
             kv_cache: arithmetic.kv_cache.to_owned(),
+            is_mapped: !model.options().in_memory,
             n_batch: BATCH_TOKENS,
         }
     }

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A limit of memory that contexts share. It is for what a program cannot give back: caches and activations. The mapped
-/// pages of a model's file do not count, since the system drops them when memory is short, without writing them
-/// anywhere. Nor do contexts on a GPU.
+/// A limit of memory that contexts share. It is for what a program cannot give back: caches, activations, and
+/// [copies](crate::Options::in_memory) of files. The mapped pages of a model's file do not count, since the system drops
+/// them when memory is short, without writing them anywhere. Nor do contexts on a GPU.
 #[derive(Debug)]
 pub struct Budget {
     limit: u64,
@@ -48,11 +48,14 @@ impl Drop for Taken {
     }
 }
 
-/// Bytes in millions, for messages.
+/// Bytes in millions, for messages; in thousands if they are fewer.
 pub(crate) struct Megabytes(pub(crate) u64);
 
 impl fmt::Display for Megabytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 < 1_000_000 {
+            return write!(f, "{:.1} kB", self.0 as f64 / 1e3);
+        }
         write!(f, "{:.1} MB", self.0 as f64 / 1e6)
     }
 }

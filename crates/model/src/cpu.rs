@@ -1,6 +1,7 @@
-//! The backend trait on the CPU: weights stay in the mapped files, products read them there.
+//! The backend trait on the CPU: weights stay in the mapped files, or a copy of those, and products read them there.
 
 use crate::backend::{Backend, Batch, ContextSpec, Head, Linear, Norm, Tensor};
+use crate::budget::{Megabytes, Taken};
 use crate::error::Error;
 use crate::options::Options;
 use pythia_kernels::{
@@ -9,6 +10,8 @@ use pythia_kernels::{
 };
 use pythia_tensor::FileMap;
 use std::borrow::Cow;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 /// [`Model::device`](crate::Model::device) of the processor.
@@ -22,6 +25,8 @@ pub(crate) struct CpuBackend {
     activations: Activations,
     /// From which byte of the files on, counted through all of them, weights are released after use.
     resident_bytes: Option<u64>,
+    /// What a copy of the files takes of [`Options::memory`].
+    _taken: Option<Taken>,
 }
 
 /// Rows of activations.
@@ -46,8 +51,18 @@ impl Buffer {
 }
 
 impl CpuBackend {
-    pub(crate) fn new(cpu: Arc<Cpu>, files: Vec<FileMap>, options: &Options) -> Self {
-        Self { cpu, files, activations: options.activations, resident_bytes: options.resident_bytes }
+    /// # Errors
+    /// If the files, of the model at `path`, are wanted in memory and there is not enough.
+    pub(crate) fn new(cpu: Arc<Cpu>, path: &Path, files: Vec<FileMap>, options: &Options) -> Result<Self, Error> {
+        let &Options { activations, mut resident_bytes, .. } = options;
+        let (mut files, mut taken) = (files, None);
+        if options.in_memory {
+            taken = reserve(&files, options)?;
+            let copied = files.into_iter().map(FileMap::into_memory).collect::<io::Result<_>>();
+            files = copied.map_err(|source| Error::Io { path: path.to_owned(), source })?;
+            resident_bytes = None;
+        }
+        Ok(Self { cpu, files, activations, resident_bytes, _taken: taken })
     }
 
     fn bytes(&self, tensor: &Tensor) -> &[u8] {
@@ -57,6 +72,17 @@ impl CpuBackend {
     fn weights(&self, tensor: &Tensor) -> Weights<'_> {
         Weights { ty: tensor.ty, rows: tensor.rows, cols: tensor.cols, data: self.bytes(tensor) }
     }
+}
+
+/// Takes what a copy of the files needs from the budget, if there is one.
+fn reserve(files: &[FileMap], options: &Options) -> Result<Option<Taken>, Error> {
+    let Some(budget) = &options.memory else { return Ok(None) };
+    let bytes = files.iter().map(|file| file.len() as u64).sum();
+    let too_much = || {
+        let (bytes, left) = (Megabytes(bytes), Megabytes(budget.left()));
+        Error::Request(format!("a copy of the weights takes {bytes}, wanted at most {left}"))
+    };
+    budget.take(bytes).map(Some).ok_or_else(too_much)
 }
 
 impl Backend for CpuBackend {

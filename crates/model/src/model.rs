@@ -50,7 +50,7 @@ impl Model {
     /// part of a split model and not the first, or another part is missing or does not fit.
     pub fn open(path: &Path, options: &Options) -> Result<Arc<Self>, Error> {
         let cpu = Arc::new(Cpu::new(options.threads, options.isa)?);
-        let make = |source: Source| Ok(CpuBackend::new(Arc::clone(&cpu), source.files, options));
+        let make = |source: Source| CpuBackend::new(Arc::clone(&cpu), path, source.files, options);
         Self::with(path, options, Arc::clone(&cpu), make)
     }
 

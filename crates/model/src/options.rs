@@ -24,6 +24,10 @@ pub struct Options {
     pub kv: KvType,
     /// What contexts on the processor may take together; `None` for all that the system gives.
     pub memory: Option<Arc<Budget>>,
+    /// Copies the files into memory when a model is opened for the processor, into large pages where the system has them,
+    /// rather than using the weights where they lie in the mapped file. Opening takes longer, and the system cannot drop
+    /// these pages: they count for [`memory`](Self::memory). Products read them faster.
+    pub in_memory: bool,
     /// For models larger than memory: how many bytes of the files can stay in it, on the processor. Weights behind them
     /// leave memory as soon as a pass has used them. Left to itself, the system would drop those that were not used for
     /// the longest time, which the next pass needs first, and no page would ever be there twice. `None` for all bytes.

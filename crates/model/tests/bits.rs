@@ -332,6 +332,22 @@ fn weights_that_leave_memory_after_use_give_the_same_bits() {
 }
 
 #[test]
+fn weights_in_memory_give_the_same_bits_and_count_for_the_limit() {
+    let path = &files()[0];
+    let of = |in_memory| digest(path, &Options { in_memory, threads: 2, ..Options::default() }, 24, 16);
+    assert_eq!(of(true), of(false));
+    let bytes = std::fs::metadata(path).unwrap().len();
+    let open = |limit| {
+        let memory = Some(Budget::new(limit));
+        Model::open(path, &Options { in_memory: true, memory, threads: 1, ..Options::default() })
+    };
+    let model = open(bytes).unwrap();
+    assert_eq!(model.options().memory.as_ref().unwrap().left(), 0);
+    let error = open(bytes - 1).map(drop).unwrap_err().to_string();
+    assert!(error.starts_with("a copy of the weights takes "), "{error}");
+}
+
+#[test]
 fn contexts_share_a_limit_of_memory() {
     let path = &files()[0];
     let shape = ContextShape { n_seq: 1, n_ctx: 64, n_batch: 16 };

@@ -24,7 +24,8 @@ use std::sync::Arc;
 
 /// A model from a GGUF file, open on the processor or a GPU.
 ///
-/// Weights stay in the mapped file. Results have the same bits with any number of `threads` and on any instruction set
+/// Weights stay in the mapped file, or with `mmap=False` in a copy in memory, which is read faster where the system has
+/// large pages. Results have the same bits with any number of `threads` and on any instruction set
 /// (`isa`). They depend on `activations` ("int8", rounded before products with quantized weights, or "f32", which takes
 /// about three times as long), `gelu` ("erf" or "tanh", by default what the file says) and `kv` (the type of keys and
 /// values in the cache, "f16", "f32" or "q8_0", bytes with scales). `device` is "cpu", "cuda", "cuda:N" or "auto".
@@ -93,7 +94,7 @@ impl Model {
 #[pymethods]
 impl Model {
     #[new]
-    #[pyo3(signature = (path, *, threads=None, activations="int8", gelu=None, kv="f16", isa=None, device="cpu"))]
+    #[pyo3(signature = (path, *, threads=None, activations="int8", gelu=None, kv="f16", isa=None, device="cpu", mmap=True))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn new(
         py: Python<'_>,
@@ -104,6 +105,7 @@ impl Model {
         kv: &str,
         isa: Option<&str>,
         device: &str,
+        mmap: bool,
     ) -> PyResult<Self> {
         let how = How {
             threads,
@@ -112,6 +114,7 @@ impl Model {
             kv: kv.to_owned(),
             isa: isa.map(str::to_owned),
             device: device.to_owned(),
+            mmap,
         };
         work::run(py, |_| {
             let options = how.options()?;

@@ -15,6 +15,7 @@ pub(crate) struct How {
     pub(crate) kv: String,
     pub(crate) isa: Option<String>,
     pub(crate) device: String,
+    pub(crate) mmap: bool,
 }
 
 impl How {
@@ -32,6 +33,7 @@ impl How {
             activations: parse_activations(&self.activations).map_err(named("activations"))?,
             gelu: self.gelu.as_deref().map(parse_gelu).transpose().map_err(named("gelu"))?,
             kv: parse_kv(&self.kv).map_err(named("kv"))?,
+            in_memory: !self.mmap,
             ..Options::default()
         })
     }

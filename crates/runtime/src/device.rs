@@ -165,6 +165,16 @@ impl Limits {
     /// One in this many of the bytes that are available may be used to measure how fast memory is.
     const SHARE: u64 = 4;
 
+    /// Of each the higher.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            gigabytes_per_second: self.gigabytes_per_second.max(other.gigabytes_per_second),
+            int8_gigaops_per_second: self.int8_gigaops_per_second.max(other.int8_gigaops_per_second),
+            f32_gigaops_per_second: self.f32_gigaops_per_second.max(other.f32_gigaops_per_second),
+        }
+    }
+
     /// Measures the limits of the processor with the threads of `cpu`.
     pub fn of_processor(cpu: &Cpu) -> Self {
         let share = memory_available().map_or(limits::BUFFER_BYTES as u64, |bytes| bytes / Self::SHARE);
@@ -177,18 +187,26 @@ impl Limits {
     }
 }
 
-/// Opens a model for the processor. If it is larger than the memory that is available, part of it stays there.
+/// Opens a model for the processor. If it is larger than the memory that is available, part of it stays there; a copy in
+/// memory is refused.
 fn open_on_processor(path: &Path, options: &Options) -> Result<Arc<Model>, Error> {
     /// Of what is available, the part that weights may stay in. Caches, buffers and the pages in use need the rest.
     const RESIDENT: f64 = 0.7;
-    let model = Model::open(path, options)?;
-    match memory_available() {
-        Some(bytes) if options.resident_bytes.is_none() && model.file_bytes() > bytes => {
-            let resident_bytes = Some((bytes as f64 * RESIDENT) as u64);
-            Model::open(path, &Options { resident_bytes, ..options.clone() })
+    // First as a map, which takes no memory, to see how large it is.
+    let mapped = Model::open(path, &Options { in_memory: false, ..options.clone() })?;
+    let available = memory_available().unwrap_or(u64::MAX);
+    if mapped.file_bytes() > available {
+        if options.in_memory {
+            let [wanted, available] = [mapped.file_bytes(), available].map(|bytes| bytes as f64 / 1e6);
+            let problem = format!("a copy of the weights takes {wanted:.1} MB, available are {available:.1} MB");
+            return Err(Error::Request(problem));
         }
-        _ => Ok(model),
+        if options.resident_bytes.is_none() {
+            let resident_bytes = Some((available as f64 * RESIDENT) as u64);
+            return Model::open(path, &Options { resident_bytes, ..options.clone() });
+        }
     }
+    if options.in_memory { Model::open(path, options) } else { Ok(mapped) }
 }
 
 /// Allocates the longest context of the model and compiles the kernels, then frees both.

@@ -24,12 +24,14 @@ mod format;
 pub mod grid;
 mod lanes;
 mod map;
+mod memory;
 mod registry;
 mod scales;
 mod search;
 
 pub use format::{BlockFormat, BlockGrid};
 pub use map::{FileMap, MapWatcher, watch_maps};
+pub use memory::LargePages;
 pub use registry::{ForeignType, ParseTypeError, TensorType};
 pub use scales::{Group, Levels, Scales};
 

@@ -53,6 +53,10 @@ fn a_file_needs_no_option_and_json_has_one() {
     let line = ["bench", "m.gguf", "--json"];
     let results: Value = serde_json::from_str(&common::run_model(dir.path(), line.iter().chain(&common)).ok()).unwrap();
     assert_eq!(results[0]["n_prompt"], 8);
+    assert_eq!(results[0]["use_mmap"], true);
+    let copied = line.iter().chain(&common).chain(&["--no-mmap"]);
+    let results: Value = serde_json::from_str(&common::run_model(dir.path(), copied).ok()).unwrap();
+    assert_eq!(results[0]["use_mmap"], false);
     let both = ["bench", "m.gguf", "-m", "m.gguf"];
     common::run_model(dir.path(), both).fails("pythia-run", 2, &["cannot be used with"]);
 }

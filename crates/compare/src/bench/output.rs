@@ -1,6 +1,6 @@
 //! The forms a list of results is printed in.
 
-use super::result::{TestResult, rate};
+use super::result::{Setup, TestResult, rate};
 use super::stopwatch::{mean_and_sd, median};
 use pythia_show::{Align, Cell, Csv, Quotes, Table, number};
 use serde_json::Value;
@@ -16,14 +16,19 @@ pub fn to_json_lines(results: &[TestResult]) -> String {
     results.iter().map(|result| pythia_text::json(&format!("{}\n", result.to_json()))).collect()
 }
 
-/// The columns of llama-bench's table, and how close each test came to the limit of the machine.
+/// The columns of llama-bench's table, and how close each test came to the limit of the machine. What tells two tests
+/// apart is not left out.
 pub fn to_table(results: &[TestResult]) -> Table {
+    let rank_of = |setting: fn(&Setup) -> String, rank| {
+        let differs = results.windows(2).any(|pair| setting(&pair[0].setup) != setting(&pair[1].setup));
+        if differs { 0 } else { rank }
+    };
     let mut table = Table::new([
         ("model", Align::Left, 0),
         ("size", Align::Right, 0),
         ("params", Align::Right, 4),
-        ("backend", Align::Left, 3),
-        ("threads", Align::Right, 2),
+        ("backend", Align::Left, rank_of(Setup::backend, 3)),
+        ("threads", Align::Right, rank_of(|setup| setup.threads.to_string(), 2)),
         ("test", Align::Left, 0),
         ("t/s", Align::Right, 0),
         ("median t/s", Align::Right, 5),

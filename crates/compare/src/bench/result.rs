@@ -2,8 +2,30 @@
 
 use super::Test;
 use super::stopwatch::{mean_and_sd, median};
-use pythia_runtime::device::CPU;
+use pythia_runtime::device::{CPU, Limits};
 use serde_json::{Map, Value, json};
+
+/// What bounds a test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bound {
+    Memory,
+    Int8,
+    F32,
+}
+
+impl Bound {
+    fn limit(self, limits: &Limits) -> f64 {
+        match self {
+            Self::Memory => limits.gigabytes_per_second,
+            Self::Int8 => limits.int8_gigaops_per_second,
+            Self::F32 => limits.f32_gigaops_per_second,
+        }
+    }
+
+    fn unit(self) -> &'static str {
+        if self == Self::Memory { "GB/s" } else { "GOP/s" }
+    }
+}
 
 /// Which of the machine's limits bounds a test, and how far it got. Both in billions per second.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -14,6 +36,13 @@ pub(super) struct Share {
     pub(super) limit: f64,
     /// `GB/s` or `GOP/s`.
     pub(super) unit: &'static str,
+    bound: Bound,
+}
+
+impl Share {
+    pub(super) fn new(reached: f64, bound: Bound, limits: &Limits) -> Self {
+        Self { reached, limit: bound.limit(limits), unit: bound.unit(), bound }
+    }
 }
 
 /// The model and the settings of a test.
@@ -39,15 +68,23 @@ pub(super) struct Setup {
     pub(super) activations: String,
     /// Element type of the key-value cache.
     pub(super) kv_cache: String,
+    /// Whether weights were read in the mapped file.
+    pub(super) is_mapped: bool,
     /// Tokens of one call at most.
     pub(super) n_batch: usize,
 }
 
 impl Setup {
-    /// Where it ran, and the cache's type if it is not the usual one.
+    /// Where it ran, and what is not as usual there.
     pub(super) fn backend(&self) -> String {
-        let place = self.gpu().map_or_else(|| format!("CPU {}", self.isa), str::to_owned);
-        if self.kv_cache == "f16" { place } else { format!("{place}, {} cache", self.kv_cache) }
+        let mut place = self.gpu().map_or_else(|| format!("CPU {}", self.isa), str::to_owned);
+        if self.kv_cache != "f16" {
+            place += &format!(", {} cache", self.kv_cache);
+        }
+        if !self.is_mapped {
+            place += ", no map";
+        }
+        place
     }
 
     /// The GPU's name, if it ran on one.
@@ -76,6 +113,11 @@ impl TestResult {
     pub(super) fn samples_ts(&self) -> Vec<f64> {
         let tokens = self.test.tokens() as f64;
         self.samples_ns.iter().map(|&ns| tokens * 1e9 / ns.max(1) as f64).collect()
+    }
+
+    /// Compares with other limits than those that were known when it ran.
+    pub fn hold_against(&mut self, limits: &Limits) {
+        self.share.limit = self.share.bound.limit(limits);
     }
 
     /// Every key with its value, in llama-bench's order, ours after it under a prefix.
@@ -112,7 +154,7 @@ impl TestResult {
             ("no_kv_offload", json!(false)),
             ("flash_attn", json!(false)),
             ("tensor_split", json!("0.00")),
-            ("use_mmap", json!(true)),
+            ("use_mmap", json!(s.is_mapped)),
             ("embeddings", json!(false)),
             ("n_prompt", json!(n_prompt)),
             ("n_gen", json!(n_gen)),
@@ -177,13 +219,19 @@ pub(super) mod sample {
                 threads: 2,
                 activations: "int8".into(),
                 kv_cache: "f16".into(),
+                is_mapped: true,
                 n_batch: 512,
             },
             test,
             test_time: iso_time(0),
             samples_ns: vec![tokens * 1_000_000, tokens * 2_000_000],
-            share: Share { reached: 8.0, limit: 32.0, unit: "GB/s" },
+            share: Share::new(8.0, Bound::Memory, &limits(32.0)),
         }
+    }
+
+    /// Of a machine that reads so many gigabytes per second.
+    pub(crate) fn limits(gigabytes_per_second: f64) -> Limits {
+        Limits { gigabytes_per_second, int8_gigaops_per_second: 2000.0, f32_gigaops_per_second: 500.0 }
     }
 }
 
@@ -193,12 +241,14 @@ mod tests {
 
     #[test]
     fn speeds_follow_from_times() {
-        let result = sample::result(Test::Prefill(512));
+        let mut result = sample::result(Test::Prefill(512));
         assert_eq!(result.test.name(), "pp512");
         assert_eq!(result.samples_ts(), [1000.0, 500.0]);
         let json = result.to_json();
         assert_eq!(json["avg_ts"], 750.0);
         assert_eq!(json["pythia_percent_of_limit"], 25.0);
         assert_eq!(json["samples_ns"].as_array().unwrap().len(), 2);
+        result.hold_against(&sample::limits(64.0));
+        assert_eq!(result.to_json()["pythia_percent_of_limit"], 12.5);
     }
 }

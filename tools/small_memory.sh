@@ -4,7 +4,8 @@
 # Without FILE it makes one of the 1.4b shape in F16 (2.8 GB, random weights) in target/small-memory. BYTES are 1500000000
 # unless given. Generates once with all memory and once in a control group of that limit, by systemd-run where it works,
 # else in a group made by hand, of either version; that needs root. The texts must be the same. Prints speeds, and the
-# group's peak where the system tells it. PYTHIA_RUN names the program, by default that of the release build.
+# group's peak where the system tells it. PYTHIA_RUN names the program, by default that of the release build. Exits with 3
+# where no control group for memory can be made.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -30,16 +31,14 @@ make_group() {
     for root in $(awk '$3 == "cgroup2" { print $2 }' /proc/mounts); do
         grep -qw memory "$root/cgroup.controllers" 2>/dev/null || continue
         group=$root/pythia-small-memory-$$ peak=memory.peak
-        echo +memory >"$root/cgroup.subtree_control" && mkdir "$group" && echo "$bytes" >"$group/memory.max"
-        return
+        echo +memory >"$root/cgroup.subtree_control" && mkdir "$group" && echo "$bytes" >"$group/memory.max" && return
     done
     for root in $(awk '$3 == "cgroup" && $4 ~ /(^|,)memory(,|$)/ { print $2 }' /proc/mounts); do
         group=$root/pythia-small-memory-$$ peak=memory.max_usage_in_bytes
-        mkdir "$group" && echo "$bytes" >"$group/memory.limit_in_bytes"
-        return
+        mkdir "$group" && echo "$bytes" >"$group/memory.limit_in_bytes" && return
     done
     echo "small_memory: no control group for memory can be made here" >&2
-    exit 1
+    exit 3
 }
 
 limited() {

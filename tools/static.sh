@@ -5,7 +5,8 @@
 # the linker that comes with Rust: no C compiler takes part. If rustup cannot get musl's standard library, they are
 # linked against glibc instead, statically too; aarch64 then needs what tools/neon.sh installs.
 #
-# Fails if pythia-run has more than 10 MB, needs a library, or writes another text under qemu than here.
+# Fails if pythia-run has more than 10 MB, needs a library, or writes another text under qemu than here. Where there is
+# Python 3, it also prints how long the one for this machine takes to its first token, and the most memory that it had.
 # STATIC_ARCH=x86_64 or aarch64 builds only one. STATIC_FEATURES="parquet" adds features, STATIC_PROGRAMS="pythia-run
 # pythia-quant" the other program, which has no limit of size.
 set -euo pipefail
@@ -88,6 +89,27 @@ text() { # ARCH: what its program makes of the shipped model
     $(runner "$arch") "$out/$arch/pythia-run" generate "$model" -p "The borrow checker" -n 16 -q
 }
 
+figures() { # ARCH: of its program, with the shipped model
+    python3 - "$out/$1/pythia-run" "$model" <<'PYTHON'
+import os, statistics, subprocess, sys, time
+
+times, peaks = [], []
+for _ in range(9):
+    start = time.monotonic()
+    command = [sys.argv[1], "generate", "-m", sys.argv[2], "-p", "The", "-n", "1", "-q"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout.read(1), "a token"
+    times.append(1e3 * (time.monotonic() - start))
+    process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, status
+    peaks.append(usage.ru_maxrss / 1e3)
+print(f"static: first token after {statistics.median(times):.0f} ms (median of {len(times)}, "
+      f"{min(times):.0f} to {max(times):.0f}), at most {max(peaks):.1f} MB in memory, with a file of "
+      f"{os.path.getsize(sys.argv[2]) / 1e6:.1f} MB")
+PYTHON
+}
+
 read -ra all <<<"${STATIC_ARCH:-x86_64 aarch64}"
 build "${all[@]}"
 model=$out/model.gguf
@@ -106,4 +128,5 @@ for arch in "${all[@]}"; do
     fi
     first=$found
 done
+[[ " ${all[*]} " != *" $(uname -m) "* ]] || ! command -v python3 >/dev/null || figures "$(uname -m)"
 printf 'static: each of them writes "%s"\n' "$(head -n 1 <<<"$first")"

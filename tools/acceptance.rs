@@ -74,9 +74,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                     let prompt = &ids[start..start + PROMPT];
                     let generator = Generator::new(&context, &tokenizer, prompt, &options)?;
                     let length = DraftLength::new(most, most)?;
-                    let stats = run(&mut context, generator.drafted_by(draft, length))?;
-                    all.drafted += stats.drafted;
-                    all.accepted += stats.accepted;
+                    all += run(&mut context, generator.drafted_by(draft, length))?;
                 }
                 shares.push(format!("{:.2}", all.acceptance()));
             }

@@ -121,8 +121,7 @@ fn two_hundred_texts_are_the_same_with_and_without_a_draft() {
         let (drafted, same) = pair.generate(&prompt, &GenerateOptions { draft, ..options.clone() });
         assert_eq!((&drafted.ids, &drafted.text), (&plain.ids, &plain.text), "{i}: {options:?}");
         assert_eq!((&drafted.finish, same), (&plain.finish, pieces), "{i}: {options:?}");
-        all[source].drafted += drafted.timings.draft.drafted;
-        all[source].accepted += drafted.timings.draft.accepted;
+        all[source] += drafted.timings.draft;
     }
     for (stats, least) in all.iter().zip([0.05, 0.05, 0.1]) {
         assert!(stats.drafted > 100 && stats.acceptance() > least, "{all:?}");
@@ -211,6 +210,17 @@ fn samples_have_the_texts_of_their_seeds() {
         assert_eq!((&found["seed"], &found["text"]), (&json!(seed), &wanted["text"]));
         assert_eq!((&found["ids"], &found["finish"]), (&wanted["ids"], &wanted["finish"]));
     }
+    // Seeds have 64 bits, as those of the server.
+    let largest = u64::MAX.to_string();
+    let around = run(&[&common[..], &["--seed", &largest, "-N", "2", "--json"]].concat()).ok();
+    for (line, seed) in around.lines().zip([u64::MAX, 0]) {
+        let found: Value = serde_json::from_str(line).unwrap();
+        let alone = json_of(&[&common[..], &["--seed", &seed.to_string()]].concat());
+        assert_eq!((&found["seed"], &found["ids"]), (&json!(seed), &alone["ids"]));
+    }
+    for seed in ["18446744073709551616", "-2", "x"] {
+        run(&["-p", "x", "--seed", seed]).fails(PROGRAM, 2, &["--seed", seed, "wanted a whole number from 0 to"]);
+    }
     let prose = run(&[&common[..], &["--seed", "7", "-N", "5"]].concat()).ok();
     let wanted = alone.iter().enumerate().map(|(i, text)| {
         let text = text["text"].as_str().unwrap();
@@ -218,6 +228,26 @@ fn samples_have_the_texts_of_their_seeds() {
         format!("--- sample {}, seed {} ---\n{text}{end}", i + 1, i + 7)
     });
     assert_eq!(prose, wanted.collect::<String>());
+}
+
+/// The same texts, and the drafts of all in one line.
+#[test]
+fn samples_with_a_draft_tell_of_it_together() {
+    let common = ["-p", "The borrow checker", "-n", "24", "--temp", "0.9", "-N", "3"];
+    let plain = run(&[&common[..], &["-q"]].concat()).ok();
+    let file = draft();
+    let file = file.to_str().unwrap();
+    // In any case 2 tokens for each pass but the first and the last of each text.
+    let always = run(&[&common[..], &["--draft", file, "--draft-min", "2", "--draft-max", "2"]].concat());
+    let numbers = always.stderr.split_once("drafted: ").expect("a line about drafts").1;
+    let drafted: usize = numbers.split(' ').next().unwrap().parse().unwrap();
+    assert!(drafted > 24, "more than one text can have: {always:?}");
+    assert_eq!(always.ok(), plain);
+    let seldom = run(&[&common[..], &["--draft", file]].concat());
+    assert!(seldom.stderr.contains("drafted: ") || seldom.stderr.contains("no drafts"), "{seldom:?}");
+    assert_eq!(seldom.ok(), plain);
+    let quiet = run(&[&common[..], &["--draft", "lookup", "-q"]].concat());
+    assert_eq!((quiet.stderr.as_str(), quiet.stdout.as_str()), ("", plain.as_str()));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::exit::Failure;
 use pythia_model::Model;
 use pythia_runtime::Tokenizer;
 use pythia_runtime::draft::{DraftLength, DraftSource, DraftStats, Drafting};
+use pythia_text::counted;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -55,14 +56,15 @@ impl DraftArgs {
     }
 }
 
-/// What came of drafts, in words.
+/// What came of the drafts of a text or of several, in words.
 pub(super) fn in_words(stats: &DraftStats) -> String {
     if stats.passes == 0 {
         return "no drafts were checked".to_owned();
     }
     format!(
-        "drafted: {} tokens, {} accepted ({:.0} %), {:.2} of each draft; {:.3} s",
+        "drafted: {} tokens in {}, {} accepted ({:.0} %), {:.2} of each; {:.3} s",
         stats.drafted,
+        counted(stats.passes, "draft"),
         stats.accepted,
         100.0 * stats.acceptance(),
         stats.mean_accepted(),

@@ -58,7 +58,8 @@ pub(super) struct Args {
     sampling: SamplingArgs,
     #[command(flatten)]
     draft: DraftArgs,
-    /// Write N samples of the prompt, which is computed once. They have the seeds S, S+1 and so on, where S is --seed
+    /// Write N samples of the prompt, which is computed once. They have the seeds S, S+1 and so on, where S is --seed;
+    /// 0 follows the largest of 64 bits
     #[arg(short = 'N', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536))]
     samples: u32,
     /// Continue every prompt of a file with a JSON object per line: a text each, or a list of token ids; - for standard
@@ -115,16 +116,25 @@ struct SamplingArgs {
         value_parser = clap::value_parser!(i64).range(-1..)
     )]
     repeat_last_n: i64,
-    /// Random seed for sampling; -1 for a different one each time
-    #[arg(
-        short,
-        long,
-        value_name = "N",
-        default_value_t = 0,
-        allow_negative_numbers = true,
-        value_parser = clap::value_parser!(i64).range(-1..)
-    )]
-    seed: i64,
+    /// Random seed for sampling, of 64 bits; -1 for a different one each time
+    #[arg(short, long, value_name = "N", default_value = "0", allow_negative_numbers = true, value_parser = parse_seed)]
+    seed: Seed,
+}
+
+/// A random seed.
+#[derive(Clone, Copy, Debug)]
+enum Seed {
+    Given(u64),
+    /// One that nobody chose.
+    Any,
+}
+
+fn parse_seed(text: &str) -> Result<Seed, String> {
+    match (text.parse(), text) {
+        (Ok(seed), _) => Ok(Seed::Given(seed)),
+        (_, "-1") => Ok(Seed::Any),
+        _ => Err(format!("found '{text}', wanted a whole number from 0 to {}, or -1", u64::MAX)),
+    }
 }
 
 impl SamplingArgs {
@@ -133,7 +143,10 @@ impl SamplingArgs {
         Sampling {
             repetition_penalty: self.repeat_penalty,
             penalty_tokens: usize::try_from(self.repeat_last_n).ok(),
-            seed: u64::try_from(self.seed).unwrap_or_else(|_| random_seed()),
+            seed: match self.seed {
+                Seed::Given(seed) => seed,
+                Seed::Any => random_seed(),
+            },
             ..Sampling::asked(temperature, self.top_k, self.top_p, self.min_p)
         }
     }

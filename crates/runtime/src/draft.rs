@@ -12,31 +12,38 @@
 //!
 //! - [`Draft`]: what can guess. [`LookupDraft`] finds the last tokens earlier in the text, [`ModelDraft`] runs a smaller
 //!   model.
-//! - [`DraftLength`]: how many tokens are drafted. The number follows the time of passes and what was accepted lately.
+//! - [`DraftLength`]: how many tokens are drafted. The number follows the time of passes and what was accepted lately. Texts
+//!   that share passes share what they learn about it.
 
+mod budget;
+mod experience;
+mod load;
 mod lookup;
 mod model;
 mod pace;
 mod speculation;
 mod times;
 
+pub(crate) use experience::Experience;
+pub(crate) use load::Load;
 pub use lookup::LookupDraft;
 pub use model::ModelDraft;
-pub(crate) use speculation::{Load, Speculation};
-pub(crate) use times::PassTimes;
+pub(crate) use pace::Place;
+pub(crate) use speculation::{Round, Speculation};
 
 use crate::device::CPU;
 use crate::{Error, Sampler, Tokenizer};
 use pythia_model::{Context, Model};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 use std::fmt;
+use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Guesses the next tokens of one text.
 pub trait Draft: fmt::Debug + Send + Sync {
     /// Prepares for a proposal after `tokens`, the text so far. What takes long and must be done once, such as reading a
-    /// prompt, belongs here: its time does not count for the length of later drafts.
+    /// prompt, belongs here: its time does not count for the length of later drafts, but for whether other texts get some.
     ///
     /// # Errors
     /// If a device failed, or the draft was cancelled.
@@ -169,7 +176,7 @@ impl DraftSource {
     }
 }
 
-/// What came of the drafts of a text.
+/// What came of the drafts of a text, or of several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DraftStats {
     /// Passes that checked a draft.
@@ -180,6 +187,16 @@ pub struct DraftStats {
     pub accepted: usize,
     /// Time that the drafts took, without the passes that checked them.
     pub time: Duration,
+}
+
+impl AddAssign for DraftStats {
+    fn add_assign(&mut self, other: Self) {
+        let Self { passes, drafted, accepted, time } = other;
+        self.passes += passes;
+        self.drafted += drafted;
+        self.accepted += accepted;
+        self.time += time;
+    }
 }
 
 /// The object that commands print, and Python's dict.

@@ -1,6 +1,6 @@
 //! A text in the making, apart from the model's passes: what the model must see next, and what a choice makes certain.
 
-use crate::draft::{Draft, DraftLength, DraftStats, Drafting, Load, PassTimes, Speculation};
+use crate::draft::{Draft, DraftLength, DraftStats, Drafting, Experience, Load, Place, Speculation};
 use crate::stop::StopMatcher;
 use crate::{Error, Sampler, Sampling, TextStream, Tokenizer, sampler, tokens};
 use pythia_model::backend::{Candidate, Largest};
@@ -247,13 +247,20 @@ impl Generator {
     }
 
     /// Drafts tokens for the next pass, at most `room`: see [`Speculation::propose`].
-    pub(crate) fn draft(&mut self, load: &mut Load, times: &PassTimes, room: usize, is_due: bool) -> Result<(), Error> {
+    pub(crate) fn draft(
+        &mut self,
+        load: &mut Load,
+        experience: &mut Experience,
+        room: usize,
+        is_due: bool,
+    ) -> Result<(), Error> {
         let left = self.max_new_tokens.map_or(usize::MAX, |max| max.saturating_sub(self.ids().len()));
+        let positions = self.sequence.n_ctx().saturating_sub(self.n_certain);
         // The last token is chosen and not seen: the one after the draft.
-        let room = room.min(left.saturating_sub(1)).min(self.sequence.n_ctx().saturating_sub(self.n_certain));
+        let place = Place { room: room.min(left.saturating_sub(1)).min(positions), left: left.min(positions + 1) };
         let Some(speculation) = &mut self.speculation else { return Ok(()) };
         let text = (&*self.tokens, &self.sampler);
-        let mut proposed = speculation.propose(text, load, times, room, is_due)?;
+        let mut proposed = speculation.propose(text, load, experience, place, is_due)?;
         // No text goes on after its end, or with a token that cannot be chosen.
         let eos = self.tokenizer.eos().filter(|_| !self.ignore_eos);
         if let Some(end) = proposed.iter().position(|&token| Some(token) == eos) {

@@ -1,6 +1,6 @@
 //! Passes of one context that several generators share.
 
-use crate::draft::{Load, PassTimes, Speculation};
+use crate::draft::{Experience, Load, Round};
 use crate::engine::TokenScore;
 use crate::{Error, Generator};
 use pythia_model::{Context, Span};
@@ -24,21 +24,26 @@ pub struct Scheduler {
     logits: Vec<f32>,
     /// The rows of the pass that `logits` are of, ascending.
     tile: Vec<usize>,
-    times: PassTimes,
-    /// The last pass, if its time says something about others.
-    timed: Option<Timed>,
+    /// Of drafts, shared by all generators.
+    experience: Experience,
+    /// The last pass, until its drafts are settled.
+    last: Option<Pass>,
     /// Passes with drafts since the last one without.
     drafted_passes: usize,
+    /// The generator that drafts first for the next pass.
+    first_to_draft: usize,
 }
 
-/// A pass in which every generator had one token of its text.
+/// A pass, and how long it took.
 #[derive(Debug)]
-struct Timed {
+struct Pass {
     generators: usize,
     rows: usize,
     /// Until the first choice of each; without the choices until `is_complete`.
     seconds: f64,
     is_complete: bool,
+    /// Whether every generator had one token of its text: the time says something about others then.
+    is_plain: bool,
 }
 
 /// A pass without drafts follows so many with drafts, so that its time stays known.
@@ -120,26 +125,23 @@ impl Scheduler {
             generator.speculation().into_iter().for_each(|speculation| speculation.checked(tokens));
         }
         let n = self.shares.iter().filter(|share| **share > 0).count();
-        let seconds = start.elapsed().as_secs_f64();
-        self.timed = (all_decode && n > 0).then_some(Timed { generators: n, rows: end, seconds, is_complete: false });
+        let (seconds, is_plain) = (start.elapsed().as_secs_f64(), all_decode && n > 0);
+        self.last = Some(Pass { generators: n, rows: end, seconds, is_complete: false, is_plain });
         Ok(())
     }
 
-    /// Ends the round of drafts that the last pass checked, and notes how long the pass took.
+    /// Ends the rounds of drafts that the last pass checked, and notes how long the pass took.
     fn settle(&mut self, generators: &mut [&mut Generator]) {
-        let timed = self.timed.take().filter(|timed| timed.is_complete);
-        if let Some(Timed { rows, seconds, .. }) = timed {
-            self.times.record(rows, seconds);
+        let Some(pass) = self.last.take() else { return };
+        let experience = &mut self.experience;
+        let speculations = generators.iter_mut().filter_map(|generator| generator.speculation());
+        let rounds: Vec<Round> = speculations.map(|speculation| speculation.settle(experience)).collect();
+        let has_drafts = rounds.iter().any(|round| round.checked > 0);
+        self.drafted_passes = if has_drafts { self.drafted_passes + 1 } else { 0 };
+        if let Pass { generators: n, rows, seconds, is_complete: true, is_plain: true } = pass {
+            experience.times.record(rows, seconds);
+            experience.settle(n, seconds, &rounds);
         }
-        let mut speculations: Vec<&mut Speculation> =
-            generators.iter_mut().filter_map(|generator| generator.speculation()).collect();
-        let drafts = speculations.iter().filter(|speculation| speculation.is_checked()).count();
-        self.drafted_passes = if drafts > 0 { self.drafted_passes + 1 } else { 0 };
-        let times = timed.and_then(|Timed { generators: n, seconds, .. }| {
-            let plain = self.times.of(n)?;
-            Some((plain / n as f64, (seconds - plain) / drafts.max(1) as f64))
-        });
-        speculations.iter_mut().for_each(|speculation| speculation.settle(times));
     }
 
     /// Drafts tokens for the next pass, if it has no prompts: nobody knows what more rows cost there.
@@ -154,10 +156,15 @@ impl Scheduler {
         if is_due {
             self.drafted_passes = 0;
         }
-        let mut load = Load::plain(n, &self.times);
-        for generator in generators.iter_mut().filter(|generator| generator.is_speculative()) {
-            let room = most.saturating_sub(load.rows);
-            generator.draft(&mut load, &self.times, room, is_due)?;
+        let mut load = Load::plain(n, &self.experience.times);
+        // Each has its turn: there may be room, or time to lose, for one draft only.
+        let (n, first) = (generators.len(), self.first_to_draft);
+        self.first_to_draft = (first + 1) % n;
+        for i in (first..first + n).map(|i| i % n) {
+            if generators[i].is_speculative() {
+                let room = most.saturating_sub(load.rows);
+                generators[i].draft(&mut load, &mut self.experience, room, is_due)?;
+            }
         }
         Ok(())
     }
@@ -252,11 +259,15 @@ impl Scheduler {
         for Choice { index, generator, row, .. } in &choices {
             self.rows[*index] = generator.is_ready().then_some(row + 1);
         }
-        if let Some(timed) = self.timed.as_mut().filter(|timed| !timed.is_complete) {
-            timed.seconds += start.elapsed().as_secs_f64();
-            timed.is_complete = true;
+        if let Some(pass) = self.last.as_mut().filter(|pass| !pass.is_complete) {
+            pass.seconds += start.elapsed().as_secs_f64();
+            pass.is_complete = true;
         }
-        Ok(choices.into_iter().filter_map(|choice| Some((choice.index, choice.score?))).collect())
+        let scores = choices.into_iter().filter_map(|choice| Some((choice.index, choice.score?))).collect();
+        if !self.has_choices() {
+            self.settle(generators);
+        }
+        Ok(scores)
     }
 }
 

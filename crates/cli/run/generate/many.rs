@@ -3,9 +3,11 @@
 use super::{Args, MAX_PROMPT_BYTES};
 use crate::exit::{self, Failure};
 use crate::input::TextOptions;
+use crate::run::drafting;
 use crate::run::model::note_changes;
 use pythia_inside::Reach;
 use pythia_model::Model;
+use pythia_runtime::draft::DraftStats;
 use pythia_runtime::score::{Settings, generate_all};
 use pythia_runtime::{Error, Finish, GenerateOptions, Generator, Tokenizer, ids_of_json, prompt};
 use pythia_task::Cancel;
@@ -103,6 +105,9 @@ pub(super) fn run(
             "{}: {tokens} tokens in {seconds:.3} s, {rate:.1} tokens/s with the prompts",
             counted(asked.len(), "text")
         ));
+        if options.draft.is_some() {
+            exit::note(drafting::in_words(&printer.drafts));
+        }
     }
     Ok(())
 }
@@ -145,16 +150,19 @@ struct Printer<'a> {
     /// The first text that is not printed.
     next: usize,
     tokens: usize,
+    drafts: DraftStats,
     failure: Option<Failure>,
 }
 
 impl<'a> Printer<'a> {
     fn new(args: &'a Args, asked: &'a [Asked]) -> Self {
-        Self { args, asked, ready: vec![None; asked.len()], next: 0, tokens: 0, failure: None }
+        let ready = vec![None; asked.len()];
+        Self { args, asked, ready, next: 0, tokens: 0, drafts: DraftStats::default(), failure: None }
     }
 
     fn done(&mut self, index: usize, generator: &Generator) {
         self.tokens += generator.ids().len();
+        self.drafts += generator.draft_stats();
         let asked = &self.asked[index];
         self.ready[index] = Some(match self.args.json || self.args.jsonl.is_some() {
             true => pythia_text::json(&record(asked, generator).to_string()) + "\n",

@@ -39,12 +39,14 @@ mod neon;
 mod scalar;
 #[cfg(test)]
 mod tests;
+mod tuning;
 
 use crate::codebook::Codebook;
 use crate::matmul::CACHE_LINE_BYTES;
 use std::fmt;
 use std::ops::IndexMut;
 use std::str::FromStr;
+pub(crate) use tuning::{GemmTile, Tile, TileSize, Tuning};
 
 /// The operations. See the module documentation for what they may rely on.
 ///
@@ -209,13 +211,13 @@ pub(crate) unsafe trait Operations: Copy + Send + Sync + 'static {
     fn dot_i8(self, acc: Self::Q, w: Self::B, a: Self::B) -> Self::Q;
     /// Lane l: the sum over the 4 of row l.
     fn reduce(self, rows: Self::Parts<Self::Q>) -> Self::N;
-    /// What `dot_u7` does, for codes of at most 6 bits. Sums may be of 16 bits: only the two functions below read them, and
-    /// up to two products may be added.
+    /// What `dot_u7` does, for codes of at most 6 bits. Sums may be of 16 bits: at most two products are added, and only
+    /// `reduce_few` and `reduce_rows` read them.
     #[inline(always)]
     fn dot_few(self, acc: Self::Q, w: Self::B, a: Self::B) -> Self::Q {
         self.dot_u7(acc, w, a)
     }
-    /// The same sums, made before anything that follows is read. Else the compiler may read for all parts first, and put what
+    /// The sums as they are, made before anything that follows is read. Else the compiler may read for all parts first, and put what
     /// the registers do not hold back into memory.
     #[inline(always)]
     fn made(self, sums: Self::Q) -> Self::Q {
@@ -293,51 +295,6 @@ pub(crate) unsafe trait Operations: Copy + Send + Sync + 'static {
     /// The same number, which the compiler must take for a new one: multiples of a stride are then found where they are
     /// used. Sixteen of them kept from block to block would not fit the registers, and fetching them is dearer.
     fn renewed(self, n: usize) -> usize;
-}
-
-/// How kernels use an instruction set's registers. No result depends on it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Tuning {
-    /// Whether loops over the units of a block, and over the parts of 16 rows, are unrolled.
-    pub(crate) unroll: bool,
-    /// Register tile of integer products. `w` counts panels of 16 rows: 1 or 2.
-    pub(crate) integer_tile: Tile,
-    /// Register tile of float products. `w` counts rows: 2 or 4.
-    pub(crate) float_tile: Tile,
-    /// Register tile of products of two float matrices.
-    pub(crate) gemm_tile: GemmTile,
-    /// Queries that share one pass over keys and values: 4 or 8.
-    pub(crate) attend_queries: usize,
-}
-
-/// The part of a product that is summed in registers.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Tile {
-    /// Rows of `W`, or panels of them.
-    pub(crate) w: usize,
-    /// Rows of `x`, at most.
-    pub(crate) x: TileSize,
-}
-
-/// Rows of `a`, and vectors of columns of `b`: 12 and 2, or 6 and 1.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct GemmTile {
-    pub(crate) rows: usize,
-    pub(crate) vectors: usize,
-}
-
-/// Rows of `x` that tiles are compiled for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum TileSize {
-    One = 1,
-    Two = 2,
-    Three = 3,
-    Four = 4,
-    Six = 6,
-}
-
-impl TileSize {
-    pub(crate) const DESCENDING: [Self; 5] = [Self::Six, Self::Four, Self::Three, Self::Two, Self::One];
 }
 
 /// An instruction set: its operations, and functions that are compiled for it.

@@ -45,6 +45,9 @@ pub(crate) trait Format: Block {
     /// Whether reading codes is cheaper where the unit is a constant. If not, two units at a time are enough: they share
     /// what they read, and more would only make the kernels longer.
     const UNROLL: bool = true;
+    /// Whether codes only come from runs of 32 bytes ([`Column::bytes_32`]), byte j of each making code j. All such formats
+    /// have 8 units.
+    const RUNS: bool = false;
     /// The code that stands for zero (before a minimum).
     const OFFSET: i32;
 
@@ -91,18 +94,26 @@ pub(crate) struct Column<T> {
     first: *const T,
     /// Bytes from row to row.
     stride: usize,
+    /// Whether it has units of one row rather than halves of two.
+    is_row: bool,
 }
 
 #[allow(clippy::missing_safety_doc)] // as for `Format`; what is read must lie within the blocks
 impl<T: Block> Column<T> {
     pub(crate) fn new(first: *const T, stride: usize) -> Self {
-        Self { first, stride }
+        Self { first, stride, is_row: false }
+    }
+
+    /// A block of one row, for ISAs whose vectors hold a unit: `codes` of a format with `RUNS` then gives all 32 codes, twice.
+    #[inline(always)]
+    pub(crate) fn of_row(block: *const T) -> Self {
+        Self { first: block, stride: 16, is_row: true }
     }
 
     /// Of 16 rows, those that make part `part` of their vectors.
     #[inline(always)]
     pub(crate) fn part<I: Isa>(self, part: usize) -> Self {
-        Self { first: self.first.wrapping_byte_add(part * self.stride), stride: I::PARTS * self.stride }
+        Self::new(self.first.wrapping_byte_add(part * self.stride), I::PARTS * self.stride)
     }
 
     #[inline(always)]
@@ -117,11 +128,14 @@ impl<T: Block> Column<T> {
         unsafe { isa.rows(self.at(offset), self.stride) }
     }
 
-    /// 32 bytes from `offset` on, of the rows of a part: the first 16, then the last.
+    /// 32 bytes from `offset` on, of the rows of a part: the first 16, then the last. Of one row, twice all of them.
     #[inline(always)]
     unsafe fn bytes_32<I: Isa>(self, isa: I, offset: usize) -> [I::B; 2] {
         // SAFETY: the caller's promise.
-        unsafe { [self.bytes(isa, offset), self.bytes(isa, offset + 16)] }
+        unsafe {
+            let first = self.bytes(isa, offset);
+            [first, if self.is_row { first } else { self.bytes(isa, offset + 16) }]
+        }
     }
 
     /// The bits of 4 bytes from `offset` on, of the rows of a part, as [`Isa::fifth_bits`] gives them.
@@ -141,12 +155,8 @@ impl<T: Block> Column<T> {
     /// 16 bytes from `offset` on as four words, of 16 rows.
     #[inline(always)]
     unsafe fn words<I: Isa>(self, isa: I, offset: usize) -> [I::N; 4] {
-        let mut rows = isa.parts(isa.splat_bytes(0));
-        for part in 0..I::PARTS {
-            // SAFETY: the caller's promise.
-            rows[part] = unsafe { self.part::<I>(part).bytes(isa, offset) };
-        }
-        isa.transpose(rows)
+        // SAFETY: the caller's promise.
+        unsafe { isa.words(self.at(offset), self.stride) }
     }
 }
 

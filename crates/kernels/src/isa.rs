@@ -39,11 +39,14 @@ mod neon;
 mod scalar;
 #[cfg(test)]
 mod tests;
+mod tuning;
 
 use crate::codebook::Codebook;
+use crate::matmul::CACHE_LINE_BYTES;
 use std::fmt;
 use std::ops::IndexMut;
 use std::str::FromStr;
+pub(crate) use tuning::{GemmTile, Tile, TileSize, Tuning};
 
 /// The operations. See the module documentation for what they may rely on.
 ///
@@ -65,6 +68,8 @@ pub(crate) unsafe trait Operations: Copy + Send + Sync + 'static {
 
     /// Vectors of bytes that hold 16 rows together. Part p has rows p, p + PARTS, p + 2 PARTS and so on.
     const PARTS: usize;
+    /// Whether a vector of bytes has 32, so that it also holds a unit of one row; see [`Self::reduce_rows`].
+    const HOLDS_UNIT: bool = false;
     /// What [`Self::prepare_i8`] adds to codes: 128 where the dot instruction wants its left side unsigned.
     const I8_BIAS: i32;
     /// How kernels use the registers.
@@ -188,6 +193,16 @@ pub(crate) unsafe trait Operations: Copy + Send + Sync + 'static {
     fn widen(self, a: Self::B, row: usize) -> Self::N;
     /// The 16 bytes of each of 16 rows as 4 words: vector w has word w of row l in lane l.
     fn transpose(self, rows: Self::Parts<Self::B>) -> [Self::N; 4];
+    /// The same for rows in memory, `stride` bytes apart.
+    #[inline(always)]
+    unsafe fn words(self, p: *const u8, stride: usize) -> [Self::N; 4] {
+        let mut rows = self.parts(self.splat_bytes(0));
+        for part in 0..Self::PARTS {
+            // SAFETY: the caller's promise.
+            rows[part] = unsafe { self.rows(p.wrapping_add(part * stride), Self::PARTS * stride) };
+        }
+        self.transpose(rows)
+    }
 
     fn zero_quads(self) -> Self::Q;
     /// `acc` plus the sums of `w * a` over 4 neighbours; `w` in 0..=127, `a` in -127..=127.
@@ -196,6 +211,29 @@ pub(crate) unsafe trait Operations: Copy + Send + Sync + 'static {
     fn dot_i8(self, acc: Self::Q, w: Self::B, a: Self::B) -> Self::Q;
     /// Lane l: the sum over the 4 of row l.
     fn reduce(self, rows: Self::Parts<Self::Q>) -> Self::N;
+    /// What `dot_u7` does, for codes of at most 6 bits. Sums may be of 16 bits: at most two products are added, and only
+    /// `reduce_few` and `reduce_rows` read them.
+    #[inline(always)]
+    fn dot_few(self, acc: Self::Q, w: Self::B, a: Self::B) -> Self::Q {
+        self.dot_u7(acc, w, a)
+    }
+    /// The sums as they are, made before anything that follows is read. Else the compiler may read for all parts first, and put what
+    /// the registers do not hold back into memory.
+    #[inline(always)]
+    fn made(self, sums: Self::Q) -> Self::Q {
+        sums
+    }
+    /// What `reduce` does, for sums of `products` products by `dot_few`, of codes of `bits` bits.
+    #[inline(always)]
+    fn reduce_few(self, rows: Self::Parts<Self::Q>, _bits: u32, _products: usize) -> Self::N {
+        self.reduce(rows)
+    }
+    /// The same for 16 vectors of one product each, where every vector has 32 codes of one row: sums of the first 16 and of
+    /// the last, or twice of all 32 if not `split`.
+    #[inline(always)]
+    unsafe fn reduce_rows(self, _rows: *const Self::Q, _bits: u32, _split: bool) -> [Self::N; 2] {
+        unreachable!("vectors hold no unit")
+    }
 
     /// Per lane `acc + w . a` over 4 bytes; `w` in 0..=127; `a` holds the same 4 signed bytes for every lane.
     fn dot4_u7(self, acc: Self::N, w: Self::N, a: i32) -> Self::N;
@@ -242,56 +280,21 @@ pub(crate) unsafe trait Operations: Copy + Send + Sync + 'static {
 
     /// Asks for the cache line of `p`, into the second cache; the address need not be readable.
     fn prefetch(self, p: *const u8);
+    /// The same for all lines of `bytes` bytes, a line's distance from `p` each.
+    #[inline(always)]
+    fn prefetch_bytes(self, p: *const u8, bytes: usize) {
+        // Not `step_by`, which is not unrolled.
+        let mut at = 0;
+        while at < bytes {
+            self.prefetch(p.wrapping_add(at));
+            at += CACHE_LINE_BYTES;
+        }
+    }
     /// Keeps the compiler from moving loads and prefetches past this point, though not from reusing what was loaded.
     fn in_order(self);
     /// The same number, which the compiler must take for a new one: multiples of a stride are then found where they are
     /// used. Sixteen of them kept from block to block would not fit the registers, and fetching them is dearer.
     fn renewed(self, n: usize) -> usize;
-}
-
-/// How kernels use an instruction set's registers. No result depends on it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Tuning {
-    /// Whether loops over the units of a block, and over the parts of 16 rows, are unrolled.
-    pub(crate) unroll: bool,
-    /// Register tile of integer products. `w` counts panels of 16 rows: 1 or 2.
-    pub(crate) integer_tile: Tile,
-    /// Register tile of float products. `w` counts rows: 2 or 4.
-    pub(crate) float_tile: Tile,
-    /// Register tile of products of two float matrices.
-    pub(crate) gemm_tile: GemmTile,
-    /// Queries that share one pass over keys and values: 4 or 8.
-    pub(crate) attend_queries: usize,
-}
-
-/// The part of a product that is summed in registers.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Tile {
-    /// Rows of `W`, or panels of them.
-    pub(crate) w: usize,
-    /// Rows of `x`, at most.
-    pub(crate) x: TileSize,
-}
-
-/// Rows of `a`, and vectors of columns of `b`: 12 and 2, or 6 and 1.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct GemmTile {
-    pub(crate) rows: usize,
-    pub(crate) vectors: usize,
-}
-
-/// Rows of `x` that tiles are compiled for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum TileSize {
-    One = 1,
-    Two = 2,
-    Three = 3,
-    Four = 4,
-    Six = 6,
-}
-
-impl TileSize {
-    pub(crate) const DESCENDING: [Self; 5] = [Self::Six, Self::Four, Self::Three, Self::Two, Self::One];
 }
 
 /// An instruction set: its operations, and functions that are compiled for it.

@@ -203,6 +203,12 @@ fn cut_into_tiles(n: usize, largest: TileSize, tiles: &mut Vec<(usize, TileSize)
         let after = *before + *large as usize;
         tiles.last_mut().expect("two tiles").0 = after;
     }
+    if let [.., (first, a @ TileSize::Six), (second, b @ TileSize::Three), (third, c @ TileSize::Two)] = &mut tiles[..]
+    {
+        // 11 rows: three tiles either way, and a tile of 2 takes as long as one of 4.
+        (*a, *b, *c) = (TileSize::Four, TileSize::Four, TileSize::Three);
+        (*second, *third) = (*first + 4, *first + 8);
+    }
 }
 
 macro_rules! define_products {

@@ -3,7 +3,6 @@
 use super::cache::{KvShape, KvType, TILE};
 use super::int8;
 use crate::isa::{Isa, Kernel};
-use crate::matmul::CACHE_LINE_BYTES;
 use crate::rope::RopeTable;
 use crate::shared::SharedMut;
 
@@ -38,9 +37,7 @@ impl Kernel for Append<'_> {
             for part in 0..3 {
                 // Rows are far from each other: the processor does not guess the next one.
                 let ahead = self.qkv.at(at(part) + ROWS_AHEAD * 3 * width).cast::<u8>();
-                for line in (0..head_dim * size_of::<f32>()).step_by(CACHE_LINE_BYTES) {
-                    isa.prefetch(ahead.wrapping_add(line));
-                }
+                isa.prefetch_bytes(ahead, head_dim * size_of::<f32>());
             }
             // SAFETY: the three vectors of this head in this row; only this task touches this head's.
             let (query, key, value) = unsafe {

@@ -12,6 +12,7 @@ impl Format for Q2_K {
     const SPLIT: bool = true;
     const AFFINE: bool = true;
     const BITS: u32 = 2;
+    const RUNS: bool = true;
     const OFFSET: i32 = 0;
 
     type Header<I: Isa> = Header<I>;

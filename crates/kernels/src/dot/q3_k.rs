@@ -9,6 +9,7 @@ use std::mem::offset_of;
 impl Format for Q3_K {
     const SPLIT: bool = true;
     const BITS: u32 = 3;
+    const RUNS: bool = true;
     const OFFSET: i32 = 4;
 
     /// Super-scale, and the 16 group scales, around 32.

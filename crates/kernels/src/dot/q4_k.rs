@@ -9,6 +9,7 @@ use std::mem::offset_of;
 impl Format for Q4_K {
     const AFFINE: bool = true;
     const BITS: u32 = 4;
+    const RUNS: bool = true;
     const OFFSET: i32 = 0;
 
     type Header<I: Isa> = SixBit<I>;

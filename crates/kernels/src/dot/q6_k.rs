@@ -8,6 +8,7 @@ use std::mem::offset_of;
 impl Format for Q6_K {
     const SPLIT: bool = true;
     const BITS: u32 = 6;
+    const RUNS: bool = true;
     const OFFSET: i32 = 32;
 
     /// Super-scale, and the 16 group scales.

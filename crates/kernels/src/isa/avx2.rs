@@ -1,7 +1,10 @@
 //! The operations on AVX2 with FMA and F16C: two registers per float vector. `VNNI` adds the dot instruction.
 
+pub(super) mod lanes;
+
 use super::{GemmTile, Operations, Tile, TileSize, Tuning};
 use crate::codebook::Codebook;
+use lanes::{max_8, max_8_int, max_bits, reduce_each_8, regroup, sum_4, sum_8, transpose_4};
 use std::arch::asm;
 use std::arch::x86_64::*;
 
@@ -26,6 +29,7 @@ unsafe impl<const VNNI: bool> Operations for Avx2<VNNI> {
     type Parts<V: Copy> = [V; 8]; // rows p and p + 8
 
     const PARTS: usize = 8;
+    const HOLDS_UNIT: bool = true;
     const I8_BIAS: i32 = if VNNI { 128 } else { 0 }; // vpdpbusd wants unsigned codes, the sign trick does not
     const TUNING: Tuning = Tuning {
         unroll: true,
@@ -228,6 +232,15 @@ unsafe impl<const VNNI: bool> Operations for Avx2<VNNI> {
             let b = transpose_4(rows[4], rows[5], rows[6], rows[7]);
             [regroup(a[0], b[0]), regroup(a[1], b[1]), regroup(a[2], b[2]), regroup(a[3], b[3])]
         }
+        unsafe fn words(self, p: *const u8, stride: usize) -> [[__m256i; 2]; 4] {
+            // With rows r and r + 4 in one vector, what comes out is in order.
+            let rows = [0, 1, 2, 3, 8, 9, 10, 11].map(|r| p.wrapping_add(r * stride));
+            let [a, b, c, d, e, f, g, h] = rows;
+            let s = 4 * stride;
+            let low = transpose_4(self.rows(a, s), self.rows(b, s), self.rows(c, s), self.rows(d, s));
+            let high = transpose_4(self.rows(e, s), self.rows(f, s), self.rows(g, s), self.rows(h, s));
+            [[low[0], high[0]], [low[1], high[1]], [low[2], high[2]], [low[3], high[3]]]
+        }
         fn zero_quads(self) -> __m256i { _mm256_setzero_si256() }
         fn dot_u7(self, acc: __m256i, w: __m256i, a: __m256i) -> __m256i { dot_unsigned::<VNNI>(acc, w, a) }
         fn dot_i8(self, acc: __m256i, w: __m256i, a: __m256i) -> __m256i { dot_signed::<VNNI>(acc, w, a) }
@@ -235,6 +248,27 @@ unsafe impl<const VNNI: bool> Operations for Avx2<VNNI> {
             // Two levels of horizontal adds leave, per 128-bit half, the sums of four rows.
             let two = |i: usize| _mm256_hadd_epi32(rows[i], rows[i + 1]);
             regroup(_mm256_hadd_epi32(two(0), two(2)), _mm256_hadd_epi32(two(4), two(6)))
+        }
+        fn dot_few(self, acc: __m256i, w: __m256i, a: __m256i) -> __m256i {
+            if VNNI { dot_unsigned::<true>(acc, w, a) } else { _mm256_add_epi16(acc, _mm256_maddubs_epi16(w, a)) }
+        }
+        fn made(self, sums: __m256i) -> __m256i { pinned(sums) }
+        fn reduce_few(self, rows: [__m256i; 8], bits: u32, products: usize) -> [__m256i; 2] {
+            let [a, b, c, d, e, f, g, h] = rows;
+            let fit = if VNNI { 0 } else { products_that_fit(bits) / products };
+            regroup(sum_4([a, b, c, d], fit), sum_4([e, f, g, h], fit))
+        }
+        unsafe fn reduce_rows(self, rows: *const __m256i, bits: u32, split: bool) -> [[__m256i; 2]; 2] {
+            let fit = if VNNI { 0 } else { products_that_fit(bits) };
+            // In this order, of as few registers as it takes: see `pinned`.
+            let mut rows = rows.cast::<[__m256i; 4]>();
+            asm!("/* {} */", inout(reg) rows, options(nostack, preserves_flags));
+            let [a, b] = regroup(sum_4(*rows, fit), sum_4(*rows.add(1), fit));
+            let [c, d] = regroup(sum_4(*rows.add(2), fit), sum_4(*rows.add(3), fit));
+            if split {
+                return [[pinned(a), pinned(c)], [pinned(b), pinned(d)]];
+            }
+            [[pinned(_mm256_add_epi32(a, b)), pinned(_mm256_add_epi32(c, d))]; 2]
         }
         fn dot4_u7(self, acc: [__m256i; 2], w: [__m256i; 2], a: i32) -> [__m256i; 2] {
             let a = _mm256_set1_epi32(a);
@@ -303,11 +337,9 @@ unsafe impl<const VNNI: bool> Operations for Avx2<VNNI> {
         a: &[[i32; M]],
         bits: u32,
     ) -> [[[__m256i; 2]; M]; P] {
-        // With VNNI, unsigned codes are what prepared ones are. Else a step adds at most 2 * (2^bits - 1) * 127 to a
-        // sum.
+        // With VNNI, unsigned codes are what prepared ones are.
         let direct = VNNI || bits == 8;
-        let steps_that_fit = i16::MAX as usize / (2 * ((1 << bits.min(7)) - 1) * 127);
-        let chain = if direct { 1 } else { 1 << steps_that_fit.ilog2().min(3) };
+        let chain = if direct { 1 } else { products_that_fit(bits) };
         for (first, a) in a.chunks(chain).enumerate() {
             for p in 0..P {
                 // SAFETY: the token proves the features of the `isas!` row; the caller has the steps.
@@ -338,6 +370,12 @@ unsafe impl<const VNNI: bool> Operations for Avx2<VNNI> {
         }
         acc
     }
+}
+
+/// How many `_mm256_maddubs_epi16` can be added in 16 bits, up to 8: each is at most 2 * (2^bits - 1) * 127. A power of two.
+#[inline(always)]
+fn products_that_fit(bits: u32) -> usize {
+    1 << (i16::MAX as usize / (2 * ((1 << bits) - 1) * 127)).ilog2().min(3)
 }
 
 /// `acc` plus the sums of four neighbouring products. `w <= 128` and `|a| <= 127`, so that two products fit 16 bits:
@@ -384,70 +422,6 @@ fn pinned(sum: __m256i) -> __m256i {
     sum
 }
 
-/// Words 0, 1, 2 and 3 of four rows, in each half.
-///
-/// # Safety
-/// AVX2.
-#[inline(always)]
-unsafe fn transpose_4(a: __m256i, b: __m256i, c: __m256i, d: __m256i) -> [__m256i; 4] {
-    // SAFETY: the caller has AVX2.
-    unsafe {
-        let low = [_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d)];
-        let high = [_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d)];
-        [
-            _mm256_unpacklo_epi64(low[0], low[1]),
-            _mm256_unpackhi_epi64(low[0], low[1]),
-            _mm256_unpacklo_epi64(high[0], high[1]),
-            _mm256_unpackhi_epi64(high[0], high[1]),
-        ]
-    }
-}
-
-/// The lower halves of both, then the upper halves.
-///
-/// # Safety
-/// AVX2.
-#[inline(always)]
-unsafe fn regroup(a: __m256i, b: __m256i) -> [__m256i; 2] {
-    // SAFETY: the caller has AVX2.
-    unsafe { [_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b)] }
-}
-
-/// # Safety
-/// AVX2.
-#[inline(always)]
-unsafe fn max_bits(a: __m256, b: __m256) -> __m256 {
-    // SAFETY: the caller has AVX2.
-    unsafe { _mm256_castsi256_ps(_mm256_max_epu32(_mm256_castps_si256(a), _mm256_castps_si256(b))) }
-}
-
-/// Lane l: the sum of vector `first + l`, as `sum_8` adds, or its largest bits where `MAX`. A step combines the halves of
-/// two vectors and packs what comes out into one; the pairs are those that leave the results in order.
-///
-/// # Safety
-/// AVX2.
-#[inline(always)]
-unsafe fn reduce_each_8<const MAX: bool>(v: &[__m256; 16], first: usize) -> __m256 {
-    /// Parts of `$a` and `$b` that a step's two masks choose, combined.
-    macro_rules! step {
-        ($shuffle:ident [$first:literal, $second:literal] $a:expr, $b:expr) => {{
-            let (a, b) = ($a, $b);
-            let (a, b) = ($shuffle::<$first>(a, b), $shuffle::<$second>(a, b));
-            if MAX { max_bits(a, b) } else { _mm256_add_ps(a, b) }
-        }};
-    }
-    // SAFETY: the caller has AVX2.
-    unsafe {
-        let mut fours = [v[0]; 4];
-        for (i, four) in fours.iter_mut().enumerate() {
-            *four = step!(_mm256_permute2f128_ps [0x20, 0x31] v[first + i], v[first + i + 4]);
-        }
-        let a = step!(_mm256_shuffle_ps [0x44, 0xEE] fours[0], fours[1]);
-        let b = step!(_mm256_shuffle_ps [0x44, 0xEE] fours[2], fours[3]);
-        step!(_mm256_shuffle_ps [0x88, 0xDD] a, b)
-    }
-}
-
 /// Stored, and not taken out of the register one by one, which takes twice the time.
 ///
 /// # Safety
@@ -480,46 +454,6 @@ pub(super) unsafe fn gather_16_words(p: *const u8, stride: usize) -> (__m128i, _
         )* } }
         insert!(1 2 3 4 5 6 7);
         (lo, hi)
-    }
-}
-
-/// Lanes l + 4, then l + 2, then l + 1.
-///
-/// # Safety
-/// AVX2.
-#[inline(always)]
-pub(super) unsafe fn sum_8(a: __m256) -> f32 {
-    // SAFETY: the caller has AVX2.
-    unsafe {
-        let a = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
-        let a = _mm_add_ps(a, _mm_movehl_ps(a, a));
-        _mm_cvtss_f32(_mm_add_ss(a, _mm_movehdup_ps(a)))
-    }
-}
-
-/// # Safety
-/// AVX2.
-#[inline(always)]
-pub(super) unsafe fn max_8(a: __m256) -> f32 {
-    // SAFETY: the caller has AVX2.
-    unsafe {
-        let a = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
-        let a = _mm_max_ps(a, _mm_movehl_ps(a, a));
-        _mm_cvtss_f32(_mm_max_ss(a, _mm_movehdup_ps(a)))
-    }
-}
-
-/// The largest lane; none is negative.
-///
-/// # Safety
-/// AVX2.
-#[inline(always)]
-pub(super) unsafe fn max_8_int(a: __m256i) -> u32 {
-    // SAFETY: the caller has AVX2.
-    unsafe {
-        let a = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256::<1>(a));
-        let a = _mm_max_epi32(a, _mm_shuffle_epi32::<0b00_00_11_10>(a));
-        _mm_cvtsi128_si32(_mm_max_epi32(a, _mm_shuffle_epi32::<0b00_00_00_01>(a))) as u32
     }
 }
 

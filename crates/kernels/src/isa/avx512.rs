@@ -1,5 +1,6 @@
 //! The operations on AVX-512 with VNNI: one register per float vector.
 
+use super::avx2::lanes;
 use super::{GemmTile, Operations, Tile, TileSize, Tuning};
 use crate::codebook::Codebook;
 use std::arch::asm;
@@ -70,17 +71,17 @@ unsafe impl Operations for Avx512 {
             _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), y, x)
         }
         fn sum(self, a: __m512) -> f32 {
-            super::avx2::sum_8(_mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a)))
+            lanes::sum_8(_mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a)))
         }
         fn sum_each(self, v: [__m512; 16]) -> __m512 { reduce_each::<false>(&v) }
         fn max_lane(self, a: __m512) -> f32 {
-            super::avx2::max_8(_mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a)))
+            lanes::max_8(_mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a)))
         }
         fn largest_magnitude(self, a: __m512, b: __m512) -> u32 {
             let (a, b) = (_mm512_castps_si512(_mm512_abs_ps(a)), _mm512_castps_si512(_mm512_abs_ps(b)));
             let largest = _mm512_max_epi32(a, b);
             let half = _mm512_extracti64x4_epi64::<1>(largest);
-            super::avx2::max_8_int(_mm256_max_epi32(_mm512_castsi512_si256(largest), half))
+            lanes::max_8_int(_mm256_max_epi32(_mm512_castsi512_si256(largest), half))
         }
         fn max_bits(self, a: __m512, b: __m512) -> __m512 { max_bits(a, b) }
         fn max_bits_each(self, v: [__m512; 16]) -> __m512 { reduce_each::<true>(&v) }

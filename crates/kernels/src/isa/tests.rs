@@ -124,6 +124,10 @@ impl AllOperations<'_> {
                 }
             }
         }
+        // SAFETY: as above.
+        for words in unsafe { isa.words(q.add(3), STRIDE) } {
+            push_int(isa, out, words);
+        }
         for rows in results {
             // Row after row, whatever part it is in.
             for row in 0..16 {
@@ -202,7 +206,61 @@ impl AllOperations<'_> {
         push_int(isa, out, isa.dot4_u7(acc, isa.and_int(w, 0x7F7F_7F7F), a));
         push_int(isa, out, isa.add_int(isa.dot4_i8(acc, prepared, a), bias));
         push_int(isa, out, isa.dot4_by_u7(acc, w, a & 0x7F7F_7F7F));
+        self.few_bits(isa, out);
         self.steps(isa, out);
+    }
+
+    /// Sums of products of codes of few bits: codes and activations at random and at their largest.
+    #[inline(always)]
+    fn few_bits<I: Isa>(&self, isa: I, out: &mut Vec<u32>) {
+        let (q, a) = (self.bytes.as_ptr(), self.activations.as_ptr());
+        for bits in 1..=6 {
+            let mask = (1 << bits) - 1;
+            // SAFETY: as in `byte_operations`.
+            unsafe {
+                for extreme in [None, Some(127), Some(-127i8 as u8)] {
+                    let [mut first, mut last, mut both] = [isa.parts(isa.zero_quads()); 3];
+                    for part in 0..I::PARTS {
+                        let row = q.add(part * STRIDE);
+                        for (i, sums) in [&mut first, &mut last].into_iter().enumerate() {
+                            let (w, a) = match extreme {
+                                None => (isa.rows(row.add(16 * i), I::PARTS * STRIDE), isa.repeated(a.add(16 * i))),
+                                Some(a) => (isa.splat_bytes(255), isa.splat_bytes(a)),
+                            };
+                            let w = isa.and(w, mask);
+                            sums[part] = isa.made(isa.dot_few(isa.zero_quads(), w, a));
+                            both[part] = isa.dot_few(both[part], w, a);
+                        }
+                    }
+                    let halves = [isa.reduce_few(first, bits, 1), isa.reduce_few(last, bits, 1)];
+                    let all = isa.reduce_few(both, bits, 2);
+                    for sums in [halves[0], halves[1], all] {
+                        push_int(isa, out, sums);
+                    }
+                    if !I::HOLDS_UNIT {
+                        continue;
+                    }
+                    let mut products = [isa.zero_quads(); 16];
+                    for (row, product) in products.iter_mut().enumerate() {
+                        let (w, a) = match extreme {
+                            None => (isa.rows(q.add(row * STRIDE), 16), isa.rows(a, 16)),
+                            Some(a) => (isa.splat_bytes(255), isa.splat_bytes(a)),
+                        };
+                        *product = isa.dot_few(*product, isa.and(w, mask), a);
+                    }
+                    let (mut got, mut want) = (Vec::new(), Vec::new());
+                    for (split, expected) in [(true, halves), (false, [all; 2])] {
+                        for (sums, expected) in
+                            isa.reduce_rows(products.as_ptr(), bits, split).into_iter().zip(expected)
+                        {
+                            push_int(isa, &mut got, sums);
+                            push_int(isa, &mut want, expected);
+                        }
+                    }
+                    assert_eq!(got, want, "rows of {bits} bits");
+                }
+            }
+        }
     }
 
     /// The loop of the integer GEMM: three tokens; codes at random and at their largest.

@@ -14,7 +14,7 @@ mod many;
 
 pub(super) use decode::Decoder;
 
-use super::{CACHE_LINE_BYTES, LANES, Lanes, Output, Weights, cut_into_tiles, for_size, storage};
+use super::{LANES, Lanes, Output, Weights, cut_into_tiles, for_size, storage};
 use crate::element::Element;
 use crate::isa::{Supported, TileSize};
 use crate::shared::SharedMut;

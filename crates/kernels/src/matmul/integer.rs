@@ -8,7 +8,7 @@ mod multiply;
 mod one;
 
 use super::{CACHE_LINE_BYTES, LANES, Lanes, Output, Weights, cut_into_tiles, for_size};
-use crate::dot::{Format, UNIT};
+use crate::dot::{Column, Format, Pair, UNIT};
 use crate::isa::{Isa, Kernel, Supported, TileSize};
 use crate::quantize::{QuantizedRows, Slice};
 use crate::shared::SharedMut;
@@ -207,6 +207,22 @@ impl Kernel for Bias {
     fn run<I: Isa>(self, _: I) -> i32 {
         I::I8_BIAS
     }
+}
+
+/// Codes of a unit, of the rows of one part: from `pair` where the format has pairs.
+///
+/// # Safety
+/// As for [`Format::codes`]; the pair was read for this unit.
+#[inline(always)]
+unsafe fn unit_codes<I: Isa, T: Format>(
+    isa: I,
+    rows: Column<T>,
+    pair: &Pair<I>,
+    part: usize,
+    unit: usize,
+) -> [I::B; 2] {
+    // SAFETY: the caller's promise.
+    unsafe { if T::PAIRED { T::of_pair(isa, pair, part, unit) } else { T::codes(isa, rows.part::<I>(part), unit) } }
 }
 
 /// 16 rows of `W` from `first` on, as pointer and stride. The last rows of a matrix whose count 16 does not divide are

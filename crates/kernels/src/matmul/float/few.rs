@@ -1,7 +1,7 @@
 //! One row of `x`, or as few as two register tiles take: rows of `W` are read as they lie in the file, several at a
 //! time, and widened on their way into the multiplication.
 
-use super::{CACHE_LINE_BYTES, Element, Job, LANES, Lanes, Storage, for_size};
+use super::{Element, Job, LANES, Lanes, Storage, for_size};
 use crate::isa::{Isa, Kernel, Supported, TileSize};
 use pythia_tensor::blocks;
 use std::cell::Cell;
@@ -96,11 +96,7 @@ impl Few<'_> {
             let ahead_per_step = R * LANES * size_of::<E>();
             let mut acc = [[isa.splat(0.0); T]; R];
             for k in (0..cols).step_by(LANES) {
-                let mut line = 0;
-                while line < ahead_per_step {
-                    isa.prefetch(ahead.wrapping_add(line));
-                    line += CACHE_LINE_BYTES;
-                }
+                isa.prefetch_bytes(ahead, ahead_per_step);
                 ahead = ahead.wrapping_add(ahead_per_step);
                 let mut a = [isa.splat(0.0); T];
                 for t in 0..T {

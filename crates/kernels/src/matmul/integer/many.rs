@@ -7,8 +7,8 @@
 //! summed across lanes.
 
 use super::multiply::Multiply;
-use super::{CACHE_LINE_BYTES, Corrections, Job, LANES, Lanes, STEPS, groups_per_unit, sixteen_rows};
-use crate::dot::{Column, Format, UNIT, for_each_unit};
+use super::{CACHE_LINE_BYTES, Corrections, Job, LANES, Lanes, STEPS, groups_per_unit, sixteen_rows, unit_codes};
+use crate::dot::{Column, Format, Pair, UNIT, for_each_unit};
 use crate::isa::{Isa, Kernel};
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -50,9 +50,7 @@ impl Ahead {
     #[inline(always)]
     pub(super) fn step<I: Isa>(&mut self, isa: I) {
         let lines = self.lines.min(self.per_step);
-        for line in 0..lines {
-            isa.prefetch(self.next.wrapping_add(line * CACHE_LINE_BYTES));
-        }
+        isa.prefetch_bytes(self.next, lines * CACHE_LINE_BYTES);
         self.next = self.next.wrapping_add(lines * CACHE_LINE_BYTES);
         self.lines -= lines;
     }
@@ -155,13 +153,10 @@ impl Panel {
                 let column = Column::new(rows.add(block), isa.renewed(stride));
                 (column, T::header(isa, column))
             };
+            let mut pair = Pair::empty(isa);
             for_each_unit!(I, T, unit => {
                 let u = block * units_per_block + unit;
-                let mut line = 0;
-                while line < ahead_per_unit {
-                    isa.prefetch(ahead.wrapping_add(line));
-                    line += CACHE_LINE_BYTES;
-                }
+                isa.prefetch_bytes(ahead, ahead_per_unit);
                 ahead = ahead.wrapping_add(ahead_per_unit);
                 let (scales, mins) = (T::scales(isa, header, unit), T::mins(isa, header, unit));
                 for half in 0..groups_per_unit(T::SPLIT) {
@@ -174,10 +169,14 @@ impl Panel {
                         }
                     }
                 }
+                if T::PAIRED && unit.is_multiple_of(2) {
+                    // SAFETY: the blocks of `column` are readable.
+                    pair = unsafe { T::pair(isa, column, unit / 2) };
+                }
                 let mut halves = [isa.parts(isa.splat_bytes(0)); 2];
                 for part in 0..I::PARTS {
-                    // SAFETY: the blocks of `column` are readable.
-                    [halves[0][part], halves[1][part]] = unsafe { T::codes(isa, column.part::<I>(part), unit) };
+                    // SAFETY: the blocks of `column` are readable; the pair is that of the unit.
+                    [halves[0][part], halves[1][part]] = unsafe { unit_codes::<I, T>(isa, column, &pair, part, unit) };
                 }
                 for half in 0..2 {
                     // SAFETY: half of unit `u` of `units`: 4 steps of 64 bytes.

@@ -349,3 +349,21 @@ fn a_broken_logit_breaks_its_prediction_and_no_other() {
         }
     }
 }
+
+#[test]
+fn tiles_cover_all_rows_in_order() {
+    let mut tiles = Vec::new();
+    for largest in [TileSize::Three, TileSize::Four, TileSize::Six] {
+        for n in 1..100 {
+            cut_into_tiles(n, largest, &mut tiles);
+            let mut next = 0;
+            for &(first, size) in &tiles {
+                assert!(first == next && size <= largest, "{n}: {tiles:?}");
+                next += size as usize;
+            }
+            assert_eq!(next, n, "{tiles:?}");
+        }
+    }
+    cut_into_tiles(17, TileSize::Six, &mut tiles);
+    assert_eq!(tiles.iter().map(|(_, size)| *size as usize).collect::<Vec<_>>(), [6, 4, 4, 3]);
+}

@@ -94,7 +94,7 @@ impl Model {
 #[pymethods]
 impl Model {
     #[new]
-    #[pyo3(signature = (path, *, threads=None, activations="int8", gelu=None, kv="f16", isa=None, device="cpu", mmap=True))]
+    #[pyo3(signature = (path, *, threads=None, activations="int8", gelu=None, kv="f16", isa=None, device="cpu", mmap=true))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn new(
         py: Python<'_>,

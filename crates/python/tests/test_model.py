@@ -224,3 +224,8 @@ def test_seeing_changes_nothing(model: pq.Model, ids: list[int]) -> None:
 def test_an_unknown_hook_is_told(model: pq.Model) -> None:
     with pytest.raises(pq.UsageError, match="hook_resid_pots"):
         model.run_with_cache([1, 2], ["blocks.0.hook_resid_pots"])
+
+
+def test_a_copy_in_memory_gives_the_same_bits(files: dict[str, Path]) -> None:
+    mapped, copied = (pq.Model(files["Q8_0"], mmap=mmap) for mmap in (True, False))
+    assert (mapped.logits([1, 2, 3]) == copied.logits([1, 2, 3])).all()

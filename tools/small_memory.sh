@@ -32,18 +32,28 @@ make_group() {
         grep -qw memory "$root/cgroup.controllers" 2>/dev/null || continue
         group=$root/pythia-small-memory-$$ peak=memory.peak
         echo +memory >"$root/cgroup.subtree_control" && mkdir "$group" && echo "$bytes" >"$group/memory.max" && return
+        [ ! -d "$group" ] || rmdir "$group"
     done
     for root in $(awk '$3 == "cgroup" && $4 ~ /(^|,)memory(,|$)/ { print $2 }' /proc/mounts); do
         group=$root/pythia-small-memory-$$ peak=memory.max_usage_in_bytes
         mkdir "$group" && echo "$bytes" >"$group/memory.limit_in_bytes" && return
+        [ ! -d "$group" ] || rmdir "$group"
     done
     echo "small_memory: no control group for memory can be made here" >&2
     exit 3
 }
 
+scope=(systemd-run --user --scope --quiet -p MemoryMax="$bytes" -p MemorySwapMax=0)
+scope_limits() { # systemd-run takes limits that it has no right to set, too
+    local found
+    # shellcheck disable=SC2016 # for the shell inside
+    found=$("${scope[@]}" bash -c 'cat "/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)/memory.max"' 2>/dev/null) &&
+        [ "$found" != max ]
+}
+
 limited() {
-    if systemd-run --user --scope --quiet true 2>/dev/null; then
-        systemd-run --user --scope --quiet -p MemoryMax="$bytes" -p MemorySwapMax=0 "$@"
+    if scope_limits; then
+        "${scope[@]}" "$@"
     else
         make_group
         trap 'rmdir "$group"' EXIT

@@ -57,9 +57,11 @@ habits! {
     "", ["-b", "--batch-size", "-ub", "--ubatch-size"] =>
         NoEffect(One, "the program chooses batch sizes itself, and they do not change results");
     RUN, ["-tb", "--threads-batch"] => NoEffect(One, "prompts and generation both use the threads of -t");
+    // Of commands that run no model; the others have it.
+    RUN, ["--no-mmap"] => NoEffect(None, "weights are not read here");
     RUN, ["--mlock", "--mmap", "-nr", "--no-repack", "--direct-io", "-dio"] =>
-        NoEffect(None, "weights are used directly from the mapped file, or with --no-mmap from a copy");
-    RUN, ["-mmp"] => NoEffect(One, "weights are used directly from the mapped file, or with --no-mmap from a copy");
+        NoEffect(None, "weights are used directly from the mapped file; --no-mmap copies them");
+    RUN, ["-mmp"] => NoEffect(One, "weights are used directly from the mapped file; --no-mmap copies them");
     RUN, ["-nkvo", "--no-kv-offload"] => NoEffect(None, "the key-value cache is on the same device as the model");
     RUN, ["--numa", "-C", "--cpu-mask", "-Cr", "--cpu-range", "--cpu-strict", "--prio", "--poll"] =>
         NoEffect(One, "the system places threads; choose processors with taskset or numactl");

@@ -65,7 +65,7 @@ pub(crate) struct Args {
         default_value = "f16"
     )]
     kv: Vec<KvType>,
-    /// Copy the weights into memory instead of reading them in the mapped file
+    /// Copy the weights into memory instead of reading them in the mapped file, on the processor
     #[arg(long)]
     no_mmap: bool,
     #[command(flatten)]

@@ -63,8 +63,8 @@ pub(super) struct RunArgs {
     /// Instruction set [default: PYTHIA_ISA, or the best of this CPU]; does not change results
     #[arg(long, value_name = "NAME")]
     isa: Option<IsaLevel>,
-    /// Copy the weights into memory instead of reading them in the mapped file: the start takes longer, generation less
-    /// where the system has large pages
+    /// Copy the weights into memory instead of reading them in the mapped file, on the processor: the start takes longer,
+    /// and generation often less where the system has large pages
     #[arg(long)]
     no_mmap: bool,
     /// Refuse to start if caches and buffers on the processor would take more than SIZE, such as 1.5G or 512MiB

@@ -170,6 +170,11 @@ mod tests {
         // 40 GB/s read, 0.2 x 500 multiplied.
         let read = 1e9 / (1.0 / 40.0 + 1.0 / 100.0);
         assert!((e.generated_tokens_per_second.unwrap() - read / bytes).abs() < 1e-9);
+        // Blocks of 32 in 18 bytes; the output matrix has blocks of 256 in 210. 76 GB/s multiplied.
+        let bytes = 18.0 / 32.0 * matrices + 210.0 / 256.0 * vocab + 4.0 * (24.0 * 13.0 + 2.0) * 2048.0;
+        let read = 1e9 / (1.0 / 40.0 + 1.0 / (2000.0 * 0.038));
+        let q4_0 = find(&all, "1.4b", "Q4_0").generated_tokens_per_second.unwrap();
+        assert!((q4_0 - read / bytes).abs() < 1e-9, "{q4_0}");
         let ops = 2.0 * (matrices + vocab / 512.0);
         assert!((e.prompt_tokens_per_second.unwrap() - 0.65 * 500e9 / ops).abs() < 1e-9);
         let ops = 2.0 * (6.0 * 12.0 * 512.0 * 512.0 + 50304.0 * 512.0 / 512.0);

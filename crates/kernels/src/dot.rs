@@ -104,7 +104,8 @@ impl<T: Block> Column<T> {
         Self { first, stride, is_row: false }
     }
 
-    /// A block of one row, for ISAs whose vectors hold a unit: `codes` of a format with `RUNS` then gives all 32 codes, twice.
+    /// A block of one row, for ISAs whose vectors hold a unit: `codes` of a format with `RUNS` then gives all 32 codes,
+    /// twice.
     #[inline(always)]
     pub(crate) fn of_row(block: *const T) -> Self {
         Self { first: block, stride: 16, is_row: true }

@@ -217,8 +217,8 @@ pub(crate) unsafe trait Operations: Copy + Send + Sync + 'static {
     fn dot_few(self, acc: Self::Q, w: Self::B, a: Self::B) -> Self::Q {
         self.dot_u7(acc, w, a)
     }
-    /// The sums as they are, made before anything that follows is read. Else the compiler may read for all parts first, and put what
-    /// the registers do not hold back into memory.
+    /// The same sums, kept in their register, and later loads behind them. Else the compiler may load for all parts first,
+    /// and put what the registers do not hold back into memory.
     #[inline(always)]
     fn made(self, sums: Self::Q) -> Self::Q {
         sums

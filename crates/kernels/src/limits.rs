@@ -18,8 +18,11 @@ const PASSES: usize = 5;
 /// about `buffer_bytes`, at most [`BUFFER_BYTES`]. A smaller one may fit a cache, which is faster. The buffer is in large
 /// pages where the system has them: with small ones the rate was a tenth to a quarter lower here.
 pub fn read_bandwidth(cpu: &Cpu, buffer_bytes: usize) -> f64 {
-    let part = (buffer_bytes.min(BUFFER_BYTES) / cpu.threads()).next_multiple_of(CHUNK);
-    let mut buffer = LargePages::new(part * cpu.threads()).expect("a part of the memory that is available");
+    let part = (buffer_bytes.min(BUFFER_BYTES) / cpu.threads()).max(1).next_multiple_of(CHUNK);
+    // A process may have less address space than there is memory.
+    let halves = std::iter::successors(Some(part), |part| (*part > CHUNK).then(|| (part / 2).next_multiple_of(CHUNK)));
+    let made = halves.map(|part| (part, LargePages::new(part * cpu.threads())));
+    let (part, mut buffer) = made.filter_map(|(part, buffer)| Some((part, buffer.ok()?))).next().expect("some memory");
     // Written with something, so that every page is really there.
     buffer.fill(1);
     let seconds = best_seconds(|| {

@@ -48,10 +48,10 @@ impl Drop for Taken {
     }
 }
 
-/// Bytes in millions, for messages; in thousands if they are fewer.
-pub(crate) struct Megabytes(pub(crate) u64);
+/// Bytes, for messages: in millions, or in thousands if they are fewer.
+pub(crate) struct Amount(pub(crate) u64);
 
-impl fmt::Display for Megabytes {
+impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0 < 1_000_000 {
             return write!(f, "{:.1} kB", self.0 as f64 / 1e3);

@@ -1,7 +1,7 @@
 //! Running state: sequences and the cache of their keys and values.
 
 use crate::backend::{Batch, Candidate, Head, Largest, RowSpan};
-use crate::budget::{Budget, Megabytes, Taken};
+use crate::budget::{Amount, Budget, Taken};
 use crate::cpu::CPU;
 use crate::error::Error;
 use crate::hook::{Hook, Hooks};
@@ -69,7 +69,7 @@ pub(crate) fn check_memory(model: &Model, shape: ContextShape, n: usize) -> Resu
 
 fn too_much(model: &Model, shape: ContextShape, times: &str, bytes: u64, budget: &Budget) -> Error {
     let spec = model.loaded.spec(model.options().kv, shape);
-    let (bytes, left) = (Megabytes(bytes), Megabytes(budget.left()));
+    let (bytes, left) = (Amount(bytes), Amount(budget.left()));
     Error::Request(format!("{times}{spec} takes {bytes}, wanted at most {left}"))
 }
 

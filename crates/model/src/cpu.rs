@@ -1,7 +1,7 @@
 //! The backend trait on the CPU: weights stay in the mapped files, or a copy of those, and products read them there.
 
 use crate::backend::{Backend, Batch, ContextSpec, Head, Linear, Norm, Tensor};
-use crate::budget::{Megabytes, Taken};
+use crate::budget::Taken;
 use crate::error::Error;
 use crate::options::Options;
 use pythia_kernels::{
@@ -78,11 +78,7 @@ impl CpuBackend {
 fn reserve(files: &[FileMap], options: &Options) -> Result<Option<Taken>, Error> {
     let Some(budget) = &options.memory else { return Ok(None) };
     let bytes = files.iter().map(|file| file.len() as u64).sum();
-    let too_much = || {
-        let (bytes, left) = (Megabytes(bytes), Megabytes(budget.left()));
-        Error::Request(format!("a copy of the weights takes {bytes}, wanted at most {left}"))
-    };
-    budget.take(bytes).map(Some).ok_or_else(too_much)
+    budget.take(bytes).map(Some).ok_or_else(|| Error::no_room_for_copy(bytes, budget.left()))
 }
 
 impl Backend for CpuBackend {

@@ -1,5 +1,6 @@
 //! What can go wrong with a model.
 
+use crate::budget::Amount;
 use pythia_gguf::OpenError;
 use pythia_kernels::IsaError;
 use pythia_task::ErrorKind;
@@ -46,6 +47,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// A copy of a model's files is wanted in memory, which takes so many bytes, and there are only so many.
+    pub fn no_room_for_copy(bytes: u64, left: u64) -> Self {
+        let (bytes, left) = (Amount(bytes), Amount(left));
+        Self::Request(format!("a copy of the weights takes {bytes}, wanted at most {left}"))
+    }
+
     /// Where its cause lies.
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -357,7 +357,7 @@ fn contexts_share_a_limit_of_memory() {
     let models = [(); 2].map(|()| Model::open(path, &options).unwrap());
     let contexts = models.each_ref().map(|model| model.context(shape).unwrap());
     let refused = models[0].context(shape).unwrap_err().to_string();
-    let end = format!("batches of 16 tokens takes {:.1} MB, wanted at most 0.0 MB", needed as f64 / 1e6);
+    let end = format!("batches of 16 tokens takes {:.1} kB, wanted at most 0.0 kB", needed as f64 / 1e3);
     assert!(refused.ends_with(&end), "{refused}");
     drop(contexts);
     assert_eq!(budget.left(), 2 * needed);

@@ -197,9 +197,7 @@ fn open_on_processor(path: &Path, options: &Options) -> Result<Arc<Model>, Error
     let available = memory_available().unwrap_or(u64::MAX);
     if mapped.file_bytes() > available {
         if options.in_memory {
-            let [wanted, available] = [mapped.file_bytes(), available].map(|bytes| bytes as f64 / 1e6);
-            let problem = format!("a copy of the weights takes {wanted:.1} MB, available are {available:.1} MB");
-            return Err(Error::Request(problem));
+            return Err(Error::no_room_for_copy(mapped.file_bytes(), available));
         }
         if options.resident_bytes.is_none() {
             let resident_bytes = Some((available as f64 * RESIDENT) as u64);

@@ -29,9 +29,9 @@ pub(super) struct Job<'a> {
 
 /// A product with one type of weights, in two steps.
 pub(super) struct Product {
-    /// What its codes are, as in [`Format`].
-    offset: i32,
-    is_signed: bool,
+    /// [`excess`] of its codes on an ISA.
+    excess: fn(Supported) -> i32,
+    /// As in [`Format`].
     is_split: bool,
     /// Multiplies some rows of `W`, on the calling thread.
     pub(super) rows: fn(&Job<'_>, Supported, &Corrections, Range<usize>),
@@ -40,8 +40,7 @@ pub(super) struct Product {
 impl Product {
     pub(super) fn of<T: Format>() -> Self {
         Self {
-            offset: T::OFFSET,
-            is_signed: T::SIGNED,
+            excess: |isa| isa.dispatch(Excess::<T>(PhantomData)),
             is_split: T::SPLIT,
             rows: |job, isa, corrections, range| job.rows::<T>(isa, corrections, range),
         }
@@ -57,8 +56,7 @@ impl Product {
         x: &[f32],
         cols: usize,
     ) {
-        // What a product of raw codes has too much of, per activation: the offset and the ISA's bias.
-        let excess = self.offset + if self.is_signed { isa.dispatch(Bias) } else { 0 };
+        let excess = (self.excess)(isa);
         if self.is_split {
             corrections.fill::<true>(team, isa, rows, x, cols, excess);
         } else {
@@ -197,15 +195,20 @@ impl<const SPLIT: bool> Kernel for Fill<'_, SPLIT> {
     }
 }
 
-/// [`Isa::I8_BIAS`].
-struct Bias;
+/// What a product of raw codes has too much of, per activation: the offset and the ISA's bias.
+const fn excess<I: Isa, T: Format>() -> i32 {
+    T::OFFSET + if T::SIGNED { I::I8_BIAS } else { 0 }
+}
 
-impl Kernel for Bias {
+/// [`excess`].
+struct Excess<T>(PhantomData<T>);
+
+impl<T: Format> Kernel for Excess<T> {
     type Output = i32;
 
     #[inline(always)]
     fn run<I: Isa>(self, _: I) -> i32 {
-        I::I8_BIAS
+        excess::<I, T>()
     }
 }
 

@@ -14,6 +14,8 @@ pub(super) struct Budget {
     plain: f64,
     /// What drafts have taken beyond that, since they last saved more than they took.
     lost: f64,
+    /// What drafts that promised nothing were expected to lose. Nothing that others save pays for it.
+    probed: f64,
     /// What drafts have saved since they last took more, without what they read meanwhile.
     saved: f64,
     /// What plain passes would have taken for the tokens since a draft last read; `None` before the first.
@@ -23,9 +25,18 @@ pub(super) struct Budget {
 impl Budget {
     /// Whether a pass may have drafts that are expected to lose so much together, or less than nothing. `plain` is the time
     /// of such a pass without them: so much may be lost in any case, or nothing would ever be tried.
-    pub(super) fn allows(&self, expected_loss: f64, plain: f64, is_promising: bool) -> bool {
-        let share = if is_promising { MAX_LOSS } else { MAX_PROBES };
-        self.lost + expected_loss.max(0.0) <= share * self.plain + plain
+    pub(super) fn allows(&self, expected_loss: f64, plain: f64) -> bool {
+        self.lost + expected_loss.max(0.0) <= MAX_LOSS * self.plain + plain
+    }
+
+    /// Whether a draft that promises nothing may be tried, which is expected to lose so much by itself.
+    pub(super) fn allows_probe(&self, expected_loss: f64, plain: f64) -> bool {
+        self.lost.max(self.probed) + expected_loss.max(0.0) <= MAX_PROBES * self.plain + plain
+    }
+
+    /// Such a draft was made.
+    pub(super) fn probe(&mut self, expected_loss: f64) {
+        self.probed += expected_loss.max(0.0);
     }
 
     /// Whether a draft may read what it has not seen of a text, which takes so long, to save `gain` in the rest of it. The
@@ -50,6 +61,7 @@ impl Budget {
         let (keep, without) = (KEEP.powf(per_text), per_text * plain);
         self.plain = self.plain * keep + without;
         self.lost = (self.lost * keep + seconds - without).max(0.0);
+        self.probed *= keep;
         self.saved = (self.saved + without - seconds).max(0.0);
         self.since_reading.iter_mut().for_each(|since| *since += without);
     }
@@ -67,17 +79,31 @@ mod tests {
     #[test]
     fn a_pass_and_a_share_of_the_time_may_be_lost() {
         let mut budget = Budget::default();
-        assert!(budget.allows(10.0, 10.0, false) && !budget.allows(10.1, 10.0, true));
+        assert!(budget.allows(10.0, 10.0) && !budget.allows(10.1, 10.0));
         passes(&mut budget, 1, 2, 19.9);
-        assert!(budget.allows(0.0, 10.0, false) && !budget.allows(0.5, 10.0, false));
-        assert!(budget.allows(-5.0, 10.0, false), "what others promise pays for nothing");
+        assert!(budget.allows(0.0, 10.0) && !budget.allows(0.5, 10.0));
+        assert!(budget.allows_probe(0.0, 10.0) && !budget.allows_probe(0.3, 10.0));
         passes(&mut budget, 1, 2, 12.0);
-        assert!(!budget.allows(0.0, 10.0, true), "11.9 lost, 10 and 2 % of 20 allowed");
+        assert!(!budget.allows(0.0, 10.0), "11.9 lost, 10 and 2 % of 20 allowed");
+        assert!(!budget.allows(-5.0, 10.0), "what a pass promises pays for nothing");
         passes(&mut budget, 30, 2, 10.0);
-        assert!(budget.allows(0.0, 10.0, false));
+        assert!(budget.allows(0.0, 10.0));
         // Six tokens in the time of two.
         passes(&mut budget, 1, 6, 10.0);
-        assert!(budget.allows(10.0, 10.0, false), "nothing is lost");
+        assert!(budget.allows(10.0, 10.0), "nothing is lost");
+    }
+
+    #[test]
+    fn savings_do_not_pay_for_drafts_that_promise_nothing() {
+        let mut budget = Budget::default();
+        assert!(budget.allows_probe(10.0, 10.0) && !budget.allows_probe(10.1, 10.0));
+        budget.probe(9.0);
+        budget.probe(-5.0);
+        passes(&mut budget, 1, 6, 10.0);
+        // Three tokens have taken 1.5 % of the 9; 1 % of 30 more may be lost.
+        assert!(budget.allows_probe(1.3, 10.0) && !budget.allows_probe(1.5, 10.0));
+        passes(&mut budget, 1000, 2, 10.0);
+        assert!(budget.allows_probe(10.0, 10.0), "forgotten in time");
     }
 
     #[test]

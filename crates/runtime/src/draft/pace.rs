@@ -23,6 +23,15 @@ pub(super) struct Pace {
     acceptance: Acceptance,
 }
 
+/// A draft that is worth making.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Choice {
+    /// Its tokens; 0 for none.
+    pub(super) length: usize,
+    /// Whether it promises nothing.
+    pub(super) is_probe: bool,
+}
+
 /// Where a text is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
@@ -42,24 +51,31 @@ impl Pace {
         self.length.least().min(room)
     }
 
-    /// Tokens to draft for the next pass, if it is otherwise this `load`. The draft has to read `unread` tokens before.
-    pub(super) fn choose(&self, load: &Load, experience: &Experience, place: Place, unread: usize) -> usize {
+    /// The draft for the next pass, if that is otherwise this `load`. It has to read `unread` tokens before.
+    pub(super) fn choose(&self, load: &Load, experience: &Experience, place: Place, unread: usize) -> Choice {
         let (least, most) = (self.least(place.room), self.length.most().min(place.room));
         // Nobody knows what a draft takes before the first.
         let most = if experience.drafting.median().is_some() { most } else { most.min(1) };
+        let in_any_case = Choice { length: least, is_probe: false };
         if !load.is_known() {
-            return least;
+            return in_any_case;
         }
         let rate = |k: usize| self.with(load, experience, k).rate();
-        let Some(best) = (1..=most).max_by(|&a, &b| rate(a).total_cmp(&rate(b)).then(b.cmp(&a))) else { return least };
+        let Some(best) = (1..=most).max_by(|&a, &b| rate(a).total_cmp(&rate(b)).then(b.cmp(&a))) else {
+            return in_any_case;
+        };
         let planned = self.with(load, experience, best);
         let is_promising = planned.rate() > (1.0 + GAIN / load.texts as f64) * load.rate();
         let passes = place.left as f64 / (1.0 + planned.tokens - load.tokens);
         let gain = passes * (load.loss() - planned.loss());
         let budget = &experience.budget;
         let may_read = unread == 0 || budget.allows_reading(experience.to_read(unread), gain, load.plain);
-        let is_allowed = may_read && budget.allows(planned.loss(), load.plain, is_promising);
-        if is_allowed { best.max(least) } else { least }
+        let may_lose = if is_promising {
+            budget.allows(planned.loss(), load.plain)
+        } else {
+            budget.allows_probe(planned.loss() - load.loss(), load.plain)
+        };
+        if may_read && may_lose { Choice { length: best.max(least), is_probe: !is_promising } } else { in_any_case }
     }
 
     /// The same pass with a draft of `k` tokens more.
@@ -144,11 +160,15 @@ mod tests {
                     let place = Place { room: (left - 1).min(32 - load.rows), left };
                     let unread = (PROMPT + text.written).saturating_sub(text.known);
                     let unread = if unread > 2 { unread } else { 0 };
-                    let k = text.pace.choose(&load, &experience, place, unread);
+                    let Choice { length: k, is_probe } = text.pace.choose(&load, &experience, place, unread);
                     let drafting = self.draft * k as f64;
                     if k > 0 {
                         experience.drafted(k, drafting);
-                        load = text.pace.with(&load, &experience, k);
+                        let planned = text.pace.with(&load, &experience, k);
+                        if is_probe {
+                            experience.budget.probe(planned.loss() - load.loss());
+                        }
+                        load = planned;
                         begun += usize::from(text.known == 0);
                         text.known = PROMPT + text.written + k;
                     }
@@ -159,6 +179,7 @@ mod tests {
                     }
                     let right = |i: &usize| rng.next_f64() < accepted(*index, text.written + i);
                     let right = (0..k).take_while(right).count();
+                    text.known = text.known.saturating_sub(k - right);
                     rounds.push(Round { seconds: drafting, checked: k, accepted: right });
                     seconds += drafting;
                 }

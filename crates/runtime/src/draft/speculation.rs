@@ -2,7 +2,7 @@
 
 use super::experience::Experience;
 use super::load::Load;
-use super::pace::{Pace, Place};
+use super::pace::{Choice, Pace, Place};
 use super::{Draft, DraftLength, DraftStats};
 use crate::{Error, Sampler};
 use std::time::Instant;
@@ -54,8 +54,8 @@ impl Speculation {
     ) -> Result<Vec<u32>, Error> {
         let unread = text.len().saturating_sub(self.known);
         let unread = if unread > NORMAL_LAG { unread } else { 0 };
-        let length = match is_due {
-            true => self.pace.least(place.room),
+        let Choice { length, is_probe } = match is_due {
+            true => Choice { length: self.pace.least(place.room), is_probe: false },
             false => self.pace.choose(load, experience, place, unread),
         };
         if length == 0 {
@@ -75,7 +75,11 @@ impl Speculation {
         let seconds = (all - followed).as_secs_f64();
         experience.drafted(proposed.len(), seconds);
         self.round.seconds = seconds;
-        *load = self.pace.with(load, experience, proposed.len());
+        let planned = self.pace.with(load, experience, proposed.len());
+        if is_probe {
+            experience.budget.probe(planned.loss() - load.loss());
+        }
+        *load = planned;
         Ok(proposed)
     }
 
@@ -95,6 +99,7 @@ impl Speculation {
     /// Ends a round, and tells what came of it.
     pub(crate) fn settle(&mut self, experience: &mut Experience) -> Round {
         let round = std::mem::take(&mut self.round);
+        self.known = self.known.saturating_sub(round.checked - round.accepted);
         self.pace.checked(round.checked, round.accepted, experience);
         round
     }

@@ -270,7 +270,7 @@ fn a_text_without_memory_for_its_draft_is_written_without_one() {
     let drafting = Drafting { source, length: fixed(5) };
     let refused = drafting.check_memory(2, N_CTX).unwrap_err().to_string();
     assert!(refused.starts_with("draft: 2 times a context of 1 x 64 positions"), "{refused}");
-    assert!(refused.ends_with("wanted at most 0.1 MB"), "{refused}");
+    assert!(refused.ends_with("wanted at most 100.0 kB"), "{refused}");
     let lookup = Drafting { source: DraftSource::Lookup, length: fixed(5) };
     assert!(lookup.check_memory(1000, N_CTX).is_ok());
     for (prompt, options) in requests() {

@@ -22,8 +22,8 @@ pub(super) unsafe fn transpose_4(a: __m256i, b: __m256i, c: __m256i, d: __m256i)
 }
 
 /// In each half, the sum over the four words of each of four vectors. Words are i32 where `fit` is 0; else two i16 each, of
-/// which so many can be added before they need 32 bits. (On Zen 5 unpacking and adding takes less
-/// time than a horizontal add.)
+/// which so many can be added before they need 32 bits. (On Zen 5 unpacking and adding takes less time than a horizontal
+/// add.)
 ///
 /// # Safety
 /// AVX2.

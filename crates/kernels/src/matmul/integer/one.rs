@@ -1,6 +1,6 @@
 //! One row of `x`: 16 rows of `W` side by side, each lane of the accumulator one of them.
 
-use super::{Corrections, Job, LANES, groups_per_unit, sixteen_rows, unit_codes};
+use super::{Corrections, Job, LANES, excess, groups_per_unit, sixteen_rows, unit_codes};
 use crate::dot::{Column, Format, Pair, UNIT, for_each_part, for_each_unit};
 use crate::isa::{Isa, Kernel, Operations};
 use std::marker::PhantomData;
@@ -87,7 +87,7 @@ impl<T: Format> One<'_, T> {
                 for half in 0..groups_per_unit(T::SPLIT) {
                     let g = unit * groups_per_unit(T::SPLIT) + half;
                     let mut dot = groups[half];
-                    if T::OFFSET != 0 || T::SIGNED && I::I8_BIAS != 0 {
+                    if excess::<I, T>() != 0 {
                         dot = isa.add_int(dot, isa.splat_int(starts[g]));
                     }
                     acc = isa.fma(isa.to_float(dot), isa.mul(w[half], isa.splat(scales[unit])), acc);

@@ -157,7 +157,7 @@ mod tests {
                 let mut rounds = Vec::new();
                 for (index, text) in &mut running {
                     let left = n - text.written;
-                    let place = Place { room: (left - 1).min(32 - load.rows), left };
+                    let place = Place { room: (left - 1).min(32usize.saturating_sub(load.rows)), left };
                     let unread = (PROMPT + text.written).saturating_sub(text.known);
                     let unread = if unread > 2 { unread } else { 0 };
                     let Choice { length: k, is_probe } = text.pace.choose(&load, &experience, place, unread);

@@ -241,8 +241,9 @@ mod tests {
                 let Outcome { speed, begun } = machine.write(texts, parallel, n, |_, _| chance);
                 let what = format!("{texts} texts of {n}, {} per token: {speed}, {begun} begun", machine.draft);
                 assert!(speed > 0.97, "{what}");
-                // One to know, then one in a hundred times as long as it takes.
-                assert!((1..=texts / 3).contains(&begun), "{what}");
+                // One to know, then one in a hundred times as long as it takes. Beside 32 texts there is no room for drafts.
+                let few = if parallel < 32 { 1..=texts / 3 } else { 0..=0 };
+                assert!(few.contains(&begun), "{what}");
             }
         }
     }
@@ -252,7 +253,6 @@ mod tests {
         let machine = Machine::cheap();
         for (texts, parallel, n) in RUNS {
             let Outcome { speed, begun } = machine.write(texts, parallel, n, |_, _| 0.9);
-            // A pass over 64 texts has no room for drafts until most have ended.
             if parallel < 32 {
                 assert!(speed > 1.1 && begun == texts, "{texts} texts of {n}: {speed}, {begun} begun");
             }

@@ -327,14 +327,15 @@ fn requests_beyond_the_context_are_refused_and_change_nothing() {
 #[test]
 fn weights_that_leave_memory_after_use_give_the_same_bits() {
     let path = &files()[0];
-    let of = |resident_bytes| digest(path, &Options { resident_bytes, threads: 2, ..Options::default() }, 24, 16);
+    // In two passes: the second reads again what has left.
+    let of = |resident_bytes| digest(path, &Options { resident_bytes, threads: 2, ..Options::default() }, 4, 2);
     assert_eq!(of(Some(2_000_000)), of(None));
 }
 
 #[test]
 fn weights_in_memory_give_the_same_bits_and_count_for_the_limit() {
     let path = &files()[0];
-    let of = |in_memory| digest(path, &Options { in_memory, threads: 2, ..Options::default() }, 24, 16);
+    let of = |in_memory| digest(path, &Options { in_memory, threads: 2, ..Options::default() }, 4, 2);
     assert_eq!(of(true), of(false));
     let bytes = std::fs::metadata(path).unwrap().len();
     let open = |limit| {

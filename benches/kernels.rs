@@ -6,8 +6,8 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pythia_kernels::{
-    Activations, Attention, Cpu, Epilogue, KvCache, KvShape, KvType, LayerNorm, MatRef, Matmul, Predict, Prediction,
-    RopeTable, Rotary, RowSpan, Store, Weights, Workspace,
+    Activations, Attention, Cpu, Epilogue, KvCache, KvShape, KvType, LayerNorm, Layout, MatRef, Matmul, Predict,
+    Prediction, RopeTable, Rotary, RowSpan, Store, Weights, Workspace,
 };
 use pythia_tensor::TensorType;
 
@@ -37,7 +37,7 @@ fn products(c: &mut Criterion) {
             group.throughput(per_run);
             group.bench_function(BenchmarkId::from_parameter(ty), |b| {
                 b.iter(|| {
-                    let weights = Weights { ty, rows, cols, data: &data };
+                    let weights = Weights { ty, rows, cols, data: &data, layout: Layout::Rows };
                     let (x, activations) = (&x[..n * cols], Activations::Int8);
                     let matmul =
                         Matmul { weights, x, bias: None, epilogue: Epilogue::Store, activations, out: &mut out };
@@ -99,7 +99,7 @@ fn likelihoods(c: &mut Criterion) {
     group.throughput(Throughput::Elements((2 * n * rows * cols) as u64)); // operations
     group.bench_function(BenchmarkId::from_parameter(format!("{n} of {rows}")), |b| {
         b.iter(|| {
-            let weights = Weights { ty, rows, cols, data: &data };
+            let weights = Weights { ty, rows, cols, data: &data, layout: Layout::Rows };
             let (x, targets, activations, out) = (&x[..], &targets[..], Activations::Int8, &mut out[..]);
             cpu.predict(Predict { weights, x, targets, activations, out }, &mut workspace);
         });

@@ -217,7 +217,7 @@ impl Backend for CudaBackend {
         self.device.name().to_owned()
     }
 
-    fn matrix(&self, tensor: &Tensor) -> Result<Matrix, Error> {
+    fn matrix(&mut self, tensor: &Tensor) -> Result<Matrix, Error> {
         let &Tensor { ty, rows, cols, .. } = tensor;
         let weights = self.uploaded(self.bytes(tensor))?;
         self.check()?;

@@ -1,11 +1,13 @@
 //! A processor to compute on: an ISA level and a team of threads.
 
 use crate::attention::Attention;
+use crate::interleave::Layout;
 use crate::isa::{IsaError, IsaLevel, Kernel, Supported};
-use crate::matmul::{Matmul, Predict, Workspace};
+use crate::matmul::{self, Activations, Matmul, Predict, Workspace};
 use crate::norm::{LayerNorm, LayerNormBackward};
 use crate::softmax::LogSumExp;
 use crate::team::Team;
+use pythia_tensor::TensorType;
 
 /// The kernels, compiled for one ISA and run by one team. Results do not depend on either.
 pub struct Cpu {
@@ -49,6 +51,12 @@ impl Cpu {
     /// Threads in the team.
     pub fn threads(&self) -> usize {
         self.team.threads()
+    }
+
+    /// Puts the rows of a matrix where products with such activations read them fastest, within `data`, and says how they
+    /// lie now. They take as much memory as before.
+    pub fn arrange(&self, ty: TensorType, rows: usize, activations: Activations, data: &mut [u8]) -> Layout {
+        matmul::arrange(&self.team, ty, rows, activations, data)
     }
 
     /// A matrix product with its epilogue.

@@ -1,5 +1,6 @@
 //! How each block format presents itself to the integer products: codes, scales, minima. One file per format.
 
+mod column;
 mod grid;
 mod iq2_s;
 mod iq2_xs;
@@ -21,6 +22,7 @@ mod q8_0;
 mod six_bit;
 
 use crate::isa::Isa;
+pub(crate) use column::Column;
 pub(crate) use grid::Pair;
 use pythia_tensor::blocks::Block;
 
@@ -48,6 +50,11 @@ pub(crate) trait Format: Block {
     /// Whether codes only come from runs of 32 bytes ([`Column::bytes_32`]), byte j of each making code j. All such formats
     /// have 8 units.
     const RUNS: bool = false;
+    /// Whether 16 rows can be [interleaved](crate::interleave): codes are made byte by byte of what [`Column::bytes`] and
+    /// [`Column::bytes_32`] read.
+    const INTERLEAVES: bool = true;
+    /// Where a block has an f16 that does not share a word with what is read as words. All else is whole words.
+    const LONE_HALF: Option<usize> = None;
     /// The code that stands for zero (before a minimum).
     const OFFSET: i32;
 
@@ -84,80 +91,6 @@ pub(crate) trait Format: Block {
     #[inline(always)]
     unsafe fn of_pair<I: Isa>(_isa: I, _pair: &Pair<I>, _part: usize, _unit: usize) -> [I::B; 2] {
         unreachable!("units share nothing")
-    }
-}
-
-/// One block of each of several rows.
-#[derive(Clone, Copy)]
-pub(crate) struct Column<T> {
-    /// That of the first row.
-    first: *const T,
-    /// Bytes from row to row.
-    stride: usize,
-    /// Whether it has units of one row rather than halves of two.
-    is_row: bool,
-}
-
-#[allow(clippy::missing_safety_doc)] // as for `Format`; what is read must lie within the blocks
-impl<T: Block> Column<T> {
-    pub(crate) fn new(first: *const T, stride: usize) -> Self {
-        Self { first, stride, is_row: false }
-    }
-
-    /// A block of one row, for ISAs whose vectors hold a unit: `codes` of a format with `RUNS` then gives all 32 codes,
-    /// twice.
-    #[inline(always)]
-    pub(crate) fn of_row(block: *const T) -> Self {
-        Self { first: block, stride: 16, is_row: true }
-    }
-
-    /// Of 16 rows, those that make part `part` of their vectors.
-    #[inline(always)]
-    pub(crate) fn part<I: Isa>(self, part: usize) -> Self {
-        Self::new(self.first.wrapping_byte_add(part * self.stride), I::PARTS * self.stride)
-    }
-
-    #[inline(always)]
-    fn at(self, offset: usize) -> *const u8 {
-        self.first.cast::<u8>().wrapping_add(offset)
-    }
-
-    /// 16 bytes from `offset` on, of the rows of a part.
-    #[inline(always)]
-    unsafe fn bytes<I: Isa>(self, isa: I, offset: usize) -> I::B {
-        // SAFETY: the caller's promise.
-        unsafe { isa.rows(self.at(offset), self.stride) }
-    }
-
-    /// 32 bytes from `offset` on, of the rows of a part: the first 16, then the last. Of one row, twice all of them.
-    #[inline(always)]
-    unsafe fn bytes_32<I: Isa>(self, isa: I, offset: usize) -> [I::B; 2] {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let first = self.bytes(isa, offset);
-            [first, if self.is_row { first } else { self.bytes(isa, offset + 16) }]
-        }
-    }
-
-    /// The bits of 4 bytes from `offset` on, of the rows of a part, as [`Isa::fifth_bits`] gives them.
-    #[inline(always)]
-    unsafe fn fifth_bits<I: Isa>(self, isa: I, offset: usize) -> [I::B; 2] {
-        // SAFETY: the caller's promise.
-        unsafe { isa.fifth_bits(self.at(offset), self.stride) }
-    }
-
-    /// The f16 at `offset`, of 16 rows.
-    #[inline(always)]
-    unsafe fn f16<I: Isa>(self, isa: I, offset: usize) -> I::F {
-        // SAFETY: the caller's promise.
-        unsafe { isa.gather_f16(self.at(offset), self.stride) }
-    }
-
-    /// 16 bytes from `offset` on as four words, of 16 rows.
-    #[inline(always)]
-    unsafe fn words<I: Isa>(self, isa: I, offset: usize) -> [I::N; 4] {
-        // SAFETY: the caller's promise.
-        unsafe { isa.words(self.at(offset), self.stride) }
     }
 }
 

@@ -142,8 +142,12 @@ pub(crate) unsafe trait Operations: Copy + Send + Sync + 'static {
     /// The same value for every part.
     fn parts<V: Copy>(self, v: V) -> Self::Parts<V>;
     fn splat_bytes(self, x: u8) -> Self::B;
+    /// As many bytes as a vector has: 16 of each row of a part, one row after another.
+    unsafe fn load_bytes(self, p: *const u8) -> Self::B;
     /// 16 bytes of each row of a part, `stride` bytes apart.
     unsafe fn rows(self, p: *const u8, stride: usize) -> Self::B;
+    /// The same 4 bytes in every word.
+    fn repeated_word(self, x: i32) -> Self::B;
     /// The same 16 bytes for every row.
     unsafe fn repeated(self, p: *const u8) -> Self::B;
     /// The bits of 4 bytes of each row, `stride` bytes apart: of the first 2 bytes, then of the last 2. A byte is 16
@@ -204,7 +208,12 @@ pub(crate) unsafe trait Operations: Copy + Send + Sync + 'static {
         self.transpose(rows)
     }
 
-    fn zero_quads(self) -> Self::Q;
+    /// The same for interleaved rows, whose parts are the words of all rows, one part after another.
+    fn as_words(self, parts: Self::Parts<Self::B>) -> [Self::N; 4];
+
+    fn splat_quads(self, x: i32) -> Self::Q;
+    /// The sums of 16 interleaved rows: of the first `PARTS / 4` parts.
+    fn join_quads(self, parts: Self::Parts<Self::Q>) -> Self::N;
     /// `acc` plus the sums of `w * a` over 4 neighbours; `w` in 0..=127, `a` in -127..=127.
     fn dot_u7(self, acc: Self::Q, w: Self::B, a: Self::B) -> Self::Q;
     /// The same for prepared signed codes.
@@ -233,6 +242,30 @@ pub(crate) unsafe trait Operations: Copy + Send + Sync + 'static {
     #[inline(always)]
     unsafe fn reduce_rows(self, _rows: *const Self::Q, _bits: u32, _split: bool) -> [Self::N; 2] {
         unreachable!("vectors hold no unit")
+    }
+
+    /// What `made` does, for products of interleaved rows.
+    #[inline(always)]
+    fn kept(self, sums: Self::Q) -> Self::Q {
+        sums
+    }
+    /// `acc[m]` plus the products of words of interleaved rows with `a[..][m]`, `kept`. Codes are as in `dot_steps`.
+    #[inline(always)]
+    fn dot_words<const W: usize, const M: usize>(
+        self,
+        mut acc: [Self::Q; M],
+        w: [Self::B; W],
+        a: &[[i32; M]; W],
+        bits: u32,
+    ) -> [Self::Q; M] {
+        for m in 0..M {
+            for i in 0..W {
+                let a = self.repeated_word(a[i][m]);
+                acc[m] = if bits == 8 { self.dot_i8(acc[m], w[i], a) } else { self.dot_u7(acc[m], w[i], a) };
+            }
+            acc[m] = self.kept(acc[m]);
+        }
+        acc
     }
 
     /// Per lane `acc + w . a` over 4 bytes; `w` in 0..=127; `a` holds the same 4 signed bytes for every lane.

@@ -12,6 +12,7 @@ mod predict;
 pub(crate) mod tests;
 
 use crate::dot::Format;
+use crate::interleave::{Interleaving, Layout};
 use crate::isa::{Isa, Kernel, Supported, TileSize};
 use crate::math;
 use crate::quantize::QuantizedRows;
@@ -50,7 +51,7 @@ impl Lanes {
     }
 }
 
-/// A weight matrix as it lies in a file: `[rows, cols]`, row by row.
+/// A weight matrix: `[rows, cols]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Weights<'a> {
     /// Its type.
@@ -61,6 +62,27 @@ pub struct Weights<'a> {
     pub cols: usize,
     /// `rows` times the bytes of a row.
     pub data: &'a [u8],
+    /// How the rows lie.
+    pub layout: Layout,
+}
+
+/// Puts the rows of a matrix where products with such activations read them fastest, within `data`, and says how they lie
+/// now.
+pub(crate) fn arrange(team: &Team, ty: TensorType, rows: usize, activations: Activations, data: &mut [u8]) -> Layout {
+    let Some(interleaving) = interleaving(ty).filter(|_| activations == Activations::Int8) else { return Layout::Rows };
+    if !rows.is_multiple_of(LANES) || data.is_empty() {
+        return Layout::Rows;
+    }
+    let group_bytes = data.len() / rows * LANES;
+    let groups = SharedMut::new(data);
+    team.run_ranges(rows / LANES, 1, &|range| {
+        let mut buffer = Vec::new();
+        for group in range {
+            // SAFETY: no other task has this group.
+            interleaving.interleave(unsafe { groups.slice(group * group_bytes, group_bytes) }, &mut buffer);
+        }
+    });
+    Layout::Interleaved
 }
 
 /// How activations enter a product with quantized weights.
@@ -120,11 +142,28 @@ pub struct Workspace {
 }
 
 impl<'a> Weights<'a> {
+    /// The bytes of a row as a file has them: where they lie, or put together in `buffer`.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn row<'b>(&self, row: usize, buffer: &'b mut Vec<u8>) -> &'b [u8]
+    where
+        'a: 'b,
+    {
+        let row_bytes = self.data.len() / self.rows;
+        let Layout::Interleaved = self.layout else { return &self.data[row * row_bytes..][..row_bytes] };
+        buffer.resize(row_bytes, 0);
+        let group = &self.data[row / LANES * LANES * row_bytes..][..LANES * row_bytes];
+        interleaving(self.ty).expect("a layout of this type").row(group, row % LANES, buffer);
+        buffer
+    }
+
     /// Checks the shape and that of `x`, and returns the rows of `x`.
     fn check(&self, x: &[f32]) -> usize {
         let row_bytes = self.ty.row_bytes(self.cols).expect("whole blocks in a row");
         assert!(self.cols.is_multiple_of(32) && self.data.len() == self.rows * row_bytes, "weights match their shape");
         assert!(x.len().is_multiple_of(self.cols), "whole rows of x");
+        assert!(self.layout == Layout::Rows || self.rows.is_multiple_of(LANES), "whole groups of interleaved rows");
         x.len() / self.cols
     }
 
@@ -156,6 +195,7 @@ impl Matmul<'_> {
             product.prepare(corrections, team, isa, rows, self.x, w.cols);
             integer::Job { weights: *w, x: rows, out }.run(&product, team, isa, corrections);
         } else {
+            assert_eq!(w.layout, Layout::Rows, "only products of integers take interleaved rows");
             float::Job { weights: *w, x: self.x, out }.run(team, isa, &mut workspace.tiles);
         }
     }
@@ -219,6 +259,12 @@ macro_rules! define_products {
             }
         }
 
+        fn interleaving(ty: TensorType) -> Option<Interleaving> {
+            match ty {
+                $(TensorType::$variant => <blocks::$block as Operand>::INTERLEAVING,)*
+            }
+        }
+
         fn storage(ty: TensorType) -> float::Storage {
             match ty {
                 $(TensorType::$variant => <blocks::$block as Operand>::storage(),)*
@@ -230,6 +276,9 @@ for_each_tensor_type!(define_products);
 
 /// Takes a block type to its products.
 trait Operand {
+    /// `None` where rows cannot be interleaved.
+    const INTERLEAVING: Option<Interleaving>;
+
     /// `None` for floats, which take float activations.
     fn integer_product() -> Option<integer::Product>;
 
@@ -237,6 +286,8 @@ trait Operand {
 }
 
 impl<T: Format> Operand for T {
+    const INTERLEAVING: Option<Interleaving> = Interleaving::of::<T>();
+
     fn integer_product() -> Option<integer::Product> {
         Some(integer::Product::of::<T>())
     }
@@ -249,6 +300,8 @@ impl<T: Format> Operand for T {
 macro_rules! float_operand {
     ($($block:ident)*) => { $(
         impl Operand for blocks::$block {
+            const INTERLEAVING: Option<Interleaving> = None;
+
             fn integer_product() -> Option<integer::Product> {
                 None
             }

@@ -167,7 +167,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     /// If there is not enough memory, or the device fails.
-    fn matrix(&self, tensor: &Tensor) -> Result<Self::Matrix, Error>;
+    fn matrix(&mut self, tensor: &Tensor) -> Result<Self::Matrix, Error>;
     /// Makes a vector ready.
     ///
     /// # Errors

@@ -1,16 +1,17 @@
-//! The backend trait on the CPU: weights stay in the mapped files, or a copy of those, and products read them there.
+//! The backend trait on the CPU: weights stay in the mapped files, or in a copy that is arranged for the kernels.
 
 use crate::backend::{Backend, Batch, ContextSpec, Head, Linear, Norm, Tensor};
 use crate::budget::Taken;
 use crate::error::Error;
 use crate::options::Options;
 use pythia_kernels::{
-    Activations, Attention, AttentionWeights, Cpu, Epilogue, KvCache, KvShape, LayerNorm, Matmul, Predict, RopeTable,
-    Rotary, Weights, Workspace,
+    Activations, Attention, AttentionWeights, Cpu, Epilogue, KvCache, KvShape, LayerNorm, Layout, Matmul, Predict,
+    RopeTable, Rotary, Weights, Workspace,
 };
-use pythia_tensor::FileMap;
+use pythia_tensor::{FileMap, LargePages};
 use std::borrow::Cow;
 use std::io;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,12 +22,37 @@ pub const CPU: &str = "cpu";
 #[derive(Debug)]
 pub(crate) struct CpuBackend {
     cpu: Arc<Cpu>,
-    files: Vec<FileMap>,
+    files: Vec<Bytes>,
     activations: Activations,
     /// From which byte of the files on, counted through all of them, weights are released after use.
     resident_bytes: Option<u64>,
     /// What a copy of the files takes of [`Options::memory`].
     _taken: Option<Taken>,
+}
+
+/// What a file holds.
+#[derive(Debug)]
+enum Bytes {
+    Map(FileMap),
+    Copy(LargePages),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Map(map) => map,
+            Self::Copy(copy) => copy,
+        }
+    }
+}
+
+/// A matrix, and how its rows lie.
+#[derive(Debug)]
+pub(crate) struct Matrix {
+    tensor: Tensor,
+    layout: Layout,
 }
 
 /// Rows of activations.
@@ -55,13 +81,15 @@ impl CpuBackend {
     /// If the files, of the model at `path`, are wanted in memory and there is not enough.
     pub(crate) fn new(cpu: Arc<Cpu>, path: &Path, files: Vec<FileMap>, options: &Options) -> Result<Self, Error> {
         let &Options { activations, mut resident_bytes, .. } = options;
-        let (mut files, mut taken) = (files, None);
-        if options.in_memory {
+        let mut taken = None;
+        let files = if options.in_memory {
             taken = reserve(&files, options)?;
-            let copied = files.into_iter().map(FileMap::into_memory).collect::<io::Result<_>>();
-            files = copied.map_err(|source| Error::Io { path: path.to_owned(), source })?;
             resident_bytes = None;
-        }
+            let copied = files.iter().map(|file| file.copy().map(Bytes::Copy)).collect::<io::Result<_>>();
+            copied.map_err(|source| Error::Io { path: path.to_owned(), source })?
+        } else {
+            files.into_iter().map(Bytes::Map).collect()
+        };
         Ok(Self { cpu, files, activations, resident_bytes, _taken: taken })
     }
 
@@ -69,8 +97,10 @@ impl CpuBackend {
         &self.files[tensor.file][tensor.bytes.clone()]
     }
 
-    fn weights(&self, tensor: &Tensor) -> Weights<'_> {
-        Weights { ty: tensor.ty, rows: tensor.rows, cols: tensor.cols, data: self.bytes(tensor) }
+    fn weights(&self, matrix: &Matrix) -> Weights<'_> {
+        let Matrix { tensor, layout } = matrix;
+        let &Tensor { ty, rows, cols, .. } = tensor;
+        Weights { ty, rows, cols, data: self.bytes(tensor), layout: *layout }
     }
 }
 
@@ -82,7 +112,7 @@ fn reserve(files: &[FileMap], options: &Options) -> Result<Option<Taken>, Error>
 }
 
 impl Backend for CpuBackend {
-    type Matrix = Tensor;
+    type Matrix = Matrix;
     type Vector = Vec<f32>;
     type Buffer = Buffer;
     type KvCache = KvCache;
@@ -96,8 +126,14 @@ impl Backend for CpuBackend {
         CPU.to_owned()
     }
 
-    fn matrix(&self, tensor: &Tensor) -> Result<Tensor, Error> {
-        Ok(tensor.clone())
+    fn matrix(&mut self, tensor: &Tensor) -> Result<Matrix, Error> {
+        let layout = match &mut self.files[tensor.file] {
+            Bytes::Map(_) => Layout::Rows,
+            Bytes::Copy(copy) => {
+                self.cpu.arrange(tensor.ty, tensor.rows, self.activations, &mut copy[tensor.bytes.clone()])
+            }
+        };
+        Ok(Matrix { tensor: tensor.clone(), layout })
     }
 
     fn vector(&self, tensor: &Tensor) -> Result<Vec<f32>, Error> {
@@ -153,11 +189,10 @@ impl Backend for CpuBackend {
         Ok(())
     }
 
-    fn embed(&self, table: &Tensor, batch: Batch<'_>, out: &mut Buffer, _: &mut Workspace) {
-        let weights = self.weights(table);
-        let row_bytes = weights.data.len() / weights.rows;
-        for (&token, out) in batch.tokens.iter().zip(out.data.chunks_exact_mut(table.cols)) {
-            weights.ty.decode(&weights.data[token as usize * row_bytes..][..row_bytes], out);
+    fn embed(&self, table: &Matrix, batch: Batch<'_>, out: &mut Buffer, _: &mut Workspace) {
+        let (weights, mut buffer) = (self.weights(table), Vec::new());
+        for (&token, out) in batch.tokens.iter().zip(out.data.chunks_exact_mut(weights.cols)) {
+            weights.ty.decode(weights.row(token as usize, &mut buffer), out);
         }
     }
 
@@ -187,7 +222,7 @@ impl Backend for CpuBackend {
             bias: Some(&linear.bias),
             epilogue,
             activations: self.activations,
-            out: &mut out.data[..n * linear.weight.rows],
+            out: &mut out.data[..n * linear.weight.tensor.rows],
         };
         self.cpu.matmul(matmul, workspace);
     }
@@ -207,10 +242,13 @@ impl Backend for CpuBackend {
         self.cpu.attention(Attention { cache, rope, spans, qkv, out, weights });
     }
 
-    fn release(&self, matrix: &Tensor) {
-        let before = |tensor: &Tensor| self.files[..tensor.file].iter().map(|file| file.len() as u64).sum::<u64>();
-        if self.resident_bytes.is_some_and(|most| before(matrix) + matrix.bytes.end as u64 > most) {
-            self.files[matrix.file].release(matrix.bytes.clone());
+    fn release(&self, matrix: &Matrix) {
+        let Tensor { file, bytes, .. } = &matrix.tensor;
+        let before = self.files[..*file].iter().map(|file| file.len() as u64).sum::<u64>();
+        if let Bytes::Map(map) = &self.files[*file]
+            && self.resident_bytes.is_some_and(|most| before + bytes.end as u64 > most)
+        {
+            map.release(bytes.clone());
         }
     }
 
@@ -218,7 +256,7 @@ impl Backend for CpuBackend {
         cache.copy_prefix(from, to, positions);
     }
 
-    fn head(&self, output: &Tensor, x: &Buffer, head: Head<'_>, workspace: &mut Workspace) -> Result<(), Error> {
+    fn head(&self, output: &Matrix, x: &Buffer, head: Head<'_>, workspace: &mut Workspace) -> Result<(), Error> {
         let (weights, activations) = (self.weights(output), self.activations);
         match head {
             Head::Logits { rows, out } => {

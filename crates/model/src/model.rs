@@ -89,14 +89,14 @@ impl Model {
         let (paths, files): (_, Vec<FileMap>) = files.into_iter().map(|file| (file.path, file.map)).unzip();
         let file_bytes = files.iter().map(|file| file.len() as u64).sum();
         let weight_bytes = gguf.tensors().iter().map(|tensor| tensor.n_bytes).sum();
-        let backend = make(Source { files, weight_bytes, hparams: hparams.clone() })?;
+        let mut backend = make(Source { files, weight_bytes, hparams: hparams.clone() })?;
         let find = |id: TensorId| {
             let unbound = || Error::Tensor { path: path.to_owned(), name: id.gguf(), problem: "missing".into() };
             tensors.get(&id).cloned().ok_or_else(unbound)
         };
         let gelu = options.gelu.unwrap_or(if hparams.gelu_tanh { Gelu::Tanh } else { Gelu::Erf });
         let options = Options { gelu: Some(gelu), ..options.clone() };
-        let weights = GptNeoX::load(&backend, &hparams, gelu, find)?;
+        let weights = GptNeoX::load(&mut backend, &hparams, gelu, find)?;
         let device = backend.name();
         let loaded = Arc::new(On { backend, weights, cpu: Arc::clone(&cpu) });
         let gguf = Arc::new(gguf);

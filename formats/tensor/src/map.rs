@@ -15,8 +15,6 @@ use std::sync::OnceLock;
 #[derive(Debug)]
 pub struct FileMap {
     map: memmap2::Mmap,
-    /// Whether its pages are those of the file, and not a copy.
-    is_of_file: bool,
 }
 
 impl FileMap {
@@ -33,35 +31,33 @@ impl FileMap {
         // SAFETY: the map is read-only and private, and nothing in this process writes to the file. A concurrent
         // truncation by someone else raises SIGBUS, which ends the process; it cannot be used to read other memory.
         let map = unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file)? };
-        let this = Self { map, is_of_file: true };
+        let this = Self { map };
         if let Some(watcher) = WATCHER.get() {
             watcher.mapped(path, this.addresses());
         }
         Ok(this)
     }
 
-    /// The same bytes in memory of its own, which is in [large pages](LargePages) where there are some.
+    /// The same bytes in memory of the program's own.
     ///
     /// # Errors
     /// If the system refuses so much memory.
-    pub fn into_memory(self) -> io::Result<Self> {
+    pub fn copy(&self) -> io::Result<LargePages> {
         let mut memory = LargePages::new(self.len())?;
-        memory.copy_from_slice(&self);
-        Ok(Self { map: memory.read_only()?, is_of_file: false })
+        memory.copy_from_slice(self);
+        Ok(memory)
     }
 
     /// Gives the pages of a range back to the system, which reads them from the file again when they are touched. For
     /// files larger than memory: without it, the pages that go first are those that are needed next. Pages that another
-    /// process has mapped stay, and so does a copy in memory.
+    /// process has mapped stay.
     ///
     /// # Panics
     /// If the range is not inside the file.
     pub fn release(&self, range: Range<usize>) {
         let bytes = &self.map[range];
         #[cfg(target_os = "linux")]
-        if self.is_of_file
-            && let Some(pages) = whole_pages(bytes.as_ptr() as usize, bytes.len())
-        {
+        if let Some(pages) = whole_pages(bytes.as_ptr() as usize, bytes.len()) {
             // SAFETY: the pages are of this map. It is read-only and of a file, so they are the same when they are read
             // again. A kernel that does not know the advice (before 5.4) returns an error and keeps them.
             unsafe { libc::madvise(pages.start as *mut _, pages.len(), libc::MADV_PAGEOUT) };
@@ -88,9 +84,7 @@ fn whole_pages(start: usize, len: usize) -> Option<Range<usize>> {
 impl Drop for FileMap {
     fn drop(&mut self) {
         // Before the pages are gone: after that, another map may have their addresses.
-        if let Some(watcher) = WATCHER.get()
-            && self.is_of_file
-        {
+        if let Some(watcher) = WATCHER.get() {
             watcher.unmapped(self.addresses());
         }
     }
@@ -142,7 +136,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let bytes: Vec<u8> = (0..5_000_000u32).map(|i| (i % 251) as u8).collect();
         std::fs::write(file.path(), &bytes).unwrap();
-        let copy = FileMap::open(file.path()).unwrap().into_memory().unwrap();
+        let copy = FileMap::open(file.path()).unwrap().copy().unwrap();
         // In the map of a file, these would be other bytes, and then none.
         std::fs::write(file.path(), b"short").unwrap();
         assert!(*copy == *bytes);

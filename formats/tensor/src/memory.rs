@@ -23,11 +23,6 @@ impl LargePages {
         let _ = map.advise(memmap2::Advice::HugePage);
         Ok(Self { map })
     }
-
-    /// A map that nobody writes to any more.
-    pub(crate) fn read_only(self) -> io::Result<memmap2::Mmap> {
-        self.map.make_read_only()
-    }
 }
 
 impl Deref for LargePages {

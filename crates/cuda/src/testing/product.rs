@@ -51,7 +51,13 @@ impl Case {
     /// What the first `n` rows of x give, with a bias or without.
     pub(crate) fn on_cpu(&self, activations: Activations, n: usize, bias: bool, epilogue: Epilogue) -> Vec<f32> {
         let mut out = self.out[..n * self.rows].to_vec();
-        let weights = kernels::Weights { ty: self.ty, rows: self.rows, cols: self.cols, data: &self.data };
+        let weights = kernels::Weights {
+            ty: self.ty,
+            rows: self.rows,
+            cols: self.cols,
+            data: &self.data,
+            layout: kernels::Layout::Rows,
+        };
         let (x, bias) = (&self.x[..n * self.cols], bias.then_some(&self.bias[..]));
         let matmul = Matmul { weights, x, bias, epilogue, activations, out: &mut out };
         Cpu::new(1, None).unwrap().matmul(matmul, &mut Workspace::default());

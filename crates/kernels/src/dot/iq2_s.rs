@@ -11,6 +11,7 @@ impl Format for IQ2_S {
     const SPLIT: bool = true;
     const UNROLL: bool = false;
     const BITS: u32 = 8;
+    const INTERLEAVES: bool = false;
     const OFFSET: i32 = 0;
 
     type Header<I: Isa> = Sixteens<I>;

@@ -12,6 +12,7 @@ use std::mem::offset_of;
 impl Format for IQ2_XXS {
     const UNROLL: bool = false;
     const BITS: u32 = 8;
+    const INTERLEAVES: bool = false;
     const OFFSET: i32 = 0;
 
     /// Super-scale, and the scales as nibbles.

@@ -7,6 +7,7 @@ use std::mem::offset_of;
 
 impl Format for IQ4_NL {
     const BITS: u32 = 8;
+    const LONE_HALF: Option<usize> = Some(offset_of!(Self, d));
     const OFFSET: i32 = 0;
 
     type Header<I: Isa> = I::F;

@@ -10,6 +10,7 @@ impl Format for Q3_K {
     const SPLIT: bool = true;
     const BITS: u32 = 3;
     const RUNS: bool = true;
+    const LONE_HALF: Option<usize> = Some(offset_of!(Self, d));
     const OFFSET: i32 = 4;
 
     /// Super-scale, and the 16 group scales, around 32.

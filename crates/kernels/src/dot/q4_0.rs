@@ -7,6 +7,7 @@ use std::mem::offset_of;
 
 impl Format for Q4_0 {
     const BITS: u32 = 4;
+    const LONE_HALF: Option<usize> = Some(offset_of!(Self, d));
     const OFFSET: i32 = 8;
 
     type Header<I: Isa> = I::F;

@@ -7,6 +7,7 @@ use std::mem::offset_of;
 
 impl Format for Q5_0 {
     const BITS: u32 = 5;
+    const INTERLEAVES: bool = false;
     const OFFSET: i32 = 16;
 
     type Header<I: Isa> = I::F;

@@ -8,6 +8,7 @@ use std::mem::offset_of;
 impl Format for Q5_1 {
     const AFFINE: bool = true;
     const BITS: u32 = 5;
+    const INTERLEAVES: bool = false;
     const OFFSET: i32 = 0;
 
     /// Scale and minimum.

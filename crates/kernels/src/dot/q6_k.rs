@@ -9,6 +9,7 @@ impl Format for Q6_K {
     const SPLIT: bool = true;
     const BITS: u32 = 6;
     const RUNS: bool = true;
+    const LONE_HALF: Option<usize> = Some(offset_of!(Self, d));
     const OFFSET: i32 = 32;
 
     /// Super-scale, and the 16 group scales.

@@ -35,6 +35,8 @@ unsafe impl<const VNNI: bool> Operations for Avx2<VNNI> {
         unroll: true,
         // 8 sums in 16 bits of the 16 registers
         integer_tile: Tile { w: 1, x: TileSize::Four },
+        // with more, codes do not stay in the 16 registers (Zen 5: panels are faster from 3 on)
+        direct_rows: 2,
         // 12 registers of accumulators of the 16
         float_tile: Tile { w: 2, x: TileSize::Three },
         // 12 registers of accumulators of the 16, 2 of columns
@@ -180,10 +182,12 @@ unsafe impl<const VNNI: bool> Operations for Avx2<VNNI> {
         }
 
         fn splat_bytes(self, x: u8) -> __m256i { _mm256_set1_epi8(x as i8) }
+        unsafe fn load_bytes(self, p: *const u8) -> __m256i { _mm256_loadu_si256(p.cast()) }
         unsafe fn rows(self, p: *const u8, stride: usize) -> __m256i {
             let row = |i: usize| _mm_loadu_si128(p.add(i * stride).cast());
             _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(row(0)), row(1))
         }
+        fn repeated_word(self, x: i32) -> __m256i { _mm256_set1_epi32(x) }
         unsafe fn repeated(self, p: *const u8) -> __m256i {
             _mm256_broadcastsi128_si256(_mm_loadu_si128(p.cast()))
         }
@@ -241,7 +245,12 @@ unsafe impl<const VNNI: bool> Operations for Avx2<VNNI> {
             let high = transpose_4(self.rows(e, s), self.rows(f, s), self.rows(g, s), self.rows(h, s));
             [[low[0], high[0]], [low[1], high[1]], [low[2], high[2]], [low[3], high[3]]]
         }
-        fn zero_quads(self) -> __m256i { _mm256_setzero_si256() }
+        fn as_words(self, parts: [__m256i; 8]) -> [[__m256i; 2]; 4] {
+            let [a, b, c, d, e, f, g, h] = parts;
+            [[a, b], [c, d], [e, f], [g, h]]
+        }
+        fn splat_quads(self, x: i32) -> __m256i { _mm256_set1_epi32(x) }
+        fn join_quads(self, parts: [__m256i; 8]) -> [__m256i; 2] { [parts[0], parts[1]] }
         fn dot_u7(self, acc: __m256i, w: __m256i, a: __m256i) -> __m256i { dot_unsigned::<VNNI>(acc, w, a) }
         fn dot_i8(self, acc: __m256i, w: __m256i, a: __m256i) -> __m256i { dot_signed::<VNNI>(acc, w, a) }
         fn reduce(self, rows: [__m256i; 8]) -> [__m256i; 2] {
@@ -253,6 +262,7 @@ unsafe impl<const VNNI: bool> Operations for Avx2<VNNI> {
             if VNNI { dot_unsigned::<true>(acc, w, a) } else { _mm256_add_epi16(acc, _mm256_maddubs_epi16(w, a)) }
         }
         fn made(self, sums: __m256i) -> __m256i { pinned(sums) }
+        fn kept(self, sums: __m256i) -> __m256i { pinned(sums) }
         fn reduce_few(self, rows: [__m256i; 8], bits: u32, products: usize) -> [__m256i; 2] {
             let [a, b, c, d, e, f, g, h] = rows;
             let fit = if VNNI { 0 } else { products_that_fit(bits) / products };
@@ -325,6 +335,38 @@ unsafe impl<const VNNI: bool> Operations for Avx2<VNNI> {
             };
             [_mm256_set_m128i(two(8), two(0)), _mm256_set_m128i(two(10), two(2))].map(|v| self.prepare_i8(v))
         }
+    }
+
+    /// Without VNNI, products of unsigned codes are summed in 16 bits as long as they fit.
+    #[inline(always)]
+    fn dot_words<const W: usize, const M: usize>(
+        self,
+        mut acc: [__m256i; M],
+        w: [__m256i; W],
+        a: &[[i32; M]; W],
+        bits: u32,
+    ) -> [__m256i; M] {
+        let chain = if VNNI || bits == 8 { 1 } else { products_that_fit(bits) };
+        for m in 0..M {
+            for first in (0..W).step_by(chain) {
+                // SAFETY: the token proves the features of the `isas!` row.
+                unsafe {
+                    let a = |i: usize| _mm256_set1_epi32(a[i][m]);
+                    if chain == 1 {
+                        let dot = if bits == 8 { dot_signed::<VNNI> } else { dot_unsigned::<VNNI> };
+                        acc[m] = dot(acc[m], w[first], a(first));
+                        continue;
+                    }
+                    let mut sums = _mm256_maddubs_epi16(w[first], a(first));
+                    for i in first + 1..(first + chain).min(W) {
+                        sums = _mm256_add_epi16(sums, _mm256_maddubs_epi16(w[i], a(i)));
+                    }
+                    acc[m] = _mm256_add_epi32(acc[m], _mm256_madd_epi16(sums, _mm256_set1_epi16(1)));
+                }
+            }
+            acc[m] = self.kept(acc[m]);
+        }
+        acc
     }
 
     /// Without VNNI, products of unsigned codes are summed in 16 bits as long as they fit, which saves an instruction

@@ -32,6 +32,8 @@ unsafe impl Operations for Avx512 {
         unroll: true,
         // 12 integer and 12 float accumulators of the 32 registers
         integer_tile: Tile { w: 2, x: TileSize::Six },
+        // two tiles (Zen 5: 8 rows take 10 to 20 % less time than through panels, 16 the same)
+        direct_rows: 12,
         // 24 accumulators of the 32 registers
         float_tile: Tile { w: 4, x: TileSize::Six },
         // 24 accumulators of the 32 registers, 2 vectors of columns
@@ -102,11 +104,13 @@ unsafe impl Operations for Avx512 {
         unsafe fn store_i8(self, p: *mut u8, v: __m512i) -> i32 { super::avx2::store_codes(p, _mm512_cvtepi32_epi8(v)) }
 
         fn splat_bytes(self, x: u8) -> __m512i { _mm512_set1_epi8(x as i8) }
+        unsafe fn load_bytes(self, p: *const u8) -> __m512i { _mm512_loadu_si512(p.cast()) }
         unsafe fn rows(self, p: *const u8, stride: usize) -> __m512i {
             let row = |i: usize| _mm_loadu_si128(p.add(i * stride).cast());
             let v = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(row(0)), row(1));
             _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(v, row(2)), row(3))
         }
+        fn repeated_word(self, x: i32) -> __m512i { _mm512_set1_epi32(x) }
         unsafe fn repeated(self, p: *const u8) -> __m512i { _mm512_broadcast_i32x4(_mm_loadu_si128(p.cast())) }
         unsafe fn fifth_bits(self, p: *const u8, stride: usize) -> [__m512i; 2] {
             // Byte j / 8 of the word to byte j, then 16 where its bit j % 8 is set.
@@ -160,9 +164,12 @@ unsafe impl Operations for Avx512 {
                 _mm512_unpackhi_epi64(high[0], high[1]),
             ]
         }
-        fn zero_quads(self) -> __m512i { _mm512_setzero_si512() }
+        fn as_words(self, parts: [__m512i; 4]) -> [__m512i; 4] { parts }
+        fn splat_quads(self, x: i32) -> __m512i { _mm512_set1_epi32(x) }
+        fn join_quads(self, parts: [__m512i; 4]) -> __m512i { parts[0] }
         fn dot_u7(self, acc: __m512i, w: __m512i, a: __m512i) -> __m512i { _mm512_dpbusd_epi32(acc, w, a) }
         fn dot_i8(self, acc: __m512i, w: __m512i, a: __m512i) -> __m512i { _mm512_dpbusd_epi32(acc, w, a) }
+        fn kept(self, sums: __m512i) -> __m512i { pinned(sums) }
         fn reduce(self, rows: [__m512i; 4]) -> __m512i {
             let two = |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
             let (a, b) = (two(rows[0], rows[1]), two(rows[2], rows[3]));
@@ -250,6 +257,18 @@ unsafe impl Operations for Avx512 {
             [pair(0), pair(1)]
         }
     }
+}
+
+/// Keeps sums in their register and later loads behind them.
+///
+/// It has its own feature list, since only then may its assembly name such a register.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn pinned(sums: __m512i) -> __m512i {
+    let mut sums = sums;
+    // SAFETY: no instruction.
+    unsafe { asm!("/* {0} */", inout(zmm_reg) sums, options(nostack, preserves_flags)) };
+    sums
 }
 
 /// The entries that u16 below `N` number, of `K` vectors side by side: they share the tables in registers, and hide each

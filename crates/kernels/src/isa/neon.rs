@@ -125,6 +125,8 @@ unsafe impl<const DOT: bool, const MATRIX: bool> Operations for Neon<DOT, MATRIX
         unroll: true,
         // 12 integer and 12 float accumulators of the 32 registers; SMMLA works on pairs of rows
         integer_tile: Tile { w: 1, x: if MATRIX { TileSize::Four } else { TileSize::Three } },
+        // one tile; not measured
+        direct_rows: 3,
         float_tile: Tile { w: 2, x: TileSize::Two },
         // 24 registers of accumulators of the 32, 4 of columns
         gemm_tile: GemmTile { rows: 6, vectors: 1 },
@@ -223,7 +225,9 @@ unsafe impl<const DOT: bool, const MATRIX: bool> Operations for Neon<DOT, MATRIX
         }
 
         fn splat_bytes(self, x: u8) -> B { vdupq_n_s8(x as i8) }
+        unsafe fn load_bytes(self, p: *const u8) -> B { vld1q_s8(p.cast()) }
         unsafe fn rows(self, p: *const u8, _stride: usize) -> B { vld1q_s8(p.cast()) }
+        fn repeated_word(self, x: i32) -> B { vreinterpretq_s8_s32(vdupq_n_s32(x)) }
         unsafe fn repeated(self, p: *const u8) -> B { vld1q_s8(p.cast()) }
         unsafe fn fifth_bits(self, p: *const u8, _stride: usize) -> [B; 2] {
             // Byte j / 8 of the word to byte j, then its bit j % 8 alone, then 16 where it is set.
@@ -273,9 +277,16 @@ unsafe impl<const DOT: bool, const MATRIX: bool> Operations for Neon<DOT, MATRIX
             let quarters = four!(i => four(4 * i));
             four!(w => four!(i => quarters[i][w]))
         }
-        fn zero_quads(self) -> int32x4_t { vdupq_n_s32(0) }
+        fn as_words(self, parts: [B; 16]) -> [N; 4] { four!(w => four!(i => vreinterpretq_s32_s8(parts[4 * w + i]))) }
+        fn splat_quads(self, x: i32) -> int32x4_t { vdupq_n_s32(x) }
+        fn join_quads(self, parts: [int32x4_t; 16]) -> N { four!(i => parts[i]) }
         fn dot_u7(self, acc: int32x4_t, w: B, a: B) -> int32x4_t { self.sdot(acc, w, a) }
         fn dot_i8(self, acc: int32x4_t, w: B, a: B) -> int32x4_t { self.sdot(acc, w, a) }
+        fn kept(self, sums: int32x4_t) -> int32x4_t {
+            let mut sums = sums;
+            asm!("/* {0:v} */", inout(vreg) sums, options(nostack, preserves_flags));
+            sums
+        }
         fn reduce(self, rows: [int32x4_t; 16]) -> N {
             let two = |i: usize| vpaddq_s32(rows[i], rows[i + 1]);
             four!(i => vpaddq_s32(two(4 * i), two(4 * i + 2)))

@@ -39,6 +39,7 @@ unsafe impl Operations for Scalar {
         unroll: false,
         // Vectors are 16 scalars here: with tiles of 4 and 2, this level had more code than all others together.
         integer_tile: Tile { w: 1, x: TileSize::One },
+        direct_rows: 1,
         float_tile: Tile { w: 2, x: TileSize::One },
         gemm_tile: GemmTile { rows: 6, vectors: 1 },
         attend_queries: 4,
@@ -209,9 +210,18 @@ unsafe impl Operations for Scalar {
         [x; 16]
     }
     #[inline(always)]
-    unsafe fn rows(self, p: *const u8, _: usize) -> [u8; 16] {
+    unsafe fn load_bytes(self, p: *const u8) -> [u8; 16] {
         // SAFETY: the caller has 16 readable bytes there.
         unsafe { p.cast::<[u8; 16]>().read() }
+    }
+    #[inline(always)]
+    unsafe fn rows(self, p: *const u8, _: usize) -> [u8; 16] {
+        // SAFETY: the caller's promise.
+        unsafe { self.load_bytes(p) }
+    }
+    #[inline(always)]
+    fn repeated_word(self, x: i32) -> [u8; 16] {
+        from_fn(|j| x.to_le_bytes()[j % 4])
     }
     #[inline(always)]
     unsafe fn repeated(self, p: *const u8) -> [u8; 16] {
@@ -285,8 +295,16 @@ unsafe impl Operations for Scalar {
         from_fn(|w| rows.map(|row| i32::from_le_bytes(row.as_chunks::<4>().0[w])))
     }
     #[inline(always)]
-    fn zero_quads(self) -> [i32; 4] {
-        [0; 4]
+    fn as_words(self, parts: [[u8; 16]; 16]) -> [[i32; 16]; 4] {
+        from_fn(|w| from_fn(|l| i32::from_le_bytes(parts[4 * w + l / 4].as_chunks::<4>().0[l % 4])))
+    }
+    #[inline(always)]
+    fn splat_quads(self, x: i32) -> [i32; 4] {
+        [x; 4]
+    }
+    #[inline(always)]
+    fn join_quads(self, parts: [[i32; 4]; 16]) -> [i32; 16] {
+        from_fn(|l| parts[l / 4][l % 4])
     }
     #[inline(always)]
     fn dot_u7(self, acc: [i32; 4], w: [u8; 16], a: [u8; 16]) -> [i32; 4] {

@@ -174,7 +174,7 @@ impl AllOperations<'_> {
     #[inline(always)]
     fn sums<I: Isa>(&self, isa: I, out: &mut Vec<u32>) {
         let q = self.bytes.as_ptr();
-        let zero = isa.zero_quads();
+        let zero = isa.splat_quads(0);
         let (mut unsigned, mut signed) = (isa.parts(zero), isa.parts(zero));
         for part in 0..I::PARTS {
             // SAFETY: as in `byte_operations`.
@@ -219,7 +219,7 @@ impl AllOperations<'_> {
             // SAFETY: as in `byte_operations`.
             unsafe {
                 for extreme in [None, Some(127), Some(-127i8 as u8)] {
-                    let [mut first, mut last, mut both] = [isa.parts(isa.zero_quads()); 3];
+                    let [mut first, mut last, mut both] = [isa.parts(isa.splat_quads(0)); 3];
                     for part in 0..I::PARTS {
                         let row = q.add(part * STRIDE);
                         for (i, sums) in [&mut first, &mut last].into_iter().enumerate() {
@@ -228,7 +228,7 @@ impl AllOperations<'_> {
                                 Some(a) => (isa.splat_bytes(255), isa.splat_bytes(a)),
                             };
                             let w = isa.and(w, mask);
-                            sums[part] = isa.made(isa.dot_few(isa.zero_quads(), w, a));
+                            sums[part] = isa.made(isa.dot_few(isa.splat_quads(0), w, a));
                             both[part] = isa.dot_few(both[part], w, a);
                         }
                     }
@@ -240,7 +240,7 @@ impl AllOperations<'_> {
                     if !I::HOLDS_UNIT {
                         continue;
                     }
-                    let mut products = [isa.zero_quads(); 16];
+                    let mut products = [isa.splat_quads(0); 16];
                     for (row, product) in products.iter_mut().enumerate() {
                         let (w, a) = match extreme {
                             None => (isa.rows(q.add(row * STRIDE), 16), isa.rows(a, 16)),

@@ -7,12 +7,22 @@ pub(crate) struct Tuning {
     pub(crate) unroll: bool,
     /// Register tile of integer products. `w` counts panels of 16 rows: 1 or 2.
     pub(crate) integer_tile: Tile,
+    /// Up to so many rows of `x`, interleaved rows of `W` are multiplied as they are read: see [`Self::is_direct`].
+    pub(crate) direct_rows: usize,
     /// Register tile of float products. `w` counts rows: 2 or 4.
     pub(crate) float_tile: Tile,
     /// Register tile of products of two float matrices.
     pub(crate) gemm_tile: GemmTile,
     /// Queries that share one pass over keys and values: 4 or 8.
     pub(crate) attend_queries: usize,
+}
+
+impl Tuning {
+    /// Whether interleaved rows are multiplied as they are read, rather than through panels. A scale per 16 elements makes
+    /// twice as many sums, and takes as much longer.
+    pub(crate) const fn is_direct(&self, rows_of_x: usize, is_split: bool) -> bool {
+        rows_of_x == 1 || rows_of_x <= self.direct_rows / if is_split { 2 } else { 1 }
+    }
 }
 
 /// The part of a product that is summed in registers.

@@ -3,12 +3,14 @@
 //! `one` reads rows of `W` as they lie in the file, for one row of `x`: it moves at the speed of memory. `many`
 //! decodes 16 rows once into a panel and multiplies it with tiles of rows of `x`: it is bound by the multipliers.
 
+mod interleaved;
 mod many;
 mod multiply;
 mod one;
 
 use super::{CACHE_LINE_BYTES, LANES, Lanes, Output, Weights, cut_into_tiles, for_size};
 use crate::dot::{Column, Format, Pair, UNIT};
+use crate::interleave::Layout;
 use crate::isa::{Isa, Kernel, Supported, TileSize};
 use crate::quantize::{QuantizedRows, Slice};
 use crate::shared::SharedMut;
@@ -72,10 +74,17 @@ impl Job<'_> {
     }
 
     fn rows<T: Format>(&self, isa: Supported, corrections: &Corrections, range: Range<usize>) {
-        if self.x.len() == 1 {
-            isa.dispatch(one::One::<T> { job: self, corrections, range, format: PhantomData });
+        let (job, format) = (self, PhantomData::<T>);
+        if !T::INTERLEAVES || self.weights.layout == Layout::Rows {
+            if self.x.len() == 1 {
+                isa.dispatch(one::One { job, corrections, range, format });
+            } else {
+                isa.dispatch(many::Many::<T, false> { job, corrections, range, format });
+            }
+        } else if isa.tuning().is_direct(self.x.len(), T::SPLIT) {
+            isa.dispatch(interleaved::Interleaved { job, corrections, range, format });
         } else {
-            isa.dispatch(many::Many::<T> { job: self, corrections, range, format: PhantomData });
+            isa.dispatch(many::Many::<T, true> { job, corrections, range, format });
         }
     }
 }

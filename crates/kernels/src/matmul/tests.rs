@@ -36,6 +36,7 @@ struct Case {
     rows: usize,
     cols: usize,
     data: Vec<u8>,
+    layout: Layout,
     x: Vec<f32>,
     bias: Vec<f32>,
 }
@@ -44,7 +45,8 @@ impl Case {
     fn new(ty: TensorType, rows: usize, cols: usize, n: usize) -> Self {
         let mut data = vec![0; rows * ty.row_bytes(cols).expect("whole blocks")];
         ty.encode(&noise(rows as u64, rows * cols), &mut data);
-        Self { ty, rows, cols, data, x: noise(n as u64 + 99, n * cols), bias: noise(7, rows) }
+        let (x, bias) = (noise(n as u64 + 99, n * cols), noise(7, rows));
+        Self { ty, rows, cols, data, layout: Layout::Rows, x, bias }
     }
 
     /// Blocks that no encoder would write: every bit at random, except that scales are numbers.
@@ -62,10 +64,22 @@ impl Case {
         case
     }
 
+    /// The same with its rows interleaved, if they can be.
+    fn interleaved(&self) -> Option<Self> {
+        let mut data = self.data.clone();
+        let layout = Cpu::new(2, None).unwrap().arrange(self.ty, self.rows, Activations::Int8, &mut data);
+        let Self { ty, rows, cols, ref x, ref bias, .. } = *self;
+        (layout == Layout::Interleaved).then(|| Self { ty, rows, cols, data, layout, x: x.clone(), bias: bias.clone() })
+    }
+
+    fn weights(&self) -> Weights<'_> {
+        Weights { ty: self.ty, rows: self.rows, cols: self.cols, data: &self.data, layout: self.layout }
+    }
+
     /// The product, `x` handed over in pieces of `batch` rows. The output starts as NaN, so that an element nobody
     /// wrote is seen.
     fn run(&self, cpu: &Cpu, activations: Activations, batch: usize) -> Vec<u32> {
-        let weights = Weights { ty: self.ty, rows: self.rows, cols: self.cols, data: &self.data };
+        let weights = self.weights();
         let mut workspace = Workspace::default();
         let mut out = vec![f32::NAN; self.x.len() / self.cols * self.rows];
         for (x, out) in self.x.chunks(batch * self.cols).zip(out.chunks_mut(batch * self.rows)) {
@@ -89,20 +103,53 @@ fn bits_do_not_depend_on_isa_threads_or_batch() {
     for &ty in TensorType::ALL {
         // Also odd numbers of blocks, and of 32 elements.
         let odd = 5 * ty.block_elems().max(32);
-        let regular = [(1, 256), (37, 512), (64, 768), (20, odd)].map(|(rows, cols)| Case::new(ty, rows, cols, 29));
-        let scrambled = ty.is_quantized().then(|| Case::scrambled(ty, 35, 768, 29));
-        for case in regular.into_iter().chain(scrambled) {
+        let shapes = [(1, 256), (37, 512), (64, 768), (20, odd), (48, odd)];
+        let regular = shapes.map(|(rows, cols)| Case::new(ty, rows, cols, 29));
+        let scrambled = [35, 48].map(|rows| ty.is_quantized().then(|| Case::scrambled(ty, rows, 768, 29)));
+        for case in regular.into_iter().chain(scrambled.into_iter().flatten()) {
             let (rows, cols) = (case.rows, case.cols);
+            let interleaved = case.interleaved();
             for activations in [Activations::Int8, Activations::F32] {
                 let want = case.run(&Cpu::new(1, Some(IsaLevel::Scalar)).unwrap(), activations, 1);
+                let interleaved = interleaved.as_ref().filter(|_| activations == Activations::Int8);
                 for level in levels() {
                     for &(threads, batch) in &ways {
-                        let same = case.run(&Cpu::new(threads, Some(level)).unwrap(), activations, batch) == want;
-                        assert!(same, "{ty} {rows}x{cols} {level} {threads} threads batch {batch} {activations:?}");
+                        let cpu = Cpu::new(threads, Some(level)).unwrap();
+                        for case in std::iter::once(&case).chain(interleaved) {
+                            let (same, layout) = (case.run(&cpu, activations, batch) == want, case.layout);
+                            assert!(
+                                same,
+                                "{ty} {rows}x{cols} {layout:?} {level} {threads} threads batch {batch} {activations:?}"
+                            );
+                        }
                     }
                 }
             }
         }
+    }
+}
+
+#[test]
+fn rows_that_are_interleaved_can_be_read_one_by_one() {
+    let mut interleaved = 0;
+    for &ty in TensorType::ALL {
+        let case = Case::new(ty, 48, 3 * ty.block_elems().max(32), 1);
+        let Some(other) = case.interleaved() else { continue };
+        interleaved += 1;
+        assert_ne!(case.data, other.data, "{ty}");
+        for row in 0..48 {
+            let (mut a, mut b) = (Vec::new(), vec![7; 3]);
+            assert_eq!(case.weights().row(row, &mut a), other.weights().row(row, &mut b), "{ty} {row}");
+        }
+    }
+    assert_eq!(interleaved, 10, "of the types");
+    // What has no whole groups, or is read by other products, stays as it is.
+    let cpu = Cpu::new(2, None).unwrap();
+    for (rows, activations) in [(17, Activations::Int8), (32, Activations::F32)] {
+        let mut case = Case::new(TensorType::Q4_0, rows, 64, 1);
+        let before = case.data.clone();
+        assert_eq!(cpu.arrange(case.ty, rows, activations, &mut case.data), Layout::Rows);
+        assert_eq!(case.data, before);
     }
 }
 
@@ -114,7 +161,7 @@ fn decoded_weights_have_the_bits_of_the_scalar_decoder() {
         let cols = 3 * ty.block_elems().max(32);
         let float::Storage::Blocks(decoder) = storage(ty) else { panic!("{ty} has blocks") };
         for case in [Case::new(ty, 37, cols, 1), Case::scrambled(ty, 37, cols, 1)] {
-            let weights = Weights { ty, rows: case.rows, cols, data: &case.data };
+            let weights = case.weights();
             let mut want = vec![0.0; case.rows * cols];
             ty.decode(&case.data, &mut want);
             for level in Supported::all() {
@@ -185,7 +232,7 @@ fn epilogues_add_and_bend() {
     for (ty, n) in [(TensorType::Q8_0, 1), (TensorType::Q8_0, 3), (TensorType::F16, 3)] {
         let case = Case::new(ty, 37, 256, n);
         let cpu = Cpu::new(2, None).unwrap();
-        let weights = Weights { ty: case.ty, rows: case.rows, cols: case.cols, data: &case.data };
+        let weights = case.weights();
         let run = |epilogue, bias, start: f32| {
             let mut out = vec![start; n * 37];
             let activations = Activations::Int8;
@@ -231,17 +278,21 @@ fn extremes_do_not_saturate() {
             }
             let mut w = vec![0.0; 16 * 256];
             ty.decode(&data, &mut w);
-            let mut case = Case { ty, rows: 16, cols: 256, data, x: Vec::new(), bias: vec![0.0; 16] };
+            let (layout, x, bias) = (Layout::Rows, Vec::new(), vec![0.0; 16]);
+            let mut case = Case { ty, rows: 16, cols: 256, data, layout, x, bias };
             // Pairs of one sign, and runs as long as any chain of sums.
             for signs in [[-1.0, -1.0, 1.0, 1.0, 1.0, 1.0], [1.0; 6], [-1.0; 6]] {
                 case.x = (0..3 * 256).map(|i| 127.0 * signs[i % 6]).collect();
                 let exact: f32 = w[..256].iter().zip(&case.x).map(|(w, x)| w * x).sum();
                 for level in levels() {
                     let cpu = Cpu::new(1, Some(level)).unwrap();
-                    for batch in [1, 3] {
-                        let got = f32::from_bits(case.run(&cpu, Activations::Int8, batch)[0]);
-                        let near = (got - exact).abs() <= exact.abs() * 1e-5;
-                        assert!(near, "{ty} {fill:#x} {signs:?} {level}: {got}, want {exact}");
+                    let interleaved = case.interleaved();
+                    for case in std::iter::once(&case).chain(&interleaved) {
+                        for batch in [1, 3] {
+                            let got = f32::from_bits(case.run(&cpu, Activations::Int8, batch)[0]);
+                            let near = (got - exact).abs() <= exact.abs() * 1e-5;
+                            assert!(near, "{ty} {fill:#x} {signs:?} {level} {:?}: {got}, want {exact}", case.layout);
+                        }
                     }
                 }
             }
@@ -274,7 +325,7 @@ fn bits_of(prediction: &Prediction) -> (u64, u32, u64) {
 
 /// The predictions, `x` handed over in pieces of `batch` rows.
 fn predictions(case: &Case, cpu: &Cpu, targets: &[u32], activations: Activations, batch: usize) -> Vec<Prediction> {
-    let weights = Weights { ty: case.ty, rows: case.rows, cols: case.cols, data: &case.data };
+    let weights = case.weights();
     let mut workspace = Workspace::default();
     let mut out = vec![Prediction::default(); targets.len()];
     let pieces = case.x.chunks(batch * case.cols).zip(targets.chunks(batch)).zip(out.chunks_mut(batch));
@@ -312,12 +363,19 @@ fn predictions_are_those_of_the_logits() {
                     (likelihood(target as usize), best as u32, likelihood(best))
                 })
                 .collect();
+            let interleaved = case.interleaved().filter(|_| activations == Activations::Int8);
             for level in levels() {
                 for (threads, batch) in [(1, n), (2, n), (4, n), (2, 1), (4, 3)] {
                     let cpu = Cpu::new(threads, Some(level)).unwrap();
-                    let got = predictions(&case, &cpu, &targets, activations, batch);
-                    let got: Vec<_> = got.iter().map(bits_of).collect();
-                    assert_eq!(got, want, "{ty} {rows} rows, {n} of x, {level} {threads} threads batch {batch}");
+                    for case in std::iter::once(&case).chain(&interleaved) {
+                        let got = predictions(case, &cpu, &targets, activations, batch);
+                        let got: Vec<_> = got.iter().map(bits_of).collect();
+                        assert_eq!(
+                            got, want,
+                            "{ty} {rows} rows, {n} of x, {:?} {level} {threads} threads batch {batch}",
+                            case.layout
+                        );
+                    }
                 }
             }
         }

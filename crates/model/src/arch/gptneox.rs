@@ -61,45 +61,64 @@ pub(crate) fn spec(h: &Hparams, kv: KvType, shape: ContextShape) -> ContextSpec 
     }
 }
 
+/// Makes tensors ready.
+struct Loader<'a, B> {
+    backend: &'a mut B,
+    find: &'a dyn Fn(TensorId) -> Result<Tensor, Error>,
+    /// Of every norm.
+    eps: f32,
+}
+
+impl<B: Backend> Loader<'_, B> {
+    fn matrix(&mut self, id: TensorId) -> Result<B::Matrix, Error> {
+        self.backend.matrix(&(self.find)(id)?)
+    }
+
+    fn vector(&self, id: TensorId) -> Result<B::Vector, Error> {
+        self.backend.vector(&(self.find)(id)?)
+    }
+
+    fn norm(&self, kind: Kind, layer: Option<usize>) -> Result<Norm<B>, Error> {
+        let id = TensorId::weight(kind, layer);
+        Ok(Norm { gamma: self.vector(id)?, beta: self.vector(id.bias())?, eps: self.eps })
+    }
+
+    fn linear(&mut self, kind: Kind, layer: usize) -> Result<Linear<B>, Error> {
+        let id = TensorId::weight(kind, Some(layer));
+        Ok(Linear { id, weight: self.matrix(id)?, bias: self.vector(id.bias())? })
+    }
+
+    fn layer(&mut self, layer: usize) -> Result<Layer<B>, Error> {
+        Ok(Layer {
+            attn_norm: self.norm(Kind::AttnNorm, Some(layer))?,
+            attn_qkv: self.linear(Kind::AttnQkv, layer)?,
+            attn_output: self.linear(Kind::AttnOutput, layer)?,
+            ffn_norm: self.norm(Kind::FfnNorm, Some(layer))?,
+            ffn_up: self.linear(Kind::FfnUp, layer)?,
+            ffn_down: self.linear(Kind::FfnDown, layer)?,
+        })
+    }
+}
+
 impl<B: Backend> GptNeoX<B> {
     /// Takes every tensor by what it is; `find` has checked shapes and types.
     ///
     /// # Errors
     /// Whatever `find` or the backend returns.
     pub(crate) fn load(
-        backend: &B,
+        backend: &mut B,
         hparams: &Hparams,
         gelu: Gelu,
         find: impl Fn(TensorId) -> Result<Tensor, Error>,
     ) -> Result<Self, Error> {
-        let matrix = |kind| backend.matrix(&find(TensorId::weight(kind, None))?);
-        let norm = |kind, layer| -> Result<Norm<B>, Error> {
-            let id = TensorId::weight(kind, layer);
-            let (gamma, beta) = (backend.vector(&find(id)?)?, backend.vector(&find(id.bias())?)?);
-            Ok(Norm { gamma, beta, eps: hparams.norm_eps })
-        };
-        let linear = |kind, layer| -> Result<Linear<B>, Error> {
-            let id = TensorId::weight(kind, layer);
-            let (weight, bias) = (backend.matrix(&find(id)?)?, backend.vector(&find(id.bias())?)?);
-            Ok(Linear { id, weight, bias })
-        };
-        let layer = |layer| -> Result<Layer<B>, Error> {
-            Ok(Layer {
-                attn_norm: norm(Kind::AttnNorm, layer)?,
-                attn_qkv: linear(Kind::AttnQkv, layer)?,
-                attn_output: linear(Kind::AttnOutput, layer)?,
-                ffn_norm: norm(Kind::FfnNorm, layer)?,
-                ffn_up: linear(Kind::FfnUp, layer)?,
-                ffn_down: linear(Kind::FfnDown, layer)?,
-            })
-        };
+        let mut loader = Loader { backend, find: &find, eps: hparams.norm_eps };
         Ok(Self {
             hparams: hparams.clone(),
             gelu,
-            token_embd: matrix(Kind::TokenEmbd)?,
-            layers: (0..hparams.n_layer).map(|index| layer(Some(index))).collect::<Result<_, _>>()?,
-            output_norm: norm(Kind::OutputNorm, None)?,
-            output: matrix(Kind::Output)?,
+            token_embd: loader.matrix(TensorId::weight(Kind::TokenEmbd, None))?,
+            layers: (0..hparams.n_layer).map(|index| loader.layer(index)).collect::<Result<_, _>>()?,
+            output_norm: loader.norm(Kind::OutputNorm, None)?,
+            output: loader.matrix(TensorId::weight(Kind::Output, None))?,
         })
     }
 

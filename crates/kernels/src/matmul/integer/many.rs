@@ -14,7 +14,8 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-pub(super) struct Many<'a, T> {
+/// `INTERLEAVED` says how the rows of `W` lie.
+pub(super) struct Many<'a, T, const INTERLEAVED: bool> {
     pub(super) job: &'a Job<'a>,
     pub(super) corrections: &'a Corrections,
     pub(super) range: Range<usize>,
@@ -90,7 +91,7 @@ impl Part {
     }
 }
 
-impl<T: Format> Kernel for Many<'_, T> {
+impl<T: Format, const INTERLEAVED: bool> Kernel for Many<'_, T, INTERLEAVED> {
     type Output = ();
 
     #[inline(always)]
@@ -111,7 +112,10 @@ impl<T: Format> Kernel for Many<'_, T> {
                     let next = rows.cast::<u8>().wrapping_add(rows_of_tile * stride + block * LANES * size_of::<T>());
                     let next = (self.job.x.len() <= AHEAD_WHILE_DECODING).then_some(next);
                     // SAFETY: 16 whole rows of `stride` bytes lie behind `rows`, of `blocks` blocks.
-                    unsafe { panel.decode(isa, rows.add(block), stride, (last - block) * units_per_block, next) };
+                    unsafe {
+                        let rows = if INTERLEAVED { rows.add(LANES * block) } else { rows.add(block) };
+                        panel.decode::<I, T, INTERLEAVED>(isa, rows, stride, (last - block) * units_per_block, next);
+                    }
                 }
                 let groups = units_per_block * groups_per_unit(T::SPLIT);
                 let part = Part { column: first, first: block * groups, end: last * groups, is_last: last == blocks };
@@ -130,7 +134,7 @@ impl Panel {
     /// # Safety
     /// 16 rows of `units` units each, `stride` bytes apart.
     #[inline(always)]
-    unsafe fn decode<I: Isa, T: Format>(
+    unsafe fn decode<I: Isa, T: Format, const INTERLEAVED: bool>(
         &mut self,
         isa: I,
         rows: *const T,
@@ -150,7 +154,11 @@ impl Panel {
         for block in 0..units / units_per_block {
             // SAFETY: the caller's promise.
             let (column, header) = unsafe {
-                let column = Column::new(rows.add(block), isa.renewed(stride));
+                let column = if INTERLEAVED {
+                    Column::interleaved(rows.add(LANES * block))
+                } else {
+                    Column::new(rows.add(block), isa.renewed(stride))
+                };
                 (column, T::header(isa, column))
             };
             let mut pair = Pair::empty(isa);
@@ -179,15 +187,16 @@ impl Panel {
                     [halves[0][part], halves[1][part]] = unsafe { unit_codes::<I, T>(isa, column, &pair, part, unit) };
                 }
                 for half in 0..2 {
+                    let steps = if INTERLEAVED { isa.as_words(halves[half]) } else { isa.transpose(halves[half]) };
                     // SAFETY: half of unit `u` of `units`: 4 steps of 64 bytes.
-                    unsafe { isa.store_steps(codes.add(u * STEPS + 4 * half).cast(), isa.transpose(halves[half])) };
+                    unsafe { isa.store_steps(codes.add(u * STEPS + 4 * half).cast(), steps) };
                 }
             });
         }
     }
 }
 
-impl<T: Format> Many<'_, T> {
+impl<T: Format, const INTERLEAVED: bool> Many<'_, T, INTERLEAVED> {
     /// What asks for `rows` rows from `first` on, while all tiles of the panels before are multiplied.
     fn ahead(&self, first: usize, rows: usize) -> Ahead {
         let Job { weights, x, .. } = self.job;

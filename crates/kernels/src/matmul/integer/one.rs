@@ -108,7 +108,7 @@ impl<T: Format> One<'_, T> {
 /// Blocks of 16 rows, and 32 bytes behind `a`.
 #[inline(always)]
 unsafe fn dots<I: Isa, T: Format>(isa: I, rows: Column<T>, pair: &Pair<I>, unit: usize, a: *const u8) -> [I::N; 2] {
-    let zero = isa.zero_quads();
+    let zero = isa.splat_quads(0);
     let mut sums = [isa.parts(zero); 2];
     // SAFETY: the caller's promise.
     unsafe {
@@ -156,11 +156,11 @@ unsafe fn multiply_four<I: Isa, T: Format>(
     let products = products.as_mut_ptr().cast::<I::Q>();
     // SAFETY: the caller's promise.
     unsafe {
-        let a = [isa.rows(a, 16), isa.rows(a.add(32), 16), isa.rows(a.add(64), 16), isa.rows(a.add(96), 16)];
+        let a = [0, 32, 64, 96].map(|at| isa.load_bytes(a.add(at)));
         for row in 0..LANES {
             let column = Column::<T>::of_row(rows.wrapping_byte_add(row * stride));
             // All read before any is written: the compiler could not tell the two apart.
-            let mut dots = [isa.zero_quads(); 4];
+            let mut dots = [isa.splat_quads(0); 4];
             for i in 0..4 {
                 dots[i] = isa.dot_few(dots[i], T::codes(isa, column, unit + i)[0], a[i]);
             }

@@ -24,9 +24,12 @@ fn products(c: &mut Criterion) {
     let (rows, cols) = (4 * WIDTH, WIDTH);
     for (name, n) in [("one", 1), ("many", TOKENS)] {
         let mut group = c.benchmark_group(name);
-        for &ty in TensorType::ALL {
+        for (&ty, layout) in TensorType::ALL.iter().flat_map(|ty| [(ty, Layout::Rows), (ty, Layout::Interleaved)]) {
             let mut data = vec![0; rows * ty.row_bytes(cols).expect("whole blocks")];
             ty.encode(&noise(rows * cols), &mut data);
+            if layout == Layout::Interleaved && cpu.arrange(ty, rows, Activations::Int8, &mut data) != layout {
+                continue;
+            }
             let mut out = vec![f32::NAN; n * rows];
             let mut workspace = Workspace::default();
             let per_run = if n == 1 {
@@ -35,9 +38,9 @@ fn products(c: &mut Criterion) {
                 Throughput::Elements((2 * n * rows * cols) as u64) // operations
             };
             group.throughput(per_run);
-            group.bench_function(BenchmarkId::from_parameter(ty), |b| {
+            group.bench_function(BenchmarkId::new(ty.to_string(), format!("{layout:?}")), |b| {
                 b.iter(|| {
-                    let weights = Weights { ty, rows, cols, data: &data, layout: Layout::Rows };
+                    let weights = Weights { ty, rows, cols, data: &data, layout };
                     let (x, activations) = (&x[..n * cols], Activations::Int8);
                     let matmul =
                         Matmul { weights, x, bias: None, epilogue: Epilogue::Store, activations, out: &mut out };

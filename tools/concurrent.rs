@@ -1,7 +1,7 @@
 //! Tokens per second of many generations at once:
 //!
 //! ```text
-//! cargo run --release -p pythia-runtime --example concurrent -- MODEL.gguf [threads] [temperature] [rounds] [generations...]
+//! cargo run --release -p pythia-runtime --example concurrent -- MODEL.gguf [threads] [temperature] [rounds] [generations...] [--no-mmap]
 //! ```
 //!
 //! Each generation continues a prompt of 32 random tokens by 64. Two rates, each the best of a few rounds: all generated
@@ -22,11 +22,12 @@ const PROMPT: usize = 32;
 const NEW: usize = 64;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (flags, args): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|arg| arg == "--no-mmap");
+    let in_memory = !flags.is_empty();
     let path = args.first().ok_or("the first argument is a GGUF file")?;
     let number = |i: usize, default: f32| args.get(i).map_or(Ok(default), |arg| arg.parse());
     let (threads, temperature, rounds) = (number(1, 0.0)? as usize, number(2, 0.0)?, number(3, 3.0)? as usize);
-    let model = Model::open(Path::new(path), &Options { threads, ..Options::default() })?;
+    let model = Model::open(Path::new(path), &Options { threads, in_memory, ..Options::default() })?;
     let tokenizer = Arc::new(Tokenizer::from_gguf(&model.gguf().metadata)?);
     println!("{path}: {} threads, {}, temperature {temperature}", model.threads(), model.isa_name());
     let counts = args.iter().skip(4).map(|arg| arg.parse()).collect::<Result<Vec<usize>, _>>()?;

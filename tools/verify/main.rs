@@ -1,7 +1,7 @@
 //! What it costs to check `k` drafted tokens, and what drafts gain by it.
 //!
 //! ```text
-//! cargo run --release --example verify -- MODEL.gguf [threads] [rounds] [position] [tokens]
+//! cargo run --release --example verify -- MODEL.gguf [threads] [rounds] [position] [tokens] [--no-mmap]
 //! ```
 //!
 //! First the time of a pass over `1 + k` tokens with the logits of each, over that of one token. Numbers of tokens take
@@ -24,11 +24,12 @@ use std::time::Instant;
 const MOST: usize = 17;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (flags, args): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|arg| arg == "--no-mmap");
+    let in_memory = !flags.is_empty();
     let path = args.first().ok_or("the first argument is a GGUF file")?;
     let number = |i: usize, default: usize| args.get(i).map_or(Ok(default), |arg| arg.parse());
     let (threads, rounds, position, tokens) = (number(1, 0)?, number(2, 9)?, number(3, 64)?, number(4, 0)?);
-    let model = Model::open(Path::new(path), &Options { threads, ..Options::default() })?;
+    let model = Model::open(Path::new(path), &Options { threads, in_memory, ..Options::default() })?;
     let mut random = Random { rng: Rng::new(1), n_vocab: model.hparams().n_vocab };
     let mut checks = Checks::new(&model, position + tokens / 2, &mut random)?;
     let mut texts = if tokens > 1 { Some(Texts::new(&model, &random.tokens(position.max(1)), tokens)?) } else { None };

@@ -334,9 +334,16 @@ fn weights_that_leave_memory_after_use_give_the_same_bits() {
 
 #[test]
 fn weights_in_memory_give_the_same_bits_and_count_for_the_limit() {
+    // One token at a time, in tiles and through panels.
+    for (path, batch) in files().iter().flat_map(|path| [1, 4, 13].map(|batch| (path, batch))) {
+        let of = |in_memory| digest(path, &Options { in_memory, threads: 2, ..Options::default() }, 14, batch);
+        assert_eq!(of(true), of(false), "{} batch {batch}", path.display());
+    }
     let path = &files()[0];
-    let of = |in_memory| digest(path, &Options { in_memory, threads: 2, ..Options::default() }, 4, 2);
-    assert_eq!(of(true), of(false));
+    let of = |in_memory| {
+        digest(path, &Options { in_memory, activations: Activations::F32, threads: 2, ..Options::default() }, 4, 2)
+    };
+    assert_eq!(of(true), of(false), "f32 activations");
     let bytes = std::fs::metadata(path).unwrap().len();
     let open = |limit| {
         let memory = Some(Budget::new(limit));

@@ -9,7 +9,7 @@ use std::mem::offset_of;
 
 impl Format for IQ2_S {
     const SPLIT: bool = true;
-    const UNROLL: bool = false;
+    const ROUND: usize = 2;
     const BITS: u32 = 8;
     const INTERLEAVES: bool = false;
     const OFFSET: i32 = 0;

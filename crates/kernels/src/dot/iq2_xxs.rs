@@ -10,7 +10,7 @@ use pythia_tensor::blocks::IQ2_XXS;
 use std::mem::offset_of;
 
 impl Format for IQ2_XXS {
-    const UNROLL: bool = false;
+    const ROUND: usize = 2;
     const BITS: u32 = 8;
     const INTERLEAVES: bool = false;
     const OFFSET: i32 = 0;

@@ -8,7 +8,7 @@ use pythia_tensor::blocks::IQ3_S;
 use std::mem::offset_of;
 
 impl Format for IQ3_S {
-    const UNROLL: bool = false;
+    const ROUND: usize = 2;
     const BITS: u32 = 8;
     const INTERLEAVES: bool = false;
     const OFFSET: i32 = 0;

@@ -10,7 +10,7 @@ use pythia_tensor::blocks::IQ3_XXS;
 use std::mem::offset_of;
 
 impl Format for IQ3_XXS {
-    const UNROLL: bool = false;
+    const ROUND: usize = 2;
     const BITS: u32 = 8;
     const INTERLEAVES: bool = false;
     const OFFSET: i32 = 0;

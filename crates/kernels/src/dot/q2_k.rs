@@ -12,6 +12,7 @@ impl Format for Q2_K {
     const SPLIT: bool = true;
     const AFFINE: bool = true;
     const BITS: u32 = 2;
+    const INTERLEAVED_ROUND: usize = 4;
     const RUNS: bool = true;
     const OFFSET: i32 = 0;
 

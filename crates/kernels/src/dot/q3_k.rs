@@ -9,6 +9,7 @@ use std::mem::offset_of;
 impl Format for Q3_K {
     const SPLIT: bool = true;
     const BITS: u32 = 3;
+    const INTERLEAVED_ROUND: usize = 8;
     const RUNS: bool = true;
     const LONE_HALF: Option<usize> = Some(offset_of!(Self, d));
     const OFFSET: i32 = 4;

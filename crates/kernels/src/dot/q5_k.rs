@@ -10,6 +10,7 @@ use std::mem::offset_of;
 impl Format for Q5_K {
     const AFFINE: bool = true;
     const BITS: u32 = 5;
+    const INTERLEAVED_ROUND: usize = 8;
     const RUNS: bool = true;
     const OFFSET: i32 = 0;
 

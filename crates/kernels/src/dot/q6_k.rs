@@ -8,6 +8,7 @@ use std::mem::offset_of;
 impl Format for Q6_K {
     const SPLIT: bool = true;
     const BITS: u32 = 6;
+    const INTERLEAVED_ROUND: usize = 4;
     const RUNS: bool = true;
     const LONE_HALF: Option<usize> = Some(offset_of!(Self, d));
     const OFFSET: i32 = 32;

@@ -64,7 +64,7 @@ impl Scales {
         for block in 0..units / units_per_block {
             // SAFETY: the caller's promise.
             let header = unsafe { T::header(isa, Column::new(rows.add(block), stride)) };
-            for_each_unit!(I, T, unit => {
+            for_each_unit!(I, T, T::ROUND, unit => {
                 let (scales, mins) = (T::scales(isa, header, unit), T::mins(isa, header, unit));
                 for half in 0..groups_per_unit(T::SPLIT) {
                     let g = (block * units_per_block + unit) * groups_per_unit(T::SPLIT) + half;

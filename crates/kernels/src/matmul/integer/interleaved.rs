@@ -73,7 +73,7 @@ impl<T: Format, const M: usize> Kernel for Tile<'_, T, M> {
             // SAFETY: `block` is within the 16 rows, checked above.
             let header = unsafe { T::header(isa, column) };
             let ahead = at.cast::<u8>().wrapping_add(AHEAD);
-            for_each_unit!(I, T, unit => {
+            for_each_unit!(I, T, T::INTERLEAVED_ROUND, unit => {
                 // Else what units share is kept in registers that there are not, and all prefetches end up in one heap.
                 if unit > 0 {
                     isa.in_order();

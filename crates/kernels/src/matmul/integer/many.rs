@@ -162,7 +162,7 @@ impl Panel {
                 (column, T::header(isa, column))
             };
             let mut pair = Pair::empty(isa);
-            for_each_unit!(I, T, unit => {
+            for_each_unit!(I, T, T::ROUND, unit => {
                 let u = block * units_per_block + unit;
                 isa.prefetch_bytes(ahead, ahead_per_unit);
                 ahead = ahead.wrapping_add(ahead_per_unit);

@@ -58,7 +58,7 @@ impl<T: Format> One<'_, T> {
             };
             let mut pair = Pair::empty(isa);
             let mut four = FourUnits::<I>::uninit();
-            for_each_unit!(I, T, unit => {
+            for_each_unit!(I, T, T::ROUND, unit => {
                 // Else all prefetches of the unrolled units end up in one heap, and the queue of misses fills.
                 if unit > 0 {
                     isa.in_order();

@@ -59,8 +59,9 @@ habits! {
     RUN, ["-tb", "--threads-batch"] => NoEffect(One, "prompts and generation both use the threads of -t");
     // Of commands that run no model; the others have it.
     RUN, ["--no-mmap"] => NoEffect(None, "weights are not read here");
-    RUN, ["--mlock", "--mmap", "-nr", "--no-repack", "--direct-io", "-dio"] =>
+    RUN, ["--mlock", "--mmap", "--direct-io", "-dio"] =>
         NoEffect(None, "weights are used directly from the mapped file; --no-mmap copies them");
+    RUN, ["-nr", "--no-repack"] => NoEffect(None, "weights are rearranged only in the copy that --no-mmap makes");
     RUN, ["-mmp"] => NoEffect(One, "weights are used directly from the mapped file; --no-mmap copies them");
     RUN, ["-nkvo", "--no-kv-offload"] => NoEffect(None, "the key-value cache is on the same device as the model");
     RUN, ["--numa", "-C", "--cpu-mask", "-Cr", "--cpu-range", "--cpu-strict", "--prio", "--poll"] =>

@@ -64,7 +64,7 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "NAME")]
     isa: Option<IsaLevel>,
     /// Copy the weights into memory instead of reading them in the mapped file, on the processor: the start takes longer,
-    /// and every token less
+    /// and tokens of most quantized types less
     #[arg(long)]
     no_mmap: bool,
     /// Refuse to start if caches and buffers on the processor would take more than SIZE, such as 1.5G or 512MiB

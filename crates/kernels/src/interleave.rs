@@ -11,7 +11,7 @@ use crate::dot::Format;
 use crate::matmul::LANES;
 
 /// A word of each of 16 rows.
-pub(crate) const WORDS_BYTES: usize = LANES * 4;
+const WORDS_BYTES: usize = LANES * 4;
 
 /// How rows of weights lie.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

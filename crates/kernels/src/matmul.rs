@@ -3,7 +3,7 @@
 //! Every element of `y` has one f32 accumulator. For quantized weights it takes the groups of 32 (or 16) elements
 //! that share a scale in ascending order, by fused multiply-add of the exact integer dot product of the group
 //! (`integer`). For float weights sixteen partial sums run along the row and are added by a fixed tree (`float`).
-//! The kernel for one row of `x` and the tiled one for many keep that order, so they agree bit for bit.
+//! The kernels for one row of `x`, for few and for many keep that order, so they agree bit for bit.
 
 mod float;
 mod integer;
@@ -70,9 +70,10 @@ pub struct Weights<'a> {
 /// now.
 pub(crate) fn arrange(team: &Team, ty: TensorType, rows: usize, activations: Activations, data: &mut [u8]) -> Layout {
     let Some(interleaving) = interleaving(ty).filter(|_| activations == Activations::Int8) else { return Layout::Rows };
-    if !rows.is_multiple_of(LANES) || data.is_empty() {
+    if rows == 0 || !rows.is_multiple_of(LANES) {
         return Layout::Rows;
     }
+    assert!(data.len().is_multiple_of(rows * ty.block_bytes()), "rows of whole blocks");
     let group_bytes = data.len() / rows * LANES;
     let groups = SharedMut::new(data);
     team.run_ranges(rows / LANES, 1, &|range| {
@@ -145,25 +146,32 @@ impl<'a> Weights<'a> {
     /// The bytes of a row as a file has them: where they lie, or put together in `buffer`.
     ///
     /// # Panics
-    /// If there is no such row.
+    /// If there is no such row, `data` does not fit the shape, or such rows cannot be interleaved.
     pub fn row<'b>(&self, row: usize, buffer: &'b mut Vec<u8>) -> &'b [u8]
     where
         'a: 'b,
     {
-        let row_bytes = self.data.len() / self.rows;
-        let Layout::Interleaved = self.layout else { return &self.data[row * row_bytes..][..row_bytes] };
+        let (interleaving, row_bytes) = self.check_shape();
+        let Some(interleaving) = interleaving else { return &self.data[row * row_bytes..][..row_bytes] };
         buffer.resize(row_bytes, 0);
         let group = &self.data[row / LANES * LANES * row_bytes..][..LANES * row_bytes];
-        interleaving(self.ty).expect("a layout of this type").row(group, row % LANES, buffer);
+        interleaving.row(group, row % LANES, buffer);
         buffer
+    }
+
+    /// Checks the bytes and the layout, and returns how rows are interleaved, if they are, and the bytes of a row.
+    fn check_shape(&self) -> (Option<Interleaving>, usize) {
+        let row_bytes = self.ty.row_bytes(self.cols).expect("whole blocks in a row");
+        assert!(self.data.len() == self.rows * row_bytes, "weights match their shape");
+        let Layout::Interleaved = self.layout else { return (None, row_bytes) };
+        assert!(self.rows.is_multiple_of(LANES), "whole groups of interleaved rows");
+        (Some(interleaving(self.ty).expect("a type whose rows can be interleaved")), row_bytes)
     }
 
     /// Checks the shape and that of `x`, and returns the rows of `x`.
     fn check(&self, x: &[f32]) -> usize {
-        let row_bytes = self.ty.row_bytes(self.cols).expect("whole blocks in a row");
-        assert!(self.cols.is_multiple_of(32) && self.data.len() == self.rows * row_bytes, "weights match their shape");
-        assert!(x.len().is_multiple_of(self.cols), "whole rows of x");
-        assert!(self.layout == Layout::Rows || self.rows.is_multiple_of(LANES), "whole groups of interleaved rows");
+        self.check_shape();
+        assert!(self.cols.is_multiple_of(32) && x.len().is_multiple_of(self.cols), "whole rows of x");
         x.len() / self.cols
     }
 

@@ -163,7 +163,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
 
     /// Where it runs, for people: `cpu`.
     fn name(&self) -> String;
-    /// Makes a matrix ready.
+    /// Makes a matrix ready, which may change how the backend holds it: each is made ready once.
     ///
     /// # Errors
     /// If there is not enough memory, or the device fails.

@@ -22,7 +22,7 @@ pub const CPU: &str = "cpu";
 #[derive(Debug)]
 pub(crate) struct CpuBackend {
     cpu: Arc<Cpu>,
-    files: Vec<Bytes>,
+    files: Vec<FileBytes>,
     activations: Activations,
     /// From which byte of the files on, counted through all of them, weights are released after use.
     resident_bytes: Option<u64>,
@@ -32,12 +32,12 @@ pub(crate) struct CpuBackend {
 
 /// What a file holds.
 #[derive(Debug)]
-enum Bytes {
+enum FileBytes {
     Map(FileMap),
     Copy(LargePages),
 }
 
-impl Deref for Bytes {
+impl Deref for FileBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -80,15 +80,14 @@ impl CpuBackend {
     /// # Errors
     /// If the files, of the model at `path`, are wanted in memory and there is not enough.
     pub(crate) fn new(cpu: Arc<Cpu>, path: &Path, files: Vec<FileMap>, options: &Options) -> Result<Self, Error> {
-        let &Options { activations, mut resident_bytes, .. } = options;
+        let &Options { activations, resident_bytes, .. } = options;
         let mut taken = None;
         let files = if options.in_memory {
             taken = reserve(&files, options)?;
-            resident_bytes = None;
-            let copied = files.iter().map(|file| file.copy().map(Bytes::Copy)).collect::<io::Result<_>>();
+            let copied = files.iter().map(|file| file.copy().map(FileBytes::Copy)).collect::<io::Result<_>>();
             copied.map_err(|source| Error::Io { path: path.to_owned(), source })?
         } else {
-            files.into_iter().map(Bytes::Map).collect()
+            files.into_iter().map(FileBytes::Map).collect()
         };
         Ok(Self { cpu, files, activations, resident_bytes, _taken: taken })
     }
@@ -126,10 +125,12 @@ impl Backend for CpuBackend {
         CPU.to_owned()
     }
 
+    /// The table of embeddings is arranged too, although no product reads it: its rows can be read all the same, and a
+    /// token takes one.
     fn matrix(&mut self, tensor: &Tensor) -> Result<Matrix, Error> {
         let layout = match &mut self.files[tensor.file] {
-            Bytes::Map(_) => Layout::Rows,
-            Bytes::Copy(copy) => {
+            FileBytes::Map(_) => Layout::Rows,
+            FileBytes::Copy(copy) => {
                 self.cpu.arrange(tensor.ty, tensor.rows, self.activations, &mut copy[tensor.bytes.clone()])
             }
         };
@@ -244,9 +245,9 @@ impl Backend for CpuBackend {
 
     fn release(&self, matrix: &Matrix) {
         let Tensor { file, bytes, .. } = &matrix.tensor;
-        let before = self.files[..*file].iter().map(|file| file.len() as u64).sum::<u64>();
-        if let Bytes::Map(map) = &self.files[*file]
-            && self.resident_bytes.is_some_and(|most| before + bytes.end as u64 > most)
+        let before = || self.files[..*file].iter().map(|file| file.len() as u64).sum::<u64>();
+        if let FileBytes::Map(map) = &self.files[*file]
+            && self.resident_bytes.is_some_and(|most| before() + bytes.end as u64 > most)
         {
             map.release(bytes.clone());
         }
@@ -270,5 +271,34 @@ impl Backend for CpuBackend {
             Head::Largest { .. } => {}
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pythia_tensor::TensorType;
+
+    #[test]
+    fn a_copy_is_arranged_and_a_map_is_not() {
+        let (rows, cols) = (32, 64);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let bytes: Vec<u8> = (0..32 * 36).map(|i| (i % 251) as u8).collect();
+        std::fs::write(file.path(), &bytes).unwrap();
+        let tensor = Tensor { ty: TensorType::Q4_0, rows, cols, file: 0, bytes: 0..bytes.len() };
+        let open = |in_memory, activations| {
+            let options = Options { in_memory, activations, threads: 1, ..Options::default() };
+            let cpu = Arc::new(Cpu::new(1, None).unwrap());
+            let files = vec![FileMap::open(file.path()).unwrap()];
+            let mut backend = CpuBackend::new(cpu, file.path(), files, &options).unwrap();
+            let matrix = backend.matrix(&tensor).unwrap();
+            for row in 0..rows {
+                assert_eq!(backend.weights(&matrix).row(row, &mut Vec::new()), &bytes[row * 36..][..36]);
+            }
+            matrix.layout
+        };
+        assert_eq!(open(true, Activations::Int8), Layout::Interleaved);
+        assert_eq!(open(true, Activations::F32), Layout::Rows);
+        assert_eq!(open(false, Activations::Int8), Layout::Rows);
     }
 }

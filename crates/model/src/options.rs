@@ -25,8 +25,8 @@ pub struct Options {
     /// What contexts on the processor may take together; `None` for all that the system gives.
     pub memory: Option<Arc<Budget>>,
     /// Copies the files into memory when a model is opened for the processor, into large pages where the system has them,
-    /// rather than using the weights where they lie in the mapped file. There they are arranged as products read them
-    /// fastest. Opening takes longer, and the system cannot drop these pages: they count for [`memory`](Self::memory).
+    /// rather than using the weights where they lie in the mapped file. There most quantized types are arranged as products
+    /// read them fastest. Opening takes longer, and the system cannot drop these pages: they count for [`memory`](Self::memory).
     pub in_memory: bool,
     /// For models larger than memory: how many bytes of the files can stay in it, on the processor. Weights behind them
     /// leave memory as soon as a pass has used them. Left to itself, the system would drop those that were not used for

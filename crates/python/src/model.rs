@@ -24,8 +24,8 @@ use std::sync::Arc;
 
 /// A model from a GGUF file, open on the processor or a GPU.
 ///
-/// Weights stay in the mapped file, or with `mmap=False` in a copy in memory, which is read faster where the system has
-/// large pages. Results have the same bits with any number of `threads` and on any instruction set
+/// Weights stay in the mapped file, or with `mmap=False` in a copy in memory, which is read faster for most quantized
+/// types. Results have the same bits with any number of `threads` and on any instruction set
 /// (`isa`). They depend on `activations` ("int8", rounded before products with quantized weights, or "f32", which takes
 /// about three times as long), `gelu` ("erf" or "tanh", by default what the file says) and `kv` (the type of keys and
 /// values in the cache, "f16", "f32" or "q8_0", bytes with scales). `device` is "cpu", "cuda", "cuda:N" or "auto".

@@ -38,10 +38,10 @@ impl FileMap {
         Ok(this)
     }
 
-    /// The same bytes in memory of the program's own.
+    /// A copy of the bytes in memory.
     ///
     /// # Errors
-    /// If the system refuses so much memory.
+    /// If the system refuses so much memory, or the file is empty.
     pub fn copy(&self) -> io::Result<LargePages> {
         let mut memory = LargePages::new(self.len())?;
         memory.copy_from_slice(self);

@@ -1,6 +1,5 @@
 //! One block of each of several rows, in whatever way they lie.
 
-use crate::interleave;
 use crate::isa::Isa;
 use crate::matmul::LANES;
 use pythia_tensor::blocks::Block;
@@ -10,53 +9,53 @@ use pythia_tensor::blocks::Block;
 pub(crate) struct Column<T> {
     /// That of the first row; where rows are interleaved, the first of the 16 blocks' bytes.
     first: *const T,
-    lie: Lie,
+    placement: Placement,
 }
 
 /// How the blocks lie. A constant wherever columns are made, so that no kernel looks at it.
 #[derive(Clone, Copy)]
-enum Lie {
+enum Placement {
     /// So many bytes from row to row.
     Rows(usize),
     /// One row, whose units fill vectors that else have halves of two rows.
     OneRow,
-    /// As [`interleave`] puts 16 rows.
+    /// As [`interleave`](crate::interleave) puts 16 rows.
     Interleaved,
 }
 
 #[allow(clippy::missing_safety_doc)] // as for `Format`; what is read must lie within the blocks
 impl<T: Block> Column<T> {
     pub(crate) fn new(first: *const T, stride: usize) -> Self {
-        Self { first, lie: Lie::Rows(stride) }
+        Self { first, placement: Placement::Rows(stride) }
     }
 
     /// A block of one row, for ISAs whose vectors hold a unit: `codes` of a format with `RUNS` then gives all 32 codes,
     /// twice.
     #[inline(always)]
     pub(crate) fn of_row(block: *const T) -> Self {
-        Self { first: block, lie: Lie::OneRow }
+        Self { first: block, placement: Placement::OneRow }
     }
 
     /// 16 blocks that are interleaved. `codes` then gives, for part p, vector p of the words of all rows: see
     /// [`Operations::as_words`](crate::isa::Operations::as_words).
     #[inline(always)]
     pub(crate) fn interleaved(first: *const T) -> Self {
-        Self { first, lie: Lie::Interleaved }
+        Self { first, placement: Placement::Interleaved }
     }
 
     /// Of 16 rows, those that make part `part` of their vectors.
     #[inline(always)]
     pub(crate) fn part<I: Isa>(self, part: usize) -> Self {
-        match self.lie {
-            Lie::Rows(stride) => Self::new(self.first.wrapping_byte_add(part * stride), I::PARTS * stride),
-            Lie::OneRow => self,
-            Lie::Interleaved => Self { first: self.first.wrapping_byte_add(part * size_of::<I::B>()), ..self },
+        match self.placement {
+            Placement::Rows(stride) => Self::new(self.first.wrapping_byte_add(part * stride), I::PARTS * stride),
+            Placement::OneRow => self,
+            Placement::Interleaved => Self { first: self.first.wrapping_byte_add(part * size_of::<I::B>()), ..self },
         }
     }
 
     #[inline(always)]
     fn at(self, offset: usize) -> *const u8 {
-        let offset = if matches!(self.lie, Lie::Interleaved) { LANES * offset } else { offset };
+        let offset = if matches!(self.placement, Placement::Interleaved) { LANES * offset } else { offset };
         self.first.cast::<u8>().wrapping_add(offset)
     }
 
@@ -65,7 +64,7 @@ impl<T: Block> Column<T> {
     pub(super) unsafe fn bytes<I: Isa>(self, isa: I, offset: usize) -> I::B {
         let at = self.at(offset);
         // SAFETY: the caller's promise.
-        unsafe { if let Lie::Rows(stride) = self.lie { isa.rows(at, stride) } else { isa.load_bytes(at) } }
+        unsafe { if let Placement::Rows(stride) = self.placement { isa.rows(at, stride) } else { isa.load_bytes(at) } }
     }
 
     /// 32 bytes from `offset` on, of the rows of a part: the first 16, then the last. Of one row, twice all of them.
@@ -74,7 +73,7 @@ impl<T: Block> Column<T> {
         // SAFETY: the caller's promise.
         unsafe {
             let first = self.bytes(isa, offset);
-            [first, if matches!(self.lie, Lie::OneRow) { first } else { self.bytes(isa, offset + 16) }]
+            [first, if matches!(self.placement, Placement::OneRow) { first } else { self.bytes(isa, offset + 16) }]
         }
     }
 
@@ -82,7 +81,7 @@ impl<T: Block> Column<T> {
     /// interleaved.
     #[inline(always)]
     pub(super) unsafe fn fifth_bits<I: Isa>(self, isa: I, offset: usize) -> [I::B; 2] {
-        let Lie::Rows(stride) = self.lie else { unreachable!("bits of whole rows") };
+        let Placement::Rows(stride) = self.placement else { unreachable!("bits of whole rows") };
         // SAFETY: the caller's promise.
         unsafe { isa.fifth_bits(self.at(offset), stride) }
     }
@@ -92,9 +91,10 @@ impl<T: Block> Column<T> {
     pub(super) unsafe fn f16<I: Isa>(self, isa: I, offset: usize) -> I::F {
         // SAFETY: the caller's promise.
         unsafe {
-            match self.lie {
-                Lie::Rows(stride) => isa.gather_f16(self.at(offset), stride),
-                _ => isa.load_f16(self.at(offset)),
+            match self.placement {
+                Placement::Rows(stride) => isa.gather_f16(self.at(offset), stride),
+                Placement::Interleaved => isa.load_f16(self.at(offset)),
+                Placement::OneRow => unreachable!("scales of 16 rows"),
             }
         }
     }
@@ -105,9 +105,18 @@ impl<T: Block> Column<T> {
         let at = self.at(offset);
         // SAFETY: the caller's promise; where rows are interleaved, words of 16 rows follow each other.
         unsafe {
-            match self.lie {
-                Lie::Rows(stride) => isa.words(at, stride),
-                _ => [0, 1, 2, 3].map(|word| isa.load_int(at.add(word * interleave::WORDS_BYTES).cast())),
+            match self.placement {
+                Placement::Rows(stride) => isa.words(at, stride),
+                Placement::Interleaved => {
+                    let at = at.cast::<u32>();
+                    [
+                        isa.load_int(at),
+                        isa.load_int(at.add(LANES)),
+                        isa.load_int(at.add(2 * LANES)),
+                        isa.load_int(at.add(3 * LANES)),
+                    ]
+                }
+                Placement::OneRow => unreachable!("words of 16 rows"),
             }
         }
     }

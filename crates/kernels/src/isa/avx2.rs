@@ -66,7 +66,7 @@ unsafe impl<const VNNI: bool> Operations for Avx2<VNNI> {
             [widen(_mm_loadu_si128(p)), widen(_mm_loadu_si128(p.add(1)))]
         }
         unsafe fn gather_f16(self, p: *const u8, stride: usize) -> [__m256; 2] {
-            let (lo, hi) = gather_16_words(p, stride);
+            let (lo, hi) = lanes::gather_16_words(p, stride);
             [_mm256_cvtph_ps(lo), _mm256_cvtph_ps(hi)]
         }
         fn add(self, a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
@@ -178,7 +178,7 @@ unsafe impl<const VNNI: bool> Operations for Avx2<VNNI> {
             let words = _mm256_packs_epi32(v[0], v[1]);
             let bytes = _mm256_packs_epi16(words, words);
             let order = _mm256_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5);
-            store_codes(p, _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(bytes, order)))
+            lanes::store_codes(p, _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(bytes, order)))
         }
 
         fn splat_bytes(self, x: u8) -> __m256i { _mm256_set1_epi8(x as i8) }
@@ -261,7 +261,7 @@ unsafe impl<const VNNI: bool> Operations for Avx2<VNNI> {
         fn dot_few(self, acc: __m256i, w: __m256i, a: __m256i) -> __m256i {
             if VNNI { dot_unsigned::<true>(acc, w, a) } else { _mm256_add_epi16(acc, _mm256_maddubs_epi16(w, a)) }
         }
-        fn made(self, sums: __m256i) -> __m256i { pinned(sums) }
+        fn made(self, sums: __m256i) -> __m256i { self.kept(sums) }
         fn kept(self, sums: __m256i) -> __m256i { pinned(sums) }
         fn reduce_few(self, rows: [__m256i; 8], bits: u32, products: usize) -> [__m256i; 2] {
             let [a, b, c, d, e, f, g, h] = rows;
@@ -351,15 +351,18 @@ unsafe impl<const VNNI: bool> Operations for Avx2<VNNI> {
             for first in (0..W).step_by(chain) {
                 // SAFETY: the token proves the features of the `isas!` row.
                 unsafe {
-                    let a = |i: usize| _mm256_set1_epi32(a[i][m]);
+                    let word = self.repeated_word(a[first][m]);
                     if chain == 1 {
-                        let dot = if bits == 8 { dot_signed::<VNNI> } else { dot_unsigned::<VNNI> };
-                        acc[m] = dot(acc[m], w[first], a(first));
+                        acc[m] = if bits == 8 {
+                            dot_signed::<VNNI>(acc[m], w[first], word)
+                        } else {
+                            dot_unsigned::<VNNI>(acc[m], w[first], word)
+                        };
                         continue;
                     }
-                    let mut sums = _mm256_maddubs_epi16(w[first], a(first));
+                    let mut sums = _mm256_maddubs_epi16(w[first], word);
                     for i in first + 1..(first + chain).min(W) {
-                        sums = _mm256_add_epi16(sums, _mm256_maddubs_epi16(w[i], a(i)));
+                        sums = _mm256_add_epi16(sums, _mm256_maddubs_epi16(w[i], self.repeated_word(a[i][m])));
                     }
                     acc[m] = _mm256_add_epi32(acc[m], _mm256_madd_epi16(sums, _mm256_set1_epi16(1)));
                 }
@@ -477,38 +480,4 @@ unsafe fn in_memory(numbers: __m256i) -> [u16; 16] {
         asm!("/* {} */", in(reg) stored.as_mut_ptr(), options(nostack, preserves_flags));
     }
     stored
-}
-
-// What AVX-512 shares.
-
-/// # Safety
-/// 16 readable words `stride` bytes apart, and AVX2.
-#[inline(always)]
-pub(super) unsafe fn gather_16_words(p: *const u8, stride: usize) -> (__m128i, __m128i) {
-    // SAFETY: the caller's promise. Inserted one by one: going through the stack would stall on store forwarding.
-    unsafe {
-        let word = |l: usize| i32::from(p.add(l * stride).cast::<u16>().read_unaligned());
-        let mut lo = _mm_cvtsi32_si128(word(0));
-        let mut hi = _mm_cvtsi32_si128(word(8));
-        macro_rules! insert { ($($l:literal)*) => { $(
-            lo = _mm_insert_epi16::<$l>(lo, word($l));
-            hi = _mm_insert_epi16::<$l>(hi, word($l + 8));
-        )* } }
-        insert!(1 2 3 4 5 6 7);
-        (lo, hi)
-    }
-}
-
-/// Stores 16 signed bytes and returns their sum.
-///
-/// # Safety
-/// 16 writable bytes, and AVX2.
-#[inline(always)]
-pub(super) unsafe fn store_codes(p: *mut u8, codes: __m128i) -> i32 {
-    // SAFETY: the caller's promise. The sum of differences to zero wants unsigned bytes: 128 more each.
-    unsafe {
-        _mm_storeu_si128(p.cast(), codes);
-        let sums = _mm_sad_epu8(_mm_xor_si128(codes, _mm_set1_epi8(i8::MIN)), _mm_setzero_si128());
-        _mm_cvtsi128_si32(_mm_add_epi64(sums, _mm_unpackhi_epi64(sums, sums))) - 16 * 128
-    }
 }

@@ -53,7 +53,7 @@ unsafe impl Operations for Avx512 {
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()))))
         }
         unsafe fn gather_f16(self, p: *const u8, stride: usize) -> __m512 {
-            let (lo, hi) = super::avx2::gather_16_words(p, stride);
+            let (lo, hi) = lanes::gather_16_words(p, stride);
             _mm512_cvtph_ps(_mm256_set_m128i(hi, lo))
         }
         fn add(self, a: __m512, b: __m512) -> __m512 { _mm512_add_ps(a, b) }
@@ -101,7 +101,7 @@ unsafe impl Operations for Avx512 {
         fn shl_int(self, a: __m512i, by: usize) -> __m512i { _mm512_sll_epi32(a, _mm_cvtsi32_si128(by as i32)) }
         fn shr_int(self, a: __m512i, by: usize) -> __m512i { _mm512_sra_epi32(a, _mm_cvtsi32_si128(by as i32)) }
         fn half_to_float(self, a: __m512i) -> __m512 { _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a)) }
-        unsafe fn store_i8(self, p: *mut u8, v: __m512i) -> i32 { super::avx2::store_codes(p, _mm512_cvtepi32_epi8(v)) }
+        unsafe fn store_i8(self, p: *mut u8, v: __m512i) -> i32 { lanes::store_codes(p, _mm512_cvtepi32_epi8(v)) }
 
         fn splat_bytes(self, x: u8) -> __m512i { _mm512_set1_epi8(x as i8) }
         unsafe fn load_bytes(self, p: *const u8) -> __m512i { _mm512_loadu_si512(p.cast()) }
@@ -259,7 +259,7 @@ unsafe impl Operations for Avx512 {
     }
 }
 
-/// Keeps sums in their register and later loads behind them.
+/// Keeps sums in their register. Loads that come later in the program stay later.
 ///
 /// It has its own feature list, since only then may its assembly name such a register.
 #[inline]

@@ -125,7 +125,7 @@ unsafe impl<const DOT: bool, const MATRIX: bool> Operations for Neon<DOT, MATRIX
         unroll: true,
         // 12 integer and 12 float accumulators of the 32 registers; SMMLA works on pairs of rows
         integer_tile: Tile { w: 1, x: if MATRIX { TileSize::Four } else { TileSize::Three } },
-        // one tile; not measured
+        // a tile of SDOT; not measured
         direct_rows: 3,
         float_tile: Tile { w: 2, x: TileSize::Two },
         // 24 registers of accumulators of the 32, 4 of columns
@@ -283,6 +283,7 @@ unsafe impl<const DOT: bool, const MATRIX: bool> Operations for Neon<DOT, MATRIX
         fn dot_u7(self, acc: int32x4_t, w: B, a: B) -> int32x4_t { self.sdot(acc, w, a) }
         fn dot_i8(self, acc: int32x4_t, w: B, a: B) -> int32x4_t { self.sdot(acc, w, a) }
         fn kept(self, sums: int32x4_t) -> int32x4_t {
+            // No instruction.
             let mut sums = sums;
             asm!("/* {0:v} */", inout(vreg) sums, options(nostack, preserves_flags));
             sums

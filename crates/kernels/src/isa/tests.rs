@@ -208,6 +208,44 @@ impl AllOperations<'_> {
         push_int(isa, out, isa.dot4_by_u7(acc, w, a & 0x7F7F_7F7F));
         self.few_bits(isa, out);
         self.steps(isa, out);
+        self.interleaved(isa, out);
+    }
+
+    /// Words of 16 rows, and their products with two rows of activations: at random and at their largest.
+    #[inline(always)]
+    fn interleaved<I: Isa>(&self, isa: I, out: &mut Vec<u32>) {
+        let (quads, mut parts) = (I::PARTS / 4, isa.parts(isa.splat_bytes(0)));
+        for part in 0..I::PARTS {
+            // SAFETY: 256 bytes of all parts.
+            parts[part] = unsafe { isa.load_bytes(self.bytes.as_ptr().add(part * size_of::<I::B>())) };
+        }
+        isa.as_words(parts).into_iter().for_each(|words| push_int(isa, out, words));
+        for (bits, extreme) in (1..=8).flat_map(|bits| [None, Some(127i8), Some(-127)].map(|extreme| (bits, extreme))) {
+            let word = |i: usize| self.activations.as_chunks::<4>().0[i].map(|a| extreme.map_or(a, |a| a as u8));
+            let mut x = [[0; 2]; 8];
+            for i in 0..8 {
+                x[i] = [i, 7 - i].map(|i| i32::from_le_bytes(word(i)));
+            }
+            let mut sums = [isa.parts(isa.splat_quads(0)); 2];
+            for quad in 0..quads {
+                let mut w = [isa.splat_bytes(0); 8];
+                for i in 0..8 {
+                    let codes = if extreme.is_some() { isa.splat_bytes(255) } else { parts[i % 4 * quads + quad] };
+                    w[i] = if bits == 8 { isa.prepare_i8(codes) } else { isa.and(codes, (1 << bits) - 1) };
+                }
+                let start = [isa.splat_quads(7), isa.splat_quads(-7)];
+                let first = w.first_chunk::<4>().expect("of eight");
+                let four = isa.dot_words(start, *first, x.first_chunk().expect("of eight"), bits);
+                let eight = isa.dot_words(four, w, &x, bits);
+                [sums[0][quad], sums[1][quad]] = eight;
+            }
+            for m in 0..2 {
+                let sum = |i: usize| x[i][m].to_le_bytes().map(|a| i32::from(a as i8));
+                let twice: i32 = (0..8).map(|i| sum(i).iter().sum::<i32>() * if i < 4 { 2 } else { 1 }).sum();
+                let bias = isa.splat_int(if bits == 8 { -I::I8_BIAS * twice } else { 0 });
+                push_int(isa, out, isa.add_int(isa.join_quads(sums[m]), bias));
+            }
+        }
     }
 
     /// Sums of products of codes of few bits: codes and activations at random and at their largest.

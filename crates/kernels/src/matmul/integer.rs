@@ -1,7 +1,8 @@
 //! Products of quantized weights with int8 activations.
 //!
-//! `one` reads rows of `W` as they lie in the file, for one row of `x`: it moves at the speed of memory. `many`
-//! decodes 16 rows once into a panel and multiplies it with tiles of rows of `x`: it is bound by the multipliers.
+//! `one` reads rows of `W` as they lie in the file, for one row of `x`: it moves at the speed of memory. `interleaved` does so
+//! for few rows of `x`, where 16 rows of `W` lie side by side. `many` decodes 16 rows once into a panel and multiplies it with
+//! tiles of rows of `x`: it is bound by the multipliers.
 
 mod interleaved;
 mod many;
@@ -237,7 +238,7 @@ unsafe fn unit_codes<I: Isa, T: Format>(
     unsafe { if T::PAIRED { T::of_pair(isa, pair, part, unit) } else { T::codes(isa, rows.part::<I>(part), unit) } }
 }
 
-/// 16 rows of `W` from `first` on, as pointer and stride. The last rows of a matrix whose count 16 does not divide are
+/// 16 rows of `W` from `first` on, as pointer and bytes of a row: where these are not interleaved, the stride. The last rows of a matrix whose count 16 does not divide are
 /// copied to `padded` and the missing ones repeat the last: their results are dropped.
 pub(super) fn sixteen_rows<T>(weights: &Weights<'_>, first: usize, padded: &mut Vec<u8>) -> (*const T, usize) {
     let stride = weights.data.len() / weights.rows;

@@ -1,4 +1,4 @@
-//! Sums, maxima and transpositions across the lanes of AVX2 vectors.
+//! Sums, maxima and transpositions across the lanes of AVX2 vectors, and what AVX-512 shares.
 
 use std::arch::x86_64::*;
 
@@ -139,5 +139,37 @@ pub(in crate::isa) unsafe fn max_8_int(a: __m256i) -> u32 {
         let a = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256::<1>(a));
         let a = _mm_max_epi32(a, _mm_shuffle_epi32::<0b00_00_11_10>(a));
         _mm_cvtsi128_si32(_mm_max_epi32(a, _mm_shuffle_epi32::<0b00_00_00_01>(a))) as u32
+    }
+}
+
+/// # Safety
+/// 16 readable words `stride` bytes apart, and AVX2.
+#[inline(always)]
+pub(in crate::isa) unsafe fn gather_16_words(p: *const u8, stride: usize) -> (__m128i, __m128i) {
+    // SAFETY: the caller's promise. Inserted one by one: going through the stack would stall on store forwarding.
+    unsafe {
+        let word = |l: usize| i32::from(p.add(l * stride).cast::<u16>().read_unaligned());
+        let mut lo = _mm_cvtsi32_si128(word(0));
+        let mut hi = _mm_cvtsi32_si128(word(8));
+        macro_rules! insert { ($($l:literal)*) => { $(
+            lo = _mm_insert_epi16::<$l>(lo, word($l));
+            hi = _mm_insert_epi16::<$l>(hi, word($l + 8));
+        )* } }
+        insert!(1 2 3 4 5 6 7);
+        (lo, hi)
+    }
+}
+
+/// Stores 16 signed bytes and returns their sum.
+///
+/// # Safety
+/// 16 writable bytes, and AVX2.
+#[inline(always)]
+pub(in crate::isa) unsafe fn store_codes(p: *mut u8, codes: __m128i) -> i32 {
+    // SAFETY: the caller's promise. The sum of differences to zero wants unsigned bytes: 128 more each.
+    unsafe {
+        _mm_storeu_si128(p.cast(), codes);
+        let sums = _mm_sad_epu8(_mm_xor_si128(codes, _mm_set1_epi8(i8::MIN)), _mm_setzero_si128());
+        _mm_cvtsi128_si32(_mm_add_epi64(sums, _mm_unpackhi_epi64(sums, sums))) - 16 * 128
     }
 }

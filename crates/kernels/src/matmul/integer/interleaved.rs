@@ -29,6 +29,8 @@ impl<T: Format> Kernel for Interleaved<'_, T> {
             for &(first, size) in &corrections.tiles {
                 for_size!(size, I::TUNING.integer_tile.x, M => if I::TUNING.is_direct(M, T::SPLIT) {
                     isa.call(Tile::<T, M> { job, corrections, rows, column, first, format: PhantomData });
+                } else {
+                    unreachable!("a tile has no more rows than x")
                 });
             }
         }

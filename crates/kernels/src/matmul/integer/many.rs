@@ -111,7 +111,8 @@ impl<T: Format, const INTERLEAVED: bool> Kernel for Many<'_, T, INTERLEAVED> {
                     let (rows, stride) = sixteen_rows::<T>(&self.job.weights, first, &mut padded);
                     let next = rows.cast::<u8>().wrapping_add(rows_of_tile * stride + block * LANES * size_of::<T>());
                     let next = (self.job.x.len() <= AHEAD_WHILE_DECODING).then_some(next);
-                    // SAFETY: 16 whole rows of `stride` bytes lie behind `rows`, of `blocks` blocks.
+                    // SAFETY: 16 whole rows of `stride` bytes lie behind `rows`, of `blocks` blocks, one after another or
+                    // interleaved.
                     unsafe {
                         let rows = if INTERLEAVED { rows.add(LANES * block) } else { rows.add(block) };
                         panel.decode::<I, T, INTERLEAVED>(isa, rows, stride, (last - block) * units_per_block, next);
@@ -132,7 +133,7 @@ impl Panel {
     /// Asks for as many bytes from `ahead` on as it decodes.
     ///
     /// # Safety
-    /// 16 rows of `units` units each, `stride` bytes apart.
+    /// 16 rows of `units` units each: `stride` bytes apart, or interleaved from `rows` on.
     #[inline(always)]
     unsafe fn decode<I: Isa, T: Format, const INTERLEAVED: bool>(
         &mut self,

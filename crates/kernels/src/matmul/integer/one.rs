@@ -156,7 +156,7 @@ unsafe fn multiply_four<I: Isa, T: Format>(
     let products = products.as_mut_ptr().cast::<I::Q>();
     // SAFETY: the caller's promise.
     unsafe {
-        let a = [0, 32, 64, 96].map(|at| isa.load_bytes(a.add(at)));
+        let a = [isa.load_bytes(a), isa.load_bytes(a.add(32)), isa.load_bytes(a.add(64)), isa.load_bytes(a.add(96))];
         for row in 0..LANES {
             let column = Column::<T>::of_row(rows.wrapping_byte_add(row * stride));
             // All read before any is written: the compiler could not tell the two apart.

@@ -94,12 +94,12 @@ mod end {
         assert_eq!(kept.get("/health").status, 200);
         let mut running = server.client();
         // More choices than are in the engine at the same time.
-        running.start_post(COMPLETIONS, &slow(12));
+        running.start_post(COMPLETIONS, &slow(24));
         server.becomes_busy();
         server.signal("-TERM");
         assert!(server.until_refused().refuses(503).contains("stopping"));
         let answer = running.answer().expect("it was running");
-        assert_eq!((answer.status, answer.json()["choices"].as_array().unwrap().len()), (200, 12));
+        assert_eq!((answer.status, answer.json()["choices"].as_array().unwrap().len()), (200, 24));
         assert!(kept.is_closed());
         let (code, stderr) = server.wait();
         assert_eq!(code, Some(130), "{stderr}");

@@ -334,9 +334,10 @@ fn weights_that_leave_memory_after_use_give_the_same_bits() {
 
 #[test]
 fn weights_in_memory_give_the_same_bits_and_count_for_the_limit() {
-    // One token at a time, in tiles and through panels.
-    for (path, batch) in files().iter().flat_map(|path| [1, 4, 13].map(|batch| (path, batch))) {
-        let of = |in_memory| digest(path, &Options { in_memory, threads: 2, ..Options::default() }, 14, batch);
+    // One token at a time, in tiles and through panels. AArch64 is emulated in CI.
+    let ways: &[_] = if cfg!(target_arch = "aarch64") { &[(3, 3)] } else { &[(4, 1), (8, 4), (13, 13)] };
+    for (path, &(n_tokens, batch)) in files().iter().flat_map(|path| ways.iter().map(move |way| (path, way))) {
+        let of = |in_memory| digest(path, &Options { in_memory, threads: 2, ..Options::default() }, n_tokens, batch);
         assert_eq!(of(true), of(false), "{} batch {batch}", path.display());
     }
     let path = &files()[0];

@@ -32,8 +32,8 @@ pub(crate) const UNIT: usize = 32;
 /// A quantized format as the products see it: `value = scale * (code - OFFSET) + min`, in units of 32 elements.
 ///
 /// `unit` counts units within a block. Kernels pass it as a constant, or at least its place in a round (see
-/// [`for_each_unit`]), so that whatever depends on it costs nothing. All methods are `#[inline(always)]`, so that they are compiled with the ISA's
-/// features; closures would not be, unless the optimizer happens to inline them first.
+/// [`for_each_unit`]), so that whatever depends on it costs nothing. All methods are `#[inline(always)]`, so that they
+/// are compiled with the ISA's features; closures would not be, unless the optimizer happens to inline them first.
 #[allow(clippy::missing_safety_doc)] // the one duty, but for `of_pair`: whole readable blocks in every column
 pub(crate) trait Format: Block {
     /// A scale per 16 elements rather than per 32.
@@ -48,9 +48,9 @@ pub(crate) trait Format: Block {
     /// a constant. If not, two units at a time are enough: they share what they read, and more would only make the kernels
     /// longer.
     const ROUND: usize = 8;
-    /// The same where interleaved rows are multiplied as they are read: the units after which shifts repeat. Without a loop, every load has its own
-    /// place in the code and moves a block at a time, which a hardware prefetcher does not take for one stream (Zen 5,
-    /// Q4_K: 81 % of the memory's speed, and 100 % in rounds of 2).
+    /// The same where interleaved rows are multiplied as they are read: the units after which shifts repeat. Without a
+    /// loop, every load has its own place in the code and moves a block at a time, which a hardware prefetcher does not take
+    /// for one stream (Zen 5, Q4_K: 81 % of the memory's speed, and 100 % in rounds of 2).
     const INTERLEAVED_ROUND: usize = 2;
     /// Whether codes only come from runs of 32 bytes ([`Column::bytes_32`]), byte j of each making code j. All such formats
     /// have 8 units.

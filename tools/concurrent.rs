@@ -7,7 +7,7 @@
 //! Each generation continues a prompt of 32 random tokens by 64. Two rates, each the best of a few rounds: all generated
 //! tokens over the whole time, prompts included; and those after the first over the time from when all have their first.
 
-use pythia_model::{Model, Options};
+use pythia_model::{Model, Options, Residence};
 use pythia_runtime::engine::{Engine, EngineOptions, Event, Job};
 use pythia_runtime::{GenerateOptions, Rng, Sampling, Tokenizer};
 use pythia_task::Cancel;
@@ -23,11 +23,11 @@ const NEW: usize = 64;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (flags, args): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|arg| arg == "--no-mmap");
-    let in_memory = !flags.is_empty();
+    let residence = if flags.is_empty() { Residence::Mapped } else { Residence::Copied };
     let path = args.first().ok_or("the first argument is a GGUF file")?;
     let number = |i: usize, default: f32| args.get(i).map_or(Ok(default), |arg| arg.parse());
     let (threads, temperature, rounds) = (number(1, 0.0)? as usize, number(2, 0.0)?, number(3, 3.0)? as usize);
-    let model = Model::open(Path::new(path), &Options { threads, in_memory, ..Options::default() })?;
+    let model = Model::open(Path::new(path), &Options { threads, residence, ..Options::default() })?;
     let tokenizer = Arc::new(Tokenizer::from_gguf(&model.gguf().metadata)?);
     println!("{path}: {} threads, {}, temperature {temperature}", model.threads(), model.isa_name());
     let counts = args.iter().skip(4).map(|arg| arg.parse()).collect::<Result<Vec<usize>, _>>()?;

@@ -13,7 +13,7 @@
 
 mod speedup;
 
-use pythia_model::{BATCH_TOKENS, Context, ContextShape, Model, Options, Sequence, Span};
+use pythia_model::{BATCH_TOKENS, Context, ContextShape, Model, Options, Residence, Sequence, Span};
 use pythia_runtime::{Error, Rng};
 use speedup::Texts;
 use std::path::Path;
@@ -25,11 +25,11 @@ const MOST: usize = 17;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (flags, args): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|arg| arg == "--no-mmap");
-    let in_memory = !flags.is_empty();
+    let residence = if flags.is_empty() { Residence::Mapped } else { Residence::Copied };
     let path = args.first().ok_or("the first argument is a GGUF file")?;
     let number = |i: usize, default: usize| args.get(i).map_or(Ok(default), |arg| arg.parse());
     let (threads, rounds, position, tokens) = (number(1, 0)?, number(2, 9)?, number(3, 64)?, number(4, 0)?);
-    let model = Model::open(Path::new(path), &Options { threads, in_memory, ..Options::default() })?;
+    let model = Model::open(Path::new(path), &Options { threads, residence, ..Options::default() })?;
     let mut random = Random { rng: Rng::new(1), n_vocab: model.hparams().n_vocab };
     let mut checks = Checks::new(&model, position + tokens / 2, &mut random)?;
     let mut texts = if tokens > 1 { Some(Texts::new(&model, &random.tokens(position.max(1)), tokens)?) } else { None };

@@ -58,11 +58,11 @@ habits! {
         NoEffect(One, "the program chooses batch sizes itself, and they do not change results");
     RUN, ["-tb", "--threads-batch"] => NoEffect(One, "prompts and generation both use the threads of -t");
     // Of commands that run no model; the others have it.
-    RUN, ["--no-mmap"] => NoEffect(None, "weights are not read here");
-    RUN, ["--mlock", "--mmap", "--direct-io", "-dio"] =>
-        NoEffect(None, "weights are used directly from the mapped file; --no-mmap copies them");
-    RUN, ["-nr", "--no-repack"] => NoEffect(None, "weights are rearranged only in the copy that --no-mmap makes");
-    RUN, ["-mmp"] => NoEffect(One, "weights are used directly from the mapped file; --no-mmap copies them");
+    RUN, ["--mmap", "--no-mmap"] => NoEffect(None, "weights are not read here");
+    RUN, ["-nr", "--no-repack"] => Means("--mmap");
+    RUN, ["--mlock", "--direct-io", "-dio"] =>
+        NoEffect(None, "weights are used from the mapped file, or from a copy of it: see --mmap and --no-mmap");
+    RUN, ["-mmp"] => NoEffect(One, "--mmap and --no-mmap say where the weights are read");
     RUN, ["-nkvo", "--no-kv-offload"] => NoEffect(None, "the key-value cache is on the same device as the model");
     RUN, ["--numa", "-C", "--cpu-mask", "-Cr", "--cpu-range", "--cpu-strict", "--prio", "--poll"] =>
         NoEffect(One, "the system places threads; choose processors with taskset or numactl");

@@ -1,6 +1,6 @@
 //! `pythia-run activations`: values inside a model, as files. [`pythia_inside::export`] does the work.
 
-use super::model::{ModelArgs, describe};
+use super::model::{ModelArgs, Passes, describe};
 use super::text::TextArgs;
 use crate::exit::{self, Failure};
 use crate::input::{TextOptions, parse_file_size};
@@ -98,7 +98,7 @@ enum FormatName {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let (model, tokenizer, reach) = args.model.open()?;
+    let (model, tokenizer, reach) = args.model.open(Passes::Few)?;
     if args.hooks == ["list"] {
         return exit::print(&list(&model));
     }

@@ -1,7 +1,7 @@
 //! `pythia-run attention`: what heads attend to. [`pythia_inside::attention`] does the work.
 
 use super::beginning::{self, BeginningArgs};
-use super::model::{ModelArgs, note_changes};
+use super::model::{ModelArgs, Passes, note_changes};
 use super::showing::{Format, ShowArgs};
 use crate::exit::{self, Failure};
 use crate::progress::{Bar, Unit};
@@ -45,7 +45,7 @@ pub(super) struct Args {
 const USUAL: usize = 256;
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let (model, tokenizer, reach) = args.model.open()?;
+    let (model, tokenizer, reach) = args.model.open(Passes::Few)?;
     let cancel = exit::catch_interrupts();
     let heads = list::heads(&args.heads, model.hparams())?;
     let inputs = input::files(args.model.inputs(&model).chain(args.text.path()));

@@ -4,6 +4,7 @@
 mod draft;
 
 use super::drafting::DraftArgs;
+use super::model::{Passes, ResidenceArgs};
 use crate::device::DeviceArgs;
 use crate::exit::{self, Failure};
 use crate::input::{check_gguf, parse_threads};
@@ -65,9 +66,8 @@ pub(crate) struct Args {
         default_value = "f16"
     )]
     kv: Vec<KvType>,
-    /// Copy the weights into memory instead of reading them in the mapped file, on the processor
-    #[arg(long)]
-    no_mmap: bool,
+    #[command(flatten)]
+    residence: ResidenceArgs,
     #[command(flatten)]
     draft: DraftArgs,
     /// Text that begins what is generated with --draft [default: random tokens]
@@ -90,9 +90,14 @@ impl Args {
 
     /// What each file is opened with, one after another.
     fn settings(&self) -> Vec<Options> {
+        // Prompts are as fast from the map, and no program that computes nothing else makes a copy.
+        let passes = if self.n_gen.iter().any(|&n| n > 0) { Passes::Many } else { Passes::Few };
         let of = |&threads: &usize| {
-            let (activations, in_memory) = (self.activations, self.no_mmap);
-            self.kv.iter().map(move |&kv| Options { threads, kv, activations, in_memory, ..Options::default() })
+            let activations = self.activations;
+            self.kv.iter().map(move |&kv| {
+                let residence = self.residence.residence(passes);
+                Options { threads, kv, activations, residence, ..Options::default() }
+            })
         };
         self.threads.iter().flat_map(of).collect()
     }

@@ -5,7 +5,7 @@ mod output;
 mod plot;
 mod table;
 
-use super::model::{RunArgs, describe, tokenizer};
+use super::model::{Passes, RunArgs, describe, tokenizer};
 use crate::exit::{self, Failure};
 use crate::input::{self, TaskOptions};
 use crate::progress::{Bar, Log, Unit};
@@ -104,7 +104,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let mut all: Vec<Evaluated> = Vec::new();
     for (i, (path, name)) in args.model.iter().zip(&names).enumerate() {
         let begun = Instant::now();
-        let (model, tokenizer) = args.how.open(path)?;
+        let (model, tokenizer) = args.how.open(path, Passes::Few)?;
         let mut files = Vec::new();
         for path in model.paths() {
             files.push(digests.of(path, cancel)?);

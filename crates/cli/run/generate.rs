@@ -3,7 +3,7 @@
 mod many;
 
 use super::drafting::{self, DraftArgs};
-use super::model::{ModelArgs, describe, note_changes};
+use super::model::{ModelArgs, Passes, describe, note_changes};
 use super::text::TextArgs;
 use crate::exit::{self, Failure};
 use pythia_model::{ContextShape, Model};
@@ -137,6 +137,15 @@ fn parse_seed(text: &str) -> Result<Seed, String> {
     }
 }
 
+impl Args {
+    /// A copy of the weights pays after some 40 tokens (docs/performance.md). How many texts a file has is not known yet.
+    fn passes(&self) -> Passes {
+        const MANY: i64 = 64;
+        let is_short = (0..MANY).contains(&(self.n_predict * i64::from(self.samples)));
+        if is_short && self.jsonl.is_none() { Passes::Few } else { Passes::Many }
+    }
+}
+
 impl SamplingArgs {
     fn settings(&self) -> Sampling {
         let temperature = self.temp.or(self.do_sample.then_some(1.0));
@@ -176,8 +185,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if args.parallel.is_some() && args.samples == 1 && args.jsonl.is_none() {
         return Err(Failure::usage("--parallel: there is one text; -N and --jsonl make more"));
     }
-    let (model, tokenizer, reach) = args.model.open()?;
-    options.draft = args.draft.open(&tokenizer, |path| args.model.how().open(path))?;
+    let passes = args.passes();
+    let (model, tokenizer, reach) = args.model.open(passes)?;
+    options.draft = args.draft.open(&tokenizer, |path| args.model.how().open(path, passes))?;
     let interrupted = exit::catch_interrupts();
     exit::stop_when_unread();
     if args.samples > 1 || args.jsonl.is_some() {

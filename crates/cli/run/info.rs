@@ -2,7 +2,7 @@
 
 mod fit;
 
-use super::model::{FILE, FileArgs, RunArgs, describe};
+use super::model::{FILE, FileArgs, Passes, RunArgs, describe};
 use crate::exit::{self, Failure};
 use pythia_gguf::{FileType, keys};
 use pythia_model::Model;
@@ -43,7 +43,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
     // The parser refuses a command line with neither.
     let path = path.unwrap_or(Path::new(""));
-    let (model, tokenizer) = args.how.open(path)?;
+    let (model, tokenizer) = args.how.open(path, Passes::Few)?;
     let mut info = describe(&model, path);
     let (total, non_embedding) = parameter_counts(model.hparams());
     let h = model.hparams();

@@ -3,7 +3,7 @@
 mod show;
 
 use super::beginning::{self, BeginningArgs};
-use super::model::{ModelArgs, note_changes};
+use super::model::{ModelArgs, Passes, note_changes};
 use super::showing::{Format, ShowArgs};
 use crate::exit::{self, Failure};
 use crate::progress::{Bar, Unit};
@@ -36,7 +36,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let (model, tokenizer, reach) = args.model.open()?;
+    let (model, tokenizer, reach) = args.model.open(Passes::Few)?;
     let cancel = exit::catch_interrupts();
     if args.positions.is_some() && args.show.format != Format::Table {
         return Err(Failure::usage("--positions: is of the table; jsonl and csv have all positions"));

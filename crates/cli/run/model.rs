@@ -7,8 +7,8 @@ use crate::input::{self, parse_threads};
 use pythia_gguf::Gguf;
 use pythia_inside::Reach;
 use pythia_kernels::IsaLevel;
-use pythia_model::{Activations, Budget, Gelu, KvType, Model, Options};
-use pythia_runtime::device::CPU;
+use pythia_model::{Activations, Budget, Gelu, KvType, Model, Options, Residence};
+use pythia_runtime::device::{CPU, copied_if_roomy};
 use pythia_runtime::{Arithmetic, Tokenizer, parse_activations, parse_gelu, parse_kv};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -63,18 +63,48 @@ pub(super) struct RunArgs {
     /// Instruction set [default: PYTHIA_ISA, or the best of this CPU]; does not change results
     #[arg(long, value_name = "NAME")]
     isa: Option<IsaLevel>,
-    /// Copy the weights into memory instead of reading them in the mapped file, on the processor: the start takes longer,
-    /// and tokens of most quantized types less
-    #[arg(long)]
-    no_mmap: bool,
+    #[command(flatten)]
+    residence: ResidenceArgs,
     /// Refuse to start if caches and buffers on the processor would take more than SIZE, such as 1.5G or 512MiB
     ///
-    /// The pages of the model's file do not count: the system drops them when memory is short and reads them again. With
-    /// --no-mmap they do.
+    /// The pages of the model's file do not count: the system drops them when memory is short and reads them again. A copy,
+    /// which is then made with --no-mmap only, does.
     #[arg(long, value_name = "SIZE", value_parser = parse_budget)]
     max_memory: Option<Arc<Budget>>,
     #[command(flatten)]
     device: DeviceArgs,
+}
+
+/// Where the weights lie on the processor.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct ResidenceArgs {
+    /// Read the weights in the mapped file; generate, serve and bench otherwise copy those of quantized types if that takes
+    /// no more than half of the available memory, since many tokens from the copy take less time
+    #[arg(long, overrides_with = "no_mmap")]
+    mmap: bool,
+    /// Copy the weights into memory, be it much or for a few tokens
+    #[arg(long, overrides_with = "mmap")]
+    no_mmap: bool,
+}
+
+/// How often a command goes through the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Passes {
+    /// For some batches.
+    Few,
+    /// For every token of a longer text, so that a copy of the weights pays.
+    Many,
+}
+
+impl ResidenceArgs {
+    /// What was asked for, or what suits so many passes.
+    pub(super) fn residence(self, passes: Passes) -> Residence {
+        match (self.mmap, self.no_mmap, passes) {
+            (_, true, _) => Residence::Copied,
+            (false, false, Passes::Many) => copied_if_roomy(),
+            _ => Residence::Mapped,
+        }
+    }
 }
 
 /// For clap: a limit for all models of a command together.
@@ -122,8 +152,8 @@ impl ModelArgs {
     }
 
     /// Opens it, with the changes that are asked for. Whoever runs it checks how far these reach.
-    pub(super) fn open(&self) -> Result<(Arc<Model>, Tokenizer, Reach), Failure> {
-        let (model, tokenizer) = self.how.open(self.path())?;
+    pub(super) fn open(&self, passes: Passes) -> Result<(Arc<Model>, Tokenizer, Reach), Failure> {
+        let (model, tokenizer) = self.how.open(self.path(), passes)?;
         let (model, reach) = self.changes.apply(&model, &tokenizer)?;
         Ok((model, tokenizer, reach))
     }
@@ -136,29 +166,32 @@ impl RunArgs {
     }
 
     /// Opens the model at `path`, and its tokenizer.
-    pub(super) fn open(&self, path: &Path) -> Result<(Arc<Model>, Tokenizer), Failure> {
-        let model = self.model(path)?;
+    pub(super) fn open(&self, path: &Path, passes: Passes) -> Result<(Arc<Model>, Tokenizer), Failure> {
+        let model = self.model(path, passes)?;
         let tokenizer = tokenizer(model.gguf(), path)?;
         Ok((model, tokenizer))
     }
 
     /// Opens the model at `path`.
-    pub(super) fn model(&self, path: &Path) -> Result<Arc<Model>, Failure> {
-        let options = self.options()?;
+    pub(super) fn model(&self, path: &Path, passes: Passes) -> Result<Arc<Model>, Failure> {
+        // What a limit leaves is for contexts.
+        let passes = if self.max_memory.is_some() { Passes::Few } else { passes };
+        let options = Options { residence: self.residence.residence(passes), ..self.options()? };
         input::check_gguf(path)?;
         Ok(self.device.find()?.open(path, &options)?)
     }
 
     /// Refuses options about memory, for a command that they say nothing to.
     pub(super) fn refuse_memory(&self, why: &str) -> Result<(), Failure> {
-        match (&self.max_memory, self.no_mmap) {
-            (None, false) => Ok(()),
-            (Some(_), _) => Err(Failure::usage(format_args!("--max-memory has no effect: {why}"))),
-            (None, true) => Err(Failure::usage(format_args!("--no-mmap has no effect: {why}"))),
+        let ResidenceArgs { mmap, no_mmap } = self.residence;
+        let given = [("--max-memory", self.max_memory.is_some()), ("--no-mmap", no_mmap), ("--mmap", mmap)];
+        match given.iter().find(|(_, is_given)| *is_given) {
+            None => Ok(()),
+            Some((name, _)) => Err(Failure::usage(format_args!("{name} has no effect: {why}"))),
         }
     }
 
-    /// The options that models are opened with.
+    /// The options that models are opened with, but for where their weights lie.
     pub(super) fn options(&self) -> Result<Options, Failure> {
         if self.cache_type_v.is_some_and(|ty| ty != self.kv) {
             return Err(Failure::usage("--cache-type-v: keys and values share one type here, that of --kv"));
@@ -170,7 +203,6 @@ impl RunArgs {
             gelu: self.gelu,
             kv: self.kv,
             memory: self.max_memory.clone(),
-            in_memory: self.no_mmap,
             ..Options::default()
         })
     }

@@ -1,6 +1,6 @@
 //! `pythia-run perplexity`: how well a model predicts a text.
 
-use super::model::{ModelArgs, describe};
+use super::model::{ModelArgs, Passes, describe};
 use super::text::TextArgs;
 use super::writing::Writing;
 use crate::exit::{self, Failure};
@@ -58,7 +58,7 @@ enum ProtocolName {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let (model, tokenizer, reach) = args.model.open()?;
+    let (model, tokenizer, reach) = args.model.open(Passes::Few)?;
     let text = args.text.open()?;
     let interrupted = exit::catch_interrupts();
     let nll_file = args.nll_out.as_deref().map(|path| NllFile::create(path, &model, args)).transpose()?;

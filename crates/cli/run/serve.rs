@@ -1,7 +1,7 @@
 //! `pythia-run serve`: an HTTP server.
 
 use super::drafting::DraftArgs;
-use super::model::RunArgs;
+use super::model::{Passes, RunArgs};
 use crate::exit::{self, Failure};
 use pythia_runtime::draft::Drafting;
 use pythia_server::{NamedModel, Options, Server};
@@ -73,7 +73,8 @@ fn on_off(text: &str) -> Result<bool, String> {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let named = names(&args.model)?;
-    let models = named.into_iter().map(|(name, path)| Ok(NamedModel { name, model: args.how.model(&path)? }));
+    let models =
+        named.into_iter().map(|(name, path)| Ok(NamedModel { name, model: args.how.model(&path, Passes::Many)? }));
     let models = models.collect::<Result<Vec<_>, Failure>>()?;
     let draft = draft(args, &models)?;
     let options = Options {
@@ -112,7 +113,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 fn draft(args: &Args, models: &[NamedModel]) -> Result<Option<Drafting>, Failure> {
     let (Some(path), Some(first)) = (args.model.first(), models.first()) else { return Ok(None) };
     let tokenizer = super::model::tokenizer(first.model.gguf(), &split(path).1)?;
-    args.draft.open(&tokenizer, |path| args.how.open(path))
+    args.draft.open(&tokenizer, |path| args.how.open(path, Passes::Many))
 }
 
 fn api_key(args: &Args) -> Result<Option<String>, Failure> {

@@ -131,7 +131,7 @@ impl Bench<'_> {
             threads: machine.threads,
             activations: arithmetic.activations.to_owned(),
             kv_cache: arithmetic.kv_cache.to_owned(),
-            is_mapped: !model.options().in_memory || model.device() != CPU,
+            is_mapped: model.is_mapped() || model.device() != CPU,
             n_batch: BATCH_TOKENS,
         }
     }

@@ -75,7 +75,8 @@ impl CudaBackend {
                 backend.device.name()
             )));
         }
-        backend.check_free(&"the model", u128::from(source.weight_bytes))?;
+        let weight_bytes: usize = source.tensors.iter().map(|tensor| tensor.bytes.len()).sum();
+        backend.check_free(&"the model", weight_bytes as u128)?;
         Ok(backend)
     }
 

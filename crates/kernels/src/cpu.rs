@@ -63,6 +63,11 @@ impl Cpu {
         matmul::arrange(&self.team, ty, rows, activations, data)
     }
 
+    /// Whether [`arrange`](Self::arrange) would move the rows of such a matrix.
+    pub fn arranges(&self, ty: TensorType, rows: usize, activations: Activations) -> bool {
+        matmul::arranged(ty, rows, activations).is_some()
+    }
+
     /// A matrix product with its epilogue.
     ///
     /// # Panics

@@ -66,13 +66,16 @@ pub struct Weights<'a> {
     pub layout: Layout,
 }
 
+/// How rows lie after [`arrange`], if not as before.
+pub(crate) fn arranged(ty: TensorType, rows: usize, activations: Activations) -> Option<Interleaving> {
+    let is_whole = rows > 0 && rows.is_multiple_of(LANES);
+    interleaving(ty).filter(|_| is_whole && activations == Activations::Int8)
+}
+
 /// Puts the rows of a matrix where products with such activations read them fastest, within `data`, and says how they lie
 /// now.
 pub(crate) fn arrange(team: &Team, ty: TensorType, rows: usize, activations: Activations, data: &mut [u8]) -> Layout {
-    let Some(interleaving) = interleaving(ty).filter(|_| activations == Activations::Int8) else { return Layout::Rows };
-    if rows == 0 || !rows.is_multiple_of(LANES) {
-        return Layout::Rows;
-    }
+    let Some(interleaving) = arranged(ty, rows, activations) else { return Layout::Rows };
     assert!(data.len().is_multiple_of(rows * ty.block_bytes()), "rows of whole blocks");
     let group_bytes = data.len() / rows * LANES;
     let groups = SharedMut::new(data);

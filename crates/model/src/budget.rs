@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A limit of memory that contexts share. It is for what a program cannot give back: caches, activations, and
-/// [copies](crate::Options::in_memory) of files. The mapped pages of a model's file do not count, since the system drops
+/// [copies](crate::Residence) of files. The mapped pages of a model's file do not count, since the system drops
 /// them when memory is short, without writing them anywhere. Nor do contexts on a GPU.
 #[derive(Debug)]
 pub struct Budget {

@@ -3,7 +3,7 @@
 use crate::backend::{Backend, Batch, ContextSpec, Head, Linear, Norm, Tensor};
 use crate::budget::Taken;
 use crate::error::Error;
-use crate::options::Options;
+use crate::options::{Options, Residence};
 use pythia_kernels::{
     Activations, Attention, AttentionWeights, Cpu, Epilogue, KvCache, KvShape, LayerNorm, Layout, Matmul, Predict,
     RopeTable, Rotary, Weights, Workspace,
@@ -26,7 +26,7 @@ pub(crate) struct CpuBackend {
     activations: Activations,
     /// From which byte of the files on, counted through all of them, weights are released after use.
     resident_bytes: Option<u64>,
-    /// What a copy of the files takes of [`Options::memory`].
+    /// What a copy of the files takes of a budget.
     _taken: Option<Taken>,
 }
 
@@ -77,18 +77,46 @@ impl Buffer {
 }
 
 impl CpuBackend {
+    /// For a model at `path`, with these tensors in these files.
+    ///
     /// # Errors
-    /// If the files, of the model at `path`, are wanted in memory and there is not enough.
-    pub(crate) fn new(cpu: Arc<Cpu>, path: &Path, files: Vec<FileMap>, options: &Options) -> Result<Self, Error> {
-        let &Options { activations, resident_bytes, .. } = options;
-        let mut taken = None;
-        let files = if options.in_memory {
-            taken = reserve(&files, options)?;
-            let copied = files.iter().map(|file| file.copy().map(FileBytes::Copy)).collect::<io::Result<_>>();
-            copied.map_err(|source| Error::Io { path: path.to_owned(), source })?
-        } else {
-            files.into_iter().map(FileBytes::Map).collect()
-        };
+    /// If a copy of the files is asked for and there is not enough memory.
+    pub(crate) fn new(
+        cpu: Arc<Cpu>,
+        path: &Path,
+        maps: Vec<FileMap>,
+        tensors: &[Tensor],
+        options: &Options,
+    ) -> Result<Self, Error> {
+        /// Of the memory that is available to larger files, the part that they stay in. What else runs needs the rest.
+        const RESIDENT: f64 = 0.7;
+        let activations = options.activations;
+        let bytes = maps.iter().map(|map| map.len() as u64).sum();
+        let short_of = options.available_bytes.filter(|&available| bytes > available);
+        let (mut copies, mut taken) = (None, None);
+        match &options.residence {
+            Residence::Mapped => {}
+            Residence::Copied => {
+                let refused = |left| Error::no_room_for_copy(bytes, left);
+                if let Some(available) = short_of {
+                    return Err(refused(available));
+                }
+                if let Some(budget) = &options.memory {
+                    taken = Some(budget.take(bytes).ok_or_else(|| refused(budget.left()))?);
+                }
+                copies = Some(copy(&maps).map_err(|source| Error::Io { path: path.to_owned(), source })?);
+            }
+            Residence::Within(budget) => {
+                let is_roomy = options.available_bytes.is_none_or(|available| bytes <= available / 2);
+                if is_roomy && pays(&cpu, tensors, activations) {
+                    taken = budget.take(bytes);
+                    // A system that has no room for it still has the file.
+                    copies = taken.as_ref().and_then(|_| copy(&maps).ok());
+                }
+            }
+        }
+        let files = copies.unwrap_or_else(|| maps.into_iter().map(FileBytes::Map).collect());
+        let resident_bytes = short_of.map(|available| (available as f64 * RESIDENT) as u64);
         Ok(Self { cpu, files, activations, resident_bytes, _taken: taken })
     }
 
@@ -103,11 +131,17 @@ impl CpuBackend {
     }
 }
 
-/// Takes what a copy of the files needs from the budget, if there is one.
-fn reserve(files: &[FileMap], options: &Options) -> Result<Option<Taken>, Error> {
-    let Some(budget) = &options.memory else { return Ok(None) };
-    let bytes = files.iter().map(|file| file.len() as u64).sum();
-    budget.take(bytes).map(Some).ok_or_else(|| Error::no_room_for_copy(bytes, budget.left()))
+fn copy(maps: &[FileMap]) -> io::Result<Vec<FileBytes>> {
+    maps.iter().map(|map| map.copy().map(FileBytes::Copy)).collect()
+}
+
+/// Whether products read a copy of these tensors faster: if most of their bytes are arranged there. Only on x86-64, where
+/// that was measured.
+fn pays(cpu: &Cpu, tensors: &[Tensor], activations: Activations) -> bool {
+    let bytes = |tensor: &Tensor| tensor.bytes.len();
+    let is_arranged = |tensor: &&Tensor| cpu.arranges(tensor.ty, tensor.rows, activations);
+    let arranged: usize = tensors.iter().filter(is_arranged).map(bytes).sum();
+    cfg!(target_arch = "x86_64") && 2 * arranged > tensors.iter().map(bytes).sum()
 }
 
 impl Backend for CpuBackend {
@@ -123,6 +157,10 @@ impl Backend for CpuBackend {
 
     fn name(&self) -> String {
         CPU.to_owned()
+    }
+
+    fn is_mapped(&self) -> bool {
+        self.files.iter().all(|file| matches!(file, FileBytes::Map(_)))
     }
 
     /// The table of embeddings is arranged too, although no product reads it: its rows can be read all the same, and a
@@ -277,6 +315,7 @@ impl Backend for CpuBackend {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::Budget;
     use pythia_tensor::TensorType;
 
     #[test]
@@ -286,19 +325,33 @@ mod tests {
         let bytes: Vec<u8> = (0..32 * 36).map(|i| (i % 251) as u8).collect();
         std::fs::write(file.path(), &bytes).unwrap();
         let tensor = Tensor { ty: TensorType::Q4_0, rows, cols, file: 0, bytes: 0..bytes.len() };
-        let open = |in_memory, activations| {
-            let options = Options { in_memory, activations, threads: 1, ..Options::default() };
+        let open = |residence, available_bytes, activations| {
+            let options = Options { residence, available_bytes, activations, threads: 1, ..Options::default() };
             let cpu = Arc::new(Cpu::new(1, None).unwrap());
-            let files = vec![FileMap::open(file.path()).unwrap()];
-            let mut backend = CpuBackend::new(cpu, file.path(), files, &options).unwrap();
+            let maps = vec![FileMap::open(file.path()).unwrap()];
+            let tensors = std::slice::from_ref(&tensor);
+            let mut backend = CpuBackend::new(cpu, file.path(), maps, tensors, &options).unwrap();
             let matrix = backend.matrix(&tensor).unwrap();
             for row in 0..rows {
                 assert_eq!(backend.weights(&matrix).row(row, &mut Vec::new()), &bytes[row * 36..][..36]);
             }
-            matrix.layout
+            assert_eq!(backend.is_mapped(), matches!(backend.files[0], FileBytes::Map(_)));
+            (matrix.layout, backend)
         };
-        assert_eq!(open(true, Activations::Int8), Layout::Interleaved);
-        assert_eq!(open(true, Activations::F32), Layout::Rows);
-        assert_eq!(open(false, Activations::Int8), Layout::Rows);
+        let layout = |residence, activations| open(residence, None, activations).0;
+        assert_eq!(layout(Residence::Copied, Activations::Int8), Layout::Interleaved);
+        assert_eq!(layout(Residence::Copied, Activations::F32), Layout::Rows);
+        assert_eq!(layout(Residence::Mapped, Activations::Int8), Layout::Rows);
+        // A copy that nobody asked for has a place in the budget, takes half of the memory at most, and is faster.
+        let size = bytes.len() as u64;
+        let budget = Budget::new(2 * size - 1);
+        let within = |available, activations| open(Residence::Within(Arc::clone(&budget)), available, activations).1;
+        let first = within(Some(2 * size), Activations::Int8);
+        assert_eq!(first.is_mapped(), cfg!(not(target_arch = "x86_64")));
+        assert!(within(None, Activations::Int8).is_mapped(), "no room in the budget");
+        drop(first);
+        assert_eq!(budget.left(), 2 * size - 1);
+        assert!(within(Some(2 * size - 1), Activations::Int8).is_mapped(), "more than half of the memory");
+        assert!(within(None, Activations::F32).is_mapped(), "no product would be faster");
     }
 }

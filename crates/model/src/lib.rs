@@ -34,6 +34,6 @@ pub use cpu::CPU;
 pub use error::Error;
 pub use hook::{Edits, Hook, Hooks, Site, Values};
 pub use model::{Model, Source, context_bytes, kv_bytes_per_token};
-pub use options::{BATCH_TOKENS, Options};
+pub use options::{BATCH_TOKENS, Options, Residence};
 pub use pythia_kernels::{Activations, Gelu, KvType, Prediction};
 pub use sequence::Sequence;

@@ -27,6 +27,7 @@ pub struct Model {
     options: Options,
     cpu: Arc<Cpu>,
     device: String,
+    is_mapped: bool,
     pub(crate) loaded: Arc<dyn Loaded>,
     edits: Option<Arc<dyn Edits>>,
 }
@@ -36,8 +37,8 @@ pub struct Model {
 pub struct Source {
     /// The model's files, in the order that tensors number them by.
     pub files: Vec<FileMap>,
-    /// Bytes of all tensors together.
-    pub weight_bytes: u64,
+    /// All tensors, in no order.
+    pub tensors: Vec<Tensor>,
     /// The model's dimensions.
     pub hparams: Hparams,
 }
@@ -50,7 +51,7 @@ impl Model {
     /// part of a split model and not the first, or another part is missing or does not fit.
     pub fn open(path: &Path, options: &Options) -> Result<Arc<Self>, Error> {
         let cpu = Arc::new(Cpu::new(options.threads, options.isa)?);
-        let make = |source: Source| CpuBackend::new(Arc::clone(&cpu), path, source.files, options);
+        let make = |source: Source| CpuBackend::new(Arc::clone(&cpu), path, source.files, &source.tensors, options);
         Self::with(path, options, Arc::clone(&cpu), make)
     }
 
@@ -88,8 +89,8 @@ impl Model {
         }
         let (paths, files): (_, Vec<FileMap>) = files.into_iter().map(|file| (file.path, file.map)).unzip();
         let file_bytes = files.iter().map(|file| file.len() as u64).sum();
-        let weight_bytes = gguf.tensors().iter().map(|tensor| tensor.n_bytes).sum();
-        let mut backend = make(Source { files, weight_bytes, hparams: hparams.clone() })?;
+        let all = tensors.values().cloned().collect();
+        let mut backend = make(Source { files, tensors: all, hparams: hparams.clone() })?;
         let find = |id: TensorId| {
             let unbound = || Error::Tensor { path: path.to_owned(), name: id.gguf(), problem: "missing".into() };
             tensors.get(&id).cloned().ok_or_else(unbound)
@@ -97,10 +98,10 @@ impl Model {
         let gelu = options.gelu.unwrap_or(if hparams.gelu_tanh { Gelu::Tanh } else { Gelu::Erf });
         let options = Options { gelu: Some(gelu), ..options.clone() };
         let weights = GptNeoX::load(&mut backend, &hparams, gelu, find)?;
-        let device = backend.name();
+        let (device, is_mapped) = (backend.name(), backend.is_mapped());
         let loaded = Arc::new(On { backend, weights, cpu: Arc::clone(&cpu) });
         let gguf = Arc::new(gguf);
-        Ok(Arc::new(Self { hparams, gguf, paths, file_bytes, options, cpu, device, loaded, edits: None }))
+        Ok(Arc::new(Self { hparams, gguf, paths, file_bytes, options, cpu, device, is_mapped, loaded, edits: None }))
     }
 
     /// The same model, whose passes are changed by `edits` from now on, and no longer by those of this one: all that is
@@ -151,6 +152,11 @@ impl Model {
     /// How it runs; which GELU is decided, be it the file's.
     pub fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// Whether it reads its weights in the mapped files, and not in a copy of them or in a GPU.
+    pub fn is_mapped(&self) -> bool {
+        self.is_mapped
     }
 
     /// Where it runs: `cpu`, or the name of a device.

@@ -24,12 +24,24 @@ pub struct Options {
     pub kv: KvType,
     /// What contexts on the processor may take together; `None` for all that the system gives.
     pub memory: Option<Arc<Budget>>,
-    /// Copies the files into memory when a model is opened for the processor, into large pages where the system has them,
-    /// rather than using the weights where they lie in the mapped file. There most quantized types are arranged as products
-    /// read them fastest. Opening takes longer, and the system cannot drop these pages: they count for [`memory`](Self::memory).
-    pub in_memory: bool,
-    /// For models larger than memory: how many bytes of the files can stay in it, on the processor. Weights behind them
-    /// leave memory as soon as a pass has used them. Left to itself, the system would drop those that were not used for
-    /// the longest time, which the next pass needs first, and no page would ever be there twice. `None` for all bytes.
-    pub resident_bytes: Option<u64>,
+    /// Where the weights lie on the processor.
+    pub residence: Residence,
+    /// Memory that is available to the files, on the processor; `None` for enough. Of larger files a part stays in memory,
+    /// and other weights leave it as soon as a pass has used them. Left to itself, the system would drop those that were
+    /// not used for the longest time, which the next pass needs first, and no page would ever be there twice.
+    pub available_bytes: Option<u64>,
+}
+
+/// Where the weights of a model lie while the processor runs it. Results are the same.
+#[derive(Clone, Debug, Default)]
+pub enum Residence {
+    /// In the mapped files, whose pages the system can drop when memory is short.
+    #[default]
+    Mapped,
+    /// In a copy that is made when the model is opened, in large pages where the system has them. There, most quantized types
+    /// are arranged as products read them fastest. Its bytes count for [`memory`](Options::memory).
+    Copied,
+    /// In a copy if products read it faster, if this budget has room for it, and if it takes no more than half of the
+    /// [available memory](Options::available_bytes); in the mapped files otherwise.
+    Within(Arc<Budget>),
 }

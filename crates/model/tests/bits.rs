@@ -6,7 +6,9 @@
 use pythia_convert::{ImatrixFile, Level, Request, RunOptions, plan, run};
 use pythia_kernels::{Activations, Gelu, IsaLevel, KvType};
 use pythia_model::backend::Batch;
-use pythia_model::{Budget, Context, ContextShape, Error, Hook, Hooks, Model, Options, Sequence, Site, Span, Values};
+use pythia_model::{
+    Budget, Context, ContextShape, Error, Hook, Hooks, Model, Options, Residence, Sequence, Site, Span, Values,
+};
 use pythia_task::Cancel;
 use sha2::{Digest, Sha256};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -328,8 +330,8 @@ fn requests_beyond_the_context_are_refused_and_change_nothing() {
 fn weights_that_leave_memory_after_use_give_the_same_bits() {
     let path = &files()[0];
     // In two passes: the second reads again what has left.
-    let of = |resident_bytes| digest(path, &Options { resident_bytes, threads: 2, ..Options::default() }, 4, 2);
-    assert_eq!(of(Some(2_000_000)), of(None));
+    let of = |available_bytes| digest(path, &Options { available_bytes, threads: 2, ..Options::default() }, 4, 2);
+    assert_eq!(of(Some(2_800_000)), of(None));
 }
 
 #[test]
@@ -337,18 +339,18 @@ fn weights_in_memory_give_the_same_bits_and_count_for_the_limit() {
     // One token at a time, in tiles and through panels. AArch64 is emulated in CI.
     let ways: &[_] = if cfg!(target_arch = "aarch64") { &[(3, 3)] } else { &[(4, 1), (8, 4), (13, 13)] };
     for (path, &(n_tokens, batch)) in files().iter().flat_map(|path| ways.iter().map(move |way| (path, way))) {
-        let of = |in_memory| digest(path, &Options { in_memory, threads: 2, ..Options::default() }, n_tokens, batch);
-        assert_eq!(of(true), of(false), "{} batch {batch}", path.display());
+        let of = |residence| digest(path, &Options { residence, threads: 2, ..Options::default() }, n_tokens, batch);
+        assert_eq!(of(Residence::Copied), of(Residence::Mapped), "{} batch {batch}", path.display());
     }
     let path = &files()[0];
-    let of = |in_memory| {
-        digest(path, &Options { in_memory, activations: Activations::F32, threads: 2, ..Options::default() }, 4, 2)
+    let of = |residence| {
+        digest(path, &Options { residence, activations: Activations::F32, threads: 2, ..Options::default() }, 4, 2)
     };
-    assert_eq!(of(true), of(false), "f32 activations");
+    assert_eq!(of(Residence::Copied), of(Residence::Mapped), "f32 activations");
     let bytes = std::fs::metadata(path).unwrap().len();
     let open = |limit| {
         let memory = Some(Budget::new(limit));
-        Model::open(path, &Options { in_memory: true, memory, threads: 1, ..Options::default() })
+        Model::open(path, &Options { residence: Residence::Copied, memory, threads: 1, ..Options::default() })
     };
     let model = open(bytes).unwrap();
     assert_eq!(model.options().memory.as_ref().unwrap().left(), 0);

@@ -81,7 +81,7 @@ impl Given {
             activations: self.activations.clone(),
             gelu: self.gelu.clone(),
             kv: "f16".to_owned(),
-            mmap: true,
+            mmap: Some(true),
             isa: None,
             device: self.device.clone(),
         }

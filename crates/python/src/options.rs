@@ -1,7 +1,7 @@
 //! How a model is opened: the keyword arguments that several functions share.
 
 use crate::error::Problem;
-use pythia_model::Options;
+use pythia_model::{Options, Residence};
 use pythia_runtime::machine::MAX_THREADS;
 use pythia_runtime::{Device, device, parse_activations, parse_gelu, parse_kv};
 use std::sync::Arc;
@@ -15,7 +15,8 @@ pub(crate) struct How {
     pub(crate) kv: String,
     pub(crate) isa: Option<String>,
     pub(crate) device: String,
-    pub(crate) mmap: bool,
+    /// `None` for a copy of the weights if it pays and there is room.
+    pub(crate) mmap: Option<bool>,
 }
 
 impl How {
@@ -33,7 +34,11 @@ impl How {
             activations: parse_activations(&self.activations).map_err(named("activations"))?,
             gelu: self.gelu.as_deref().map(parse_gelu).transpose().map_err(named("gelu"))?,
             kv: parse_kv(&self.kv).map_err(named("kv"))?,
-            in_memory: !self.mmap,
+            residence: match self.mmap {
+                None => device::copied_if_roomy(),
+                Some(true) => Residence::Mapped,
+                Some(false) => Residence::Copied,
+            },
             ..Options::default()
         })
     }

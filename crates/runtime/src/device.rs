@@ -8,10 +8,10 @@ use crate::machine::memory_available;
 use gpu::Gpu;
 use pythia_kernels::{Cpu, limits};
 pub use pythia_model::CPU;
-use pythia_model::{BATCH_TOKENS, ContextShape, Error, Model, Options};
+use pythia_model::{BATCH_TOKENS, Budget, ContextShape, Error, Model, Options, Residence};
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Receives notes: which device was chosen and why, and that kernels are being compiled.
 pub type Notify = Arc<dyn Fn(&str) + Send + Sync>;
@@ -187,24 +187,18 @@ impl Limits {
     }
 }
 
-/// Opens a model for the processor. If it is larger than the memory that is available, part of it stays there; a copy in
-/// memory is refused.
+/// For weights that many passes will read: a copy, as long as all of these copies take no more than half of the memory that
+/// was available when this was first called.
+pub fn copied_if_roomy() -> Residence {
+    static COPIES: LazyLock<Option<Arc<Budget>>> =
+        LazyLock::new(|| memory_available().map(|bytes| Budget::new(bytes / 2)));
+    COPIES.clone().map_or(Residence::Mapped, Residence::Within)
+}
+
+/// Opens a model for the processor, with the memory that is available.
 fn open_on_processor(path: &Path, options: &Options) -> Result<Arc<Model>, Error> {
-    /// Of what is available, the part that weights may stay in. Caches, buffers and the pages in use need the rest.
-    const RESIDENT: f64 = 0.7;
-    // First as a map, which takes no memory, to see how large it is.
-    let mapped = Model::open(path, &Options { in_memory: false, ..options.clone() })?;
-    let available = memory_available().unwrap_or(u64::MAX);
-    if mapped.file_bytes() > available {
-        if options.in_memory {
-            return Err(Error::no_room_for_copy(mapped.file_bytes(), available));
-        }
-        if options.resident_bytes.is_none() {
-            let resident_bytes = Some((available as f64 * RESIDENT) as u64);
-            return Model::open(path, &Options { resident_bytes, ..options.clone() });
-        }
-    }
-    if options.in_memory { Model::open(path, options) } else { Ok(mapped) }
+    let available_bytes = options.available_bytes.or_else(memory_available);
+    Model::open(path, &Options { available_bytes, ..options.clone() })
 }
 
 /// Allocates the longest context of the model and compiles the kernels, then frees both.

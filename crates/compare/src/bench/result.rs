@@ -82,7 +82,7 @@ impl Setup {
             place += &format!(", {} cache", self.kv_cache);
         }
         if !self.is_mapped {
-            place += ", no map";
+            place += ", copied";
         }
         place
     }

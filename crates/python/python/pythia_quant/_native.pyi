@@ -45,7 +45,7 @@ class Model:
         kv: str = "f16",
         isa: str | None = None,
         device: str = "cpu",
-        mmap: bool = True,
+        mmap: bool | None = None,
     ) -> Model: ...
     @property
     def path(self) -> Path: ...

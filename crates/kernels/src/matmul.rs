@@ -178,9 +178,11 @@ impl<'a> Weights<'a> {
         x.len() / self.cols
     }
 
-    /// The product of integers, if it is one.
+    /// The product of integers, if it is one: no other takes interleaved rows.
     fn integer_product(&self, activations: Activations) -> Option<integer::Product> {
-        integer_product(self.ty).filter(|_| activations == Activations::Int8)
+        let product = integer_product(self.ty).filter(|_| activations == Activations::Int8);
+        assert!(product.is_some() || self.layout == Layout::Rows, "only products of integers take interleaved rows");
+        product
     }
 
     /// Some of the rows.
@@ -206,7 +208,6 @@ impl Matmul<'_> {
             product.prepare(corrections, team, isa, rows, self.x, w.cols);
             integer::Job { weights: *w, x: rows, out }.run(&product, team, isa, corrections);
         } else {
-            assert_eq!(w.layout, Layout::Rows, "only products of integers take interleaved rows");
             float::Job { weights: *w, x: self.x, out }.run(team, isa, &mut workspace.tiles);
         }
     }

@@ -5,7 +5,6 @@
 //! are, and the logits of a chunk never leave the core's cache.
 
 use super::{Activations, Epilogue, Output, Weights, Workspace, float, integer};
-use crate::interleave::Layout;
 use crate::isa::Supported;
 use crate::shared::SharedMut;
 use crate::softmax::{CHUNK, LogSumPart, Parts, Prediction};
@@ -48,7 +47,6 @@ impl Predict<'_> {
                 (product.rows)(&integer::Job { weights, x, out }, isa, corrections, rows);
             });
         } else {
-            assert_eq!(self.weights.layout, Layout::Rows, "only products of integers take interleaved rows");
             let (x, tiles) = (self.x, &mut workspace.tiles);
             tiles.prepare(team, isa, x, self.weights.cols);
             self.chunks(team, isa, &|weights, out, rows| {

@@ -141,7 +141,7 @@ impl Args {
     /// A copy of the weights pays after some 40 tokens (docs/performance.md). How many texts a file has is not known yet.
     fn passes(&self) -> Passes {
         const MANY: i64 = 64;
-        let is_short = (0..MANY).contains(&(self.n_predict * i64::from(self.samples)));
+        let is_short = (0..MANY).contains(&self.n_predict.saturating_mul(self.samples.into()));
         if is_short && self.jsonl.is_none() { Passes::Few } else { Passes::Many }
     }
 }

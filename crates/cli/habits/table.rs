@@ -62,7 +62,7 @@ habits! {
     RUN, ["-nr", "--no-repack"] => Means("--mmap");
     RUN, ["--mlock", "--direct-io", "-dio"] =>
         NoEffect(None, "weights are used from the mapped file, or from a copy of it: see --mmap and --no-mmap");
-    RUN, ["-mmp"] => NoEffect(One, "--mmap and --no-mmap say where the weights are read");
+    RUN, ["-mmp"] => NoEffect(One, "where weights are read is said by --mmap or --no-mmap");
     RUN, ["-nkvo", "--no-kv-offload"] => NoEffect(None, "the key-value cache is on the same device as the model");
     RUN, ["--numa", "-C", "--cpu-mask", "-Cr", "--cpu-range", "--cpu-strict", "--prio", "--poll"] =>
         NoEffect(One, "the system places threads; choose processors with taskset or numactl");

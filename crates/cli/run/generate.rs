@@ -7,6 +7,7 @@ use super::model::{ModelArgs, Passes, describe, note_changes};
 use super::text::TextArgs;
 use crate::exit::{self, Failure};
 use pythia_model::{ContextShape, Model};
+use pythia_runtime::device::CPU;
 use pythia_runtime::{Error, Finish, GenerateOptions, Generation, Sampling, generate, prompt};
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
@@ -138,11 +139,16 @@ fn parse_seed(text: &str) -> Result<Seed, String> {
 }
 
 impl Args {
-    /// A copy of the weights pays after some 40 tokens (docs/performance.md). How many texts a file has is not known yet.
+    /// A copy of the weights pays after some 40 passes (docs/performance.md). Each is for a token of all texts that are
+    /// written side by side. A file may have any number of texts.
     fn passes(&self) -> Passes {
-        const MANY: i64 = 64;
-        let is_short = (0..MANY).contains(&self.n_predict.saturating_mul(self.samples.into()));
-        if is_short && self.jsonl.is_none() { Passes::Few } else { Passes::Many }
+        const MANY: usize = 64;
+        let most = if self.ctx_size == 0 { usize::MAX } else { self.ctx_size };
+        let tokens = usize::try_from(self.n_predict).unwrap_or(usize::MAX).min(most);
+        let side_by_side = self.parallel.unwrap_or(many::PARALLEL).max(1);
+        let rounds = u64::from(self.samples).div_ceil(side_by_side) as usize;
+        let is_few = if self.jsonl.is_some() { tokens <= 1 } else { tokens.saturating_mul(rounds) < MANY };
+        if is_few { Passes::Few } else { Passes::Many }
     }
 }
 
@@ -299,8 +305,12 @@ fn json(args: &Args, model: &Model, prompt: &[u32], options: &GenerateOptions, g
         Finish::Stop(stop) => Some(stop),
         _ => None,
     };
+    let mut run = describe(model, args.model.path());
+    if model.device() == CPU {
+        run["weights"] = json!(if model.is_copied() { "copied" } else { "mapped" });
+    }
     json!({
-        "run": describe(model, args.model.path()),
+        "run": run,
         "prompt_ids": prompt,
         "ids": generation.ids,
         "text": generation.text,

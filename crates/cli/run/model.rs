@@ -67,8 +67,8 @@ pub(super) struct RunArgs {
     residence: ResidenceArgs,
     /// Refuse to start if caches and buffers on the processor would take more than SIZE, such as 1.5G or 512MiB
     ///
-    /// The pages of the model's file do not count: the system drops them when memory is short and reads them again. A copy,
-    /// which is then made with --no-mmap only, does.
+    /// The pages of the model's file do not count: the system drops them when memory is short and reads them again. With
+    /// this option weights are copied only if --no-mmap asks for it, and then the copy counts.
     #[arg(long, value_name = "SIZE", value_parser = parse_budget)]
     max_memory: Option<Arc<Budget>>,
     #[command(flatten)]
@@ -78,21 +78,22 @@ pub(super) struct RunArgs {
 /// Where the weights lie on the processor.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct ResidenceArgs {
-    /// Read the weights in the mapped file; generate, serve and bench otherwise copy those of quantized types if that takes
-    /// no more than half of the available memory, since many tokens from the copy take less time
-    #[arg(long, overrides_with = "no_mmap")]
+    /// Read the weights in the mapped file. This is the default, but not where many tokens are generated (bench, serve, and
+    /// generate from -n 64 on): there, most quantized types are copied, which makes tokens faster, if the copy takes at most
+    /// half of the available memory
+    #[arg(long, overrides_with_all = ["mmap", "no_mmap"])]
     mmap: bool,
-    /// Copy the weights into memory, be it much or for a few tokens
-    #[arg(long, overrides_with = "mmap")]
+    /// Always copy the weights into memory. Of --mmap and --no-mmap the last counts
+    #[arg(long, overrides_with_all = ["mmap", "no_mmap"])]
     no_mmap: bool,
 }
 
-/// How often a command goes through the weights.
+/// How often a command reads all weights for single tokens, which are faster from a copy of the weights. Prompts are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Passes {
-    /// For some batches.
+    /// Not often enough for a copy to pay.
     Few,
-    /// For every token of a longer text, so that a copy of the weights pays.
+    /// For every token of a longer text.
     Many,
 }
 
@@ -174,9 +175,12 @@ impl RunArgs {
 
     /// Opens the model at `path`.
     pub(super) fn model(&self, path: &Path, passes: Passes) -> Result<Arc<Model>, Failure> {
-        // What a limit leaves is for contexts.
-        let passes = if self.max_memory.is_some() { Passes::Few } else { passes };
-        let options = Options { residence: self.residence.residence(passes), ..self.options()? };
+        let residence = match (self.residence.residence(passes), &self.max_memory) {
+            // What a limit leaves is for contexts.
+            (Residence::Within(_), Some(_)) => Residence::Mapped,
+            (residence, _) => residence,
+        };
+        let options = Options { residence, ..self.options()? };
         input::check_gguf(path)?;
         Ok(self.device.find()?.open(path, &options)?)
     }

@@ -16,7 +16,7 @@ use crate::Error;
 use pythia_gguf::FileType;
 use pythia_model::{Activations, BATCH_TOKENS, Model};
 use pythia_runtime::Arithmetic;
-use pythia_runtime::device::{CPU, Limits};
+use pythia_runtime::device::Limits;
 use pythia_runtime::machine::Machine;
 use pythia_show::iso_time;
 use pythia_task::{Cancel, Progress};
@@ -131,7 +131,7 @@ impl Bench<'_> {
             threads: machine.threads,
             activations: arithmetic.activations.to_owned(),
             kv_cache: arithmetic.kv_cache.to_owned(),
-            is_mapped: model.is_mapped() || model.device() != CPU,
+            is_mapped: !model.is_copied(),
             n_batch: BATCH_TOKENS,
         }
     }

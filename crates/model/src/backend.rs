@@ -163,8 +163,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
 
     /// Where it runs, for people: `cpu`.
     fn name(&self) -> String;
-    /// Whether it reads the weights in the mapped files, once they are ready.
-    fn is_mapped(&self) -> bool {
+    /// Whether the processor reads the weights in a copy, and not in the mapped files.
+    fn is_copied(&self) -> bool {
         false
     }
     /// Makes a matrix ready, which may change how the backend holds it: each is made ready once.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// [`Model::device`](crate::Model::device) of the processor.
 pub const CPU: &str = "cpu";
 
-/// The kernels, over mapped files.
+/// The kernels, over mapped files or a copy of them.
 #[derive(Debug)]
 pub(crate) struct CpuBackend {
     cpu: Arc<Cpu>,
@@ -90,33 +90,40 @@ impl CpuBackend {
     ) -> Result<Self, Error> {
         /// Of the memory that is available to larger files, the part that they stay in. What else runs needs the rest.
         const RESIDENT: f64 = 0.7;
-        let activations = options.activations;
-        let bytes = maps.iter().map(|map| map.len() as u64).sum();
-        let short_of = options.available_bytes.filter(|&available| bytes > available);
+        let (activations, available) = (options.activations, options.available_bytes);
+        let ends: Vec<usize> = (0..maps.len()).map(|file| end(tensors, file)).collect();
+        let bytes = ends.iter().map(|&end| end as u64).sum();
+        let copy = || -> io::Result<Vec<FileBytes>> {
+            ends.iter().zip(&maps).map(|(&end, map)| map.copy(end).map(FileBytes::Copy)).collect()
+        };
         let (mut copies, mut taken) = (None, None);
         match &options.residence {
             Residence::Mapped => {}
             Residence::Copied => {
-                let refused = |left| Error::no_room_for_copy(bytes, left);
-                if let Some(available) = short_of {
-                    return Err(refused(available));
+                if let Some(available) = available.filter(|&available| bytes > available) {
+                    return Err(Error::no_memory_for_copy(path, bytes, available));
                 }
                 if let Some(budget) = &options.memory {
-                    taken = Some(budget.take(bytes).ok_or_else(|| refused(budget.left()))?);
+                    taken = Some(budget.take(bytes).ok_or_else(|| Error::no_room_for_copy(bytes, budget.left()))?);
                 }
-                copies = Some(copy(&maps).map_err(|source| Error::Io { path: path.to_owned(), source })?);
+                copies = Some(copy().map_err(|source| Error::Io { path: path.to_owned(), source })?);
             }
             Residence::Within(budget) => {
-                let is_roomy = options.available_bytes.is_none_or(|available| bytes <= available / 2);
-                if is_roomy && pays(&cpu, tensors, activations) {
-                    taken = budget.take(bytes);
-                    // A system that has no room for it still has the file.
-                    copies = taken.as_ref().and_then(|_| copy(&maps).ok());
+                let is_roomy = available.is_none_or(|available| bytes <= available / 2);
+                // A system that has no room for a copy still has the file.
+                if is_roomy
+                    && pays(&cpu, tensors, activations, bytes)
+                    && let Some(room) = budget.take(bytes)
+                    && let Ok(copy) = copy()
+                {
+                    (copies, taken) = (Some(copy), Some(room));
                 }
             }
         }
-        let files = copies.unwrap_or_else(|| maps.into_iter().map(FileBytes::Map).collect());
+        let file_bytes: u64 = maps.iter().map(|map| map.len() as u64).sum();
+        let short_of = available.filter(|&available| file_bytes > available);
         let resident_bytes = short_of.map(|available| (available as f64 * RESIDENT) as u64);
+        let files = copies.unwrap_or_else(|| maps.into_iter().map(FileBytes::Map).collect());
         Ok(Self { cpu, files, activations, resident_bytes, _taken: taken })
     }
 
@@ -131,17 +138,18 @@ impl CpuBackend {
     }
 }
 
-fn copy(maps: &[FileMap]) -> io::Result<Vec<FileBytes>> {
-    maps.iter().map(|map| map.copy().map(FileBytes::Copy)).collect()
+/// Where the last tensor of a file ends. What lies behind may be much, and is nothing to copy. At least 1: a part of a split
+/// model may have no tensor, and no memory is empty.
+fn end(tensors: &[Tensor], file: usize) -> usize {
+    tensors.iter().filter(|tensor| tensor.file == file).map(|tensor| tensor.bytes.end).max().unwrap_or(0).max(1)
 }
 
-/// Whether products read a copy of these tensors faster: if most of their bytes are arranged there. Only on x86-64, where
-/// that was measured.
-fn pays(cpu: &Cpu, tensors: &[Tensor], activations: Activations) -> bool {
-    let bytes = |tensor: &Tensor| tensor.bytes.len();
+/// Whether products read a copy of so many bytes faster: if most of them are of tensors that are arranged there. Only on
+/// x86-64, where that was measured.
+fn pays(cpu: &Cpu, tensors: &[Tensor], activations: Activations, bytes: u64) -> bool {
     let is_arranged = |tensor: &&Tensor| cpu.arranges(tensor.ty, tensor.rows, activations);
-    let arranged: usize = tensors.iter().filter(is_arranged).map(bytes).sum();
-    cfg!(target_arch = "x86_64") && 2 * arranged > tensors.iter().map(bytes).sum()
+    let arranged: u64 = tensors.iter().filter(is_arranged).map(|tensor| tensor.bytes.len() as u64).sum();
+    cfg!(target_arch = "x86_64") && arranged > bytes / 2
 }
 
 impl Backend for CpuBackend {
@@ -159,8 +167,8 @@ impl Backend for CpuBackend {
         CPU.to_owned()
     }
 
-    fn is_mapped(&self) -> bool {
-        self.files.iter().all(|file| matches!(file, FileBytes::Map(_)))
+    fn is_copied(&self) -> bool {
+        self.files.iter().any(|file| matches!(file, FileBytes::Copy(_)))
     }
 
     /// The table of embeddings is arranged too, although no product reads it: its rows can be read all the same, and a
@@ -335,7 +343,7 @@ mod tests {
             for row in 0..rows {
                 assert_eq!(backend.weights(&matrix).row(row, &mut Vec::new()), &bytes[row * 36..][..36]);
             }
-            assert_eq!(backend.is_mapped(), matches!(backend.files[0], FileBytes::Map(_)));
+            assert_eq!(backend.is_copied(), matches!(backend.files[0], FileBytes::Copy(_)));
             (matrix.layout, backend)
         };
         let layout = |residence, activations| open(residence, None, activations).0;
@@ -347,11 +355,23 @@ mod tests {
         let budget = Budget::new(2 * size - 1);
         let within = |available, activations| open(Residence::Within(Arc::clone(&budget)), available, activations).1;
         let first = within(Some(2 * size), Activations::Int8);
-        assert_eq!(first.is_mapped(), cfg!(not(target_arch = "x86_64")));
-        assert!(within(None, Activations::Int8).is_mapped(), "no room in the budget");
+        assert_eq!(first.is_copied(), cfg!(target_arch = "x86_64"));
+        assert!(!within(None, Activations::Int8).is_copied(), "no room in the budget");
         drop(first);
         assert_eq!(budget.left(), 2 * size - 1);
-        assert!(within(Some(2 * size - 1), Activations::Int8).is_mapped(), "more than half of the memory");
-        assert!(within(None, Activations::F32).is_mapped(), "no product would be faster");
+        assert!(!within(Some(2 * size - 1), Activations::Int8).is_copied(), "more than half of the memory");
+        assert!(!within(None, Activations::F32).is_copied(), "no product would be faster");
+    }
+
+    #[test]
+    fn only_tensors_are_copied() {
+        let tensor = |bytes| Tensor { ty: TensorType::Q4_0, rows: 32, cols: 64, file: 1, bytes };
+        let tensors = [tensor(0..1152), tensor(1152..2304)];
+        assert_eq!((end(&tensors, 0), end(&tensors, 1)), (1, 2304));
+        let cpu = Cpu::new(1, None).unwrap();
+        let pays = |tensors: &[Tensor]| pays(&cpu, tensors, Activations::Int8, end(tensors, 1) as u64);
+        assert_eq!(pays(&tensors), cfg!(target_arch = "x86_64"));
+        // A hole, which is copied too.
+        assert!(!pays(&[tensor(0..1152), tensor(1_001_152..1_002_304)]));
     }
 }

@@ -7,7 +7,7 @@ use pythia_task::ErrorKind;
 use pythia_text::{Escaper, path as shown, quoted};
 use std::fmt::{self, Write};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a model cannot be opened or run.
 #[derive(Debug)]
@@ -47,10 +47,17 @@ pub enum Error {
 }
 
 impl Error {
-    /// A copy of a model's files is wanted in memory, which takes so many bytes, and there are only so many.
-    pub fn no_room_for_copy(bytes: u64, left: u64) -> Self {
+    /// A copy of the weights takes so many bytes, and a limit leaves only so many.
+    pub(crate) fn no_room_for_copy(bytes: u64, left: u64) -> Self {
         let (bytes, left) = (Amount(bytes), Amount(left));
         Self::Request(format!("a copy of the weights takes {bytes}, wanted at most {left}"))
+    }
+
+    /// A copy of the weights of the model at `path` takes so many bytes, and the system has only so many.
+    pub(crate) fn no_memory_for_copy(path: &Path, bytes: u64, available: u64) -> Self {
+        let (bytes, available) = (Amount(bytes), Amount(available));
+        let path = shown(path);
+        Self::Request(format!("{path}: a copy of the weights takes {bytes} of memory, and {available} are available"))
     }
 
     /// Where its cause lies.

@@ -16,8 +16,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Weights and the device that runs them. Opening for the processor reads the headers only; weights are paged in as they
-/// are used.
+/// Weights and the device that runs them. Opening for the processor reads the headers only, and weights are paged in as
+/// they are used, unless [a copy](crate::Residence) is made.
 #[derive(Clone)]
 pub struct Model {
     hparams: Hparams,
@@ -27,7 +27,7 @@ pub struct Model {
     options: Options,
     cpu: Arc<Cpu>,
     device: String,
-    is_mapped: bool,
+    is_copied: bool,
     pub(crate) loaded: Arc<dyn Loaded>,
     edits: Option<Arc<dyn Edits>>,
 }
@@ -98,10 +98,10 @@ impl Model {
         let gelu = options.gelu.unwrap_or(if hparams.gelu_tanh { Gelu::Tanh } else { Gelu::Erf });
         let options = Options { gelu: Some(gelu), ..options.clone() };
         let weights = GptNeoX::load(&mut backend, &hparams, gelu, find)?;
-        let (device, is_mapped) = (backend.name(), backend.is_mapped());
+        let (device, is_copied) = (backend.name(), backend.is_copied());
         let loaded = Arc::new(On { backend, weights, cpu: Arc::clone(&cpu) });
         let gguf = Arc::new(gguf);
-        Ok(Arc::new(Self { hparams, gguf, paths, file_bytes, options, cpu, device, is_mapped, loaded, edits: None }))
+        Ok(Arc::new(Self { hparams, gguf, paths, file_bytes, options, cpu, device, is_copied, loaded, edits: None }))
     }
 
     /// The same model, whose passes are changed by `edits` from now on, and no longer by those of this one: all that is
@@ -154,9 +154,9 @@ impl Model {
         &self.options
     }
 
-    /// Whether it reads its weights in the mapped files, and not in a copy of them or in a GPU.
-    pub fn is_mapped(&self) -> bool {
-        self.is_mapped
+    /// Whether the processor reads its weights in a copy, and not in the mapped files.
+    pub fn is_copied(&self) -> bool {
+        self.is_copied
     }
 
     /// Where it runs: `cpu`, or the name of a device.

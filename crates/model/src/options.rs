@@ -42,6 +42,6 @@ pub enum Residence {
     /// are arranged as products read them fastest. Its bytes count for [`memory`](Options::memory).
     Copied,
     /// In a copy if products read it faster, if this budget has room for it, and if it takes no more than half of the
-    /// [available memory](Options::available_bytes); in the mapped files otherwise.
+    /// [available memory](Options::available_bytes); in the mapped files otherwise. [`Options::memory`] is not asked.
     Within(Arc<Budget>),
 }

@@ -24,8 +24,8 @@ use std::sync::Arc;
 
 /// A model from a GGUF file, open on the processor or a GPU.
 ///
-/// Weights are read in the mapped file with `mmap=True`, in a copy in memory with `mmap=False`, which is faster for most
-/// quantized types, and with `mmap=None` in a copy if that is faster and takes no more than half of the available memory.
+/// Weights are read in the mapped file, or with `mmap=False` in a copy in memory, which generates tokens of most quantized
+/// types faster. `mmap=None` makes a copy if that is faster and takes at most half of the available memory.
 /// Results have the same bits wherever weights are, with any number of `threads` and on any instruction set (`isa`). They depend on `activations` ("int8", rounded before products with quantized weights, or "f32", which takes
 /// about three times as long), `gelu` ("erf" or "tanh", by default what the file says) and `kv` (the type of keys and
 /// values in the cache, "f16", "f32" or "q8_0", bytes with scales). `device` is "cpu", "cuda", "cuda:N" or "auto".
@@ -94,7 +94,7 @@ impl Model {
 #[pymethods]
 impl Model {
     #[new]
-    #[pyo3(signature = (path, *, threads=None, activations="int8", gelu=None, kv="f16", isa=None, device="cpu", mmap=None))]
+    #[pyo3(signature = (path, *, threads=None, activations="int8", gelu=None, kv="f16", isa=None, device="cpu", mmap=true))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn new(
         py: Python<'_>,

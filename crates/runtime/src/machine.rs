@@ -100,12 +100,25 @@ impl ProcessorTime {
     }
 }
 
-/// Memory available without swapping, including file cache: of the machine, and of the limits that this process's control
-/// groups have, as those of a container. `None` if the system reports neither.
+/// Memory available without swapping, including file cache: of the machine, of the limits that this process's control
+/// groups have, as those of a container, and of its address space, if that is limited. `None` if the system reports none.
 pub fn memory_available() -> Option<u64> {
     let machine = std::fs::read_to_string("/proc/meminfo").ok();
     let machine = machine.and_then(|text| kib_field(&text, "MemAvailable"));
-    machine.into_iter().chain(cgroup::memory_left(Path::new("/"))).min()
+    machine.into_iter().chain(cgroup::memory_left(Path::new("/"))).chain(address_space_left()).min()
+}
+
+/// What `ulimit -v` leaves.
+fn address_space_left() -> Option<u64> {
+    let limit = address_space_limit(&std::fs::read_to_string("/proc/self/limits").ok()?)?;
+    let used = kib_field(&std::fs::read_to_string("/proc/self/status").ok()?, "VmSize")?;
+    Some(limit.saturating_sub(used))
+}
+
+/// The soft limit, unless it is `unlimited`.
+fn address_space_limit(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 fn high_water_mark(status: &str) -> Option<u64> {
@@ -144,6 +157,14 @@ mod tests {
         for broken in ["", "VmHWM:", "VmHWM: x kB", "VmHWM: 12 MB", "VmHWM: 99999999999999999999 kB"] {
             assert_eq!(high_water_mark(broken), None, "{broken}");
         }
+    }
+
+    #[test]
+    fn an_address_space_may_be_limited() {
+        let limits = |soft| format!("Max data size  1  1  bytes\nMax address space    {soft}    unlimited    bytes\n");
+        assert_eq!(address_space_limit(&limits("512000")), Some(512_000));
+        assert_eq!(address_space_limit(&limits("unlimited")), None);
+        assert_eq!(address_space_limit("Max data size  1  1  bytes"), None);
     }
 
     #[test]

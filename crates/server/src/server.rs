@@ -279,6 +279,8 @@ async fn connection(
     mut draining: watch::Receiver<bool>,
 ) {
     let Ok(_counted) = Place::take(&app, |app| &app.connections, usize::MAX) else { return };
+    // Its request may come a moment later, and a connection without one would end at once.
+    let is_late = *draining.borrow();
     // Small pieces of streams go out at once.
     let _ = stream.set_nodelay(true);
     let io = TokioIo::new(Connection::new(stream, app.timeout));
@@ -287,14 +289,14 @@ async fn connection(
         // From the first byte, and for a connection that is kept, from the answer before.
         .header_read_timeout(app.timeout)
         .max_header_size(limits::HEADER_BYTES)
-        .keep_alive(keeps)
+        .keep_alive(keeps && !is_late)
         .serve_connection(io, TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         biased;
         // Errors are the client's: it left, was too slow, or spoke no HTTP.
         _ = connection.as_mut() => return,
-        _ = draining.wait_for(|draining| *draining) => {}
+        _ = draining.wait_for(|draining| *draining), if !is_late => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ = connection.await;

@@ -74,6 +74,31 @@ fn a_limit_of_memory_is_kept_before_anything_is_allocated() {
     run(&[&generate[..], &["lots"]].concat()).fails("pythia-run", 2, &["--max-memory", "'lots'", "such as 4G"]);
 }
 
+/// Only where many tokens are generated, and nothing forbids it.
+#[test]
+fn generate_says_where_the_weights_are() {
+    let model = gguf("Q8_0");
+    let weights = |options: &[&str]| {
+        let line = [&["generate", model.to_str().unwrap(), "-p", "The", "--json"], options].concat();
+        json(run(&line))["run"]["weights"].as_str().unwrap().to_owned()
+    };
+    let copied = if cfg!(all(target_arch = "x86_64", target_os = "linux")) { "copied" } else { "mapped" };
+    for (options, wanted) in [
+        (&["-n", "63"][..], "mapped"),
+        (&["-n", "64"], copied),
+        (&["-n", "64", "-c", "40"], "mapped"),
+        (&["-n", "64", "--mmap"], "mapped"),
+        (&["-n", "64", "--max-memory", "64M"], "mapped"),
+        (&["-n", "64", "--activations", "f32"], "mapped"),
+        (&["-n", "1", "--no-mmap"], "copied"),
+        (&["-n", "1", "--mmap", "--no-mmap"], "copied"),
+        (&["-n", "64", "--no-mmap", "--mmap", "--mmap"], "mapped"),
+    ] {
+        let found = weights(options);
+        assert_eq!(found, wanted, "{options:?}");
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn threads_are_as_many_as_the_affinity_allows() {

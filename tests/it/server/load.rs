@@ -98,6 +98,10 @@ mod end {
         server.becomes_busy();
         server.signal("-TERM");
         assert!(server.until_refused().refuses(503).contains("stopping"));
+        // The request may come later than the connection.
+        let mut late = server.client();
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        late.post(COMPLETIONS, br#"{"prompt": "a", "max_tokens": 1}"#).refuses(503);
         let answer = running.answer().expect("it was running");
         assert_eq!((answer.status, answer.json()["choices"].as_array().unwrap().len()), (200, 24));
         assert!(kept.is_closed());

@@ -24,7 +24,7 @@ const MAX_BYTES: usize = 256 << 20;
 const MAX_TEXTS: usize = 1 << 20;
 
 /// Texts side by side, unless there is a number.
-const PARALLEL: u64 = 64;
+pub(super) const PARALLEL: u64 = 64;
 
 /// A prompt, and the line of the file that it is of, from 1; `None` for that of the command line.
 #[derive(Clone)]

@@ -87,7 +87,8 @@ fn text(cpu: &machine::Machine, machine: &Machine, estimates: &[Estimate]) -> St
     }
     let note = format!(
         "Speeds are estimates, not measurements: the limits above, times the share of them that other models were \
-         measured to reach. Prompts are of {PROMPT_TOKENS} tokens. Memory is for a context of {} tokens. Where only the \
+         measured to reach. Prompts are of {PROMPT_TOKENS} tokens. Memory is for a context of {} tokens, without the copy of the \
+         weights that generation makes where there is room for it, and that makes it faster. Where only the \
          file does not fit, its weights are read from the disk again and again.",
         estimates.iter().map(|e| e.context_tokens).max().unwrap_or(0)
     );

@@ -45,7 +45,7 @@ class Model:
         kv: str = "f16",
         isa: str | None = None,
         device: str = "cpu",
-        mmap: bool | None = None,
+        mmap: bool | None = True,
     ) -> Model: ...
     @property
     def path(self) -> Path: ...

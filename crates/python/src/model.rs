@@ -25,10 +25,11 @@ use std::sync::Arc;
 /// A model from a GGUF file, open on the processor or a GPU.
 ///
 /// Weights are read in the mapped file, or with `mmap=False` in a copy in memory, which generates tokens of most quantized
-/// types faster. `mmap=None` makes a copy if that is faster and takes at most half of the available memory.
-/// Results have the same bits wherever weights are, with any number of `threads` and on any instruction set (`isa`). They depend on `activations` ("int8", rounded before products with quantized weights, or "f32", which takes
-/// about three times as long), `gelu` ("erf" or "tanh", by default what the file says) and `kv` (the type of keys and
-/// values in the cache, "f16", "f32" or "q8_0", bytes with scales). `device` is "cpu", "cuda", "cuda:N" or "auto".
+/// types faster. `mmap=None` makes a copy if that is faster and takes at most half of the available memory. Results have
+/// the same bits wherever the weights are, with any number of `threads` and on any instruction set (`isa`). They depend on
+/// `activations` ("int8", rounded before products with quantized weights, or "f32", which takes about three times as long),
+/// `gelu` ("erf" or "tanh", by default what the file says) and `kv` (the type of keys and values in the cache, "f16", "f32"
+/// or "q8_0", bytes with scales). `device` is "cpu", "cuda", "cuda:N" or "auto".
 ///
 /// Where a method takes `tokens`, they are a str, which is tokenized as it is, or token ids: a sequence of int or an
 /// array of one dimension.
